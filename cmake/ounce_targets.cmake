@@ -1,0 +1,62 @@
+# ounce_library() and ounce_test(): the only ways a target is made.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+add_library(ounce_options INTERFACE)
+target_include_directories(ounce_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(ounce_options INTERFACE -Wall -Wextra)
+if(OUNCE_WERROR)
+  target_compile_options(ounce_options INTERFACE -Werror)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(ounce_options INTERFACE -Wthread-safety)
+endif()
+if(OUNCE_SANITIZER STREQUAL "address")
+  set(sanitizer_flags -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+elseif(OUNCE_SANITIZER STREQUAL "thread")
+  set(sanitizer_flags -fsanitize=thread -fno-omit-frame-pointer)
+endif()
+if(sanitizer_flags)
+  target_compile_options(ounce_options INTERFACE ${sanitizer_flags})
+  target_link_options(ounce_options INTERFACE ${sanitizer_flags})
+endif()
+
+# ounce_library(NAME SOURCES a.cc ... [PUBLIC dep ...] [PRIVATE dep ...])
+function(ounce_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_link_libraries(${name} PUBLIC ounce_options ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+endfunction()
+
+# ounce_executable(NAME SOURCES a.cc ... DEPS dep ...): left in the build
+# folder's root, where people look for it.
+function(ounce_executable name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ounce_options ${arg_DEPS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endfunction()
+
+# ounce_test(NAME SOURCES a_test.cc ... DEPS dep ... [LABELS l ...] [TIMEOUT s]
+#            [PROCESSORS n]): one binary per file, so that failures are named;
+# run from the source tree's root.
+function(ounce_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT;PROCESSORS" "SOURCES;DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ounce_options ${arg_DEPS} GTest::gmock_main)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  if(arg_LABELS)
+    set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}")
+  endif()
+  if(arg_PROCESSORS)
+    set_tests_properties(${name} PROPERTIES PROCESSORS ${arg_PROCESSORS})
+  endif()
+endfunction()

@@ -1,0 +1,84 @@
+// A model folder in Hugging Face layout: its config files and its tensors.
+//
+// Weight files that are read: model.safetensors, model.safetensors.index.json
+// with its shards, pytorch_model.bin, pytorch_model.bin.index.json with its
+// shards; the first of these that is there. They are mapped, never copied
+// whole; pages that were read are given back, so reading a tensor costs no
+// memory that stays.
+//
+// Sources: the safetensors format specification; PyTorch's zip serialization
+// (torch.save since 1.6). Nothing in a file is ever run or imported.
+//
+// Threads: const after Open, so any thread may read.
+#ifndef OUNCE_MODEL_CHECKPOINT_CHECKPOINT_H_
+#define OUNCE_MODEL_CHECKPOINT_CHECKPOINT_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json_fwd.hpp"
+#include "quant/dtype.h"
+
+namespace ounce::model {
+
+// One stored tensor.
+struct TensorInfo {
+  quant::DType dtype = quant::DType::kF32;
+  std::vector<int64_t> shape;
+  // Names that share one storage (tied weights) have the same id, so that a
+  // footprint counts them once.
+  int64_t storage_id = 0;
+
+  int64_t elements() const {
+    int64_t n = 1;
+    for (int64_t extent : shape) n *= extent;
+    return n;
+  }
+  int64_t bytes() const { return elements() * quant::SizeOf(dtype); }
+};
+
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  // `location` is a folder, or `org/name` found in the local Hugging Face cache
+  // (HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub; revision
+  // main, or `org/name@revision`).
+  // Errors, each naming the file, the tensor where there is one, what was found
+  // and what was wanted:
+  //   kNotFound: no such folder, no weight file, not in the cache (the message
+  //     names the command that fills it: `hf download org/name`)
+  //   kInvalidArgument: malformed or truncated file, offsets outside the file or
+  //     overlapping, shape times dtype overflow, a forbidden pickle opcode or
+  //     global
+  //   kUnimplemented: a form that is known but not read (legacy .bin, tar)
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
+      std::string_view location);
+
+  // The folder that was opened (the snapshot, for a cached model).
+  virtual const std::string& folder() const = 0;
+
+  // config.json; and generation_config.json, null if there is none. Objects.
+  virtual const nlohmann::json& config() const = 0;
+  virtual const nlohmann::json& generation_config() const = 0;
+
+  // By name, as stored.
+  virtual const std::map<std::string, TensorInfo>& tensors() const = 0;
+
+  // Reads elements [first, first + count) of `name` in row-major order, as
+  // float32. Strided views are followed. Gives the pages read back.
+  // Errors: kNotFound; kInvalidArgument for a dtype that is no float or a range
+  // outside the tensor; kDataLoss when the file shrank meanwhile.
+  virtual absl::Status ReadFloats(const std::string& name, int64_t first,
+                                  int64_t count, float* out) const = 0;
+};
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_CHECKPOINT_CHECKPOINT_H_

@@ -1,0 +1,24 @@
+// How far a packed weight is from the floats it was made of.
+#ifndef OUNCE_QUANT_ERROR_STATS_H_
+#define OUNCE_QUANT_ERROR_STATS_H_
+
+#include "absl/status/statusor.h"
+#include "quant/float_rows.h"
+#include "quant/packed_weight.h"
+
+namespace ounce::quant {
+
+struct ErrorStats {
+  double relative_l2 = 0;  // ||W - Q|| / ||W||; 0 for an all-zero W
+  double snr_db = 0;       // 20 * log10(1 / relative_l2); +infinity if exact
+  double max_abs = 0;      // worst element
+};
+
+// Reads `original` once more, a panel at a time; sums in float64.
+// Requires equal shapes.
+absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
+                                        const PackedWeight& packed);
+
+}  // namespace ounce::quant
+
+#endif  // OUNCE_QUANT_ERROR_STATS_H_

@@ -1,0 +1,98 @@
+// y = x * W^T for every method and every number of rows of x.
+//
+// One set of loops for all methods: a method only supplies the unpacker of a
+// tile (packed_weight.h). Instruction set and inner kernel are chosen at run
+// time by the CPU and by the number of rows.
+//
+// Exactness: a row of y depends on that row of x and on W alone, to the last
+// bit: not on how many other rows are in the call, on the number of threads or
+// on the kernel that was chosen. So a sequence yields the same tokens alone and
+// in a batch, and however its prompt is cut into chunks.
+//   kInt8:  x is rounded per row to 16-bit integers, x ~ sx * (256 * hi + lo)
+//           with hi, lo bytes; both byte planes are multiplied with the codes
+//           in exact int32 arithmetic, then
+//           y = sx * scale[row] * fma(256, float(hi sum), float(lo sum)).
+//           Integer sums know no order, so all instruction sets agree bit by
+//           bit. The rounding of x is at most max|x| / 65534 per element.
+//   kFloat: one fused-multiply-add chain over the inputs in ascending order
+//           for each output.
+// Limits: cols <= 65,536 for kInt8 (int32 sums).
+#ifndef OUNCE_QUANT_MATMUL_H_
+#define OUNCE_QUANT_MATMUL_H_
+
+#include <cstdint>
+
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+#include "quant/packed_weight.h"
+#include "quant/scratch.h"
+
+namespace ounce::quant {
+
+// Rows of float32, not owned.
+struct ConstMatrix {
+  const float* data;
+  int64_t rows;
+  int64_t cols;
+  int64_t stride;  // floats from row to row
+  const float* row(int64_t i) const { return data + i * stride; }
+};
+struct Matrix {
+  float* data;
+  int64_t rows;
+  int64_t cols;
+  int64_t stride;
+  float* row(int64_t i) const { return data + i * stride; }
+};
+
+enum class Activation { kNone, kRelu, kGeluNew };
+
+// What happens to a product on its way out: y = residual + act(product + bias),
+// where residual is what y held before, if `accumulate`.
+struct Epilogue {
+  const float* bias = nullptr;  // [W.rows]
+  Activation activation = Activation::kNone;
+  bool accumulate = false;
+};
+
+// Activations made ready for kernels once, then multiplied by several weights
+// (CodeGen's attention and MLP read the same normalized input).
+//
+// Ownership: points into `scratch` and to x's own data, both of which must stay
+// as they are while it is used.
+class MatmulInput {
+ public:
+  // x.cols must be the cols of the weights to come. The int8 planes are made
+  // only if some weight wants them (`integer_planes`).
+  static MatmulInput Prepare(const ConstMatrix& x, bool integer_planes,
+                             ThreadPool& pool, Scratch& scratch);
+
+  const ConstMatrix& x() const { return x_; }
+  // Byte planes, [rows, padded_cols]: hi + 128 and lo; null if not made.
+  const uint8_t* hi() const { return hi_; }
+  const uint8_t* lo() const { return lo_; }
+  const float* row_scales() const { return row_scales_; }  // sx, [rows]
+  int64_t padded_cols() const { return padded_cols_; }     // multiple of 64
+
+ private:
+  ConstMatrix x_{};
+  const uint8_t* hi_ = nullptr;
+  const uint8_t* lo_ = nullptr;
+  const float* row_scales_ = nullptr;
+  int64_t padded_cols_ = 0;
+};
+
+// y[x.rows, W.rows]. No allocation beyond `scratch`.
+// Requires x.cols == W.cols, y.cols == W.rows, planes present for kInt8.
+void Matmul(const MatmulInput& x, const PackedWeight& w,
+            const Epilogue& epilogue, const Matrix& y, ThreadPool& pool,
+            Scratch& scratch);
+
+// The same on a given instruction set (at most BestIsa()), for tests.
+void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
+              const Epilogue& epilogue, const Matrix& y, ThreadPool& pool,
+              Scratch& scratch);
+
+}  // namespace ounce::quant
+
+#endif  // OUNCE_QUANT_MATMUL_H_

@@ -1,0 +1,106 @@
+// A weight matrix in the form in which kernels read it.
+//
+// W[rows, cols] is cut into tiles of 16 rows (output channels; a "panel") by 64
+// cols (inputs; a "block"). All tiles of a matrix have the same size in bytes,
+// and lie panel by panel, block by block within a panel:
+//
+//   tiles = [panel 0: block 0, block 1, ...][panel 1: block 0, ...] ...
+//
+// What is inside a tile is the business of the method that made it, which also
+// supplies an unpacker per instruction set. An unpacker turns one tile into one
+// of two forms that all kernels share:
+//
+//   kInt8   int8  [16 groups of 4 cols][16 rows][4 cols]   1,024 bytes
+//           (the operand B of VPDPBUSD and of TDPBUSD); the float value is
+//           code * scale[row]
+//   kFloat  float [64 cols][16 rows]                        4,096 bytes
+//
+// Rows and cols past the matrix's end are zero, with scale 0. The packed form
+// is made when a weight is loaded or quantized and never written to a file.
+//
+// Ownership: one mapping per weight, given back to the system when the last
+//   shared_ptr<const PackedWeight> goes.
+// Threads: const after Quantize, so any thread may read.
+#ifndef OUNCE_QUANT_PACKED_WEIGHT_H_
+#define OUNCE_QUANT_PACKED_WEIGHT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/cpu.h"
+#include "base/mapped_memory.h"
+#include "quant/dtype.h"
+
+namespace ounce::quant {
+
+inline constexpr int kPanelRows = 16;
+inline constexpr int kBlockCols = 64;
+inline constexpr int kTileElements = kPanelRows * kBlockCols;
+
+enum class TileForm { kInt8, kFloat };
+
+// Returns the unpacked tile: either `packed` itself, where that is the packed
+// form already, or `scratch` (64-byte aligned, 1,024 or 4,096 bytes) filled.
+using UnpackTile = const void* (*)(const std::byte* packed, void* scratch);
+
+// How a method packs: filled in once, as a static constant of the method.
+struct TileLayout {
+  TileForm form;
+  int tile_bytes;  // packed, a multiple of 64
+  // By Isa; nullptr means: use the one of the next lower instruction set.
+  // unpack[Isa::kPortable] is never nullptr.
+  UnpackTile unpack[kNumIsas];
+
+  UnpackTile UnpackFor(Isa isa) const;
+};
+
+class PackedWeight {
+ public:
+  // Zeroed tiles and, for kInt8, zeroed scales and code sums.
+  // kResourceExhausted when memory is short.
+  static absl::StatusOr<PackedWeight> Create(const TileLayout& layout,
+                                             int64_t rows, int64_t cols);
+
+  const TileLayout& layout() const { return *layout_; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  int64_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+  int64_t blocks() const { return (cols_ + kBlockCols - 1) / kBlockCols; }
+
+  const std::byte* panel(int64_t panel_index) const {
+    return memory_.data() + panel_index * blocks() * layout_->tile_bytes;
+  }
+  std::byte* mutable_tile(int64_t panel_index, int64_t block_index) {
+    return memory_.data() +
+           (panel_index * blocks() + block_index) * layout_->tile_bytes;
+  }
+
+  // kInt8 only, [panels * 16]: value = code * scale; code_sums[row] is the sum
+  // of the row's codes (kernels take it off when they shift activations to
+  // unsigned).
+  const float* scales() const;
+  float* mutable_scales();
+  const int32_t* code_sums() const;
+  int32_t* mutable_code_sums();
+
+  int64_t resident_bytes() const {
+    return static_cast<int64_t>(memory_.size());
+  }
+
+  // Float32 values of rows [first, first + count), row-major [count, cols], as
+  // the portable unpacker gives them. Slow but exact: embeddings, error
+  // statistics and references.
+  void Dequantize(int64_t first, int64_t count, float* out) const;
+
+ private:
+  const TileLayout* layout_ = nullptr;
+  int64_t rows_ = 0;
+  int64_t cols_ = 0;
+  MappedMemory memory_;  // tiles, then scales, then code sums
+};
+
+}  // namespace ounce::quant
+
+#endif  // OUNCE_QUANT_PACKED_WEIGHT_H_
