@@ -1,0 +1,88 @@
+// From a checkpoint to a model that can run: every weight is read once, given
+// to its method a panel at a time, and accounted for.
+//
+// Memory: the new weights, plus a few rows in float32. Nothing of the file
+// stays.
+#ifndef OUNCE_MODEL_CHECKPOINT_LOADER_H_
+#define OUNCE_MODEL_CHECKPOINT_LOADER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/weights.h"
+#include "model/model.h"
+#include "quant/error_stats.h"
+#include "quant/quant_method.h"
+
+namespace ounce::model {
+
+struct LoadProgress {
+  int64_t tensors_done = 0;
+  int64_t tensors_total = 0;  // of the checkpoint, ignored ones included
+  std::string tensor;         // the one just done
+};
+
+struct LoadOptions {
+  // For kLinear weights and whatever `include` names; others keep the
+  // checkpoint's dtype. Absent: all keep it. A float method (float32, float16,
+  // bfloat16) applies to every matrix.
+  std::optional<quant::MethodSpec> method;
+  // Globs (`*`, `?`) over module names (`transformer.h.0.attn.qkv_proj`).
+  // include empty: every kLinear module; otherwise exactly the matrices that
+  // match. exclude wins over include.
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  // Called after each tensor, on the loading thread; an error ends the load
+  // with that error.
+  std::function<absl::Status(const LoadProgress&)> progress;
+  // Measure the error of each weight (reads it twice).
+  bool measure_error = false;
+};
+
+// What became of one tensor of the checkpoint.
+struct TensorReport {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::string method;           // spec; empty if not stored (ignored, tied)
+  std::string element;          // "int8", "float16", ...
+  int64_t checkpoint_bytes = 0; // in the checkpoint's dtype
+  int64_t stored_bytes = 0;     // Hugging Face's convention
+  int64_t resident_bytes = 0;   // in memory, padding and scales included
+  std::optional<quant::ErrorStats> error;  // if measured and not exact
+  std::string left_alone;       // why the method was not applied; empty if it was
+};
+
+struct LoadReport {
+  std::string method;  // the spec asked for, or the float method of the dtype
+  std::vector<TensorReport> tensors;  // in the order of the architecture
+  // Sums over tensors, tied ones once.
+  int64_t checkpoint_bytes = 0;
+  int64_t stored_bytes = 0;
+  int64_t resident_bytes = 0;
+  absl::flat_hash_map<std::string, int64_t> resident_bytes_by_element;
+};
+
+struct LoadedModel {
+  std::unique_ptr<const Model> model;
+  LoadReport report;
+};
+
+// Errors: kUnimplemented for an architecture that is not in architectures.def
+// (names it and lists what is); what Checkpoint and WeightReader return;
+// kInvalidArgument for an include glob that matches nothing.
+absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
+                                      const LoadOptions& options);
+
+// `*` any run, `?` any one character, the rest literal; the whole name.
+bool GlobMatches(std::string_view glob, std::string_view name);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_CHECKPOINT_LOADER_H_

@@ -1,0 +1,28 @@
+// What the server sees of a loaded model.
+#ifndef OUNCE_MODEL_MODEL_H_
+#define OUNCE_MODEL_MODEL_H_
+
+#include <string_view>
+
+namespace ounce::model {
+
+class CausalLm;
+
+// Weights are const after load; what changes during a run (KV cache, scratch)
+// belongs to the caller.
+//
+// Threads: any thread may call const functions, each with state of its own.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  // As in architectures.def: "codegen".
+  virtual std::string_view architecture() const = 0;
+
+  // What the model can do; null if it can't.
+  virtual const CausalLm* causal_lm() const { return nullptr; }
+};
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_MODEL_H_

@@ -1,0 +1,34 @@
+// The list of architectures. To add one: a file in model/arch/, a line in
+// architectures.def and goldens in tests/golden/<name>/.
+#ifndef OUNCE_MODEL_REGISTRY_H_
+#define OUNCE_MODEL_REGISTRY_H_
+
+#include <memory>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/weights.h"
+#include "model/model.h"
+
+namespace ounce::model {
+
+struct Architecture {
+  std::string_view name;  // model_type of config.json
+  // Reads the config, asks `weights` for all it needs.
+  absl::StatusOr<std::unique_ptr<const Model>> (*create)(
+      const Checkpoint& checkpoint, WeightReader& weights);
+};
+
+// In the order of architectures.def.
+absl::Span<const Architecture* const> AllArchitectures();
+
+// By config.json's model_type. kUnimplemented with what was found and what is
+// known; kInvalidArgument when there is no model_type.
+absl::StatusOr<const Architecture*> FindArchitecture(
+    const Checkpoint& checkpoint);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_REGISTRY_H_
