@@ -1,0 +1,80 @@
+// Continuous batching for one served model: sequences join and leave between
+// two steps; prompts are prefilled in chunks among the decoding of others.
+//
+//   Submit() --> [ queue, bounded ] --> running --> Engine::Step() --> sink
+//
+// One thread per scheduler (the engine's thread) runs everything below Submit.
+// A request is admitted when the KV blocks that it may ever need are free, so a
+// running sequence never starves. Requests start in the order they came in.
+//
+// Threads: Submit, Cancel, Wake, SetVersion, Drain, stats: any thread; none
+//   waits for a step except Drain and the destructor.
+// Ownership: engine versions are shared; a sequence finishes on the version it
+//   began on, and the last one to leave frees it.
+// Errors of Submit: kResourceExhausted when the queue is full (retry later) or
+//   the request could never fit the KV cache (never retry; the message says so);
+//   kUnavailable after Drain; kInvalidArgument when the prompt leaves no room
+//   for a new token in the model's positions. `sink` is not called then.
+// A deadline that passes, or Cancel, ends a request within one step wherever it
+// is: queued, in prefill or decoding; its blocks are free before OnDone.
+#ifndef OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
+#define OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "model/tokenizer/tokenizer.h"
+#include "server/scheduler/engine.h"
+#include "server/scheduler/request.h"
+#include "server/scheduler/stats.h"
+
+namespace ounce::server {
+
+class GenerateScheduler {
+ public:
+  struct Options {
+    int64_t max_queued = 256;      // requests
+    int64_t max_running = 32;      // requests in a step
+    int64_t max_step_tokens = 512; // prompt and new tokens of one step
+    // Prompt tokens of one step while other sequences decode: bounds how long
+    // a long prompt makes them wait.
+    int64_t max_prefill_tokens_beside_decode = 128;
+  };
+
+  using RequestId = uint64_t;
+
+  // `tokenizer`, `clock` and `observer` must outlive it.
+  static std::unique_ptr<GenerateScheduler> Create(
+      const Options& options, std::shared_ptr<Engine> engine,
+      const model::Tokenizer& tokenizer, const Clock& clock,
+      SchedulerObserver& observer);
+
+  virtual ~GenerateScheduler() = default;  // ends what runs: kUnavailable
+
+  virtual absl::StatusOr<RequestId> Submit(GenerateParams params,
+                                           ResponseSink* sink) = 0;
+
+  // Unknown and finished ids are fine.
+  virtual void Cancel(RequestId id) = 0;
+
+  // Some sink has room again.
+  virtual void Wake() = 0;
+
+  // New sequences begin on `engine` from the next step on; it must have the
+  // same KvShape and vocabulary. Returns at once.
+  virtual void SetEngine(std::shared_ptr<Engine> engine) = 0;
+
+  // Refuses new requests, waits until running and queued ones are done or
+  // `deadline` passes, then ends the rest with kUnavailable.
+  virtual void Drain(absl::Time deadline) = 0;
+
+  virtual SchedulerStats stats() const = 0;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_

@@ -1,0 +1,144 @@
+// What is loaded, and how it changes: the interface that services see.
+#ifndef OUNCE_SERVER_SCHEDULER_MODEL_CATALOG_H_
+#define OUNCE_SERVER_SCHEDULER_MODEL_CATALOG_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "model/tokenizer/tokenizer.h"
+#include "server/scheduler/generate_scheduler.h"
+
+namespace ounce::server {
+
+enum class ModelState { kLoading, kReady, kQuantizing, kUnloading };
+
+// Fields as in model_admin.proto's Model.
+struct ModelInfo {
+  std::string name;
+  std::string path;
+  std::string architecture;
+  ModelState state = ModelState::kLoading;
+  int64_t version = 0;
+  std::string method;
+  int64_t parameters = 0;
+  int64_t checkpoint_bytes = 0;
+  int64_t stored_bytes = 0;
+  int64_t resident_bytes = 0;
+  // Of resident_bytes, by element ("int8", "float16", ...).
+  std::vector<std::pair<std::string, int64_t>> resident_bytes_by_element;
+  int64_t max_positions = 0;
+  int64_t vocabulary_size = 0;
+  SchedulerStats stats;
+};
+
+// A model that takes requests. Held by a request for as long as it runs.
+class ServedModel {
+ public:
+  virtual ~ServedModel() = default;
+  virtual ModelInfo info() const = 0;
+  // Null if the model does not generate text.
+  virtual GenerateScheduler* scheduler() = 0;
+  virtual const model::Tokenizer& tokenizer() const = 0;
+};
+
+struct TensorOutcome {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::string method;
+  int64_t bytes_before = 0;
+  int64_t bytes_after = 0;
+  std::optional<double> relative_l2_error;
+  std::optional<double> snr_db;
+  std::string left_alone;
+};
+
+// Fields as in model_admin.proto's QuantizeReport.
+struct QuantizeReport {
+  std::string model;
+  int64_t version = 0;
+  std::string method;
+  std::string method_before;
+  int64_t stored_bytes_before = 0;
+  int64_t stored_bytes_after = 0;
+  int64_t resident_bytes_before = 0;
+  int64_t resident_bytes_after = 0;
+  int64_t checkpoint_bytes = 0;
+  double saved_ratio = 0;
+  double seconds = 0;
+  std::vector<TensorOutcome> tensors;
+};
+
+struct QuantizeParams {
+  std::string model;
+  std::string method;
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  std::string as;
+  bool dry_run = false;
+};
+
+enum class QuantizeStage { kReading, kQuantizing, kSwapping };
+
+struct QuantizeUpdate {
+  QuantizeStage stage = QuantizeStage::kReading;
+  int64_t tensors_done = 0;
+  int64_t tensors_total = 0;
+  std::string tensor;
+};
+
+struct MethodParameterInfo {
+  std::string name;
+  std::string default_value;
+  std::optional<int64_t> min;
+  std::optional<int64_t> max;
+  std::vector<std::string> choices;
+  std::string help;
+};
+struct MethodInfo {
+  std::string name;
+  std::string summary;
+  std::vector<MethodParameterInfo> parameters;
+};
+
+// Threads: any thread may call anything. Load, Unload and Quantize take their
+//   time on the caller's thread (the service gives them one); the others are
+//   quick.
+// Errors: as the RPCs of the same names in model_admin.proto say.
+class ModelCatalog {
+ public:
+  virtual ~ModelCatalog() = default;
+
+  // kNotFound if there is none (the message lists what is served);
+  // kUnavailable while it loads.
+  virtual absl::StatusOr<std::shared_ptr<ServedModel>> Find(
+      std::string_view name) = 0;
+
+  virtual std::vector<ModelInfo> List() const = 0;  // by name
+
+  virtual absl::StatusOr<ModelInfo> Load(const std::string& name,
+                                         const std::string& path,
+                                         const std::string& method) = 0;
+  virtual absl::Status Unload(const std::string& name) = 0;
+
+  // `progress` is called on the caller's thread; an error from it ends the run
+  // with that error and leaves all as it was.
+  virtual absl::StatusOr<QuantizeReport> Quantize(
+      const QuantizeParams& params,
+      const std::function<absl::Status(const QuantizeUpdate&)>& progress) = 0;
+
+  virtual std::vector<MethodInfo> Methods() const = 0;
+
+  // Refuses loads and requests, lets running ones finish until `deadline`.
+  virtual void Drain(absl::Time deadline) = 0;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SCHEDULER_MODEL_CATALOG_H_

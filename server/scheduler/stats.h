@@ -1,0 +1,36 @@
+// What a scheduler tells of itself: states when asked, events as they happen.
+#ifndef OUNCE_SERVER_SCHEDULER_STATS_H_
+#define OUNCE_SERVER_SCHEDULER_STATS_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/scheduler/request.h"
+
+namespace ounce::server {
+
+struct SchedulerStats {
+  int64_t queued = 0;   // requests
+  int64_t running = 0;  // requests
+  int64_t kv_capacity_bytes = 0;
+  int64_t kv_used_bytes = 0;  // reserved by running sequences
+};
+
+// Threads: called on the engine's thread; must not block. Implemented by
+// server/metrics, one per model.
+class SchedulerObserver {
+ public:
+  virtual ~SchedulerObserver() = default;
+  virtual void OnFirstToken(absl::Duration time_to_first_token) = 0;
+  virtual void OnTokens(int64_t prompt_tokens, int64_t new_tokens) = 0;
+  // Once per accepted request. status as given to the sink; if OK, reason is
+  // meaningful.
+  virtual void OnDone(const absl::Status& status, FinishReason reason,
+                      const GenerateResult& result) = 0;
+  virtual void OnStats(const SchedulerStats& stats) = 0;  // after each step
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SCHEDULER_STATS_H_
