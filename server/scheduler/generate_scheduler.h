@@ -7,14 +7,14 @@
 // A request is admitted when the KV blocks that it may ever need are free, so a
 // running sequence never starves. Requests start in the order they came in.
 //
-// Threads: Submit, Cancel, Wake, SetVersion, Drain, stats: any thread; none
+// Threads: Submit, Cancel, Wake, SetEngine, Drain, stats: any thread; none
 //   waits for a step except Drain and the destructor.
 // Ownership: engine versions are shared; a sequence finishes on the version it
 //   began on, and the last one to leave frees it.
 // Errors of Submit: kResourceExhausted when the queue is full (retry later) or
-//   the request could never fit the KV cache (never retry; the message says so);
-//   kUnavailable after Drain; kInvalidArgument when the prompt leaves no room
-//   for a new token in the model's positions. `sink` is not called then.
+//   the request could never fit the KV cache (never retry; the message says
+//   so); kUnavailable after Drain; kInvalidArgument when the prompt leaves no
+//   room for a new token in the model's positions. `sink` is not called then.
 // A deadline that passes, or Cancel, ends a request within one step wherever it
 // is: queued, in prefill or decoding; its blocks are free before OnDone.
 #ifndef OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
@@ -22,6 +22,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -37,9 +38,9 @@ namespace ounce::server {
 class GenerateScheduler {
  public:
   struct Options {
-    int64_t max_queued = 256;      // requests
-    int64_t max_running = 32;      // requests in a step
-    int64_t max_step_tokens = 512; // prompt and new tokens of one step
+    int64_t max_queued = 256;       // requests
+    int64_t max_running = 32;       // requests in a step
+    int64_t max_step_tokens = 512;  // prompt and new tokens of one step
     // Prompt tokens of one step while other sequences decode: bounds how long
     // a long prompt makes them wait.
     int64_t max_prefill_tokens_beside_decode = 128;
@@ -69,11 +70,16 @@ class GenerateScheduler {
   virtual void SetEngine(std::shared_ptr<Engine> engine) = 0;
 
   // Refuses new requests, waits until running and queued ones are done or
-  // `deadline` passes, then ends the rest with kUnavailable.
+  // `deadline` passes (looked at when something happens, Wake included), then
+  // ends the rest with kUnavailable. After it no engine is held any more.
   virtual void Drain(absl::Time deadline) = 0;
 
   virtual SchedulerStats stats() const = 0;
 };
+
+// When the caller of a refused Submit should come back; nothing if the same
+// request will never be accepted.
+std::optional<absl::Duration> RetryAfter(const absl::Status& status);
 
 }  // namespace ounce::server
 

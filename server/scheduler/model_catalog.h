@@ -7,11 +7,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/generate_scheduler.h"
 
@@ -107,6 +109,40 @@ struct MethodInfo {
   std::vector<MethodParameterInfo> parameters;
 };
 
+// What a catalog tells as it happens, for metrics.
+//
+// Threads: any, never two calls at a time; called with the catalog's lock held,
+//   so it must neither block nor call the catalog.
+class CatalogObserver {
+ public:
+  virtual ~CatalogObserver() = default;
+
+  // A model of this name is about to be served: who watches its scheduler. The
+  // result is used until the model is removed, and destroyed some time later,
+  // when the last request lets go of the model.
+  virtual std::unique_ptr<SchedulerObserver> ObserveScheduler(
+      const std::string& model) = 0;
+
+  // It appeared (kLoading: only name, path and state are known), or its state,
+  // version or bytes changed.
+  virtual void OnModelChanged(const ModelInfo& info) = 0;
+
+  // It is gone: unloaded, or its load failed.
+  virtual void OnModelRemoved(const std::string& model) = 0;
+
+  // A quantization of `model` entered a stage.
+  virtual void OnQuantizeStage(const std::string& model,
+                               QuantizeStage stage) = 0;
+
+  // ... and ended, well or not; for dry runs too. Only for runs that began: not
+  // for those refused because of their parameters or the model's state.
+  // `method` is the method's name without parameters.
+  virtual void OnQuantizeDone(const std::string& model,
+                              const std::string& method,
+                              const absl::Status& status,
+                              absl::Duration duration) = 0;
+};
+
 // Threads: any thread may call anything. Load, Unload and Quantize take their
 //   time on the caller's thread (the service gives them one); the others are
 //   quick.
@@ -127,8 +163,9 @@ class ModelCatalog {
                                          const std::string& method) = 0;
   virtual absl::Status Unload(const std::string& name) = 0;
 
-  // `progress` is called on the caller's thread; an error from it ends the run
-  // with that error and leaves all as it was.
+  // `progress` is called while the caller waits, on a thread of the catalog's,
+  // one call at a time; an error from it ends the run with that error and
+  // leaves all as it was.
   virtual absl::StatusOr<QuantizeReport> Quantize(
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress) = 0;

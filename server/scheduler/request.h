@@ -15,17 +15,17 @@ namespace ounce::server {
 
 // Checked by the service; ranges and meaning as in inference.proto.
 struct SamplingParams {
-  float temperature = 0;         // 0: greedy
-  int64_t top_k = 0;             // 0: all
-  float top_p = 1;               // in (0, 1]
+  float temperature = 0;  // 0: greedy
+  int64_t top_k = 0;      // 0: all
+  float top_p = 1;        // in (0, 1]
   float min_p = 0;
   float repetition_penalty = 1;
-  uint64_t seed = 0;             // always set (drawn by the service if absent)
+  uint64_t seed = 0;  // always set (drawn by the service if absent)
 };
 
 struct GenerateParams {
-  std::vector<int32_t> prompt;   // at least one id, each below the vocabulary
-  int64_t max_new_tokens = 0;    // at least 1
+  std::vector<int32_t> prompt;  // at least one id, each below the vocabulary
+  int64_t max_new_tokens = 0;   // at least 1
   SamplingParams sampling;
   std::vector<std::string> stop;
   int num_logprobs = 0;

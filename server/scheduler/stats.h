@@ -17,18 +17,21 @@ struct SchedulerStats {
   int64_t kv_used_bytes = 0;  // reserved by running sequences
 };
 
-// Threads: called on the engine's thread; must not block. Implemented by
-// server/metrics, one per model.
+// Threads: called on the engine's thread, and not after Drain returned; must
+// not
+//   block. Implemented by server/metrics, one per model.
 class SchedulerObserver {
  public:
   virtual ~SchedulerObserver() = default;
   virtual void OnFirstToken(absl::Duration time_to_first_token) = 0;
+  // Of one step, all sequences together.
   virtual void OnTokens(int64_t prompt_tokens, int64_t new_tokens) = 0;
   // Once per accepted request. status as given to the sink; if OK, reason is
   // meaningful.
   virtual void OnDone(const absl::Status& status, FinishReason reason,
                       const GenerateResult& result) = 0;
-  virtual void OnStats(const SchedulerStats& stats) = 0;  // after each step
+  virtual void OnStats(
+      const SchedulerStats& stats) = 0;  // whenever they change
 };
 
 }  // namespace ounce::server

@@ -1,0 +1,33 @@
+// Makes the catalog that really loads models; main hands it to the services.
+#ifndef OUNCE_SERVER_ENGINE_LOADED_MODELS_H_
+#define OUNCE_SERVER_ENGINE_LOADED_MODELS_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "server/scheduler/generate_scheduler.h"
+#include "server/scheduler/model_catalog.h"
+
+namespace ounce::server {
+
+struct CatalogOptions {
+  // Bytes of keys and values per model, at most. Address space until used.
+  int64_t kv_cache_bytes = int64_t{1} << 30;
+  GenerateScheduler::Options scheduler;  // of every model
+};
+
+// Every model gets a scheduler with an engine thread of its own; they take
+// turns on `pool`, step by step.
+//
+// Ownership: `pool`, `clock` and `observer` must outlive the catalog and every
+//   ServedModel that it gave out.
+std::unique_ptr<ModelCatalog> CreateModelCatalog(const CatalogOptions& options,
+                                                 ThreadPool& pool,
+                                                 const Clock& clock,
+                                                 CatalogObserver& observer);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_LOADED_MODELS_H_
