@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Ounce beside its peers: CodeGen-350M at full size, random weights, on this CPU.
+
+Ounce is measured from outside, over gRPC, through its real server with method
+`linear` (8 bit); CTranslate2 with int8 and Hugging Face transformers in float32
+run in this process. All use the same checkpoint, the same prompts (token ids)
+and the same number of threads. Rounds are interleaved, a round measures every
+engine once; the table shows medians, their ratio to CTranslate2, and the
+machine's own limit, DRAM bandwidth, read between the rounds.
+
+  decode   (new tokens - 1) / (time of last token - time of first one)
+  prefill  prompt tokens / time to first token
+
+Run it by `./run bench`, on a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import ctranslate2
+import grpc
+import torch
+import transformers
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+VOCABULARY = 4000  # ids that every engine's tokenizer has
+
+# (name, streams, prompt tokens, new tokens, what is read off)
+SCENARIOS = [
+    ("decode, 1 stream, prompt 32", 1, 32, 64, "decode"),
+    ("decode, 1 stream, prompt 512", 1, 512, 64, "decode"),
+    ("decode, 8 streams, prompt 32", 8, 32, 64, "decode"),
+    ("prefill of 512", 1, 512, 2, "prefill"),
+]
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--build", default=ROOT / "build/release", type=pathlib.Path,
+                        help="folder with ounce-server (default: build/release)")
+    parser.add_argument("--checkpoint", type=pathlib.Path,
+                        help="CodeGen folder (default: makes codegen-350m under build/bench)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
+                        help="per engine (default: the CPUs of this process)")
+    parser.add_argument("--skip-transformers", action="store_true",
+                        help="leave out float32 transformers, the slowest")
+    parser.add_argument("--json", action="store_true", help="print medians as JSON instead")
+    return parser.parse_args()
+
+
+def prompt(length, stream=0):
+    """Fixed ids, another start for each stream, so that nothing is shared."""
+    return [(7919 * (i + 1) + 104729 * stream) % VOCABULARY for i in range(length)]
+
+
+class Times:
+    """When each token of each stream came, seconds from the request."""
+
+    def __init__(self, streams):
+        self.start = time.perf_counter()
+        self.tokens = [[] for _ in range(streams)]
+
+    def note(self, stream, count=1):
+        now = time.perf_counter() - self.start
+        self.tokens[stream].extend([now] * count)
+
+    def rate(self, kind, prompt_length):
+        first = max(times[0] for times in self.tokens)
+        if kind == "prefill":
+            return prompt_length / first
+        last = max(times[-1] for times in self.tokens)
+        new = sum(sum(1 for t in times if t > first) for times in self.tokens)
+        return new / (last - first)
+
+
+class Ounce:
+    name = "Ounce linear int8"
+
+    def __init__(self, build, checkpoint, threads):
+        self.folder = tempfile.TemporaryDirectory()
+        stubs = self.folder.name
+        subprocess.run(
+            [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", f"--python_out={stubs}",
+             f"--grpc_python_out={stubs}", "ounce/v1/inference.proto"], check=True)
+        sys.path.insert(0, stubs)
+        from ounce.v1 import inference_pb2, inference_pb2_grpc
+        self.messages = inference_pb2
+        ports = pathlib.Path(stubs, "ports")
+        self.server = subprocess.Popen(
+            [build / "ounce-server", "--model", f"bench={checkpoint},method=linear",
+             "--listen", "127.0.0.1:0", "--admin_listen", "127.0.0.1:0",
+             "--metrics_listen", "127.0.0.1:0", "--threads", str(threads),
+             "--ports_file", ports], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not ports.exists():
+            if self.server.poll() is not None:
+                sys.exit("ounce-server ended before it served; run it by hand to see why")
+            time.sleep(0.1)
+        address = json.loads(ports.read_text())["inference"]
+        self.stub = inference_pb2_grpc.InferenceStub(grpc.insecure_channel(address))
+
+    def _stream(self, times, stream, ids, new_tokens):
+        request = self.messages.GenerateRequest(
+            model="bench", prompt_token_ids=self.messages.TokenIds(ids=ids),
+            max_new_tokens=new_tokens)
+        for response in self.stub.Generate(request):
+            if response.token_ids:
+                times.note(stream, len(response.token_ids))
+
+    def run(self, streams, prompt_length, new_tokens):
+        times = Times(streams)
+        threads = [
+            threading.Thread(target=self._stream,
+                             args=(times, i, prompt(prompt_length, i), new_tokens))
+            for i in range(streams)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return times
+
+    def close(self):
+        self.server.terminate()
+        self.server.wait()
+        self.folder.cleanup()
+
+
+class CTranslate2:
+    name = f"CTranslate2 {ctranslate2.__version__} int8"
+
+    def __init__(self, checkpoint, threads, folder):
+        converted = folder / "ctranslate2"
+        if not (converted / "model.bin").exists():
+            ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(
+                str(converted), quantization="int8", force=True)
+        self.generator = ctranslate2.Generator(
+            str(converted), compute_type="int8", inter_threads=1, intra_threads=threads)
+        self.vocabulary = json.loads((converted / "vocabulary.json").read_text())
+
+    def run(self, streams, prompt_length, new_tokens):
+        prompts = [[self.vocabulary[i] for i in prompt(prompt_length, s)] for s in range(streams)]
+        times = Times(streams)
+        self.generator.generate_batch(
+            prompts, max_length=new_tokens, min_length=new_tokens, beam_size=1, sampling_topk=1,
+            include_prompt_in_result=False, callback=lambda step: times.note(step.batch_id))
+        return times
+
+    def close(self):
+        del self.generator
+
+
+class Transformers:
+    name = f"transformers {transformers.__version__} float32"
+
+    def __init__(self, checkpoint, threads):
+        torch.set_num_threads(threads)
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def run(self, streams, prompt_length, new_tokens):
+        times = Times(streams)
+        ids = torch.tensor([prompt(prompt_length, s) for s in range(streams)])
+        cache = None
+        for _ in range(new_tokens):
+            output = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = output.past_key_values
+            ids = output.logits[:, -1:].argmax(-1)
+            for stream in range(streams):
+                times.note(stream)
+        return times
+
+    def close(self):
+        del self.model
+
+
+def machine_limits(build):
+    """DRAM GB/s and integer TOPS with all threads, by the kernel benchmark."""
+    output = subprocess.run([build / "kernels_bench", "--limits", "--json"],
+                            check=True, capture_output=True, text=True).stdout
+    return json.loads(output)
+
+
+def cpu_name():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "unknown CPU"
+
+
+def print_table(engines, rates, limits, arguments):
+    median = {key: statistics.median(values) for key, values in rates.items()}
+    dram = statistics.median(limit["dram_gb_per_s"] for limit in limits)
+    tops = statistics.median(limit["int8_tops"] for limit in limits)
+    if arguments.json:
+        print(json.dumps({
+            "dram_gb_per_s": dram, "int8_tops": tops,
+            "tokens_per_second": {f"{e} | {s}": value for (e, s), value in median.items()}}))
+        return
+    print(f"{cpu_name()}, {arguments.threads} threads, medians of {arguments.rounds} rounds")
+    print(f"this machine, in this run: DRAM {dram:.1f} GB/s, int8 {tops:.1f} TOPS\n")
+    baseline = next(e.name for e in engines if isinstance(e, CTranslate2))
+    width = max(len(s[0]) for s in SCENARIOS)
+    print(" " * width + "".join(f"  {e.name:>26}" for e in engines))
+    for scenario, *_ in SCENARIOS:
+        cells = ""
+        for engine in engines:
+            value = median[engine.name, scenario]
+            ratio = value / median[baseline, scenario]
+            cells += f"  {value:9.1f} tok/s  ({ratio:5.2f} x)"
+        print(f"{scenario:{width}}{cells}")
+    print(f"\n(x: ratio to {baseline})")
+
+
+def main():
+    arguments = parse_arguments()
+    folder = ROOT / "build/bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = arguments.checkpoint or folder / "codegen-350m"
+    if not (checkpoint / "config.json").exists():
+        subprocess.run([sys.executable, ROOT / "tools/make_checkpoint.py", "codegen-350m", checkpoint,
+                        "--tokenizer", ROOT / "models/codegen-tiny"], check=True)
+    engines = [Ounce(arguments.build, checkpoint, arguments.threads),
+               CTranslate2(checkpoint, arguments.threads, folder)]
+    if not arguments.skip_transformers:
+        engines.append(Transformers(checkpoint, arguments.threads))
+    rates, limits = {}, []
+    try:
+        for round_index in range(-1, arguments.rounds):  # -1: a warm-up
+            for scenario, streams, prompt_length, new_tokens, kind in SCENARIOS:
+                for engine in engines:
+                    times = engine.run(streams, prompt_length, new_tokens)
+                    short = [i for i, t in enumerate(times.tokens) if len(t) < new_tokens]
+                    if short:
+                        sys.exit(f"{engine.name}: stream {short[0]} ended before {new_tokens} tokens")
+                    if round_index >= 0:
+                        rates.setdefault((engine.name, scenario), []).append(
+                            times.rate(kind, prompt_length))
+                    print(f"\rround {round_index + 1} of {arguments.rounds}: {scenario}: {engine.name}\033[K",
+                          end="", file=sys.stderr, flush=True)
+            if round_index >= 0:
+                limits.append(machine_limits(arguments.build))
+        print("\r\033[K", end="", file=sys.stderr)
+        print_table(engines, rates, limits, arguments)
+    finally:
+        for engine in engines:
+            engine.close()
+
+
+if __name__ == "__main__":
+    main()
