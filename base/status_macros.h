@@ -5,20 +5,23 @@
 #ifndef OUNCE_BASE_STATUS_MACROS_H_
 #define OUNCE_BASE_STATUS_MACROS_H_
 
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
+#include "base/str_cat.h"
 
 namespace ounce {
 
-// `status` with `context: ` before its message; OK stays OK.
+// `status` with `context: ` before its message; OK stays OK. (The packaged
+// absl::string_view is a type of its own and takes no std::string_view.)
 inline absl::Status WithContext(const absl::Status& status,
                                 std::string_view context) {
   if (status.ok()) return status;
-  return absl::Status(status.code(),
-                      absl::StrCat(context, ": ", status.message()));
+  return absl::Status(status.code(), absl::StrCat(std::string(context), ": ",
+                                                  status.message()));
 }
 
 }  // namespace ounce
@@ -26,10 +29,10 @@ inline absl::Status WithContext(const absl::Status& status,
 #define OUNCE_CONCAT_INNER(a, b) a##b
 #define OUNCE_CONCAT(a, b) OUNCE_CONCAT_INNER(a, b)
 
-#define RETURN_IF_ERROR(expr)                                  \
-  do {                                                         \
+#define RETURN_IF_ERROR(expr)                                   \
+  do {                                                          \
     if (absl::Status ounce_status = (expr); !ounce_status.ok()) \
-      return ounce_status;                                     \
+      return ounce_status;                                      \
   } while (false)
 
 #define ASSIGN_OR_RETURN(lhs, expr) \
