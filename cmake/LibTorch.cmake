@@ -1,7 +1,12 @@
 # LibTorch from its wheel, as one imported target. `./run setup` puts it there.
+# Only tests link it: the slow, independent reference.
 #
 # Not find_package(Torch): the wheel's Caffe2Config.cmake defines a dummy
 # protobuf::libprotobuf, and the link of everything with gRPC breaks.
+
+# The one place that pins it; tools/setup.sh reads this line.
+set(OUNCE_LIBTORCH_VERSION 2.13.0)
+
 set(OUNCE_LIBTORCH_ROOT "" CACHE PATH "The wheel's torch/ folder (include/, lib/)")
 if(NOT EXISTS ${OUNCE_LIBTORCH_ROOT}/lib/libtorch_cpu.so)
   message(FATAL_ERROR "No LibTorch in '${OUNCE_LIBTORCH_ROOT}': run ./run setup, "

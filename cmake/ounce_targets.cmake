@@ -1,4 +1,5 @@
-# ounce_library() and ounce_test(): the only ways a target is made.
+# ounce_library(), ounce_executable(), ounce_test() and ounce_fuzzer(): the only
+# ways a target is made.
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -23,6 +24,10 @@ endif()
 if(sanitizer_flags)
   target_compile_options(ounce_options INTERFACE ${sanitizer_flags})
   target_link_options(ounce_options INTERFACE ${sanitizer_flags})
+endif()
+
+if(OUNCE_FUZZ)
+  target_compile_options(ounce_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 # ounce_library(NAME SOURCES a.cc ... [PUBLIC dep ...] [PRIVATE dep ...])
@@ -59,4 +64,13 @@ function(ounce_test name)
   if(arg_PROCESSORS)
     set_tests_properties(${name} PROPERTIES PROCESSORS ${arg_PROCESSORS})
   endif()
+endfunction()
+
+# ounce_fuzzer(NAME SOURCES a_fuzz.cc DEPS dep ...): built by ounce_fuzzers.
+function(ounce_fuzzer name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ounce_options ${arg_DEPS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(ounce_fuzzers ${name})
 endfunction()
