@@ -10,9 +10,9 @@ namespace ounce::quant {
 
 enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
 
-int SizeOf(DType dtype);                 // bytes per element
-bool IsFloat(DType dtype);               // kF64 to kBF16
-std::string_view Name(DType dtype);      // "float32", "float16", "bool", ...
+int SizeOf(DType dtype);             // bytes per element
+bool IsFloat(DType dtype);           // kF64 to kBF16
+std::string_view Name(DType dtype);  // "float32", "float16", "bool", ...
 std::optional<DType> ParseDType(std::string_view name);  // the reverse of Name
 
 // Converts `count` elements at `data` (any alignment, little-endian) to

@@ -11,9 +11,9 @@
 
 namespace ounce::quant {
 
-// Shapes: W[rows, cols], rows are output channels (torch.nn.Linear's [out, in]).
-// Threads: const calls may run side by side.
-// Errors: Read returns what the file's reader found (kDataLoss for a bad CRC).
+// Shapes: W[rows, cols], rows are output channels (torch.nn.Linear's [out,
+// in]). Threads: const calls may run side by side. Errors: Read returns what
+// the file's reader found (kDataLoss for a bad CRC).
 class FloatRows {
  public:
   virtual ~FloatRows() = default;

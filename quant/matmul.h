@@ -13,9 +13,11 @@
 //           in exact int32 arithmetic, then
 //           y = sx * scale[row] * fma(256, float(hi sum), float(lo sum)).
 //           Integer sums know no order, so all instruction sets agree bit by
-//           bit. The rounding of x is at most max|x| / 65534 per element.
+//           bit. The rounding of x is at most max|x| / 65534 per element (a
+//           row with max|x| < 2^-100 counts as zero). A row of x that holds NaN
+//           or infinity gives NaN in its row of y, and no other.
 //   kFloat: one fused-multiply-add chain over the inputs in ascending order
-//           for each output.
+//           for each output (portable: without FMA, so rounded twice).
 // Limits: cols <= 65,536 for kInt8 (int32 sums).
 #ifndef OUNCE_QUANT_MATMUL_H_
 #define OUNCE_QUANT_MATMUL_H_
@@ -66,9 +68,15 @@ class MatmulInput {
   // only if some weight wants them (`integer_planes`).
   static MatmulInput Prepare(const ConstMatrix& x, bool integer_planes,
                              ThreadPool& pool, Scratch& scratch);
+  // The same on a given instruction set (at most BestIsa()), for tests: the
+  // planes are equal bit by bit.
+  static MatmulInput PrepareOn(Isa isa, const ConstMatrix& x,
+                               bool integer_planes, ThreadPool& pool,
+                               Scratch& scratch);
 
   const ConstMatrix& x() const { return x_; }
-  // Byte planes, [rows, padded_cols]: hi + 128 and lo; null if not made.
+  // Byte planes hi + 128 and lo, rows * padded_cols bytes each in the order of
+  // kernels/panels.h; null if not made.
   const uint8_t* hi() const { return hi_; }
   const uint8_t* lo() const { return lo_; }
   const float* row_scales() const { return row_scales_; }  // sx, [rows]
@@ -92,6 +100,10 @@ void Matmul(const MatmulInput& x, const PackedWeight& w,
 void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
               const Epilogue& epilogue, const Matrix& y, ThreadPool& pool,
               Scratch& scratch);
+
+// Scratch that Prepare and then one Matmul at a time take at most, for up to
+// `max_rows` rows of x and weights of up to `max_cols` columns.
+int64_t MatmulScratchBytes(int64_t max_rows, int64_t max_cols, int num_threads);
 
 }  // namespace ounce::quant
 

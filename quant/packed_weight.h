@@ -45,6 +45,10 @@ enum class TileForm { kInt8, kFloat };
 // form already, or `scratch` (64-byte aligned, 1,024 or 4,096 bytes) filled.
 using UnpackTile = const void* (*)(const std::byte* packed, void* scratch);
 
+// The unpacker of tiles that are packed in their unpacked form. Kernels know it
+// and do not call it.
+const void* TileAsIs(const std::byte* packed, void* scratch);
+
 // How a method packs: filled in once, as a static constant of the method.
 struct TileLayout {
   TileForm form;

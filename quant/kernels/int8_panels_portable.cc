@@ -1,0 +1,53 @@
+// The obvious loops: what the other instruction sets are held to, bit by bit.
+#include <cstdint>
+
+#include "quant/kernels/output_impl.h"
+#include "quant/kernels/panels.h"
+
+namespace ounce::quant {
+namespace {
+
+void OneRow(const Int8Job& job, int64_t panel, int64_t row,
+            std::byte* scratch) {
+  const int64_t group = row / kRowGroup * kRowGroup;
+  const int64_t group_rows =
+      job.rows - group < kRowGroup ? job.rows - group : kRowGroup;
+  const int64_t start = group * job.blocks * 64 + (row - group) * 64;
+  int32_t hi_sums[16] = {};
+  int32_t lo_sums[16] = {};
+  for (int64_t block = 0; block < job.blocks; ++block) {
+    const std::byte* packed =
+        job.tiles + (panel * job.blocks + block) * job.tile_bytes;
+    const auto* tile = reinterpret_cast<const int8_t*>(
+        job.unpack ? job.unpack(packed, scratch) : packed);
+    const uint8_t* hi = job.hi + start + block * group_rows * 64;
+    const uint8_t* lo = job.lo + start + block * group_rows * 64;
+    for (int group_col = 0; group_col < 64; group_col += 4) {
+      for (int channel = 0; channel < 16; ++channel) {
+        for (int i = 0; i < 4; ++i) {
+          const int32_t code = tile[group_col * 16 + channel * 4 + i];
+          hi_sums[channel] += hi[group_col + i] * code;
+          lo_sums[channel] += lo[group_col + i] * code;
+        }
+      }
+    }
+  }
+  for (int i = 0; i < 16; i += vec::kLanes) {
+    vec::WriteInt8Output(job, row, panel * 16 + i, vec::Load(hi_sums + i),
+                         vec::Load(lo_sums + i));
+  }
+}
+
+}  // namespace
+
+void Int8PanelsPortable(const Int8Job& job, int64_t first_panel,
+                        int64_t end_panel, int64_t first_row, int64_t end_row,
+                        std::byte* scratch) {
+  for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+    for (int64_t row = first_row; row < end_row; ++row) {
+      OneRow(job, panel, row, scratch);
+    }
+  }
+}
+
+}  // namespace ounce::quant

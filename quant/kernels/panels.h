@@ -1,0 +1,90 @@
+// The inner loops of quant/matmul.h, per instruction set: some rows of x times
+// some panels of a weight, with the epilogue.
+//
+// Threads: calls on different panels or rows of x may run side by side, each
+//   with a scratch of its own.
+#ifndef OUNCE_QUANT_KERNELS_PANELS_H_
+#define OUNCE_QUANT_KERNELS_PANELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ounce::quant {
+
+// Rows of x are kept in groups of 16 (the last one may be shorter), so that a
+// group's 64 columns are one dense tile. A plane is
+//   [group of up to 16 rows][block of 64 cols][row within the group][64 bytes]
+// so that one row alone is simply its bytes in order.
+inline constexpr int kRowGroup = 16;
+
+enum class OutputFunction { kIdentity, kRelu, kGeluNew };
+
+// What the two jobs share.
+struct PanelJob {
+  // Packed tiles; `unpack` is null where they need none.
+  const std::byte* tiles;
+  int64_t tile_bytes;
+  int64_t blocks;  // tiles per panel
+  const void* (*unpack)(const std::byte* packed, void* scratch);
+
+  int64_t cols;         // inputs
+  int64_t output_cols;  // rows of the weight
+  float* y;             // [rows, output_cols]
+  int64_t y_stride;
+  const float* bias;  // may be null
+  OutputFunction function;
+  bool accumulate;
+};
+
+struct FloatJob : PanelJob {
+  const float* x;
+  int64_t x_stride;
+};
+
+struct Int8Job : PanelJob {
+  const uint8_t* hi;  // planes of all rows
+  const uint8_t* lo;
+  const float* row_scales;
+  int64_t rows;  // of the planes
+  const float* scales;
+  const int32_t* code_sums;
+};
+
+// Rows [first_row, end_row) times panels [first_panel, end_panel). For int8,
+// first_row is a multiple of kRowGroup, and end_row is one too or the end.
+// `scratch` holds ScratchBytes(job.blocks) bytes, 64-byte aligned.
+using FloatPanels = void(const FloatJob& job, int64_t first_panel,
+                         int64_t end_panel, int64_t first_row, int64_t end_row,
+                         std::byte* scratch);
+using Int8Panels = void(const Int8Job& job, int64_t first_panel,
+                        int64_t end_panel, int64_t first_row, int64_t end_row,
+                        std::byte* scratch);
+
+// At most so many panels are unpacked at a time: either kMaxTiles tiles of one
+// block or two whole panels.
+inline constexpr int kMaxTiles = 8;
+inline int64_t ScratchBytes(int64_t blocks) {
+  const int64_t panels = 2 * blocks;
+  return (panels > kMaxTiles ? panels : kMaxTiles) * 4096;
+}
+
+FloatPanels FloatPanelsPortable, FloatPanelsAvx2, FloatPanelsAvx512;
+Int8Panels Int8PanelsPortable, Int8PanelsAvx2, Int8PanelsAvx512, Int8PanelsAmx;
+
+// Rounds a row to 16-bit integers, as bytes: hi + 128 and lo; blocks of 64
+// columns `block_stride` bytes apart, columns past `cols` as zeros. Returns sx:
+// 0 for a row below 2^-100, NaN for a row that holds NaN or infinity (its
+// planes are zeros then). Bit-equal on all instruction sets.
+using QuantizeRow = float(const float* x, int64_t cols, int64_t block_stride,
+                          uint8_t* hi, uint8_t* lo);
+QuantizeRow QuantizeRowPortable, QuantizeRowAvx2, QuantizeRowAvx512;
+
+// Tiles of 16-bit floats, [32 pairs of cols][16 rows][2 cols], to
+// float [64 cols][16 rows].
+using UnpackFloats = const void*(const std::byte* packed, void* scratch);
+UnpackFloats UnpackBFloat16Portable, UnpackBFloat16Avx2, UnpackBFloat16Avx512;
+UnpackFloats UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512;
+
+}  // namespace ounce::quant
+
+#endif  // OUNCE_QUANT_KERNELS_PANELS_H_

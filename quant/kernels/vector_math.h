@@ -1,0 +1,170 @@
+// Vectors of floats as wide as the instruction set that a file is compiled for,
+// and the mathematics that kernels need on them: one source, several
+// instruction sets.
+//
+// A file that includes this is compiled once per instruction set (see
+// ounce_isa_sources in quant/CMakeLists.txt). Everything below lives in a
+// namespace of that instruction set's, so that the linker never mixes two
+// versions of one inline function; `vec` names the right one.
+//
+// Error: without hardware FMA (portable) Fma rounds twice; the bounds hold for
+//   both. Results do not depend on the lane.
+#ifndef OUNCE_QUANT_KERNELS_VECTOR_MATH_H_
+#define OUNCE_QUANT_KERNELS_VECTOR_MATH_H_
+
+#include <cstdint>
+
+#if defined(__AVX512F__)
+#define OUNCE_VEC vec_avx512
+#include <immintrin.h>
+#elif defined(__AVX2__) && defined(__FMA__)
+#define OUNCE_VEC vec_avx2
+#include <immintrin.h>
+#else
+#define OUNCE_VEC vec_portable
+#endif
+
+#if defined(__clang__)
+#define OUNCE_UNROLL _Pragma("unroll")
+#else
+#define OUNCE_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+namespace ounce::quant::OUNCE_VEC {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+#elif defined(__AVX2__) && defined(__FMA__)
+inline constexpr int kLanes = 8;
+#else
+inline constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+
+inline Floats Set(float value) { return Floats{} + value; }
+
+inline Floats Load(const float* from) {
+  Floats result;
+  __builtin_memcpy(&result, from, sizeof result);
+  return result;
+}
+inline void Store(Floats value, float* to) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+inline Ints Load(const int32_t* from) {
+  Ints result;
+  __builtin_memcpy(&result, from, sizeof result);
+  return result;
+}
+inline void Store(Ints value, int32_t* to) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+// The first `count` lanes only (0 <= count, at most kLanes are used); a load
+// fills the others with zero. Memory past them is not touched.
+inline Floats LoadPart(const float* from, int64_t count) {
+  if (count >= kLanes) return Load(from);
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+#else
+  Floats result{};
+  for (int i = 0; i < count; ++i) result[i] = from[i];
+  return result;
+#endif
+}
+inline void StorePart(Floats value, float* to, int64_t count) {
+  if (count >= kLanes) return Store(value, to);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), value);
+#else
+  for (int i = 0; i < count; ++i) to[i] = value[i];
+#endif
+}
+
+// a * b + c.
+inline Floats Fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// mask ? a : b, by lane; a mask is what comparing two Floats gives.
+inline Floats Select(Ints mask, Floats a, Floats b) {
+  return reinterpret_cast<Floats>((mask & reinterpret_cast<Ints>(a)) |
+                                  (~mask & reinterpret_cast<Ints>(b)));
+}
+
+// The larger one; b where either is NaN.
+inline Floats Max(Floats a, Floats b) { return Select(a > b, a, b); }
+
+// Over all lanes, as a tree, so the same for every caller of one instruction
+// set.
+inline float ReduceAdd(Floats value) {
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) value[i] += value[i + half];
+  }
+  return value[0];
+}
+inline float ReduceMax(Floats value) {
+  float result = value[0];
+  for (int i = 1; i < kLanes; ++i) {
+    if (value[i] > result) result = value[i];
+  }
+  return result;
+}
+
+// Nearest integer, ties to even, in the default rounding mode.
+// Requires |x| < 2^22.
+inline Floats Round(Floats x) {
+  const Floats magic = Set(12582912.0f);  // 1.5 * 2^23: no fraction bits left
+  return (x + magic) - magic;
+}
+
+// e^x. Error: at most 1.5e-7 relative where the result is a normal number;
+// infinite above 88.73, 0 below -103.98, NaN for NaN.
+inline Floats Exp(Floats x) {
+  x = Select(x > Set(89.0f), Set(89.0f), x);
+  x = Select(x < Set(-105.0f), Set(-105.0f), x);
+  // x = n * ln 2 + r; n * 0.693359375 is exact.
+  const Floats n = Round(x * 1.44269504088896341f);
+  Floats r = Fma(n, Set(-0.693359375f), x);
+  r = Fma(n, Set(2.12194440e-4f), r);
+  Floats p = Set(1.9875691500e-4f);
+  p = Fma(p, r, Set(1.3981999507e-3f));
+  p = Fma(p, r, Set(8.3334519073e-3f));
+  p = Fma(p, r, Set(4.1665795894e-2f));
+  p = Fma(p, r, Set(1.6666665459e-1f));
+  p = Fma(p, r, Set(5.0000001201e-1f));
+  p = Fma(p, r * r, r) + 1.0f;
+  // 2^n in two factors, since n may be 128 or below -126.
+  const Ints exponent = reinterpret_cast<Ints>(n + 12582912.0f) - 0x4B400000;
+  const Ints half = exponent >> 1;
+  const Floats scale1 = reinterpret_cast<Floats>((half + 127) << 23);
+  const Floats scale2 = reinterpret_cast<Floats>((exponent - half + 127) << 23);
+  return p * scale1 * scale2;
+}
+
+// The "gelu_new" of transformers:
+//   0.5 x (1 + tanh(u)),  u = sqrt(2 / pi) (x + 0.044715 x^3)
+// as x / (1 + e^(-2u)), which has no cancellation for negative x.
+// Error: at most 2e-7 * |x|; NaN for NaN.
+inline Floats GeluNew(Floats x) {
+  const Floats cubic = Fma(x * x * 0.044715f, x, x);
+  return x / (Exp(cubic * -1.5957691216057308f) + 1.0f);
+}
+
+inline Floats Relu(Floats x) { return Select(x < Floats{}, Floats{}, x); }
+
+}  // namespace ounce::quant::OUNCE_VEC
+
+namespace ounce::quant {
+namespace vec = OUNCE_VEC;
+}  // namespace ounce::quant
+
+#endif  // OUNCE_QUANT_KERNELS_VECTOR_MATH_H_

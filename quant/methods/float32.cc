@@ -1,0 +1,57 @@
+// Weights as they are.
+#include <algorithm>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "quant/pack_rows.h"
+#include "quant/quant_method.h"
+
+namespace ounce::quant {
+namespace {
+
+constexpr TileLayout kLayout = {
+    .form = TileForm::kFloat, .tile_bytes = 4096, .unpack = {TileAsIs}};
+
+class Float32Method final : public QuantMethod {
+ public:
+  std::string_view name() const override { return "float32"; }
+  std::string_view summary() const override {
+    return "32-bit floats: keeps every weight as it is in the checkpoint.";
+  }
+  bool lossless_from(DType dtype) const override {
+    return IsFloat(dtype) && dtype != DType::kF64;
+  }
+
+  absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
+                                        const ParamValues&) const override {
+    ASSIGN_OR_RETURN(
+        PackedWeight packed,
+        PackedWeight::Create(kLayout, weight.rows(), weight.cols()));
+    RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
+      for (int64_t col = 0; col < weight.cols(); ++col) {
+        auto* tile = reinterpret_cast<float*>(
+            packed.mutable_tile(row / kPanelRows, col / kBlockCols));
+        tile[col % kBlockCols * kPanelRows + row % kPanelRows] = values[col];
+      }
+      return absl::OkStatus();
+    }));
+    return packed;
+  }
+
+  int64_t StoredBytes(int64_t rows, int64_t cols, DType,
+                      const ParamValues&) const override {
+    return rows * cols * 4;
+  }
+  std::string_view element_name(const ParamValues&) const override {
+    return "float32";
+  }
+};
+
+}  // namespace
+
+const QuantMethod& Float32() {
+  static const Float32Method method;
+  return method;
+}
+
+}  // namespace ounce::quant

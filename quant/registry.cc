@@ -1,0 +1,146 @@
+#include "quant/registry.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+
+namespace ounce::quant {
+
+#define QUANT_METHOD(function, name) const QuantMethod& function();
+#include "quant/methods.def"
+#undef QUANT_METHOD
+
+namespace {
+
+// What is wrong comes from the wire, so messages quote only so much of it.
+std::string Quoted(std::string_view text) {
+  constexpr size_t kMost = 80;
+  if (text.size() <= kMost) return StrCat("'", text, "'");
+  return StrCat("'", text.substr(0, kMost), "...' (", text.size(), " bytes)");
+}
+
+std::string Join(const std::vector<std::string_view>& names) {
+  return absl::StrJoin(
+      names, ", ",
+      [](std::string* out, std::string_view name) { out->append(name); });
+}
+
+std::string Describe(const ParamSpec& param) {
+  const std::string values =
+      param.type == ParamSpec::Type::kInteger
+          ? StrCat("an integer from ", param.min, " to ", param.max)
+          : StrCat("one of ", Join(param.choices));
+  return StrCat(param.name, " (", values, "; default ", param.default_value,
+                ")");
+}
+
+std::string KnownParams(const QuantMethod& method) {
+  if (method.params().empty()) {
+    return StrCat("method '", method.name(), "' takes no parameters");
+  }
+  return StrCat("method '", method.name(), "' takes ",
+                absl::StrJoin(method.params(), ", ",
+                              [](std::string* out, const ParamSpec& param) {
+                                out->append(Describe(param));
+                              }));
+}
+
+std::string KnownMethods() {
+  return StrCat("known methods are ",
+                absl::StrJoin(AllMethods(), ", ",
+                              [](std::string* out, const QuantMethod* method) {
+                                StrAppend(out, method->name());
+                              }));
+}
+
+bool IsValid(const ParamSpec& param, std::string_view value) {
+  if (param.type == ParamSpec::Type::kChoice) {
+    return std::find(param.choices.begin(), param.choices.end(), value) !=
+           param.choices.end();
+  }
+  int64_t number;
+  // Only the shortest form, so that equal specs are equal texts.
+  return absl::SimpleAtoi(ToAbsl(value), &number) && StrCat(number) == value &&
+         number >= param.min && number <= param.max;
+}
+
+absl::Status SetParam(const QuantMethod& method, std::string_view setting,
+                      ParamValues& values) {
+  const size_t equals = setting.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    return absl::InvalidArgumentError(StrCat("found ", Quoted(setting),
+                                             " where key=value is wanted; ",
+                                             KnownParams(method)));
+  }
+  const std::string_view key = setting.substr(0, equals);
+  const std::string_view value = setting.substr(equals + 1);
+  for (const ParamSpec& param : method.params()) {
+    if (param.name != key) continue;
+    if (!IsValid(param, value)) {
+      return absl::InvalidArgumentError(StrCat("parameter ", Quoted(key),
+                                               " has the value ", Quoted(value),
+                                               "; ", KnownParams(method)));
+    }
+    if (!values.emplace(key, value).second) {
+      return absl::InvalidArgumentError(
+          StrCat("parameter ", Quoted(key), " is given twice"));
+    }
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      StrCat("unknown parameter ", Quoted(key), "; ", KnownParams(method)));
+}
+
+MethodSpec WithDefaults(const QuantMethod& method, ParamValues values) {
+  for (const ParamSpec& param : method.params()) {
+    values.emplace(param.name, param.default_value);
+  }
+  return {&method, std::move(values)};
+}
+
+}  // namespace
+
+absl::Span<const QuantMethod* const> AllMethods() {
+  static const QuantMethod* const kMethods[] = {
+#define QUANT_METHOD(function, name) &function(),
+#include "quant/methods.def"
+#undef QUANT_METHOD
+  };
+  return kMethods;
+}
+
+absl::StatusOr<MethodSpec> ParseMethodSpec(std::string_view text) {
+  const size_t colon = text.find(':');
+  const std::string_view name = text.substr(0, colon);
+  for (const QuantMethod* method : AllMethods()) {
+    if (method->name() != name) continue;
+    ParamValues values;
+    if (colon != std::string_view::npos) {
+      for (absl::string_view setting :
+           absl::StrSplit(ToAbsl(text.substr(colon + 1)), ',')) {
+        RETURN_IF_ERROR(SetParam(*method, FromAbsl(setting), values));
+      }
+    }
+    return WithDefaults(*method, std::move(values));
+  }
+  return absl::InvalidArgumentError(StrCat("unknown quantization method ",
+                                           Quoted(name), "; ", KnownMethods()));
+}
+
+MethodSpec FloatMethodFor(DType dtype) {
+  OUNCE_CHECK(IsFloat(dtype), "only float elements have a float method");
+  const std::string_view name =
+      dtype == DType::kF64 ? Name(DType::kF32) : Name(dtype);
+  const auto spec = ParseMethodSpec(name);
+  OUNCE_CHECK(spec.ok(), "methods.def lists the float methods");
+  return *spec;
+}
+
+}  // namespace ounce::quant
