@@ -2,9 +2,9 @@
 //
 // Weight files that are read: model.safetensors, model.safetensors.index.json
 // with its shards, pytorch_model.bin, pytorch_model.bin.index.json with its
-// shards; the first of these that is there. They are mapped, never copied
-// whole; pages that were read are given back, so reading a tensor costs no
-// memory that stays.
+// shards; the first of these that is there. A tensor is read in small pieces
+// when it is asked for (byte_source.h says why not through a mapping), so that
+// reading costs no memory that stays.
 //
 // Sources: the safetensors format specification; PyTorch's zip serialization
 // (torch.save since 1.6). Nothing in a file is ever run or imported.
@@ -31,8 +31,8 @@ namespace ounce::model {
 struct TensorInfo {
   quant::DType dtype = quant::DType::kF32;
   std::vector<int64_t> shape;
-  // Names that share one storage (tied weights) have the same id, so that a
-  // footprint counts them once.
+  // Names that show the same elements of one storage (tied weights) have the
+  // same id, so that a footprint counts them once.
   int64_t storage_id = 0;
 
   int64_t elements() const {
@@ -47,9 +47,8 @@ class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
-  // `location` is a folder, or `org/name` found in the local Hugging Face cache
-  // (HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub; revision
-  // main, or `org/name@revision`).
+  // `location` is a folder, or `org/name[@revision]` found in the local Hugging
+  // Face cache (hub_cache.h).
   // Errors, each naming the file, the tensor where there is one, what was found
   // and what was wanted:
   //   kNotFound: no such folder, no weight file, not in the cache (the message
@@ -58,6 +57,7 @@ class Checkpoint {
   //     overlapping, shape times dtype overflow, a forbidden pickle opcode or
   //     global
   //   kUnimplemented: a form that is known but not read (legacy .bin, tar)
+  //   kPermissionDenied, kDataLoss: a file that cannot be read
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
       std::string_view location);
 
@@ -72,9 +72,11 @@ class Checkpoint {
   virtual const std::map<std::string, TensorInfo>& tensors() const = 0;
 
   // Reads elements [first, first + count) of `name` in row-major order, as
-  // float32. Strided views are followed. Gives the pages read back.
-  // Errors: kNotFound; kInvalidArgument for a dtype that is no float or a range
-  // outside the tensor; kDataLoss when the file shrank meanwhile.
+  // float32. Strided views are followed.
+  // Errors: kNotFound; kInvalidArgument for a dtype that is no float, a range
+  // outside the tensor, or a storage of a .bin whose CRC is wrong (it is
+  // compared once, before the first read of that storage); kDataLoss when the
+  // file shrank meanwhile.
   virtual absl::Status ReadFloats(const std::string& name, int64_t first,
                                   int64_t count, float* out) const = 0;
 };

@@ -1,0 +1,225 @@
+#include "model/checkpoint/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "model/checkpoint/json_file.h"
+
+namespace ounce::model {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kLengthBytes = 8;
+constexpr char kMetadata[] = "__metadata__";
+
+constexpr std::pair<std::string_view, quant::DType> kDTypes[] = {
+    {"F64", quant::DType::kF64}, {"F32", quant::DType::kF32},
+    {"F16", quant::DType::kF16}, {"BF16", quant::DType::kBF16},
+    {"I64", quant::DType::kI64}, {"I32", quant::DType::kI32},
+    {"I16", quant::DType::kI16}, {"I8", quant::DType::kI8},
+    {"U8", quant::DType::kU8},   {"BOOL", quant::DType::kBool},
+};
+// In the format, and in no checkpoint that we load.
+constexpr std::string_view kUnreadDTypes[] = {
+    "U64",     "U32",     "U16",     "C64",     "F8_E4M3",
+    "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"};
+
+absl::StatusOr<quant::DType> ReadDType(const ByteSource& file,
+                                       const std::string& name,
+                                       const json& entry) {
+  const auto field = entry.find("dtype");
+  if (field == entry.end() || !field->is_string()) {
+    return TensorError(file, name, "no dtype");
+  }
+  const auto& text = field->get_ref<const std::string&>();
+  for (const auto& [known, dtype] : kDTypes) {
+    if (text == known) return dtype;
+  }
+  constexpr char kWanted[] =
+      " found, one of F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL wanted";
+  for (const std::string_view unread : kUnreadDTypes) {
+    if (text == unread) {
+      return absl::UnimplementedError(absl::StrCat(
+          file.name(), ": tensor ", Quoted(name), ": dtype ", text, kWanted));
+    }
+  }
+  return TensorError(file, name, absl::StrCat("dtype ", Quoted(text), kWanted));
+}
+
+// An array of integers in [0, 2^63).
+absl::StatusOr<std::vector<int64_t>> ReadIntegers(const ByteSource& file,
+                                                  const std::string& name,
+                                                  const json& entry,
+                                                  const char* key) {
+  const auto field = entry.find(key);
+  if (field == entry.end() || !field->is_array()) {
+    return TensorError(file, name, absl::StrCat("no array '", key, "'"));
+  }
+  std::vector<int64_t> values;
+  values.reserve(field->size());
+  for (const json& value : *field) {
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > INT64_MAX) {
+      return TensorError(
+          file, name,
+          absl::StrCat("'", key, "' holds ",
+                       value.is_number() ? value.dump() : value.type_name(),
+                       ", an integer from 0 to 2^63 - 1 wanted"));
+    }
+    values.push_back(value.get<int64_t>());
+  }
+  return values;
+}
+
+absl::StatusOr<StoredTensor> ReadEntry(const ByteSource& file,
+                                       const std::string& name,
+                                       const json& entry, int64_t data_start) {
+  if (!entry.is_object()) {
+    return TensorError(
+        file, name,
+        absl::StrCat(entry.type_name(), " found, an object wanted"));
+  }
+  StoredTensor tensor;
+  ASSIGN_OR_RETURN(tensor.info.dtype, ReadDType(file, name, entry));
+  ASSIGN_OR_RETURN(tensor.info.shape, ReadIntegers(file, name, entry, "shape"));
+  ASSIGN_OR_RETURN(const std::vector<int64_t> offsets,
+                   ReadIntegers(file, name, entry, "data_offsets"));
+  const int64_t data_bytes = file.size() - data_start;
+  if (offsets.size() != 2 || offsets[0] > offsets[1] ||
+      offsets[1] > data_bytes) {
+    return TensorError(file, name,
+                       absl::StrCat("data_offsets ", ShapeText(offsets),
+                                    " found, [begin, end] within the ",
+                                    data_bytes, " bytes of data wanted"));
+  }
+  const absl::StatusOr<int64_t> bytes =
+      CheckedBytes(tensor.info.shape, tensor.info.dtype);
+  if (!bytes.ok())
+    return TensorError(file, name, std::string(bytes.status().message()));
+  if (offsets[1] - offsets[0] != *bytes) {
+    return TensorError(
+        file, name,
+        absl::StrCat("data_offsets ", ShapeText(offsets), " span ",
+                     offsets[1] - offsets[0], " bytes, shape ",
+                     ShapeText(tensor.info.shape), " of ",
+                     std::string(quant::Name(tensor.info.dtype)), " has ",
+                     *bytes));
+  }
+  tensor.offset = data_start + offsets[0];
+  return tensor;
+}
+
+// The tensors must fill the data, each byte once. Numbers them in that order.
+absl::Status CheckLayout(const ByteSource& file, int64_t data_start,
+                         TensorTable& table) {
+  std::vector<TensorTable::value_type*> order;
+  order.reserve(table.size());
+  for (auto& item : table) order.push_back(&item);
+  const auto position = [](const auto* item) {
+    return std::pair(item->second.offset, item->second.info.bytes());
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](auto* a, auto* b) { return position(a) < position(b); });
+  int64_t end = data_start;
+  int64_t next_id = 0;
+  for (auto* item : order) {
+    StoredTensor& tensor = item->second;
+    if (tensor.offset != end) {
+      return TensorError(
+          file, item->first,
+          absl::StrCat("begins at byte ", tensor.offset - data_start,
+                       " of the data, ", end - data_start,
+                       tensor.offset < end ? " wanted: it overlaps another"
+                                           : " wanted: there is a hole"));
+    }
+    end += tensor.info.bytes();
+    tensor.info.storage_id = next_id++;
+  }
+  if (end != file.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file.name(), ": ", file.size() - data_start,
+        " bytes of data found, the tensors have ", end - data_start));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddAliases(const ByteSource& file, const json& metadata,
+                        TensorTable& table) {
+  if (!metadata.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(file.name(), ": ", kMetadata,
+                                                   " is ", metadata.type_name(),
+                                                   ", an object wanted"));
+  }
+  TensorTable aliases;
+  for (const auto& [name, target] : metadata.items()) {
+    if (!target.is_string()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          file.name(), ": ", kMetadata, " holds ", target.type_name(),
+          " under ", Quoted(name), ", a string wanted"));
+    }
+    // Most entries say other things, such as {"format": "pt"}.
+    const auto found = table.find(target.get_ref<const std::string&>());
+    if (found != table.end() && name != "format") {
+      aliases.emplace(name, found->second);
+    }
+  }
+  table.merge(aliases);  // keeps what is stored under its own name
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<TensorTable> ParseSafetensors(const ByteSource& file) {
+  if (file.size() < kLengthBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.name(), ": ", file.size(),
+                     " bytes found, at least 8 wanted: truncated, or not a "
+                     "safetensors file"));
+  }
+  std::array<unsigned char, kLengthBytes> raw;
+  RETURN_IF_ERROR(file.Read(0, kLengthBytes, raw.data()));
+  uint64_t length = 0;
+  for (int i = kLengthBytes - 1; i >= 0; --i) length = length << 8 | raw[i];
+  if (length > kMaxSafetensorsHeaderBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file.name(), ": header of ", length, " bytes found, at most ",
+        kMaxSafetensorsHeaderBytes, " wanted: not a safetensors file?"));
+  }
+  const int64_t header_bytes = static_cast<int64_t>(length);
+  if (header_bytes > file.size() - kLengthBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.name(), ": header of ", header_bytes,
+                     " bytes found, the file has ", file.size() - kLengthBytes,
+                     " after its first 8: truncated?"));
+  }
+
+  json header;
+  {
+    std::string text(header_bytes, '\0');
+    RETURN_IF_ERROR(file.Read(kLengthBytes, header_bytes, text.data()));
+    ASSIGN_OR_RETURN(
+        header, ParseJsonObject(absl::StrCat(file.name(), ": header"), text));
+  }
+  const int64_t data_start = kLengthBytes + header_bytes;
+  TensorTable table;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == kMetadata) continue;
+    ASSIGN_OR_RETURN(StoredTensor tensor,
+                     ReadEntry(file, name, entry, data_start));
+    table.emplace(name, std::move(tensor));
+  }
+  RETURN_IF_ERROR(CheckLayout(file, data_start, table));
+  if (const auto metadata = header.find(kMetadata); metadata != header.end()) {
+    RETURN_IF_ERROR(AddAliases(file, *metadata, table));
+  }
+  return table;
+}
+
+}  // namespace ounce::model

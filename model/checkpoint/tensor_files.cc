@@ -1,0 +1,124 @@
+#include "model/checkpoint/tensor_files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "model/checkpoint/json_file.h"
+#include "model/checkpoint/safetensors.h"
+#include "model/checkpoint/torch_zip.h"
+
+namespace ounce::model {
+namespace {
+
+using Parser = absl::StatusOr<TensorTable> (*)(const ByteSource&);
+
+struct Form {
+  const char* file;
+  Parser parse;
+};
+constexpr Form kForms[] = {{"model.safetensors", ParseSafetensors},
+                           {"pytorch_model.bin", ParseTorchZip}};
+
+// Adds the tensors of one file. Of names that two files hold, the index says
+// which counts; without a word from it the first does.
+void Merge(std::unique_ptr<const ByteSource> file, TensorTable table,
+           const std::map<std::string, std::string>& file_of,
+           const std::string& file_name, TensorFiles& all) {
+  int64_t first_id = 0;
+  for (const auto& [name, place] : all.tensors) {
+    first_id = std::max(first_id, place.tensor.info.storage_id + 1);
+  }
+  for (auto& [name, tensor] : table) {
+    const auto mapped = file_of.find(name);
+    if (mapped != file_of.end() && mapped->second != file_name) continue;
+    tensor.info.storage_id += first_id;
+    all.tensors.emplace(name,
+                        TensorFiles::Place{file.get(), std::move(tensor)});
+  }
+  all.files.push_back(std::move(file));
+}
+
+// The index's weight_map: tensor -> file.
+absl::StatusOr<std::map<std::string, std::string>> ReadIndex(
+    const std::string& path) {
+  ASSIGN_OR_RETURN(const nlohmann::json index, ReadJsonObject(path));
+  const auto weight_map = index.find("weight_map");
+  if (weight_map == index.end() || !weight_map->is_object()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": no object 'weight_map'"));
+  }
+  std::map<std::string, std::string> file_of;
+  for (const auto& [tensor, file] : weight_map->items()) {
+    if (!file.is_string()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": tensor ", Quoted(tensor), ": ",
+                       file.type_name(), " found, a file name wanted"));
+    }
+    const auto& name = file.get_ref<const std::string&>();
+    if (name.empty() || name.front() == '.' ||
+        name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, ": tensor ", Quoted(tensor), ": file ", Quoted(name),
+          " found, a name in the same folder "
+          "wanted"));
+    }
+    file_of.emplace(tensor, name);
+  }
+  return file_of;
+}
+
+absl::StatusOr<TensorFiles> OpenShards(const std::string& folder,
+                                       const std::string& index_path,
+                                       Parser parse) {
+  TensorFiles all;
+  ASSIGN_OR_RETURN(const auto file_of, ReadIndex(index_path));
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : file_of) names.insert(file);
+  for (const std::string& name : names) {
+    absl::StatusOr<std::unique_ptr<ByteSource>> file =
+        OpenFile(absl::StrCat(folder, "/", name));
+    if (!file.ok()) return WithContext(file.status(), index_path);
+    ASSIGN_OR_RETURN(TensorTable table, parse(**file));
+    for (const auto& [tensor, mapped] : file_of) {
+      if (mapped == name && table.count(tensor) == 0) {
+        return TensorError(
+            **file, tensor,
+            absl::StrCat("not there, though ", index_path, " says so"));
+      }
+    }
+    Merge(*std::move(file), std::move(table), file_of, name, all);
+  }
+  return all;
+}
+
+}  // namespace
+
+absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder) {
+  for (const Form& form : kForms) {
+    const std::string path = absl::StrCat(folder, "/", form.file);
+    absl::StatusOr<std::unique_ptr<ByteSource>> file = OpenFile(path);
+    if (file.ok()) {
+      TensorFiles all;
+      ASSIGN_OR_RETURN(TensorTable table, form.parse(**file));
+      Merge(*std::move(file), std::move(table), {}, path, all);
+      return all;
+    }
+    if (!absl::IsNotFound(file.status())) return file.status();
+
+    const std::string index = absl::StrCat(path, ".index.json");
+    if (std::error_code ignored; std::filesystem::exists(index, ignored)) {
+      return OpenShards(folder, index, form.parse);
+    }
+  }
+  return absl::NotFoundError(
+      absl::StrCat(folder,
+                   ": no model.safetensors, model.safetensors.index.json, "
+                   "pytorch_model.bin or pytorch_model.bin.index.json"));
+}
+
+}  // namespace ounce::model

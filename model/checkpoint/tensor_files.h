@@ -1,0 +1,35 @@
+// The weight files of one model folder, as one set of tensors.
+#ifndef OUNCE_MODEL_CHECKPOINT_TENSOR_FILES_H_
+#define OUNCE_MODEL_CHECKPOINT_TENSOR_FILES_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/checkpoint/byte_source.h"
+#include "model/checkpoint/stored_tensor.h"
+
+namespace ounce::model {
+
+struct TensorFiles {
+  struct Place {
+    const ByteSource* file;  // one of `files`
+    StoredTensor tensor;     // storage_id unique over all files
+  };
+  std::vector<std::unique_ptr<const ByteSource>> files;
+  std::map<std::string, Place> tensors;
+};
+
+// Opens the first that is there of model.safetensors,
+// model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json
+// and, for an index, every file it names. These must lie in `folder` itself and
+// hold the tensors that the index says.
+// Errors: kNotFound when none of them or a named file is not there; those of
+// the formats.
+absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_CHECKPOINT_TENSOR_FILES_H_
