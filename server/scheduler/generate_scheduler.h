@@ -38,7 +38,7 @@ namespace ounce::server {
 class GenerateScheduler {
  public:
   struct Options {
-    int64_t max_queued = 256;       // requests
+    int64_t max_queued = 256;       // requests, about to start included
     int64_t max_running = 32;       // requests in a step
     int64_t max_step_tokens = 512;  // prompt and new tokens of one step
     // Prompt tokens of one step while other sequences decode: bounds how long

@@ -1,0 +1,35 @@
+#include "server/scheduler/block_allocator.h"
+
+#include "base/check.h"
+
+namespace ounce::server {
+
+BlockAllocator::BlockAllocator(int64_t num_blocks) : held_(num_blocks, false) {
+  free_.reserve(num_blocks);
+  for (int64_t block = num_blocks - 1; block >= 0; --block) {
+    free_.push_back(static_cast<int32_t>(block));
+  }
+}
+
+bool BlockAllocator::Allocate(int64_t count, std::vector<int32_t>* blocks) {
+  if (count > num_free()) return false;
+  blocks->reserve(blocks->size() + count);
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t block = free_.back();
+    free_.pop_back();
+    held_[block] = true;
+    blocks->push_back(block);
+  }
+  return true;
+}
+
+void BlockAllocator::Free(absl::Span<const int32_t> blocks) {
+  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) {
+    OUNCE_CHECK(*block >= 0 && *block < num_blocks() && held_[*block],
+                "a block is freed that nobody holds");
+    held_[*block] = false;
+    free_.push_back(*block);
+  }
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,604 @@
+#include "server/scheduler/generate_scheduler.h"
+
+#include <algorithm>
+#include <deque>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/mutex.h"
+#include "server/scheduler/block_allocator.h"
+#include "server/scheduler/sampler.h"
+#include "server/scheduler/stop_matcher.h"
+
+namespace ounce::server {
+namespace {
+
+constexpr char kRetryPayload[] = "ounce.v1/retry-after-milliseconds";
+
+// How long a client should wait when the queue is full: about as long as a
+// short request takes.
+constexpr int kRetryMilliseconds = 1000;
+
+// Longest sleep of a thread that waits for a deadline; it looks again then.
+constexpr absl::Duration kLongestSleep = absl::Hours(1);
+
+// One request, from Submit to OnDone.
+struct Sequence {
+  Sequence(GenerateParams request, ResponseSink* response_sink,
+           const model::Tokenizer& tokenizer)
+      : params(std::move(request)),
+        sink(response_sink),
+        decoder(tokenizer),
+        stop_matcher(params.stop) {}
+
+  int64_t num_prompt() const {
+    return static_cast<int64_t>(params.prompt.size());
+  }
+  int64_t num_new() const {
+    return static_cast<int64_t>(tokens.size()) - num_prompt();
+  }
+  // Past its prompt: all but its last token are in the cache.
+  bool decoding() const { return num_new() > 0; }
+
+  GenerateScheduler::RequestId id = 0;
+  GenerateParams params;
+  ResponseSink* const sink;
+  int64_t max_new_tokens = 0;  // what fits the model's positions
+  int64_t num_blocks_needed = 0;
+
+  // Set when it is admitted.
+  std::shared_ptr<Engine> engine;
+  std::vector<int32_t> blocks;
+  std::vector<int32_t> tokens;  // prompt, then new ones; never reallocated
+
+  int64_t num_cached = 0;  // of `tokens`, by the cache
+  model::StreamDecoder decoder;
+  StopMatcher stop_matcher;
+  absl::Time first_step = absl::InfiniteFuture();
+  absl::Time first_token = absl::InfiniteFuture();
+};
+
+class Scheduler final : public GenerateScheduler {
+ public:
+  Scheduler(const Options& options, std::shared_ptr<Engine> engine,
+            const model::Tokenizer& tokenizer, const Clock& clock,
+            SchedulerObserver& observer);
+  ~Scheduler() override;
+
+  absl::StatusOr<RequestId> Submit(GenerateParams params,
+                                   ResponseSink* sink) override;
+  void Cancel(RequestId id) override;
+  void Wake() override;
+  void SetEngine(std::shared_ptr<Engine> engine) override;
+  void Drain(absl::Time deadline) override;
+  SchedulerStats stats() const override;
+
+ private:
+  // A sequence's part in the step that is being put together.
+  struct Part {
+    Sequence* sequence;
+    int64_t num_tokens;
+  };
+
+  void Loop();
+
+  // Waits until there may be something to do; takes over what other threads
+  // asked for. False at the end.
+  bool TakeOrders();
+  absl::Time NextDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndTheDead();
+  void Admit();
+  void ComposeStep();
+  void RunStep();
+  void RunPartsOf(Engine& engine);
+
+  // The token that `logits` give to a sequence whose last token is now cached;
+  // false if that was its last.
+  bool Advance(Sequence& sequence, absl::Span<const float> logits,
+               absl::Time now);
+  static void FlushText(Sequence& sequence, GenerateChunk* chunk);
+  void End(Sequence& sequence, const absl::Status& status, FinishReason reason);
+  void Erase(const Sequence& sequence);
+  void PublishStats();
+
+  // Constant.
+  const Options options_;
+  const model::Tokenizer& tokenizer_;
+  const Clock& clock_;
+  SchedulerObserver& observer_;
+  const EngineInfo limits_;  // of the first engine; the same for later ones
+
+  // The engine thread's own.
+  BlockAllocator blocks_;
+  Sampler sampler_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
+  std::vector<Part> parts_;
+  std::vector<StepSlice> slices_;
+  std::vector<Part> slice_parts_;  // by slice
+  std::vector<absl::Span<const float>> logits_;
+  std::vector<RequestId> cancelled_;
+  bool abort_ = false;
+  bool progressed_ = false;  // the last round ran a step
+  int64_t prompt_tokens_in_step_ = 0;
+  int64_t new_tokens_in_step_ = 0;
+  SchedulerStats told_;
+
+  mutable Mutex mu_;
+  CondVar work_;     // the engine thread waits here
+  CondVar drained_;  // Drain waits here
+  std::deque<std::unique_ptr<Sequence>> queue_ ABSL_GUARDED_BY(mu_);
+  std::vector<RequestId> cancel_orders_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<Engine> engine_ ABSL_GUARDED_BY(mu_);
+  RequestId next_id_ ABSL_GUARDED_BY(mu_) = 1;
+  bool ordered_ ABSL_GUARDED_BY(mu_) = false;  // something happened: look again
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool abort_order_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  bool idle_ ABSL_GUARDED_BY(mu_) = true;      // every OnDone has returned
+  SchedulerStats stats_ ABSL_GUARDED_BY(mu_);  // but for `queued`
+
+  std::thread thread_;
+};
+
+Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
+                     const model::Tokenizer& tokenizer, const Clock& clock,
+                     SchedulerObserver& observer)
+    : options_(options),
+      tokenizer_(tokenizer),
+      clock_(clock),
+      observer_(observer),
+      limits_(engine->info()),
+      blocks_(limits_.num_kv_blocks),
+      sampler_(limits_.vocab_size, tokenizer.size()),
+      engine_(std::move(engine)) {
+  OUNCE_CHECK(options_.max_running >= 1 && options_.max_queued >= 1 &&
+                  options_.max_prefill_tokens_beside_decode >= 1,
+              "limits of a scheduler start at 1");
+  OUNCE_CHECK(limits_.max_step_tokens >= options_.max_step_tokens &&
+                  limits_.max_step_logits >= options_.max_running &&
+                  options_.max_step_tokens >= options_.max_running,
+              "the engine is too small for the steps of its scheduler");
+  running_.reserve(options_.max_running);
+  parts_.reserve(options_.max_running);
+  slices_.reserve(options_.max_running);
+  slice_parts_.reserve(options_.max_running);
+  logits_.reserve(options_.max_running);
+  told_.kv_capacity_bytes = limits_.num_kv_blocks * limits_.kv_block_bytes;
+  stats_ = told_;
+  thread_ = std::thread([this] { Loop(); });
+}
+
+Scheduler::~Scheduler() {
+  {
+    MutexLock lock(&mu_);
+    draining_ = true;
+    abort_order_ = true;
+    stopping_ = true;
+    ordered_ = true;
+  }
+  work_.Signal();
+  thread_.join();
+}
+
+absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
+    GenerateParams params, ResponseSink* sink) {
+  const int64_t num_prompt = static_cast<int64_t>(params.prompt.size());
+  if (num_prompt == 0) {
+    return absl::InvalidArgumentError("the prompt has no tokens");
+  }
+  for (const int32_t id : params.prompt) {
+    if (id < 0 || id >= limits_.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("token id ", id, " found, one in [0, ",
+                       limits_.vocab_size, ") wanted"));
+    }
+  }
+  if (params.max_new_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_new_tokens ", params.max_new_tokens, " found, at least 1 wanted"));
+  }
+  if (num_prompt >= limits_.max_positions) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the prompt has ", num_prompt, " tokens; the model has ",
+                     limits_.max_positions,
+                     " positions for the prompt and at least one new token"));
+  }
+  auto sequence =
+      std::make_unique<Sequence>(std::move(params), sink, tokenizer_);
+  sequence->max_new_tokens = std::min(sequence->params.max_new_tokens,
+                                      limits_.max_positions - num_prompt);
+  // The last new token is never read again, so it needs no room.
+  const int64_t num_cached = num_prompt + sequence->max_new_tokens - 1;
+  sequence->num_blocks_needed =
+      (num_cached + limits_.kv_block_tokens - 1) / limits_.kv_block_tokens;
+  if (sequence->num_blocks_needed > limits_.num_kv_blocks) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("prompt and new tokens need ",
+                     sequence->num_blocks_needed * limits_.kv_block_bytes,
+                     " bytes of KV cache; --kv_cache_bytes allows ",
+                     limits_.num_kv_blocks * limits_.kv_block_bytes,
+                     ": ask for fewer new tokens"));
+  }
+
+  RequestId id;
+  {
+    MutexLock lock(&mu_);
+    if (draining_) {
+      return absl::UnavailableError("the model takes no new requests");
+    }
+    if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
+      absl::Status status = absl::ResourceExhaustedError(
+          absl::StrCat("the queue is full: ", queue_.size(), " requests wait"));
+      status.SetPayload(kRetryPayload,
+                        absl::Cord(absl::StrCat(kRetryMilliseconds)));
+      return status;
+    }
+    id = next_id_++;
+    sequence->id = id;
+    queue_.push_back(std::move(sequence));
+    idle_ = false;
+    ordered_ = true;
+  }
+  work_.Signal();
+  return id;
+}
+
+void Scheduler::Cancel(RequestId id) {
+  {
+    MutexLock lock(&mu_);
+    cancel_orders_.push_back(id);
+    ordered_ = true;
+  }
+  work_.Signal();
+}
+
+void Scheduler::Wake() {
+  {
+    MutexLock lock(&mu_);
+    ordered_ = true;
+  }
+  work_.Signal();
+  drained_.SignalAll();
+}
+
+void Scheduler::SetEngine(std::shared_ptr<Engine> engine) {
+  const EngineInfo& info = engine->info();
+  OUNCE_CHECK(info.vocab_size == limits_.vocab_size &&
+                  info.max_positions == limits_.max_positions &&
+                  info.kv_block_tokens == limits_.kv_block_tokens &&
+                  info.kv_block_bytes == limits_.kv_block_bytes &&
+                  info.num_kv_blocks == limits_.num_kv_blocks &&
+                  info.max_step_tokens >= options_.max_step_tokens &&
+                  info.max_step_logits >= options_.max_running,
+              "versions of a model share vocabulary and KV cache");
+  MutexLock lock(&mu_);
+  // The old one may be freed here, outside the engine thread and its steps:
+  // `engine` holds it until the lock is gone.
+  if (!(draining_ && queue_.empty())) engine_.swap(engine);
+}
+
+void Scheduler::Drain(absl::Time deadline) {
+  std::shared_ptr<Engine> last;  // freed after the lock is
+  MutexLock lock(&mu_);
+  draining_ = true;
+  while (!idle_) {
+    const absl::Duration left = deadline - clock_.Now();
+    if (left <= absl::ZeroDuration()) break;
+    drained_.WaitFor(&mu_, std::min(left, kLongestSleep));
+  }
+  abort_order_ = true;
+  ordered_ = true;
+  work_.Signal();
+  while (!idle_) drained_.Wait(&mu_);
+  last.swap(engine_);
+}
+
+SchedulerStats Scheduler::stats() const {
+  MutexLock lock(&mu_);
+  SchedulerStats result = stats_;
+  result.queued = static_cast<int64_t>(queue_.size());
+  return result;
+}
+
+void Scheduler::Loop() {
+  while (TakeOrders()) {
+    EndTheDead();
+    Admit();
+    ComposeStep();
+    RunStep();
+    PublishStats();
+  }
+}
+
+bool Scheduler::TakeOrders() {
+  MutexLock lock(&mu_);
+  while (!ordered_ && !progressed_ && !stopping_) {
+    const absl::Duration left = NextDeadline() - clock_.Now();
+    if (left <= absl::ZeroDuration()) break;
+    work_.WaitFor(&mu_, std::min(left, kLongestSleep));
+  }
+  ordered_ = false;
+  cancelled_.clear();
+  cancelled_.swap(cancel_orders_);
+  abort_ = abort_order_;
+  return !(stopping_ && queue_.empty() && running_.empty());
+}
+
+absl::Time Scheduler::NextDeadline() const {
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& sequence : queue_) {
+    next = std::min(next, sequence->params.deadline);
+  }
+  for (const auto& sequence : running_) {
+    next = std::min(next, sequence->params.deadline);
+  }
+  return next;
+}
+
+// Cancelled, too late, or the server is stopping: wherever a sequence is, it
+// ends here, before the next step.
+void Scheduler::EndTheDead() {
+  const absl::Time now = clock_.Now();
+  const auto verdict = [&](const Sequence& sequence) -> absl::Status {
+    if (std::find(cancelled_.begin(), cancelled_.end(), sequence.id) !=
+        cancelled_.end()) {
+      return absl::CancelledError("the request was cancelled");
+    }
+    if (sequence.params.deadline <= now) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          "the deadline passed after ", sequence.num_new(), " new tokens"));
+    }
+    if (abort_) return absl::UnavailableError("the server is shutting down");
+    return absl::OkStatus();
+  };
+
+  std::vector<std::pair<std::unique_ptr<Sequence>, absl::Status>> dead;
+  for (auto& sequence : running_) {
+    absl::Status status = verdict(*sequence);
+    if (!status.ok()) dead.emplace_back(std::move(sequence), std::move(status));
+  }
+  std::erase(running_, nullptr);
+  {
+    MutexLock lock(&mu_);
+    for (auto& sequence : queue_) {
+      absl::Status status = verdict(*sequence);
+      if (!status.ok()) {
+        dead.emplace_back(std::move(sequence), std::move(status));
+      }
+    }
+    std::erase(queue_, nullptr);
+  }
+  for (auto& [sequence, status] : dead) {
+    End(*sequence, status, FinishReason::kLength);
+  }
+}
+
+void Scheduler::Admit() {
+  MutexLock lock(&mu_);
+  while (!queue_.empty() &&
+         static_cast<int64_t>(running_.size()) < options_.max_running) {
+    Sequence& first = *queue_.front();
+    if (!blocks_.Allocate(first.num_blocks_needed, &first.blocks)) break;
+    first.engine = engine_;
+    first.tokens.reserve(first.num_prompt() + first.max_new_tokens);
+    first.tokens = first.params.prompt;
+    running_.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  stats_.running = static_cast<int64_t>(running_.size());
+  stats_.kv_used_bytes = blocks_.num_held() * limits_.kv_block_bytes;
+}
+
+// All that decode, one token each; then prompts, oldest first, as far as the
+// step's tokens go.
+void Scheduler::ComposeStep() {
+  parts_.clear();
+  for (const auto& sequence : running_) {
+    if (sequence->decoding() && sequence->sink->HasRoom()) {
+      parts_.push_back({sequence.get(), 1});
+    }
+  }
+  const int64_t num_decoding = static_cast<int64_t>(parts_.size());
+  int64_t budget = options_.max_step_tokens - num_decoding;
+  if (num_decoding > 0) {
+    budget = std::min(budget, options_.max_prefill_tokens_beside_decode);
+  }
+  for (const auto& sequence : running_) {
+    if (budget <= 0) break;
+    if (sequence->decoding() || !sequence->sink->HasRoom()) continue;
+    const int64_t left =
+        static_cast<int64_t>(sequence->tokens.size()) - sequence->num_cached;
+    parts_.push_back({sequence.get(), std::min(left, budget)});
+    budget -= parts_.back().num_tokens;
+  }
+}
+
+// Sequences of different versions of the model go through their engines one
+// after the other.
+void Scheduler::RunStep() {
+  progressed_ = !parts_.empty();
+  if (!progressed_) return;
+  prompt_tokens_in_step_ = 0;
+  new_tokens_in_step_ = 0;
+  while (!parts_.empty()) {
+    // The engine lives on if its last sequence ends here.
+    const std::shared_ptr<Engine> engine = parts_.front().sequence->engine;
+    RunPartsOf(*engine);
+  }
+  if (prompt_tokens_in_step_ > 0 || new_tokens_in_step_ > 0) {
+    observer_.OnTokens(prompt_tokens_in_step_, new_tokens_in_step_);
+  }
+}
+
+void Scheduler::RunPartsOf(Engine& engine) {
+  const absl::Time start = clock_.Now();
+  slices_.clear();
+  slice_parts_.clear();
+  logits_.clear();
+  for (const Part& part : parts_) {
+    Sequence& sequence = *part.sequence;
+    if (sequence.engine.get() != &engine) continue;
+    sequence.first_step = std::min(sequence.first_step, start);
+    const int64_t end = sequence.num_cached + part.num_tokens;
+    const int64_t num_blocks =
+        (end + limits_.kv_block_tokens - 1) / limits_.kv_block_tokens;
+    slices_.push_back({absl::MakeConstSpan(sequence.tokens)
+                           .subspan(sequence.num_cached, part.num_tokens),
+                       sequence.num_cached,
+                       absl::MakeConstSpan(sequence.blocks).first(num_blocks),
+                       end == static_cast<int64_t>(sequence.tokens.size())});
+    slice_parts_.push_back(part);
+  }
+  std::erase_if(parts_, [&](const Part& part) {
+    return part.sequence->engine.get() == &engine;
+  });
+
+  const absl::Status status = engine.Step(slices_, &logits_);
+  const absl::Time now = clock_.Now();
+  size_t next_logits = 0;
+  for (size_t i = 0; i < slice_parts_.size(); ++i) {
+    Sequence& sequence = *slice_parts_[i].sequence;
+    if (!status.ok()) {
+      End(sequence, status, FinishReason::kLength);
+      Erase(sequence);
+      continue;
+    }
+    if (sequence.num_new() == 0) {
+      prompt_tokens_in_step_ += slice_parts_[i].num_tokens;
+    }
+    sequence.num_cached += slice_parts_[i].num_tokens;
+    if (!slices_[i].wants_logits) continue;
+    if (!Advance(sequence, logits_[next_logits++], now)) Erase(sequence);
+  }
+}
+
+bool Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
+                        absl::Time now) {
+  const GenerateParams& params = sequence.params;
+  const absl::StatusOr<SampledToken> sampled =
+      sampler_.Sample(logits, params.sampling, sequence.tokens,
+                      sequence.num_new(), params.num_logprobs);
+  if (!sampled.ok()) {
+    End(sequence, sampled.status(), FinishReason::kLength);
+    return false;
+  }
+  if (sequence.first_token == absl::InfiniteFuture()) {
+    sequence.first_token = now;
+    observer_.OnFirstToken(now - params.arrival);
+  }
+
+  GenerateChunk chunk;
+  const std::vector<int32_t>& eos_ids = sequence.engine->info().eos_ids;
+  if (std::find(eos_ids.begin(), eos_ids.end(), sampled->id) != eos_ids.end()) {
+    FlushText(sequence, &chunk);
+    if (!chunk.text.empty()) sequence.sink->OnChunk(std::move(chunk));
+    // The last bytes of a broken character may complete a stop string.
+    End(sequence, absl::OkStatus(),
+        sequence.stop_matcher.stopped() ? FinishReason::kStop
+                                        : FinishReason::kEos);
+    return false;
+  }
+
+  sequence.tokens.push_back(sampled->id);
+  ++new_tokens_in_step_;
+  chunk.token_ids.push_back(sampled->id);
+  if (params.num_logprobs > 0) {
+    TokenLogprobs& logprobs = chunk.logprobs.emplace_back();
+    logprobs.logprob = sampled->logprob;
+    logprobs.top.reserve(sampled->top.size());
+    for (const IdLogprob& top : sampled->top) {
+      logprobs.top.push_back(
+          {top.id, top.logprob,
+           tokenizer_.Decode({&top.id, 1}, /*skip_special=*/false)});
+    }
+  }
+  chunk.text = sequence.stop_matcher.Push(sequence.decoder.Push(sampled->id));
+  const bool full = sequence.num_new() >= sequence.max_new_tokens;
+  if (full && !sequence.stop_matcher.stopped()) FlushText(sequence, &chunk);
+  sequence.sink->OnChunk(std::move(chunk));
+
+  if (sequence.stop_matcher.stopped()) {
+    End(sequence, absl::OkStatus(), FinishReason::kStop);
+    return false;
+  }
+  if (full) {
+    End(sequence, absl::OkStatus(), FinishReason::kLength);
+    return false;
+  }
+  return true;
+}
+
+void Scheduler::FlushText(Sequence& sequence, GenerateChunk* chunk) {
+  chunk->text += sequence.stop_matcher.Push(sequence.decoder.Finish());
+  if (!sequence.stop_matcher.stopped()) {
+    chunk->text += sequence.stop_matcher.Finish();
+  }
+}
+
+// Blocks, counts and metrics first, so that whoever hears of the end sees it
+// everywhere.
+void Scheduler::End(Sequence& sequence, const absl::Status& status,
+                    FinishReason reason) {
+  GenerateResult result;
+  result.reason = reason;
+  result.prompt_tokens = sequence.num_prompt();
+  const absl::Time now = clock_.Now();
+  const absl::Time arrival = sequence.params.arrival;
+  result.queued = std::min(sequence.first_step, now) - arrival;
+  result.time_to_first_token = std::min(sequence.first_token, now) - arrival;
+  result.total = now - arrival;
+  if (sequence.engine != nullptr) {
+    result.new_tokens = sequence.num_new();
+    result.model_version = sequence.engine->info().model_version;
+    result.method = sequence.engine->info().method;
+    blocks_.Free(sequence.blocks);
+    sequence.engine->ReleaseBlocks(sequence.blocks);
+    sequence.engine = nullptr;
+    MutexLock lock(&mu_);
+    --stats_.running;
+    stats_.kv_used_bytes = blocks_.num_held() * limits_.kv_block_bytes;
+  }
+  observer_.OnDone(status, reason, result);
+  sequence.sink->OnDone(status, result);
+}
+
+void Scheduler::Erase(const Sequence& sequence) {
+  std::erase_if(running_, [&](const std::unique_ptr<Sequence>& candidate) {
+    return candidate.get() == &sequence;
+  });
+}
+
+void Scheduler::PublishStats() {
+  const SchedulerStats now = stats();
+  if (now.queued != told_.queued || now.running != told_.running ||
+      now.kv_used_bytes != told_.kv_used_bytes) {
+    told_ = now;
+    observer_.OnStats(now);
+  }
+  MutexLock lock(&mu_);
+  if (running_.empty() && queue_.empty()) {
+    idle_ = true;
+    drained_.SignalAll();
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<GenerateScheduler> GenerateScheduler::Create(
+    const Options& options, std::shared_ptr<Engine> engine,
+    const model::Tokenizer& tokenizer, const Clock& clock,
+    SchedulerObserver& observer) {
+  return std::make_unique<Scheduler>(options, std::move(engine), tokenizer,
+                                     clock, observer);
+}
+
+std::optional<absl::Duration> RetryAfter(const absl::Status& status) {
+  if (!status.GetPayload(kRetryPayload).has_value()) return std::nullopt;
+  return absl::Milliseconds(kRetryMilliseconds);
+}
+
+}  // namespace ounce::server
