@@ -1,0 +1,31 @@
+# The server and the client, with the libraries they need and one small model:
+#   docker build -t ounce .
+#   docker run --rm -p 8500:8500 -p 8502:8502 ounce
+# The admin service stays on the container's loopback: docker exec NAME ounce models
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS build
+WORKDIR /src
+COPY tools/setup.sh tools/
+RUN bash -ec 'source tools/setup.sh; install_packages "${build_packages[@]}"'
+COPY . .
+RUN cmake --preset release -DOUNCE_TESTS=OFF \
+ && cmake --build build/release --target ounce-server ounce \
+ && strip build/release/ounce-server build/release/ounce
+
+FROM ${BASE}
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends \
+      libgrpc++1.51 libminizip1 libpcre2-8-0 libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0 \
+      libprotobuf32 libspdlog1.10 \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=build /src/LICENSE /usr/share/doc/ounce/
+COPY --from=build /src/build/release/ounce-server /src/build/release/ounce /usr/local/bin/
+COPY --from=build /src/models/codegen-tiny /models/codegen-tiny
+# Models of the Hugging Face cache: -v ~/.cache/huggingface:/huggingface:ro
+ENV HF_HOME=/huggingface
+USER 10001:10001
+EXPOSE 8500 8502
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["ounce", "models"]
+ENTRYPOINT ["ounce-server", "--listen=0.0.0.0:8500", "--metrics_listen=0.0.0.0:8502"]
+CMD ["--model=code=/models/codegen-tiny"]

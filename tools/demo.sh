@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# demo.sh BUILD: a server on the embedded model, shown at work. ./run demo calls
+# it. Everything it starts is gone when it ends, however it ends.
+set -euo pipefail
+readonly bin=$1
+temp=$(mktemp -d)
+server=
+other=
+
+cleanup() {
+  local status=$?
+  trap - EXIT INT TERM
+  for process in $other $server; do kill "$process" 2>/dev/null || true; done
+  for process in $other $server; do wait "$process" 2>/dev/null || true; done
+  rm -rf "$temp"
+  exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+show() {
+  printf '$ ounce'
+  printf ' %q' "$@"
+  printf '\n'
+  "$bin/ounce" "$@"
+}
+
+# The address that the server's log gives for a listener.
+address() { sed -n "s/.*\b$1 on \([0-9.]*:[0-9]*\).*/\1/p" "$temp/server.log" | head -n 1; }
+
+memory_metrics() {
+  curl -fsS "http://$metrics/metrics" |
+    grep -E '^ounce_(model_.*bytes|model_saved_ratio|process_resident_bytes)' |
+    sed 's/^/  /'
+}
+
+# Generates one completion after another until told to stop; leaves a line of
+# JSON per response.
+keep_generating() {
+  local stop=
+  trap 'stop=1' TERM
+  while [[ -z $stop ]]; do
+    "$bin/ounce" generate code 'class Stack:' --max_new_tokens 200 --json \
+      >>"$temp/other.json" 2>>"$temp/other.err" && echo done >>"$temp/other.done" ||
+      echo failed >>"$temp/other.failed"
+  done
+}
+lines() { if [[ -e $1 ]]; then wc -l <"$1"; else echo 0; fi; }
+
+say "A server on free loopback ports, with the model that lies in models/codegen-tiny"
+"$bin/ounce-server" --model code=models/codegen-tiny --listen 127.0.0.1:0 \
+  --admin_listen 127.0.0.1:0 --metrics_listen 127.0.0.1:0 >"$temp/server.log" 2>&1 &
+server=$!
+for ((i = 0; i < 300; ++i)); do
+  metrics=$(address metrics)
+  if [[ -n $metrics ]]; then break; fi
+  if ! kill -0 "$server" 2>/dev/null; then break; fi
+  sleep 0.1
+done
+cat "$temp/server.log"
+[[ -n ${metrics:-} ]] || { echo "demo: the server did not start" >&2; exit 1; }
+OUNCE_SERVER=$(address inference)
+OUNCE_ADMIN=$(address admin)
+export OUNCE_SERVER OUNCE_ADMIN
+
+say "A completion, as it comes"
+show generate code 'def read_lines(path):' --max_new_tokens 64
+
+say "What is served"
+show models
+
+say "Memory, as Prometheus sees it"
+memory_metrics
+
+say "Quantize it to int8 while another client keeps generating"
+keep_generating &
+other=$!
+for ((i = 0; i < 100; ++i)); do
+  if [[ -s $temp/other.json ]]; then break; fi
+  sleep 0.1
+done
+show quantize code linear
+sleep 1
+kill -TERM "$other"
+wait "$other" || true
+other=
+versions=$(sed -n 's/.*"model_version": *"\([0-9]*\)".*/\1/p' "$temp/other.json" | sort -n | uniq -c |
+  awk '{printf "%s%d by version %s", (NR > 1 ? ", " : ""), $1, $2}')
+echo "The other client: $(lines "$temp/other.done") requests answered ($versions), $(lines "$temp/other.failed") failed."
+if [[ -e $temp/other.failed ]]; then
+  cat "$temp/other.err" >&2
+  exit 1
+fi
+
+say "The same completion, from the int8 weights"
+show generate code 'def read_lines(path):' --max_new_tokens 64
+
+say "Memory now"
+memory_metrics
+
+say "Stop"
+kill -TERM "$server"
+wait "$server"
+server=
+tail -n 2 "$temp/server.log"
