@@ -18,7 +18,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       libgrpc++1.51 libminizip1 libpcre2-8-0 libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0 \
       libprotobuf32 libspdlog1.10 \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log
 COPY --from=build /src/LICENSE /usr/share/doc/ounce/
 COPY --from=build /src/build/release/ounce-server /src/build/release/ounce /usr/local/bin/
 COPY --from=build /src/models/codegen-tiny /models/codegen-tiny
