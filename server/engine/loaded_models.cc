@@ -1,0 +1,679 @@
+#include "server/engine/loaded_models.h"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/check.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "model/causal_lm.h"
+#include "model/checkpoint/byte_source.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/loader.h"
+#include "quant/registry.h"
+#include "server/engine/background_thread.h"
+#include "server/engine/checkpoint_fingerprint.h"
+#include "server/engine/model_engine.h"
+#include "server/engine/step_turns.h"
+#include "spdlog/spdlog.h"
+
+namespace ounce::server {
+namespace {
+
+constexpr size_t kMaxNameLength = 64;
+
+absl::Status CheckName(std::string_view name) {
+  const bool good =
+      !name.empty() && name.size() <= kMaxNameLength &&
+      std::all_of(name.begin(), name.end(), [](char c) {
+        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
+               c == '_' || c == '-';
+      });
+  if (good) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("model name ", model::Quoted(name),
+                   " found; 1 to 64 letters, digits, '.', '_' or '-' wanted"));
+}
+
+std::string StateName(ModelState state) {
+  switch (state) {
+    case ModelState::kLoading:
+      return "loading";
+    case ModelState::kReady:
+      return "ready";
+    case ModelState::kQuantizing:
+      return "being quantized";
+    case ModelState::kUnloading:
+      return "being unloaded";
+  }
+  return "";
+}
+
+// Steps must be able to hold a token of every running sequence.
+CatalogOptions Normalized(CatalogOptions options) {
+  GenerateScheduler::Options& scheduler = options.scheduler;
+  scheduler.max_step_tokens =
+      std::max(scheduler.max_step_tokens, scheduler.max_running);
+  return options;
+}
+
+// A checkpoint turned into a model, and what is to be known of both.
+struct Built {
+  model::LoadedModel loaded;
+  std::string folder;
+  std::string architecture;
+  CheckpointFingerprint fingerprint;
+};
+
+absl::StatusOr<Built> Build(const model::Checkpoint& checkpoint,
+                            const model::LoadOptions& options) {
+  Built built;
+  built.folder = checkpoint.folder();
+  built.fingerprint = FingerprintOf(checkpoint);
+  ASSIGN_OR_RETURN(built.loaded, model::LoadModel(checkpoint, options));
+  built.architecture = std::string(built.loaded.model->architecture());
+  if (built.loaded.model->causal_lm() == nullptr) {
+    return absl::UnimplementedError(
+        absl::StrCat("architecture ", built.architecture,
+                     " generates no text, and nothing else is served yet"));
+  }
+  return built;
+}
+
+// The weights' part of a ModelInfo.
+void Describe(const model::LoadReport& report, ModelInfo* info) {
+  info->method = report.method;
+  info->checkpoint_bytes = report.checkpoint_bytes;
+  info->stored_bytes = report.stored_bytes;
+  info->resident_bytes = report.resident_bytes;
+  info->resident_bytes_by_element.assign(
+      report.resident_bytes_by_element.begin(),
+      report.resident_bytes_by_element.end());
+  std::sort(info->resident_bytes_by_element.begin(),
+            info->resident_bytes_by_element.end());
+  info->parameters = 0;
+  for (const model::TensorReport& tensor : report.tensors) {
+    if (tensor.method.empty()) continue;
+    int64_t elements = 1;
+    for (const int64_t extent : tensor.shape) elements *= extent;
+    info->parameters += elements;
+  }
+}
+
+// A model that generates text, whichever version it is at.
+//
+// Threads: `state`, `version` and bytes change under the catalog's lock; the
+//   rest is constant.
+class ServedCausalLm final : public ServedModel {
+ public:
+  ServedCausalLm(ModelInfo info, std::string folder,
+                 CheckpointFingerprint fingerprint,
+                 std::shared_ptr<const model::Tokenizer> tokenizer,
+                 std::shared_ptr<model::KvCache> kv,
+                 std::unique_ptr<SchedulerObserver> observer)
+      : folder_(std::move(folder)),
+        fingerprint_(std::move(fingerprint)),
+        tokenizer_(std::move(tokenizer)),
+        observer_(std::move(observer)),
+        info_(std::move(info)),
+        kv_(std::move(kv)) {}
+
+  // Before anyone else sees it.
+  void Start(const GenerateScheduler::Options& options,
+             std::shared_ptr<Engine> engine, const Clock& clock) {
+    scheduler_ = GenerateScheduler::Create(options, std::move(engine),
+                                           *tokenizer_, clock, *observer_);
+  }
+
+  ModelInfo info() const override {
+    ModelInfo result;
+    {
+      MutexLock lock(&mu_);
+      result = info_;
+    }
+    result.stats = scheduler_->stats();
+    return result;
+  }
+  GenerateScheduler* scheduler() override { return scheduler_.get(); }
+  const model::Tokenizer& tokenizer() const override { return *tokenizer_; }
+
+  const std::string& folder() const { return folder_; }
+  const CheckpointFingerprint& fingerprint() const { return fingerprint_; }
+  std::shared_ptr<const model::Tokenizer> shared_tokenizer() const {
+    return tokenizer_;
+  }
+
+  ModelState state() const {
+    MutexLock lock(&mu_);
+    return info_.state;
+  }
+  void SetState(ModelState state) {
+    MutexLock lock(&mu_);
+    info_.state = state;
+  }
+  void SetVersion(int64_t version, const model::LoadReport& report) {
+    MutexLock lock(&mu_);
+    info_.version = version;
+    Describe(report, &info_);
+  }
+
+  std::shared_ptr<model::KvCache> kv() const {
+    MutexLock lock(&mu_);
+    return kv_;
+  }
+  // After its scheduler was drained: nothing large is left, whoever still holds
+  // the model.
+  void Empty() {
+    MutexLock lock(&mu_);
+    kv_ = nullptr;
+  }
+
+ private:
+  const std::string folder_;
+  const CheckpointFingerprint fingerprint_;
+  const std::shared_ptr<const model::Tokenizer> tokenizer_;
+  const std::unique_ptr<SchedulerObserver> observer_;
+
+  mutable Mutex mu_;
+  ModelInfo info_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<model::KvCache> kv_ ABSL_GUARDED_BY(mu_);
+
+  std::unique_ptr<GenerateScheduler> scheduler_;  // first to go
+};
+
+class LoadedModels final : public ModelCatalog {
+ public:
+  LoadedModels(const CatalogOptions& options, ThreadPool& pool,
+               const Clock& clock, CatalogObserver& observer)
+      : options_(Normalized(options)),
+        pool_(pool),
+        clock_(clock),
+        observer_(observer) {}
+
+  absl::StatusOr<std::shared_ptr<ServedModel>> Find(
+      std::string_view name) override;
+  std::vector<ModelInfo> List() const override;
+  absl::StatusOr<ModelInfo> Load(const std::string& name,
+                                 const std::string& path,
+                                 const std::string& method) override;
+  absl::Status Unload(const std::string& name) override;
+  absl::StatusOr<QuantizeReport> Quantize(
+      const QuantizeParams& params,
+      const std::function<absl::Status(const QuantizeUpdate&)>& progress)
+      override;
+  std::vector<MethodInfo> Methods() const override;
+  void Drain(absl::Time deadline) override;
+
+ private:
+  using Progress = std::function<absl::Status(const QuantizeUpdate&)>;
+
+  struct Entry {
+    std::string path;
+    std::shared_ptr<ServedCausalLm> served;  // null while it loads
+  };
+  // A quantization between the checks at its start and its end.
+  struct Run {
+    std::shared_ptr<ServedCausalLm> served;
+    std::string path;
+    quant::MethodSpec method;
+    ModelInfo before;
+  };
+
+  // Takes `name` for a model that is about to load.
+  absl::Status Reserve(const std::string& name, const std::string& path)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends a reservation: with a model to serve, or with why there is none.
+  absl::StatusOr<ModelInfo> Settle(
+      const std::string& name,
+      absl::StatusOr<std::shared_ptr<ServedCausalLm>> served)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  // `tokenizer` null: the checkpoint's.
+  absl::StatusOr<std::shared_ptr<ServedCausalLm>> Serve(
+      const std::string& name, const std::string& path, Built built,
+      std::shared_ptr<const model::Tokenizer> tokenizer);
+  absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(
+      int64_t version, Built* built, std::shared_ptr<model::KvCache> kv);
+
+  absl::StatusOr<QuantizeReport> QuantizeInBackground(
+      const QuantizeParams& params, const Run& run, const Progress& progress);
+
+  absl::Status CheckOpen() const ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Unknown(std::string_view name) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  ModelInfo InfoOf(const std::string& name, const Entry& entry) const;
+
+  const CatalogOptions options_;
+  ThreadPool& pool_;
+  const Clock& clock_;
+  CatalogObserver& observer_;
+  StepTurns turns_;
+
+  mutable Mutex mu_;
+  std::map<std::string, Entry, std::less<>> models_ ABSL_GUARDED_BY(mu_);
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+absl::Status LoadedModels::Unknown(std::string_view name) const {
+  std::vector<std::string> names;
+  for (const auto& [known, entry] : models_) names.push_back(known);
+  return absl::NotFoundError(
+      absl::StrCat("no model ", model::Quoted(name), "; ",
+                   names.empty() ? "none is served" : "served: ",
+                   absl::StrJoin(names, ", ")));
+}
+
+absl::Status LoadedModels::CheckOpen() const {
+  MutexLock lock(&mu_);
+  if (!draining_) return absl::OkStatus();
+  return absl::UnavailableError("the server is shutting down");
+}
+
+ModelInfo LoadedModels::InfoOf(const std::string& name,
+                               const Entry& entry) const {
+  if (entry.served != nullptr) return entry.served->info();
+  ModelInfo info;
+  info.name = name;
+  info.path = entry.path;
+  info.state = ModelState::kLoading;
+  return info;
+}
+
+absl::StatusOr<std::shared_ptr<ServedModel>> LoadedModels::Find(
+    std::string_view name) {
+  MutexLock lock(&mu_);
+  const auto found = models_.find(name);
+  if (found == models_.end() ||
+      (found->second.served != nullptr &&
+       found->second.served->state() == ModelState::kUnloading)) {
+    return Unknown(name);
+  }
+  if (draining_) return absl::UnavailableError("the server is shutting down");
+  if (found->second.served == nullptr) {
+    return absl::UnavailableError(
+        absl::StrCat("model ", model::Quoted(name), " is still loading"));
+  }
+  return found->second.served;
+}
+
+std::vector<ModelInfo> LoadedModels::List() const {
+  MutexLock lock(&mu_);
+  std::vector<ModelInfo> result;
+  result.reserve(models_.size());
+  for (const auto& [name, entry] : models_) {
+    result.push_back(InfoOf(name, entry));
+  }
+  return result;
+}
+
+absl::Status LoadedModels::Reserve(const std::string& name,
+                                   const std::string& path) {
+  if (draining_) return absl::UnavailableError("the server is shutting down");
+  const auto [it, is_new] = models_.try_emplace(name, Entry{path, nullptr});
+  if (!is_new) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("there is a model '", name, "' already, and it is ",
+                     StateName(InfoOf(name, it->second).state)));
+  }
+  observer_.OnModelChanged(InfoOf(name, it->second));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelInfo> LoadedModels::Settle(
+    const std::string& name,
+    absl::StatusOr<std::shared_ptr<ServedCausalLm>> served) {
+  absl::StatusOr<ModelInfo> result;
+  {
+    MutexLock lock(&mu_);
+    if (served.ok() && draining_) {
+      served = absl::UnavailableError("the server is shutting down");
+    }
+    if (served.ok()) {
+      (*served)->SetState(ModelState::kReady);
+      result = (*served)->info();
+      models_.find(name)->second.served = *std::move(served);
+      observer_.OnModelChanged(*result);
+    } else {
+      result = served.status();
+      models_.erase(name);
+      observer_.OnModelRemoved(name);
+    }
+  }
+  malloc_trim(0);  // what the readers used
+  return result;
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> LoadedModels::MakeEngine(
+    int64_t version, Built* built, std::shared_ptr<model::KvCache> kv) {
+  ModelEngineOptions options;
+  options.version = version;
+  options.method = built->loaded.report.method;
+  options.max_step_tokens = options_.scheduler.max_step_tokens;
+  options.max_step_logits = options_.scheduler.max_running;
+  return CreateModelEngine(options, std::move(built->loaded.model),
+                           std::move(kv), pool_, turns_);
+}
+
+absl::StatusOr<std::shared_ptr<ServedCausalLm>> LoadedModels::Serve(
+    const std::string& name, const std::string& path, Built built,
+    std::shared_ptr<const model::Tokenizer> tokenizer) {
+  if (tokenizer == nullptr) {
+    ASSIGN_OR_RETURN(tokenizer, model::Tokenizer::Load(built.folder));
+  }
+  const model::CausalLmShape shape = built.loaded.model->causal_lm()->shape();
+  if (tokenizer->size() < 1 || tokenizer->size() > shape.vocab_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(built.folder, ": the tokenizer has ", tokenizer->size(),
+                     " tokens, the model's vocabulary ", shape.vocab_size,
+                     "; at least one and at most as many wanted"));
+  }
+
+  const int64_t block_bytes = shape.kv.bytes_per_block();
+  const int64_t blocks_per_sequence =
+      (shape.max_positions + model::kKvBlockTokens - 1) / model::kKvBlockTokens;
+  const int64_t num_blocks =
+      std::min(options_.kv_cache_bytes / block_bytes,
+               options_.scheduler.max_running * blocks_per_sequence);
+  if (num_blocks < 1) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--kv_cache_bytes ", options_.kv_cache_bytes, " found; model '", name,
+        "' needs at least one block of ", block_bytes, " bytes, and ",
+        blocks_per_sequence * block_bytes,
+        " for a request of all its positions"));
+  }
+  ASSIGN_OR_RETURN(model::KvCache cache,
+                   model::KvCache::Create(shape.kv, num_blocks));
+  auto kv = std::make_shared<model::KvCache>(std::move(cache));
+
+  ModelInfo info;
+  info.name = name;
+  info.path = path;
+  info.architecture = built.architecture;
+  info.state = ModelState::kLoading;
+  info.version = 1;
+  info.max_positions = shape.max_positions;
+  info.vocabulary_size = shape.vocab_size;
+  Describe(built.loaded.report, &info);
+  ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine, MakeEngine(1, &built, kv));
+  auto served = std::make_shared<ServedCausalLm>(
+      std::move(info), std::move(built.folder), std::move(built.fingerprint),
+      std::move(tokenizer), std::move(kv), observer_.ObserveScheduler(name));
+  served->Start(options_.scheduler, std::move(engine), clock_);
+  return served;
+}
+
+absl::StatusOr<ModelInfo> LoadedModels::Load(const std::string& name,
+                                             const std::string& path,
+                                             const std::string& method) {
+  RETURN_IF_ERROR(CheckName(name));
+  model::LoadOptions options;
+  if (!method.empty()) {
+    ASSIGN_OR_RETURN(options.method, quant::ParseMethodSpec(method));
+  }
+  options.progress = [this](const model::LoadProgress&) { return CheckOpen(); };
+  {
+    MutexLock lock(&mu_);
+    RETURN_IF_ERROR(Reserve(name, path));
+  }
+  const absl::Time start = clock_.Now();
+  absl::StatusOr<std::shared_ptr<ServedCausalLm>> served;
+  RunInBackground([&] {
+    served = [&]() -> absl::StatusOr<std::shared_ptr<ServedCausalLm>> {
+      ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                       model::Checkpoint::Open(path));
+      ASSIGN_OR_RETURN(Built built, Build(*checkpoint, options));
+      return Serve(name, path, std::move(built), nullptr);
+    }();
+  });
+  absl::StatusOr<ModelInfo> info = Settle(name, std::move(served));
+  if (info.ok()) {
+    spdlog::info("model {}: {} as {} loaded in {:.1f} s, {} bytes resident",
+                 name, path, info->method,
+                 absl::ToDoubleSeconds(clock_.Now() - start),
+                 info->resident_bytes);
+  } else {
+    spdlog::warn("model {}: not loaded: {}", name, info.status().ToString());
+  }
+  return info;
+}
+
+absl::Status LoadedModels::Unload(const std::string& name) {
+  std::shared_ptr<ServedCausalLm> served;
+  {
+    MutexLock lock(&mu_);
+    const auto found = models_.find(name);
+    if (found == models_.end()) return Unknown(name);
+    const ModelInfo info = InfoOf(name, found->second);
+    if (info.state != ModelState::kReady) {
+      return absl::AbortedError(absl::StrCat("model '", name, "' is ",
+                                             StateName(info.state),
+                                             "; try again afterwards"));
+    }
+    served = found->second.served;
+    served->SetState(ModelState::kUnloading);
+    observer_.OnModelChanged(served->info());
+  }
+  served->scheduler()->Drain(absl::InfiniteFuture());
+  served->Empty();
+  served = nullptr;
+  {
+    MutexLock lock(&mu_);
+    models_.erase(name);
+    observer_.OnModelRemoved(name);
+  }
+  malloc_trim(0);
+  spdlog::info("model {}: unloaded", name);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
+    const QuantizeParams& params, const Progress& progress) {
+  Run run;
+  ASSIGN_OR_RETURN(run.method, quant::ParseMethodSpec(params.method));
+  if (!params.as.empty()) RETURN_IF_ERROR(CheckName(params.as));
+  const bool beside = !params.as.empty() && !params.dry_run;
+  {
+    MutexLock lock(&mu_);
+    if (draining_) return absl::UnavailableError("the server is shutting down");
+    const auto found = models_.find(params.model);
+    if (found == models_.end()) return Unknown(params.model);
+    run.before = InfoOf(params.model, found->second);
+    if (run.before.state != ModelState::kReady) {
+      return absl::AbortedError(absl::StrCat("model '", params.model, "' is ",
+                                             StateName(run.before.state),
+                                             "; try again afterwards"));
+    }
+    run.served = found->second.served;
+    run.path = found->second.path;
+    if (beside) RETURN_IF_ERROR(Reserve(params.as, run.path));
+    run.served->SetState(ModelState::kQuantizing);
+    observer_.OnModelChanged(run.served->info());
+    observer_.OnQuantizeStage(params.model, QuantizeStage::kReading);
+  }
+
+  const absl::Time start = clock_.Now();
+  absl::StatusOr<QuantizeReport> report;
+  RunInBackground(
+      [&] { report = QuantizeInBackground(params, run, progress); });
+  const absl::Duration duration = clock_.Now() - start;
+  if (report.ok()) report->seconds = absl::ToDoubleSeconds(duration);
+  {
+    MutexLock lock(&mu_);
+    run.served->SetState(ModelState::kReady);
+    observer_.OnModelChanged(run.served->info());
+    observer_.OnQuantizeDone(params.model,
+                             std::string(run.method.method->name()),
+                             report.status(), duration);
+  }
+  malloc_trim(0);
+  if (report.ok()) {
+    spdlog::info(
+        "model {}: quantized with {} in {:.1f} s, {} -> {} bytes resident{}",
+        params.model, report->method, report->seconds,
+        report->resident_bytes_before, report->resident_bytes_after,
+        params.dry_run ? " (dry run)" : "");
+  } else {
+    spdlog::warn("model {}: not quantized: {}", params.model,
+                 report.status().ToString());
+  }
+  return report;
+}
+
+absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
+    const QuantizeParams& params, const Run& run, const Progress& progress) {
+  const bool beside = !params.as.empty() && !params.dry_run;
+  QuantizeUpdate update;
+  const auto tell = [&](QuantizeStage stage) {
+    if (stage != update.stage) {
+      update.stage = stage;
+      MutexLock lock(&mu_);
+      observer_.OnQuantizeStage(params.model, stage);
+    }
+    RETURN_IF_ERROR(CheckOpen());
+    return progress(update);
+  };
+
+  const auto build = [&]() -> absl::StatusOr<Built> {
+    // The folder, and not the name it was found by: a hub cache may have
+    // another snapshot under that name by now.
+    ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                     model::Checkpoint::Open(run.served->folder()));
+    RETURN_IF_ERROR(CheckUnchanged(run.served->fingerprint(),
+                                   FingerprintOf(*checkpoint),
+                                   run.served->folder()));
+    update.tensors_total = static_cast<int64_t>(checkpoint->tensors().size());
+    RETURN_IF_ERROR(tell(QuantizeStage::kReading));
+    model::LoadOptions options;
+    options.method = run.method;
+    options.include = params.include;
+    options.exclude = params.exclude;
+    options.measure_error = true;
+    options.progress = [&](const model::LoadProgress& loaded) {
+      update.tensors_done = loaded.tensors_done;
+      update.tensors_total = loaded.tensors_total;
+      update.tensor = loaded.tensor;
+      return tell(QuantizeStage::kQuantizing);
+    };
+    ASSIGN_OR_RETURN(Built built, Build(*checkpoint, options));
+    // Once more, now that all of it was read.
+    RETURN_IF_ERROR(CheckUnchanged(run.served->fingerprint(),
+                                   FingerprintOf(*checkpoint),
+                                   run.served->folder()));
+    return built;
+  };
+
+  absl::StatusOr<Built> built = build();
+  if (built.ok()) {
+    update.tensor.clear();
+    if (const absl::Status status = tell(QuantizeStage::kSwapping);
+        !status.ok()) {
+      built = status;
+    }
+  }
+  if (!built.ok()) {
+    if (beside) (void)Settle(params.as, built.status());
+    return built.status();
+  }
+
+  const model::LoadReport loaded = built->loaded.report;
+  QuantizeReport report;
+  report.model = beside ? params.as : params.model;
+  report.method = loaded.method;
+  report.method_before = run.before.method;
+  report.stored_bytes_before = run.before.stored_bytes;
+  report.stored_bytes_after = loaded.stored_bytes;
+  report.resident_bytes_before = run.before.resident_bytes;
+  report.resident_bytes_after = loaded.resident_bytes;
+  report.checkpoint_bytes = loaded.checkpoint_bytes;
+  if (loaded.checkpoint_bytes > 0) {
+    report.saved_ratio = 1 - static_cast<double>(loaded.stored_bytes) /
+                                 static_cast<double>(loaded.checkpoint_bytes);
+  }
+  report.tensors.reserve(loaded.tensors.size());
+  for (const model::TensorReport& tensor : loaded.tensors) {
+    TensorOutcome& outcome = report.tensors.emplace_back();
+    outcome.name = tensor.name;
+    outcome.shape = tensor.shape;
+    outcome.method = tensor.method;
+    outcome.bytes_before = tensor.checkpoint_bytes;
+    outcome.bytes_after = tensor.stored_bytes;
+    outcome.left_alone = tensor.left_alone;
+    if (tensor.error.has_value()) {
+      outcome.relative_l2_error = tensor.error->relative_l2;
+      outcome.snr_db = tensor.error->snr_db;
+    }
+  }
+  if (params.dry_run) return report;
+
+  if (beside) {
+    const absl::StatusOr<ModelInfo> info =
+        Settle(params.as, Serve(params.as, run.path, *std::move(built),
+                                run.served->shared_tokenizer()));
+    if (!info.ok()) return info.status();
+    report.version = info->version;
+    return report;
+  }
+
+  const int64_t version = run.before.version + 1;
+  ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
+                   MakeEngine(version, &*built, run.served->kv()));
+  run.served->scheduler()->SetEngine(std::move(engine));
+  run.served->SetVersion(version, loaded);
+  report.version = version;
+  return report;
+}
+
+std::vector<MethodInfo> LoadedModels::Methods() const {
+  std::vector<MethodInfo> result;
+  for (const quant::QuantMethod* method : quant::AllMethods()) {
+    MethodInfo& info = result.emplace_back();
+    info.name = std::string(method->name());
+    info.summary = std::string(method->summary());
+    for (const quant::ParamSpec& spec : method->params()) {
+      MethodParameterInfo& parameter = info.parameters.emplace_back();
+      parameter.name = std::string(spec.name);
+      parameter.default_value = std::string(spec.default_value);
+      parameter.help = std::string(spec.help);
+      if (spec.type == quant::ParamSpec::Type::kInteger) {
+        parameter.min = spec.min;
+        parameter.max = spec.max;
+      } else {
+        parameter.choices.assign(spec.choices.begin(), spec.choices.end());
+      }
+    }
+  }
+  return result;
+}
+
+void LoadedModels::Drain(absl::Time deadline) {
+  std::vector<std::shared_ptr<ServedCausalLm>> served;
+  {
+    MutexLock lock(&mu_);
+    draining_ = true;
+    for (const auto& [name, entry] : models_) {
+      if (entry.served != nullptr) served.push_back(entry.served);
+    }
+  }
+  for (const auto& model : served) model->scheduler()->Drain(deadline);
+}
+
+}  // namespace
+
+std::unique_ptr<ModelCatalog> CreateModelCatalog(const CatalogOptions& options,
+                                                 ThreadPool& pool,
+                                                 const Clock& clock,
+                                                 CatalogObserver& observer) {
+  return std::make_unique<LoadedModels>(options, pool, clock, observer);
+}
+
+}  // namespace ounce::server
