@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -50,13 +51,14 @@ struct LoadOptions {
 struct TensorReport {
   std::string name;
   std::vector<int64_t> shape;
-  std::string method;           // spec; empty if not stored (ignored, tied)
-  std::string element;          // "int8", "float16", ...
-  int64_t checkpoint_bytes = 0; // in the checkpoint's dtype
-  int64_t stored_bytes = 0;     // Hugging Face's convention
-  int64_t resident_bytes = 0;   // in memory, padding and scales included
+  std::string method;   // spec; empty if not stored (ignored, tied)
+  std::string element;  // "int8", "float16", ...
+  // All 0 for what is not stored.
+  int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
+  int64_t stored_bytes = 0;      // Hugging Face's convention
+  int64_t resident_bytes = 0;    // in memory, padding and scales included
   std::optional<quant::ErrorStats> error;  // if measured and not exact
-  std::string left_alone;       // why the method was not applied; empty if it was
+  std::string left_alone;  // why the method was not applied; empty if it was
 };
 
 struct LoadReport {
@@ -75,7 +77,8 @@ struct LoadedModel {
 };
 
 // Errors: kUnimplemented for an architecture that is not in architectures.def
-// (names it and lists what is); what Checkpoint and WeightReader return;
+// (names it and lists what is) and for a checkpoint that is quantized already;
+// what Checkpoint and WeightReader return;
 // kInvalidArgument for an include glob that matches nothing.
 absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
                                       const LoadOptions& options);

@@ -1,0 +1,9 @@
+#include "model/layers/kernels/layer_kernels.h"
+#include "model/layers/kernels/layer_kernels_impl.h"
+
+namespace ounce::model {
+
+extern constexpr LayerKernels kLayerKernelsAvx512 = {OUNCE_VEC::LayerNormRow,
+                                                     OUNCE_VEC::Attend};
+
+}  // namespace ounce::model

@@ -1,0 +1,9 @@
+#include "model/layers/kernels/layer_kernels.h"
+#include "model/layers/kernels/layer_kernels_impl.h"
+
+namespace ounce::model {
+
+extern constexpr LayerKernels kLayerKernelsPortable = {OUNCE_VEC::LayerNormRow,
+                                                       OUNCE_VEC::Attend};
+
+}  // namespace ounce::model
