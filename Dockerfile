@@ -1,6 +1,8 @@
 # The server and the client, with the libraries they need and one small model:
 #   docker build -t ounce .
 #   docker run --rm -p 8500:8500 -p 8502:8502 ounce
+#   docker run --rm -p 8500:8500 -p 8502:8502 -v ~/.cache/huggingface:/huggingface:ro ounce \
+#     --model code=Salesforce/codegen-350M-mono,method=linear
 # The admin service stays on the container's loopback: docker exec NAME ounce models
 ARG BASE=debian:bookworm-slim
 
@@ -22,10 +24,9 @@ RUN apt-get update \
 COPY --from=build /src/LICENSE /usr/share/doc/ounce/
 COPY --from=build /src/build/release/ounce-server /src/build/release/ounce /usr/local/bin/
 COPY --from=build /src/models/codegen-tiny /models/codegen-tiny
-# Models of the Hugging Face cache: -v ~/.cache/huggingface:/huggingface:ro
+COPY deploy/container.textproto /etc/ounce/
 ENV HF_HOME=/huggingface
 USER 10001:10001
 EXPOSE 8500 8502
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["ounce", "models"]
-ENTRYPOINT ["ounce-server", "--listen=0.0.0.0:8500", "--metrics_listen=0.0.0.0:8502"]
-CMD ["--model=code=/models/codegen-tiny"]
+ENTRYPOINT ["ounce-server", "--config", "/etc/ounce/container.textproto"]

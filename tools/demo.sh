@@ -27,8 +27,8 @@ show() {
   "$bin/ounce" "$@"
 }
 
-# The address that the server's log gives for a listener.
-address() { sed -n "s/.*\b$1 on \([0-9.]*:[0-9]*\).*/\1/p" "$temp/server.log" | head -n 1; }
+# The address of a listener, from what the server writes when it serves.
+address() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" "$temp/ports.json"; }
 
 memory_metrics() {
   curl -fsS "http://$metrics/metrics" |
@@ -50,17 +50,16 @@ keep_generating() {
 lines() { if [[ -e $1 ]]; then wc -l <"$1"; else echo 0; fi; }
 
 say "A server on free loopback ports, with the model that lies in models/codegen-tiny"
-"$bin/ounce-server" --model code=models/codegen-tiny --listen 127.0.0.1:0 \
-  --admin_listen 127.0.0.1:0 --metrics_listen 127.0.0.1:0 >"$temp/server.log" 2>&1 &
+"$bin/ounce-server" --model code=models/codegen-tiny --listen 127.0.0.1:0 --admin_listen 127.0.0.1:0 \
+  --metrics_listen 127.0.0.1:0 --ports_file "$temp/ports.json" >"$temp/server.log" 2>&1 &
 server=$!
 for ((i = 0; i < 300; ++i)); do
-  metrics=$(address metrics)
-  if [[ -n $metrics ]]; then break; fi
-  if ! kill -0 "$server" 2>/dev/null; then break; fi
+  if [[ -e $temp/ports.json ]] || ! kill -0 "$server" 2>/dev/null; then break; fi
   sleep 0.1
 done
 cat "$temp/server.log"
-[[ -n ${metrics:-} ]] || { echo "demo: the server did not start" >&2; exit 1; }
+[[ -e $temp/ports.json ]] || { echo "demo: the server did not start" >&2; exit 1; }
+metrics=$(address metrics)
 OUNCE_SERVER=$(address inference)
 OUNCE_ADMIN=$(address admin)
 export OUNCE_SERVER OUNCE_ADMIN
