@@ -1,0 +1,301 @@
+// Reads tokenizer.json, the one file of Hugging Face `tokenizers`.
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "model/checkpoint/byte_source.h"
+#include "model/checkpoint/json_fields.h"
+#include "model/checkpoint/json_file.h"
+#include "model/tokenizer/byte_level_bpe.h"
+#include "nlohmann/json.hpp"
+
+namespace ounce::model {
+namespace {
+
+using nlohmann::json;
+
+// Null for a key that is missing or null.
+const json* Find(const json& object, std::string_view key) {
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+absl::Status Unsupported(std::string_view part, std::string_view found,
+                         std::string_view wanted) {
+  return absl::UnimplementedError(
+      StrCat(part, ": ", found, " found, ", wanted, " wanted"));
+}
+
+absl::Status WrongType(std::string_view part, const json& found,
+                       std::string_view wanted) {
+  return absl::InvalidArgumentError(StrCat(part, ": JSON ", found.type_name(),
+                                           " found, ", wanted, " wanted"));
+}
+
+// The type of a part such as the decoder: {"type": "ByteLevel", ...}.
+absl::StatusOr<std::string> TypeOf(std::string_view part, const json& value) {
+  if (!value.is_object()) return WrongType(part, value, "an object");
+  absl::StatusOr<std::string> type = JsonString(value, "type");
+  if (!type.ok()) return WithContext(type.status(), part);
+  return type;
+}
+
+// A part that must be there and be ByteLevel.
+absl::Status CheckByteLevel(const json& root, std::string_view part) {
+  const json* value = Find(root, part);
+  if (value == nullptr) return Unsupported(part, "none", "ByteLevel");
+  ASSIGN_OR_RETURN(const std::string type, TypeOf(part, *value));
+  if (type != "ByteLevel") return Unsupported(part, Quoted(type), "ByteLevel");
+  return absl::OkStatus();
+}
+
+absl::Status CheckAbsent(const json& root, std::string_view part) {
+  const json* value = Find(root, part);
+  if (value == nullptr) return absl::OkStatus();
+  const auto type = value->find("type");
+  return Unsupported(
+      part,
+      value->is_object() && type != value->end() && type->is_string()
+          ? Quoted(type->get_ref<const std::string&>())
+          : value->type_name(),
+      "none");
+}
+
+absl::Status ReadVocabulary(const json& model, BpeParts& parts) {
+  const json* vocabulary = Find(model, "vocab");
+  if (vocabulary == nullptr || !vocabulary->is_object()) {
+    return WrongType("vocab", vocabulary == nullptr ? json() : *vocabulary,
+                     "an object");
+  }
+  parts.vocabulary.reserve(vocabulary->size());
+  for (const auto& [token, id] : vocabulary->items()) {
+    if (!id.is_number_unsigned() ||
+        id.get<uint64_t>() >= uint64_t{kMaxVocabularySize}) {
+      return absl::InvalidArgumentError(StrCat(
+          "vocab: token ", Quoted(token), ": ",
+          id.is_structured() ? id.type_name() : id.dump(),
+          " found, an id from 0 to ", kMaxVocabularySize - 1, " wanted"));
+    }
+    parts.vocabulary.emplace_back(token, id.get<int32_t>());
+  }
+  return absl::OkStatus();
+}
+
+// "a b" strings in older files, ["a", "b"] pairs in newer ones, never both.
+absl::Status ReadMerges(const json& model, BpeParts& parts) {
+  const json* merges = Find(model, "merges");
+  if (merges == nullptr || !merges->is_array()) {
+    return WrongType("merges", merges == nullptr ? json() : *merges,
+                     "an array");
+  }
+  const bool pairs = !merges->empty() && merges->front().is_array();
+  parts.merges.reserve(merges->size());
+  for (size_t i = 0; i < merges->size(); ++i) {
+    const json& merge = (*merges)[i];
+    const auto wrong = [&](std::string_view wanted) {
+      return absl::InvalidArgumentError(
+          StrCat("merges: entry ", i, " is not ", wanted));
+    };
+    if (pairs) {
+      if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() ||
+          !merge[1].is_string()) {
+        return wrong("a pair of strings, as the first one is");
+      }
+      parts.merges.emplace_back(merge[0].get_ref<const std::string&>(),
+                                merge[1].get_ref<const std::string&>());
+      continue;
+    }
+    if (!merge.is_string()) return wrong("a string, as the first one is");
+    const std::string_view text = merge.get_ref<const std::string&>();
+    if (text.starts_with("#version")) continue;
+    const size_t space = text.find(' ');
+    if (space == text.npos || text.find(' ', space + 1) != text.npos) {
+      return wrong("two tokens with a space between");
+    }
+    parts.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadModel(const json& model, BpeParts& parts) {
+  if (!model.is_object()) return WrongType("model", model, "an object");
+  // Files of before 2021 name no type.
+  ASSIGN_OR_RETURN(const std::string type,
+                   OptionalJsonString(model, "type", "BPE"));
+  if (type != "BPE") return Unsupported("model", Quoted(type), "BPE");
+  ASSIGN_OR_RETURN(const double dropout,
+                   OptionalJsonNumber(model, "dropout", 0, 1, 0));
+  if (dropout != 0) return Unsupported("dropout", StrCat(dropout), "0");
+  for (const char* affix :
+       {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    ASSIGN_OR_RETURN(const std::string text,
+                     OptionalJsonString(model, affix, ""));
+    if (!text.empty()) return Unsupported(affix, Quoted(text), "none");
+  }
+  ASSIGN_OR_RETURN(const bool byte_fallback,
+                   OptionalJsonBool(model, "byte_fallback", false));
+  if (byte_fallback) return Unsupported("byte_fallback", "true", "false");
+  ASSIGN_OR_RETURN(parts.fuse_unknown,
+                   OptionalJsonBool(model, "fuse_unk", false));
+  ASSIGN_OR_RETURN(parts.ignore_merges,
+                   OptionalJsonBool(model, "ignore_merges", false));
+  if (Find(model, "unk_token") != nullptr) {
+    ASSIGN_OR_RETURN(parts.unknown_token, JsonString(model, "unk_token"));
+  }
+  RETURN_IF_ERROR(ReadVocabulary(model, parts));
+  return ReadMerges(model, parts);
+}
+
+absl::StatusOr<AddedToken> ReadAddedToken(const json& value) {
+  if (!value.is_object()) {
+    return absl::InvalidArgumentError(
+        StrCat("JSON ", value.type_name(), " found, an object wanted"));
+  }
+  AddedToken token;
+  ASSIGN_OR_RETURN(const int64_t id,
+                   JsonInt(value, "id", 0, kMaxVocabularySize - 1));
+  token.id = static_cast<int32_t>(id);
+  ASSIGN_OR_RETURN(token.content, JsonString(value, "content"));
+  ASSIGN_OR_RETURN(token.special, JsonBool(value, "special"));
+  ASSIGN_OR_RETURN(token.normalized, JsonBool(value, "normalized"));
+  ASSIGN_OR_RETURN(token.single_word, JsonBool(value, "single_word"));
+  ASSIGN_OR_RETURN(token.lstrip, JsonBool(value, "lstrip"));
+  ASSIGN_OR_RETURN(token.rstrip, JsonBool(value, "rstrip"));
+  return token;
+}
+
+absl::Status ReadAddedTokens(const json& root, BpeParts& parts) {
+  const json* tokens = Find(root, "added_tokens");
+  if (tokens == nullptr) return absl::OkStatus();
+  if (!tokens->is_array()) {
+    return WrongType("added_tokens", *tokens, "an array");
+  }
+  for (size_t i = 0; i < tokens->size(); ++i) {
+    absl::StatusOr<AddedToken> token = ReadAddedToken((*tokens)[i]);
+    if (!token.ok()) {
+      return WithContext(token.status(), StrCat("added_tokens: entry ", i));
+    }
+    parts.added_tokens.push_back(*std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+// The ids that a template puts before and after a single text:
+// "single": [{"SpecialToken": {"id": "<s>", ...}}, {"Sequence": {"id": "A"}}].
+absl::Status ReadTemplate(const json& processor, BpeParts& parts) {
+  const json* single = Find(processor, "single");
+  const json* tokens = Find(processor, "special_tokens");
+  if (single == nullptr || !single->is_array()) {
+    return absl::InvalidArgumentError("'single' is not an array");
+  }
+  bool after = false;
+  for (const json& piece : *single) {
+    const json* sequence =
+        piece.is_object() ? Find(piece, "Sequence") : nullptr;
+    const json* special =
+        piece.is_object() ? Find(piece, "SpecialToken") : nullptr;
+    const json* what = sequence != nullptr ? sequence : special;
+    if (what == nullptr || !what->is_object()) {
+      return absl::InvalidArgumentError(
+          "'single' has a piece that is neither Sequence nor SpecialToken");
+    }
+    ASSIGN_OR_RETURN(const std::string name, JsonString(*what, "id"));
+    if (sequence != nullptr) {
+      if (name != "A" || after) {
+        return Unsupported("'single'", StrCat("sequence ", Quoted(name)),
+                           "sequence 'A' once");
+      }
+      after = true;
+      continue;
+    }
+    const json* token = tokens != nullptr && tokens->is_object()
+                            ? Find(*tokens, name)
+                            : nullptr;
+    const json* ids =
+        token != nullptr && token->is_object() ? Find(*token, "ids") : nullptr;
+    if (ids == nullptr || !ids->is_array()) {
+      return absl::InvalidArgumentError(
+          StrCat("'special_tokens' has no ids for ", Quoted(name)));
+    }
+    for (const json& id : *ids) {
+      if (!id.is_number_unsigned() ||
+          id.get<uint64_t>() >= uint64_t{kMaxVocabularySize}) {
+        return absl::InvalidArgumentError(
+            StrCat("'special_tokens' has an id for ", Quoted(name),
+                   " that is not from 0 to ", kMaxVocabularySize - 1));
+      }
+      (after ? parts.ids_after : parts.ids_before).push_back(id.get<int32_t>());
+    }
+  }
+  if (!after) return Unsupported("'single'", "no sequence", "sequence 'A'");
+  return absl::OkStatus();
+}
+
+absl::Status ReadPostProcessor(const json& root, BpeParts& parts) {
+  const json* processor = Find(root, "post_processor");
+  if (processor == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::string type, TypeOf("post_processor", *processor));
+  // A sequence of one template at most; ByteLevel changes offsets, no ids.
+  std::vector<const json*> steps = {processor};
+  if (type == "Sequence") {
+    const json* processors = Find(*processor, "processors");
+    if (processors == nullptr || !processors->is_array()) {
+      return absl::InvalidArgumentError(
+          "post_processor: 'processors' is not an array");
+    }
+    steps.clear();
+    for (const json& step : *processors) steps.push_back(&step);
+  }
+  bool has_template = false;
+  for (const json* step : steps) {
+    ASSIGN_OR_RETURN(type, TypeOf("post_processor", *step));
+    if (type == "ByteLevel") continue;
+    if (type != "TemplateProcessing" || has_template) {
+      return Unsupported("post_processor", Quoted(type),
+                         "ByteLevel or one TemplateProcessing");
+    }
+    has_template = true;
+    RETURN_IF_ERROR(WithContext(ReadTemplate(*step, parts), "post_processor"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> FromJson(const json& root) {
+  BpeParts parts;
+  ASSIGN_OR_RETURN(const std::string version,
+                   OptionalJsonString(root, "version", "1.0"));
+  if (version != "1.0") return Unsupported("version", Quoted(version), "1.0");
+  for (const char* part : {"truncation", "padding", "normalizer"}) {
+    RETURN_IF_ERROR(CheckAbsent(root, part));
+  }
+  const json* model = Find(root, "model");
+  if (model == nullptr) {
+    return absl::InvalidArgumentError("'model' is missing");
+  }
+  RETURN_IF_ERROR(CheckByteLevel(root, "pre_tokenizer"));
+  RETURN_IF_ERROR(CheckByteLevel(root, "decoder"));
+  RETURN_IF_ERROR(WithContext(ReadModel(*model, parts), "model"));
+  const json& pre_tokenizer = *Find(root, "pre_tokenizer");
+  ASSIGN_OR_RETURN(parts.add_prefix_space,
+                   JsonBool(pre_tokenizer, "add_prefix_space"));
+  ASSIGN_OR_RETURN(parts.use_regex,
+                   OptionalJsonBool(pre_tokenizer, "use_regex", true));
+  RETURN_IF_ERROR(ReadAddedTokens(root, parts));
+  RETURN_IF_ERROR(ReadPostProcessor(root, parts));
+  return ByteLevelBpe::Create(std::move(parts));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ParseTokenizerJson(
+    const std::string& name, std::string_view text) {
+  ASSIGN_OR_RETURN(const json root, ParseJsonObject(name, text));
+  absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> bpe = FromJson(root);
+  if (!bpe.ok()) return WithContext(bpe.status(), name);
+  return bpe;
+}
+
+}  // namespace ounce::model
