@@ -1,0 +1,78 @@
+// The decode loop never touches the heap. Its own program, since it counts by
+// replacing the global operator new.
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "tests/model/arch/lm_runner.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/tiny_model.h"
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+
+void* Allocate(size_t size) {
+  allocations.fetch_add(1);
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  std::abort();
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return Allocate(size); }
+void* operator new[](size_t size) { return Allocate(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace ounce::model {
+namespace {
+
+TEST(NoAllocationTest, AStepAllocatesNothing) {
+  for (const char* method : {"linear", "bfloat16"}) {
+    const auto loaded = testing::LoadWith(
+        *testing::MakeTinyCheckpoint({.positions = 128}), method);
+    const CausalLm& lm = *loaded.model->causal_lm();
+    auto cache = *KvCache::Create(lm.shape().kv, 16);
+    ThreadPool pool(2);
+    auto scratch = *quant::Scratch::Create(lm.ScratchBytes(100, 100, 2));
+    const std::vector<int32_t> prompt(90, 3), token(1, 4);
+    const std::vector<int32_t> blocks = {0, 1, 2, 3, 4, 5, 6},
+                               others = {7, 8, 9};
+    std::vector<float> logits(4 * lm.shape().vocab_size);
+    const auto step = [&](absl::Span<const SequenceSlice> slices,
+                          int64_t logit_rows) {
+      lm.Forward(slices, cache, pool, scratch,
+                 {logits.data(), logit_rows, lm.shape().vocab_size,
+                  lm.shape().vocab_size});
+    };
+    const SequenceSlice prefill[] = {{.token_ids = prompt,
+                                      .position = 0,
+                                      .kv_blocks = blocks,
+                                      .num_logits = 1},
+                                     {.token_ids = token,
+                                      .position = 0,
+                                      .kv_blocks = others,
+                                      .num_logits = 1}};
+    const SequenceSlice decode[] = {{.token_ids = token,
+                                     .position = 90,
+                                     .kv_blocks = blocks,
+                                     .num_logits = 1},
+                                    {.token_ids = token,
+                                     .position = 1,
+                                     .kv_blocks = others,
+                                     .num_logits = 1}};
+    step(prefill, 2);  // the first step may fill in function-local statics
+    const int64_t before = allocations.load();
+    step(prefill, 2);
+    step(decode, 2);
+    EXPECT_EQ(allocations.load() - before, 0) << method;
+  }
+}
+
+}  // namespace
+}  // namespace ounce::model
