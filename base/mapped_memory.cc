@@ -13,6 +13,8 @@
 namespace ounce {
 namespace {
 
+constexpr size_t kMinHugePageBytes = 4 << 20;
+
 int64_t ReadStatusField(const char* field) {
   std::FILE* file = std::fopen("/proc/self/status", "r");
   if (file == nullptr) return 0;
@@ -44,7 +46,9 @@ absl::StatusOr<MappedMemory> MappedMemory::Create(size_t size) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "cannot map ", size, " bytes of memory: ", std::strerror(errno)));
   }
-  madvise(data, size, MADV_HUGEPAGE);  // fewer TLB misses; fine if refused
+  // Fewer TLB misses; fine if refused. Smaller mappings may be touched only
+  // here and there, and would become resident by two megabytes at a time.
+  if (size >= kMinHugePageBytes) madvise(data, size, MADV_HUGEPAGE);
   memory.data_ = static_cast<std::byte*>(data);
   memory.size_ = size;
   return memory;

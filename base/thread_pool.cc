@@ -1,18 +1,29 @@
 #include "base/thread_pool.h"
 
+#include <pthread.h>
+
 #include "base/check.h"
 
 namespace ounce {
 namespace {
 
-// About 20 to 50 microseconds on current CPUs: longer than the gaps between
-// the matmuls of one decode step, shorter than what a busy host would notice.
-constexpr int kSpins = 2000;
+// About 50 microseconds on current CPUs: longer than the gaps between the
+// products of one decode step, shorter than what a busy host would notice.
+constexpr int kSpins = 1000;
 
 inline void Pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
+}
+
+// Returns once `value` is no longer `old`.
+void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    Pause();
+  }
+  value.wait(old, std::memory_order_acquire);
 }
 
 }  // namespace
@@ -36,50 +47,52 @@ void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* context) {
     for (int64_t task = 0; task < num_tasks; ++task) fn(context, task, 0);
     return;
   }
+  OUNCE_CHECK(num_tasks <= UINT32_MAX, "tasks are counted in 32 bits");
   fn_ = fn;
   context_ = context;
   num_tasks_ = num_tasks;
-  next_task_.store(0, std::memory_order_relaxed);
-  busy_workers_.store(static_cast<int>(threads_.size()),
-                      std::memory_order_relaxed);
-  round_.fetch_add(1, std::memory_order_release);
-  round_.notify_all();
-  WorkOn(0);
-  for (int spin = 0;; ++spin) {
-    const int busy = busy_workers_.load(std::memory_order_acquire);
-    if (busy == 0) return;
-    if (spin < kSpins) {
-      Pause();
-    } else {
-      busy_workers_.wait(busy, std::memory_order_acquire);
-    }
+  done_tasks_.store(0, std::memory_order_relaxed);
+  const uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+  open_tasks_.store(uint64_t{round} << 32 | static_cast<uint64_t>(num_tasks),
+                    std::memory_order_release);
+  round_.store(round, std::memory_order_release);
+  round_.notify_all();  // no system call unless somebody is parked
+
+  uint32_t done = static_cast<uint32_t>(WorkOn(0));
+  done += done_tasks_.fetch_add(done, std::memory_order_acq_rel);
+  while (done != num_tasks) {
+    AwaitChange(done_tasks_, done);
+    done = done_tasks_.load(std::memory_order_acquire);
   }
 }
 
-void ThreadPool::WorkOn(int worker) {
-  for (;;) {
-    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= num_tasks_) return;
-    fn_(context_, task, worker);
+int64_t ThreadPool::WorkOn(int worker) {
+  int64_t count = 0;
+  uint64_t open = open_tasks_.load(std::memory_order_acquire);
+  while (static_cast<uint32_t>(open) != 0) {
+    if (!open_tasks_.compare_exchange_weak(open, open - 1,
+                                           std::memory_order_acq_rel,
+                                           std::memory_order_acquire)) {
+      continue;
+    }
+    fn_(context_, num_tasks_ - static_cast<uint32_t>(open), worker);
+    ++count;
+    open = open_tasks_.load(std::memory_order_acquire);
   }
+  return count;
 }
 
 void ThreadPool::WorkerLoop(int worker) {
+  pthread_setname_np(pthread_self(), "ounce-worker");
   uint32_t seen = 0;
   for (;;) {
-    for (int spin = 0; round_.load(std::memory_order_acquire) == seen; ++spin) {
-      if (spin < kSpins) {
-        Pause();
-      } else {
-        round_.wait(seen, std::memory_order_acquire);
-      }
-    }
-    // Rounds are not skipped: the caller waits for every worker.
-    ++seen;
+    AwaitChange(round_, seen);
+    seen = round_.load(std::memory_order_acquire);
     if (stopping_.load()) return;
-    WorkOn(worker);
-    if (busy_workers_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      busy_workers_.notify_one();
+    if (const int64_t count = WorkOn(worker); count > 0) {
+      done_tasks_.fetch_add(static_cast<uint32_t>(count),
+                            std::memory_order_acq_rel);
+      done_tasks_.notify_one();
     }
   }
 }

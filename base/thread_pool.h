@@ -1,5 +1,8 @@
 // The threads that kernels run on: a fixed team that spins briefly, then parks.
 //
+// A round of tasks never waits for a thread that has not begun one: if the
+// others sleep, or the machine gives them no CPU, the caller does the work.
+//
 // Threads: one owner at a time calls ParallelFor (engines take turns by
 //   `lease`); the caller works too, as worker 0.
 #ifndef OUNCE_BASE_THREAD_POOL_H_
@@ -30,10 +33,12 @@ class ThreadPool {
   // out in order as workers come free, worker in [0, num_threads()); returns
   // when all are done. `fn` must not throw, block or call ParallelFor. No
   // allocation. With one task or one thread everything runs on the caller.
+  // Requires num_tasks < 2^32.
   template <class Fn>
   void ParallelFor(int64_t num_tasks, Fn&& fn) {
     using F = std::remove_reference_t<Fn>;
-    Run(num_tasks,
+    Run(
+        num_tasks,
         [](void* context, int64_t task, int worker) {
           (*static_cast<F*>(context))(task, worker);
         },
@@ -47,18 +52,23 @@ class ThreadPool {
   using TaskFn = void (*)(void* context, int64_t task, int worker);
   void Run(int64_t num_tasks, TaskFn fn, void* context);
   void WorkerLoop(int worker);
-  void WorkOn(int worker);
+  // Runs tasks of the current round until none is left; returns how many.
+  int64_t WorkOn(int worker);
 
   const int num_threads_;
   Mutex lease_;
 
-  // One round: published by bumping `round_` after the fields below it.
-  alignas(64) std::atomic<uint32_t> round_{0};
+  // One round. Written by the caller before it publishes `open_tasks_`, read by
+  // whoever has claimed a task; the round lasts until all of those are done.
   TaskFn fn_ = nullptr;
   void* context_ = nullptr;
   int64_t num_tasks_ = 0;
-  alignas(64) std::atomic<int64_t> next_task_{0};
-  alignas(64) std::atomic<int> busy_workers_{0};
+  // Number of the round in the upper half, tasks not yet claimed in the lower:
+  // so a claim made too late, for a round that is over, cannot succeed.
+  alignas(64) std::atomic<uint64_t> open_tasks_{0};
+  alignas(64) std::atomic<uint32_t> done_tasks_{0};
+  // What idle workers wait on: bumped for each round and at the end.
+  alignas(64) std::atomic<uint32_t> round_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;
 };

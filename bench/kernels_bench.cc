@@ -1,0 +1,167 @@
+// How fast weights are read and multiplied, beside what the machine's memory
+// gives: one line per method, shape and number of rows.
+//
+//   kernels_bench [threads] [megabytes of weights per line] [method]
+//
+// The matrices of a line are as many as fill the given size, taken in turn, so
+// that weights come from memory and not from a cache.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+#include "quant/matmul.h"
+#include "quant/registry.h"
+
+namespace ounce::quant {
+namespace {
+
+// Every row is a shifted view of one random buffer: quick to make.
+class RandomRows final : public FloatRows {
+ public:
+  RandomRows(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {
+    std::mt19937 generator(1);
+    std::uniform_real_distribution<float> uniform(-0.1f, 0.1f);
+    values_.resize(cols + 4096);
+    for (float& value : values_) value = uniform(generator);
+  }
+  const std::string& name() const override { return name_; }
+  int64_t rows() const override { return rows_; }
+  int64_t cols() const override { return cols_; }
+  DType dtype() const override { return DType::kF32; }
+  absl::Status Read(int64_t first, int64_t count, float* out) const override {
+    for (int64_t i = 0; i < count; ++i) {
+      std::copy_n(values_.data() + (first + i) * 37 % 4096, cols_,
+                  out + i * cols_);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::string name_ = "random";
+  const int64_t rows_, cols_;
+  std::vector<float> values_;
+};
+
+double Seconds() {
+  return std::chrono::duration<double>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// How long fn(i) takes when it is not interrupted: the fastest tenth of calls.
+// Others use the machine too, and only ever make it slower.
+template <class Fn>
+double FastSeconds(int64_t calls, Fn&& fn) {
+  std::vector<double> seconds(calls);
+  for (int64_t i = 0; i < calls; ++i) {
+    const double start = Seconds();
+    fn(i);
+    seconds[i] = Seconds() - start;
+  }
+  const auto tenth = seconds.begin() + calls / 10;
+  std::nth_element(seconds.begin(), tenth, seconds.end());
+  return *tenth;
+}
+
+double ReadGigabytesPerSecond(ThreadPool& pool) {
+  constexpr int64_t kBytes = 1 << 30, kCall = 4 << 20, kTask = 128 << 10;
+  auto memory = MappedMemory::Create(kBytes);
+  if (!memory.ok()) std::exit(1);
+  const auto* words = reinterpret_cast<uint64_t*>(memory->data());
+  std::fill_n(reinterpret_cast<uint64_t*>(memory->data()), kBytes / 8, 1);
+  std::vector<uint64_t> sums(pool.num_threads() * 8);
+  const double seconds = FastSeconds(2 * kBytes / kCall, [&](int64_t call) {
+    const uint64_t* start = words + call % (kBytes / kCall) * (kCall / 8);
+    pool.ParallelFor(kCall / kTask, [&](int64_t task, int worker) {
+      typedef uint64_t Wide __attribute__((vector_size(64)));
+      Wide sum[4] = {};
+      const auto* from =
+          reinterpret_cast<const Wide*>(start + task * (kTask / 8));
+      for (int64_t i = 0; i < kTask / 64; i += 4) {
+        for (int j = 0; j < 4; ++j) sum[j] ^= from[i + j];
+      }
+      sums[worker * 8] += (sum[0] ^ sum[1] ^ sum[2] ^ sum[3])[0];
+    });
+  });
+  return kCall / seconds / 1e9;
+}
+
+void Measure(std::string_view spec, int64_t outputs, int64_t cols,
+             int64_t total_bytes, const std::vector<int64_t>& row_counts,
+             ThreadPool& pool) {
+  const auto method = ParseMethodSpec(spec);
+  const RandomRows random(outputs, cols);
+  std::vector<PackedWeight> weights;
+  int64_t bytes = 0;
+  do {
+    auto packed = method->method->Quantize(random, method->params);
+    if (!packed.ok()) {
+      std::printf("%s\n", packed.status().ToString().c_str());
+      std::exit(1);
+    }
+    bytes += packed->resident_bytes();
+    weights.push_back(*std::move(packed));
+  } while (bytes < total_bytes);
+  const int64_t most = *std::max_element(row_counts.begin(), row_counts.end());
+  auto scratch =
+      Scratch::Create(MatmulScratchBytes(most, cols, pool.num_threads()));
+  if (!scratch.ok()) std::exit(1);
+  std::vector<float> x(most * cols), y(most * outputs);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  std::printf("%-9s %6ld x %-5ld", std::string(spec).c_str(),
+              static_cast<long>(outputs), static_cast<long>(cols));
+  for (const int64_t rows : row_counts) {
+    const double operations = 2.0 * rows * outputs * cols;
+    const auto calls = static_cast<int64_t>(
+        std::clamp(2e10 / operations, 20.0, 2.0 * weights.size()));
+    const double per_call = FastSeconds(calls, [&](int64_t call) {
+      const PackedWeight& w = weights[call % weights.size()];
+      ScratchScope scope(*scratch);
+      const MatmulInput input = MatmulInput::Prepare(
+          {x.data(), rows, cols, cols}, w.layout().form == TileForm::kInt8,
+          pool, *scratch);
+      Matmul(input, w, {}, {y.data(), rows, outputs, outputs}, pool, *scratch);
+    });
+    if (rows <= 8) {
+      std::printf("  %ld: %5.1f GB/s", static_cast<long>(rows),
+                  weights[0].resident_bytes() / per_call / 1e9);
+    } else {
+      std::printf("  %ld: %5.2f TOPS", static_cast<long>(rows),
+                  operations / per_call / 1e12);
+    }
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+int Main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : NumCpus();
+  const int64_t bytes = (argc > 2 ? std::atoll(argv[2]) : 600) << 20;
+  const std::string_view only = argc > 3 ? argv[3] : "";
+  ThreadPool pool(threads);
+  std::printf("%s, %d threads\n", std::string(IsaName(BestIsa())).c_str(),
+              threads);
+  std::printf("memory read: %.1f GB/s\n", ReadGigabytesPerSecond(pool));
+  for (const std::string_view spec :
+       {"linear", "bfloat16", "float16", "float32"}) {
+    if (!only.empty() && spec != only) continue;
+    const std::vector<int64_t> row_counts = {1, 2, 4, 8, 16, 128, 512};
+    Measure(spec, 4096, 1024, bytes, row_counts, pool);
+    Measure(spec, 1024, 4096, bytes, row_counts, pool);
+    Measure(spec, 51200, 1024, bytes, {1, 2, 4, 8}, pool);
+  }
+  std::printf("memory read: %.1f GB/s\n", ReadGigabytesPerSecond(pool));
+  return 0;
+}
+
+}  // namespace
+}  // namespace ounce::quant
+
+int main(int argc, char** argv) { return ounce::quant::Main(argc, argv); }

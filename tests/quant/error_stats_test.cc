@@ -1,0 +1,86 @@
+#include "quant/error_stats.h"
+
+#include <cmath>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "quant/registry.h"
+#include "tests/quant/matrix_rows.h"
+
+namespace ounce::quant {
+namespace {
+
+PackedWeight Pack(const FloatRows& rows, std::string_view spec) {
+  const auto method = ParseMethodSpec(spec);
+  EXPECT_TRUE(method.ok());
+  auto packed = method->method->Quantize(rows, method->params);
+  EXPECT_TRUE(packed.ok()) << packed.status();
+  return *std::move(packed);
+}
+
+TEST(ErrorStatsTest, AreWhatTheDefinitionsSay) {
+  const MatrixRows rows = NormalRows(37, 100, 1);
+  const PackedWeight packed = Pack(rows, "linear");
+  std::vector<float> found(37 * 100);
+  packed.Dequantize(0, 37, found.data());
+  double norm = 0, error = 0, worst = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double difference = double{rows.values()[i]} - found[i];
+    norm += double{rows.values()[i]} * rows.values()[i];
+    error += difference * difference;
+    worst = std::max(worst, std::abs(difference));
+  }
+  const auto stats = MeasureError(rows, packed);
+  ASSERT_TRUE(stats.ok());
+  EXPECT_DOUBLE_EQ(std::sqrt(error / norm), stats->relative_l2);
+  EXPECT_NEAR(10 * std::log10(norm / error), stats->snr_db, 1e-9);
+  EXPECT_EQ(worst, stats->max_abs);
+  EXPECT_GT(stats->snr_db, 38);
+}
+
+TEST(ErrorStatsTest, AnExactCopyHasInfiniteSnr) {
+  const MatrixRows rows = NormalRows(5, 70, 2);
+  const auto stats = MeasureError(rows, Pack(rows, "float32"));
+  ASSERT_TRUE(stats.ok());
+  EXPECT_EQ(0, stats->relative_l2);
+  EXPECT_EQ(0, stats->max_abs);
+  EXPECT_TRUE(std::isinf(stats->snr_db));
+}
+
+TEST(ErrorStatsTest, AnAllZeroWeightHasNoError) {
+  const MatrixRows rows(4, 3, std::vector<float>(12));
+  const auto stats = MeasureError(rows, Pack(rows, "linear"));
+  ASSERT_TRUE(stats.ok());
+  EXPECT_EQ(0, stats->relative_l2);
+  EXPECT_TRUE(std::isinf(stats->snr_db));
+}
+
+// Fails from its second panel on.
+class BrokenRows final : public FloatRows {
+ public:
+  const std::string& name() const override { return rows_.name(); }
+  int64_t rows() const override { return rows_.rows(); }
+  int64_t cols() const override { return rows_.cols(); }
+  DType dtype() const override { return rows_.dtype(); }
+  absl::Status Read(int64_t first, int64_t count, float* out) const override {
+    if (first > 0) return absl::DataLossError("bad CRC");
+    return rows_.Read(first, count, out);
+  }
+
+ private:
+  const MatrixRows rows_ = NormalRows(20, 8, 3);
+};
+
+TEST(ErrorStatsTest, PassOnWhatTheReaderFound) {
+  const PackedWeight packed = Pack(NormalRows(20, 8, 3), "linear");
+  EXPECT_EQ(absl::DataLossError("bad CRC"),
+            MeasureError(BrokenRows(), packed).status());
+  for (const QuantMethod* method : AllMethods()) {
+    const auto spec = ParseMethodSpec(method->name());
+    EXPECT_EQ(absl::DataLossError("bad CRC"),
+              method->Quantize(BrokenRows(), spec->params).status());
+  }
+}
+
+}  // namespace
+}  // namespace ounce::quant

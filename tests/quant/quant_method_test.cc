@@ -1,0 +1,219 @@
+// What every method in methods.def must do.
+#include "quant/quant_method.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "quant/error_stats.h"
+#include "quant/registry.h"
+#include "tests/quant/error_bounds.h"
+#include "tests/quant/matrix_rows.h"
+
+namespace ounce::quant {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class QuantMethodTest : public testing::TestWithParam<const QuantMethod*> {
+ protected:
+  const QuantMethod& method() const { return *GetParam(); }
+  ParamValues params() const {
+    return ParseMethodSpec(method().name())->params;
+  }
+  absl::StatusOr<PackedWeight> Quantize(const FloatRows& rows) const {
+    return method().Quantize(rows, params());
+  }
+  ErrorBound bound() const {
+    for (const ErrorBound& bound : kErrorBounds) {
+      if (bound.method == method().name()) return bound;
+    }
+    ADD_FAILURE() << method().name() << " has no row in error_bounds.h";
+    return {};
+  }
+};
+
+void ExpectWithin(const ErrorBound& bound, const MatrixRows& rows,
+                  const PackedWeight& packed) {
+  std::vector<float> found(rows.rows() * rows.cols());
+  packed.Dequantize(0, rows.rows(), found.data());
+  for (int64_t row = 0; row < rows.rows(); ++row) {
+    const float* wanted = rows.values().data() + row * rows.cols();
+    double max = 0;
+    for (int64_t col = 0; col < rows.cols(); ++col) {
+      max = std::max(max, std::abs(double{wanted[col]}));
+    }
+    for (int64_t col = 0; col < rows.cols(); ++col) {
+      ASSERT_NEAR(wanted[col], found[row * rows.cols() + col],
+                  bound.row_max * max + bound.relative * std::abs(wanted[col]) +
+                      bound.absolute)
+          << "row " << row << ", col " << col;
+    }
+  }
+}
+
+TEST_P(QuantMethodTest, RoundTripsWithinItsBound) {
+  for (const auto& [rows, cols] :
+       {std::pair{1, 1}, {15, 63}, {16, 64}, {17, 65}, {33, 1000}}) {
+    const MatrixRows matrix = NormalRows(rows, cols, 1);
+    const auto packed = Quantize(matrix);
+    ASSERT_TRUE(packed.ok()) << packed.status();
+    EXPECT_EQ(rows, packed->rows());
+    EXPECT_EQ(cols, packed->cols());
+    ExpectWithin(bound(), matrix, *packed);
+  }
+  const MatrixRows matrix = NormalRows(64, 1000, 2);
+  const auto stats = MeasureError(matrix, *Quantize(matrix));
+  ASSERT_TRUE(stats.ok());
+  EXPECT_LE(stats->relative_l2, bound().relative_l2);
+}
+
+TEST_P(QuantMethodTest, KeepsZerosAndScalesEachRowAlone) {
+  std::vector<float> values(4 * 65);
+  for (int i = 0; i < 65; ++i) {
+    values[65 + i] = 1e-3f * static_cast<float>(i);
+    values[2 * 65 + i] = -1e3f * static_cast<float>(i);
+  }
+  const MatrixRows matrix(4, 65, values);
+  const auto packed = Quantize(matrix);
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  ExpectWithin(bound(), matrix, *packed);
+}
+
+TEST_P(QuantMethodTest, IsExactWhereItSaysSo) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    if (!method().lossless_from(dtype)) continue;
+    const MatrixRows matrix = NormalRows(17, 100, 3, dtype);
+    const auto packed = Quantize(matrix);
+    ASSERT_TRUE(packed.ok());
+    std::vector<float> found(17 * 100);
+    packed->Dequantize(0, 17, found.data());
+    EXPECT_EQ(matrix.values(), found);
+  }
+}
+
+TEST_P(QuantMethodTest, IsDeterministic) {
+  const MatrixRows matrix = NormalRows(33, 130, 4);
+  const auto first = Quantize(matrix);
+  const auto second = Quantize(matrix);
+  ASSERT_TRUE(first.ok() && second.ok());
+  ASSERT_EQ(first->resident_bytes(), second->resident_bytes());
+  EXPECT_EQ(0, std::memcmp(first->panel(0), second->panel(0),
+                           first->resident_bytes()));
+}
+
+TEST_P(QuantMethodTest, RefusesNanAndInfinityNamingTensorAndRow) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), HUGE_VALF, -HUGE_VALF}) {
+    std::vector<float> values = NormalValues(40 * 10, 5);
+    values[37 * 10 + 9] = bad;
+    const auto packed = Quantize(MatrixRows(40, 10, values));
+    EXPECT_EQ(absl::StatusCode::kInvalidArgument, packed.status().code());
+    EXPECT_THAT(std::string(packed.status().message()),
+                AllOf(HasSubstr("'layers.3.test.weight'"), HasSubstr("row 37"),
+                      HasSubstr("column 9")));
+  }
+}
+
+TEST_P(QuantMethodTest, PadsWithZeros) {
+  const auto packed = Quantize(MatrixRows(1, 1, std::vector<float>{0.75f}));
+  ASSERT_TRUE(packed.ok());
+  alignas(64) std::byte scratch[4096];
+  const void* tile =
+      packed->layout().UnpackFor(Isa::kPortable)(packed->panel(0), scratch);
+  const bool is_int8 = packed->layout().form == TileForm::kInt8;
+  int non_zero = 0;
+  for (int i = 0; i < kTileElements; ++i) {
+    non_zero += is_int8 ? static_cast<const int8_t*>(tile)[i] != 0
+                        : static_cast<const float*>(tile)[i] != 0;
+  }
+  EXPECT_EQ(1, non_zero);
+  if (!is_int8) return;
+  for (int row = 1; row < kPanelRows; ++row) {
+    EXPECT_EQ(0, packed->scales()[row]);
+    EXPECT_EQ(0, packed->code_sums()[row]);
+  }
+}
+
+TEST_P(QuantMethodTest, UnpackersOfAllInstructionSetsAgree) {
+  const auto packed = Quantize(NormalRows(16, 64, 6));
+  ASSERT_TRUE(packed.ok());
+  const TileLayout& layout = packed->layout();
+  const size_t bytes = layout.form == TileForm::kInt8 ? 1024 : 4096;
+  alignas(64) std::byte wanted_scratch[4096];
+  alignas(64) std::byte found_scratch[4096];
+  const void* wanted =
+      layout.UnpackFor(Isa::kPortable)(packed->panel(0), wanted_scratch);
+  for (int isa = 1; isa <= static_cast<int>(BestIsa()); ++isa) {
+    const void* found = layout.UnpackFor(static_cast<Isa>(isa))(
+        packed->panel(0), found_scratch);
+    EXPECT_EQ(0, std::memcmp(wanted, found, bytes))
+        << IsaName(static_cast<Isa>(isa));
+  }
+}
+
+TEST_P(QuantMethodTest, StoredBytesAreBelowFloat64AndGrowByTheRow) {
+  for (const DType dtype :
+       {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
+    const int64_t one = method().StoredBytes(1, 640, dtype, params());
+    EXPECT_GT(one, 0);
+    EXPECT_LT(one, 640 * 8);
+    EXPECT_EQ(48 * one, method().StoredBytes(48, 640, dtype, params()));
+  }
+  EXPECT_FALSE(method().element_name(params()).empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(AllMethods, QuantMethodTest,
+                         testing::ValuesIn(AllMethods().begin(),
+                                           AllMethods().end()),
+                         [](const auto& info) {
+                           return std::string(info.param->name());
+                         });
+
+TEST(Float16Test, RefusesWhatBecomesInfiniteAndNamesTheAlternative) {
+  const auto spec = ParseMethodSpec("float16");
+  std::vector<float> values = {1, 2, 65519, 65520};
+  const auto packed =
+      spec->method->Quantize(MatrixRows(2, 2, values), spec->params);
+  EXPECT_EQ(absl::StatusCode::kInvalidArgument, packed.status().code());
+  EXPECT_THAT(std::string(packed.status().message()),
+              AllOf(HasSubstr("'layers.3.test.weight', row 1, column 1"),
+                    HasSubstr("65520"), HasSubstr("bfloat16")));
+  values[3] = -65519;
+  EXPECT_TRUE(
+      spec->method->Quantize(MatrixRows(2, 2, values), spec->params).ok());
+}
+
+// The footprint of CodeGen-350M by its shapes: what get_memory_footprint()
+// says of the float16 checkpoint, and of it with the 80 matrices of the blocks
+// in int8 with a float16 scale per row.
+TEST(StoredBytesTest, Of350MParametersAreTheKnownFootprints) {
+  constexpr int64_t kLayers = 20, kWidth = 1024, kVocabulary = 51200;
+  const auto total = [](std::string_view block_method) {
+    const auto fp16 = ParseMethodSpec("float16");
+    const auto blocks = ParseMethodSpec(block_method);
+    const auto kept = [&](int64_t rows, int64_t cols) {
+      return fp16->method->StoredBytes(rows, cols, DType::kF16, fp16->params);
+    };
+    const auto made = [&](int64_t rows, int64_t cols) {
+      return blocks->method->StoredBytes(rows, cols, DType::kF16,
+                                         blocks->params);
+    };
+    const int64_t layer = made(3 * kWidth, kWidth) + made(kWidth, kWidth) +
+                          made(4 * kWidth, kWidth) + kept(4 * kWidth, 1) +
+                          made(kWidth, 4 * kWidth) + kept(kWidth, 1) +
+                          2 * kept(kWidth, 1);
+    return kLayers * layer + 2 * kept(kVocabulary, kWidth) +
+           kept(kVocabulary, 1) + 2 * kept(kWidth, 1);
+  };
+  EXPECT_EQ(713'424'896, total("float16"));
+  EXPECT_EQ(462'135'296, total("linear"));
+}
+
+}  // namespace
+}  // namespace ounce::quant

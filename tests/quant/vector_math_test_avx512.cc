@@ -1,0 +1,8 @@
+#include "quant/kernels/vector_math.h"
+#include "tests/quant/vector_math_test.h"
+
+namespace ounce::quant {
+
+VectorFunctions VectorFunctionsAvx512() { return OUNCE_VECTOR_FUNCTIONS; }
+
+}  // namespace ounce::quant
