@@ -28,5 +28,5 @@ COPY deploy/container.textproto /etc/ounce/
 ENV HF_HOME=/huggingface
 USER 10001:10001
 EXPOSE 8500 8502
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["ounce", "models"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["ounce", "health"]
 ENTRYPOINT ["ounce-server", "--config", "/etc/ounce/container.textproto"]

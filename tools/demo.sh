@@ -65,7 +65,7 @@ OUNCE_ADMIN=$(address admin)
 export OUNCE_SERVER OUNCE_ADMIN
 
 say "A completion, as it comes"
-show generate code 'def read_lines(path):' --max_new_tokens 64
+show generate code 'def read_lines(path):' --max_new_tokens 64 --echo
 
 say "What is served"
 show models
@@ -94,7 +94,7 @@ if [[ -e $temp/other.failed ]]; then
 fi
 
 say "The same completion, from the int8 weights"
-show generate code 'def read_lines(path):' --max_new_tokens 64
+show generate code 'def read_lines(path):' --max_new_tokens 64 --echo
 
 say "Memory now"
 memory_metrics
