@@ -1,0 +1,32 @@
+// Answers of the server as text for people.
+#ifndef OUNCE_CLIENT_REPORT_H_
+#define OUNCE_CLIENT_REPORT_H_
+
+#include <string>
+
+#include "ounce/v1/inference.pb.h"
+#include "ounce/v1/model_admin.pb.h"
+
+namespace ounce::client {
+
+std::string ModelsText(const v1::ListModelsResponse& response);
+
+std::string MethodsText(const v1::ListMethodsResponse& response);
+
+// Bytes before and after, then the tensors: those whose names differ only in
+// numbers on one line, with their worst error; each on its own if `all`.
+std::string ReportText(const v1::QuantizeReport& report, bool all);
+
+// The last message of a Generate on one line: tokens, speed, why it ended.
+std::string UsageText(const std::string& model,
+                      const v1::GenerateResponse& last);
+
+// One line for a terminal of about 80 columns: a bar, counts, the tensor.
+std::string ProgressBar(const v1::QuantizeProgress& progress);
+
+// "reading", "quantizing", "swapping", "done".
+std::string StageName(v1::QuantizeStage stage);
+
+}  // namespace ounce::client
+
+#endif  // OUNCE_CLIENT_REPORT_H_

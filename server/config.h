@@ -1,0 +1,52 @@
+// What the server is told at its start: flags over the file of --config over
+// defaults, checked once, here.
+#ifndef OUNCE_SERVER_CONFIG_H_
+#define OUNCE_SERVER_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace ounce::server {
+
+struct Config {
+  struct Model {
+    std::string name;
+    std::string path;    // a folder, or org/name[@revision]
+    std::string method;  // empty: as in the checkpoint
+  };
+  struct Listen {  // HOST:PORT, port 0: a free one
+    std::string inference = "127.0.0.1:8500";
+    std::string admin = "127.0.0.1:8501";
+    std::string metrics = "127.0.0.1:8502";
+  };
+  struct Limits {
+    int64_t max_queued_requests = 256;  // per model
+    int64_t max_running_requests = 32;  // per model
+    int64_t max_new_tokens = 4096;      // of one request
+    int64_t max_step_tokens = 512;
+    int64_t max_message_bytes = 4 << 20;
+  };
+
+  std::vector<Model> models;  // to serve from the start
+  Listen listen;
+  int threads = 0;                            // that compute; at least 1
+  int64_t kv_cache_bytes = int64_t{1} << 30;  // per model
+  Limits limits;
+  absl::Duration drain = absl::Seconds(30);  // after SIGTERM
+  std::string ports_file;                    // empty: none
+
+  // Not to serve, but to print this and end well (--help, --version).
+  std::string print;
+};
+
+// Errors: kInvalidArgument with what was found and what was wanted, for the
+//   terminal; kNotFound when the file of --config isn't there.
+absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_CONFIG_H_

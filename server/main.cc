@@ -1,0 +1,116 @@
+// Wires the server together and runs it until a signal.
+#include <google/protobuf/stubs/logging.h>
+#include <malloc.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <random>
+#include <string>
+
+#include "base/cpu.h"
+#include "base/status_macros.h"
+#include "server/announce.h"
+#include "server/config.h"
+#include "server/engine/loaded_models.h"
+#include "server/metrics/metrics.h"
+#include "server/service/listeners.h"
+#include "server/stop_signal.h"
+
+namespace ounce::server {
+namespace {
+
+uint64_t DrawSeed() {
+  std::random_device device;  // 32 bits at a time
+  return uint64_t{device()} << 32 | device();
+}
+
+// Returns when a signal has stopped the server.
+absl::Status Serve(const Config& config) {
+  StopSignal stop;  // before any other thread
+  const std::string isa(IsaName(BestIsa()));
+  ThreadPool pool(config.threads);
+  const Clock& clock = Clock::Real();
+  const auto metrics = Metrics::Create({OUNCE_VERSION, isa, OUNCE_COMPILER});
+  ModelHealth health(*metrics);
+  const Config::Limits& limits = config.limits;
+  const auto catalog = CreateModelCatalog(
+      {.kv_cache_bytes = config.kv_cache_bytes,
+       .scheduler = {.max_queued = limits.max_queued_requests,
+                     .max_running = limits.max_running_requests,
+                     .max_step_tokens = limits.max_step_tokens}},
+      pool, clock, health);
+  InferenceService inference(
+      {.max_new_tokens = limits.max_new_tokens,
+       .draw_seed = DrawSeed,
+       .on_rejected = [&](const auto& model) { metrics->OnRejected(model); }},
+      *catalog, clock);
+  ModelAdminService admin(*catalog, clock);
+
+  Addresses addresses;
+  ASSIGN_OR_RETURN(
+      const auto listeners,
+      Listeners::Start(
+          {.inference = config.listen.inference,
+           .admin = config.listen.admin,
+           .max_message_bytes = static_cast<int>(limits.max_message_bytes)},
+          inference, admin));
+  ASSIGN_OR_RETURN(addresses.metrics, metrics->Listen(config.listen.metrics));
+  addresses.inference = listeners->inference_address();
+  addresses.admin = listeners->admin_address();
+  health.SetListeners(listeners.get());
+  PrintStart(OUNCE_VERSION, isa, config, addresses);
+
+  for (const Config::Model& model : config.models) {
+    RETURN_IF_ERROR(WithContext(
+        catalog->Load(model.name, model.path, model.method).status(),
+        "model '" + model.name + "'"));
+  }
+  PrintModels(catalog->List());
+  listeners->SetServing(true);
+  stop.Ready();
+  RETURN_IF_ERROR(WritePorts(config.ports_file, addresses));
+
+  stop.Wait();
+  spdlog::info("stopping: running requests have {} s",
+               absl::ToDoubleSeconds(config.drain));
+  listeners->SetServing(false);
+  admin.Stop();
+  const absl::Time deadline = clock.Now() + config.drain;
+  catalog->Drain(deadline);
+  // The last messages are on their way to slow readers.
+  listeners->Shutdown(std::max(deadline, clock.Now() + absl::Seconds(1)));
+  spdlog::info("stopped");
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace ounce::server
+
+int main(int argc, char** argv) {
+  // Few heaps, and large blocks outside of them, so that what is freed goes
+  // back to the system.
+  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  spdlog::set_default_logger(spdlog::stderr_color_mt("ounce"));
+  // Else every malformed message of a client is a line in the log.
+  google::protobuf::SetLogHandler(nullptr);
+
+  const auto config = ounce::server::ReadConfig(argc, argv);
+  if (!config.ok()) {
+    std::fprintf(stderr, "ounce-server: %s\n",
+                 std::string(config.status().message()).c_str());
+    return 2;
+  }
+  if (!config->print.empty()) {
+    std::fputs(config->print.c_str(), stdout);
+    return 0;
+  }
+  const absl::Status status = ounce::server::Serve(*config);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "ounce-server: %s\n",
+               std::string(status.message()).c_str());
+  return 1;
+}

@@ -1,0 +1,53 @@
+// Every metric of the server, in one table (metrics.cc), and their endpoint.
+//
+// Metrics learns by being told: catalog and schedulers call it as observers,
+// the service calls OnRejected. Resident memory is read when scraped.
+//
+// Threads: any thread may call anything; nothing blocks.
+#ifndef OUNCE_SERVER_METRICS_METRICS_H_
+#define OUNCE_SERVER_METRICS_METRICS_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/scheduler/model_catalog.h"
+#include "server/scheduler/stats.h"
+
+namespace ounce::server {
+
+// A row of the table.
+struct MetricSpec {
+  enum Type { kGauge, kCounter, kHistogram };
+  const char* name;
+  Type type;
+  const char* help;
+  std::vector<const char*> labels;
+  std::vector<double> buckets = {};  // histograms: upper bounds
+};
+
+const std::vector<MetricSpec>& MetricTable();
+
+struct BuildInfo {
+  std::string version;   // of Ounce
+  std::string isa;       // that the kernels use: "avx2"
+  std::string compiler;  // "g++ 12.2.0"
+};
+
+class Metrics : public CatalogObserver {
+ public:
+  static std::unique_ptr<Metrics> Create(const BuildInfo& build);
+
+  // A Generate that no scheduler accepted; `model` may be empty.
+  virtual void OnRejected(const std::string& model) = 0;
+
+  // Serves http://`address`/metrics (HOST:PORT; port 0: a free one) from now
+  // on; returns HOST:PORT with the port that is bound. Once.
+  // Errors: kInvalidArgument when the address can't be listened on.
+  virtual absl::StatusOr<std::string> Listen(const std::string& address) = 0;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_METRICS_METRICS_H_

@@ -1,0 +1,188 @@
+#include "server/service/checks.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "server/service/grpc_status.h"
+
+namespace ounce::server {
+namespace {
+
+constexpr int kMaxStops = 16;
+constexpr size_t kMaxStopBytes = 256;
+constexpr int64_t kMaxTopK = 1'000'000;
+constexpr int kMaxLogprobs = 20;
+constexpr float kMaxTemperature = 100;
+constexpr float kGreedyBelow = 1e-4f;
+constexpr float kMinRepetitionPenalty = 0.01f;
+constexpr float kMaxRepetitionPenalty = 100;
+constexpr size_t kMaxNameBytes = 64;
+constexpr size_t kMaxPathBytes = 4096;
+constexpr size_t kMaxSpecBytes = 1024;
+constexpr int kMaxGlobs = 1024;
+constexpr size_t kMaxGlobBytes = 256;
+
+// NaN is in no range.
+absl::Status CheckRange(absl::string_view field, float value, float min,
+                        float max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return FieldError(
+      field, absl::StrCat(min, " to ", max, " wanted, ", value, " found"));
+}
+
+absl::Status CheckAtMost(absl::string_view field, int64_t value, int64_t max) {
+  if (value <= max) return absl::OkStatus();
+  return FieldError(
+      field, absl::StrCat("at most ", max, " wanted, ", value, " found"));
+}
+
+absl::Status CheckBytes(absl::string_view field, absl::string_view text,
+                        size_t min, size_t max) {
+  if (text.size() >= min && text.size() <= max) return absl::OkStatus();
+  return FieldError(field, absl::StrCat(min, " to ", max, " bytes wanted, ",
+                                        text.size(), " found"));
+}
+
+absl::StatusOr<SamplingParams> CheckSampling(const v1::Sampling& sampling) {
+  RETURN_IF_ERROR(CheckRange("sampling.temperature", sampling.temperature(), 0,
+                             kMaxTemperature));
+  RETURN_IF_ERROR(CheckAtMost("sampling.top_k", sampling.top_k(), kMaxTopK));
+  RETURN_IF_ERROR(CheckRange("sampling.top_p", sampling.top_p(), 0, 1));
+  RETURN_IF_ERROR(CheckRange("sampling.min_p", sampling.min_p(), 0, 1));
+  SamplingParams params;
+  if (sampling.temperature() >= kGreedyBelow) {
+    params.temperature = sampling.temperature();
+  }
+  params.top_k = sampling.top_k();
+  if (sampling.top_p() != 0) params.top_p = sampling.top_p();
+  params.min_p = sampling.min_p();
+  if (sampling.repetition_penalty() != 0) {
+    RETURN_IF_ERROR(CheckRange("sampling.repetition_penalty",
+                               sampling.repetition_penalty(),
+                               kMinRepetitionPenalty, kMaxRepetitionPenalty));
+    params.repetition_penalty = sampling.repetition_penalty();
+  }
+  params.seed = sampling.seed();
+  return params;
+}
+
+template <class Globs>
+absl::Status CheckGlobs(absl::string_view field, const Globs& globs) {
+  RETURN_IF_ERROR(CheckAtMost(field, globs.size(), kMaxGlobs));
+  for (int i = 0; i < globs.size(); ++i) {
+    RETURN_IF_ERROR(CheckBytes(absl::StrCat(field, "[", i, "]"), globs[i], 1,
+                               kMaxGlobBytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckModelName(absl::string_view field, absl::string_view name) {
+  const bool valid =
+      !name.empty() && name.size() <= kMaxNameBytes &&
+      std::all_of(name.begin(), name.end(), [](char c) {
+        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+      });
+  if (valid) return absl::OkStatus();
+  return FieldError(field,
+                    absl::StrCat("1 to ", kMaxNameBytes,
+                                 " letters, digits, '.', '_' or '-' wanted, '",
+                                 name.substr(0, kMaxNameBytes), "' found"));
+}
+
+absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
+                                             int64_t max_new_tokens_cap) {
+  GenerateParams params;
+  switch (request.input_case()) {
+    case v1::GenerateRequest::kPrompt:
+      if (request.prompt().empty()) {
+        return FieldError("prompt", "text wanted, an empty string found");
+      }
+      RETURN_IF_ERROR(CheckText("prompt", request.prompt()));
+      break;
+    case v1::GenerateRequest::kPromptTokenIds:
+      if (request.prompt_token_ids().ids().empty()) {
+        return FieldError("prompt_token_ids.ids",
+                          "at least one id wanted, none found");
+      }
+      break;
+    case v1::GenerateRequest::INPUT_NOT_SET:
+      return FieldError("prompt",
+                        "prompt or prompt_token_ids wanted, neither found");
+  }
+  RETURN_IF_ERROR(CheckAtMost("max_new_tokens", request.max_new_tokens(),
+                              max_new_tokens_cap));
+  params.max_new_tokens =
+      request.max_new_tokens() > 0
+          ? request.max_new_tokens()
+          : std::min<int64_t>(kDefaultNewTokens, max_new_tokens_cap);
+  ASSIGN_OR_RETURN(params.sampling, CheckSampling(request.sampling()));
+  RETURN_IF_ERROR(CheckAtMost("stop", request.stop_size(), kMaxStops));
+  for (int i = 0; i < request.stop_size(); ++i) {
+    RETURN_IF_ERROR(CheckBytes(absl::StrCat("stop[", i, "]"), request.stop(i),
+                               1, kMaxStopBytes));
+  }
+  params.stop.assign(request.stop().begin(), request.stop().end());
+  RETURN_IF_ERROR(CheckAtMost("logprobs", request.logprobs(), kMaxLogprobs));
+  params.num_logprobs = static_cast<int>(request.logprobs());
+  return params;
+}
+
+absl::Status CheckTokenIds(absl::string_view field,
+                           absl::Span<const int32_t> ids,
+                           int64_t vocabulary_size) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocabulary_size) {
+      return FieldError(absl::StrCat(field, "[", i, "]"),
+                        absl::StrCat("0 to ", vocabulary_size - 1, " wanted, ",
+                                     ids[i], " found"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
+                               int64_t max_positions) {
+  if (num_tokens < max_positions) return absl::OkStatus();
+  return FieldError(
+      field, absl::StrCat("at most ", max_positions - 1, " tokens wanted, ",
+                          num_tokens, " found (prompt and new tokens share ",
+                          max_positions, " positions)"));
+}
+
+absl::Status CheckText(absl::string_view field, absl::string_view text) {
+  return CheckBytes(field, text, 0, kMaxTextBytes);
+}
+
+absl::Status CheckLoad(const v1::LoadModelRequest& request) {
+  RETURN_IF_ERROR(CheckModelName("name", request.name()));
+  RETURN_IF_ERROR(CheckBytes("path", request.path(), 1, kMaxPathBytes));
+  if (request.path().find('\0') != std::string::npos) {
+    return FieldError("path", "a path wanted, a zero byte found in it");
+  }
+  return CheckBytes("method", request.method(), 0, kMaxSpecBytes);
+}
+
+absl::StatusOr<QuantizeParams> CheckQuantize(
+    const v1::QuantizeRequest& request) {
+  RETURN_IF_ERROR(CheckModelName("model", request.model()));
+  RETURN_IF_ERROR(CheckBytes("method", request.method(), 1, kMaxSpecBytes));
+  RETURN_IF_ERROR(CheckGlobs("include", request.include()));
+  RETURN_IF_ERROR(CheckGlobs("exclude", request.exclude()));
+  if (!request.as().empty()) {
+    RETURN_IF_ERROR(CheckModelName("as", request.as()));
+  }
+  return QuantizeParams{
+      .model = request.model(),
+      .method = request.method(),
+      .include = {request.include().begin(), request.include().end()},
+      .exclude = {request.exclude().begin(), request.exclude().end()},
+      .as = request.as(),
+      .dry_run = request.dry_run(),
+  };
+}
+
+}  // namespace ounce::server

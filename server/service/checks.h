@@ -1,0 +1,54 @@
+// What the services check before anything else sees a request: every field
+// against the range that the proto files promise.
+//
+// Errors: kInvalidArgument by FieldError: the field, what was found, what was
+//   wanted.
+#ifndef OUNCE_SERVER_SERVICE_CHECKS_H_
+#define OUNCE_SERVER_SERVICE_CHECKS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "ounce/v1/inference.pb.h"
+#include "ounce/v1/model_admin.pb.h"
+#include "server/scheduler/model_catalog.h"
+#include "server/scheduler/request.h"
+
+namespace ounce::server {
+
+inline constexpr size_t kMaxTextBytes = size_t{1} << 20;  // prompt or text
+inline constexpr int kMaxDetokenizeIds = 65'536;
+inline constexpr int kDefaultNewTokens = 256;
+
+// 1 to 64 characters of letters, digits, '.', '_', '-'.
+absl::Status CheckModelName(absl::string_view field, absl::string_view name);
+
+// Everything of a request but its prompt; `max_new_tokens_cap` is the server's.
+// The result's seed is unset, its prompt empty.
+absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
+                                             int64_t max_new_tokens_cap);
+
+// Each id in [0, vocabulary_size).
+absl::Status CheckTokenIds(absl::string_view field,
+                           absl::Span<const int32_t> ids,
+                           int64_t vocabulary_size);
+
+// Room for a new token after a prompt of so many.
+absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
+                               int64_t max_positions);
+
+absl::Status CheckText(absl::string_view field, absl::string_view text);
+
+absl::Status CheckLoad(const v1::LoadModelRequest& request);
+
+absl::StatusOr<QuantizeParams> CheckQuantize(
+    const v1::QuantizeRequest& request);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SERVICE_CHECKS_H_

@@ -1,0 +1,234 @@
+#include "server/service/generate_call.h"
+
+#include <iterator>
+#include <utility>
+
+#include "ounce/v1/inference.pb.h"
+#include "server/service/grpc_status.h"
+#include "server/service/wire.h"
+
+namespace ounce::server {
+namespace {
+
+// Of a pending message.
+constexpr size_t kMaxPendingBytes = 64 << 10;
+constexpr size_t kMaxPendingTokens = 256;
+
+// A client gives up when its deadline passes, and its word may arrive a moment
+// before the server's own timer: that is a passed deadline, not a cancellation.
+constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(20);
+
+bool HasOutput(const GenerateChunk& chunk) {
+  return !chunk.text.empty() || !chunk.token_ids.empty();
+}
+
+v1::FinishReason ToProto(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEos:
+      return v1::FINISH_REASON_EOS;
+    case FinishReason::kLength:
+      return v1::FINISH_REASON_LENGTH;
+    case FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+  }
+  return v1::FINISH_REASON_UNSPECIFIED;
+}
+
+v1::GenerateResponse ToProto(GenerateChunk chunk) {
+  v1::GenerateResponse response;
+  response.set_text(std::move(chunk.text));
+  response.mutable_token_ids()->Add(chunk.token_ids.begin(),
+                                    chunk.token_ids.end());
+  for (TokenLogprobs& token : chunk.logprobs) {
+    v1::TokenLogprobs* out = response.add_logprobs();
+    out->set_logprob(token.logprob);
+    for (TopLogprob& top : token.top) {
+      v1::TopLogprob* out_top = out->add_top();
+      out_top->set_token_id(top.id);
+      out_top->set_logprob(top.logprob);
+      out_top->set_token(std::move(top.token));
+    }
+  }
+  return response;
+}
+
+void AddResult(const GenerateResult& result, v1::GenerateResponse* response) {
+  response->set_finish_reason(ToProto(result.reason));
+  v1::Usage* usage = response->mutable_usage();
+  usage->set_prompt_tokens(result.prompt_tokens);
+  usage->set_new_tokens(result.new_tokens);
+  usage->set_queue_seconds(absl::ToDoubleSeconds(result.queued));
+  usage->set_time_to_first_token_seconds(
+      absl::ToDoubleSeconds(result.time_to_first_token));
+  usage->set_total_seconds(absl::ToDoubleSeconds(result.total));
+  response->set_model_version(result.model_version);
+  response->set_method(result.method);
+}
+
+}  // namespace
+
+void GenerateCall::Refuse(const absl::Status& status) {
+  {
+    MutexLock lock(&mu_);
+    finished_ = true;
+  }
+  Finish(ToGrpcStatus(status));
+}
+
+absl::Status GenerateCall::Start(std::shared_ptr<ServedModel> model,
+                                 GenerateParams params) {
+  GenerateScheduler& scheduler = *model->scheduler();
+  {
+    MutexLock lock(&mu_);
+    model_ = model;
+    deadline_ = params.deadline;
+    if (params.sampling.temperature > 0) seed_ = params.sampling.seed;
+  }
+  // The scheduler's share, and one to live to the end of this function.
+  refs_ += 2;
+  const absl::StatusOr<GenerateScheduler::RequestId> id =
+      scheduler.Submit(std::move(params), this);
+  bool gone = false;
+  if (id.ok()) {
+    MutexLock lock(&mu_);
+    id_ = *id;
+    gone = gone_;
+  }
+  if (!id.ok()) {
+    const std::optional<absl::Duration> delay = RetryAfter(id.status());
+    Refuse(delay.has_value() ? WithRetryDelay(id.status(), *delay)
+                             : id.status());
+    Unref();
+  } else if (gone) {
+    scheduler.Cancel(*id);
+  }
+  Unref();
+  return id.status();
+}
+
+bool GenerateCall::HasRoom() const {
+  MutexLock lock(&mu_);
+  paused_ = !gone_ && (pending_.text.size() >= kMaxPendingBytes ||
+                       pending_.token_ids.size() >= kMaxPendingTokens);
+  return !paused_;
+}
+
+void GenerateCall::OnChunk(GenerateChunk chunk) {
+  {
+    MutexLock lock(&mu_);
+    if (gone_) return;
+    if (HasOutput(pending_)) {
+      pending_.text += chunk.text;
+      pending_.token_ids.insert(pending_.token_ids.end(),
+                                chunk.token_ids.begin(), chunk.token_ids.end());
+      pending_.logprobs.insert(pending_.logprobs.end(),
+                               std::make_move_iterator(chunk.logprobs.begin()),
+                               std::make_move_iterator(chunk.logprobs.end()));
+    } else {
+      pending_ = std::move(chunk);
+    }
+  }
+  Pump();
+}
+
+void GenerateCall::OnDone(const absl::Status& status,
+                          const GenerateResult& result) {
+  {
+    MutexLock lock(&mu_);
+    done_ = true;
+    status_ = status;
+    result_ = result;
+  }
+  Pump();
+  Unref();
+}
+
+void GenerateCall::OnWriteDone(bool ok) {
+  std::shared_ptr<ServedModel> waits_for_room;
+  {
+    MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) {
+      gone_ = true;
+      pending_ = {};
+    }
+    if (paused_) waits_for_room = model_;
+  }
+  Pump();  // gRPC may let go of `this` now
+  if (waits_for_room != nullptr) waits_for_room->scheduler()->Wake();
+}
+
+void GenerateCall::OnCancel() {
+  std::shared_ptr<ServedModel> model;
+  std::optional<GenerateScheduler::RequestId> id;
+  {
+    MutexLock lock(&mu_);
+    gone_ = true;
+    pending_ = {};
+    model = model_;
+    if (clock_.Now() + kDeadlineSlack < deadline_) id = id_;
+  }
+  if (model == nullptr) return;
+  // Past its deadline the scheduler ends the request by itself.
+  if (id.has_value()) {
+    model->scheduler()->Cancel(*id);
+  } else {
+    model->scheduler()->Wake();
+  }
+}
+
+void GenerateCall::OnDone() {
+  // Here and not in the destructor, which may run on the engine's thread: the
+  // last user of a model joins that thread.
+  std::shared_ptr<ServedModel> model;
+  {
+    MutexLock lock(&mu_);
+    model = std::move(model_);
+  }
+  Unref();
+}
+
+void GenerateCall::Pump() {
+  enum { kWrite, kWriteAndFinish, kFinish } action;
+  grpc::Status status;
+  {
+    MutexLock lock(&mu_);
+    if (writing_ || finished_) return;
+    if (done_ && status_.ok()) {
+      action = kWriteAndFinish;
+      finished_ = true;
+      v1::GenerateResponse response =
+          ToProto(std::exchange(pending_, GenerateChunk()));
+      AddResult(result_, &response);
+      if (seed_.has_value()) response.set_seed(*seed_);
+      outgoing_ = Serialize(response);
+    } else if (HasOutput(pending_)) {
+      action = kWrite;
+      writing_ = true;
+      outgoing_ = Serialize(ToProto(std::exchange(pending_, GenerateChunk())));
+    } else if (done_) {
+      action = kFinish;
+      finished_ = true;
+      status = ToGrpcStatus(status_);
+    } else {
+      return;
+    }
+  }
+  switch (action) {
+    case kWrite:
+      StartWrite(&outgoing_);
+      return;
+    case kWriteAndFinish:
+      StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), grpc::Status::OK);
+      return;
+    case kFinish:
+      Finish(status);
+      return;
+  }
+}
+
+void GenerateCall::Unref() {
+  if (refs_.fetch_sub(1) == 1) delete this;
+}
+
+}  // namespace ounce::server

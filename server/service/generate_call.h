@@ -1,0 +1,84 @@
+// One Generate call: what the engine says on one side, a gRPC stream on the
+// other, and little in between.
+//
+//   engine's thread --OnChunk--> [ pending, bounded ] --StartWrite--> client
+//
+// While a message is being written, what comes next is merged into one pending
+// message. When that is full the sequence pauses (HasRoom), alone; it goes on
+// when the client has read.
+//
+// Threads: gRPC's call the reactor's half, the engine's the sink's half.
+// Ownership: deletes itself when gRPC and the scheduler both have let go.
+#ifndef OUNCE_SERVER_SERVICE_GENERATE_CALL_H_
+#define OUNCE_SERVER_SERVICE_GENERATE_CALL_H_
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "server/scheduler/model_catalog.h"
+#include "server/scheduler/request.h"
+
+namespace ounce::server {
+
+class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                           public ResponseSink {
+ public:
+  // `clock` must outlive the call.
+  explicit GenerateCall(const Clock& clock) : clock_(clock) {}
+
+  // Exactly one of these, once.
+  void Refuse(const absl::Status& status);
+  // The scheduler's error when it refuses; the client has been told then.
+  absl::Status Start(std::shared_ptr<ServedModel> model, GenerateParams params);
+
+  // ResponseSink
+  bool HasRoom() const override;
+  void OnChunk(GenerateChunk chunk) override;
+  void OnDone(const absl::Status& status,
+              const GenerateResult& result) override;
+
+  // grpc::ServerWriteReactor
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  ~GenerateCall() override = default;
+
+  // Starts the next write, or the end, if there is one and nothing is under
+  // way.
+  void Pump();
+  void Unref();
+
+  const Clock& clock_;
+  std::atomic<int> refs_{1};  // gRPC's, and the scheduler's once accepted
+
+  // Written by Start before the scheduler knows of the call, or by OnDone().
+  mutable Mutex mu_;
+  std::shared_ptr<ServedModel> model_ ABSL_GUARDED_BY(mu_);
+  std::optional<GenerateScheduler::RequestId> id_ ABSL_GUARDED_BY(mu_);
+  absl::Time deadline_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  std::optional<uint64_t> seed_ ABSL_GUARDED_BY(mu_);  // if it samples
+
+  GenerateChunk pending_ ABSL_GUARDED_BY(mu_);
+  mutable bool paused_ ABSL_GUARDED_BY(mu_) = false;  // HasRoom said no
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool gone_ ABSL_GUARDED_BY(mu_) = false;      // nobody reads any more
+  bool done_ ABSL_GUARDED_BY(mu_) = false;      // the scheduler is
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;  // gRPC knows the end
+  absl::Status status_ ABSL_GUARDED_BY(mu_);
+  GenerateResult result_ ABSL_GUARDED_BY(mu_);
+
+  grpc::ByteBuffer outgoing_;  // gRPC's from StartWrite until OnWriteDone
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SERVICE_GENERATE_CALL_H_

@@ -1,0 +1,40 @@
+// The only place where an absl::Status becomes a grpc::Status.
+//
+// What each code means, in the whole tree:
+//   kInvalidArgument    the request is wrong; don't retry
+//   kNotFound           no such model, file or tensor
+//   kAlreadyExists      the name is taken
+//   kFailedPrecondition the model can't do this
+//   kAborted            something else is being done to that model
+//   kResourceExhausted  full; retry later if RetryInfo is given
+//   kUnavailable        loading or shutting down; try again or elsewhere
+//   kDeadlineExceeded   the time that the client gave is over
+//   kCancelled          the client is gone
+//   kUnimplemented      well-formed, but not supported (another architecture)
+//   kInternal           our bug
+//
+// Details travel as google.rpc messages: BadRequest names the field, RetryInfo
+// says when to come back.
+#ifndef OUNCE_SERVER_SERVICE_GRPC_STATUS_H_
+#define OUNCE_SERVER_SERVICE_GRPC_STATUS_H_
+
+#include <grpcpp/support/status.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace ounce::server {
+
+// kInvalidArgument about one field: the message is `field: description`, and
+// BadRequest will name the field. `field` is a path from the request's root.
+absl::Status FieldError(absl::string_view field, absl::string_view description);
+
+// `status`, with the word that the same call may succeed after `delay`.
+absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
+
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SERVICE_GRPC_STATUS_H_

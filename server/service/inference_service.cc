@@ -1,0 +1,188 @@
+#include "server/service/inference_service.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "server/service/checks.h"
+#include "server/service/generate_call.h"
+#include "server/service/grpc_status.h"
+#include "server/service/wire.h"
+
+namespace ounce::server {
+namespace {
+
+// Texts and requests longer than this leave gRPC's threads.
+constexpr size_t kQuickBytes = 4096;
+constexpr int kMaxLongTexts = 64;  // being tokenized or waiting for it
+
+constexpr absl::Duration kRetryBusy = absl::Milliseconds(200);
+constexpr absl::Duration kRetryLoading = absl::Seconds(1);
+
+absl::Status Busy() {
+  return WithRetryDelay(
+      absl::ResourceExhaustedError(absl::StrCat(
+          "at most ", kMaxLongTexts, " long texts wait to be tokenized")),
+      kRetryBusy);
+}
+
+absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(
+    ModelCatalog& catalog, const std::string& name) {
+  if (name.empty()) {
+    return FieldError("model", "the name of a served model wanted, none found");
+  }
+  absl::StatusOr<std::shared_ptr<ServedModel>> model = catalog.Find(name);
+  if (absl::IsUnavailable(model.status())) {
+    return WithRetryDelay(model.status(), kRetryLoading);
+  }
+  return model;
+}
+
+absl::StatusOr<std::vector<int32_t>> PromptIds(
+    const v1::GenerateRequest& request, const ModelInfo& info,
+    const model::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  absl::string_view field = "prompt";
+  if (request.has_prompt()) {
+    ASSIGN_OR_RETURN(ids, tokenizer.Encode(request.prompt()));
+  } else {
+    field = "prompt_token_ids.ids";
+    ids.assign(request.prompt_token_ids().ids().begin(),
+               request.prompt_token_ids().ids().end());
+  }
+  RETURN_IF_ERROR(CheckPromptLength(field, static_cast<int64_t>(ids.size()),
+                                    info.max_positions));
+  RETURN_IF_ERROR(CheckTokenIds(field, ids, info.vocabulary_size));
+  return ids;
+}
+
+absl::Status Tokenize(ModelCatalog& catalog, const v1::TokenizeRequest& request,
+                      v1::TokenizeResponse* response) {
+  ASSIGN_OR_RETURN(const auto model, FindModel(catalog, request.model()));
+  RETURN_IF_ERROR(CheckText("text", request.text()));
+  ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                   model->tokenizer().Encode(request.text()));
+  response->mutable_token_ids()->Add(ids.begin(), ids.end());
+  return absl::OkStatus();
+}
+
+absl::Status Detokenize(ModelCatalog& catalog,
+                        const v1::DetokenizeRequest& request,
+                        v1::DetokenizeResponse* response) {
+  ASSIGN_OR_RETURN(const auto model, FindModel(catalog, request.model()));
+  if (request.token_ids_size() > kMaxDetokenizeIds) {
+    return FieldError(
+        "token_ids",
+        absl::StrCat("at most ", kMaxDetokenizeIds, " ids wanted, ",
+                     request.token_ids_size(), " found"));
+  }
+  RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),
+                                model->info().vocabulary_size));
+  model::StreamDecoder decoder(model->tokenizer());
+  std::string* text = response->mutable_text();
+  for (const int32_t id : request.token_ids()) *text += decoder.Push(id);
+  *text += decoder.Finish();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+InferenceService::InferenceService(Options options, ModelCatalog& catalog,
+                                   const Clock& clock)
+    : options_(std::move(options)),
+      catalog_(catalog),
+      clock_(clock),
+      long_texts_(/*num_threads=*/1, kMaxLongTexts) {}
+
+InferenceService::~InferenceService() = default;
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  const absl::Time arrival = clock_.Now();
+  const absl::Time deadline = absl::FromChrono(context->deadline());
+  auto* call = new GenerateCall(clock_);
+  v1::GenerateRequest request;
+  if (absl::Status status = ParseRequest(*bytes, &request); !status.ok()) {
+    options_.on_rejected("");
+    call->Refuse(status);
+    return call;
+  }
+  if (request.prompt().size() <= kQuickBytes) {
+    Begin(request, arrival, deadline, call);
+    return call;
+  }
+  if (!long_texts_.TryRun([this, request, arrival, deadline, call] {
+        Begin(request, arrival, deadline, call);
+      })) {
+    options_.on_rejected("");
+    call->Refuse(Busy());
+  }
+  return call;
+}
+
+void InferenceService::Begin(const v1::GenerateRequest& request,
+                             absl::Time arrival, absl::Time deadline,
+                             GenerateCall* call) {
+  std::string known_model;
+  const absl::Status status = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> model,
+                     FindModel(catalog_, request.model()));
+    known_model = request.model();
+    if (model->scheduler() == nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("model '", request.model(), "' does not generate text"));
+    }
+    ASSIGN_OR_RETURN(GenerateParams params,
+                     CheckGenerate(request, options_.max_new_tokens));
+    const ModelInfo info = model->info();
+    ASSIGN_OR_RETURN(params.prompt,
+                     PromptIds(request, info, model->tokenizer()));
+    params.max_new_tokens = std::min(
+        params.max_new_tokens,
+        info.max_positions - static_cast<int64_t>(params.prompt.size()));
+    if (!request.sampling().has_seed()) {
+      params.sampling.seed = options_.draw_seed();
+    }
+    params.arrival = arrival;
+    params.deadline = deadline;
+    if (!call->Start(std::move(model), std::move(params)).ok()) {
+      options_.on_rejected(known_model);
+    }
+    return absl::OkStatus();
+  }();
+  if (status.ok()) return;
+  options_.on_rejected(known_model);
+  call->Refuse(status);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  const auto method = [this](const v1::TokenizeRequest& in,
+                             v1::TokenizeResponse* out) {
+    return server::Tokenize(catalog_, in, out);
+  };
+  return request->Length() <= kQuickBytes
+             ? AnswerNow<v1::TokenizeRequest, v1::TokenizeResponse>(
+                   context, *request, response, method)
+             : AnswerOn<v1::TokenizeRequest, v1::TokenizeResponse>(
+                   long_texts_, Busy(), context, *request, response, method);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Detokenize(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  const auto method = [this](const v1::DetokenizeRequest& in,
+                             v1::DetokenizeResponse* out) {
+    return server::Detokenize(catalog_, in, out);
+  };
+  return request->Length() <= kQuickBytes
+             ? AnswerNow<v1::DetokenizeRequest, v1::DetokenizeResponse>(
+                   context, *request, response, method)
+             : AnswerOn<v1::DetokenizeRequest, v1::DetokenizeResponse>(
+                   long_texts_, Busy(), context, *request, response, method);
+}
+
+}  // namespace ounce::server

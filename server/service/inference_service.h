@@ -1,0 +1,67 @@
+// The Inference service of inference.proto: checks every field, turns text into
+// ids and back, hands requests to the model's scheduler.
+//
+// Threads: gRPC's. Nothing blocks there: long texts are tokenized on a thread
+// of
+//   the service's own.
+#ifndef OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
+#define OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "ounce/v1/inference.grpc.pb.h"
+#include "server/scheduler/model_catalog.h"
+#include "server/service/worker_pool.h"
+
+namespace ounce::server {
+
+class GenerateCall;
+
+// All methods raw (wire.h).
+using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
+    v1::Inference::WithRawCallbackMethod_Tokenize<
+        v1::Inference::WithRawCallbackMethod_Detokenize<
+            v1::Inference::Service>>>;
+
+class InferenceService final : public RawInference {
+ public:
+  struct Options {
+    int64_t max_new_tokens = 4096;  // of one request, at most
+    // Seeds for requests that bring none; called on any thread.
+    std::function<uint64_t()> draw_seed;
+    // Told of each Generate that no scheduler accepted: its model's name, or
+    // empty when there is no such model. Called on any thread.
+    std::function<void(const std::string& model)> on_rejected;
+  };
+
+  // `catalog` and `clock` must outlive the service, the service its server.
+  InferenceService(Options options, ModelCatalog& catalog, const Clock& clock);
+  ~InferenceService() override;
+
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
+
+ private:
+  void Begin(const v1::GenerateRequest& request, absl::Time arrival,
+             absl::Time deadline, GenerateCall* call);
+
+  const Options options_;
+  ModelCatalog& catalog_;
+  const Clock& clock_;
+  WorkerPool long_texts_;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_

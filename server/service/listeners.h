@@ -1,0 +1,88 @@
+// The two gRPC servers: one for everybody (Inference), one for those who run
+// the place (ModelAdmin), each with grpc.health.v1 and reflection.
+//
+// Health names: "" (all models of the start are loaded, and the server is not
+// shutting down) and the service's own name on both; on the public one also
+// "models/NAME" for each model.
+//
+// Threads: any thread may call anything.
+// Errors: kInvalidArgument when an address can't be listened on.
+#ifndef OUNCE_SERVER_SERVICE_LISTENERS_H_
+#define OUNCE_SERVER_SERVICE_LISTENERS_H_
+
+#include <grpcpp/server.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "server/service/inference_service.h"
+#include "server/service/model_admin_service.h"
+
+namespace ounce::server {
+
+class Listeners {
+ public:
+  struct Options {
+    std::string inference;  // HOST:PORT; port 0: a free one
+    std::string admin;
+    int max_message_bytes = 4 << 20;
+  };
+
+  // Listens, not serving yet as far as health is concerned. The services must
+  // outlive the result.
+  static absl::StatusOr<std::unique_ptr<Listeners>> Start(
+      const Options& options, InferenceService& inference,
+      ModelAdminService& admin);
+
+  ~Listeners();
+
+  // HOST:PORT with the port that is really bound.
+  const std::string& inference_address() const { return inference_address_; }
+  const std::string& admin_address() const { return admin_address_; }
+
+  // Of "" and of the services' names. After `false` it stays false.
+  void SetServing(bool serving);
+  void SetModelServing(const std::string& model, bool serving);
+
+  // Takes no new calls, ends those that still run at `deadline`, and waits.
+  void Shutdown(absl::Time deadline);
+
+ private:
+  Listeners() = default;
+
+  std::unique_ptr<grpc::Server> inference_;
+  std::unique_ptr<grpc::Server> admin_;
+  std::string inference_address_;
+  std::string admin_address_;
+};
+
+// Passes on what a catalog tells, and keeps the health of models by it.
+//
+// Ownership: `next` must outlive it; `listeners` too once set.
+class ModelHealth final : public CatalogObserver {
+ public:
+  explicit ModelHealth(CatalogObserver& next) : next_(next) {}
+
+  // From now on; to be called before the first model loads.
+  void SetListeners(Listeners* listeners) { listeners_ = listeners; }
+
+  std::unique_ptr<SchedulerObserver> ObserveScheduler(
+      const std::string& model) override;
+  void OnModelChanged(const ModelInfo& info) override;
+  void OnModelRemoved(const std::string& model) override;
+  void OnQuantizeStage(const std::string& model, QuantizeStage stage) override;
+  void OnQuantizeDone(const std::string& model, const std::string& method,
+                      const absl::Status& status,
+                      absl::Duration duration) override;
+
+ private:
+  CatalogObserver& next_;
+  Listeners* listeners_ = nullptr;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SERVICE_LISTENERS_H_

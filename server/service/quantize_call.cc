@@ -1,0 +1,83 @@
+#include "server/service/quantize_call.h"
+
+#include <utility>
+
+#include "server/service/grpc_status.h"
+#include "server/service/wire.h"
+
+namespace ounce::server {
+namespace {
+
+constexpr absl::Duration kMinInterval = absl::Milliseconds(50);
+
+}  // namespace
+
+absl::Status QuantizeCall::Report(v1::QuantizeProgress progress) {
+  {
+    MutexLock lock(&mu_);
+    if (gone_) return absl::CancelledError("the client is gone");
+    pending_ = std::move(progress);
+  }
+  Pump();
+  return absl::OkStatus();
+}
+
+void QuantizeCall::End(absl::StatusOr<v1::QuantizeProgress> last) {
+  {
+    MutexLock lock(&mu_);
+    ended_ = true;
+    status_ = last.status();
+    pending_.reset();
+    if (last.ok()) pending_ = *std::move(last);
+  }
+  Pump();
+}
+
+void QuantizeCall::OnWriteDone(bool ok) {
+  {
+    MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) gone_ = true;
+  }
+  Pump();
+}
+
+void QuantizeCall::OnCancel() {
+  MutexLock lock(&mu_);
+  gone_ = true;
+}
+
+void QuantizeCall::Pump() {
+  enum { kWrite, kWriteAndFinish, kFinish } action;
+  grpc::Status status;
+  {
+    MutexLock lock(&mu_);
+    if (writing_ || finished_) return;
+    if (ended_) {
+      finished_ = true;
+      action = pending_.has_value() ? kWriteAndFinish : kFinish;
+      status = ToGrpcStatus(status_);
+    } else {
+      const absl::Time now = clock_.Now();
+      if (!pending_.has_value() || now < last_write_ + kMinInterval) return;
+      last_write_ = now;
+      writing_ = true;
+      action = kWrite;
+    }
+    if (pending_.has_value()) outgoing_ = Serialize(*pending_);
+    pending_.reset();
+  }
+  switch (action) {
+    case kWrite:
+      StartWrite(&outgoing_);
+      return;
+    case kWriteAndFinish:
+      StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), status);
+      return;
+    case kFinish:
+      Finish(status);
+      return;
+  }
+}
+
+}  // namespace ounce::server
