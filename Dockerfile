@@ -13,7 +13,8 @@ RUN bash -ec 'source tools/setup.sh; install_packages "${build_packages[@]}"'
 COPY . .
 RUN cmake --preset release -DOUNCE_TESTS=OFF \
  && cmake --build build/release --target ounce-server ounce \
- && strip build/release/ounce-server build/release/ounce
+ && strip build/release/ounce-server build/release/ounce \
+ && chmod -R a+rX models
 
 FROM ${BASE}
 RUN apt-get update \

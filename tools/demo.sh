@@ -20,10 +20,14 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+# show WORD...: a command as one would type it, then what it does.
 show() {
-  printf '$ ounce'
-  printf ' %q' "$@"
-  printf '\n'
+  local word line='$ ounce'
+  for word; do
+    if [[ $word == *[!a-zA-Z0-9_.:=/-]* ]]; then word="'$word'"; fi
+    line+=" $word"
+  done
+  echo "$line"
   "$bin/ounce" "$@"
 }
 
@@ -77,7 +81,7 @@ say "Quantize it to int8 while another client keeps generating"
 keep_generating &
 other=$!
 for ((i = 0; i < 100; ++i)); do
-  if [[ -s $temp/other.json ]]; then break; fi
+  if (($(lines "$temp/other.done") > 2)); then break; fi
   sleep 0.1
 done
 show quantize code linear
