@@ -104,12 +104,6 @@ absl::StatusOr<std::string> FindRoot(const ByteSource& file,
   if (root.empty()) {
     return Refuse(file, "no member NAME/data.pkl: not a file of torch.save");
   }
-  if (members.count(root + "constants.pkl") != 0) {
-    return absl::UnimplementedError(
-        absl::StrCat(file.name(),
-                     ": a TorchScript archive found, a state dict of "
-                     "torch.save wanted"));
-  }
   if (const auto order = members.find(root + "byteorder");
       order != members.end()) {
     ASSIGN_OR_RETURN(const std::string text,

@@ -15,8 +15,8 @@ namespace ounce::model {
 // element of it is read, so that a damaged weight is never used.
 // Errors: kInvalidArgument for a malformed file, a tensor that reaches outside
 // its storage or shows more elements than that has; kUnimplemented for the
-// forms before 1.6, TorchScript and big-endian files, with what to do;
-// those of UnpickleStateDict and ByteSource::Read.
+// forms before 1.6, with what to do, and for big-endian files; those of
+// UnpickleStateDict and ByteSource::Read.
 absl::StatusOr<TensorTable> ParseTorchZip(const ByteSource& file);
 
 }  // namespace ounce::model

@@ -74,6 +74,85 @@ bool IsSafeName(const std::string& name) {
   return name.find_first_of(std::string("\\\0", 2)) == std::string::npos;
 }
 
+uint64_t Little(const unsigned char* bytes, int n) {
+  uint64_t number = 0;
+  for (int i = n - 1; i >= 0; --i) number = number << 8 | bytes[i];
+  return number;
+}
+
+// The zip64 field of a directory entry holds, in this order, those of its
+// numbers that do not fit 32 bits. False when one is missing.
+bool ReadZip64Field(const std::vector<unsigned char>& extra, uint64_t* size,
+                    uint64_t* compressed_size, uint64_t* header_at) {
+  constexpr uint64_t kElsewhere = 0xffffffff;
+  size_t at = 0;
+  size_t end = 0;
+  while (at + 4 <= extra.size()) {
+    const uint64_t id = Little(&extra[at], 2);
+    end = at + 4 + Little(&extra[at + 2], 2);
+    if (end > extra.size()) return false;
+    at += 4;
+    if (id == 1) break;
+    at = end;
+  }
+  for (uint64_t* number : {size, compressed_size, header_at}) {
+    if (*number != kElsewhere) continue;
+    if (at + 8 > end) return false;
+    *number = Little(&extra[at], 8);
+    at += 8;
+  }
+  return true;
+}
+
+// Where the member of the directory entry at `entry_at` lies. Read here, for
+// minizip 1.1 overlooks the zip64 field where a long has 64 bits. Only the
+// reason in the error.
+absl::StatusOr<ZipMember> PlaceMember(const ByteSource& file,
+                                      uint64_t entry_at) {
+  const auto refuse = [](const char* reason) {
+    return absl::InvalidArgumentError(reason);
+  };
+  constexpr int kEntryBytes = 46;
+  constexpr int kHeaderBytes = 30;
+  unsigned char entry[kEntryBytes];
+  RETURN_IF_ERROR(
+      file.Read(static_cast<int64_t>(entry_at), sizeof entry, entry));
+  if (Little(entry, 4) != 0x02014b50) return refuse("no directory entry");
+  const auto name_bytes = static_cast<int64_t>(Little(entry + 28, 2));
+  std::vector<unsigned char> extra(Little(entry + 30, 2));
+  RETURN_IF_ERROR(
+      file.Read(static_cast<int64_t>(entry_at) + kEntryBytes + name_bytes,
+                static_cast<int64_t>(extra.size()), extra.data()));
+  uint64_t compressed_size = Little(entry + 20, 4);
+  uint64_t size = Little(entry + 24, 4);
+  uint64_t header_at = Little(entry + 42, 4);
+  if (!ReadZip64Field(extra, &size, &compressed_size, &header_at)) {
+    return refuse("malformed zip64 field");
+  }
+  if (Little(entry + 10, 2) != 0 || (Little(entry + 8, 2) & 1) != 0 ||
+      size != compressed_size) {
+    return refuse(
+        "compressed (as in TorchScript) or encrypted found, a stored one "
+        "wanted, as torch.save writes it");
+  }
+  const auto file_size = static_cast<uint64_t>(file.size());
+  if (header_at > file_size) return refuse("its header is outside the file");
+  unsigned char header[kHeaderBytes];
+  RETURN_IF_ERROR(
+      file.Read(static_cast<int64_t>(header_at), sizeof header, header));
+  if (Little(header, 4) != 0x04034b50) {
+    return refuse("its header is not where the directory says");
+  }
+  const uint64_t offset = header_at + kHeaderBytes + Little(header + 26, 2) +
+                          Little(header + 28, 2);
+  if (offset > file_size || size > file_size - offset) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        size, " bytes at byte ", offset, ", the file has ", file_size));
+  }
+  return ZipMember{static_cast<int64_t>(offset), static_cast<int64_t>(size),
+                   static_cast<uint32_t>(Little(entry + 16, 4))};
+}
+
 // The member that minizip stands on.
 absl::StatusOr<std::pair<std::string, ZipMember>> CurrentMember(
     const ByteSource& file, void* zip) {
@@ -94,28 +173,13 @@ absl::StatusOr<std::pair<std::string, ZipMember>> CurrentMember(
   if (!IsSafeName(name)) {
     return refuse(member + "a name inside the archive wanted");
   }
-  if (info.compression_method != 0 || (info.flag & 1) != 0 ||
-      info.compressed_size != info.uncompressed_size) {
-    return refuse(member +
-                  "compressed or encrypted, a stored one wanted, as torch.save "
-                  "writes it");
+  const absl::StatusOr<ZipMember> place =
+      PlaceMember(file, unzGetOffset64(zip));
+  if (absl::IsInvalidArgument(place.status())) {
+    return refuse(member + std::string(place.status().message()));
   }
-  int method = 0;
-  if (unzOpenCurrentFile2(zip, &method, nullptr, /*raw=*/1) != UNZ_OK) {
-    return refuse(member + "its header does not agree with the directory");
-  }
-  const ZPOS64_T offset = unzGetCurrentFileZStreamPos64(zip);
-  unzCloseCurrentFile(zip);
-  const auto file_size = static_cast<uint64_t>(file.size());
-  if (offset > file_size || info.uncompressed_size > file_size - offset) {
-    return refuse(absl::StrCat(member, info.uncompressed_size,
-                               " bytes at byte ", offset, ", the file has ",
-                               file_size));
-  }
-  return std::pair(std::move(name),
-                   ZipMember{static_cast<int64_t>(offset),
-                             static_cast<int64_t>(info.uncompressed_size),
-                             static_cast<uint32_t>(info.crc)});
+  RETURN_IF_ERROR(place.status());
+  return std::pair(std::move(name), *place);
 }
 
 }  // namespace
@@ -130,9 +194,14 @@ absl::StatusOr<std::map<std::string, ZipMember>> ListZipMembers(
   functions.zclose_file = CloseCursor;
   functions.zerror_file = CursorError;
   functions.opaque = const_cast<ByteSource*>(&file);
+  constexpr int64_t kEndBytes = 22;  // torch.save adds no comment to it
+  unsigned char end[kEndBytes] = {};
+  if (file.size() >= kEndBytes) {
+    RETURN_IF_ERROR(file.Read(file.size() - kEndBytes, kEndBytes, end));
+  }
   const std::unique_ptr<void, Closer> zip(
       unzOpen2_64(file.name().c_str(), &functions));
-  if (zip == nullptr) {
+  if (zip == nullptr || Little(end, 4) != 0x06054b50) {
     return absl::InvalidArgumentError(
         absl::StrCat(file.name(),
                      ": no zip directory at its end: truncated, or not a file "
