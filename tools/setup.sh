@@ -49,6 +49,8 @@ install_packages() {
   }
 }
 
+torch_index=https://download.pytorch.org/whl/cpu
+
 # The one place that pins it is cmake/LibTorch.cmake.
 libtorch_version() {
   sed -n 's/^set(OUNCE_LIBTORCH_VERSION \([0-9.]*\))$/\1/p' cmake/LibTorch.cmake
@@ -101,7 +103,7 @@ fetch_libtorch() (
   echo "setup: fetching LibTorch $(libtorch_version) with pip"
   if ! pip_download "$temp" >"$temp/pip.log" 2>&1; then
     echo "setup: not from the configured indexes; asking PyTorch's as well"
-    pip_download "$temp" --extra-index-url https://download.pytorch.org/whl/cpu \
+    pip_download "$temp" --extra-index-url "$torch_index" \
       >>"$temp/pip.log" 2>&1 || {
       cat "$temp/pip.log" >&2
       echo "setup: pip could not get LibTorch; LIBTORCH=<a torch folder> is the other way" >&2
