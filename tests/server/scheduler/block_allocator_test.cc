@@ -1,0 +1,51 @@
+#include "server/scheduler/block_allocator.h"
+
+#include <set>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace ounce::server {
+namespace {
+
+TEST(BlockAllocatorTest, HandsOutEveryBlockOnce) {
+  BlockAllocator blocks(5);
+  std::vector<int32_t> first, second;
+  ASSERT_TRUE(blocks.Allocate(2, &first));
+  ASSERT_TRUE(blocks.Allocate(3, &second));
+  std::set<int32_t> all(first.begin(), first.end());
+  all.insert(second.begin(), second.end());
+  EXPECT_EQ(all, (std::set<int32_t>{0, 1, 2, 3, 4}));
+  EXPECT_EQ(blocks.num_free(), 0);
+  EXPECT_EQ(blocks.num_held(), 5);
+}
+
+TEST(BlockAllocatorTest, GivesAllOrNothing) {
+  BlockAllocator blocks(3);
+  std::vector<int32_t> held;
+  EXPECT_FALSE(blocks.Allocate(4, &held));
+  EXPECT_TRUE(held.empty());
+  EXPECT_EQ(blocks.num_free(), 3);
+}
+
+TEST(BlockAllocatorTest, TakesBlocksBack) {
+  BlockAllocator blocks(3);
+  std::vector<int32_t> held;
+  ASSERT_TRUE(blocks.Allocate(3, &held));
+  blocks.Free(absl::MakeConstSpan(held).subspan(1, 1));
+  std::vector<int32_t> again;
+  ASSERT_TRUE(blocks.Allocate(1, &again));
+  EXPECT_EQ(again, std::vector<int32_t>{held[1]});
+}
+
+TEST(BlockAllocatorDeathTest, NoticesABlockThatIsFreedTwice) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  BlockAllocator blocks(2);
+  std::vector<int32_t> held;
+  ASSERT_TRUE(blocks.Allocate(1, &held));
+  blocks.Free(held);
+  EXPECT_DEATH(blocks.Free(held), "nobody holds");
+}
+
+}  // namespace
+}  // namespace ounce::server

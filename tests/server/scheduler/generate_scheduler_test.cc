@@ -1,0 +1,872 @@
+#include "server/scheduler/generate_scheduler.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/fake_engine.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce::server {
+namespace {
+
+using ::ounce::testing::FakeClock;
+using ::ounce::testing::FakeContinuation;
+using ::ounce::testing::FakeEngine;
+using ::ounce::testing::FakeKv;
+using ::ounce::testing::FakeTokenizer;
+using ::ounce::testing::IsOk;
+using ::ounce::testing::RecordingSink;
+using ::ounce::testing::SeenSlice;
+using ::ounce::testing::SeenStep;
+using ::ounce::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+using absl::StatusCode;
+
+class CountingObserver final : public SchedulerObserver {
+ public:
+  void OnFirstToken(absl::Duration) override {
+    MutexLock lock(&mu_);
+    ++first_tokens_;
+  }
+  void OnTokens(int64_t prompt_tokens, int64_t new_tokens) override {
+    MutexLock lock(&mu_);
+    prompt_tokens_ += prompt_tokens;
+    new_tokens_ += new_tokens;
+  }
+  void OnDone(const absl::Status& status, FinishReason,
+              const GenerateResult&) override {
+    MutexLock lock(&mu_);
+    done_.push_back(status.code());
+  }
+  void OnStats(const SchedulerStats& stats) override {
+    MutexLock lock(&mu_);
+    last_ = stats;
+  }
+
+  int64_t first_tokens() const { return Get(first_tokens_); }
+  int64_t prompt_tokens() const { return Get(prompt_tokens_); }
+  int64_t new_tokens() const { return Get(new_tokens_); }
+  std::vector<StatusCode> done() const { return Get(done_); }
+  SchedulerStats last() const { return Get(last_); }
+
+ private:
+  template <class T>
+  T Get(const T& field) const {
+    MutexLock lock(&mu_);
+    return field;
+  }
+  mutable Mutex mu_;
+  int64_t first_tokens_ = 0;
+  int64_t prompt_tokens_ = 0;
+  int64_t new_tokens_ = 0;
+  std::vector<StatusCode> done_;
+  SchedulerStats last_;
+};
+
+// The slice of the sequence that begins with `id`; num_tokens 0 if it has none.
+SeenSlice SliceOf(const SeenStep& step, int32_t id) {
+  for (const SeenSlice& slice : step) {
+    if (slice.first_id == id) return slice;
+  }
+  return {};
+}
+
+std::vector<int32_t> FirstIds(const SeenStep& step) {
+  std::vector<int32_t> ids;
+  for (const SeenSlice& slice : step) ids.push_back(slice.first_id);
+  return ids;
+}
+
+class GenerateSchedulerTest : public ::testing::Test {
+ protected:
+  GenerateSchedulerTest() { options_.max_queued = 100'000; }
+  ~GenerateSchedulerTest() override { Stop(); }
+  void Stop() {
+    if (engine_ != nullptr) engine_->Free();
+    scheduler_ = nullptr;
+  }
+
+  // Sinks that outlive the scheduler.
+  std::deque<RecordingSink>& Sinks(size_t count) {
+    sinks_.emplace_back();
+    for (size_t i = 0; i < count; ++i) sinks_.back().emplace_back();
+    return sinks_.back();
+  }
+  RecordingSink& Sink() { return Sinks(1).front(); }
+
+  void Start() {
+    kv_ = std::make_shared<FakeKv>(info_);
+    engine_ = std::make_shared<FakeEngine>(info_, kv_);
+    scheduler_ = GenerateScheduler::Create(options_, engine_, tokenizer_,
+                                           clock_, observer_);
+  }
+  void StartHeld() {
+    Start();
+    engine_->Hold();
+  }
+
+  // `length` tokens that begin with `first`.
+  static std::vector<int32_t> Prompt(int32_t first, int64_t length) {
+    std::vector<int32_t> prompt(length);
+    for (int64_t i = 0; i < length; ++i) {
+      prompt[i] = static_cast<int32_t>((first + 3 * i) % 60);
+    }
+    return prompt;
+  }
+  GenerateParams Params(std::vector<int32_t> prompt, int64_t max_new) {
+    GenerateParams params;
+    params.prompt = std::move(prompt);
+    params.max_new_tokens = max_new;
+    params.arrival = clock_.Now();
+    return params;
+  }
+  GenerateScheduler::RequestId Submit(GenerateParams params,
+                                      RecordingSink* sink) {
+    auto id = scheduler_->Submit(std::move(params), sink);
+    EXPECT_OK(id);
+    return id.value_or(0);
+  }
+  // Submits while a held step waits, so that it joins the next one.
+  GenerateScheduler::RequestId Submit(int32_t first, int64_t length,
+                                      int64_t max_new, RecordingSink* sink) {
+    return Submit(Params(Prompt(first, length), max_new), sink);
+  }
+  // Ends the held step and returns the next.
+  SeenStep NextStep() {
+    engine_->Finish();
+    return engine_->AwaitStep();
+  }
+  // Waits until nothing runs and nothing waits.
+  void ExpectAllFree() {
+    EXPECT_EQ(scheduler_->stats().running, 0);
+    EXPECT_EQ(scheduler_->stats().queued, 0);
+    EXPECT_EQ(scheduler_->stats().kv_used_bytes, 0);
+  }
+  // `text` of the tokens.
+  std::string TextOf(const std::vector<int32_t>& ids) {
+    return tokenizer_.Decode(ids, true);
+  }
+
+  EngineInfo info_ = FakeEngine::DefaultInfo();
+  GenerateScheduler::Options options_;
+  FakeClock clock_;
+  FakeTokenizer tokenizer_;
+  CountingObserver observer_;
+  std::deque<std::deque<RecordingSink>> sinks_;
+  std::shared_ptr<FakeKv> kv_;
+  std::shared_ptr<FakeEngine> engine_;
+  std::unique_ptr<GenerateScheduler> scheduler_;
+};
+
+TEST_F(GenerateSchedulerTest, ContinuesAPromptUntilTheLimit) {
+  Start();
+  RecordingSink& sink = Sink();
+  GenerateParams params = Params(Prompt(3, 7), 12);
+  Submit(params, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_OK(sink.status());
+  const std::vector<int32_t> wanted = FakeContinuation(params.prompt, 12, 60);
+  EXPECT_EQ(sink.token_ids(), wanted);
+  EXPECT_EQ(sink.result().reason, FinishReason::kLength);
+  EXPECT_EQ(sink.result().prompt_tokens, 7);
+  EXPECT_EQ(sink.result().new_tokens, 12);
+  EXPECT_EQ(sink.result().model_version, 1);
+  EXPECT_EQ(sink.result().method, "fake");
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_EQ(observer_.prompt_tokens(), 7);
+  EXPECT_EQ(observer_.new_tokens(), 12);
+  EXPECT_EQ(observer_.first_tokens(), 1);
+  EXPECT_THAT(observer_.done(), ElementsAre(StatusCode::kOk));
+  ExpectAllFree();
+}
+
+TEST_F(GenerateSchedulerTest, LetsSequencesJoinAndLeaveBetweenSteps) {
+  StartHeld();
+  RecordingSink& a = Sink();
+  RecordingSink& b = Sink();
+  RecordingSink& c = Sink();
+  Submit(1, 2, 4, &a);
+  EXPECT_THAT(FirstIds(engine_->AwaitStep()), ElementsAre(1));
+  Submit(2, 3, 2, &b);
+  SeenStep step = NextStep();
+  EXPECT_THAT(FirstIds(step), ElementsAre(1, 2));
+  EXPECT_EQ(SliceOf(step, 1).num_tokens, 1);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 3);
+  Submit(3, 1, 3, &c);
+  step = NextStep();
+  EXPECT_THAT(FirstIds(step), ElementsAre(1, 2, 3));
+  step = NextStep();  // b had two tokens
+  EXPECT_TRUE(b.done());
+  EXPECT_FALSE(a.done());
+  EXPECT_THAT(FirstIds(step), ElementsAre(1, 3));
+  step = NextStep();  // a had four
+  EXPECT_TRUE(a.done());
+  EXPECT_THAT(FirstIds(step), ElementsAre(3));
+  engine_->Free();
+  ASSERT_TRUE(c.AwaitDone());
+  EXPECT_EQ(a.token_ids(), FakeContinuation(Prompt(1, 2), 4, 60));
+  EXPECT_EQ(b.token_ids(), FakeContinuation(Prompt(2, 3), 2, 60));
+  EXPECT_EQ(c.token_ids(), FakeContinuation(Prompt(3, 1), 3, 60));
+}
+
+TEST_F(GenerateSchedulerTest, GivesTheSameTokensInABatchAsAlone) {
+  info_.num_kv_blocks = 400;
+  options_.max_running = 16;
+  options_.max_step_tokens = 16;
+  options_.max_prefill_tokens_beside_decode = 5;
+  const auto params_of = [&](int i) {
+    GenerateParams params = Params(Prompt(i, 1 + i * 5 % 37), 5 + i * 7 % 31);
+    if (i % 3 != 0) {
+      params.sampling.temperature = 0.5f + 0.1f * (i % 7);
+      params.sampling.top_k = i % 2 == 0 ? 10 : 0;
+      params.sampling.top_p = 0.9f;
+      params.sampling.repetition_penalty = 1.1f;
+      params.sampling.seed = i / 2;
+    }
+    params.num_logprobs = i % 3;
+    return params;
+  };
+  constexpr int kSequences = 40;
+  std::vector<std::vector<int32_t>> alone;
+  for (int i = 0; i < kSequences; ++i) {
+    Start();
+    RecordingSink& sink = Sink();
+    Submit(params_of(i), &sink);
+    ASSERT_TRUE(sink.AwaitDone());
+    alone.push_back(sink.token_ids());
+    EXPECT_THAT(sink.logprobs(),
+                SizeIs(i % 3 == 0 ? 0 : sink.token_ids().size()));
+  }
+  Start();
+  std::deque<RecordingSink>& sinks = Sinks(kSequences);
+  for (int i = 0; i < kSequences; ++i) Submit(params_of(i), &sinks[i]);
+  for (int i = 0; i < kSequences; ++i) {
+    ASSERT_TRUE(sinks[i].AwaitDone());
+    EXPECT_EQ(sinks[i].token_ids(), alone[i]) << i;
+  }
+}
+
+TEST_F(GenerateSchedulerTest, StartsRequestsInTheOrderTheyCame) {
+  options_.max_running = 2;
+  StartHeld();
+  std::deque<RecordingSink>& sinks = Sinks(5);
+  Submit(0, 1, 2, &sinks[0]);
+  engine_->AwaitStep();
+  for (int i = 1; i < 5; ++i) Submit(i, 1, 2, &sinks[i]);
+  EXPECT_EQ(scheduler_->stats().queued, 4);
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(0, 1));
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2));
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2, 3));
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(3, 4));
+}
+
+TEST_F(GenerateSchedulerTest, KeepsAWideRequestInFrontOfNarrowOnes) {
+  info_.num_kv_blocks = 10;
+  StartHeld();
+  RecordingSink& narrow = Sink();
+  RecordingSink& wide = Sink();
+  RecordingSink& late = Sink();
+  Submit(1, 12, 9, &narrow);  // 20 positions: 5 blocks
+  engine_->AwaitStep();
+  Submit(2, 20, 9, &wide);  // 7 blocks: has to wait
+  Submit(3, 1, 1, &late);   // 1 block: would fit, but came later
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1));
+  for (int i = 0; i < 7; ++i) EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1));
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2, 3));
+  EXPECT_TRUE(narrow.done());
+}
+
+TEST_F(GenerateSchedulerTest, RefusesWhenTheQueueIsFull) {
+  options_.max_running = 1;
+  options_.max_queued = 2;
+  StartHeld();
+  std::deque<RecordingSink>& sinks = Sinks(4);
+  Submit(1, 1, 5, &sinks[0]);
+  engine_->AwaitStep();
+  const auto first_queued = Submit(2, 1, 5, &sinks[1]);
+  Submit(3, 1, 5, &sinks[2]);
+  const auto refused =
+      scheduler_->Submit(Params(Prompt(4, 1), 5), &sinks[3]).status();
+  EXPECT_THAT(refused, StatusIs(StatusCode::kResourceExhausted,
+                                HasSubstr("queue is full: 2 requests")));
+  EXPECT_TRUE(RetryAfter(refused).has_value());
+  scheduler_->Cancel(first_queued);
+  NextStep();
+  Submit(4, 1, 5, &sinks[3]);
+  EXPECT_FALSE(sinks[3].done());
+}
+
+TEST_F(GenerateSchedulerTest, RefusesWhatCanNeverFit) {
+  info_.num_kv_blocks = 5;
+  Start();
+  RecordingSink& sink = Sink();
+  // 20 prompt tokens and 2 new ones: 21 positions, 6 blocks of 100 bytes.
+  const auto refused =
+      scheduler_->Submit(Params(Prompt(1, 20), 2), &sink).status();
+  EXPECT_THAT(refused,
+              StatusIs(StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("need 600 bytes"),
+                             HasSubstr("--kv_cache_bytes allows 500"))));
+  EXPECT_FALSE(RetryAfter(refused).has_value());
+  // One less fits exactly.
+  Submit(1, 20, 1, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_OK(sink.status());
+}
+
+TEST_F(GenerateSchedulerTest, RefusesPromptsTheModelCannotTake) {
+  Start();
+  RecordingSink& sink = Sink();
+  EXPECT_THAT(scheduler_->Submit(Params({}, 5), &sink),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("no tokens")));
+  EXPECT_THAT(scheduler_->Submit(Params({1, 64}, 5), &sink),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("id 64")));
+  EXPECT_THAT(scheduler_->Submit(Params({-1}, 5), &sink),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("id -1")));
+  EXPECT_THAT(scheduler_->Submit(Params({1}, 0), &sink),
+              StatusIs(StatusCode::kInvalidArgument));
+  EXPECT_THAT(
+      scheduler_->Submit(Params(Prompt(1, 100), 5), &sink),
+      StatusIs(StatusCode::kInvalidArgument,
+               AllOf(HasSubstr("100 tokens"), HasSubstr("100 positions"))));
+  // 99 leave room for one, however many were asked for.
+  Submit(1, 99, 1'000'000'000'000, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_THAT(sink.token_ids(), SizeIs(1));
+  EXPECT_EQ(sink.result().reason, FinishReason::kLength);
+}
+
+TEST_F(GenerateSchedulerTest, CutsALongPromptWhileOthersDecodeInEveryStep) {
+  options_.max_step_tokens = 40;
+  options_.max_prefill_tokens_beside_decode = 8;
+  StartHeld();
+  RecordingSink& talker = Sink();
+  RecordingSink& novel = Sink();
+  Submit(1, 2, 30, &talker);
+  engine_->AwaitStep();
+  Submit(2, 50, 3, &novel);
+  std::vector<int64_t> chunks;
+  SeenStep step = NextStep();
+  for (; !SliceOf(step, 2).wants_logits; step = NextStep()) {
+    EXPECT_EQ(SliceOf(step, 1).num_tokens, 1);
+    chunks.push_back(SliceOf(step, 2).num_tokens);
+  }
+  EXPECT_THAT(chunks, ElementsAre(8, 8, 8, 8, 8, 8));
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 2);
+  engine_->Free();
+  ASSERT_TRUE(novel.AwaitDone());
+  EXPECT_EQ(novel.token_ids(), FakeContinuation(Prompt(2, 50), 3, 60));
+}
+
+TEST_F(GenerateSchedulerTest, PrefillsInWholeStepsWhenNobodyDecodes) {
+  options_.max_step_tokens = 40;
+  options_.max_prefill_tokens_beside_decode = 8;
+  StartHeld();
+  RecordingSink& warm = Sink();
+  RecordingSink& a = Sink();
+  RecordingSink& b = Sink();
+  const auto warm_id = Submit(9, 1, 5, &warm);
+  engine_->AwaitStep();
+  Submit(1, 50, 2, &a);
+  Submit(2, 45, 2, &b);
+  scheduler_->Cancel(warm_id);
+  SeenStep step = NextStep();
+  EXPECT_EQ(SliceOf(step, 1).num_tokens, 40);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 0);
+  step =
+      NextStep();  // the rest of the first, and as much of the second as fits
+  EXPECT_EQ(SliceOf(step, 1).num_tokens, 10);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 30);
+  step = NextStep();
+  EXPECT_EQ(SliceOf(step, 1).num_tokens, 1);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 8);
+}
+
+// Where a request may be when it is cancelled or too late.
+enum class Place { kQueue, kPrefill, kDecode, kPaused };
+
+class EndingTest : public GenerateSchedulerTest,
+                   public ::testing::WithParamInterface<Place> {
+ protected:
+  ~EndingTest() override { Stop(); }
+
+  // Brings request `id_` with `deadline` to the place; a step is held after it.
+  void Reach(absl::Time deadline) {
+    options_.max_running = GetParam() == Place::kQueue ? 1 : 8;
+    options_.max_prefill_tokens_beside_decode = 4;
+    StartHeld();
+    Submit(1, 2, 90, &other_);
+    engine_->AwaitStep();
+    GenerateParams params = Params(Prompt(2, 40), 30);
+    params.deadline = deadline;
+    if (GetParam() == Place::kDecode || GetParam() == Place::kPaused) {
+      params.prompt = Prompt(2, 4);
+    }
+    id_ = Submit(std::move(params), &sink_);
+    NextStep();
+    if (GetParam() == Place::kPaused) sink_.set_has_room(false);
+    const SeenStep step = NextStep();
+    switch (GetParam()) {
+      case Place::kQueue:
+        ASSERT_EQ(scheduler_->stats().queued, 1);
+        break;
+      case Place::kPrefill:
+        ASSERT_EQ(SliceOf(step, 2).position, 4);
+        ASSERT_THAT(sink_.token_ids(), IsEmpty());
+        break;
+      case Place::kDecode:
+        ASSERT_EQ(SliceOf(step, 2).num_tokens, 1);
+        break;
+      case Place::kPaused:
+        ASSERT_EQ(SliceOf(step, 2).num_tokens, 0);
+        ASSERT_THAT(sink_.token_ids(), SizeIs(1));
+        break;
+    }
+    // What others see when they hear of the end.
+    sink_.set_on_done([this] { at_done_ = scheduler_->stats(); });
+  }
+  void ExpectEndedInOneStep(StatusCode code) {
+    const SeenStep step = NextStep();
+    EXPECT_TRUE(sink_.done());
+    EXPECT_THAT(sink_.status(), StatusIs(code));
+    EXPECT_THAT(FirstIds(step), ElementsAre(1));
+    // 91 positions of the other: 23 blocks.
+    EXPECT_EQ(at_done_.kv_used_bytes, 2300);
+    EXPECT_EQ(at_done_.running, 1);
+    EXPECT_EQ(at_done_.queued, 0);
+    engine_->Free();
+    ASSERT_TRUE(other_.AwaitDone());
+    EXPECT_EQ(other_.token_ids(), FakeContinuation(Prompt(1, 2), 90, 60));
+    scheduler_->Drain(absl::InfiniteFuture());
+    EXPECT_THAT(observer_.done(), ElementsAre(code, StatusCode::kOk));
+    EXPECT_EQ(observer_.last().kv_used_bytes, 0);
+  }
+
+  GenerateScheduler::RequestId id_ = 0;
+  RecordingSink& sink_ = Sink();
+  RecordingSink& other_ = Sink();
+  SchedulerStats at_done_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Places, EndingTest,
+                         ::testing::Values(Place::kQueue, Place::kPrefill,
+                                           Place::kDecode, Place::kPaused),
+                         [](const auto& info) -> std::string {
+                           switch (info.param) {
+                             case Place::kQueue:
+                               return "Queue";
+                             case Place::kPrefill:
+                               return "Prefill";
+                             case Place::kDecode:
+                               return "Decode";
+                             case Place::kPaused:
+                               return "Paused";
+                           }
+                           return "";
+                         });
+
+TEST_P(EndingTest, CancelFreesTheBlocksWithinOneStep) {
+  Reach(absl::InfiniteFuture());
+  scheduler_->Cancel(id_);
+  ExpectEndedInOneStep(StatusCode::kCancelled);
+}
+
+TEST_P(EndingTest, ADeadlineFreesTheBlocksWithinOneStep) {
+  Reach(clock_.Now() + absl::Seconds(5));
+  clock_.Advance(absl::Seconds(5));
+  ExpectEndedInOneStep(StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(GenerateSchedulerTest, CancelOfUnknownAndFinishedRequestsIsFine) {
+  Start();
+  RecordingSink& sink = Sink();
+  const auto id = Submit(1, 2, 3, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  scheduler_->Cancel(id);
+  scheduler_->Cancel(987654);
+  RecordingSink& next = Sink();
+  Submit(1, 2, 3, &next);
+  ASSERT_TRUE(next.AwaitDone());
+  EXPECT_OK(next.status());
+}
+
+TEST_F(GenerateSchedulerTest, GivesTheMemoryOfFinishedSequencesBack) {
+  Start();
+  RecordingSink& sink = Sink();
+  Submit(1, 10, 3, &sink);  // 12 positions: 3 blocks
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_EQ(engine_->num_released(), 3);
+}
+
+TEST_F(GenerateSchedulerTest, HoldsBackOnlyTheSequenceOfASlowReader) {
+  StartHeld();
+  RecordingSink& slow = Sink();
+  RecordingSink& fast = Sink();
+  Submit(1, 2, 6, &slow);
+  engine_->AwaitStep();
+  Submit(2, 2, 8, &fast);
+  NextStep();
+  slow.set_has_room(false);
+  for (int i = 0; i < 5; ++i) EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2));
+  EXPECT_THAT(slow.token_ids(), SizeIs(2));
+  slow.set_has_room(true);
+  scheduler_->Wake();
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2));
+  engine_->Free();
+  ASSERT_TRUE(slow.AwaitDone());
+  ASSERT_TRUE(fast.AwaitDone());
+  EXPECT_EQ(slow.token_ids(), FakeContinuation(Prompt(1, 2), 6, 60));
+  EXPECT_EQ(fast.token_ids(), FakeContinuation(Prompt(2, 2), 8, 60));
+}
+
+TEST_F(GenerateSchedulerTest, WakesWhenTheOnlyReaderHasRoomAgain) {
+  StartHeld();
+  RecordingSink& sink = Sink();
+  Submit(1, 2, 6, &sink);
+  engine_->AwaitStep();
+  NextStep();
+  sink.set_has_room(false);
+  engine_->Free();
+  ASSERT_TRUE(sink.AwaitTokens(2));
+  const size_t steps = engine_->steps().size();
+  scheduler_->Wake();  // nothing has changed yet
+  sink.set_has_room(true);
+  scheduler_->Wake();
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_EQ(engine_->steps().size(), steps + 4);
+}
+
+TEST_F(GenerateSchedulerTest, WakesForTheDeadlineOfAPausedRequest) {
+  StartHeld();
+  RecordingSink& sink = Sink();
+  GenerateParams params = Params(Prompt(1, 2), 6);
+  params.deadline = clock_.Now() + absl::Milliseconds(50);
+  Submit(std::move(params), &sink);
+  engine_->AwaitStep();
+  sink.set_has_room(false);
+  engine_->Free();
+  ASSERT_TRUE(sink.AwaitTokens(1));
+  // The thread sleeps 50 ms of real time; nobody calls Wake.
+  clock_.Advance(absl::Milliseconds(50));
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_THAT(sink.status(), StatusIs(StatusCode::kDeadlineExceeded,
+                                      HasSubstr("after 1 new tokens")));
+}
+
+TEST_F(GenerateSchedulerTest, EndsAtAnEndOfSequenceToken) {
+  const std::vector<int32_t> plain = FakeContinuation(Prompt(1, 5), 20, 60);
+  info_.eos_ids = {61, plain[6]};
+  const auto first = std::find(plain.begin(), plain.end(), plain[6]);
+  const std::vector<int32_t> wanted(plain.begin(), first);
+  Start();
+  RecordingSink& sink = Sink();
+  Submit(1, 5, 20, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_EQ(sink.result().reason, FinishReason::kEos);
+  EXPECT_EQ(sink.token_ids(), wanted);
+  EXPECT_EQ(sink.result().new_tokens, static_cast<int64_t>(wanted.size()));
+  EXPECT_EQ(sink.text(), TextOf(wanted));
+}
+
+TEST_F(GenerateSchedulerTest, EndsBeforeAStopStringThatSpansTokens) {
+  const std::vector<int32_t> plain = FakeContinuation(Prompt(4, 5), 20, 60);
+  const std::string text = TextOf(plain);
+  const std::string stop =
+      TextOf({plain.begin() + 5, plain.begin() + 8});  // three tokens
+  const std::string before = text.substr(0, text.find(stop));
+  Start();
+  RecordingSink& sink = Sink();
+  GenerateParams params = Params(Prompt(4, 5), 20);
+  params.stop = {"not in there", stop};
+  Submit(std::move(params), &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_EQ(sink.result().reason, FinishReason::kStop);
+  EXPECT_EQ(sink.text(), before);
+  // The tokens of the stop string are told, the rest is never generated.
+  EXPECT_EQ(TextOf(sink.token_ids()), before + stop);
+}
+
+TEST_F(GenerateSchedulerTest, GivesHeldBackTextAtTheEnd) {
+  const std::vector<int32_t> plain = FakeContinuation(Prompt(4, 5), 6, 60);
+  const std::string text = TextOf(plain);
+  Start();
+  RecordingSink& sink = Sink();
+  GenerateParams params = Params(Prompt(4, 5), 6);
+  params.stop = {text.substr(text.size() - 2) + "#"};
+  Submit(std::move(params), &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_EQ(sink.result().reason, FinishReason::kLength);
+  EXPECT_EQ(sink.text(), text);
+}
+
+TEST_F(GenerateSchedulerTest, TellsLogprobsWithTheBytesOfTokens) {
+  Start();
+  RecordingSink& sink = Sink();
+  GenerateParams params = Params(Prompt(1, 5), 4);
+  params.num_logprobs = 3;
+  Submit(std::move(params), &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  const auto ids = sink.token_ids();
+  ASSERT_THAT(sink.logprobs(), SizeIs(4));
+  for (size_t i = 0; i < 4; ++i) {
+    const TokenLogprobs logprobs = sink.logprobs()[i];
+    ASSERT_THAT(logprobs.top, SizeIs(3));
+    EXPECT_EQ(logprobs.top[0].id, ids[i]);
+    EXPECT_EQ(logprobs.top[0].logprob, logprobs.logprob);
+    EXPECT_EQ(logprobs.top[0].token, TextOf({ids[i]}));
+    EXPECT_LE(logprobs.top[1].logprob, logprobs.top[0].logprob);
+  }
+}
+
+TEST_F(GenerateSchedulerTest, MeasuresQueueFirstTokenAndTotal) {
+  options_.max_running = 1;
+  StartHeld();
+  RecordingSink& first = Sink();
+  RecordingSink& second = Sink();
+  Submit(1, 2, 1, &first);
+  engine_->AwaitStep();
+  Submit(2, 2, 2, &second);
+  clock_.Advance(absl::Seconds(3));
+  NextStep();
+  clock_.Advance(absl::Seconds(1));
+  NextStep();
+  clock_.Advance(absl::Seconds(2));
+  engine_->Free();
+  ASSERT_TRUE(second.AwaitDone());
+  EXPECT_EQ(second.result().queued, absl::Seconds(3));
+  EXPECT_EQ(second.result().time_to_first_token, absl::Seconds(4));
+  EXPECT_EQ(second.result().total, absl::Seconds(6));
+}
+
+TEST_F(GenerateSchedulerTest, FinishesOnTheOldVersionAndBeginsOnTheNew) {
+  StartHeld();
+  std::atomic<bool> destroyed = false;
+  engine_->set_on_destroyed([&] { destroyed = true; });
+  RecordingSink& before = Sink();
+  RecordingSink& before_too = Sink();
+  RecordingSink& after = Sink();
+  Submit(1, 2, 6, &before);
+  engine_->AwaitStep();
+  Submit(2, 2, 3, &before_too);
+  NextStep();
+
+  EngineInfo info = info_;
+  info.model_version = 2;
+  info.method = "other";
+  auto next = std::make_shared<FakeEngine>(info, kv_, /*salt=*/99);
+  scheduler_->SetEngine(next);
+  Submit(3, 2, 8, &after);
+  // Both versions step in the same round.
+  engine_->Finish();
+  engine_->AwaitStep();
+  EXPECT_THAT(next->steps(), IsEmpty());
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2));
+  EXPECT_THAT(next->steps(), SizeIs(1));
+  EXPECT_FALSE(destroyed);
+
+  engine_->Free();
+  engine_ = nullptr;
+  ASSERT_TRUE(before.AwaitDone());
+  ASSERT_TRUE(after.AwaitDone());
+  EXPECT_EQ(before.token_ids(), FakeContinuation(Prompt(1, 2), 6, 60));
+  EXPECT_EQ(before.result().model_version, 1);
+  EXPECT_EQ(before_too.result().method, "fake");
+  EXPECT_EQ(after.token_ids(), FakeContinuation(Prompt(3, 2), 8, 60, 99));
+  EXPECT_EQ(after.result().model_version, 2);
+  EXPECT_EQ(after.result().method, "other");
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_TRUE(destroyed);
+}
+
+TEST_F(GenerateSchedulerTest, FreesAnIdleVersionAtOnce) {
+  Start();
+  std::atomic<bool> destroyed = false;
+  engine_->set_on_destroyed([&] { destroyed = true; });
+  RecordingSink& sink = Sink();
+  Submit(1, 2, 6, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  auto next = std::make_shared<FakeEngine>(info_, kv_, /*salt=*/99);
+  engine_ = next;
+  // The last sequence may still hold the old one for a moment after its end.
+  scheduler_->SetEngine(std::move(next));
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_TRUE(destroyed);
+}
+
+TEST_F(GenerateSchedulerTest, AnErrorOfAStepEndsOnlyItsSequences) {
+  StartHeld();
+  RecordingSink& a = Sink();
+  RecordingSink& b = Sink();
+  RecordingSink& c = Sink();
+  Submit(1, 2, 6, &a);
+  engine_->AwaitStep();
+  Submit(2, 2, 6, &b);
+  NextStep();
+  auto next = std::make_shared<FakeEngine>(info_, kv_, /*salt=*/99);
+  scheduler_->SetEngine(next);
+  Submit(3, 2, 6, &c);
+  NextStep();
+  engine_->Finish(absl::InternalError("the machine is on fire"));
+  for (RecordingSink* sink : {&a, &b}) {
+    ASSERT_TRUE(sink->AwaitDone());
+    EXPECT_THAT(sink->status(),
+                StatusIs(StatusCode::kInternal, HasSubstr("on fire")));
+  }
+  ASSERT_TRUE(c.AwaitDone());
+  EXPECT_OK(c.status());
+  EXPECT_EQ(c.token_ids(), FakeContinuation(Prompt(3, 2), 6, 60, 99));
+  scheduler_->Drain(absl::InfiniteFuture());
+  ExpectAllFree();
+}
+
+TEST_F(GenerateSchedulerTest, LogitsThatAreNoNumbersEndOneSequenceOnly) {
+  Start();
+  engine_->set_poisoned(1);
+  RecordingSink& bad = Sink();
+  RecordingSink& good = Sink();
+  Submit(2, 2, 20, &good);
+  Submit(1, 2, 20, &bad);
+  ASSERT_TRUE(bad.AwaitDone());
+  ASSERT_TRUE(good.AwaitDone());
+  EXPECT_THAT(bad.status(), StatusIs(StatusCode::kInternal));
+  EXPECT_OK(good.status());
+}
+
+TEST_F(GenerateSchedulerTest, DrainLetsRunningAndQueuedOnesFinish) {
+  options_.max_running = 1;
+  StartHeld();
+  RecordingSink& running = Sink();
+  RecordingSink& queued = Sink();
+  Submit(1, 2, 3, &running);
+  engine_->AwaitStep();
+  Submit(2, 2, 3, &queued);
+  std::thread drain([&] { scheduler_->Drain(absl::InfiniteFuture()); });
+  // Drain may not have begun yet; what is accepted until then finishes too.
+  std::deque<RecordingSink>& probes = Sinks(0);
+  absl::Status status;
+  while (status.ok()) {
+    status = scheduler_->Submit(Params(Prompt(4, 1), 1), &probes.emplace_back())
+                 .status();
+  }
+  EXPECT_THAT(status, StatusIs(StatusCode::kUnavailable));
+  probes.pop_back();
+  engine_->Free();
+  drain.join();
+  EXPECT_OK(running.status());
+  EXPECT_OK(queued.status());
+  EXPECT_EQ(queued.token_ids(), FakeContinuation(Prompt(2, 2), 3, 60));
+  for (const RecordingSink& probe : probes) EXPECT_OK(probe.status());
+  ExpectAllFree();
+}
+
+TEST_F(GenerateSchedulerTest, DrainEndsTheRestAtItsDeadline) {
+  options_.max_running = 1;
+  Start();
+  RecordingSink& running = Sink();
+  RecordingSink& queued = Sink();
+  running.set_has_room(false);  // so that it can't end by itself
+  Submit(1, 2, 30, &running);
+  Submit(2, 2, 3, &queued);
+  const absl::Time deadline = clock_.Now() + absl::Seconds(10);
+  std::atomic<bool> drained = false;
+  std::thread drain([&] {
+    scheduler_->Drain(deadline);
+    drained = true;
+  });
+  scheduler_->Wake();
+  EXPECT_FALSE(running.done());
+  EXPECT_FALSE(drained);
+  clock_.Advance(absl::Seconds(10));
+  scheduler_->Wake();
+  drain.join();
+  for (const RecordingSink* sink : {&running, &queued}) {
+    EXPECT_TRUE(sink->done());
+    EXPECT_THAT(sink->status(),
+                StatusIs(StatusCode::kUnavailable, HasSubstr("shutting down")));
+  }
+  ExpectAllFree();
+  scheduler_->Drain(absl::InfiniteFuture());  // again: nothing to do
+}
+
+TEST_F(GenerateSchedulerTest, TheDestructorEndsWhatRuns) {
+  options_.max_running = 1;
+  Start();
+  RecordingSink& running = Sink();
+  RecordingSink& queued = Sink();
+  running.set_has_room(false);
+  Submit(1, 2, 30, &running);
+  Submit(2, 2, 3, &queued);
+  scheduler_ = nullptr;
+  EXPECT_THAT(running.status(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(queued.status(), StatusIs(StatusCode::kUnavailable));
+}
+
+TEST_F(GenerateSchedulerTest, SurvivesManyThreadsAtOnce) {
+  info_.num_kv_blocks = 60;
+  options_.max_queued = 1000;
+  options_.max_running = 8;
+  options_.max_step_tokens = 20;
+  Start();
+  constexpr int kThreads = 4;
+  constexpr int kRequests = 40;
+  std::vector<std::deque<RecordingSink>*> sinks;
+  for (int t = 0; t < kThreads; ++t) sinks.push_back(&Sinks(kRequests));
+  std::vector<std::thread> threads;
+  std::atomic<bool> stop = false;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kRequests; ++i) {
+        GenerateParams params = Params(Prompt(t, 1 + i % 30), 1 + i % 20);
+        if (i % 7 == 0) {
+          params.deadline = clock_.Now() + absl::Milliseconds(i);
+        }
+        const auto id = scheduler_->Submit(std::move(params), &(*sinks[t])[i]);
+        ASSERT_OK(id);
+        if (i % 5 == 0) scheduler_->Cancel(*id);
+      }
+    });
+  }
+  std::thread swapper([&] {
+    while (!stop) {
+      scheduler_->SetEngine(std::make_shared<FakeEngine>(info_, kv_));
+      scheduler_->Wake();
+      (void)scheduler_->stats();
+      clock_.Advance(absl::Milliseconds(1));
+    }
+  });
+  for (std::thread& thread : threads) thread.join();
+  for (int t = 0; t < kThreads; ++t) {
+    for (int i = 0; i < kRequests; ++i) {
+      ASSERT_TRUE((*sinks[t])[i].AwaitDone());
+      const absl::Status status = (*sinks[t])[i].status();
+      if (i % 7 != 0 && i % 5 != 0) {
+        EXPECT_OK(status);
+      }
+      if (status.ok()) {
+        EXPECT_EQ((*sinks[t])[i].token_ids(),
+                  FakeContinuation(Prompt(t, 1 + i % 30), 1 + i % 20, 60));
+      }
+    }
+  }
+  stop = true;
+  swapper.join();
+  scheduler_->Drain(absl::InfiniteFuture());
+  ExpectAllFree();
+}
+
+}  // namespace
+}  // namespace ounce::server
