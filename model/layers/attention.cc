@@ -12,10 +12,8 @@ namespace {
 // its hand-out, few enough to keep many threads busy with one prompt.
 constexpr int64_t kRowsPerTask = 32;
 
-constexpr int64_t kGroupTokens = kAttentionTileBlocks * kKvBlockTokens;
-
 int64_t ScoreStride(int64_t positions) {
-  return (positions + kGroupTokens - 1) / kGroupTokens * kGroupTokens;
+  return (positions + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens;
 }
 
 // Turns queries in place, and puts turned keys and values into the cache.

@@ -29,13 +29,12 @@ struct HeadJob {
   float* y;
   int64_t y_stride;
   // [kAttentionTileRows, score_stride], score_stride at least the positions
-  // rounded up to whole groups of kAttentionTileBlocks blocks.
+  // rounded up to whole blocks.
   float* scores;
   int64_t score_stride;
 };
 
-inline constexpr int kAttentionTileRows = 4;
-inline constexpr int kAttentionTileBlocks = 4;
+inline constexpr int kAttentionTileRows = 8;
 
 struct LayerKernels {
   void (*layer_norm)(const float* x, const float* weight, const float* bias,

@@ -22,9 +22,12 @@ using quant::vec::Max;
 using quant::vec::ReduceAdd;
 using quant::vec::ReduceMax;
 using quant::vec::Select;
-using quant::vec::Set;
 using quant::vec::Store;
 using quant::vec::StorePart;
+
+// Subtracting zero changes no value, so that this is a broadcast and no
+// arithmetic.
+inline Floats Set(float value) { return value - Floats{}; }
 
 // All ones in the first `count` lanes.
 inline Ints FirstLanes(int64_t count) {
@@ -65,11 +68,16 @@ inline void LayerNormRow(const float* x, const float* weight, const float* bias,
 inline constexpr int kBlockVectors = kAttentionBlockTokens / kLanes;
 
 // Shapes of tiles that fit the registers: sums, and one operand of each kind.
-inline constexpr int kTileRows = kLanes == 16 ? 4 : 2;
-inline constexpr int kScoreBlocks = kLanes == 16 ? 4 : kLanes == 8 ? 2 : 1;
-inline constexpr int kValueVectors = kLanes == 4 ? 2 : 4;
+// Many rows, so that keys and values are read from the L2 cache rarely; a lone
+// row has more chains instead, which hide the latency of an addition.
+inline constexpr int kTileRows = kLanes == 16 ? 8 : 2;
+constexpr int ScoreBlocksFor(int rows) {
+  return kLanes == 16 ? (rows == 8 ? 2 : 4) : kLanes == 8 ? 2 : 1;
+}
+constexpr int ValueVectorsFor(int rows) {
+  return kLanes == 16 ? (rows == 8 ? 2 : 4) : kLanes == 8 ? 4 : 2;
+}
 static_assert(kTileRows <= kAttentionTileRows);
-static_assert(kAttentionTileBlocks % kScoreBlocks == 0);
 
 inline const float* Keys(const HeadJob& job, int64_t block) {
   return job.kv + job.blocks[block] * job.block_stride;
@@ -91,7 +99,12 @@ inline void ScoreBlocks(const HeadJob& job, const float* queries,
     const int64_t next = first_block + kBlocks + b;
     ahead[b] = next < num_blocks ? Keys(job, next) : keys[b];
   }
-  Floats sums[kRows][kVectors] = {};
+  Floats sums[kRows][kVectors];
+  OUNCE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    OUNCE_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = Floats{};
+  }
   for (int64_t d = 0; d < job.head_dim; ++d) {
     Floats k[kVectors];
     OUNCE_UNROLL
@@ -115,7 +128,9 @@ inline void ScoreBlocks(const HeadJob& job, const float* queries,
     }
   }
   const Floats divisor = Set(__builtin_sqrtf(static_cast<float>(job.head_dim)));
+  OUNCE_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       Store(sums[r][v] / divisor, scores + r * job.score_stride +
                                       first_block * kAttentionBlockTokens +
@@ -151,7 +166,12 @@ inline float Exponentials(float* scores, int64_t count) {
 template <int kRows, int kVectors, bool kPart>
 inline void MixValues(const HeadJob& job, int64_t position, const float* scores,
                       const float* sums, int64_t d, int64_t count, float* y) {
-  Floats mixed[kRows][kVectors] = {};
+  Floats mixed[kRows][kVectors];
+  OUNCE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    OUNCE_UNROLL
+    for (int v = 0; v < kVectors; ++v) mixed[r][v] = Floats{};
+  }
   const auto add = [&](const float* value, int64_t at, int first_row)
       __attribute__((always_inline)) {
     Floats x[kVectors];
@@ -196,8 +216,10 @@ inline void MixValues(const HeadJob& job, int64_t position, const float* scores,
         at, r);
   }
 
+  OUNCE_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const Floats sum = Set(sums[r]);
+    OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       float* out = y + r * job.y_stride + d + v * kLanes;
       if (kPart) {
@@ -214,6 +236,8 @@ inline void AttendTile(const HeadJob& job, int64_t row) {
   const int64_t position = job.position + row;
   const float* queries = job.queries + row * job.query_stride;
   const int64_t blocks = (position + kRows - 1) / kAttentionBlockTokens + 1;
+  constexpr int kScoreBlocks = ScoreBlocksFor(kRows);
+  constexpr int kValueVectors = ValueVectorsFor(kRows);
   int64_t block = 0;
   for (; block + kScoreBlocks <= blocks; block += kScoreBlocks) {
     ScoreBlocks<kRows, kScoreBlocks>(job, queries, block, blocks, job.scores);
@@ -245,6 +269,10 @@ inline void Attend(const HeadJob& job) {
   int64_t row = 0;
   for (; row + kTileRows <= job.rows; row += kTileRows) {
     AttendTile<kTileRows>(job, row);
+  }
+  constexpr int kFewRows = kTileRows / 2;
+  for (; kFewRows > 1 && row + kFewRows <= job.rows; row += kFewRows) {
+    AttendTile<kFewRows>(job, row);
   }
   for (; row < job.rows; ++row) AttendTile<1>(job, row);
 }
