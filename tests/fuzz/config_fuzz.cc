@@ -1,0 +1,23 @@
+// A config.json, and the fields that an architecture asks it for.
+#include <string_view>
+
+#include "base/check.h"
+#include "model/checkpoint/json_fields.h"
+#include "model/checkpoint/json_file.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace ounce::model;
+  const absl::StatusOr<nlohmann::json> config = ParseJsonObject(
+      "config.json", {reinterpret_cast<const char*>(data), size});
+  if (!config.ok()) return 0;
+  for (const char* key : {"n_embd", "layer_norm_epsilon", "model_type", "a"}) {
+    const auto number = JsonInt(*config, key, 1, 65536);
+    OUNCE_CHECK(!number.ok() || (*number >= 1 && *number <= 65536), "in range");
+    (void)JsonNumber(*config, key, 0, 1);
+    (void)JsonString(*config, key);
+    (void)JsonBool(*config, key);
+    (void)OptionalJsonInt(*config, key, 1, 10, 3);
+  }
+  (void)config->dump();  // throws for what is not UTF-8
+  return 0;
+}
