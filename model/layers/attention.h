@@ -48,12 +48,12 @@ struct HeadColumns {
 struct AttentionStep {
   absl::Span<const AttentionSlice> slices;
   absl::Span<const HeadColumns> heads;  // [H]
-  const quant::Matrix& qkv;
+  quant::Matrix qkv;
   const float* angles;
   int64_t rotary_dim;
   KvCache& cache;
   int64_t layer;
-  const quant::Matrix& y;
+  quant::Matrix y;
 };
 
 // Bytes of scratch for sequences of up to `max_positions`, in a step of up to

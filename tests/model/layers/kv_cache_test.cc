@@ -1,0 +1,70 @@
+#include "model/layers/kv_cache.h"
+
+#include <cstdint>
+#include <limits>
+#include <set>
+
+#include "tests/testing/status_matchers.h"
+
+namespace ounce::model {
+namespace {
+
+using ::ounce::testing::StatusIs;
+
+TEST(KvCacheTest, EveryBlockLayerAndHeadHasItsOwnPlace) {
+  const KvShape shape = {.layers = 3, .heads = 2, .head_dim = 5};
+  EXPECT_EQ(shape.bytes_per_token(), 3 * 2 * 5 * 2 * 4);
+  ASSERT_OK_AND_ASSIGN(const KvCache cache, KvCache::Create(shape, 4));
+  EXPECT_EQ(cache.num_blocks(), 4);
+  std::set<float*> seen;
+  for (int block = 0; block < 4; ++block) {
+    for (int layer = 0; layer < 3; ++layer) {
+      for (int head = 0; head < 2; ++head) {
+        for (int i = 0; i < 5 * kKvBlockTokens; ++i) {
+          float* key = cache.keys(block, layer, head) + i;
+          float* value = cache.values(block, layer, head) + i;
+          EXPECT_TRUE(seen.insert(key).second);
+          EXPECT_TRUE(seen.insert(value).second);
+          *key = *value = 1;  // within the mapping
+        }
+      }
+    }
+  }
+  EXPECT_EQ(static_cast<int64_t>(seen.size()) * 4, 4 * shape.bytes_per_block());
+}
+
+TEST(KvCacheTest, AReleasedBlockIsZeroAndItsNeighboursAreNot) {
+  // 96 KiB a block: whole pages of 4 KiB.
+  const KvShape shape = {.layers = 3, .heads = 4, .head_dim = 64};
+  ASSERT_OK_AND_ASSIGN(KvCache cache, KvCache::Create(shape, 3));
+  const int64_t floats = shape.bytes_per_block() / 4;
+  for (int64_t i = 0; i < 3 * floats; ++i) cache.keys(0, 0, 0)[i] = 1;
+  cache.Release(1);
+  for (int64_t i = 0; i < floats; ++i) {
+    ASSERT_EQ(cache.keys(0, 0, 0)[i], 1);
+    ASSERT_EQ(cache.keys(1, 0, 0)[i], 0);
+    ASSERT_EQ(cache.keys(2, 0, 0)[i], 1);
+  }
+}
+
+TEST(KvCacheTest, ReleasingPartOfAPageLeavesTheNeighbours) {
+  const KvShape shape = {.layers = 1, .heads = 1, .head_dim = 1};
+  ASSERT_OK_AND_ASSIGN(KvCache cache, KvCache::Create(shape, 100));
+  for (int64_t i = 0; i < 100 * 32; ++i) cache.keys(0, 0, 0)[i] = 1;
+  cache.Release(40);
+  EXPECT_EQ(cache.keys(39, 0, 0)[31], 1);
+  EXPECT_EQ(cache.keys(41, 0, 0)[0], 1);
+}
+
+TEST(KvCacheTest, RefusesMoreThanThereIs) {
+  const KvShape shape = {.layers = 20, .heads = 16, .head_dim = 64};
+  EXPECT_THAT(KvCache::Create(shape, std::numeric_limits<int64_t>::max()),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(KvCache::Create(shape, int64_t{1} << 40),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(KvCache::Create(shape, -1),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+}  // namespace
+}  // namespace ounce::model
