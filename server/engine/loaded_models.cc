@@ -405,9 +405,14 @@ absl::StatusOr<std::shared_ptr<ServedCausalLm>> LoadedModels::Serve(
   info.vocabulary_size = shape.vocab_size;
   Describe(built.loaded.report, &info);
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine, MakeEngine(1, &built, kv));
+  std::unique_ptr<SchedulerObserver> observer;
+  {
+    MutexLock lock(&mu_);
+    observer = observer_.ObserveScheduler(name);
+  }
   auto served = std::make_shared<ServedCausalLm>(
       std::move(info), std::move(built.folder), std::move(built.fingerprint),
-      std::move(tokenizer), std::move(kv), observer_.ObserveScheduler(name));
+      std::move(tokenizer), std::move(kv), std::move(observer));
   served->Start(options_.scheduler, std::move(engine), clock_);
   return served;
 }
@@ -608,7 +613,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
     outcome.bytes_before = tensor.checkpoint_bytes;
     outcome.bytes_after = tensor.stored_bytes;
     outcome.left_alone = tensor.left_alone;
-    if (tensor.error.has_value()) {
+    if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
       outcome.relative_l2_error = tensor.error->relative_l2;
       outcome.snr_db = tensor.error->snr_db;
     }

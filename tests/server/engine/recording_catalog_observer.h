@@ -1,0 +1,69 @@
+// A CatalogObserver that writes down what it hears, a line per event.
+#ifndef OUNCE_TESTS_SERVER_ENGINE_RECORDING_CATALOG_OBSERVER_H_
+#define OUNCE_TESTS_SERVER_ENGINE_RECORDING_CATALOG_OBSERVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/mutex.h"
+#include "server/scheduler/model_catalog.h"
+
+namespace ounce::server {
+
+class SilentSchedulerObserver final : public SchedulerObserver {
+ public:
+  void OnFirstToken(absl::Duration) override {}
+  void OnTokens(int64_t, int64_t) override {}
+  void OnDone(const absl::Status&, FinishReason,
+              const GenerateResult&) override {}
+  void OnStats(const SchedulerStats&) override {}
+};
+
+class RecordingCatalogObserver final : public CatalogObserver {
+ public:
+  std::unique_ptr<SchedulerObserver> ObserveScheduler(
+      const std::string& model) override {
+    Add("observe " + model);
+    return std::make_unique<SilentSchedulerObserver>();
+  }
+  void OnModelChanged(const ModelInfo& info) override {
+    static constexpr const char* kStates[] = {"loading", "ready", "quantizing",
+                                              "unloading"};
+    Add(absl::StrCat(info.name, " ", kStates[static_cast<int>(info.state)],
+                     " v", info.version));
+  }
+  void OnModelRemoved(const std::string& model) override {
+    Add(model + " removed");
+  }
+  void OnQuantizeStage(const std::string& model, QuantizeStage stage) override {
+    static constexpr const char* kStages[] = {"reading", "quantizing tensors",
+                                              "swapping"};
+    Add(absl::StrCat(model, " ", kStages[static_cast<int>(stage)]));
+  }
+  void OnQuantizeDone(const std::string& model, const std::string& method,
+                      const absl::Status& status,
+                      absl::Duration /*duration*/) override {
+    Add(absl::StrCat(model, " ", method, " done ",
+                     absl::StatusCodeToString(status.code())));
+  }
+
+  std::vector<std::string> events() const {
+    MutexLock lock(&mu_);
+    return events_;
+  }
+
+ private:
+  void Add(std::string event) {
+    MutexLock lock(&mu_);
+    events_.push_back(std::move(event));
+  }
+
+  mutable Mutex mu_;
+  std::vector<std::string> events_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_TESTS_SERVER_ENGINE_RECORDING_CATALOG_OBSERVER_H_
