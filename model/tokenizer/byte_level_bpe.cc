@@ -84,6 +84,7 @@ class ByteLevelBpe::Encoding {
     int32_t id = -1;  // -1 once it was merged into the one before
     uint32_t previous = kNone;
     uint32_t next = kNone;
+    int32_t merged_id = -1;  // what it makes with the next; -1 for nothing
   };
   static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 
@@ -124,6 +125,7 @@ class ByteLevelBpe::Encoding {
 
   void AddSymbols(std::string_view word) {
     symbols_.clear();
+    symbols_.reserve(word.size());
     bool pending_unknown = false;  // the last symbol is an unknown to fuse with
     for (const char c : word) {
       int32_t id = bpe_.byte_ids_[static_cast<uint8_t>(c)];
@@ -134,27 +136,29 @@ class ByteLevelBpe::Encoding {
       }
       pending_unknown = unknown;
       const uint32_t at = static_cast<uint32_t>(symbols_.size());
-      symbols_.push_back({id, at - 1, at + 1});
+      symbols_.push_back({id, at - 1, at + 1, -1});
     }
     if (symbols_.empty()) return;
     symbols_.front().previous = kNone;
     symbols_.back().next = kNone;
   }
 
-  // The rank in the high half, so that the least is the merge to do next, the
-  // leftmost of equals.
-  void Queue(uint32_t at) {
-    const Symbol& left = symbols_[at];
-    if (left.next == kNone) return;
+  // Notes what symbol `at` and the one after it would merge to. Whether they
+  // would at all; then the merge is at the end of queue_, its rank in the high
+  // half, so that the least is the one to do next, the leftmost of equals.
+  bool Queue(uint32_t at) {
+    Symbol& left = symbols_[at];
+    left.merged_id = -1;
+    if (left.next == kNone) return false;
     const auto merge =
         bpe_.merges_.find(PairKey(left.id, symbols_[left.next].id));
-    if (merge == bpe_.merges_.end()) return;
+    if (merge == bpe_.merges_.end()) return false;
+    left.merged_id = merge->second.id;
     queue_.push_back(uint64_t{merge->second.rank} << 32 | at);
+    return true;
   }
   void QueueInOrder(uint32_t at) {
-    const size_t size = queue_.size();
-    Queue(at);
-    if (queue_.size() > size) {
+    if (Queue(at)) {
       std::push_heap(queue_.begin(), queue_.end(), std::greater<>());
     }
   }
@@ -171,19 +175,16 @@ class ByteLevelBpe::Encoding {
       const uint64_t top = queue_.back();
       queue_.pop_back();
       const uint32_t at = static_cast<uint32_t>(top);
-      Symbol& left = symbols_[at];
-      if (left.id < 0 || left.next == kNone) continue;
-      Symbol& right = symbols_[left.next];
-      const auto merge = bpe_.merges_.find(PairKey(left.id, right.id));
       const int32_t merged_id = bpe_.merged_ids_[top >> 32];
+      Symbol& left = symbols_[at];
       // Out of date when the pair has changed since. Like the reference, it
       // counts as unchanged if it makes the same token, be it by another merge.
-      if (merge == bpe_.merges_.end() || merge->second.id != merged_id) {
-        continue;
-      }
+      if (left.merged_id != merged_id) continue;
+      Symbol& right = symbols_[left.next];
       left.id = merged_id;
-      right.id = -1;
       left.next = right.next;
+      right.id = -1;
+      right.merged_id = -1;
       if (left.next != kNone) symbols_[left.next].previous = at;
       if (left.previous != kNone) QueueInOrder(left.previous);
       QueueInOrder(at);

@@ -59,7 +59,7 @@ class ByteLevelBpe : public Tokenizer {
   absl::StatusOr<std::vector<int32_t>> Encode(
       std::string_view text) const override;
   std::string Decode(absl::Span<const int32_t> ids,
-                     bool skip_special) const override;
+                     bool skip_special = true) const override;
   int32_t size() const override {
     return static_cast<int32_t>(token_end_.size());
   }

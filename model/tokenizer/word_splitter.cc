@@ -84,12 +84,13 @@ class MatchData {
   MatchData(const MatchData&) = delete;
   MatchData& operator=(const MatchData&) = delete;
 
-  // The bytes matched at `at`, or PCRE2's error, which is negative.
+  // The bytes matched at `at`, or PCRE2's error, which is negative. `code` is
+  // compiled as anchored: as an option here that would turn the JIT off.
   int64_t MatchAt(const pcre2_code* code, std::string_view text, size_t at) {
     if (data_ == nullptr) return PCRE2_ERROR_NOMEMORY;
-    const int result = pcre2_match(
-        code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-        PCRE2_ANCHORED | PCRE2_NO_UTF_CHECK, data_, nullptr);
+    const int result =
+        pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()),
+                    text.size(), at, PCRE2_NO_UTF_CHECK, data_, nullptr);
     if (result < 0) return result;
     return static_cast<int64_t>(pcre2_get_ovector_pointer(data_)[1] - at);
   }
