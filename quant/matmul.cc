@@ -16,8 +16,10 @@ constexpr int64_t kMinAmxRows = 5;
 constexpr int64_t kRowChunkBytes = 1 << 20;
 
 // Bytes of packed weight per task: small enough to balance threads when another
-// process takes part of a core, large enough to stream.
+// process takes part of a core, large enough to stream. Below the least times
+// rows (some microseconds) a task is not worth another thread's attention.
 constexpr int64_t kTaskBytes = 128 << 10;
+constexpr int64_t kLeastTaskBytes = 32 << 10;
 
 QuantizeRow* QuantizeRowFor(Isa isa) {
   switch (isa) {
@@ -79,10 +81,11 @@ void RunTasks(void (*kernel)(const Job&, int64_t, int64_t, int64_t, int64_t,
   const int64_t panel_bytes = job.blocks * job.tile_bytes;
   // A multiple of what any kernel takes at once, and several tasks per thread.
   constexpr int64_t kStep = 4;
-  const int64_t most =
-      w.panels() / (int64_t{4} * pool.num_threads()) / kStep * kStep;
-  const int64_t panels_per_task = std::max<int64_t>(
-      std::min(kTaskBytes / panel_bytes / kStep * kStep, most), kStep);
+  const auto steps = [](int64_t panels) { return panels / kStep * kStep; };
+  const int64_t least = steps(kLeastTaskBytes / (panel_bytes * rows));
+  const int64_t most = steps(w.panels() / (int64_t{4} * pool.num_threads()));
+  const int64_t panels_per_task =
+      std::max({std::min(steps(kTaskBytes / panel_bytes), most), least, kStep});
   const int64_t panel_tasks =
       (w.panels() + panels_per_task - 1) / panels_per_task;
   const int64_t scratch_bytes = ScratchBytes(job.blocks);

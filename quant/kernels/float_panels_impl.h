@@ -28,9 +28,12 @@ void FloatBlock(const FloatJob& job, const std::byte* panels,
   Floats sums[kRows][kVectors] = {};
   const float* x = job.x + first_row * job.x_stride;
   for (int64_t block = 0; block < job.blocks; ++block) {
+    const int64_t ahead = PrefetchDistance(1, block, job.blocks, kPanels);
     const float* tiles[kPanels];
+    const std::byte* soon[kPanels];
     for (int p = 0; p < kPanels; ++p) {
       const std::byte* packed = panels + p * panel_bytes + block * tile_bytes;
+      soon[p] = packed + ahead * tile_bytes;
       tiles[p] = static_cast<const float*>(
           unpack ? job.unpack(packed, scratch + p * 4096)
                  : static_cast<const void*>(packed));
@@ -39,6 +42,10 @@ void FloatBlock(const FloatJob& job, const std::byte* panels,
     const int64_t depth = job.cols - first_col < 64 ? job.cols - first_col : 64;
     for (int64_t k = 0; k < depth; ++k) {
       Floats w[kVectors];
+      OUNCE_UNROLL
+      for (int p = 0; p < kPanels; ++p) {
+        __builtin_prefetch(soon[p] + k * tile_bytes / 64);
+      }
       OUNCE_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         w[v] = Load(tiles[v / kPanelVectors] + k * 16 +

@@ -43,13 +43,10 @@ struct alignas(64) Sums {
 
 // Asks for the lines of a tile that comes soon.
 inline void Prefetch(const std::byte* tile) {
-  for (int i = 0; i < 1024; i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(tile + i), _MM_HINT_T0);
-  }
+  for (int i = 0; i < 1024; i += 64) __builtin_prefetch(tile + i);
 }
 
-// Ahead of the multiplication, in tiles.
-constexpr int kPrefetchTiles = 4;
+constexpr int kPrefetchTiles = 1;
 
 template <int kPanels>
 void Multiply(const std::byte* panels, int64_t panel_bytes, int64_t tile_bytes,
@@ -62,10 +59,11 @@ void Multiply(const std::byte* panels, int64_t panel_bytes, int64_t tile_bytes,
   for (int64_t block = 0; block < blocks; ++block) {
     const std::byte* tile = panels + block * tile_bytes;
     if (prefetch) {
-      Prefetch(tile + kPrefetchTiles * tile_bytes);
-      if constexpr (kPanels == 2) {
-        Prefetch(tile + panel_bytes + kPrefetchTiles * tile_bytes);
-      }
+      const std::byte* soon =
+          tile +
+          PrefetchDistance(kPrefetchTiles, block, blocks, kPanels) * tile_bytes;
+      Prefetch(soon);
+      if constexpr (kPanels == 2) Prefetch(soon + panel_bytes);
     }
     _tile_loadd(4, hi + block * group_bytes, 64);
     _tile_loadd(6, tile, 64);

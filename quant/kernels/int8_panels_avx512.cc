@@ -21,6 +21,8 @@ inline __m512i SpreadFour(const uint8_t* from) {
   return _mm512_set1_epi32(bytes);
 }
 
+constexpr int kPrefetchTiles = 2;
+
 template <int kRows, int kPanels>
 void Int8Block(const Int8Job& job, int64_t first_panel, int64_t first_row,
                std::byte* scratch) {
@@ -33,9 +35,14 @@ void Int8Block(const Int8Job& job, int64_t first_panel, int64_t first_row,
   __m512i hi_sums[kRows][kPanels] = {};
   __m512i lo_sums[kRows][kPanels] = {};
   for (int64_t block = 0; block < job.blocks; ++block) {
+    const int64_t ahead =
+        PrefetchDistance(kPrefetchTiles, block, job.blocks, kPanels) *
+        job.tile_bytes;
     const std::byte* tiles[kPanels];
+    const std::byte* soon[kPanels];
     for (int p = 0; p < kPanels; ++p) {
       tiles[p] = panels + p * panel_bytes + block * job.tile_bytes;
+      soon[p] = tiles[p] + ahead;
       if (job.unpack != nullptr) {
         tiles[p] = static_cast<const std::byte*>(
             job.unpack(tiles[p], scratch + p * 1024));
@@ -56,6 +63,7 @@ void Int8Block(const Int8Job& job, int64_t first_panel, int64_t first_row,
       OUNCE_UNROLL
       for (int p = 0; p < kPanels; ++p) {
         const __m512i codes = _mm512_load_si512(tiles[p] + col * 16);
+        __builtin_prefetch(soon[p] + col * job.tile_bytes / 64);
         OUNCE_UNROLL
         for (int i = 0; i < kRows; ++i) {
           hi_sums[i][p] = _mm512_dpbusd_epi32(hi_sums[i][p], x_hi[i], codes);

@@ -68,6 +68,14 @@ inline int64_t ScratchBytes(int64_t blocks) {
   return (panels > kMaxTiles ? panels : kMaxTiles) * 4096;
 }
 
+// Tiles from the one at `block` to the one to ask memory for: `tiles` further
+// in the panel or, at its end, at the start of the next group of `panels`. (The
+// hardware's own prefetching ends with each page.)
+inline int64_t PrefetchDistance(int64_t tiles, int64_t block, int64_t blocks,
+                                int64_t panels) {
+  return block + tiles < blocks ? tiles : tiles + (panels - 1) * blocks;
+}
+
 FloatPanels FloatPanelsPortable, FloatPanelsAvx2, FloatPanelsAvx512;
 Int8Panels Int8PanelsPortable, Int8PanelsAvx2, Int8PanelsAvx512, Int8PanelsAmx;
 
