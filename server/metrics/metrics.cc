@@ -6,6 +6,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <exception>
 #include <map>
@@ -367,6 +368,10 @@ class MetricsImpl final : public Metrics {
 
   void OnRejected(const std::string& model) override {
     families_->counter(kRequests, {model, "rejected"}).Increment();
+  }
+
+  std::string Text() const override {
+    return prometheus::TextSerializer().Serialize(scrape_->Collect());
   }
 
   absl::StatusOr<std::string> Listen(const std::string& address) override {

@@ -42,6 +42,9 @@ class Metrics : public CatalogObserver {
   // A Generate that no scheduler accepted; `model` may be empty.
   virtual void OnRejected(const std::string& model) = 0;
 
+  // What /metrics answers now.
+  virtual std::string Text() const = 0;
+
   // Serves http://`address`/metrics (HOST:PORT; port 0: a free one) from now
   // on; returns HOST:PORT with the port that is bound. Once.
   // Errors: kInvalidArgument when the address can't be listened on.

@@ -1,6 +1,7 @@
 #include "server/service/inference_service.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,13 @@ absl::Status Busy() {
       absl::ResourceExhaustedError(absl::StrCat(
           "at most ", kMaxLongTexts, " long texts wait to be tokenized")),
       kRetryBusy);
+}
+
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  const auto deadline = context.deadline();
+  return deadline == std::chrono::system_clock::time_point::max()
+             ? absl::InfiniteFuture()
+             : absl::FromChrono(deadline);
 }
 
 absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(
@@ -101,7 +109,7 @@ InferenceService::~InferenceService() = default;
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
   const absl::Time arrival = clock_.Now();
-  const absl::Time deadline = absl::FromChrono(context->deadline());
+  const absl::Time deadline = DeadlineOf(*context);
   auto* call = new GenerateCall(clock_);
   v1::GenerateRequest request;
   if (absl::Status status = ParseRequest(*bytes, &request); !status.ok()) {

@@ -1,0 +1,180 @@
+#include "server/config.h"
+
+#include <string>
+#include <vector>
+
+#include "base/cpu.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
+
+namespace ounce::server {
+namespace {
+
+using ::ounce::testing::StatusIs;
+using ::ounce::testing::TempFolder;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+absl::StatusOr<Config> Read(std::vector<std::string> flags) {
+  std::vector<const char*> argv = {"ounce-server"};
+  for (const std::string& flag : flags) argv.push_back(flag.c_str());
+  return ReadConfig(static_cast<int>(argv.size()), argv.data());
+}
+
+TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
+  ASSERT_OK_AND_ASSIGN(const Config config, Read({}));
+  EXPECT_THAT(config.models, IsEmpty());
+  EXPECT_EQ(config.listen.inference, "127.0.0.1:8500");
+  EXPECT_EQ(config.listen.admin, "127.0.0.1:8501");
+  EXPECT_EQ(config.listen.metrics, "127.0.0.1:8502");
+  EXPECT_EQ(config.threads, NumCpus());
+  EXPECT_EQ(config.kv_cache_bytes, 1 << 30);
+  EXPECT_EQ(config.limits.max_queued_requests, 256);
+  EXPECT_EQ(config.limits.max_running_requests, 32);
+  EXPECT_EQ(config.limits.max_new_tokens, 4096);
+  EXPECT_EQ(config.limits.max_step_tokens, 512);
+  EXPECT_EQ(config.limits.max_message_bytes, 4 << 20);
+  EXPECT_EQ(config.drain, absl::Seconds(30));
+}
+
+TEST(ConfigTest, ReadsEveryFlag) {
+  ASSERT_OK_AND_ASSIGN(
+      const Config config,
+      Read({"--model",
+            "a=/models/a",
+            "--model",
+            "b=org/name@main,method=linear:bits=8,mode=symmetric",
+            "--listen",
+            "0.0.0.0:1",
+            "--admin_listen",
+            "127.0.0.1:2",
+            "--metrics_listen",
+            "127.0.0.1:0",
+            "--threads",
+            "3",
+            "--kv_cache_bytes",
+            "512MiB",
+            "--max_queued_requests",
+            "4",
+            "--max_running_requests",
+            "5",
+            "--max_new_tokens",
+            "6",
+            "--max_step_tokens",
+            "7",
+            "--max_message_bytes",
+            "8KiB",
+            "--drain_seconds",
+            "0.5",
+            "--ports_file",
+            "/tmp/ports"}));
+  ASSERT_THAT(config.models, SizeIs(2));
+  EXPECT_EQ(config.models[0].name, "a");
+  EXPECT_EQ(config.models[0].path, "/models/a");
+  EXPECT_EQ(config.models[0].method, "");
+  EXPECT_EQ(config.models[1].name, "b");
+  EXPECT_EQ(config.models[1].path, "org/name@main");
+  EXPECT_EQ(config.models[1].method, "linear:bits=8,mode=symmetric");
+  EXPECT_EQ(config.listen.inference, "0.0.0.0:1");
+  EXPECT_EQ(config.listen.admin, "127.0.0.1:2");
+  EXPECT_EQ(config.listen.metrics, "127.0.0.1:0");
+  EXPECT_EQ(config.threads, 3);
+  EXPECT_EQ(config.kv_cache_bytes, 512 << 20);
+  EXPECT_EQ(config.limits.max_queued_requests, 4);
+  EXPECT_EQ(config.limits.max_running_requests, 5);
+  EXPECT_EQ(config.limits.max_new_tokens, 6);
+  EXPECT_EQ(config.limits.max_step_tokens, 7);
+  EXPECT_EQ(config.limits.max_message_bytes, 8192);
+  EXPECT_EQ(config.drain, absl::Milliseconds(500));
+  EXPECT_EQ(config.ports_file, "/tmp/ports");
+}
+
+TEST(ConfigTest, FlagsOverrideTheFileFieldByField) {
+  const TempFolder folder;
+  const std::string file = folder.WriteFile("server.textproto", R"(
+models { name: "a" path: "/old/a" }
+models { name: "b" path: "/old/b" method: "linear:bits=8,mode=symmetric" }
+listen: "127.0.0.1:11"
+admin_listen: "127.0.0.1:12"
+threads: 2
+kv_cache_bytes: 2097152
+limits { max_new_tokens: 99 }
+drain_seconds: 0
+)");
+  ASSERT_OK_AND_ASSIGN(const Config config,
+                       Read({"--config", file, "--model", "a=/new/a",
+                             "--listen", "127.0.0.1:21"}));
+  ASSERT_THAT(config.models, SizeIs(2));
+  EXPECT_EQ(config.models[0].path, "/old/b");
+  EXPECT_EQ(config.models[0].method, "linear:bits=8,mode=symmetric");
+  EXPECT_EQ(config.models[1].path, "/new/a");
+  EXPECT_EQ(config.listen.inference, "127.0.0.1:21");
+  EXPECT_EQ(config.listen.admin, "127.0.0.1:12");
+  EXPECT_EQ(config.listen.metrics, "127.0.0.1:8502");
+  EXPECT_EQ(config.threads, 2);
+  EXPECT_EQ(config.kv_cache_bytes, 2 << 20);
+  EXPECT_EQ(config.limits.max_new_tokens, 99);
+  EXPECT_EQ(config.drain, absl::ZeroDuration());
+}
+
+TEST(ConfigTest, NamesTheLineOfAFilesMistake) {
+  const TempFolder folder;
+  EXPECT_THAT(
+      Read({"--config", folder.WriteFile("a", "threads: 2\ntreads: 3\n")}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr(":2:"), HasSubstr("treads"))));
+  EXPECT_THAT(
+      Read({"--config", folder.WriteFile("b", "\n\nthreads: \"two\"\n")}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(":3:")));
+  EXPECT_THAT(Read({"--config", folder.Path("none")}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("none")));
+}
+
+TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"--model", "tiny"}, "NAME=PATH"},
+      {{"--model", "tiny="}, "a path wanted"},
+      {{"--model", "=path"}, "1 to 64 letters"},
+      {{"--model", "a/b=path"}, "'a/b' found"},
+      {{"--model", "a=path,method="}, "a method's spec wanted"},
+      {{"--model", "a=x", "--model", "a=y"}, "two found"},
+      {{"--listen", "8500"}, "HOST:PORT wanted"},
+      {{"--listen", "host:99999"}, "HOST:PORT wanted"},
+      {{"--admin_listen", ":1"}, "admin_listen"},
+      {{"--metrics_listen", "x:"}, "metrics_listen"},
+      {{"--threads", "-1"}, "0 to 1024 wanted, -1 found"},
+      {{"--threads", "2000"}, "2000 found"},
+      {{"--threads", "many"}, "--threads"},
+      {{"--kv_cache_bytes", "1"}, "kv_cache_bytes: 1048576"},
+      {{"--kv_cache_bytes", "12 apples"}, "'12 apples' found"},
+      {{"--kv_cache_bytes", "-5MiB"}, "'-5MiB' found"},
+      {{"--kv_cache_bytes", "9999999999999TiB"}, "found"},
+      {{"--max_queued_requests", "0"}, "max_queued_requests: 1"},
+      {{"--max_new_tokens", "0"}, "max_new_tokens: 1"},
+      {{"--max_message_bytes", "2GiB"}, "max_message_bytes"},
+      {{"--drain_seconds", "-1"}, "drain_seconds: 0 to 86400 wanted, -1"},
+      {{"--drain_seconds", "nan"}, "drain_seconds"},
+      {{"--colour", "red"}, "--colour"},
+      {{"extra"}, "extra"},
+  };
+  for (const auto& [flags, message] : cases) {
+    EXPECT_THAT(Read(flags), StatusIs(absl::StatusCode::kInvalidArgument,
+                                      HasSubstr(message)))
+        << flags[0] << " " << flags.back();
+  }
+}
+
+TEST(ConfigTest, PrintsHelpAndVersion) {
+  ASSERT_OK_AND_ASSIGN(const Config help, Read({"--help"}));
+  EXPECT_THAT(help.print, AllOf(HasSubstr("--kv_cache_bytes"),
+                                HasSubstr("[1GiB]"), HasSubstr("Examples")));
+  ASSERT_OK_AND_ASSIGN(const Config version, Read({"--version"}));
+  EXPECT_THAT(version.print, ::testing::MatchesRegex("[0-9.]+\n"));
+}
+
+}  // namespace
+}  // namespace ounce::server

@@ -1,0 +1,242 @@
+#include "server/metrics/metrics.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/http_get.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
+
+namespace ounce::server {
+namespace {
+
+using ::ounce::testing::HttpGet;
+using ::ounce::testing::StatusIs;
+using ::ounce::testing::TempFolder;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class MetricsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    metrics_ = Metrics::Create({"1.2.3", "avx2", "g++ 12"});
+  }
+
+  std::string Scrape() { return metrics_->Text(); }
+
+  static ModelInfo Info(int64_t version, const std::string& method) {
+    ModelInfo info;
+    info.name = "tiny";
+    info.state = ModelState::kReady;
+    info.version = version;
+    info.method = method;
+    info.checkpoint_bytes = 1000;
+    info.stored_bytes = 600;
+    info.resident_bytes = 640;
+    info.resident_bytes_by_element = {{"int8", 512}, {"float16", 128}};
+    return info;
+  }
+
+  std::unique_ptr<Metrics> metrics_;
+};
+
+TEST_F(MetricsTest, TheTableKeepsToPrometheusConventions) {
+  std::set<std::string> names;
+  for (const MetricSpec& spec : MetricTable()) {
+    const std::string name = spec.name;
+    SCOPED_TRACE(name);
+    EXPECT_TRUE(names.insert(name).second);
+    EXPECT_TRUE(absl::StartsWith(name, "ounce_"));
+    EXPECT_EQ(absl::EndsWith(name, "_total"),
+              spec.type == MetricSpec::kCounter);
+    EXPECT_NE(std::string(spec.help), "");
+    EXPECT_EQ(spec.type == MetricSpec::kHistogram, !spec.buckets.empty());
+    EXPECT_LE(spec.buckets.size(), 20u);
+    EXPECT_TRUE(std::is_sorted(spec.buckets.begin(), spec.buckets.end()));
+    if (spec.type == MetricSpec::kHistogram) {
+      EXPECT_TRUE(absl::EndsWith(name, "_seconds"));
+    }
+  }
+}
+
+TEST_F(MetricsTest, ShowsAModelsBytesByVersionMethodAndDtype) {
+  metrics_->OnModelChanged(Info(1, "linear"));
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(
+              R"(ounce_model_weight_bytes{dtype="int8",method="linear",model="tiny",version="1"} 512)"),
+          HasSubstr(
+              R"(ounce_model_weight_bytes{dtype="float16",method="linear",model="tiny",version="1"} 128)"),
+          HasSubstr(
+              R"(ounce_model_stored_bytes{method="linear",model="tiny",version="1"} 600)"),
+          HasSubstr(R"(ounce_model_checkpoint_bytes{model="tiny"} 1000)"),
+          HasSubstr(R"(ounce_model_saved_bytes{model="tiny"} 400)"),
+          HasSubstr(R"(ounce_model_saved_ratio{model="tiny"} 0.4)"),
+          HasSubstr(R"(ounce_model_state{model="tiny",state="ready"} 1)"),
+          HasSubstr(
+              R"(ounce_model_state{model="tiny",state="quantizing"} 0)")));
+}
+
+TEST_F(MetricsTest, ForgetsTheVersionBeforeASwap) {
+  metrics_->OnModelChanged(Info(1, "float16"));
+  ASSERT_THAT(Scrape(), HasSubstr(R"(version="1")"));
+  metrics_->OnModelChanged(Info(2, "linear"));
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr(R"(version="2")"),
+                              Not(HasSubstr(R"(version="1")")),
+                              Not(HasSubstr(R"(method="float16")"))));
+}
+
+TEST_F(MetricsTest, ForgetsAModelThatIsGone) {
+  const auto observer = metrics_->ObserveScheduler("tiny");
+  metrics_->OnModelChanged(Info(1, "linear"));
+  observer->OnStats({.queued = 3, .running = 2});
+  metrics_->OnModelRemoved("tiny");
+  EXPECT_THAT(Scrape(), AllOf(Not(HasSubstr("ounce_model_state{")),
+                              Not(HasSubstr("ounce_model_weight_bytes{")),
+                              Not(HasSubstr("ounce_requests_queued{"))));
+}
+
+TEST_F(MetricsTest, ALoadingModelHasAStateAndNoBytes) {
+  ModelInfo info;
+  info.name = "tiny";
+  metrics_->OnModelChanged(info);
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(HasSubstr(R"(ounce_model_state{model="tiny",state="loading"} 1)"),
+            Not(HasSubstr("ounce_model_stored_bytes{"))));
+}
+
+TEST_F(MetricsTest, CountsRequestsTokensAndTimes) {
+  const auto observer = metrics_->ObserveScheduler("tiny");
+  observer->OnStats({.queued = 3,
+                     .running = 2,
+                     .kv_capacity_bytes = 1 << 20,
+                     .kv_used_bytes = 4096});
+  observer->OnTokens(10, 0);
+  observer->OnTokens(0, 2);
+  observer->OnFirstToken(absl::Milliseconds(30));
+  GenerateResult result;
+  result.new_tokens = 11;
+  result.queued = absl::Milliseconds(3);
+  result.time_to_first_token = absl::Milliseconds(30);
+  result.total = absl::Milliseconds(230);
+  observer->OnDone(absl::OkStatus(), FinishReason::kEos, result);
+  observer->OnDone(absl::OkStatus(), FinishReason::kStop, result);
+  observer->OnDone(absl::CancelledError(""), FinishReason::kEos, result);
+  observer->OnDone(absl::DeadlineExceededError(""), FinishReason::kEos, result);
+  observer->OnDone(absl::UnavailableError(""), FinishReason::kEos, result);
+  observer->OnDone(absl::InternalError(""), FinishReason::kEos, result);
+  metrics_->OnRejected("tiny");
+  metrics_->OnRejected("");
+  const std::string text = Scrape();
+  for (const auto& [outcome, count] :
+       {std::pair("eos", 1), std::pair("length", 0), std::pair("stop", 1),
+        std::pair("cancelled", 1), std::pair("deadline_exceeded", 1),
+        std::pair("unavailable", 1), std::pair("rejected", 1),
+        std::pair("error", 1)}) {
+    EXPECT_THAT(text, HasSubstr(absl::StrCat(
+                          R"(ounce_requests_total{model="tiny",outcome=")",
+                          outcome, "\"} ", count)));
+  }
+  EXPECT_THAT(
+      text,
+      AllOf(
+          HasSubstr(R"(ounce_requests_queued{model="tiny"} 3)"),
+          HasSubstr(R"(ounce_requests_running{model="tiny"} 2)"),
+          HasSubstr(R"(ounce_kv_cache_capacity_bytes{model="tiny"} 1048576)"),
+          HasSubstr(R"(ounce_kv_cache_used_bytes{model="tiny"} 4096)"),
+          HasSubstr(R"(ounce_prompt_tokens_total{model="tiny"} 10)"),
+          HasSubstr(R"(ounce_generated_tokens_total{model="tiny"} 2)"),
+          HasSubstr(
+              R"(ounce_time_to_first_token_seconds_count{model="tiny"} 1)"),
+          HasSubstr(
+              R"(ounce_time_to_first_token_seconds_bucket{model="tiny",le="0.04"} 1)"),
+          HasSubstr(
+              R"(ounce_time_to_first_token_seconds_bucket{model="tiny",le="0.02"} 0)"),
+          HasSubstr(R"(ounce_request_duration_seconds_count{model="tiny"} 2)"),
+          HasSubstr(R"(ounce_queue_seconds_count{model="tiny"} 2)")));
+  // (230 - 30) ms over 10 tokens.
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(ounce_time_per_output_token_seconds_bucket{model="tiny",le="0.025"} 2)"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(ounce_time_per_output_token_seconds_bucket{model="tiny",le="0.01"} 0)"));
+}
+
+TEST_F(MetricsTest, FollowsAQuantization) {
+  metrics_->OnQuantizeStage("tiny", QuantizeStage::kQuantizing);
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(
+              R"(ounce_quantization_stage{model="tiny",stage="quantizing"} 1)"),
+          HasSubstr(
+              R"(ounce_quantization_stage{model="tiny",stage="reading"} 0)")));
+  metrics_->OnQuantizeDone("tiny", "linear", absl::OkStatus(),
+                           absl::Seconds(2));
+  metrics_->OnQuantizeDone("tiny", "linear", absl::CancelledError(""),
+                           absl::Seconds(2));
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          Not(HasSubstr("ounce_quantization_stage{")),
+          HasSubstr(
+              R"(ounce_quantizations_total{method="linear",model="tiny",outcome="done"} 1)"),
+          HasSubstr(
+              R"(ounce_quantizations_total{method="linear",model="tiny",outcome="cancelled"} 1)"),
+          HasSubstr(
+              R"(ounce_quantization_seconds_sum{method="linear",model="tiny"} 2)")));
+}
+
+TEST_F(MetricsTest, TellsTheBuildAndTheMemoryOfTheProcess) {
+  const std::string text = Scrape();
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(ounce_build_info{compiler="g++ 12",isa="avx2",version="1.2.3"} 1)"));
+  EXPECT_THAT(text,
+              ::testing::ContainsRegex("ounce_process_resident_bytes [1-9]"));
+  EXPECT_THAT(text, ::testing::ContainsRegex(
+                        "ounce_process_peak_resident_bytes [1-9]"));
+}
+
+TEST_F(MetricsTest, AnswersOverHttpOnAPortOfItsOwn) {
+  ASSERT_OK_AND_ASSIGN(const std::string address,
+                       metrics_->Listen("127.0.0.1:0"));
+  metrics_->OnModelChanged(Info(1, "linear"));
+  EXPECT_THAT(HttpGet(address, "/metrics"),
+              AllOf(HasSubstr("# TYPE ounce_model_stored_bytes gauge"),
+                    HasSubstr(R"(state="ready"} 1)")));
+  const auto second = Metrics::Create({});
+  EXPECT_THAT(second->Listen(address),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("'" + address + "'")));
+}
+
+TEST_F(MetricsTest, PassesPrometheusOwnCheck) {
+  if (std::system("promtool --version >/dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "promtool is not installed";
+  }
+  const auto observer = metrics_->ObserveScheduler("tiny");
+  metrics_->OnModelChanged(Info(1, "linear"));
+  observer->OnFirstToken(absl::Milliseconds(30));
+  metrics_->OnQuantizeStage("tiny", QuantizeStage::kQuantizing);
+  const TempFolder folder;
+  const std::string page = folder.WriteFile("metrics", Scrape());
+  EXPECT_EQ(
+      std::system(absl::StrCat("promtool check metrics < ", page).c_str()), 0);
+}
+
+}  // namespace
+}  // namespace ounce::server

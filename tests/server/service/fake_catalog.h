@@ -1,0 +1,266 @@
+// A catalog without weights: models that continue any prompt with "abcabc...",
+// so that services are tested through real gRPC, and nothing else is.
+#ifndef OUNCE_TESTS_SERVER_SERVICE_FAKE_CATALOG_H_
+#define OUNCE_TESTS_SERVER_SERVICE_FAKE_CATALOG_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/mutex.h"
+#include "model/tokenizer/tokenizer.h"
+#include "server/scheduler/model_catalog.h"
+
+namespace ounce::testing {
+
+// One id per byte.
+class ByteTokenizer final : public model::Tokenizer {
+ public:
+  absl::StatusOr<std::vector<int32_t>> Encode(
+      std::string_view text) const override {
+    std::vector<int32_t> ids;
+    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    return ids;
+  }
+  std::string Decode(absl::Span<const int32_t> ids, bool) const override {
+    std::string text;
+    for (const int32_t id : ids) text += static_cast<char>(id);
+    return text;
+  }
+  int32_t size() const override { return 256; }
+};
+
+// Runs each request on a thread of its own: a token "a", "b" or "c" every
+// `step`, as the contract of GenerateScheduler says.
+class FakeScheduler final : public server::GenerateScheduler {
+ public:
+  ~FakeScheduler() override {
+    {
+      MutexLock lock(&mu_);
+      ending_ = true;
+      changed_.SignalAll();
+    }
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  absl::StatusOr<RequestId> Submit(server::GenerateParams params,
+                                   server::ResponseSink* sink) override {
+    MutexLock lock(&mu_);
+    submitted_.push_back(params);
+    if (!refuse_.ok()) return refuse_;
+    const RequestId id = submitted_.size();
+    cancelled_[id] = false;
+    threads_.emplace_back([this, id, params, sink] { Run(id, params, sink); });
+    return id;
+  }
+
+  void Cancel(RequestId id) override {
+    MutexLock lock(&mu_);
+    cancelled_[id] = true;
+    ++num_cancels_;
+    changed_.SignalAll();
+  }
+
+  void Wake() override {
+    MutexLock lock(&mu_);
+    changed_.SignalAll();
+  }
+
+  void SetEngine(std::shared_ptr<server::Engine>) override {}
+  void Drain(absl::Time) override {}
+  server::SchedulerStats stats() const override { return {}; }
+
+  // What Submit answers from now on; OK accepts.
+  void Refuse(absl::Status status) {
+    MutexLock lock(&mu_);
+    refuse_ = std::move(status);
+  }
+  void SetStep(absl::Duration step) {
+    MutexLock lock(&mu_);
+    step_ = step;
+  }
+  std::vector<server::GenerateParams> submitted() const {
+    MutexLock lock(&mu_);
+    return submitted_;
+  }
+  int num_cancels() const {
+    MutexLock lock(&mu_);
+    return num_cancels_;
+  }
+  // Tokens made for request `id`.
+  int64_t num_tokens(RequestId id) const {
+    MutexLock lock(&mu_);
+    const auto found = tokens_.find(id);
+    return found == tokens_.end() ? 0 : found->second;
+  }
+  int num_done() const {
+    MutexLock lock(&mu_);
+    return num_done_;
+  }
+
+ private:
+  void Run(RequestId id, const server::GenerateParams& params,
+           server::ResponseSink* sink) {
+    server::GenerateResult result;
+    result.prompt_tokens = static_cast<int64_t>(params.prompt.size());
+    result.time_to_first_token = absl::Milliseconds(1);
+    result.total = absl::Milliseconds(2);
+    result.model_version = 3;
+    result.method = "float32";
+    absl::Status status;
+    while (result.new_tokens < params.max_new_tokens) {
+      {
+        MutexLock lock(&mu_);
+        if (step_ > absl::ZeroDuration()) changed_.WaitFor(&mu_, step_);
+        if (cancelled_[id]) status = absl::CancelledError("the client is gone");
+        if (ending_) status = absl::UnavailableError("the scheduler ends");
+      }
+      if (absl::Now() >= params.deadline) {
+        status = absl::DeadlineExceededError("the deadline passed");
+      }
+      if (!status.ok()) break;
+      if (!sink->HasRoom()) {
+        MutexLock lock(&mu_);
+        changed_.WaitFor(&mu_, absl::Milliseconds(20));
+        continue;
+      }
+      const char letter = static_cast<char>('a' + result.new_tokens % 3);
+      server::GenerateChunk chunk;
+      chunk.text = std::string(1, letter);
+      chunk.token_ids = {letter};
+      if (params.num_logprobs > 0) {
+        chunk.logprobs = {{.logprob = -0.5f, .top = {{letter, -0.5f, "x"}}}};
+      }
+      sink->OnChunk(std::move(chunk));
+      ++result.new_tokens;
+      MutexLock lock(&mu_);
+      tokens_[id] = result.new_tokens;
+    }
+    {
+      MutexLock lock(&mu_);
+      ++num_done_;
+    }
+    sink->OnDone(status, result);
+  }
+
+  mutable Mutex mu_;
+  CondVar changed_;
+  absl::Status refuse_ ABSL_GUARDED_BY(mu_);
+  absl::Duration step_ ABSL_GUARDED_BY(mu_);
+  bool ending_ ABSL_GUARDED_BY(mu_) = false;
+  int num_cancels_ ABSL_GUARDED_BY(mu_) = 0;
+  int num_done_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<server::GenerateParams> submitted_ ABSL_GUARDED_BY(mu_);
+  std::map<RequestId, bool> cancelled_ ABSL_GUARDED_BY(mu_);
+  std::map<RequestId, int64_t> tokens_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
+};
+
+class FakeModel final : public server::ServedModel {
+ public:
+  explicit FakeModel(server::ModelInfo info) : info_(std::move(info)) {}
+  server::ModelInfo info() const override { return info_; }
+  server::GenerateScheduler* scheduler() override { return &scheduler_; }
+  const model::Tokenizer& tokenizer() const override { return tokenizer_; }
+  FakeScheduler& fake() { return scheduler_; }
+
+ private:
+  const server::ModelInfo info_;
+  ByteTokenizer tokenizer_;
+  FakeScheduler scheduler_;
+};
+
+// Knows "tiny" (256 ids, 64 positions) and "long" (1,000,000 positions); the
+// slow methods do what the test says.
+class FakeCatalog final : public server::ModelCatalog {
+ public:
+  FakeCatalog() {
+    for (const auto& [name, positions] :
+         {std::pair("tiny", 64), std::pair("long", 1'000'000)}) {
+      server::ModelInfo info;
+      info.name = name;
+      info.path = absl::StrCat("/models/", name);
+      info.architecture = "codegen";
+      info.state = server::ModelState::kReady;
+      info.version = 3;
+      info.method = "float32";
+      info.parameters = 1000;
+      info.checkpoint_bytes = 2000;
+      info.stored_bytes = 4000;
+      info.resident_bytes = 4096;
+      info.max_positions = positions;
+      info.vocabulary_size = 256;
+      info.stats.kv_capacity_bytes = 7;
+      models_[name] = std::make_shared<FakeModel>(info);
+    }
+  }
+
+  absl::StatusOr<std::shared_ptr<server::ServedModel>> Find(
+      std::string_view name) override {
+    if (name == "loading") {
+      return absl::UnavailableError("model 'loading' is being loaded");
+    }
+    const auto found = models_.find(std::string(name));
+    if (found == models_.end()) {
+      return absl::NotFoundError(absl::StrCat("no model '", std::string(name),
+                                              "'; served: long, tiny"));
+    }
+    return found->second;
+  }
+
+  std::vector<server::ModelInfo> List() const override {
+    std::vector<server::ModelInfo> list;
+    for (const auto& [name, model] : models_) list.push_back(model->info());
+    return list;
+  }
+
+  absl::StatusOr<server::ModelInfo> Load(const std::string& name,
+                                         const std::string& path,
+                                         const std::string& method) override {
+    return load(name, path, method);
+  }
+  absl::Status Unload(const std::string& name) override { return unload(name); }
+  absl::StatusOr<server::QuantizeReport> Quantize(
+      const server::QuantizeParams& params,
+      const std::function<absl::Status(const server::QuantizeUpdate&)>&
+          progress) override {
+    return quantize(params, progress);
+  }
+
+  std::vector<server::MethodInfo> Methods() const override {
+    return {{.name = "linear",
+             .summary = "Integers.",
+             .parameters = {{.name = "bits",
+                             .default_value = "8",
+                             .min = 2,
+                             .max = 8,
+                             .choices = {},
+                             .help = "Of a code."}}}};
+  }
+  void Drain(absl::Time) override {}
+
+  FakeScheduler& scheduler(const std::string& model) {
+    return models_.at(model)->fake();
+  }
+
+  std::function<absl::StatusOr<server::ModelInfo>(
+      const std::string&, const std::string&, const std::string&)>
+      load;
+  std::function<absl::Status(const std::string&)> unload;
+  std::function<absl::StatusOr<server::QuantizeReport>(
+      const server::QuantizeParams&,
+      const std::function<absl::Status(const server::QuantizeUpdate&)>&)>
+      quantize;
+
+ private:
+  std::map<std::string, std::shared_ptr<FakeModel>> models_;
+};
+
+}  // namespace ounce::testing
+
+#endif  // OUNCE_TESTS_SERVER_SERVICE_FAKE_CATALOG_H_

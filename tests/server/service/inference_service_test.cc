@@ -1,0 +1,411 @@
+#include "server/service/inference_service.h"
+
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/impl/codegen/client_unary_call.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "tests/server/service/service_fixture.h"
+
+namespace ounce {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+class InferenceServiceTest : public testing::ServiceTest {
+ protected:
+  // A unary-looking call of a method with bytes of our own making.
+  grpc::Status CallRaw(const std::string& method, const std::string& bytes) {
+    grpc::Slice slice(bytes);
+    grpc::ByteBuffer request(&slice, 1);
+    grpc::ByteBuffer response;
+    grpc::ClientContext context;
+    const grpc::internal::RpcMethod rpc(method.c_str(),
+                                        grpc::internal::RpcMethod::NORMAL_RPC);
+    return grpc::internal::BlockingUnaryCall(channel_.get(), rpc, &context,
+                                             request, &response);
+  }
+};
+
+TEST_F(InferenceServiceTest, StreamsWhatTheSchedulerSaysAndEndsWithUsage) {
+  v1::GenerateRequest request = Request("tiny", "hello", 7);
+  const Answer answer = Generate(request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.text(), "abcabca");
+  const v1::GenerateResponse& last = answer.messages.back();
+  EXPECT_EQ(last.finish_reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(last.usage().prompt_tokens(), 5);
+  EXPECT_EQ(last.usage().new_tokens(), 7);
+  EXPECT_DOUBLE_EQ(last.usage().time_to_first_token_seconds(), 0.001);
+  EXPECT_EQ(last.model_version(), 3);
+  EXPECT_EQ(last.method(), "float32");
+  EXPECT_FALSE(last.has_seed()) << "greedy";
+  for (size_t i = 0; i + 1 < answer.messages.size(); ++i) {
+    EXPECT_EQ(answer.messages[i].finish_reason(),
+              v1::FINISH_REASON_UNSPECIFIED);
+    EXPECT_FALSE(answer.messages[i].has_usage());
+  }
+}
+
+TEST_F(InferenceServiceTest, PassesEveryFieldOnAndDrawsASeed) {
+  v1::GenerateRequest request = Request("tiny", "ab", 3);
+  v1::Sampling* sampling = request.mutable_sampling();
+  sampling->set_temperature(0.5f);
+  sampling->set_top_k(7);
+  sampling->set_top_p(0.9f);
+  sampling->set_min_p(0.1f);
+  sampling->set_repetition_penalty(1.5f);
+  request.add_stop("x");
+  request.set_logprobs(2);
+  const Answer answer = Generate(request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.messages.back().seed(), 42u);
+  size_t num_logprobs = 0;
+  for (const auto& message : answer.messages) {
+    num_logprobs += message.logprobs_size();
+  }
+  EXPECT_EQ(num_logprobs, 3u);
+  const auto submitted = catalog_.scheduler("tiny").submitted();
+  ASSERT_THAT(submitted, SizeIs(1));
+  const server::GenerateParams& params = submitted[0];
+  EXPECT_THAT(params.prompt, ElementsAre('a', 'b'));
+  EXPECT_EQ(params.max_new_tokens, 3);
+  EXPECT_EQ(params.sampling.temperature, 0.5f);
+  EXPECT_EQ(params.sampling.top_k, 7);
+  EXPECT_EQ(params.sampling.top_p, 0.9f);
+  EXPECT_EQ(params.sampling.min_p, 0.1f);
+  EXPECT_EQ(params.sampling.repetition_penalty, 1.5f);
+  EXPECT_EQ(params.sampling.seed, 42u);
+  EXPECT_THAT(params.stop, ElementsAre("x"));
+  EXPECT_EQ(params.num_logprobs, 2);
+  EXPECT_EQ(params.deadline, absl::InfiniteFuture());
+}
+
+TEST_F(InferenceServiceTest, DefaultsAreThoseOfTheContract) {
+  const Answer answer = Generate(Request("long", "a"));
+  ASSERT_TRUE(answer.status.ok());
+  const auto submitted = catalog_.scheduler("long").submitted();
+  ASSERT_THAT(submitted, SizeIs(1));
+  EXPECT_EQ(submitted[0].max_new_tokens, 256);
+  EXPECT_EQ(submitted[0].sampling.top_p, 1.0f);
+  EXPECT_EQ(submitted[0].sampling.repetition_penalty, 1.0f);
+  EXPECT_EQ(submitted[0].sampling.temperature, 0.0f);
+}
+
+TEST_F(InferenceServiceTest, GivesAsManyTokensAsThePositionsHold) {
+  const Answer answer = Generate(Request("tiny", "0123456789", 1000));
+  ASSERT_TRUE(answer.status.ok());
+  EXPECT_EQ(answer.messages.back().usage().new_tokens(), 54);
+}
+
+struct BadField {
+  std::string what;
+  std::function<void(v1::GenerateRequest*)> spoil;
+  grpc::StatusCode code;
+  std::string message;  // part of it
+  std::string field;    // that BadRequest names; empty: no details
+};
+
+TEST_F(InferenceServiceTest, RefusesEachBadFieldWithItsNameAndWhatWasWanted) {
+  const float nan = std::nanf("");
+  const float infinity = std::numeric_limits<float>::infinity();
+  const auto kInvalid = grpc::StatusCode::INVALID_ARGUMENT;
+  const std::vector<BadField> cases = {
+      {"no model", [](auto* r) { r->clear_model(); }, kInvalid, "model",
+       "model"},
+      {"unknown model", [](auto* r) { r->set_model("other"); },
+       grpc::StatusCode::NOT_FOUND, "no model 'other'; served: long, tiny", ""},
+      {"no prompt", [](auto* r) { r->clear_prompt(); }, kInvalid,
+       "prompt or prompt_token_ids wanted, neither found", "prompt"},
+      {"empty prompt", [](auto* r) { r->set_prompt(""); }, kInvalid,
+       "an empty string found", "prompt"},
+      {"no ids", [](auto* r) { r->mutable_prompt_token_ids(); }, kInvalid,
+       "at least one id wanted", "prompt_token_ids.ids"},
+      {"prompt of 64 tokens, no room for another",
+       [](auto* r) { r->set_prompt(std::string(64, 'x')); }, kInvalid,
+       "at most 63 tokens wanted, 64 found", "prompt"},
+      {"many ids",
+       [](auto* r) {
+         for (int i = 0; i < 100; ++i) {
+           r->mutable_prompt_token_ids()->add_ids(1);
+         }
+       },
+       kInvalid, "at most 63 tokens wanted, 100 found", "prompt_token_ids.ids"},
+      {"prompt above 1 MiB",
+       [](auto* r) { r->set_prompt(std::string((1 << 20) + 1, 'x')); },
+       kInvalid, "0 to 1048576 bytes wanted, 1048577 found", "prompt"},
+      {"id too large",
+       [](auto* r) {
+         r->mutable_prompt_token_ids()->add_ids(1);
+         r->mutable_prompt_token_ids()->add_ids(256);
+       },
+       kInvalid, "0 to 255 wanted, 256 found", "prompt_token_ids.ids[1]"},
+      {"negative id",
+       [](auto* r) { r->mutable_prompt_token_ids()->add_ids(-1); }, kInvalid,
+       "0 to 255 wanted, -1 found", "prompt_token_ids.ids[0]"},
+      {"huge max_new_tokens",
+       [](auto* r) { r->set_max_new_tokens(4294967295u); }, kInvalid,
+       "at most 1000000 wanted, 4294967295 found", "max_new_tokens"},
+      {"NaN temperature",
+       [=](auto* r) { r->mutable_sampling()->set_temperature(nan); }, kInvalid,
+       "0 to 100 wanted, nan found", "sampling.temperature"},
+      {"infinite temperature",
+       [=](auto* r) { r->mutable_sampling()->set_temperature(infinity); },
+       kInvalid, "0 to 100 wanted, inf found", "sampling.temperature"},
+      {"negative temperature",
+       [](auto* r) { r->mutable_sampling()->set_temperature(-1); }, kInvalid,
+       "0 to 100 wanted, -1 found", "sampling.temperature"},
+      {"huge top_k",
+       [](auto* r) { r->mutable_sampling()->set_top_k(4294967295u); }, kInvalid,
+       "at most 1000000 wanted", "sampling.top_k"},
+      {"top_p above 1", [](auto* r) { r->mutable_sampling()->set_top_p(1.5f); },
+       kInvalid, "0 to 1 wanted, 1.5 found", "sampling.top_p"},
+      {"NaN top_p", [=](auto* r) { r->mutable_sampling()->set_top_p(nan); },
+       kInvalid, "nan found", "sampling.top_p"},
+      {"negative min_p",
+       [](auto* r) { r->mutable_sampling()->set_min_p(-0.5f); }, kInvalid,
+       "0 to 1 wanted, -0.5 found", "sampling.min_p"},
+      {"NaN repetition_penalty",
+       [=](auto* r) { r->mutable_sampling()->set_repetition_penalty(nan); },
+       kInvalid, "0.01 to 100 wanted, nan found",
+       "sampling.repetition_penalty"},
+      {"negative repetition_penalty",
+       [](auto* r) { r->mutable_sampling()->set_repetition_penalty(-1); },
+       kInvalid, "-1 found", "sampling.repetition_penalty"},
+      {"many stop strings",
+       [](auto* r) {
+         for (int i = 0; i < 17; ++i) r->add_stop(std::string(1, 'x'));
+       },
+       kInvalid, "at most 16 wanted, 17 found", "stop"},
+      {"empty stop string",
+       [](auto* r) {
+         r->add_stop(std::string(1, 'x'));
+         r->add_stop(std::string());
+       },
+       kInvalid, "1 to 256 bytes wanted, 0 found", "stop[1]"},
+      {"long stop string", [](auto* r) { r->add_stop(std::string(257, 'x')); },
+       kInvalid, "1 to 256 bytes wanted, 257 found", "stop[0]"},
+      {"many logprobs", [](auto* r) { r->set_logprobs(21); }, kInvalid,
+       "at most 20 wanted, 21 found", "logprobs"},
+  };
+  for (const BadField& bad : cases) {
+    SCOPED_TRACE(bad.what);
+    v1::GenerateRequest request = Request("tiny", "hello", 5);
+    bad.spoil(&request);
+    const Answer answer = Generate(request);
+    EXPECT_EQ(answer.status.error_code(), bad.code);
+    EXPECT_THAT(answer.status.error_message(), HasSubstr(bad.message));
+    const auto details = DetailOf<google::rpc::BadRequest>(answer.status);
+    ASSERT_EQ(details.has_value(), !bad.field.empty());
+    if (details.has_value()) {
+      ASSERT_EQ(details->field_violations_size(), 1);
+      EXPECT_EQ(details->field_violations(0).field(), bad.field);
+      EXPECT_THAT(details->field_violations(0).description(),
+                  HasSubstr("wanted"));
+    }
+    EXPECT_THAT(answer.messages, SizeIs(0));
+  }
+  EXPECT_THAT(rejected(), SizeIs(cases.size())) << "each is counted once";
+  EXPECT_THAT(catalog_.scheduler("tiny").submitted(), SizeIs(0));
+  EXPECT_TRUE(Generate(Request("tiny", "hello", 5)).status.ok())
+      << "the server goes on";
+}
+
+TEST_F(InferenceServiceTest, NamesTheFieldThatIsNotUtf8) {
+  v1::GenerateRequest request = Request("tiny", "hello", 5);
+  std::string bytes = request.SerializeAsString();
+  bytes[bytes.find("hello") + 2] = '\xff';
+  const grpc::Status status = CallRaw("/ounce.v1.Inference/Generate", bytes);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(),
+              AllOf(HasSubstr("prompt: UTF-8 wanted"), HasSubstr("byte 2")));
+  const auto details = DetailOf<google::rpc::BadRequest>(status);
+  ASSERT_TRUE(details.has_value());
+  EXPECT_EQ(details->field_violations(0).field(), "prompt");
+}
+
+TEST_F(InferenceServiceTest, NamesTheFieldThatIsNotUtf8InEveryMethod) {
+  for (const std::string method : {"Tokenize", "Detokenize"}) {
+    const grpc::Status status =
+        CallRaw(absl::StrCat("/ounce.v1.Inference/", method),
+                std::string("\x0a\x02\xc3\x28", 4));
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr("model: UTF-8 wanted"));
+  }
+}
+
+TEST_F(InferenceServiceTest, RefusesBytesThatAreNoMessage) {
+  const grpc::Status status =
+      CallRaw("/ounce.v1.Inference/Generate", std::string("\x0a\x7ftiny", 6));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(),
+              HasSubstr("a serialized ounce.v1.GenerateRequest wanted, 6"));
+}
+
+TEST_F(InferenceServiceTest, RefusesAMessageOf10MegabytesUnread) {
+  const Answer answer =
+      Generate(Request("tiny", std::string(10'000'000, 'x'), 5));
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(answer.status.error_message(), HasSubstr("4194304"));
+  EXPECT_TRUE(Generate(Request("tiny", "hello", 5)).status.ok());
+}
+
+TEST_F(InferenceServiceTest, AnswersALongPromptFromAnotherThread) {
+  const Answer answer = Generate(Request("long", std::string(500'000, 'x'), 5));
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.messages.back().usage().prompt_tokens(), 500'000);
+}
+
+TEST_F(InferenceServiceTest, SaysWhenToComeBackWhileAModelLoads) {
+  const Answer answer = Generate(Request("loading", "a"));
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(DetailOf<google::rpc::RetryInfo>(answer.status).has_value());
+}
+
+TEST_F(InferenceServiceTest, SaysWhenToComeBackWhenTheQueueIsFull) {
+  catalog_.scheduler("tiny").Refuse(
+      absl::ResourceExhaustedError("256 requests wait already"));
+  const Answer answer = Generate(Request("tiny", "a"));
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(answer.status.error_message(), HasSubstr("256 requests"));
+  EXPECT_THAT(rejected(), ElementsAre("tiny"));
+}
+
+TEST_F(InferenceServiceTest, CancelsTheWorkWhenTheClientIsGone) {
+  catalog_.scheduler("long").SetStep(absl::Milliseconds(1));
+  grpc::ClientContext context;
+  auto reader = inference_->Generate(&context, Request("long", "a", 100'000));
+  v1::GenerateResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  context.TryCancel();
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(
+      WaitUntil([&] { return catalog_.scheduler("long").num_done() == 1; }));
+  EXPECT_EQ(catalog_.scheduler("long").num_cancels(), 1);
+}
+
+TEST_F(InferenceServiceTest, EndsTheWorkWhenTheDeadlinePasses) {
+  catalog_.scheduler("long").SetStep(absl::Milliseconds(1));
+  grpc::ClientContext context;
+  const absl::Time deadline = absl::Now() + absl::Milliseconds(200);
+  context.set_deadline(absl::ToChronoTime(deadline));
+  auto reader = inference_->Generate(&context, Request("long", "a", 100'000));
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(
+      WaitUntil([&] { return catalog_.scheduler("long").num_done() == 1; }));
+  const auto submitted = catalog_.scheduler("long").submitted();
+  ASSERT_THAT(submitted, SizeIs(1));
+  EXPECT_LT(absl::AbsDuration(submitted[0].deadline - deadline),
+            absl::Milliseconds(100));
+}
+
+TEST_F(InferenceServiceTest, ASlowReaderHoldsBackItsOwnSequenceOnly) {
+  testing::FakeScheduler& scheduler = catalog_.scheduler("long");
+  // A client that takes 64 KiB of a stream unread, and not whatever it could.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
+  const auto slow = v1::Inference::NewStub(
+      grpc::CreateCustomChannel(listeners_->inference_address(),
+                                grpc::InsecureChannelCredentials(), arguments));
+  grpc::ClientContext context;
+  auto reader = slow->Generate(&context, Request("long", "a", 900'000));
+  // It stops growing, well before its end.
+  int64_t tokens = -1;
+  ASSERT_TRUE(WaitUntil([&] {
+    const int64_t before = std::exchange(tokens, scheduler.num_tokens(1));
+    absl::SleepFor(absl::Milliseconds(100));
+    return tokens > 0 && tokens == before;
+  }));
+  EXPECT_LT(tokens, 900'000);
+  // Meanwhile another one is served.
+  EXPECT_EQ(Generate(Request("long", "b", 5)).text(), "abcab");
+  // And nothing is lost once it reads.
+  std::string text;
+  v1::GenerateResponse message;
+  while (reader->Read(&message)) text += message.text();
+  EXPECT_TRUE(reader->Finish().ok());
+  ASSERT_EQ(text.size(), 900'000u);
+  for (size_t i = 0; i < text.size(); ++i) {
+    ASSERT_EQ(text[i], static_cast<char>('a' + i % 3)) << i;
+  }
+}
+
+TEST_F(InferenceServiceTest, TokenizesAndDetokenizes) {
+  v1::TokenizeRequest request;
+  request.set_model("tiny");
+  request.set_text("ab");
+  v1::TokenizeResponse response;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(inference_->Tokenize(&context, request, &response).ok());
+    EXPECT_THAT(response.token_ids(), ElementsAre('a', 'b'));
+  }
+  {
+    request.set_text(std::string(100'000, 'x'));
+    grpc::ClientContext context;
+    ASSERT_TRUE(inference_->Tokenize(&context, request, &response).ok());
+    EXPECT_EQ(response.token_ids_size(), 100'000);
+  }
+  v1::DetokenizeRequest back;
+  back.set_model("tiny");
+  for (const int id : {0x68, 0xC3, 0xA4, 0xFF}) back.add_token_ids(id);
+  v1::DetokenizeResponse text;
+  grpc::ClientContext context;
+  ASSERT_TRUE(inference_->Detokenize(&context, back, &text).ok());
+  EXPECT_EQ(text.text(), "h\xC3\xA4\xEF\xBF\xBD");
+}
+
+TEST_F(InferenceServiceTest, RefusesBadTextsAndIds) {
+  const auto tokenize = [&](const std::string& model, size_t bytes) {
+    v1::TokenizeRequest request;
+    request.set_model(model);
+    request.set_text(std::string(bytes, 'x'));
+    v1::TokenizeResponse response;
+    grpc::ClientContext context;
+    return inference_->Tokenize(&context, request, &response);
+  };
+  EXPECT_EQ(tokenize("", 1).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(tokenize("other", 1).error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(tokenize("tiny", (1 << 20) + 1).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(tokenize("tiny", 10'000'000).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+
+  const auto detokenize = [&](int count, int id) {
+    v1::DetokenizeRequest request;
+    request.set_model("tiny");
+    for (int i = 0; i < count; ++i) request.add_token_ids(id);
+    v1::DetokenizeResponse response;
+    grpc::ClientContext context;
+    return inference_->Detokenize(&context, request, &response);
+  };
+  EXPECT_TRUE(detokenize(0, 0).ok());
+  EXPECT_TRUE(detokenize(65'536, 65).ok());
+  EXPECT_THAT(detokenize(65'537, 65).error_message(),
+              HasSubstr("at most 65536 ids wanted, 65537 found"));
+  EXPECT_THAT(detokenize(1, 256).error_message(),
+              HasSubstr("token_ids[0]: 0 to 255 wanted, 256 found"));
+  EXPECT_THAT(detokenize(1, -7).error_message(), HasSubstr("-7 found"));
+}
+
+TEST_F(InferenceServiceTest, CutsALongNameShortInItsAnswer) {
+  const Answer answer = Generate(Request(std::string(3'000'000, 'm'), "a"));
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_LT(answer.status.error_message().size(), 2000u);
+}
+
+}  // namespace
+}  // namespace ounce

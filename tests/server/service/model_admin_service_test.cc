@@ -1,0 +1,420 @@
+#include "server/service/model_admin_service.h"
+
+#include <grpcpp/impl/codegen/client_unary_call.h>
+
+#include <atomic>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "gmock/gmock.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/service/service_fixture.h"
+
+namespace ounce {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+class ModelAdminServiceTest : public testing::ServiceTest {
+ protected:
+  struct Progress {
+    std::vector<v1::QuantizeProgress> messages;
+    grpc::Status status;
+  };
+  Progress Quantize(const v1::QuantizeRequest& request) {
+    grpc::ClientContext context;
+    Progress progress;
+    auto reader = admin_->Quantize(&context, request);
+    v1::QuantizeProgress message;
+    while (reader->Read(&message)) progress.messages.push_back(message);
+    progress.status = reader->Finish();
+    return progress;
+  }
+  static v1::QuantizeRequest Request() {
+    v1::QuantizeRequest request;
+    request.set_model("tiny");
+    request.set_method("linear:bits=8");
+    return request;
+  }
+
+  grpc::health::v1::HealthCheckResponse::ServingStatus Health(
+      const std::shared_ptr<grpc::Channel>& channel,
+      const std::string& service) {
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    grpc::health::v1::HealthCheckResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status =
+        grpc::health::v1::Health::NewStub(channel)->Check(&context, request,
+                                                          &response);
+    if (status.error_code() == grpc::StatusCode::NOT_FOUND) {
+      return grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN;
+    }
+    return response.status();
+  }
+};
+
+TEST_F(ModelAdminServiceTest, ListsModelsWithAllTheirFigures) {
+  v1::ListModelsResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(admin_->ListModels(&context, {}, &response).ok());
+  ASSERT_EQ(response.models_size(), 2);
+  const v1::Model& model = response.models(1);
+  EXPECT_EQ(model.name(), "tiny");
+  EXPECT_EQ(model.path(), "/models/tiny");
+  EXPECT_EQ(model.architecture(), "codegen");
+  EXPECT_EQ(model.state(), v1::MODEL_STATE_READY);
+  EXPECT_EQ(model.version(), 3);
+  EXPECT_EQ(model.method(), "float32");
+  EXPECT_EQ(model.parameters(), 1000);
+  EXPECT_EQ(model.checkpoint_bytes(), 2000);
+  EXPECT_EQ(model.stored_bytes(), 4000);
+  EXPECT_EQ(model.resident_bytes(), 4096);
+  EXPECT_EQ(model.kv_capacity_bytes(), 7);
+  EXPECT_EQ(model.max_positions(), 64);
+  EXPECT_EQ(model.vocabulary_size(), 256);
+}
+
+TEST_F(ModelAdminServiceTest, GetsOneModelOrSaysWhichThereAre) {
+  const auto get = [&](const std::string& name, v1::Model* model) {
+    v1::GetModelRequest request;
+    request.set_name(name);
+    grpc::ClientContext context;
+    return admin_->GetModel(&context, request, model);
+  };
+  v1::Model model;
+  ASSERT_TRUE(get("long", &model).ok());
+  EXPECT_EQ(model.name(), "long");
+  const grpc::Status unknown = get("other", &model);
+  EXPECT_EQ(unknown.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(unknown.error_message(), HasSubstr("served: long, tiny"));
+  EXPECT_EQ(get("", &model).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(ModelAdminServiceTest, ListsMethodsWithTheirParameters) {
+  v1::ListMethodsResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(admin_->ListMethods(&context, {}, &response).ok());
+  ASSERT_EQ(response.methods_size(), 1);
+  EXPECT_EQ(response.methods(0).name(), "linear");
+  const v1::MethodParameter& bits = response.methods(0).parameters(0);
+  EXPECT_EQ(bits.name(), "bits");
+  EXPECT_EQ(bits.default_value(), "8");
+  EXPECT_EQ(bits.min(), 2);
+  EXPECT_EQ(bits.max(), 8);
+}
+
+TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
+  catalog_.load = [](const std::string& name, const std::string& path,
+                     const std::string& method) {
+    server::ModelInfo info;
+    info.name = name;
+    info.path = path;
+    info.method = method;
+    return info;
+  };
+  std::string unloaded;
+  catalog_.unload = [&](const std::string& name) {
+    unloaded = name;
+    return absl::OkStatus();
+  };
+  v1::LoadModelRequest request;
+  request.set_name("new");
+  request.set_path("/models/new");
+  request.set_method("linear");
+  v1::Model model;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(admin_->LoadModel(&context, request, &model).ok());
+  }
+  EXPECT_EQ(model.name(), "new");
+  EXPECT_EQ(model.path(), "/models/new");
+  EXPECT_EQ(model.method(), "linear");
+  v1::UnloadModelRequest unload;
+  unload.set_name("new");
+  v1::UnloadModelResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(admin_->UnloadModel(&context, unload, &response).ok());
+  EXPECT_EQ(unloaded, "new");
+}
+
+TEST_F(ModelAdminServiceTest, PassesOnWhyALoadFailed) {
+  catalog_.load = [](const std::string&, const std::string&,
+                     const std::string&) -> absl::StatusOr<server::ModelInfo> {
+    return absl::InvalidArgumentError("model.safetensors: header of 9 bytes");
+  };
+  v1::LoadModelRequest request;
+  request.set_name("new");
+  request.set_path("/models/new");
+  v1::Model model;
+  grpc::ClientContext context;
+  const grpc::Status status = admin_->LoadModel(&context, request, &model);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "model.safetensors: header of 9 bytes");
+}
+
+TEST_F(ModelAdminServiceTest, RefusesBadNamesAndPaths) {
+  const auto load = [&](const std::string& name, const std::string& path) {
+    v1::LoadModelRequest request;
+    request.set_name(name);
+    request.set_path(path);
+    v1::Model model;
+    grpc::ClientContext context;
+    return admin_->LoadModel(&context, request, &model);
+  };
+  for (const std::string& name : {std::string(), std::string("a/b"),
+                                  std::string("a b"), std::string(65, 'x')}) {
+    const grpc::Status status = load(name, "/models/x");
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << name;
+    EXPECT_THAT(status.error_message(), HasSubstr("name: 1 to 64 letters"));
+  }
+  EXPECT_THAT(load("a", "").error_message(),
+              HasSubstr("path: 1 to 4096 bytes wanted, 0 found"));
+  EXPECT_THAT(load("a", std::string("a\0b", 3)).error_message(),
+              HasSubstr("a zero byte found"));
+}
+
+TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
+  server::QuantizeParams seen;
+  catalog_.quantize =
+      [&](const server::QuantizeParams& params,
+          auto& progress) -> absl::StatusOr<server::QuantizeReport> {
+    seen = params;
+    for (int i = 0; i <= 3; ++i) {
+      RETURN_IF_ERROR(progress({.stage = server::QuantizeStage::kQuantizing,
+                                .tensors_done = i,
+                                .tensors_total = 3,
+                                .tensor = absl::StrCat("t", i)}));
+      absl::SleepFor(absl::Milliseconds(80));
+    }
+    server::QuantizeReport report;
+    report.model = "tiny";
+    report.version = 4;
+    report.method = "linear";
+    report.method_before = "float32";
+    report.stored_bytes_before = 4000;
+    report.stored_bytes_after = 1000;
+    report.resident_bytes_before = 4096;
+    report.resident_bytes_after = 1024;
+    report.checkpoint_bytes = 2000;
+    report.saved_ratio = 0.5;
+    report.seconds = 1.5;
+    report.tensors = {{.name = "a",
+                       .shape = {2, 3},
+                       .method = "linear",
+                       .bytes_before = 12,
+                       .bytes_after = 6,
+                       .relative_l2_error = 0.01,
+                       .snr_db = 40,
+                       .left_alone = ""},
+                      {.name = "b",
+                       .shape = {5},
+                       .method = "float32",
+                       .bytes_before = 20,
+                       .bytes_after = 20,
+                       .relative_l2_error = std::nullopt,
+                       .snr_db = std::nullopt,
+                       .left_alone = "not a matrix"}};
+    return report;
+  };
+  v1::QuantizeRequest request = Request();
+  request.add_include("transformer.*");
+  request.add_exclude("*.attn.*");
+  request.set_as("small");
+  request.set_dry_run(true);
+  const Progress progress = Quantize(request);
+  ASSERT_TRUE(progress.status.ok()) << progress.status.error_message();
+  EXPECT_EQ(seen.model, "tiny");
+  EXPECT_EQ(seen.method, "linear:bits=8");
+  EXPECT_THAT(seen.include, ElementsAre("transformer.*"));
+  EXPECT_THAT(seen.exclude, ElementsAre("*.attn.*"));
+  EXPECT_EQ(seen.as, "small");
+  EXPECT_TRUE(seen.dry_run);
+
+  ASSERT_THAT(progress.messages, SizeIs(5));
+  EXPECT_EQ(progress.messages[1].stage(), v1::QUANTIZE_STAGE_QUANTIZING);
+  EXPECT_EQ(progress.messages[1].tensors_done(), 1);
+  EXPECT_EQ(progress.messages[1].tensors_total(), 3);
+  EXPECT_EQ(progress.messages[1].tensor(), "t1");
+  EXPECT_FALSE(progress.messages[3].has_report());
+  const v1::QuantizeProgress& last = progress.messages.back();
+  EXPECT_EQ(last.stage(), v1::QUANTIZE_STAGE_DONE);
+  const v1::QuantizeReport& report = last.report();
+  EXPECT_EQ(report.version(), 4);
+  EXPECT_EQ(report.method_before(), "float32");
+  EXPECT_EQ(report.stored_bytes_after(), 1000);
+  EXPECT_EQ(report.resident_bytes_after(), 1024);
+  EXPECT_EQ(report.saved_ratio(), 0.5);
+  ASSERT_EQ(report.tensors_size(), 2);
+  EXPECT_EQ(report.tensors(0).relative_l2_error(), 0.01);
+  EXPECT_EQ(report.tensors(0).snr_db(), 40);
+  EXPECT_THAT(report.tensors(0).shape(), ElementsAre(2, 3));
+  EXPECT_FALSE(report.tensors(1).has_relative_l2_error());
+  EXPECT_EQ(report.tensors(1).left_alone(), "not a matrix");
+}
+
+TEST_F(ModelAdminServiceTest, TellsAHastyQuantizationsProgressNowAndThen) {
+  catalog_.quantize =
+      [&](const server::QuantizeParams&,
+          auto& progress) -> absl::StatusOr<server::QuantizeReport> {
+    for (int i = 0; i < 10'000; ++i) {
+      RETURN_IF_ERROR(progress({.stage = server::QuantizeStage::kQuantizing,
+                                .tensors_done = i,
+                                .tensors_total = 10'000,
+                                .tensor = "t"}));
+    }
+    return server::QuantizeReport();
+  };
+  const absl::Time start = absl::Now();
+  const Progress progress = Quantize(Request());
+  const double intervals = absl::ToDoubleSeconds(absl::Now() - start) / 0.05;
+  ASSERT_TRUE(progress.status.ok());
+  EXPECT_LE(progress.messages.size(), intervals + 3);
+  EXPECT_TRUE(progress.messages.back().has_report());
+}
+
+TEST_F(ModelAdminServiceTest, StopsAQuantizationWhenTheClientIsGone) {
+  std::atomic<bool> stopped = false;
+  catalog_.quantize =
+      [&](const server::QuantizeParams&,
+          auto& progress) -> absl::StatusOr<server::QuantizeReport> {
+    while (true) {
+      if (absl::Status status = progress({}); !status.ok()) {
+        stopped = absl::IsCancelled(status);
+        return status;
+      }
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  };
+  grpc::ClientContext context;
+  auto reader = admin_->Quantize(&context, Request());
+  v1::QuantizeProgress message;
+  ASSERT_TRUE(reader->Read(&message));
+  context.TryCancel();
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(WaitUntil([&] { return stopped.load(); }));
+}
+
+TEST_F(ModelAdminServiceTest, StopsQuantizationsWhenTheServerStops) {
+  std::atomic<bool> running = false;
+  catalog_.quantize =
+      [&](const server::QuantizeParams&,
+          auto& progress) -> absl::StatusOr<server::QuantizeReport> {
+    while (true) {
+      RETURN_IF_ERROR(progress({}));
+      running = true;
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  };
+  Progress progress;
+  std::thread thread([&] { progress = Quantize(Request()); });
+  EXPECT_TRUE(WaitUntil([&] { return running.load(); }));
+  admin_service_->Stop();
+  thread.join();
+  EXPECT_EQ(progress.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(progress.status.error_message(), HasSubstr("shutting down"));
+  EXPECT_EQ(Quantize(Request()).status.error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(ModelAdminServiceTest, RefusesAFifthJob) {
+  std::atomic<int> running = 0;
+  std::atomic<bool> enough = false;
+  catalog_.quantize = [&](const server::QuantizeParams&,
+                          auto&) -> absl::StatusOr<server::QuantizeReport> {
+    ++running;
+    while (!enough) absl::SleepFor(absl::Milliseconds(1));
+    return server::QuantizeReport();
+  };
+  std::vector<std::thread> threads;
+  std::atomic<int> done = 0;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] { done += Quantize(Request()).status.ok(); });
+  }
+  EXPECT_TRUE(WaitUntil([&] { return running == 4; }));
+  const Progress progress = Quantize(Request());
+  EXPECT_EQ(progress.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_TRUE(DetailOf<google::rpc::RetryInfo>(progress.status).has_value());
+  v1::ListModelsResponse response;
+  grpc::ClientContext context;
+  EXPECT_TRUE(admin_->ListModels(&context, {}, &response).ok())
+      << "the quick methods go on";
+  enough = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(done, 4);
+}
+
+TEST_F(ModelAdminServiceTest, RefusesBadQuantizeRequests) {
+  const auto refusal = [&](const auto& spoil) {
+    v1::QuantizeRequest request = Request();
+    spoil(&request);
+    const Progress progress = Quantize(request);
+    EXPECT_EQ(progress.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    return progress.status.error_message();
+  };
+  EXPECT_THAT(refusal([](auto* r) { r->clear_model(); }), HasSubstr("model:"));
+  EXPECT_THAT(refusal([](auto* r) { r->clear_method(); }),
+              HasSubstr("method: 1 to 1024 bytes wanted, 0 found"));
+  EXPECT_THAT(refusal([](auto* r) { r->add_include(""); }),
+              HasSubstr("include[0]: 1 to 256 bytes wanted"));
+  EXPECT_THAT(refusal([](auto* r) { r->add_exclude(std::string(300, '*')); }),
+              HasSubstr("exclude[0]: 1 to 256 bytes wanted, 300 found"));
+  EXPECT_THAT(refusal([](auto* r) { r->set_as("../x"); }), HasSubstr("as:"));
+}
+
+TEST_F(ModelAdminServiceTest, NamesTheNestedFieldThatIsNotUtf8) {
+  const std::string bytes("\x0a\x04tiny\x1a\x02\xff\xfe", 10);
+  grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ByteBuffer response;
+  grpc::ClientContext context;
+  const grpc::internal::RpcMethod rpc("/ounce.v1.ModelAdmin/Quantize",
+                                      grpc::internal::RpcMethod::NORMAL_RPC);
+  const grpc::Status status = grpc::internal::BlockingUnaryCall(
+      admin_channel_.get(), rpc, &context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("include: UTF-8 wanted"));
+}
+
+TEST_F(ModelAdminServiceTest, KeepsInferenceAndAdminApart) {
+  grpc::ClientContext context;
+  v1::ListModelsResponse response;
+  EXPECT_EQ(v1::ModelAdmin::NewStub(channel_)
+                ->ListModels(&context, {}, &response)
+                .error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(ModelAdminServiceTest, HealthFollowsTheServerAndItsModels) {
+  using Response = grpc::health::v1::HealthCheckResponse;
+  EXPECT_EQ(Health(channel_, ""), Response::NOT_SERVING);
+  EXPECT_EQ(Health(channel_, "ounce.v1.Inference"), Response::NOT_SERVING);
+  listeners_->SetServing(true);
+  EXPECT_EQ(Health(channel_, ""), Response::SERVING);
+  EXPECT_EQ(Health(channel_, "ounce.v1.Inference"), Response::SERVING);
+  EXPECT_EQ(Health(admin_channel_, "ounce.v1.ModelAdmin"), Response::SERVING);
+  EXPECT_EQ(Health(channel_, "models/tiny"), Response::SERVICE_UNKNOWN);
+  listeners_->SetModelServing("tiny", true);
+  EXPECT_EQ(Health(channel_, "models/tiny"), Response::SERVING);
+  listeners_->SetModelServing("tiny", false);
+  EXPECT_EQ(Health(channel_, "models/tiny"), Response::NOT_SERVING);
+  listeners_->SetServing(false);
+  EXPECT_EQ(Health(channel_, ""), Response::NOT_SERVING);
+  EXPECT_EQ(Health(admin_channel_, ""), Response::NOT_SERVING);
+}
+
+TEST_F(ModelAdminServiceTest, RefusesAnAddressThatIsTaken) {
+  const auto second = server::Listeners::Start(
+      {.inference = listeners_->inference_address(), .admin = "127.0.0.1:0"},
+      *inference_service_, *admin_service_);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr(listeners_->inference_address()));
+}
+
+}  // namespace
+}  // namespace ounce

@@ -1,0 +1,127 @@
+// The services over a fake catalog, reached through real gRPC.
+#ifndef OUNCE_TESTS_SERVER_SERVICE_SERVICE_FIXTURE_H_
+#define OUNCE_TESTS_SERVER_SERVICE_SERVICE_FIXTURE_H_
+
+#include <grpcpp/channel.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/error_details.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "gtest/gtest.h"
+#include "ounce/v1/inference.grpc.pb.h"
+#include "ounce/v1/model_admin.grpc.pb.h"
+#include "server/service/listeners.h"
+#include "tests/server/service/fake_catalog.h"
+
+namespace ounce::testing {
+
+class ServiceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    inference_service_ = std::make_unique<server::InferenceService>(
+        server::InferenceService::Options{
+            .max_new_tokens = 1'000'000,
+            .draw_seed = [] { return uint64_t{42}; },
+            .on_rejected =
+                [this](const std::string& model) {
+                  MutexLock lock(&mu_);
+                  rejected_.push_back(model);
+                }},
+        catalog_, Clock::Real());
+    admin_service_ =
+        std::make_unique<server::ModelAdminService>(catalog_, Clock::Real());
+    auto listeners = server::Listeners::Start(
+        {.inference = "127.0.0.1:0", .admin = "127.0.0.1:0"},
+        *inference_service_, *admin_service_);
+    ASSERT_TRUE(listeners.ok()) << listeners.status();
+    listeners_ = *std::move(listeners);
+    channel_ = grpc::CreateChannel(listeners_->inference_address(),
+                                   grpc::InsecureChannelCredentials());
+    admin_channel_ = grpc::CreateChannel(listeners_->admin_address(),
+                                         grpc::InsecureChannelCredentials());
+    inference_ = v1::Inference::NewStub(channel_);
+    admin_ = v1::ModelAdmin::NewStub(admin_channel_);
+  }
+
+  void TearDown() override {
+    if (listeners_ != nullptr) listeners_->Shutdown(absl::Now());
+  }
+
+  // All messages of a call and how it ended.
+  struct Answer {
+    std::vector<v1::GenerateResponse> messages;
+    grpc::Status status;
+    std::string text() const {
+      std::string text;
+      for (const auto& message : messages) text += message.text();
+      return text;
+    }
+  };
+  Answer Generate(const v1::GenerateRequest& request) {
+    grpc::ClientContext context;
+    Answer answer;
+    auto reader = inference_->Generate(&context, request);
+    v1::GenerateResponse message;
+    while (reader->Read(&message)) answer.messages.push_back(message);
+    answer.status = reader->Finish();
+    return answer;
+  }
+
+  static v1::GenerateRequest Request(const std::string& model,
+                                     const std::string& prompt,
+                                     uint32_t max_new_tokens = 0) {
+    v1::GenerateRequest request;
+    request.set_model(model);
+    request.set_prompt(prompt);
+    request.set_max_new_tokens(max_new_tokens);
+    return request;
+  }
+
+  std::vector<std::string> rejected() {
+    MutexLock lock(&mu_);
+    return rejected_;
+  }
+
+  // The detail of type Detail in a status, if there is one.
+  template <class Detail>
+  static std::optional<Detail> DetailOf(const grpc::Status& status) {
+    google::rpc::Status details;
+    if (!grpc::ExtractErrorDetails(status, &details).ok()) return std::nullopt;
+    for (const auto& any : details.details()) {
+      Detail detail;
+      if (any.UnpackTo(&detail)) return detail;
+    }
+    return std::nullopt;
+  }
+
+  static bool WaitUntil(const std::function<bool()>& condition) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    while (!condition()) {
+      if (absl::Now() > deadline) return false;
+      absl::SleepFor(absl::Milliseconds(2));
+    }
+    return true;
+  }
+
+  Mutex mu_;
+  std::vector<std::string> rejected_ ABSL_GUARDED_BY(mu_);
+  FakeCatalog catalog_;
+  std::unique_ptr<server::InferenceService> inference_service_;
+  std::unique_ptr<server::ModelAdminService> admin_service_;
+  std::unique_ptr<server::Listeners> listeners_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::shared_ptr<grpc::Channel> admin_channel_;
+  std::unique_ptr<v1::Inference::Stub> inference_;
+  std::unique_ptr<v1::ModelAdmin::Stub> admin_;
+};
+
+}  // namespace ounce::testing
+
+#endif  // OUNCE_TESTS_SERVER_SERVICE_SERVICE_FIXTURE_H_

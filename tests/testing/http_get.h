@@ -1,0 +1,53 @@
+// Fetches a page from a server of this machine, for tests of /metrics.
+#ifndef OUNCE_TESTS_TESTING_HTTP_GET_H_
+#define OUNCE_TESTS_TESTING_HTTP_GET_H_
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "base/check.h"
+
+namespace ounce::testing {
+
+// The body of http://`address``path`, `address` being 127.0.0.1:PORT; empty
+// when the server doesn't answer 200.
+inline std::string HttpGet(const std::string& address,
+                           const std::string& path) {
+  const int connection = socket(AF_INET, SOCK_STREAM, 0);
+  OUNCE_CHECK(connection >= 0, "a socket");
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<uint16_t>(
+      std::atoi(address.substr(address.rfind(':') + 1).c_str())));
+  std::string answer;
+  if (connect(connection, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) {
+    const std::string request = "GET " + path +
+                                " HTTP/1.1\r\nHost: test\r\n"
+                                "Connection: close\r\n\r\n";
+    if (send(connection, request.data(), request.size(), MSG_NOSIGNAL) ==
+        static_cast<ssize_t>(request.size())) {
+      char buffer[4096];
+      ssize_t size;
+      while ((size = recv(connection, buffer, sizeof(buffer), 0)) > 0) {
+        answer.append(buffer, static_cast<size_t>(size));
+      }
+    }
+  }
+  close(connection);
+  const size_t body = answer.find("\r\n\r\n");
+  if (!answer.starts_with("HTTP/1.1 200") || body == std::string::npos) {
+    return "";
+  }
+  return answer.substr(body + 4);
+}
+
+}  // namespace ounce::testing
+
+#endif  // OUNCE_TESTS_TESTING_HTTP_GET_H_
