@@ -299,13 +299,14 @@ TEST(CheckpointTest, KeepsNoMemoryForWhatItHasRead) {
   WriteLargeFile(folder);
   ASSERT_OK_AND_ASSIGN(const auto checkpoint,
                        Checkpoint::Open(folder.path().string()));
-  std::vector<float> row(4096);
-  ASSERT_OK(checkpoint->ReadFloats("w", 0, 4096, row.data()));
+  // In few calls, for a sanitizer keeps what is freed.
+  constexpr int64_t kCount = int64_t{1} << 22;
+  std::vector<float> values(kCount, 1.0f);
   const int64_t before = ResidentBytes();
-  for (int64_t i = 0; i < 8192; ++i) {
-    ASSERT_OK(checkpoint->ReadFloats("w", i * 4096, 4096, row.data()));
+  for (int64_t i = 0; i < 8; ++i) {
+    ASSERT_OK(checkpoint->ReadFloats("w", i * kCount, kCount, values.data()));
   }
-  EXPECT_LT(ResidentBytes() - before, 4 << 20);
+  EXPECT_LT(ResidentBytes() - before, 8 << 20);
 }
 
 TEST(CheckpointTest, ReportsAFileThatIsTruncatedWhileItIsRead) {
