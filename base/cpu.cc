@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -31,7 +32,8 @@ bool CpuHasAmx() {
 
 Isa DetectIsa() {
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+      !__builtin_cpu_supports("f16c")) {
     return Isa::kPortable;
   }
   if (!__builtin_cpu_supports("avx512f") ||
@@ -44,22 +46,40 @@ Isa DetectIsa() {
   return CpuHasAmx() && RequestAmxPermission() ? Isa::kAmx : Isa::kAvx512;
 }
 
-// CPUs granted by a cgroup's quota, or 0 when there is none.
+// CPUs granted by the quota of one cgroup's folder, of version 2 or 1; infinite
+// when there is none.
+double QuotaOf(const std::string& folder) {
+  std::string quota;
+  double period = 0;
+  if (std::ifstream v2(folder + "/cpu.max"); !(v2 >> quota >> period)) {
+    std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
+    std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+  }
+  const double micros = std::atof(quota.c_str());  // 0 for "max", or -1
+  return micros > 0 && period > 0 ? micros / period : HUGE_VAL;
+}
+
+// The least quota of this process's cgroup and those above it.
 double CgroupQuota() {
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2) {
-    std::string quota;
-    double period = 0;
-    v2 >> quota >> period;
-    if (quota != "max" && period > 0) return std::atof(quota.c_str()) / period;
-    return 0;
+  double least =
+      std::min(QuotaOf("/sys/fs/cgroup"), QuotaOf("/sys/fs/cgroup/cpu"));
+  // Lines are "0::/path" (version 2) or "4:cpu,cpuacct:/path".
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    if (!controllers.empty() && controllers.rfind("cpu", 0) != 0) continue;
+    const std::string root =
+        controllers.empty() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
+    for (std::string path = line.substr(second + 1); path.size() > 1;
+         path.erase(path.rfind('/'))) {
+      if (path[0] != '/') break;
+      least = std::min(least, QuotaOf(root + path));
+    }
   }
-  std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double quota = 0, period = 0;
-  if (quota_file >> quota && period_file >> period && quota > 0 && period > 0) {
-    return quota / period;
-  }
-  return 0;
+  return least;
 }
 
 }  // namespace
@@ -89,10 +109,8 @@ int NumCpus() {
   CPU_ZERO(&set);
   int cpus = 1;
   if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = CPU_COUNT(&set);
-  if (const double quota = CgroupQuota(); quota > 0) {
-    cpus = std::min(cpus, static_cast<int>(quota + 0.999));
-  }
-  return std::max(cpus, 1);
+  const double granted = std::min(std::ceil(CgroupQuota()), 1.0 * cpus);
+  return std::max(static_cast<int>(granted), 1);
 }
 
 }  // namespace ounce

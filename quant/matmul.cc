@@ -158,7 +158,7 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
   OUNCE_CHECK(y.cols == w.rows() && y.rows == x.x().rows,
               "y has the rows of x, and as columns the weight's rows");
   const int64_t rows = y.rows;
-  if (rows == 0 || w.panels() == 0) return;
+  if (rows == 0) return;
   const UnpackTile unpack = w.layout().UnpackFor(isa);
   const PanelJob common = {
       .tiles = w.panel(0),

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "base/str_cat.h"
 #include "base/status_macros.h"
+#include "base/str_cat.h"
 #include "quant/float_rows.h"
 #include "quant/packed_weight.h"
 
@@ -19,9 +19,9 @@ namespace ounce::quant {
 inline absl::Status RefuseValue(const FloatRows& weight, int64_t row,
                                 int64_t col, float value,
                                 std::string_view reason) {
-  return absl::InvalidArgumentError(
-      StrCat("tensor '", weight.name(), "', row ", row, ", column ", col,
-                   ": ", value, " ", reason));
+  return absl::InvalidArgumentError(StrCat("tensor '", weight.name(), "', row ",
+                                           row, ", column ", col, ": ", value,
+                                           " ", reason));
 }
 
 // Calls fn(row, values) -> absl::Status for each row in order, reading a panel

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "base/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "base/str_cat.h"
 
 namespace ounce::quant {
 namespace {
@@ -31,7 +31,10 @@ UnpackTile TileLayout::UnpackFor(Isa isa) const {
 
 absl::StatusOr<PackedWeight> PackedWeight::Create(const TileLayout& layout,
                                                   int64_t rows, int64_t cols) {
-  OUNCE_CHECK(rows >= 0 && cols >= 0, "a method checks the shape first");
+  if (rows < 1 || cols < 1) {
+    return absl::InvalidArgumentError(
+        StrCat("a weight of ", rows, " by ", cols, ": at least 1 by 1 wanted"));
+  }
   OUNCE_CHECK(layout.tile_bytes % 64 == 0, "kernels load whole lines");
   PackedWeight weight;
   weight.layout_ = &layout;

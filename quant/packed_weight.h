@@ -63,7 +63,8 @@ struct TileLayout {
 class PackedWeight {
  public:
   // Zeroed tiles and, for kInt8, zeroed scales and code sums.
-  // kResourceExhausted when memory is short.
+  // kInvalidArgument for an empty shape, kResourceExhausted when memory is
+  // short.
   static absl::StatusOr<PackedWeight> Create(const TileLayout& layout,
                                              int64_t rows, int64_t cols);
 

@@ -1,7 +1,7 @@
 #include "quant/quant_method.h"
 
-#include "base/str_cat.h"
 #include "base/check.h"
+#include "base/str_cat.h"
 
 namespace ounce::quant {
 
@@ -11,8 +11,7 @@ std::string MethodSpec::ToString() const {
   for (const ParamSpec& param : method->params()) {
     const auto value = params.find(std::string(param.name));
     OUNCE_CHECK(value != params.end(), "a spec holds all declared parameters");
-    StrAppend(&text, std::string(1, separator), param.name, "=",
-                    value->second);
+    StrAppend(&text, std::string(1, separator), param.name, "=", value->second);
     separator = ',';
   }
   return text;

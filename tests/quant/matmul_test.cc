@@ -62,43 +62,37 @@ class Multiplier {
   std::unique_ptr<Scratch> scratch_;
 };
 
-// The slow, obvious reference: dequantized weights, sums in float64.
-std::vector<double> Reference(const std::vector<float>& x, int64_t rows,
-                              const PackedWeight& w) {
+std::vector<float> Dequantized(const PackedWeight& w) {
   std::vector<float> weights(w.rows() * w.cols());
   w.Dequantize(0, w.rows(), weights.data());
-  std::vector<double> y(rows * w.rows());
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < w.rows(); ++j) {
-      double sum = 0;
-      for (int64_t k = 0; k < w.cols(); ++k) {
-        sum += double{x[i * w.cols() + k]} * weights[j * w.cols() + k];
-      }
-      y[i * w.rows() + j] = sum;
-    }
-  }
-  return y;
+  return weights;
 }
 
-// Bounds |y - reference| for one output, from what the kernels state.
-double Tolerance(const float* x, const PackedWeight& w, int64_t channel) {
-  std::vector<float> weights(w.cols());
-  w.Dequantize(channel, 1, weights.data());
-  double sum_magnitudes = 0, sum_weights = 0, max_x = 0;
-  for (int64_t k = 0; k < w.cols(); ++k) {
-    sum_magnitudes += std::abs(double{x[k]} * weights[k]);
+// One output by the slow, obvious reference, dequantized weights and sums in
+// float64; and how far from it the kernels may be by what they state.
+struct Wanted {
+  double y;
+  double tolerance;
+};
+Wanted Reference(const float* x, const float* weights, int64_t cols,
+                 TileForm form) {
+  double sum = 0, sum_magnitudes = 0, sum_weights = 0, max_x = 0;
+  for (int64_t k = 0; k < cols; ++k) {
+    const double product = double{x[k]} * weights[k];
+    sum += product;
+    sum_magnitudes += std::abs(product);
     sum_weights += std::abs(double{weights[k]});
     max_x = std::max(max_x, std::abs(double{x[k]}));
   }
   constexpr double kEpsilon = 0x1p-24;
-  if (w.layout().form == TileForm::kInt8) {
+  if (form == TileForm::kInt8) {
     // Each x is off by half a step of max / 32767 (1e-4 more for the factor's
     // own rounding); then a handful of float32 roundings.
-    return sum_weights * max_x / 65534 * (1 + 1e-4) +
-           8 * kEpsilon * sum_magnitudes + 1e-30;
+    return {sum, sum_weights * max_x / 65534 * (1 + 1e-4) +
+                     8 * kEpsilon * sum_magnitudes + 1e-30};
   }
   // One rounding per step of the chain (two without FMA).
-  return 2 * (w.cols() + 2) * kEpsilon * sum_magnitudes + 1e-30;
+  return {sum, 2 * (cols + 2) * kEpsilon * sum_magnitudes + 1e-30};
 }
 
 void ExpectSameBits(const std::vector<float>& wanted,
@@ -128,18 +122,23 @@ class MatmulTest : public testing::TestWithParam<const QuantMethod*> {
 TEST_P(MatmulTest, EqualsDequantizeThenMultiplyInFloat64) {
   for (const Shape shape : kShapes) {
     const PackedWeight w = Pack(NormalRows(shape.rows, shape.cols, 1), spec());
+    const std::vector<float> weights = Dequantized(w);
     for (const int64_t rows : kRowCounts) {
       const std::vector<float> x = NormalValues(rows * shape.cols, 2);
-      const std::vector<double> wanted = Reference(x, rows, w);
+      std::vector<Wanted> wanted;
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < shape.rows; ++j) {
+          wanted.push_back(Reference(&x[i * shape.cols],
+                                     &weights[j * shape.cols], shape.cols,
+                                     w.layout().form));
+        }
+      }
       for (const Isa isa : Isas()) {
         const std::vector<float> y = multiplier_.Run(isa, x, rows, w);
-        for (int64_t j = 0; j < shape.rows; ++j) {
-          for (int64_t i = 0; i < rows; ++i) {
-            ASSERT_NEAR(wanted[i * shape.rows + j], y[i * shape.rows + j],
-                        Tolerance(&x[i * shape.cols], w, j))
-                << IsaName(isa) << " " << shape.rows << "x" << shape.cols
-                << ", " << rows << " rows, at " << i << ", " << j;
-          }
+        for (size_t i = 0; i < y.size(); ++i) {
+          ASSERT_NEAR(wanted[i].y, y[i], wanted[i].tolerance)
+              << IsaName(isa) << " " << shape.rows << "x" << shape.cols << ", "
+              << rows << " rows, output " << i;
         }
       }
     }
@@ -317,13 +316,15 @@ TEST(MatmulInt8Test, TinyHugeAndSubnormalInputsAreScaledByRow) {
   Multiplier multiplier;
   for (const float magnitude : {1e-45f, 1e-38f, 1e-29f, 1e-20f, 1e20f, 1e36f}) {
     const std::vector<float> x = NormalValues(kCols, 21, magnitude);
-    const std::vector<double> wanted = Reference(x, 1, w);
+    const std::vector<float> weights = Dequantized(w);
     for (const Isa isa : Isas()) {
       const std::vector<float> y = multiplier.Run(isa, x, 1, w);
       for (int j = 0; j < 5; ++j) {
+        const Wanted wanted =
+            Reference(x.data(), &weights[j * kCols], kCols, TileForm::kInt8);
         // Rows below 2^-100 (8e-31) count as zero.
-        const double tolerance = Tolerance(x.data(), w, j) + 1e-29;
-        ASSERT_NEAR(wanted[j], y[j], tolerance) << IsaName(isa) << magnitude;
+        ASSERT_NEAR(wanted.y, y[j], wanted.tolerance + 1e-29)
+            << IsaName(isa) << magnitude;
       }
     }
   }

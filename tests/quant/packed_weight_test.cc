@@ -49,6 +49,13 @@ TEST(PackedWeightTest, RefusesSizesBeyondMemory) {
   }
 }
 
+TEST(PackedWeightTest, RefusesEmptyShapes) {
+  for (const auto& [rows, cols] : {std::pair{0, 5}, {5, 0}, {-1, 5}}) {
+    EXPECT_EQ(absl::StatusCode::kInvalidArgument,
+              PackedWeight::Create(kInt8Layout, rows, cols).status().code());
+  }
+}
+
 TEST(PackedWeightTest, PlacesCodesAsTheHeaderDraws) {
   auto weight = PackedWeight::Create(kInt8Layout, 17, 65);
   ASSERT_TRUE(weight.ok());
