@@ -5,7 +5,7 @@ build_packages=(
   libabsl-dev libcli11-dev libgrpc++-dev libminizip-dev libpcre2-dev libprotobuf-dev libspdlog-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
-test_packages=(curl libgmock-dev libgtest-dev python3-pip unzip)
+test_packages=(curl libgmock-dev libgtest-dev libssl-dev python3-pip unzip)
 lint_packages=(clang-14 clang-format-14 clang-tidy-14 git)
 fuzz_packages=(clang-14 libclang-rt-14-dev llvm-14)
 bench_packages=(python3-pip python3-venv)
