@@ -16,11 +16,17 @@ namespace {
 // of the running values in one.
 constexpr int64_t kLanes = 16;
 
-// e^x for x <= 0, relative error below 3e-7; 0 where float32 would be
-// denormal. Branch-free, so that loops over it become vector code, which
-// std::exp prevents.
+// e^x for x <= 0, relative error below 3e-7; 0 below -87, where float32 is
+// about to become denormal. Free of branches and of comparisons of floats,
+// which compilers count as branches because they may trap: so that loops over
+// it become vector code, as they don't with std::exp.
 float ExpOfNonPositive(float x) {
-  const float clamped = x < -87.0f ? -87.0f : x;
+  // Bits of negative floats, as integers, grow with the magnitude.
+  constexpr int32_t kLowest = std::bit_cast<int32_t>(-87.0f);
+  const int32_t x_bits = std::bit_cast<int32_t>(x) | INT32_MIN;
+  const int32_t in_range = -static_cast<int32_t>(x_bits < kLowest);
+  const float clamped =
+      std::bit_cast<float>(x_bits < kLowest ? x_bits : kLowest);
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds
   const float exponent = (clamped * 1.44269504f + kRound) - kRound;
   const float r =
@@ -32,9 +38,9 @@ float ExpOfNonPositive(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(exponent) + 127) << 23;
-  const float result = p * std::bit_cast<float>(bits);
-  return x < -87.0f ? 0.0f : result;
+  const int32_t power = (static_cast<int32_t>(exponent) + 127) << 23;
+  const float result = p * std::bit_cast<float>(power);
+  return std::bit_cast<float>(std::bit_cast<int32_t>(result) & in_range);
 }
 
 struct Maximum {
@@ -44,24 +50,48 @@ struct Maximum {
 
 Maximum FindMaximum(absl::Span<const float> logits) {
   float best[kLanes];
-  int32_t unusable[kLanes];
+  int32_t usable[kLanes];
   std::fill_n(best, kLanes, -INFINITY);
-  std::fill_n(unusable, kLanes, 0);
+  std::fill_n(usable, kLanes, -1);
+  const float* const x = logits.data();
   const int64_t n = static_cast<int64_t>(logits.size());
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const float x = logits[i + lane];
-      best[lane] = x > best[lane] ? x : best[lane];
-      unusable[lane] |= x <= FLT_MAX ? 0 : 1;
+      best[lane] = x[i + lane] > best[lane] ? x[i + lane] : best[lane];
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      usable[lane] &= x[i + lane] <= FLT_MAX ? -1 : 0;
     }
   }
   for (; i < n; ++i) {
-    best[0] = std::max(best[0], logits[i]);
-    unusable[0] |= logits[i] <= FLT_MAX ? 0 : 1;
+    best[0] = std::max(best[0], x[i]);
+    usable[0] &= x[i] <= FLT_MAX ? -1 : 0;
   }
   return {*std::max_element(best, best + kLanes),
-          *std::max_element(unusable, unusable + kLanes) == 0};
+          *std::max_element(usable, usable + kLanes) == -1};
+}
+
+// weights[i] = e^((logits[i] - max_logit) * inverse_temperature), 1 for the
+// most probable: in (0, 1], or 0 where float32 ends.
+void FillWeights(absl::Span<const float> logits, float max_logit,
+                 float inverse_temperature, float* __restrict weights) {
+  const float* const x = logits.data();
+  const int64_t n = static_cast<int64_t>(logits.size());
+  for (int64_t i = 0; i < n; ++i) {
+    weights[i] = ExpOfNonPositive((x[i] - max_logit) * inverse_temperature);
+  }
+}
+
+// In an order of its own that depends on n alone.
+double Sum(const float* x, int64_t n) {
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += x[i + lane];
+  }
+  for (; i < n; ++i) lanes[0] += x[i];
+  return std::accumulate(lanes, lanes + kLanes, 0.0);
 }
 
 // The order of "most probable": by logit, the lower id first among equals.
@@ -122,87 +152,109 @@ absl::Span<const float> Sampler::Penalized(absl::Span<const float> logits,
   return penalized_;
 }
 
-int32_t Sampler::Draw(absl::Span<const float> logits, float max_logit,
-                      const SamplingParams& params, double uniform) {
+void Sampler::FindCutoffOfTopK(absl::Span<const float> logits, int64_t k) {
   const Better better{logits.data()};
-  const float inverse_temperature = 1.0f / params.temperature;
-  const auto weight_of = [&](int32_t id) {
-    // 0 * infinity, where the inverse of a denormal temperature overflows, is
-    // the most probable token's own.
-    const float distance = logits[id] - max_logit;
-    return distance == 0 ? 1.0f
-                         : ExpOfNonPositive(distance * inverse_temperature);
-  };
-
-  // Tokens that are worse than the cutoff are filtered out.
-  int32_t cutoff = -1;
-  const bool filter_k = params.top_k > 0 && params.top_k < num_tokens_;
-  const bool filter_p = params.top_p < 1;
-  candidates_.clear();
-  if (filter_k) {
-    // A heap of k is faster than a selection as long as it rarely changes.
-    constexpr int64_t kHeapLimit = 512;
-    if (params.top_k <= kHeapLimit) {
-      candidates_.resize(params.top_k);
-      std::partial_sort_copy(ids_.begin(), ids_.end(), candidates_.begin(),
-                             candidates_.end(), better);
-    } else {
-      candidates_ = ids_;
-      std::nth_element(candidates_.begin(),
-                       candidates_.begin() + (params.top_k - 1),
-                       candidates_.end(), better);
-      candidates_.resize(params.top_k);
-    }
-    cutoff = candidates_[params.top_k - 1];
-    for (const int32_t id : candidates_) weights_[id] = weight_of(id);
+  // A heap of k is faster than a selection as long as it rarely changes.
+  constexpr int64_t kHeapLimit = 512;
+  if (k <= kHeapLimit) {
+    candidates_.resize(k);
+    std::partial_sort_copy(ids_.begin(), ids_.end(), candidates_.begin(),
+                           candidates_.end(), better);
   } else {
-    for (int64_t id = 0; id < num_tokens_; ++id) weights_[id] = weight_of(id);
-    if (filter_p) candidates_ = ids_;
+    candidates_ = ids_;
+    std::nth_element(candidates_.begin(), candidates_.begin() + (k - 1),
+                     candidates_.end(), better);
   }
+  cutoff_ = candidates_[k - 1];
+}
 
-  if (filter_p) {
-    double mass = 0;
-    for (const int32_t id : candidates_) mass += weights_[id];
-    // Halves the range in which the set's last token lies, until it is small
-    // enough to sort.
-    double wanted = mass * static_cast<double>(params.top_p);
-    auto first = candidates_.begin();
-    auto last = candidates_.end();
-    while (last - first > 16) {
-      const auto middle = first + (last - first) / 2;
-      std::nth_element(first, middle, last, better);
-      double half = 0;
-      for (auto it = first; it != middle; ++it) half += weights_[*it];
-      if (half >= wanted) {
-        last = middle;
-      } else {
-        wanted -= half;
-        first = middle;
-      }
-    }
-    std::sort(first, last, better);
-    for (auto it = first; it != last; ++it) {
-      cutoff = *it;
-      wanted -= weights_[*it];
-      if (wanted <= 0) break;
-    }
-  }
-
-  const auto kept = [&](int32_t id) {
-    return (cutoff < 0 || !better(cutoff, id)) && weights_[id] >= params.min_p;
+// Puts the tokens that are left into classes by logarithm of their weight, goes
+// down the classes to the one in which the sum is reached, and sorts only that.
+void Sampler::FindCutoffOfTopP(absl::Span<const float> logits, float max_logit,
+                               float top_p) {
+  const Better better{logits.data()};
+  const auto left = [&](int32_t id) {
+    return cutoff_ < 0 || !better(cutoff_, id);
   };
+  // By logit, so that whoever is better is never in a later class: rounding
+  // keeps the order.
+  constexpr int kClasses = 1024;
+  const float per_logit = kClasses / 32.0f / temperature_;
+  const auto class_of = [&](int32_t id) {
+    const float distance = max_logit - logits[id];
+    return distance > 0 ? static_cast<int>(
+                              std::min(distance * per_logit, kClasses - 1.0f))
+                        : 0;
+  };
+  double mass[kClasses] = {};
   double total = 0;
   for (int32_t id = 0; id < num_tokens_; ++id) {
-    if (kept(id)) total += weights_[id];
+    if (!left(id)) continue;
+    mass[class_of(id)] += weights_[id];
+    total += weights_[id];
   }
-  const double target = uniform * total;
-  double sum = 0;
-  int32_t result = 0;
+  double wanted = total * static_cast<double>(top_p);
+  int last = 0;
+  while (last + 1 < kClasses && wanted > mass[last]) wanted -= mass[last++];
+
+  candidates_.clear();
   for (int32_t id = 0; id < num_tokens_; ++id) {
-    if (!kept(id) || weights_[id] == 0) continue;
-    result = id;  // rounding may leave the sum below the target at the end
-    sum += weights_[id];
+    if (left(id) && class_of(id) == last) candidates_.push_back(id);
+  }
+  std::sort(candidates_.begin(), candidates_.end(), better);
+  for (const int32_t id : candidates_) {
+    cutoff_ = id;
+    wanted -= weights_[id];
+    if (wanted <= 0) break;
+  }
+}
+
+int32_t Sampler::Draw(absl::Span<const float> logits, float max_logit,
+                      const SamplingParams& params, double uniform) {
+  temperature_ = params.temperature;
+  // Finite, so that the most probable token's distance of 0 stays 0.
+  FillWeights(logits, max_logit, std::min(1.0f / temperature_, FLT_MAX),
+              weights_.data());
+  cutoff_ = -1;
+  if (params.top_k > 0 && params.top_k < num_tokens_) {
+    FindCutoffOfTopK(logits, params.top_k);
+  }
+  if (params.top_p < 1) FindCutoffOfTopP(logits, max_logit, params.top_p);
+  if (cutoff_ >= 0) {
+    const Better better{logits.data()};
+    for (int32_t id = 0; id < num_tokens_; ++id) {
+      if (better(cutoff_, id)) weights_[id] = 0;
+    }
+  }
+  if (params.min_p > 0) {
+    for (float& weight : weights_) {
+      weight = weight < params.min_p ? 0.0f : weight;
+    }
+  }
+
+  // Which stretch of tokens, then which token.
+  constexpr int64_t kStretch = 256;
+  double total = 0;
+  for (int64_t i = 0; i < num_tokens_; i += kStretch) {
+    total += Sum(&weights_[i], std::min(kStretch, num_tokens_ - i));
+  }
+  double target = uniform * total;
+  int64_t first = 0;
+  for (int64_t i = 0; i < num_tokens_; i += kStretch) {
+    const double sum = Sum(&weights_[i], std::min(kStretch, num_tokens_ - i));
+    if (sum == 0) continue;
+    first = i;
     if (sum > target) break;
+    target -= sum;
+  }
+  // Rounding may leave the target just past the end: then the last token that
+  // has a weight.
+  int32_t result = static_cast<int32_t>(first);
+  for (int64_t i = first; i < std::min(first + kStretch, num_tokens_); ++i) {
+    if (weights_[i] == 0) continue;
+    result = static_cast<int32_t>(i);
+    target -= weights_[i];
+    if (target < 0) break;
   }
   return result;
 }
@@ -236,11 +288,9 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const float> row,
   }
   if (num_logprobs <= 0) return token;
 
-  double sum = 0;
-  for (const float logit : logits) {
-    sum += ExpOfNonPositive(logit - maximum.value);
-  }
-  const double log_sum = std::log(sum) + maximum.value;
+  FillWeights(logits, maximum.value, 1.0f, weights_.data());
+  const double log_sum =
+      std::log(Sum(weights_.data(), num_tokens_)) + maximum.value;
   const auto logprob_of = [&](int32_t id) {
     return static_cast<float>(logits[id] - log_sum);
   };

@@ -56,6 +56,10 @@ class Sampler {
   absl::Span<const float> Penalized(absl::Span<const float> logits,
                                     float penalty,
                                     absl::Span<const int32_t> history);
+  // Both move the cutoff: tokens that are worse are filtered out.
+  void FindCutoffOfTopK(absl::Span<const float> logits, int64_t k);
+  void FindCutoffOfTopP(absl::Span<const float> logits, float max_logit,
+                        float top_p);
   int32_t Draw(absl::Span<const float> logits, float max_logit,
                const SamplingParams& params, double uniform);
 
@@ -64,7 +68,9 @@ class Sampler {
   std::vector<float> penalized_;
   std::vector<uint32_t> penalized_in_;  // by id: the call that did it last
   uint32_t call_ = 0;
+  float temperature_ = 1;
   std::vector<float> weights_;
+  int32_t cutoff_ = -1;       // an id; negative: none
   std::vector<int32_t> ids_;  // 0, 1, 2, ...
   std::vector<int32_t> candidates_;
   std::vector<IdLogprob> top_;

@@ -242,7 +242,7 @@ std::string FakeTokenizer::Decode(absl::Span<const int32_t> ids,
 
 bool RecordingSink::HasRoom() const {
   MutexLock lock(&mu_);
-  return has_room_;
+  return token_ids_.size() < room_;
 }
 
 void RecordingSink::OnChunk(server::GenerateChunk chunk) {
@@ -266,9 +266,9 @@ void RecordingSink::OnDone(const absl::Status& status,
   changed_.SignalAll();
 }
 
-void RecordingSink::set_has_room(bool has_room) {
+void RecordingSink::set_room(size_t tokens) {
   MutexLock lock(&mu_);
-  has_room_ = has_room;
+  room_ = tokens;
 }
 
 bool RecordingSink::AwaitDone() {

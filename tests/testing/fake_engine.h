@@ -127,7 +127,9 @@ class RecordingSink final : public server::ResponseSink {
   void OnDone(const absl::Status& status,
               const server::GenerateResult& result) override;
 
-  void set_has_room(bool has_room);
+  // It has room until it holds that many tokens; at first without end.
+  void set_room(size_t tokens);
+  void set_has_room(bool has_room) { set_room(has_room ? SIZE_MAX : 0); }
   // Called first thing in OnDone.
   void set_on_done(std::function<void()> fn) { on_done_ = std::move(fn); }
 
@@ -147,7 +149,7 @@ class RecordingSink final : public server::ResponseSink {
   mutable Mutex mu_;
   CondVar changed_;
   std::function<void()> on_done_;
-  bool has_room_ ABSL_GUARDED_BY(mu_) = true;
+  size_t room_ ABSL_GUARDED_BY(mu_) = SIZE_MAX;  // tokens
   int times_done_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status status_ ABSL_GUARDED_BY(mu_);
   server::GenerateResult result_ ABSL_GUARDED_BY(mu_);

@@ -73,9 +73,11 @@ class LoadedModelsTest : public ::testing::Test {
     return names;
   }
 
+  // The reader has room for `room` tokens.
   RecordingSink& Start(const std::string& model, std::vector<int32_t> prompt,
-                       int64_t max_new) {
+                       int64_t max_new, size_t room = SIZE_MAX) {
     RecordingSink& sink = sinks_.emplace_back();
+    sink.set_room(room);
     auto served = catalog_->Find(model);
     EXPECT_OK(served);
     if (!served.ok()) return sink;
@@ -193,9 +195,8 @@ TEST_F(LoadedModelsTest, QuantizesAndGoesBackWhileSequencesRun) {
   const std::vector<int32_t> before = Generate("tiny", prompt_, 60);
   const ModelInfo info = InfoOf("tiny");
 
-  RecordingSink& running = Start("tiny", prompt_, 60);
+  RecordingSink& running = Start("tiny", prompt_, 60, 1);  // outlives the swap
   ASSERT_TRUE(running.AwaitTokens(1));
-  running.set_has_room(false);  // so that it outlives the swap
   ASSERT_OK_AND_ASSIGN(const QuantizeReport report, Quantize("tiny", "linear"));
   EXPECT_EQ(report.model, "tiny");
   EXPECT_EQ(report.version, 2);
@@ -533,9 +534,8 @@ TEST_F(LoadedModelsTest, RefusesAKvBudgetBelowOneBlock) {
 
 TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
   ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
-  RecordingSink& running = Start("tiny", prompt_, 40);
+  RecordingSink& running = Start("tiny", prompt_, 40, 1);
   ASSERT_TRUE(running.AwaitTokens(1));
-  running.set_has_room(false);
   std::atomic<bool> unloaded = false;
   std::thread unload([&] {
     EXPECT_OK(catalog_->Unload("tiny"));

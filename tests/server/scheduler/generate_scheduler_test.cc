@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/fake_clock.h"
@@ -846,6 +846,7 @@ TEST_F(GenerateSchedulerTest, SurvivesManyThreadsAtOnce) {
       scheduler_->Wake();
       (void)scheduler_->stats();
       clock_.Advance(absl::Milliseconds(1));
+      absl::SleepFor(absl::Milliseconds(1));  // or it would have the lock always
     }
   });
   for (std::thread& thread : threads) thread.join();
