@@ -227,6 +227,13 @@ TEST(UnpicklerTest, BoundsTheValuesOfABomb) {
         UnpickleStateDict(std::string(kMaxPickleValues + 1, *opcode)),
         StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too many")));
   }
+
+  // Values that leave the stack again: {None: [], None: [], ...}
+  std::string items = "}";
+  for (int64_t i = 0; i <= kMaxPickleValues; ++i) items += "N]s";
+  EXPECT_THAT(
+      UnpickleStateDict(items),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("too many")));
 }
 
 TEST(UnpicklerTest, TakesContainersThatHoldThemselves) {
