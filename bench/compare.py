@@ -184,10 +184,10 @@ class Transformers:
         del self.model
 
 
-def machine_limits(build):
-    """DRAM GB/s and integer TOPS with all threads, by the kernel benchmark."""
-    output = subprocess.run([build / "kernels_bench", "--limits", "--json"],
-                            check=True, capture_output=True, text=True).stdout
+def machine_limits(build, threads):
+    """DRAM GB/s and int8 TOPS that this machine gives now, with all threads."""
+    output = subprocess.run([build / "machine_limits", str(threads)], check=True,
+                            capture_output=True, text=True).stdout
     return json.loads(output)
 
 
@@ -249,7 +249,7 @@ def main():
                     print(f"\rround {round_index + 1} of {arguments.rounds}: {scenario}: {engine.name}\033[K",
                           end="", file=sys.stderr, flush=True)
             if round_index >= 0:
-                limits.append(machine_limits(arguments.build))
+                limits.append(machine_limits(arguments.build, arguments.threads))
         print("\r\033[K", end="", file=sys.stderr)
         print_table(engines, rates, limits, arguments)
     finally:

@@ -6,7 +6,6 @@
 // The matrices of a line are as many as fill the given size, taken in turn, so
 // that weights come from memory and not from a cache.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +15,7 @@
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
+#include "bench/machine_limits.h"
 #include "quant/matmul.h"
 #include "quant/registry.h"
 
@@ -49,49 +49,8 @@ class RandomRows final : public FloatRows {
   std::vector<float> values_;
 };
 
-double Seconds() {
-  return std::chrono::duration<double>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-// How long fn(i) takes when it is not interrupted: the fastest tenth of calls.
-// Others use the machine too, and only ever make it slower.
-template <class Fn>
-double FastSeconds(int64_t calls, Fn&& fn) {
-  std::vector<double> seconds(calls);
-  for (int64_t i = 0; i < calls; ++i) {
-    const double start = Seconds();
-    fn(i);
-    seconds[i] = Seconds() - start;
-  }
-  const auto tenth = seconds.begin() + calls / 10;
-  std::nth_element(seconds.begin(), tenth, seconds.end());
-  return *tenth;
-}
-
-double ReadGigabytesPerSecond(ThreadPool& pool) {
-  constexpr int64_t kBytes = 1 << 30, kCall = 4 << 20, kTask = 128 << 10;
-  auto memory = MappedMemory::Create(kBytes);
-  if (!memory.ok()) std::exit(1);
-  const auto* words = reinterpret_cast<uint64_t*>(memory->data());
-  std::fill_n(reinterpret_cast<uint64_t*>(memory->data()), kBytes / 8, 1);
-  std::vector<uint64_t> sums(pool.num_threads() * 8);
-  const double seconds = FastSeconds(2 * kBytes / kCall, [&](int64_t call) {
-    const uint64_t* start = words + call % (kBytes / kCall) * (kCall / 8);
-    pool.ParallelFor(kCall / kTask, [&](int64_t task, int worker) {
-      typedef uint64_t Wide __attribute__((vector_size(64)));
-      Wide sum[4] = {};
-      const auto* from =
-          reinterpret_cast<const Wide*>(start + task * (kTask / 8));
-      for (int64_t i = 0; i < kTask / 64; i += 4) {
-        for (int j = 0; j < 4; ++j) sum[j] ^= from[i + j];
-      }
-      sums[worker * 8] += (sum[0] ^ sum[1] ^ sum[2] ^ sum[3])[0];
-    });
-  });
-  return kCall / seconds / 1e9;
-}
+using bench::FastSeconds;
+using bench::ReadGigabytesPerSecond;
 
 void Measure(std::string_view spec, int64_t outputs, int64_t cols,
              int64_t total_bytes, const std::vector<int64_t>& row_counts,
@@ -148,7 +107,8 @@ int Main(int argc, char** argv) {
   ThreadPool pool(threads);
   std::printf("%s, %d threads\n", std::string(IsaName(BestIsa())).c_str(),
               threads);
-  std::printf("memory read: %.1f GB/s\n", ReadGigabytesPerSecond(pool));
+  std::printf("memory read: %.1f GB/s, int8 in registers: %.2f TOPS\n",
+              ReadGigabytesPerSecond(pool), bench::PeakInt8Tops(pool));
   for (const std::string_view spec :
        {"linear", "bfloat16", "float16", "float32"}) {
     if (!only.empty() && spec != only) continue;

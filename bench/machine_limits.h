@@ -1,0 +1,45 @@
+// What this machine gives at best, to hold measured speeds against.
+#ifndef OUNCE_BENCH_MACHINE_LIMITS_H_
+#define OUNCE_BENCH_MACHINE_LIMITS_H_
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "base/thread_pool.h"
+
+namespace ounce::bench {
+
+inline double Seconds() {
+  return std::chrono::duration<double>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// How long fn(i) takes when it is not interrupted: the fastest tenth of calls.
+// Others use the machine too, and only ever make it slower.
+template <class Fn>
+double FastSeconds(int64_t calls, Fn&& fn) {
+  std::vector<double> seconds(calls);
+  for (int64_t i = 0; i < calls; ++i) {
+    const double start = Seconds();
+    fn(i);
+    seconds[i] = Seconds() - start;
+  }
+  const auto tenth = seconds.begin() + calls / 10;
+  std::nth_element(seconds.begin(), tenth, seconds.end());
+  return *tenth;
+}
+
+// Reading 1 GiB from memory with all threads of the pool, in 10^9 bytes per
+// second.
+double ReadGigabytesPerSecond(ThreadPool& pool);
+
+// Multiplying int8 in registers with all threads, in 10^12 operations (a
+// multiplication and an addition are two) per second; 0 without AVX-512 VNNI.
+double PeakInt8Tops(ThreadPool& pool);
+
+}  // namespace ounce::bench
+
+#endif  // OUNCE_BENCH_MACHINE_LIMITS_H_
