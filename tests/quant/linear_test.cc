@@ -79,13 +79,13 @@ TEST(LinearTest, TiesGoToEven) {
 }
 
 TEST(LinearTest, ClampsWhereTheScaleWasRoundedDown) {
-  // 254.5 / 127 is rounded down to 2 in bfloat16, so that w / s is 127.25; and
-  // the other largest magnitude is within the range of negative codes.
+  // In steps of the smallest half, 255 / 127 is rounded down to 2, and 127.5
+  // would go to the even 128; -128 is a code.
   const PackedWeight packed =
-      Pack(MatrixRows(2, 1, {254.5f, -254.5f}, DType::kBF16));
-  EXPECT_EQ(2.0f, packed.scales()[0]);
+      Pack(MatrixRows(2, 1, {255 * 0x1p-24f, -255 * 0x1p-24f}, DType::kF16));
+  EXPECT_EQ(0x1p-23f, packed.scales()[0]);
   EXPECT_EQ(127, CodeAt(packed, 0, 0));
-  EXPECT_EQ(-127, CodeAt(packed, 1, 0));
+  EXPECT_EQ(-128, CodeAt(packed, 1, 0));
 }
 
 TEST(LinearTest, SubnormalScalesKeepTheBound) {
