@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/scheduler/sampler.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_engine.h"
 #include "tests/testing/status_matchers.h"
@@ -22,6 +23,7 @@ using ::ounce::testing::FakeClock;
 using ::ounce::testing::FakeContinuation;
 using ::ounce::testing::FakeEngine;
 using ::ounce::testing::FakeKv;
+using ::ounce::testing::FakeLogits;
 using ::ounce::testing::FakeTokenizer;
 using ::ounce::testing::IsOk;
 using ::ounce::testing::RecordingSink;
@@ -560,7 +562,9 @@ TEST_F(GenerateSchedulerTest, WakesForTheDeadlineOfAPausedRequest) {
   sink.set_has_room(false);
   engine_->Free();
   ASSERT_TRUE(sink.AwaitTokens(1));
-  // The thread sleeps 50 ms of real time; nobody calls Wake.
+  // The thread sleeps 50 ms of real time, from before the clock is moved;
+  // nobody calls Wake.
+  absl::SleepFor(absl::Milliseconds(20));
   clock_.Advance(absl::Milliseconds(50));
   ASSERT_TRUE(sink.AwaitDone());
   EXPECT_THAT(sink.status(), StatusIs(StatusCode::kDeadlineExceeded,
@@ -580,6 +584,42 @@ TEST_F(GenerateSchedulerTest, EndsAtAnEndOfSequenceToken) {
   EXPECT_EQ(sink.token_ids(), wanted);
   EXPECT_EQ(sink.result().new_tokens, static_cast<int64_t>(wanted.size()));
   EXPECT_EQ(sink.text(), TextOf(wanted));
+}
+
+TEST_F(GenerateSchedulerTest, GivesHeldBackTextAtAnEndOfSequence) {
+  const std::vector<int32_t> plain = FakeContinuation(Prompt(1, 5), 20, 60);
+  const auto first = std::find(plain.begin(), plain.end(), plain[6]);
+  const std::string text = TextOf({plain.begin(), first});
+  info_.eos_ids = {plain[6]};
+  Start();
+  RecordingSink& sink = Sink();
+  GenerateParams params = Params(Prompt(1, 5), 20);
+  params.stop = {text.substr(text.size() - 2) + "#"};
+  Submit(std::move(params), &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_EQ(sink.result().reason, FinishReason::kEos);
+  EXPECT_EQ(sink.text(), text);
+}
+
+TEST_F(GenerateSchedulerTest, DrawsTheNthTokenWithTheNthRandomNumber) {
+  Start();
+  RecordingSink& sink = Sink();
+  GenerateParams params = Params(Prompt(1, 5), 30);
+  params.sampling.temperature = 1;
+  params.sampling.repetition_penalty = 1.2f;
+  params.sampling.seed = 7;
+  Submit(params, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  Sampler sampler(64, 60);
+  std::vector<int32_t> history = params.prompt;
+  for (int64_t i = 0; i < 30; ++i) {
+    ASSERT_OK_AND_ASSIGN(const SampledToken token,
+                         sampler.Sample(FakeLogits(history, 64),
+                                        params.sampling, history, i, 0));
+    history.push_back(token.id);
+  }
+  history.erase(history.begin(), history.begin() + 5);
+  EXPECT_EQ(sink.token_ids(), history);
 }
 
 TEST_F(GenerateSchedulerTest, EndsBeforeAStopStringThatSpansTokens) {
@@ -773,6 +813,17 @@ TEST_F(GenerateSchedulerTest, DrainLetsRunningAndQueuedOnesFinish) {
   ExpectAllFree();
 }
 
+TEST_F(GenerateSchedulerTest, HoldsNoEngineAfterDrain) {
+  Start();
+  std::atomic<bool> destroyed = false;
+  engine_->set_on_destroyed([&] { destroyed = true; });
+  engine_ = nullptr;
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_TRUE(destroyed);
+  scheduler_->SetEngine(std::make_shared<FakeEngine>(info_, kv_));
+  EXPECT_EQ(kv_.use_count(), 1);
+}
+
 TEST_F(GenerateSchedulerTest, DrainEndsTheRestAtItsDeadline) {
   options_.max_running = 1;
   Start();
@@ -846,7 +897,8 @@ TEST_F(GenerateSchedulerTest, SurvivesManyThreadsAtOnce) {
       scheduler_->Wake();
       (void)scheduler_->stats();
       clock_.Advance(absl::Milliseconds(1));
-      absl::SleepFor(absl::Milliseconds(1));  // or it would have the lock always
+      absl::SleepFor(
+          absl::Milliseconds(1));  // or it would have the lock always
     }
   });
   for (std::thread& thread : threads) thread.join();
