@@ -177,8 +177,8 @@ class ByteLevelBpe::Encoding {
       const uint32_t at = static_cast<uint32_t>(top);
       const int32_t merged_id = bpe_.merged_ids_[top >> 32];
       Symbol& left = symbols_[at];
-      // Out of date when the pair has changed since. To compare what it makes is
-      // enough: symbols only grow, so no other pair here makes the same.
+      // Out of date when the pair has changed since. To compare what it makes
+      // is enough: symbols only grow, so no other pair here makes the same.
       if (left.merged_id != merged_id) continue;
       Symbol& right = symbols_[left.next];
       left.id = merged_id;
