@@ -30,10 +30,17 @@ bool CpuHasAmx() {
   return (edx & (kBf16 | kTile | kInt8)) == (kBf16 | kTile | kInt8);
 }
 
+// Not __builtin_cpu_supports("f16c"), which clang 14 doesn't know. Whether the
+// kernel saves the registers, "avx2" has told.
+bool CpuHasF16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
 Isa DetectIsa() {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-      !__builtin_cpu_supports("f16c")) {
+      !CpuHasF16c()) {
     return Isa::kPortable;
   }
   if (!__builtin_cpu_supports("avx512f") ||
