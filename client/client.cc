@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -140,7 +141,8 @@ class ClientImpl final : public Client {
  private:
   void SetDeadline(grpc::ClientContext* context) const {
     if (options_.timeout == absl::InfiniteDuration()) return;
-    context->set_deadline(absl::ToChronoTime(absl::Now() + options_.timeout));
+    context->set_deadline(
+        absl::ToChronoTime(Clock::Real().Now() + options_.timeout));
   }
 
   template <class Stub, class Request, class Response>

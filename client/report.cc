@@ -30,6 +30,14 @@ std::string StateName(v1::ModelState state) {
   }
 }
 
+// "linear:bits=8,mode=symmetric,..." -> "linear:bits=8,...", for tables.
+std::string ShortSpec(const std::string& spec) {
+  const size_t comma = spec.find(',');
+  return comma == std::string::npos
+             ? spec
+             : absl::StrCat(spec.substr(0, comma), ",...");
+}
+
 std::string Percent(double ratio) {
   return absl::StrFormat("%.2f %%", 100 * ratio);
 }
@@ -120,7 +128,7 @@ std::string ModelsText(const v1::ListModelsResponse& response) {
     const bool loaded = model.version() > 0;
     table.Add(
         {model.name(), StateName(model.state()), absl::StrCat(model.version()),
-         model.method(),
+         ShortSpec(model.method()),
          loaded ? absl::StrFormat("%.2f M",
                                   static_cast<double>(model.parameters()) / 1e6)
                 : "",
@@ -182,7 +190,7 @@ std::string ReportText(const v1::QuantizeReport& report, bool all) {
                      all ? "-SNR" : "-WORST SNR", "LEFT ALONE"});
   for (const Group& group : Groups(report, all)) {
     tensors.Add({group.name, absl::StrCat(group.count), group.shape,
-                 group.method, FormatByteSize(group.bytes_before),
+                 ShortSpec(group.method), FormatByteSize(group.bytes_before),
                  FormatByteSize(group.bytes_after),
                  group.worst_error.has_value()
                      ? absl::StrFormat("%.5f", *group.worst_error)

@@ -1,12 +1,7 @@
 // Wires the server together and runs it until a signal.
-#include <google/protobuf/stubs/logging.h>
-#include <malloc.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <random>
 #include <string>
 
 #include "base/cpu.h"
@@ -15,16 +10,12 @@
 #include "server/config.h"
 #include "server/engine/loaded_models.h"
 #include "server/metrics/metrics.h"
+#include "server/process.h"
 #include "server/service/listeners.h"
 #include "server/stop_signal.h"
 
 namespace ounce::server {
 namespace {
-
-uint64_t DrawSeed() {
-  std::random_device device;  // 32 bits at a time
-  return uint64_t{device()} << 32 | device();
-}
 
 // Returns when a signal has stopped the server.
 absl::Status Serve(const Config& config) {
@@ -47,7 +38,6 @@ absl::Status Serve(const Config& config) {
        .on_rejected = [&](const auto& model) { metrics->OnRejected(model); }},
       *catalog, clock);
   ModelAdminService admin(*catalog, clock);
-
   Addresses addresses;
   ASSIGN_OR_RETURN(
       const auto listeners,
@@ -79,8 +69,9 @@ absl::Status Serve(const Config& config) {
   admin.Stop();
   const absl::Time deadline = clock.Now() + config.drain;
   catalog->Drain(deadline);
-  // The last messages are on their way to slow readers.
-  listeners->Shutdown(std::max(deadline, clock.Now() + absl::Seconds(1)));
+  inference.Drain(deadline);
+  // For the last words to quick calls; idle connections need no longer.
+  listeners->Shutdown(clock.Now() + absl::Milliseconds(100));
   spdlog::info("stopped");
   return absl::OkStatus();
 }
@@ -89,15 +80,7 @@ absl::Status Serve(const Config& config) {
 }  // namespace ounce::server
 
 int main(int argc, char** argv) {
-  // Few heaps, and large blocks outside of them, so that what is freed goes
-  // back to the system.
-  mallopt(M_ARENA_MAX, 2);
-  mallopt(M_MMAP_THRESHOLD, 256 << 10);
-  mallopt(M_TRIM_THRESHOLD, 1 << 20);
-  spdlog::set_default_logger(spdlog::stderr_color_mt("ounce"));
-  // Else every malformed message of a client is a line in the log.
-  google::protobuf::SetLogHandler(nullptr);
-
+  ounce::server::SetUpProcess();
   const auto config = ounce::server::ReadConfig(argc, argv);
   if (!config.ok()) {
     std::fprintf(stderr, "ounce-server: %s\n",

@@ -1,5 +1,7 @@
 #include "server/metrics/metrics.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
@@ -7,11 +9,15 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <exception>
 #include <map>
+#include <thread>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/mapped_memory.h"
 #include "base/mutex.h"
@@ -259,6 +265,25 @@ class SchedulerMetrics final : public SchedulerObserver {
   std::map<std::string_view, Counter*> outcomes_;
 };
 
+// Connects to an IPv4 HOST:PORT and hangs up; nothing if it can't.
+void Knock(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  if (colon == std::string::npos ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
+      inet_pton(AF_INET, address.substr(0, colon).c_str(), &to.sin_addr) != 1) {
+    return;
+  }
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  const int knocking = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  if (knocking < 0) return;
+  static_cast<void>(
+      connect(knocking, reinterpret_cast<sockaddr*>(&to), sizeof(to)));
+  close(knocking);
+}
+
 // What is read at the moment of a scrape.
 class Scrape final : public prometheus::Collectable {
  public:
@@ -286,6 +311,27 @@ class MetricsImpl final : public Metrics {
         scrape_(std::make_shared<Scrape>(families_)) {
     families_->gauge(kBuildInfo, {build.version, build.isa, build.compiler})
         .Set(1);
+  }
+
+  ~MetricsImpl() override {
+    // The web server notices its end when somebody connects, or after 2 s.
+    Mutex mu;
+    CondVar changed;
+    bool ended = false;
+    std::thread knocker([&] {
+      MutexLock lock(&mu);
+      while (!ended) {
+        Knock(address_);
+        changed.WaitFor(&mu, absl::Milliseconds(5));
+      }
+    });
+    exposer_.reset();
+    {
+      MutexLock lock(&mu);
+      ended = true;
+    }
+    changed.SignalAll();
+    knocker.join();
   }
 
   std::unique_ptr<SchedulerObserver> ObserveScheduler(
@@ -383,7 +429,8 @@ class MetricsImpl final : public Metrics {
       exposer_->RegisterCollectable(scrape_);
       const std::vector<int> ports = exposer_->GetListeningPorts();
       if (colon != std::string::npos && !ports.empty()) {
-        return absl::StrCat(address.substr(0, colon), ":", ports.front());
+        address_ = absl::StrCat(address.substr(0, colon), ":", ports.front());
+        return address_;
       }
     } catch (const std::exception&) {
     }
@@ -413,6 +460,7 @@ class MetricsImpl final : public Metrics {
   const std::shared_ptr<Families> families_;
   const std::shared_ptr<Scrape> scrape_;
   std::unique_ptr<prometheus::Exposer> exposer_;
+  std::string address_;  // its HOST:PORT
 
   Mutex mu_;
   // What OnModelChanged shows now, by model.

@@ -185,6 +185,7 @@ void GenerateCall::OnDone() {
     MutexLock lock(&mu_);
     model = std::move(model_);
   }
+  calls_.Remove();
   Unref();
 }
 

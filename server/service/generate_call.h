@@ -20,6 +20,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "server/scheduler/model_catalog.h"
@@ -27,11 +28,42 @@
 
 namespace ounce::server {
 
+// How many calls there are, to wait until there are none.
+class CallCount {
+ public:
+  void Add() {
+    MutexLock lock(&mu_);
+    ++count_;
+  }
+  void Remove() {
+    MutexLock lock(&mu_);
+    if (--count_ == 0) none_.SignalAll();
+  }
+  // Returns when there is none, or at `deadline`.
+  void WaitForNone(absl::Time deadline, const Clock& clock) {
+    MutexLock lock(&mu_);
+    while (count_ > 0) {
+      const absl::Duration left = deadline - clock.Now();
+      if (left <= absl::ZeroDuration()) return;
+      none_.WaitFor(&mu_, left);
+    }
+  }
+
+ private:
+  Mutex mu_;
+  CondVar none_;
+  int count_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
 class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                            public ResponseSink {
  public:
-  // `clock` must outlive the call.
-  explicit GenerateCall(const Clock& clock) : clock_(clock) {}
+  // `clock` and `calls`, where it counts itself until gRPC has sent the last of
+  // it, must outlive the call.
+  GenerateCall(const Clock& clock, CallCount& calls)
+      : clock_(clock), calls_(calls) {
+    calls_.Add();
+  }
 
   // Exactly one of these, once.
   void Refuse(const absl::Status& status);
@@ -58,6 +90,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Unref();
 
   const Clock& clock_;
+  CallCount& calls_;
   std::atomic<int> refs_{1};  // gRPC's, and the scheduler's once accepted
 
   // Written by Start before the scheduler knows of the call, or by OnDone().

@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/service/checks.h"
-#include "server/service/generate_call.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 
@@ -110,7 +109,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
   const absl::Time arrival = clock_.Now();
   const absl::Time deadline = DeadlineOf(*context);
-  auto* call = new GenerateCall(clock_);
+  auto* call = new GenerateCall(clock_, calls_);
   v1::GenerateRequest request;
   if (absl::Status status = ParseRequest(*bytes, &request); !status.ok()) {
     options_.on_rejected("");

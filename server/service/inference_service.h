@@ -15,11 +15,10 @@
 #include "base/clock.h"
 #include "ounce/v1/inference.grpc.pb.h"
 #include "server/scheduler/model_catalog.h"
+#include "server/service/generate_call.h"
 #include "server/service/worker_pool.h"
 
 namespace ounce::server {
-
-class GenerateCall;
 
 // All methods raw (wire.h).
 using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
@@ -42,6 +41,10 @@ class InferenceService final : public RawInference {
   InferenceService(Options options, ModelCatalog& catalog, const Clock& clock);
   ~InferenceService() override;
 
+  // Waits until no Generate runs and the clients have been told of the end of
+  // each, or `deadline` passes. To be called when the catalog is drained.
+  void Drain(absl::Time deadline) { calls_.WaitForNone(deadline, clock_); }
+
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
@@ -59,6 +62,7 @@ class InferenceService final : public RawInference {
   const Options options_;
   ModelCatalog& catalog_;
   const Clock& clock_;
+  CallCount calls_;
   WorkerPool long_texts_;
 };
 

@@ -1,5 +1,6 @@
 #include "server/service/listeners.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
@@ -71,11 +72,13 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     const Options& options, InferenceService& inference,
     ModelAdminService& admin) {
   grpc::EnableDefaultHealthCheckService(true);
-  static const bool reflection = [] {
+  static const bool once = [] {
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    // Else every malformed message of a client is a line in the log.
+    google::protobuf::SetLogHandler(nullptr);
     return true;
   }();
-  static_cast<void>(reflection);
+  static_cast<void>(once);
   ASSIGN_OR_RETURN(Bound public_side,
                    Listen("listen", options.inference,
                           options.max_message_bytes, inference));

@@ -125,12 +125,8 @@ v1::Method ToProto(const MethodInfo& info) {
   return method;
 }
 
-void LogOutcome(const std::string& what, const absl::Status& status) {
-  if (status.ok()) {
-    spdlog::info("{}: done", what);
-  } else {
-    spdlog::warn("{}: {}", what, status.ToString());
-  }
+void LogFailure(const std::string& what, const absl::Status& status) {
+  if (!status.ok()) spdlog::warn("{}: {}", what, status.ToString());
 }
 
 }  // namespace
@@ -181,7 +177,7 @@ grpc::ServerUnaryReactor* ModelAdminService::LoadModel(
         RETURN_IF_ERROR(CheckLoad(in));
         if (stopping_) return ShuttingDown();
         const auto info = catalog_.Load(in.name(), in.path(), in.method());
-        LogOutcome(absl::StrCat("load of '", in.name(), "' from ", in.path()),
+        LogFailure(absl::StrCat("load of '", in.name(), "' from ", in.path()),
                    info.status());
         if (!info.ok()) return info.status();
         *out = ToProto(*info);
@@ -198,7 +194,7 @@ grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
              v1::UnloadModelResponse*) -> absl::Status {
         RETURN_IF_ERROR(CheckModelName("name", in.name()));
         const absl::Status status = catalog_.Unload(in.name());
-        LogOutcome(absl::StrCat("unload of '", in.name(), "'"), status);
+        LogFailure(absl::StrCat("unload of '", in.name(), "'"), status);
         return status;
       });
 }
@@ -230,7 +226,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
         };
         const absl::StatusOr<QuantizeReport> report =
             stopping_ ? ShuttingDown() : catalog_.Quantize(params, progress);
-        LogOutcome(absl::StrCat("quantization of '", params.model, "' with ",
+        LogFailure(absl::StrCat("quantization of '", params.model, "' with ",
                                 params.method),
                    report.status());
         if (!report.ok()) {

@@ -389,6 +389,29 @@ TEST_F(ModelAdminServiceTest, KeepsInferenceAndAdminApart) {
             grpc::StatusCode::UNIMPLEMENTED);
 }
 
+TEST_F(ModelAdminServiceTest, ReflectionNamesTheServices) {
+  // ServerReflectionRequest{list_services: "*"}.
+  grpc::Slice slice(std::string("\x3a\x01*", 3));
+  const grpc::ByteBuffer request(&slice, 1);
+  const grpc::internal::RpcMethod rpc(
+      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+      grpc::internal::RpcMethod::NORMAL_RPC);
+  const auto ask = [&](grpc::Channel* channel) {
+    grpc::ByteBuffer response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(grpc::internal::BlockingUnaryCall(channel, rpc, &context,
+                                                  request, &response)
+                    .ok());
+    grpc::Slice flat;
+    EXPECT_TRUE(response.DumpToSingleSlice(&flat).ok());
+    return std::string(flat.begin(), flat.end());
+  };
+  EXPECT_THAT(ask(channel_.get()),
+              ::testing::AllOf(HasSubstr("ounce.v1.Inference"),
+                               HasSubstr("grpc.health.v1.Health")));
+  EXPECT_THAT(ask(admin_channel_.get()), HasSubstr("ounce.v1.ModelAdmin"));
+}
+
 TEST_F(ModelAdminServiceTest, HealthFollowsTheServerAndItsModels) {
   using Response = grpc::health::v1::HealthCheckResponse;
   EXPECT_EQ(Health(channel_, ""), Response::NOT_SERVING);

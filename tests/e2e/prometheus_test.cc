@@ -1,0 +1,67 @@
+// A real Prometheus scrapes a real server.
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstdlib>
+
+#include "gmock/gmock.h"
+#include "tests/e2e/serving.h"
+
+namespace ounce {
+namespace {
+
+class PrometheusTest : public testing::ServingTest {
+ protected:
+  // One that nothing listens on now; Prometheus can't choose one itself.
+  static int FreePort() {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    OUNCE_CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0,
+                "a free port");
+    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+    close(fd);
+    return ntohs(address.sin_port);
+  }
+};
+
+TEST_F(PrometheusTest, ScrapesWhatTheServerExports) {
+  if (std::system("prometheus --version >/dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "prometheus is not installed";
+  }
+  Start();
+  ASSERT_TRUE(Generate(Request("def ", 8)).ok());
+  const std::string config = folder_.WriteFile(
+      "prometheus.yml", absl::StrCat("scrape_configs:\n"
+                                     "- job_name: ounce\n"
+                                     "  scrape_interval: 1s\n"
+                                     "  static_configs: [{targets: ['",
+                                     metrics_, "']}]\n"));
+  const std::string address = absl::StrCat("127.0.0.1:", FreePort());
+  testing::Process prometheus(
+      {"prometheus", absl::StrCat("--config.file=", config),
+       absl::StrCat("--storage.tsdb.path=", folder_.Path("data")),
+       absl::StrCat("--web.listen-address=", address)});
+  const auto query = [&](const std::string& expression) {
+    const std::string body = testing::HttpGet(
+        address, absl::StrCat("/api/v1/query?query=", expression));
+    const auto answer = nlohmann::json::parse(body, nullptr, false);
+    if (answer.is_discarded() || !answer.contains("data")) return std::string();
+    const auto& result = answer["data"]["result"];
+    return result.empty() ? std::string()
+                          : result[0]["value"][1].get<std::string>();
+  };
+  EXPECT_TRUE(WaitUntil([&] { return !query("ounce_build_info").empty(); }))
+      << prometheus.err();
+  EXPECT_EQ(query("up"), "1");
+  EXPECT_EQ(query("ounce_generated_tokens_total"), "8");
+  EXPECT_EQ(query("sum(ounce_requests_total)"), "1");
+  EXPECT_EQ(query("sum(ounce_model_weight_bytes)"),
+            absl::StrCat(Model("tiny").resident_bytes()));
+  EXPECT_EQ(query("ounce_time_to_first_token_seconds_count"), "1");
+}
+
+}  // namespace
+}  // namespace ounce

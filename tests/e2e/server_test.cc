@@ -1,0 +1,264 @@
+// The real server: start, stop, and what it refuses.
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "tests/e2e/serving.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce {
+namespace {
+
+using ::testing::AllOf;
+using testing::Finished;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+class ServerTest : public testing::ServingTest {
+ protected:
+  // Flags that make it end by itself.
+  Finished RunServer(std::vector<std::string> flags) {
+    flags.insert(flags.begin(), OUNCE_SERVER_BINARY);
+    return testing::RunToEnd(flags);
+  }
+};
+
+TEST_F(ServerTest, PrintsWhatItServesWhereAndHowBig) {
+  Start();
+  EXPECT_TRUE(WaitUntil(
+      [&] { return server_->out().find("\nserving\n") != std::string::npos; }));
+  EXPECT_THAT(server_->out(),
+              AllOf(HasSubstr("\nlistening inference " + inference_ + "\n"),
+                    HasSubstr("\nlistening admin " + admin_ + "\n"),
+                    HasSubstr("\nlistening metrics " + metrics_ + "\n"),
+                    HasSubstr("codegen"), HasSubstr("4.2"), HasSubstr("MiB")));
+}
+
+TEST_F(ServerTest, ServesWhatItsConfigFileSays) {
+  const std::string file = folder_.WriteFile(
+      "server.textproto",
+      absl::StrCat("models { name: 'tiny' path: '", testing::kTinyModel,
+                   "' method: 'linear:bits=8,mode=symmetric' }\n"
+                   "limits { max_new_tokens: 5 }\n"));
+  Start({"--config", file});
+  EXPECT_THAT(Model("tiny").method(), HasSubstr("linear"));
+  EXPECT_THAT(Generate(Request("a", 6)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("at most 5 wanted, 6 found")));
+  EXPECT_EQ(Generate(Request("a", 5))->second.usage().new_tokens(), 5);
+}
+
+TEST_F(ServerTest, ServesNoModelAtFirst) {
+  Start({});
+  EXPECT_THAT(Generate(Request("a", 1)), StatusIs(absl::StatusCode::kNotFound));
+  v1::LoadModelRequest load;
+  load.set_name("tiny");
+  load.set_path(testing::kTinyModel);
+  ASSERT_TRUE(client_->LoadModel(load).ok());
+  EXPECT_TRUE(Generate(Request("a", 1)).ok());
+}
+
+TEST_F(ServerTest, EndsWithAReasonWhenItCannotServe) {
+  const Finished usage = RunServer({"--threads", "none"});
+  EXPECT_EQ(usage.code, 2);
+  EXPECT_THAT(usage.err, HasSubstr("--threads"));
+  const Finished help = RunServer({"--help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_THAT(help.out, HasSubstr("--kv_cache_bytes"));
+
+  const std::vector<std::string> anywhere = {"--listen",         "127.0.0.1:0",
+                                             "--admin_listen",   "127.0.0.1:0",
+                                             "--metrics_listen", "127.0.0.1:0"};
+  std::vector<std::string> flags = anywhere;
+  flags.insert(flags.end(), {"--model", "a=/nowhere/at/all"});
+  const Finished missing = RunServer(flags);
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_THAT(missing.err,
+              AllOf(HasSubstr("model 'a'"), HasSubstr("/nowhere/at/all")));
+  flags = anywhere;
+  flags.insert(flags.end(), {"--model", absl::StrCat("a=", testing::kTinyModel,
+                                                     ",method=octonions")});
+  const Finished method = RunServer(flags);
+  EXPECT_EQ(method.code, 1);
+  EXPECT_THAT(method.err, AllOf(HasSubstr("octonions"), HasSubstr("linear")));
+
+  Start();
+  for (const auto& [flag, address] :
+       {std::pair("--listen", inference_), std::pair("--admin_listen", admin_),
+        std::pair("--metrics_listen", metrics_)}) {
+    flags = anywhere;
+    for (size_t i = 0; i + 1 < flags.size(); ++i) {
+      if (flags[i] == flag) flags[i + 1] = address;
+    }
+    const Finished taken = RunServer(flags);
+    EXPECT_EQ(taken.code, 1) << flag;
+    EXPECT_THAT(taken.err, HasSubstr(address));
+  }
+}
+
+TEST_F(ServerTest, FinishesWhatRunsWhenToldToStop) {
+  Start();
+  int64_t tokens = 0;
+  bool told = false;
+  bool refused = false;
+  const auto other = client::Client::Create({.server = inference_});
+  v1::GenerateResponse last;
+  const absl::Status status = client_->Generate(
+      Request("def f():\n", 480), [&](const v1::GenerateResponse& message) {
+        last = message;
+        tokens += message.token_ids_size();
+        if (!told) {
+          told = true;
+          server_->Signal(SIGTERM);
+          // Until it has noticed, a new request is served as ever.
+          refused = WaitUntil([&] {
+            return absl::IsUnavailable(other->Generate(
+                Request("a", 1), [](const auto&) { return true; }));
+          });
+        }
+        return true;
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(refused);
+  EXPECT_EQ(tokens, last.usage().new_tokens());
+  EXPECT_NE(last.finish_reason(), v1::FINISH_REASON_UNSPECIFIED);
+  EXPECT_EQ(server_->Wait(absl::Minutes(1)), 0) << server_->err();
+}
+
+TEST_F(ServerTest, EndsWhatRunsTooLongAfterBeingTold) {
+  Start({"--model", absl::StrCat("tiny=", testing::kTinyModel),
+         "--drain_seconds", "0"});
+  bool told = false;
+  absl::Status status;
+  // Again and again, until one is cut off.
+  for (int i = 0; i < 1000 && status.ok(); ++i) {
+    status = client_->Generate(Request("def f():\n", 480),
+                               [&](const v1::GenerateResponse&) {
+                                 if (!std::exchange(told, true)) {
+                                   server_->Signal(SIGTERM);
+                                 }
+                                 return true;
+                               });
+  }
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(server_->Wait(absl::Minutes(1)), 0) << server_->err();
+}
+
+TEST_F(ServerTest, ASecondSignalEndsItAtOnce) {
+  Start();
+  // Work for seconds.
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 64; ++i) {
+    threads.emplace_back([&] {
+      client_
+          ->Generate(Request("def f():\n", 480),
+                     [&](const v1::GenerateResponse&) { return true; })
+          .IgnoreError();
+    });
+  }
+  EXPECT_TRUE(WaitUntil([&] { return Metric("ounce_requests_running") > 16; }));
+  server_->Signal(SIGINT);
+  EXPECT_TRUE(WaitUntil(
+      [&] { return server_->err().find("stopping") != std::string::npos; }));
+  EXPECT_TRUE(server_->Running());
+  server_->Signal(SIGINT);
+  EXPECT_EQ(server_->Wait(absl::Seconds(10)), 130);
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(ServerTest, StopsTheWorkOfAClientThatIsGone) {
+  Start();
+  const absl::Status status =
+      client_->Generate(Request("def f():\n", 480),
+                        [](const v1::GenerateResponse&) { return false; });
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_TRUE(WaitUntil([&] {
+    return Metric("ounce_requests_total", {"outcome=\"cancelled\""}) == 1;
+  }));
+  EXPECT_EQ(Metric("ounce_kv_cache_used_bytes"), 0);
+  EXPECT_EQ(Metric("ounce_requests_running"), 0);
+}
+
+TEST_F(ServerTest, StopsTheWorkWhenADeadlinePasses) {
+  Start();
+  const auto hasty = client::Client::Create(
+      {.server = inference_, .timeout = absl::Milliseconds(200)});
+  const auto ignore = [](const v1::GenerateResponse&) { return true; };
+  // Connected, so that what follows does reach the server in time.
+  ASSERT_TRUE(
+      WaitUntil([&] { return hasty->Generate(Request("a", 1), ignore).ok(); }));
+  // Work for seconds: some run, some are queued.
+  constexpr int kRequests = 64;
+  std::vector<std::thread> threads;
+  std::atomic<int> late = 0;
+  for (int i = 0; i < kRequests; ++i) {
+    threads.emplace_back([&] {
+      late += absl::IsDeadlineExceeded(
+          hasty->Generate(Request("def f():\n", 480), ignore));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(late, kRequests);
+  const auto ended = [&](const std::string& outcome) {
+    return Metric("ounce_requests_total",
+                  {absl::StrCat("outcome=\"", outcome, "\"")});
+  };
+  // Where a client's own clock was first, its word came as a cancellation.
+  EXPECT_TRUE(WaitUntil([&] {
+    return ended("deadline_exceeded") + ended("cancelled") >= kRequests;
+  }));
+  EXPECT_GE(ended("deadline_exceeded"), 1);
+  EXPECT_EQ(Metric("ounce_requests_running"), 0);
+  EXPECT_EQ(Metric("ounce_requests_queued"), 0);
+  EXPECT_EQ(Metric("ounce_kv_cache_used_bytes"), 0);
+}
+
+TEST_F(ServerTest, RefusesBadInputAndGoesOn) {
+  Start();
+  v1::GenerateRequest ids = Request("", 1);
+  ids.mutable_prompt_token_ids()->add_ids(1'000'000);
+  EXPECT_THAT(Generate(ids), StatusIs(absl::StatusCode::kInvalidArgument,
+                                      HasSubstr("1000000 found")));
+  std::string words;
+  for (int i = 0; i < 2000; ++i) words += "word ";
+  EXPECT_THAT(Generate(Request(words, 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("at most 511 tokens wanted")));
+  EXPECT_THAT(Generate(Request(std::string(10'000'000, 'x'), 1)),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(Generate(Request(std::string(1'000'000, ' '), 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+
+  v1::LoadModelRequest load;
+  load.set_name("other");
+  load.set_path("/nowhere");
+  EXPECT_THAT(client_->LoadModel(load).status(),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nowhere")));
+  load.set_path("no-such-org/no-such-model");
+  EXPECT_THAT(client_->LoadModel(load).status(),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("no-such-org/no-such-model")));
+  // A checkpoint of another architecture, and one that is cut short.
+  std::filesystem::copy(testing::kTinyModel, folder_.path() / "model",
+                        std::filesystem::copy_options::recursive);
+  load.set_path(folder_.Path("model"));
+  const std::string config =
+      testing::ReadFile(folder_.Path("model/config.json"));
+  auto other = nlohmann::json::parse(config);
+  other["model_type"] = "perceptron";
+  folder_.WriteFile("model/config.json", other.dump());
+  EXPECT_THAT(client_->LoadModel(load).status(),
+              StatusIs(absl::StatusCode::kUnimplemented,
+                       AllOf(HasSubstr("perceptron"), HasSubstr("codegen"))));
+  folder_.WriteFile("model/config.json", config);
+  const std::string weights =
+      testing::ReadFile(folder_.Path("model/model.safetensors"));
+  folder_.WriteFile("model/model.safetensors",
+                    weights.substr(0, weights.size() / 2));
+  EXPECT_THAT(client_->LoadModel(load).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("model.safetensors")));
+  EXPECT_TRUE(Generate(Request("def ", 4)).ok()) << "the server goes on";
+}
+
+}  // namespace
+}  // namespace ounce
