@@ -169,6 +169,7 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
   logits_.reserve(options_.max_running);
   told_.kv_capacity_bytes = limits_.num_kv_blocks * limits_.kv_block_bytes;
   stats_ = told_;
+  observer_.OnStats(told_);
   thread_ = std::thread([this] { Loop(); });
 }
 

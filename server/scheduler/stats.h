@@ -17,8 +17,8 @@ struct SchedulerStats {
   int64_t kv_used_bytes = 0;  // reserved by running sequences
 };
 
-// Threads: called on the engine's thread, and not after Drain returned; must
-// not
+// Threads: called on the engine's thread, first on the one that creates the
+//   scheduler; never two calls at a time, none after Drain returned; must not
 //   block. Implemented by server/metrics, one per model.
 class SchedulerObserver {
  public:
@@ -30,8 +30,8 @@ class SchedulerObserver {
   // meaningful.
   virtual void OnDone(const absl::Status& status, FinishReason reason,
                       const GenerateResult& result) = 0;
-  virtual void OnStats(
-      const SchedulerStats& stats) = 0;  // whenever they change
+  // At the start, and whenever they change.
+  virtual void OnStats(const SchedulerStats& stats) = 0;
 };
 
 }  // namespace ounce::server

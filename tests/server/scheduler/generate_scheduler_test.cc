@@ -813,6 +813,13 @@ TEST_F(GenerateSchedulerTest, DrainLetsRunningAndQueuedOnesFinish) {
   ExpectAllFree();
 }
 
+TEST_F(GenerateSchedulerTest, TellsTheCapacityBeforeTheFirstRequest) {
+  Start();
+  EXPECT_EQ(observer_.last().kv_capacity_bytes,
+            info_.num_kv_blocks * info_.kv_block_bytes);
+  EXPECT_EQ(observer_.last().running, 0);
+}
+
 TEST_F(GenerateSchedulerTest, HoldsNoEngineAfterDrain) {
   Start();
   std::atomic<bool> destroyed = false;
