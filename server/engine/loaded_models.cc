@@ -446,8 +446,6 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const std::string& name,
                  name, path, info->method,
                  absl::ToDoubleSeconds(clock_.Now() - start),
                  info->resident_bytes);
-  } else {
-    spdlog::warn("model {}: not loaded: {}", name, info.status().ToString());
   }
   return info;
 }
@@ -527,9 +525,6 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
         params.model, report->method, report->seconds,
         report->resident_bytes_before, report->resident_bytes_after,
         params.dry_run ? " (dry run)" : "");
-  } else {
-    spdlog::warn("model {}: not quantized: {}", params.model,
-                 report.status().ToString());
   }
   return report;
 }
