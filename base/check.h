@@ -14,9 +14,9 @@ namespace ounce {
 
 }  // namespace ounce
 
-#define OUNCE_CHECK(condition, reason)                               \
-  (static_cast<bool>(condition)                                      \
-       ? static_cast<void>(0)                                        \
+#define OUNCE_CHECK(condition, reason) \
+  (static_cast<bool>(condition)        \
+       ? static_cast<void>(0)          \
        : ::ounce::CheckFailed(__FILE__, __LINE__, #condition, reason))
 
 #endif  // OUNCE_BASE_CHECK_H_

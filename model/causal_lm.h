@@ -25,7 +25,7 @@ struct CausalLmShape {
 // the cache holds of it before them, and to each other causally.
 struct SequenceSlice {
   absl::Span<const int32_t> token_ids;  // at least one, each in [0, vocab_size)
-  int64_t position = 0;                 // of token_ids[0]; tokens before: cached
+  int64_t position = 0;  // of token_ids[0]; tokens before: cached
   // Blocks that hold positions [0, position + token_ids.size()), in order; the
   // step writes keys and values of the new tokens into them.
   absl::Span<const int32_t> kv_blocks;

@@ -53,7 +53,7 @@ class Checkpoint {
   // and what was wanted:
   //   kNotFound: no such folder, no weight file, not in the cache (the message
   //     names the command that fills it: `hf download org/name`)
-  //   kInvalidArgument: malformed or truncated file, offsets outside the file or
+  //   kInvalidArgument: malformed or truncated file, offsets outside it or
   //     overlapping, shape times dtype overflow, a forbidden pickle opcode or
   //     global
   //   kUnimplemented: a form that is known but not read (legacy .bin, tar)

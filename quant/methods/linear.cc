@@ -80,7 +80,7 @@ class LinearMethod final : public QuantMethod {
     if (cols > kMaxCols) {
       return absl::InvalidArgumentError(
           StrCat("tensor '", weight.name(), "': ", cols,
-                       " columns found, at most ", kMaxCols, " wanted"));
+                 " columns found, at most ", kMaxCols, " wanted"));
     }
     ASSIGN_OR_RETURN(PackedWeight packed,
                      PackedWeight::Create(kLayout, weight.rows(), cols));
