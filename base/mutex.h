@@ -51,9 +51,9 @@ class CondVar {
   bool WaitFor(Mutex* mu, absl::Duration timeout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     std::unique_lock<std::mutex> lock(mu->mu_, std::adopt_lock);
-    const auto result = cv_.wait_until(
-        lock, std::chrono::system_clock::now() +
-                  absl::ToChronoMicroseconds(timeout));
+    const auto result =
+        cv_.wait_until(lock, std::chrono::system_clock::now() +
+                                 absl::ToChronoMicroseconds(timeout));
     lock.release();
     return result == std::cv_status::no_timeout;
   }
