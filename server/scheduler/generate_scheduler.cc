@@ -43,6 +43,7 @@ struct Sequence {
   }
   // Past its prompt: all but its last token are in the cache.
   bool decoding() const { return num_new() > 0; }
+  bool paused() const { return paused_since != absl::InfiniteFuture(); }
 
   GenerateScheduler::RequestId id = 0;
   GenerateParams params;
@@ -58,6 +59,8 @@ struct Sequence {
   int64_t num_cached = 0;  // of `tokens`, by the cache
   model::StreamDecoder decoder;
   StopMatcher stop_matcher;
+  // Since when every look at the sink found no room; InfiniteFuture: it had.
+  absl::Time paused_since = absl::InfiniteFuture();
   absl::Time first_step = absl::InfiniteFuture();
   absl::Time first_token = absl::InfiniteFuture();
 };
@@ -92,6 +95,7 @@ class Scheduler final : public GenerateScheduler {
   absl::Time NextDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndTheDead();
   void Admit();
+  void NotePauses();
   void ComposeStep();
   void RunStep();
   void RunPartsOf(Engine& engine);
@@ -156,7 +160,8 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
       sampler_(limits_.vocab_size, tokenizer.size()),
       engine_(std::move(engine)) {
   OUNCE_CHECK(options_.max_running >= 1 && options_.max_queued >= 1 &&
-                  options_.max_prefill_tokens_beside_decode >= 1,
+                  options_.max_prefill_tokens_beside_decode >= 1 &&
+                  options_.max_pause > absl::ZeroDuration(),
               "limits of a scheduler start at 1");
   OUNCE_CHECK(limits_.max_step_tokens >= options_.max_step_tokens &&
                   limits_.max_step_logits >= options_.max_running &&
@@ -309,6 +314,7 @@ void Scheduler::Loop() {
   while (TakeOrders()) {
     EndTheDead();
     Admit();
+    NotePauses();
     ComposeStep();
     RunStep();
     PublishStats();
@@ -335,13 +341,14 @@ absl::Time Scheduler::NextDeadline() const {
     next = std::min(next, sequence->params.deadline);
   }
   for (const auto& sequence : running_) {
-    next = std::min(next, sequence->params.deadline);
+    next = std::min({next, sequence->params.deadline,
+                     sequence->paused_since + options_.max_pause});
   }
   return next;
 }
 
-// Cancelled, too late, or the server is stopping: wherever a sequence is, it
-// ends here, before the next step.
+// Cancelled, too late, without a reader, or the server is stopping: wherever a
+// sequence is, it ends here, before the next step.
 void Scheduler::EndTheDead() {
   const absl::Time now = clock_.Now();
   const auto verdict = [&](const Sequence& sequence) -> absl::Status {
@@ -354,6 +361,13 @@ void Scheduler::EndTheDead() {
           "the deadline passed after ", sequence.num_new(), " new tokens"));
     }
     if (abort_) return absl::UnavailableError("the server is shutting down");
+    if (sequence.paused_since + options_.max_pause <= now &&
+        !sequence.sink->HasRoom()) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("the reader took nothing for ",
+                       absl::FormatDuration(options_.max_pause), ", after ",
+                       sequence.num_new(), " new tokens"));
+    }
     return absl::OkStatus();
   };
 
@@ -394,12 +408,21 @@ void Scheduler::Admit() {
   stats_.kv_used_bytes = blocks_.num_held() * limits_.kv_block_bytes;
 }
 
+void Scheduler::NotePauses() {
+  const absl::Time now = clock_.Now();
+  for (const auto& sequence : running_) {
+    sequence->paused_since = sequence->sink->HasRoom()
+                                 ? absl::InfiniteFuture()
+                                 : std::min(sequence->paused_since, now);
+  }
+}
+
 // All that decode, one token each; then prompts, oldest first, as far as the
 // step's tokens go.
 void Scheduler::ComposeStep() {
   parts_.clear();
   for (const auto& sequence : running_) {
-    if (sequence->decoding() && sequence->sink->HasRoom()) {
+    if (sequence->decoding() && !sequence->paused()) {
       parts_.push_back({sequence.get(), 1});
     }
   }
@@ -410,7 +433,7 @@ void Scheduler::ComposeStep() {
   }
   for (const auto& sequence : running_) {
     if (budget <= 0) break;
-    if (sequence->decoding() || !sequence->sink->HasRoom()) continue;
+    if (sequence->decoding() || sequence->paused()) continue;
     const int64_t left =
         static_cast<int64_t>(sequence->tokens.size()) - sequence->num_cached;
     parts_.push_back({sequence.get(), std::min(left, budget)});

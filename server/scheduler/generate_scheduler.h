@@ -17,6 +17,9 @@
 //   room for a new token in the model's positions. `sink` is not called then.
 // A deadline that passes, or Cancel, ends a request within one step wherever it
 // is: queued, in prefill or decoding; its blocks are free before OnDone.
+// So does a sink that had no room for Options::max_pause, looked at between
+// steps: a reader who takes nothing holds its place and its blocks no longer
+// than that (kDeadlineExceeded).
 #ifndef OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
 #define OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
 
@@ -44,6 +47,8 @@ class GenerateScheduler {
     // Prompt tokens of one step while other sequences decode: bounds how long
     // a long prompt makes them wait.
     int64_t max_prefill_tokens_beside_decode = 128;
+    // How long a started request waits for a reader without room, at a stretch.
+    absl::Duration max_pause = absl::Seconds(60);
   };
 
   using RequestId = uint64_t;

@@ -73,7 +73,8 @@ class ResponseSink {
   virtual ~ResponseSink() = default;
 
   // False while the reader is behind: the sequence then pauses, holding its
-  // blocks, until GenerateScheduler::Wake() is called and this is true again.
+  // blocks, until GenerateScheduler::Wake() is called and this is true again,
+  // or GenerateScheduler::Options::max_pause has passed.
   virtual bool HasRoom() const = 0;
 
   virtual void OnChunk(GenerateChunk chunk) = 0;

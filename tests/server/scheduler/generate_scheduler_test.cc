@@ -571,6 +571,62 @@ TEST_F(GenerateSchedulerTest, WakesForTheDeadlineOfAPausedRequest) {
                                       HasSubstr("after 1 new tokens")));
 }
 
+TEST_F(GenerateSchedulerTest, EndsTheRequestOfAReaderWhoTakesNothing) {
+  options_.max_running = 2;
+  StartHeld();
+  RecordingSink& stuck = Sink();
+  RecordingSink& other = Sink();
+  Submit(1, 2, 40, &stuck);
+  engine_->AwaitStep();
+  Submit(2, 2, 40, &other);
+  NextStep();
+  stuck.set_has_room(false);
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2));
+  // It read after all, before anybody looked.
+  clock_.Advance(absl::Seconds(61));
+  stuck.set_has_room(true);
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2));
+  // The time before counts no more.
+  stuck.set_has_room(false);
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2));
+  clock_.Advance(absl::Seconds(59));
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2));
+  EXPECT_FALSE(stuck.done());
+  RecordingSink& next = Sink();
+  Submit(3, 2, 2, &next);
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2, 3));
+  ASSERT_TRUE(stuck.done());
+  EXPECT_THAT(stuck.status(),
+              StatusIs(StatusCode::kDeadlineExceeded,
+                       HasSubstr("took nothing for 1m, after 3 new tokens")));
+  engine_->Free();
+  ASSERT_TRUE(other.AwaitDone());
+  ASSERT_TRUE(next.AwaitDone());
+  EXPECT_OK(other.status());
+  EXPECT_OK(next.status());
+}
+
+TEST_F(GenerateSchedulerTest, DrainEndsThoughAReaderTakesNothing) {
+  options_.max_pause = absl::Milliseconds(50);
+  Start();
+  RecordingSink& sink = Sink();
+  sink.set_room(1);
+  Submit(1, 2, 6, &sink);
+  ASSERT_TRUE(sink.AwaitTokens(1));
+  std::thread drain([&] { scheduler_->Drain(absl::InfiniteFuture()); });
+  // Nobody calls Wake.
+  for (int i = 0; i < 3000 && !sink.done(); ++i) {
+    clock_.Advance(absl::Milliseconds(10));
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  EXPECT_THAT(sink.status(), StatusIs(StatusCode::kDeadlineExceeded));
+  sink.set_has_room(true);  // so that the test ends when it fails
+  scheduler_->Wake();
+  drain.join();
+  ExpectAllFree();
+}
+
 TEST_F(GenerateSchedulerTest, EndsAtAnEndOfSequenceToken) {
   const std::vector<int32_t> plain = FakeContinuation(Prompt(1, 5), 20, 60);
   info_.eos_ids = {61, plain[6]};
