@@ -19,7 +19,7 @@ NEW_TOKENS = 64
 # Greedy tokens must not hang on the last bits of a logit.
 MIN_MARGIN = 1e-3
 PROMPTS = ["def read_lines(path):\n", "class Stack:\n", "import os\n", "try:\n", "for i in range(",
-           "def main():\n    parser = argparse.ArgumentParser("]
+           "with open(path) as f:\n"]
 
 
 @torch.no_grad()
