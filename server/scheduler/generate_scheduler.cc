@@ -26,6 +26,10 @@ constexpr int kRetryMilliseconds = 1000;
 // Longest sleep of a thread that waits for a deadline; it looks again then.
 constexpr absl::Duration kLongestSleep = absl::Hours(1);
 
+// Prompt tokens of one sequence in a step, if it has so many and the step too:
+// fewer would not be worth a pass over the weights.
+constexpr int64_t kMinPromptShare = 16;
+
 // One request, from Submit to OnDone.
 struct Sequence {
   Sequence(GenerateParams request, ResponseSink* response_sink,
@@ -40,6 +44,9 @@ struct Sequence {
   }
   int64_t num_new() const {
     return static_cast<int64_t>(tokens.size()) - num_prompt();
+  }
+  int64_t num_uncached() const {
+    return static_cast<int64_t>(tokens.size()) - num_cached;
   }
   // Past its prompt: all but its last token are in the cache.
   bool decoding() const { return num_new() > 0; }
@@ -417,27 +424,41 @@ void Scheduler::NotePauses() {
   }
 }
 
-// All that decode, one token each; then prompts, oldest first, as far as the
-// step's tokens go.
+// All that decode, one token each; then prompts. They share the step's tokens,
+// so that a short one does not wait for a long one to end; what the short ones
+// leave goes to the others, oldest first. The oldest always gets a share.
 void Scheduler::ComposeStep() {
   parts_.clear();
+  int64_t num_prompts = 0;
   for (const auto& sequence : running_) {
-    if (sequence->decoding() && !sequence->paused()) {
+    if (sequence->paused()) continue;
+    if (sequence->decoding()) {
       parts_.push_back({sequence.get(), 1});
+    } else {
+      ++num_prompts;
     }
   }
-  const int64_t num_decoding = static_cast<int64_t>(parts_.size());
-  int64_t budget = options_.max_step_tokens - num_decoding;
+  if (num_prompts == 0) return;
+  const size_t num_decoding = parts_.size();
+  int64_t budget =
+      options_.max_step_tokens - static_cast<int64_t>(num_decoding);
   if (num_decoding > 0) {
     budget = std::min(budget, options_.max_prefill_tokens_beside_decode);
   }
+  const int64_t share = std::max(kMinPromptShare, budget / num_prompts);
   for (const auto& sequence : running_) {
     if (budget <= 0) break;
     if (sequence->decoding() || sequence->paused()) continue;
-    const int64_t left =
-        static_cast<int64_t>(sequence->tokens.size()) - sequence->num_cached;
-    parts_.push_back({sequence.get(), std::min(left, budget)});
+    parts_.push_back(
+        {sequence.get(), std::min({sequence->num_uncached(), share, budget})});
     budget -= parts_.back().num_tokens;
+  }
+  for (size_t i = num_decoding; i < parts_.size() && budget > 0; ++i) {
+    Part& part = parts_[i];
+    const int64_t more =
+        std::min(part.sequence->num_uncached() - part.num_tokens, budget);
+    part.num_tokens += more;
+    budget -= more;
   }
 }
 

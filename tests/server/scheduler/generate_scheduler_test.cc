@@ -387,15 +387,64 @@ TEST_F(GenerateSchedulerTest, PrefillsInWholeStepsWhenNobodyDecodes) {
   Submit(2, 45, 2, &b);
   scheduler_->Cancel(warm_id);
   SeenStep step = NextStep();
-  EXPECT_EQ(SliceOf(step, 1).num_tokens, 40);
-  EXPECT_EQ(SliceOf(step, 2).num_tokens, 0);
-  step =
-      NextStep();  // the rest of the first, and as much of the second as fits
-  EXPECT_EQ(SliceOf(step, 1).num_tokens, 10);
-  EXPECT_EQ(SliceOf(step, 2).num_tokens, 30);
+  EXPECT_EQ(SliceOf(step, 1).num_tokens, 20);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 20);
   step = NextStep();
+  EXPECT_EQ(SliceOf(step, 1).num_tokens, 20);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 20);
+  step = NextStep();
+  EXPECT_EQ(SliceOf(step, 1).num_tokens, 10);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 5);
+}
+
+TEST_F(GenerateSchedulerTest, AShortPromptDoesNotWaitForALongOne) {
+  options_.max_step_tokens = 64;
+  options_.max_prefill_tokens_beside_decode = 40;
+  StartHeld();
+  RecordingSink& talker = Sink();
+  RecordingSink& novel = Sink();
+  RecordingSink& note = Sink();
+  Submit(1, 2, 30, &talker);
+  engine_->AwaitStep();
+  Submit(2, 90, 3, &novel);
+  Submit(3, 10, 3, &note);
+  SeenStep step = NextStep();
   EXPECT_EQ(SliceOf(step, 1).num_tokens, 1);
-  EXPECT_EQ(SliceOf(step, 2).num_tokens, 8);
+  // Its half, and what the short one leaves.
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 30);
+  EXPECT_EQ(SliceOf(step, 3).num_tokens, 10);
+  EXPECT_TRUE(SliceOf(step, 3).wants_logits);
+  step = NextStep();
+  EXPECT_THAT(note.token_ids(), SizeIs(1));
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 40);
+  engine_->Free();
+  ASSERT_TRUE(novel.AwaitDone());
+  ASSERT_TRUE(note.AwaitDone());
+  EXPECT_EQ(novel.token_ids(), FakeContinuation(Prompt(2, 90), 3, 60));
+  EXPECT_EQ(note.token_ids(), FakeContinuation(Prompt(3, 10), 3, 60));
+}
+
+TEST_F(GenerateSchedulerTest, ManyPromptsGetSharesWorthAStepOldestFirst) {
+  options_.max_step_tokens = 40;
+  StartHeld();
+  RecordingSink& warm = Sink();
+  std::deque<RecordingSink>& sinks = Sinks(4);
+  const auto warm_id = Submit(9, 1, 5, &warm);
+  engine_->AwaitStep();
+  for (int i = 1; i <= 4; ++i) Submit(i, 30, 2, &sinks[i - 1]);
+  scheduler_->Cancel(warm_id);
+  std::vector<std::vector<int64_t>> steps;
+  for (int i = 0; i < 3; ++i) {
+    const SeenStep step = NextStep();
+    std::vector<int64_t>& tokens = steps.emplace_back();
+    for (int id = 1; id <= 4; ++id) {
+      tokens.push_back(SliceOf(step, id).num_tokens);
+    }
+  }
+  // At the third step two decode, and 38 tokens are left.
+  EXPECT_THAT(steps,
+              ElementsAre(ElementsAre(16, 16, 8, 0), ElementsAre(14, 14, 12, 0),
+                          ElementsAre(1, 1, 10, 28)));
 }
 
 // Where a request may be when it is cancelled or too late.
