@@ -5,6 +5,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
+#include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/unpickler.h"
 
 namespace ounce::model {
@@ -66,6 +68,9 @@ absl::Status PickleMachine::PushText(absl::StatusOr<uint64_t> length) {
   PickleValue value;
   value.kind = Kind::kString;
   ASSIGN_OR_RETURN(value.text, Take(*length));
+  if (ValidUtf8Prefix(value.text) != value.text.size()) {
+    return Fail(absl::StrCat("text ", Quoted(value.text), " is not UTF-8"));
+  }
   return PushNew(std::move(value));
 }
 

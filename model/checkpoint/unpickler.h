@@ -46,9 +46,10 @@ struct PickledTensor {
 // tensors (a step counter, None, a nested dict) are left out: whoever needs a
 // tensor asks for it by name and says so when it is missing.
 // Errors: kInvalidArgument, with the byte's position, for any other opcode or
-//   global (named), a malformed or truncated pickle, a key that is no string or
-//   comes twice, more than the limits; kUnimplemented for a training checkpoint
-//   (a dict without tensors that holds a `state_dict` or `model`).
+//   global (named), a malformed or truncated pickle, text that is not UTF-8, a
+//   key that is no string or comes twice, more than the limits; kUnimplemented
+//   for a training checkpoint (a dict without tensors that holds a `state_dict`
+//   or `model`).
 absl::StatusOr<std::vector<PickledTensor>> UnpickleStateDict(
     std::string_view pickle);
 

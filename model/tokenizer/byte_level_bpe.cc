@@ -7,8 +7,8 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "base/utf8.h"
 #include "model/checkpoint/byte_source.h"
-#include "model/tokenizer/utf8.h"
 
 namespace ounce::model {
 namespace {

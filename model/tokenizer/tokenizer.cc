@@ -5,10 +5,10 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "base/utf8.h"
 #include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/json_file.h"
 #include "model/tokenizer/byte_level_bpe.h"
-#include "model/tokenizer/utf8.h"
 
 namespace ounce::model {
 namespace {

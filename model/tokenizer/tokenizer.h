@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/utf8.h"
 
 namespace ounce::model {
 
@@ -64,9 +65,7 @@ class StreamDecoder {
   std::string pending_;  // an incomplete UTF-8 sequence, at most 3 bytes
 };
 
-// Length of the valid UTF-8 prefix of `text` (all of it if valid). Surrogates,
-// overlong forms and values past U+10FFFF are invalid.
-size_t ValidUtf8Prefix(std::string_view text);
+using ::ounce::ValidUtf8Prefix;
 
 }  // namespace ounce::model
 

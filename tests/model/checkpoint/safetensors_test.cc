@@ -97,6 +97,8 @@ TEST(SafetensorsTest, RefusesWhatIsMalformed) {
                "w":{"dtype":"U8","shape":[16],"data_offsets":[0,16]}})",
            data),
        "key 'w' comes twice"},
+      {"name not UTF-8", SafetensorsFile("{\"w\xff\":3}", ""),
+       "malformed JSON at byte 4, near '\\\"w\\xff'"},
       {"tensor no object", SafetensorsFile(R"({"w":3})", ""),
        "tensor 'w': number found, an object wanted"},
       {"no dtype", SafetensorsFile(R"({"w":{}})", ""), "tensor 'w': no dtype"},

@@ -6,13 +6,14 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/tokenizer/utf8.h"
-#include "tests/model/tokenizer/encode_utf8.h"
 #include "tests/model/tokenizer/golden_files.h"
+#include "tests/testing/encode_utf8.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::model {
 namespace {
 
+using ::ounce::testing::EncodeUtf8;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 

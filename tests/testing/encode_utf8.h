@@ -1,12 +1,12 @@
 // A code point as UTF-8, surrogates and values past U+10FFFF included: what the
 // product code, which only reads UTF-8, is tested with.
-#ifndef OUNCE_TESTS_MODEL_TOKENIZER_ENCODE_UTF8_H_
-#define OUNCE_TESTS_MODEL_TOKENIZER_ENCODE_UTF8_H_
+#ifndef OUNCE_TESTS_TESTING_ENCODE_UTF8_H_
+#define OUNCE_TESTS_TESTING_ENCODE_UTF8_H_
 
 #include <cstdint>
 #include <string>
 
-namespace ounce::model {
+namespace ounce::testing {
 
 inline std::string EncodeUtf8(uint32_t c) {
   std::string bytes;
@@ -28,6 +28,6 @@ inline std::string EncodeUtf8(uint32_t c) {
   return bytes;
 }
 
-}  // namespace ounce::model
+}  // namespace ounce::testing
 
-#endif  // OUNCE_TESTS_MODEL_TOKENIZER_ENCODE_UTF8_H_
+#endif  // OUNCE_TESTS_TESTING_ENCODE_UTF8_H_
