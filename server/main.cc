@@ -58,15 +58,16 @@ absl::Status Serve(const Config& config) {
         "model '" + model.name + "'"));
   }
   PrintModels(catalog->List());
-  listeners->SetServing(true);
+  listeners->StartServing();
   stop.Ready();
   RETURN_IF_ERROR(WritePorts(config.ports_file, addresses));
 
   stop.Wait();
   spdlog::info("stopping: running requests have {} s",
                absl::ToDoubleSeconds(config.drain));
-  listeners->SetServing(false);
+  listeners->StopServing();
   admin.Stop();
+  inference.Stop();
   const absl::Time deadline = clock.Now() + config.drain;
   catalog->Drain(deadline);
   inference.Drain(deadline);

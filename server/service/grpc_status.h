@@ -5,12 +5,14 @@
 //   kNotFound           no such model, file or tensor
 //   kAlreadyExists      the name is taken
 //   kFailedPrecondition the model can't do this
+//   kPermissionDenied   the server may not read that file
 //   kAborted            something else is being done to that model
 //   kResourceExhausted  full; retry later if RetryInfo is given
 //   kUnavailable        loading or shutting down; try again or elsewhere
 //   kDeadlineExceeded   the time that the client gave is over
 //   kCancelled          the client is gone
 //   kUnimplemented      well-formed, but not supported (another architecture)
+//   kDataLoss           a file could not be read as it was, or to its end
 //   kInternal           our bug
 //
 // Details travel as google.rpc messages: BadRequest names the field, RetryInfo

@@ -35,16 +35,15 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
              : absl::FromChrono(deadline);
 }
 
-absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(
-    ModelCatalog& catalog, const std::string& name) {
-  if (name.empty()) {
-    return FieldError("model", "the name of a served model wanted, none found");
+// An error when nobody wants the answer any more to a text that has waited.
+absl::Status CheckStillWanted(const grpc::CallbackServerContext& context,
+                              const Clock& clock) {
+  if (clock.Now() >= DeadlineOf(context)) {
+    return absl::DeadlineExceededError(
+        "the deadline passed while the text waited to be tokenized");
   }
-  absl::StatusOr<std::shared_ptr<ServedModel>> model = catalog.Find(name);
-  if (absl::IsUnavailable(model.status())) {
-    return WithRetryDelay(model.status(), kRetryLoading);
-  }
-  return model;
+  if (context.IsCancelled()) return absl::CancelledError("the client is gone");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<int32_t>> PromptIds(
@@ -65,9 +64,32 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(
   return ids;
 }
 
-absl::Status Tokenize(ModelCatalog& catalog, const v1::TokenizeRequest& request,
-                      v1::TokenizeResponse* response) {
-  ASSIGN_OR_RETURN(const auto model, FindModel(catalog, request.model()));
+}  // namespace
+
+InferenceService::InferenceService(Options options, ModelCatalog& catalog,
+                                   const Clock& clock)
+    : options_(std::move(options)),
+      catalog_(catalog),
+      clock_(clock),
+      long_texts_(/*num_threads=*/1, kMaxLongTexts) {}
+
+InferenceService::~InferenceService() = default;
+
+absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
+    const std::string& name) {
+  if (name.empty()) {
+    return FieldError("model", "the name of a served model wanted, none found");
+  }
+  absl::StatusOr<std::shared_ptr<ServedModel>> model = catalog_.Find(name);
+  if (absl::IsUnavailable(model.status()) && !stopping_) {
+    return WithRetryDelay(model.status(), kRetryLoading);
+  }
+  return model;
+}
+
+absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
+                                           v1::TokenizeResponse* response) {
+  ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
   RETURN_IF_ERROR(CheckText("text", request.text()));
   ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                    model->tokenizer().Encode(request.text()));
@@ -75,10 +97,9 @@ absl::Status Tokenize(ModelCatalog& catalog, const v1::TokenizeRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status Detokenize(ModelCatalog& catalog,
-                        const v1::DetokenizeRequest& request,
-                        v1::DetokenizeResponse* response) {
-  ASSIGN_OR_RETURN(const auto model, FindModel(catalog, request.model()));
+absl::Status InferenceService::DetokenizeNow(
+    const v1::DetokenizeRequest& request, v1::DetokenizeResponse* response) {
+  ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
   if (request.token_ids_size() > kMaxDetokenizeIds) {
     return FieldError(
         "token_ids",
@@ -94,21 +115,9 @@ absl::Status Detokenize(ModelCatalog& catalog,
   return absl::OkStatus();
 }
 
-}  // namespace
-
-InferenceService::InferenceService(Options options, ModelCatalog& catalog,
-                                   const Clock& clock)
-    : options_(std::move(options)),
-      catalog_(catalog),
-      clock_(clock),
-      long_texts_(/*num_threads=*/1, kMaxLongTexts) {}
-
-InferenceService::~InferenceService() = default;
-
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
   const absl::Time arrival = clock_.Now();
-  const absl::Time deadline = DeadlineOf(*context);
   auto* call = new GenerateCall(clock_, calls_);
   v1::GenerateRequest request;
   if (absl::Status status = ParseRequest(*bytes, &request); !status.ok()) {
@@ -117,11 +126,11 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     return call;
   }
   if (request.prompt().size() <= kQuickBytes) {
-    Begin(request, arrival, deadline, call);
+    Begin(*context, request, arrival, call);
     return call;
   }
-  if (!long_texts_.TryRun([this, request, arrival, deadline, call] {
-        Begin(request, arrival, deadline, call);
+  if (!long_texts_.TryRun([this, context, request, arrival, call] {
+        Begin(*context, request, arrival, call);
       })) {
     options_.on_rejected("");
     call->Refuse(Busy());
@@ -129,14 +138,17 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
   return call;
 }
 
-void InferenceService::Begin(const v1::GenerateRequest& request,
-                             absl::Time arrival, absl::Time deadline,
-                             GenerateCall* call) {
+void InferenceService::Begin(const grpc::CallbackServerContext& context,
+                             const v1::GenerateRequest& request,
+                             absl::Time arrival, GenerateCall* call) {
   std::string known_model;
   const absl::Status status = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> model,
-                     FindModel(catalog_, request.model()));
+                     FindModel(request.model()));
     known_model = request.model();
+    if (request.prompt().size() > kQuickBytes) {
+      RETURN_IF_ERROR(CheckStillWanted(context, clock_));
+    }
     if (model->scheduler() == nullptr) {
       return absl::FailedPreconditionError(
           absl::StrCat("model '", request.model(), "' does not generate text"));
@@ -153,7 +165,7 @@ void InferenceService::Begin(const v1::GenerateRequest& request,
       params.sampling.seed = options_.draw_seed();
     }
     params.arrival = arrival;
-    params.deadline = deadline;
+    params.deadline = DeadlineOf(context);
     if (!call->Start(std::move(model), std::move(params)).ok()) {
       options_.on_rejected(known_model);
     }
@@ -164,32 +176,37 @@ void InferenceService::Begin(const v1::GenerateRequest& request,
   call->Refuse(status);
 }
 
+template <class Request, class Response>
+grpc::ServerUnaryReactor* InferenceService::Answer(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer& in,
+    grpc::ByteBuffer* out,
+    absl::Status (InferenceService::*method)(const Request&, Response*)) {
+  if (in.Length() <= kQuickBytes) {
+    return AnswerNow<Request, Response>(
+        context, in, out,
+        [this, method](const Request& request, Response* response) {
+          return (this->*method)(request, response);
+        });
+  }
+  return AnswerOn<Request, Response>(
+      long_texts_, Busy(), context, in, out,
+      [this, context, method](const Request& request,
+                              Response* response) -> absl::Status {
+        RETURN_IF_ERROR(CheckStillWanted(*context, clock_));
+        return (this->*method)(request, response);
+      });
+}
+
 grpc::ServerUnaryReactor* InferenceService::Tokenize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  const auto method = [this](const v1::TokenizeRequest& in,
-                             v1::TokenizeResponse* out) {
-    return server::Tokenize(catalog_, in, out);
-  };
-  return request->Length() <= kQuickBytes
-             ? AnswerNow<v1::TokenizeRequest, v1::TokenizeResponse>(
-                   context, *request, response, method)
-             : AnswerOn<v1::TokenizeRequest, v1::TokenizeResponse>(
-                   long_texts_, Busy(), context, *request, response, method);
+  return Answer(context, *request, response, &InferenceService::TokenizeNow);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  const auto method = [this](const v1::DetokenizeRequest& in,
-                             v1::DetokenizeResponse* out) {
-    return server::Detokenize(catalog_, in, out);
-  };
-  return request->Length() <= kQuickBytes
-             ? AnswerNow<v1::DetokenizeRequest, v1::DetokenizeResponse>(
-                   context, *request, response, method)
-             : AnswerOn<v1::DetokenizeRequest, v1::DetokenizeResponse>(
-                   long_texts_, Busy(), context, *request, response, method);
+  return Answer(context, *request, response, &InferenceService::DetokenizeNow);
 }
 
 }  // namespace ounce::server

@@ -2,11 +2,11 @@
 // ids and back, hands requests to the model's scheduler.
 //
 // Threads: gRPC's. Nothing blocks there: long texts are tokenized on a thread
-// of
-//   the service's own.
+//   of the service's own.
 #ifndef OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,6 +41,9 @@ class InferenceService final : public RawInference {
   InferenceService(Options options, ModelCatalog& catalog, const Clock& clock);
   ~InferenceService() override;
 
+  // From now on nobody is told to come back for a model that loads.
+  void Stop() { stopping_ = true; }
+
   // Waits until no Generate runs and the clients have been told of the end of
   // each, or `deadline` passes. To be called when the catalog is drained.
   void Drain(absl::Time deadline) { calls_.WaitForNone(deadline, clock_); }
@@ -56,13 +59,27 @@ class InferenceService final : public RawInference {
                                        grpc::ByteBuffer* response) override;
 
  private:
-  void Begin(const v1::GenerateRequest& request, absl::Time arrival,
-             absl::Time deadline, GenerateCall* call);
+  absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(
+      const std::string& name);
+  absl::Status TokenizeNow(const v1::TokenizeRequest& request,
+                           v1::TokenizeResponse* response);
+  absl::Status DetokenizeNow(const v1::DetokenizeRequest& request,
+                             v1::DetokenizeResponse* response);
+  // At once if it is quick, else on long_texts_.
+  template <class Request, class Response>
+  grpc::ServerUnaryReactor* Answer(
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer& in,
+      grpc::ByteBuffer* out,
+      absl::Status (InferenceService::*method)(const Request&, Response*));
+  void Begin(const grpc::CallbackServerContext& context,
+             const v1::GenerateRequest& request, absl::Time arrival,
+             GenerateCall* call);
 
   const Options options_;
   ModelCatalog& catalog_;
   const Clock& clock_;
   CallCount calls_;
+  std::atomic<bool> stopping_{false};
   WorkerPool long_texts_;
 };
 

@@ -103,6 +103,14 @@ void Listeners::SetServing(bool serving) {
   }
 }
 
+void Listeners::StartServing() { SetServing(true); }
+
+void Listeners::StopServing() {
+  // gRPC then holds all names at NOT_SERVING, whatever is set afterwards.
+  inference_->GetHealthCheckService()->Shutdown();
+  admin_->GetHealthCheckService()->Shutdown();
+}
+
 void Listeners::SetModelServing(const std::string& model, bool serving) {
   inference_->GetHealthCheckService()->SetServingStatus(
       absl::StrCat("models/", model), serving);

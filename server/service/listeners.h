@@ -43,8 +43,10 @@ class Listeners {
   const std::string& inference_address() const { return inference_address_; }
   const std::string& admin_address() const { return admin_address_; }
 
-  // Of "" and of the services' names. After `false` it stays false.
-  void SetServing(bool serving);
+  // Of "" and of the services' names.
+  void StartServing();
+  // Of all names, those of models too, and for good.
+  void StopServing();
   void SetModelServing(const std::string& model, bool serving);
 
   // Takes no new calls, ends those that still run at `deadline`, and waits.
@@ -52,6 +54,8 @@ class Listeners {
 
  private:
   Listeners() = default;
+
+  void SetServing(bool serving);
 
   std::unique_ptr<grpc::Server> inference_;
   std::unique_ptr<grpc::Server> admin_;

@@ -23,6 +23,11 @@ class ByteTokenizer final : public model::Tokenizer {
  public:
   absl::StatusOr<std::vector<int32_t>> Encode(
       std::string_view text) const override {
+    {
+      MutexLock lock(&mu_);
+      ++num_encoded_;
+      while (held_) changed_.Wait(&mu_);
+    }
     std::vector<int32_t> ids;
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;
@@ -33,6 +38,24 @@ class ByteTokenizer final : public model::Tokenizer {
     return text;
   }
   int32_t size() const override { return 256; }
+
+  // Whether Encode waits.
+  void Hold(bool held) {
+    MutexLock lock(&mu_);
+    held_ = held;
+    changed_.SignalAll();
+  }
+  // Texts whose encoding has begun.
+  int num_encoded() const {
+    MutexLock lock(&mu_);
+    return num_encoded_;
+  }
+
+ private:
+  mutable Mutex mu_;
+  mutable CondVar changed_;
+  bool held_ ABSL_GUARDED_BY(mu_) = false;
+  mutable int num_encoded_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 // Runs each request on a thread of its own: a token "a", "b" or "c" every
@@ -167,6 +190,7 @@ class FakeModel final : public server::ServedModel {
   server::ModelInfo info() const override { return info_; }
   server::GenerateScheduler* scheduler() override { return &scheduler_; }
   const model::Tokenizer& tokenizer() const override { return tokenizer_; }
+  ByteTokenizer& fake_tokenizer() { return tokenizer_; }
   FakeScheduler& fake() { return scheduler_; }
 
  private:
@@ -244,6 +268,9 @@ class FakeCatalog final : public server::ModelCatalog {
   }
   void Drain(absl::Time) override {}
 
+  ByteTokenizer& tokenizer(const std::string& model) {
+    return models_.at(model)->fake_tokenizer();
+  }
   FakeScheduler& scheduler(const std::string& model) {
     return models_.at(model)->fake();
   }

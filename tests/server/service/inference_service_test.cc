@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -267,6 +268,56 @@ TEST_F(InferenceServiceTest, SaysWhenToComeBackWhileAModelLoads) {
   const Answer answer = Generate(Request("loading", "a"));
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_TRUE(DetailOf<google::rpc::RetryInfo>(answer.status).has_value());
+}
+
+TEST_F(InferenceServiceTest, TellsNobodyToComeBackToAServerThatStops) {
+  inference_service_->Stop();
+  const Answer answer = Generate(Request("loading", "a"));
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_FALSE(DetailOf<google::rpc::RetryInfo>(answer.status).has_value());
+}
+
+TEST_F(InferenceServiceTest, LeavesATextThatNobodyWaitsForAnyMore) {
+  testing::ByteTokenizer& tokenizer = catalog_.tokenizer("long");
+  const std::string text(100'000, 'x');
+  v1::TokenizeRequest request;
+  request.set_model("long");
+  request.set_text(text);
+  const auto tokenize = [&](grpc::ClientContext* context) {
+    v1::TokenizeResponse response;
+    return inference_->Tokenize(context, request, &response);
+  };
+  tokenizer.Hold(true);
+  grpc::ClientContext no_hurry;
+  grpc::Status first;
+  std::thread thread([&] { first = tokenize(&no_hurry); });
+  ASSERT_TRUE(WaitUntil([&] { return tokenizer.num_encoded() == 1; }));
+  // These wait behind it until their clients are gone.
+  const auto soon = [] {
+    return absl::ToChronoTime(absl::Now() + absl::Milliseconds(100));
+  };
+  grpc::ClientContext late, late_prompt, cancelled;
+  late.set_deadline(soon());
+  EXPECT_EQ(tokenize(&late).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  late_prompt.set_deadline(soon());
+  const auto late_reader =
+      inference_->Generate(&late_prompt, Request("long", text, 1));
+  EXPECT_EQ(late_reader->Finish().error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  const auto reader =
+      inference_->Generate(&cancelled, Request("long", text, 1));
+  absl::SleepFor(absl::Milliseconds(100));  // for it to arrive
+  cancelled.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  absl::SleepFor(absl::Milliseconds(100));  // for that to arrive
+  tokenizer.Hold(false);
+  thread.join();
+  EXPECT_TRUE(first.ok()) << first.error_message();
+  grpc::ClientContext last;
+  EXPECT_TRUE(tokenize(&last).ok());
+  EXPECT_EQ(tokenizer.num_encoded(), 2) << "the first and the last";
+  EXPECT_THAT(catalog_.scheduler("long").submitted(), SizeIs(0));
+  EXPECT_THAT(rejected(), ElementsAre("long", "long"));
 }
 
 TEST_F(InferenceServiceTest, SaysWhenToComeBackWhenTheQueueIsFull) {

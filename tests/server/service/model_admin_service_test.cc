@@ -259,11 +259,12 @@ TEST_F(ModelAdminServiceTest, TellsAHastyQuantizationsProgressNowAndThen) {
   catalog_.quantize =
       [&](const server::QuantizeParams&,
           auto& progress) -> absl::StatusOr<server::QuantizeReport> {
-    for (int i = 0; i < 10'000; ++i) {
+    for (int i = 0; i < 200; ++i) {
       RETURN_IF_ERROR(progress({.stage = server::QuantizeStage::kQuantizing,
                                 .tensors_done = i,
-                                .tensors_total = 10'000,
+                                .tensors_total = 200,
                                 .tensor = "t"}));
+      absl::SleepFor(absl::Milliseconds(1));  // time to write each, if it did
     }
     return server::QuantizeReport();
   };
@@ -416,7 +417,7 @@ TEST_F(ModelAdminServiceTest, HealthFollowsTheServerAndItsModels) {
   using Response = grpc::health::v1::HealthCheckResponse;
   EXPECT_EQ(Health(channel_, ""), Response::NOT_SERVING);
   EXPECT_EQ(Health(channel_, "ounce.v1.Inference"), Response::NOT_SERVING);
-  listeners_->SetServing(true);
+  listeners_->StartServing();
   EXPECT_EQ(Health(channel_, ""), Response::SERVING);
   EXPECT_EQ(Health(channel_, "ounce.v1.Inference"), Response::SERVING);
   EXPECT_EQ(Health(admin_channel_, "ounce.v1.ModelAdmin"), Response::SERVING);
@@ -425,9 +426,17 @@ TEST_F(ModelAdminServiceTest, HealthFollowsTheServerAndItsModels) {
   EXPECT_EQ(Health(channel_, "models/tiny"), Response::SERVING);
   listeners_->SetModelServing("tiny", false);
   EXPECT_EQ(Health(channel_, "models/tiny"), Response::NOT_SERVING);
-  listeners_->SetServing(false);
-  EXPECT_EQ(Health(channel_, ""), Response::NOT_SERVING);
+  listeners_->SetModelServing("tiny", true);
+  listeners_->StopServing();
+  for (const char* name : {"", "ounce.v1.Inference", "models/tiny"}) {
+    EXPECT_EQ(Health(channel_, name), Response::NOT_SERVING) << name;
+  }
   EXPECT_EQ(Health(admin_channel_, ""), Response::NOT_SERVING);
+  EXPECT_EQ(Health(admin_channel_, "ounce.v1.ModelAdmin"),
+            Response::NOT_SERVING);
+  // As a quantization does that the stop has ended.
+  listeners_->SetModelServing("tiny", true);
+  EXPECT_EQ(Health(channel_, "models/tiny"), Response::NOT_SERVING);
 }
 
 TEST_F(ModelAdminServiceTest, RefusesAnAddressThatIsTaken) {
