@@ -8,6 +8,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "google/rpc/error_details.pb.h"
@@ -38,6 +39,15 @@ absl::Status ToAbslStatus(const grpc::Status& status,
         "(--server, --admin, OUNCE_SERVER, OUNCE_ADMIN)"));
   }
   std::string message = status.error_message();
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED &&
+      message.empty()) {
+    message = absl::StrCat("what answers at ", address,
+                           " does not know this call; are --server (Inference) "
+                           "and --admin (ModelAdmin) the right way round?");
+  } else if (absl::StrContains(message, "larger than max")) {
+    absl::StrAppend(&message,
+                    "; ounce-server's --max_message_bytes is the limit");
+  }
   google::rpc::Status details;
   if (!status.error_details().empty() &&
       grpc::ExtractErrorDetails(status, &details).ok()) {
@@ -134,6 +144,12 @@ class ClientImpl final : public Client {
     const absl::StatusOr<grpc::health::v1::HealthCheckResponse> response =
         Call(*health_, &grpc::health::v1::Health::Stub::Check, request,
              options_.server);
+    if (absl::IsNotFound(response.status())) {
+      return absl::NotFoundError(absl::StrCat(
+          "nothing named '", service,
+          "'; ounce.v1.Inference, models/NAME of a served model or an empty "
+          "name wanted"));
+    }
     if (!response.ok()) return response.status();
     return response->status() == grpc::health::v1::HealthCheckResponse::SERVING;
   }
@@ -166,8 +182,12 @@ class ClientImpl final : public Client {
       const std::function<bool(const Message&)>& on_message,
       const std::string& address) {
     Message message;
+    bool wanted = true;  // what was under way still comes after a cancellation
     while (reader->Read(&message)) {
-      if (!on_message(message)) context->TryCancel();
+      if (wanted && !on_message(message)) {
+        wanted = false;
+        context->TryCancel();
+      }
     }
     return ToAbslStatus(reader->Finish(), address);
   }
