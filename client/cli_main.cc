@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <iostream>
@@ -13,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -20,6 +23,7 @@
 #include "base/status_macros.h"
 #include "client/client.h"
 #include "client/report.h"
+#include "grpc/health/v1/health.pb.h"
 
 namespace ounce::client {
 namespace {
@@ -33,6 +37,9 @@ Examples:
 Ends with 0 when all went well; 2 when the command line is wrong; 3 when the
 server refused (wrong argument, no such model, queue full, ...); 4 when it
 failed (no server, time over, cancelled, ...).)";
+
+constexpr char kCommandFooter[] = R"(
+--server, --admin, --deadline and --json are for all commands: ounce --help.)";
 
 constexpr int kWrongUsage = 2;
 constexpr int kRefused = 3;
@@ -72,6 +79,24 @@ void PrintJson(const google::protobuf::Message& message) {
       google::protobuf::util::MessageToJsonString(message, &json, options);
   OUNCE_CHECK(status.ok(), "a received message has a JSON form");
   std::cout << json << std::endl;
+}
+
+// CLI11's own checks let "nan" and "--seed -1" pass.
+std::string CheckSeconds(const std::string& text) {
+  double seconds = 0;
+  return absl::SimpleAtod(text, &seconds) && seconds > 0 &&
+                 std::isfinite(seconds)
+             ? ""
+             : absl::StrCat("a number of seconds above 0 wanted, ", text,
+                            " found");
+}
+
+std::string CheckSeed(const std::string& text) {
+  uint64_t seed = 0;
+  return absl::SimpleAtoi(text, &seed)
+             ? ""
+             : absl::StrCat("0 to 18446744073709551615 wanted, ", text,
+                            " found");
 }
 
 std::string TextOrStdin(const std::string& argument) {
@@ -130,8 +155,9 @@ absl::Status Generate(Client& client, const GenerateFlags& flags, bool json) {
           absl::StrAppendFormat(&logprobs, "%d %.4f\n", response.token_ids(i),
                                 response.logprobs(i).logprob());
           for (const v1::TopLogprob& top : response.logprobs(i).top()) {
-            absl::StrAppendFormat(&logprobs, "    %d %.4f\n", top.token_id(),
-                                  top.logprob());
+            absl::StrAppendFormat(&logprobs, "    %d %.4f '%s'\n",
+                                  top.token_id(), top.logprob(),
+                                  absl::CHexEscape(top.token()));
           }
         }
         return true;
@@ -141,6 +167,11 @@ absl::Status Generate(Client& client, const GenerateFlags& flags, bool json) {
   RETURN_IF_ERROR(status);
   std::cerr << logprobs << UsageText(flags.model, last) << std::endl;
   return absl::OkStatus();
+}
+
+// To shorten specs by; without it they are shown in full.
+v1::ListMethodsResponse MethodsOf(Client& client) {
+  return client.ListMethods().value_or(v1::ListMethodsResponse());
 }
 
 struct QuantizeFlags {
@@ -187,7 +218,7 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
       });
   if (terminal && !json) std::cerr << "\r\033[K" << std::flush;
   RETURN_IF_ERROR(status);
-  if (!json) std::cout << ReportText(report, flags.all);
+  if (!json) std::cout << ReportText(report, MethodsOf(client), flags.all);
   return absl::OkStatus();
 }
 
@@ -203,12 +234,6 @@ absl::Status Show(const absl::StatusOr<Response>& response, bool json,
   return absl::OkStatus();
 }
 
-void PrintModel(const v1::Model& model) {
-  v1::ListModelsResponse list;
-  *list.add_models() = model;
-  std::cout << ModelsText(list);
-}
-
 // A command of the line, run after parsing.
 using Command = std::function<absl::Status(Client&, bool json)>;
 
@@ -222,29 +247,32 @@ void AddGenerate(CLI::App& app, Command* command) {
       ->required()
       ->type_name("");
   sub->add_option("-n,--max_new_tokens", flags->max_new_tokens,
-                  "N to generate, at most [256]")
-      ->type_name("");
+                  "Tokens to generate, at most [256]")
+      ->type_name("N");
   sub->add_option("-t,--temperature", flags->temperature, "0 is greedy [0]")
-      ->type_name("");
-  sub->add_option("--top_k", flags->top_k, "Of the K most probable [all]")
-      ->type_name("");
+      ->type_name("T");
+  sub->add_option("--top_k", flags->top_k,
+                  "Draw from the K most probable [all]")
+      ->type_name("K");
   sub->add_option("--top_p", flags->top_p,
-                  "Of the most probable that make up P [all]")
-      ->type_name("");
+                  "Draw from the most probable that make up P [all]")
+      ->type_name("P");
   sub->add_option("--min_p", flags->min_p,
-                  "Of those at least P times as probable as the best [all]")
-      ->type_name("");
+                  "Draw from those at least P times as probable as the best "
+                  "[all]")
+      ->type_name("P");
   sub->add_option("--repetition_penalty", flags->repetition_penalty,
-                  "For tokens that already occur [1]")
-      ->type_name("");
+                  "Makes tokens that already occur less likely [1]")
+      ->type_name("R");
   sub->add_option("--seed", flags->seed, "Same seed, same tokens [random]")
-      ->type_name("");
+      ->type_name("N")
+      ->check(CheckSeed);
   sub->add_option("--stop", flags->stop, "End before this text; again for more")
       ->allow_extra_args(false)
-      ->type_name("");
+      ->type_name("TEXT");
   sub->add_option("--logprobs", flags->logprobs,
                   "Log-probabilities of each token and the N best, on stderr")
-      ->type_name("");
+      ->type_name("N");
   sub->add_flag("--echo", flags->echo, "Print the prompt first");
   sub->callback([flags, command] {
     *command = [flags](Client& client, bool json) {
@@ -310,14 +338,14 @@ void AddQuantize(CLI::App& app, Command* command) {
                   "Only modules that match the glob [all but lm_head and "
                   "embeddings]; again for more")
       ->allow_extra_args(false)
-      ->type_name("");
+      ->type_name("GLOB");
   sub->add_option("--exclude", flags->exclude,
                   "Leave alone modules that match; again for more")
       ->allow_extra_args(false)
-      ->type_name("");
+      ->type_name("GLOB");
   sub->add_option("--as", flags->as,
                   "Serve the result under this name beside the old model")
-      ->type_name("");
+      ->type_name("NAME");
   sub->add_flag("--dry_run", flags->dry_run,
                 "Report only; what is served stays as it is");
   sub->add_flag("--all", flags->all, "Show every tensor");
@@ -333,8 +361,8 @@ void AddModels(CLI::App& app, Command* command) {
   models->callback([command] {
     *command = [](Client& client, bool json) {
       return Show(client.ListModels(), json,
-                  [](const v1::ListModelsResponse& response) {
-                    std::cout << ModelsText(response);
+                  [&](const v1::ListModelsResponse& response) {
+                    std::cout << ModelsText(response, MethodsOf(client));
                   });
     };
   });
@@ -359,15 +387,19 @@ void AddModels(CLI::App& app, Command* command) {
   load->add_option("PATH", *path, "A folder on the server, or org/name")
       ->required()
       ->type_name("");
-  load->add_option("--method", *method, "SPEC [as in the checkpoint]")
-      ->type_name("");
+  load->add_option("--method", *method, "[as in the checkpoint]")
+      ->type_name("SPEC");
   load->callback([name, path, method, command] {
     *command = [name, path, method](Client& client, bool json) {
       v1::LoadModelRequest request;
       request.set_name(*name);
       request.set_path(*path);
       request.set_method(*method);
-      return Show(client.LoadModel(request), json, PrintModel);
+      return Show(client.LoadModel(request), json, [&](const v1::Model& model) {
+        v1::ListModelsResponse list;
+        *list.add_models() = model;
+        std::cout << ModelsText(list, MethodsOf(client));
+      });
     };
   });
 
@@ -395,9 +427,17 @@ void AddHealth(CLI::App& app, Command* command) {
                    "ounce.v1.Inference or models/NAME [all of it]")
       ->type_name("");
   health->callback([service, command] {
-    *command = [service](Client& client, bool) -> absl::Status {
+    *command = [service](Client& client, bool json) -> absl::Status {
+      using Response = grpc::health::v1::HealthCheckResponse;
       ASSIGN_OR_RETURN(const bool serving, client.IsServing(*service));
-      std::cout << (serving ? "serving" : "not serving") << std::endl;
+      if (json) {
+        Response response;
+        response.set_status(serving ? Response::SERVING
+                                    : Response::NOT_SERVING);
+        PrintJson(response);
+      } else {
+        std::cout << (serving ? "serving" : "not serving") << std::endl;
+      }
       return serving ? absl::OkStatus()
                      : absl::UnavailableError("the server does not serve now");
     };
@@ -407,23 +447,22 @@ void AddHealth(CLI::App& app, Command* command) {
 int Main(int argc, char** argv) {
   Options options;
   CLI::App app("Talks to an ounce-server.", "ounce");
-  app.footer(kFooter);
+  app.footer(kCommandFooter);  // which commands take over
   app.get_formatter()->column_width(30);
   app.require_subcommand(1);
   app.fallthrough();
   app.set_version_flag("--version", OUNCE_VERSION);
   app.add_option("--server", options.client.server,
-                 "HOST:PORT of Inference [127.0.0.1:8500]")
+                 "Inference [127.0.0.1:8500]")
       ->envname("OUNCE_SERVER")
-      ->type_name("");
-  app.add_option("--admin", options.client.admin,
-                 "HOST:PORT of ModelAdmin [127.0.0.1:8501]")
+      ->type_name("HOST:PORT");
+  app.add_option("--admin", options.client.admin, "ModelAdmin [127.0.0.1:8501]")
       ->envname("OUNCE_ADMIN")
-      ->type_name("");
+      ->type_name("HOST:PORT");
   app.add_option("--deadline", options.deadline_seconds,
-                 "SECONDS that the call may take [no limit]")
-      ->type_name("")
-      ->check(CLI::PositiveNumber);
+                 "That the call may take [no limit]")
+      ->type_name("SECONDS")
+      ->check(CheckSeconds);
   app.add_flag("--json", options.json,
                "Print each message of the server as JSON, one a line");
   Command command;
@@ -432,10 +471,18 @@ int Main(int argc, char** argv) {
   AddModels(app, &command);
   AddQuantize(app, &command);
   AddHealth(app, &command);
+  app.footer(kFooter);
   // CLI11 reports by exceptions, --help and --version too.
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    const bool no_command =
+        error.get_name() == "RequiredError" && app.get_subcommands().empty();
+    if (no_command && app.remaining_size() > 0) {
+      std::cerr << "no command '" << app.remaining().front() << "'\n"
+                << "Run with --help for more information." << std::endl;
+      return kWrongUsage;
+    }
     return app.exit(error) == 0 ? 0 : kWrongUsage;
   }
   if (options.deadline_seconds.has_value()) {

@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "base/byte_size.h"
 #include "base/text_table.h"
 
@@ -28,14 +30,6 @@ std::string StateName(v1::ModelState state) {
     default:
       return "unknown";
   }
-}
-
-// "linear:bits=8,mode=symmetric,..." -> "linear:bits=8,...", for tables.
-std::string ShortSpec(const std::string& spec) {
-  const size_t comma = spec.find(',');
-  return comma == std::string::npos
-             ? spec
-             : absl::StrCat(spec.substr(0, comma), ",...");
 }
 
 std::string Percent(double ratio) {
@@ -119,7 +113,34 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
 
 }  // namespace
 
-std::string ModelsText(const v1::ListModelsResponse& response) {
+std::string ShortSpec(const std::string& spec,
+                      const v1::ListMethodsResponse& methods) {
+  const std::pair<std::string, std::string> parts =
+      absl::StrSplit(spec, absl::MaxSplits(':', 1));
+  // Clang 14 can't capture a structured binding.
+  const std::string& name = parts.first;
+  const std::string& parameters = parts.second;
+  const auto method = std::find_if(
+      methods.methods().begin(), methods.methods().end(),
+      [&](const v1::Method& known) { return known.name() == name; });
+  if (method == methods.methods().end()) return spec;
+  std::vector<std::string> shown;
+  for (const absl::string_view parameter :
+       absl::StrSplit(parameters, ',', absl::SkipEmpty())) {
+    const bool is_default =
+        std::any_of(method->parameters().begin(), method->parameters().end(),
+                    [&](const v1::MethodParameter& known) {
+                      return parameter == absl::StrCat(known.name(), "=",
+                                                       known.default_value());
+                    });
+    if (!is_default) shown.emplace_back(parameter);
+  }
+  return absl::StrCat(name, shown.empty() ? "" : ":",
+                      absl::StrJoin(shown, ","));
+}
+
+std::string ModelsText(const v1::ListModelsResponse& response,
+                       const v1::ListMethodsResponse& methods) {
   if (response.models().empty()) return "no models\n";
   TextTable table({"MODEL", "STATE", "-VERSION", "METHOD", "-PARAMETERS",
                    "-CHECKPOINT", "-STORED", "-SAVED", "-IN MEMORY", "-KV USED",
@@ -128,7 +149,7 @@ std::string ModelsText(const v1::ListModelsResponse& response) {
     const bool loaded = model.version() > 0;
     table.Add(
         {model.name(), StateName(model.state()), absl::StrCat(model.version()),
-         ShortSpec(model.method()),
+         ShortSpec(model.method(), methods),
          loaded ? absl::StrFormat("%.2f M",
                                   static_cast<double>(model.parameters()) / 1e6)
                 : "",
@@ -163,7 +184,8 @@ std::string MethodsText(const v1::ListMethodsResponse& response) {
   return text;
 }
 
-std::string ReportText(const v1::QuantizeReport& report, bool all) {
+std::string ReportText(const v1::QuantizeReport& report,
+                       const v1::ListMethodsResponse& methods, bool all) {
   std::string text = absl::StrFormat(
       "%s: %s -> %s, %s, %.2f s\n\n", report.model(), report.method_before(),
       report.method(),
@@ -188,9 +210,17 @@ std::string ReportText(const v1::QuantizeReport& report, bool all) {
   TextTable tensors({all ? "TENSOR" : "TENSORS", "-COUNT", "SHAPE", "METHOD",
                      "-BEFORE", "-AFTER", all ? "-ERROR" : "-WORST ERROR",
                      all ? "-SNR" : "-WORST SNR", "LEFT ALONE"});
+  std::vector<std::string> reasons;
+  const auto note = [&](const std::string& reason) -> std::string {
+    if (reason.empty()) return "";
+    auto found = std::find(reasons.begin(), reasons.end(), reason);
+    if (found == reasons.end()) found = reasons.insert(found, reason);
+    return absl::StrCat("[", found - reasons.begin() + 1, "]");
+  };
   for (const Group& group : Groups(report, all)) {
     tensors.Add({group.name, absl::StrCat(group.count), group.shape,
-                 ShortSpec(group.method), FormatByteSize(group.bytes_before),
+                 ShortSpec(group.method, methods),
+                 FormatByteSize(group.bytes_before),
                  FormatByteSize(group.bytes_after),
                  group.worst_error.has_value()
                      ? absl::StrFormat("%.5f", *group.worst_error)
@@ -198,9 +228,13 @@ std::string ReportText(const v1::QuantizeReport& report, bool all) {
                  group.worst_snr.has_value()
                      ? absl::StrFormat("%.1f dB", *group.worst_snr)
                      : "",
-                 group.left_alone});
+                 note(group.left_alone)});
   }
-  return text + tensors.Text();
+  absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
+  for (size_t i = 0; i < reasons.size(); ++i) {
+    absl::StrAppend(&text, "[", i + 1, "] ", reasons[i], "\n");
+  }
+  return text;
 }
 
 std::string UsageText(const std::string& model,
@@ -221,7 +255,7 @@ std::string UsageText(const std::string& model,
       "[%d prompt + %d new tokens, %sfirst after %.0f ms; %s v%d %s; %s]",
       usage.prompt_tokens(), usage.new_tokens(), speed,
       1e3 * usage.time_to_first_token_seconds(), model, last.model_version(),
-      last.method(), reason);
+      last.method().substr(0, last.method().find(':')), reason);
 }
 
 std::string ProgressBar(const v1::QuantizeProgress& progress) {

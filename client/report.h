@@ -9,13 +9,22 @@
 
 namespace ounce::client {
 
-std::string ModelsText(const v1::ListModelsResponse& response);
+// "linear:bits=8,mode=symmetric" -> "linear" where those are the defaults in
+// `methods`; as it is where the method is not among them.
+std::string ShortSpec(const std::string& spec,
+                      const v1::ListMethodsResponse& methods);
+
+// Specs in tables are short ones.
+std::string ModelsText(const v1::ListModelsResponse& response,
+                       const v1::ListMethodsResponse& methods);
 
 std::string MethodsText(const v1::ListMethodsResponse& response);
 
 // Bytes before and after, then the tensors: those whose names differ only in
-// numbers on one line, with their worst error; each on its own if `all`.
-std::string ReportText(const v1::QuantizeReport& report, bool all);
+// numbers on one line, with their worst error; each on its own if `all`. Why
+// some were left alone comes as notes below, which keeps lines short.
+std::string ReportText(const v1::QuantizeReport& report,
+                       const v1::ListMethodsResponse& methods, bool all);
 
 // The last message of a Generate on one line: tokens, speed, why it ended.
 std::string UsageText(const std::string& model,
