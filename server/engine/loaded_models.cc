@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/check.h"
@@ -30,19 +29,11 @@
 namespace ounce::server {
 namespace {
 
-constexpr size_t kMaxNameLength = 64;
-
 absl::Status CheckName(std::string_view name) {
-  const bool good =
-      !name.empty() && name.size() <= kMaxNameLength &&
-      std::all_of(name.begin(), name.end(), [](char c) {
-        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
-               c == '_' || c == '-';
-      });
-  if (good) return absl::OkStatus();
+  if (IsModelName(name)) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("model name ", model::Quoted(name),
-                   " found; 1 to 64 letters, digits, '.', '_' or '-' wanted"));
+      absl::StrCat("model name ", model::Quoted(name), " found; ",
+                   kModelNameRule, " wanted"));
 }
 
 std::string StateName(ModelState state) {

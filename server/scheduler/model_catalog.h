@@ -19,6 +19,11 @@
 
 namespace ounce::server {
 
+// 1 to 64 characters of letters, digits, '.', '_', '-'.
+bool IsModelName(std::string_view name);
+inline constexpr char kModelNameRule[] =
+    "1 to 64 letters, digits, '.', '_' or '-'";
+
 enum class ModelState { kLoading, kReady, kQuantizing, kUnloading };
 
 // Fields as in model_admin.proto's Model.

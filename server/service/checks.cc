@@ -1,8 +1,8 @@
 #include "server/service/checks.h"
 
 #include <algorithm>
+#include <string_view>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/service/grpc_status.h"
@@ -18,7 +18,6 @@ constexpr float kMaxTemperature = 100;
 constexpr float kGreedyBelow = 1e-4f;
 constexpr float kMinRepetitionPenalty = 0.01f;
 constexpr float kMaxRepetitionPenalty = 100;
-constexpr size_t kMaxNameBytes = 64;
 constexpr size_t kMaxPathBytes = 4096;
 constexpr size_t kMaxSpecBytes = 1024;
 constexpr int kMaxGlobs = 1024;
@@ -81,16 +80,13 @@ absl::Status CheckGlobs(absl::string_view field, const Globs& globs) {
 }  // namespace
 
 absl::Status CheckModelName(absl::string_view field, absl::string_view name) {
-  const bool valid =
-      !name.empty() && name.size() <= kMaxNameBytes &&
-      std::all_of(name.begin(), name.end(), [](char c) {
-        return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-      });
-  if (valid) return absl::OkStatus();
+  if (IsModelName(std::string_view(name.data(), name.size()))) {
+    return absl::OkStatus();
+  }
+  constexpr size_t kShownBytes = 64;
   return FieldError(field,
-                    absl::StrCat("1 to ", kMaxNameBytes,
-                                 " letters, digits, '.', '_' or '-' wanted, '",
-                                 name.substr(0, kMaxNameBytes), "' found"));
+                    absl::StrCat(kModelNameRule, " wanted, '",
+                                 name.substr(0, kShownBytes), "' found"));
 }
 
 absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
