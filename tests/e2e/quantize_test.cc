@@ -1,5 +1,7 @@
 // Quantizing a model of a real server while it serves.
 #include <atomic>
+#include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "absl/strings/str_format.h"
@@ -13,7 +15,55 @@ namespace {
 using ::testing::HasSubstr;
 using testing::StatusIs;
 
-class QuantizeTest : public testing::ServingTest {};
+class QuantizeTest : public testing::ServingTest {
+ protected:
+  // Serves as "tiny" what takes the better part of a second to quantize, so
+  // that a client may do something meanwhile: the embedded model, with its
+  // first layer in the place of each of many.
+  void StartDeepModel() {
+    constexpr int kLayers = 64;
+    const std::string folder = folder_.Path("deep");
+    std::filesystem::copy(testing::kTinyModel, folder);
+    auto config =
+        nlohmann::json::parse(testing::ReadFile(folder + "/config.json"));
+    config["n_layer"] = kLayers;
+    folder_.WriteFile("deep/config.json", config.dump());
+
+    const std::string file = testing::ReadFile(folder + "/model.safetensors");
+    uint64_t header_bytes = 0;
+    std::memcpy(&header_bytes, file.data(), sizeof(header_bytes));
+    const auto tensors =
+        nlohmann::json::parse(file.substr(sizeof(header_bytes), header_bytes));
+    nlohmann::json header;
+    std::string data;
+    const auto add = [&](const std::string& name, nlohmann::json tensor) {
+      const size_t begin = tensor["data_offsets"][0];
+      const size_t end = tensor["data_offsets"][1];
+      tensor["data_offsets"] = {data.size(), data.size() + (end - begin)};
+      data.append(file, sizeof(header_bytes) + header_bytes + begin,
+                  end - begin);
+      header[name] = tensor;
+    };
+    const std::string first = "transformer.h.0.";
+    for (const auto& [name, tensor] : tensors.items()) {
+      if (name.starts_with(first)) {
+        for (int i = 0; i < kLayers; ++i) {
+          add(absl::StrCat("transformer.h.", i, ".", name.substr(first.size())),
+              tensor);
+        }
+      } else if (!name.starts_with("transformer.h.") &&
+                 name != "__metadata__") {
+        add(name, tensor);
+      }
+    }
+    const std::string text = header.dump();
+    header_bytes = text.size();
+    std::string length(sizeof(header_bytes), 0);
+    std::memcpy(length.data(), &header_bytes, sizeof(header_bytes));
+    folder_.WriteFile("deep/model.safetensors", length + text + data);
+    Start({"--model", "tiny=" + folder});
+  }
+};
 
 TEST_F(QuantizeTest, FourStreamsGoOnWhileTheModelIsQuantized) {
   Start();
@@ -181,7 +231,7 @@ TEST_F(QuantizeTest, ADryRunChangesNothing) {
 }
 
 TEST_F(QuantizeTest, OneThingAtATimeIsDoneToAModel) {
-  Start();
+  StartDeepModel();
   bool asked = false;
   const auto other =
       client::Client::Create({.server = inference_, .admin = admin_});
@@ -208,7 +258,7 @@ TEST_F(QuantizeTest, OneThingAtATimeIsDoneToAModel) {
 }
 
 TEST_F(QuantizeTest, ACancelledQuantizationLeavesAllAsItWas) {
-  Start();
+  StartDeepModel();
   const auto before = Generate(Request("def ", 20));
   EXPECT_THAT(
       Quantize(ToInt8(), [](const v1::QuantizeProgress&) { return false; }),
