@@ -109,16 +109,25 @@ TEST_F(CliTest, ShowsModelsMethodsTokensAndHealth) {
   EXPECT_EQ(Cli(args).out, "def f(x):\n    return x\n");
   EXPECT_EQ(Cli({"health"}).out, "serving\n");
   EXPECT_EQ(Cli({"health", "models/tiny"}).out, "serving\n");
-  EXPECT_EQ(Cli({"health", "models/other"}).code, 3);
+  const Finished other = Cli({"health", "models/other"});
+  EXPECT_EQ(other.code, 3);
+  EXPECT_THAT(other.err, HasSubstr("nothing named 'models/other'"));
+  const auto json = Lines(Cli({"health", "--json"}).out);
+  ASSERT_EQ(json.size(), 1u);
+  EXPECT_EQ(json[0], nlohmann::json({{"status", "SERVING"}}));
 }
 
 TEST_F(CliTest, QuantizesAndReports) {
   const Finished cli = Cli({"quantize", "tiny", "linear:bits=8"});
   EXPECT_EQ(cli.code, 0) << cli.err;
-  EXPECT_THAT(cli.out, AllOf(HasSubstr("version 2"),
-                             HasSubstr("stored, against the checkpoint"),
-                             HasSubstr("transformer.h.*.attn.qkv_proj.weight"),
-                             HasSubstr(" dB"), HasSubstr("1-D")));
+  EXPECT_THAT(
+      cli.out,
+      AllOf(HasSubstr("version 2"), HasSubstr("stored, against the checkpoint"),
+            HasSubstr("transformer.h.*.attn.qkv_proj.weight"), HasSubstr(" dB"),
+            HasSubstr("[1] kept"), HasSubstr("\n[2] 1-D")));
+  for (const absl::string_view line : absl::StrSplit(cli.out, '\n')) {
+    EXPECT_LE(line.size(), 120u) << line;
+  }
   EXPECT_THAT(cli.err, HasSubstr("done"));
   EXPECT_THAT(Cli({"quantize", "tiny", "float16", "--all"}).out,
               HasSubstr("transformer.h.3.attn.qkv_proj.weight"));
@@ -141,9 +150,17 @@ TEST_F(CliTest, LoadsAndUnloads) {
 
 TEST_F(CliTest, ExitCodesTellBadUsageRefusedAndFailedApart) {
   EXPECT_EQ(Cli({}).code, 2);
-  EXPECT_EQ(Cli({"dance"}).code, 2);
+  const Finished dance = Cli({"dance"});
+  EXPECT_EQ(dance.code, 2);
+  EXPECT_THAT(dance.err, HasSubstr("no command 'dance'"));
   EXPECT_EQ(Cli({"generate", "tiny"}).code, 2);
   EXPECT_EQ(Cli({"generate", "tiny", "a", "-n", "-1"}).code, 2);
+  EXPECT_EQ(Cli({"generate", "tiny", "a", "--seed", "-1"}).code, 2);
+  for (const char* seconds : {"0", "-1", "nan", "soon"}) {
+    const Finished never = Cli({"--deadline", seconds, "models"});
+    EXPECT_EQ(never.code, 2);
+    EXPECT_THAT(never.err, HasSubstr("a number of seconds above 0 wanted"));
+  }
   EXPECT_EQ(Cli({"--help"}).code, 0);
 
   const Finished refused = Cli({"generate", "tiny", "a", "--top_p", "7"});
@@ -157,6 +174,13 @@ TEST_F(CliTest, ExitCodesTellBadUsageRefusedAndFailedApart) {
   EXPECT_EQ(method.code, 3);
   EXPECT_THAT(method.err, AllOf(HasSubstr("bots"), HasSubstr("bits")));
   EXPECT_EQ(Cli({"generate", "tiny", "\xff\xfe"}).code, 3);
+
+  EXPECT_THAT(Cli({"generate", "tiny", "-"}, std::string(5'000'000, 'x')).err,
+              HasSubstr("--max_message_bytes"));
+  EXPECT_THAT(testing::RunToEnd({OUNCE_CLI_BINARY, "--server", admin_,
+                                 "generate", "tiny", "a"})
+                  .err,
+              HasSubstr("--server (Inference)"));
 
   const Finished late =
       Cli({"--deadline", "0.001", "generate", "tiny", "a", "-n", "500"});
