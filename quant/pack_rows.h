@@ -1,4 +1,5 @@
-// What the methods share: a walk over a matrix, and how to refuse a value.
+// What the methods share: a walk over a matrix, how to refuse a value, and the
+// packing of elements that need no more than themselves.
 #ifndef OUNCE_QUANT_PACK_ROWS_H_
 #define OUNCE_QUANT_PACK_ROWS_H_
 
@@ -45,6 +46,32 @@ absl::Status ForEachRow(const FloatRows& weight, Fn&& fn) {
     }
   }
   return absl::OkStatus();
+}
+
+// Packs each value on its own, in tiles [64 / kGroup][16 rows][kGroup cols] of
+// Element. A value whose element does not `fit` is refused for `reason`.
+template <class Element, int kGroup, class Encode, class Fits>
+absl::StatusOr<PackedWeight> PackElements(const TileLayout& layout,
+                                          const FloatRows& weight,
+                                          Encode&& encode, Fits&& fits,
+                                          std::string_view reason) {
+  ASSIGN_OR_RETURN(PackedWeight packed,
+                   PackedWeight::Create(layout, weight.rows(), weight.cols()));
+  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
+    const int64_t row_in_panel = row % kPanelRows;
+    for (int64_t col = 0; col < weight.cols(); ++col) {
+      const Element element = encode(values[col]);
+      if (!fits(element)) {
+        return RefuseValue(weight, row, col, values[col], reason);
+      }
+      auto* tile = reinterpret_cast<Element*>(
+          packed.mutable_tile(row / kPanelRows, col / kBlockCols));
+      tile[col % kBlockCols / kGroup * kGroup * kPanelRows +
+           row_in_panel * kGroup + col % kGroup] = element;
+    }
+    return absl::OkStatus();
+  }));
+  return packed;
 }
 
 }  // namespace ounce::quant

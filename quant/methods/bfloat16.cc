@@ -1,7 +1,6 @@
 // The upper half of a float32, rounded to nearest even.
 #include <cmath>
 
-#include "base/status_macros.h"
 #include "quant/kernels/panels.h"
 #include "quant/pack_rows.h"
 #include "quant/quant_method.h"
@@ -28,24 +27,10 @@ class BFloat16Method final : public QuantMethod {
 
   absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
                                         const ParamValues&) const override {
-    ASSIGN_OR_RETURN(
-        PackedWeight packed,
-        PackedWeight::Create(kLayout, weight.rows(), weight.cols()));
-    RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
-      for (int64_t col = 0; col < weight.cols(); ++col) {
-        const uint16_t bits = FloatToBFloat16(values[col]);
-        if (!std::isfinite(BFloat16ToFloat(bits))) {
-          return RefuseValue(
-              weight, row, col, values[col],
-              "does not fit bfloat16 when rounded; float32 keeps it");
-        }
-        auto* tile = reinterpret_cast<uint16_t*>(
-            packed.mutable_tile(row / kPanelRows, col / kBlockCols));
-        tile[col % kBlockCols / 2 * 32 + row % kPanelRows * 2 + col % 2] = bits;
-      }
-      return absl::OkStatus();
-    }));
-    return packed;
+    return PackElements<uint16_t, 2>(
+        kLayout, weight, FloatToBFloat16,
+        [](uint16_t bits) { return std::isfinite(BFloat16ToFloat(bits)); },
+        "does not fit bfloat16 when rounded; float32 keeps it");
   }
 
   int64_t StoredBytes(int64_t rows, int64_t cols, DType,

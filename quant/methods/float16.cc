@@ -1,7 +1,6 @@
 // IEEE binary16, rounded to nearest even.
 #include <cmath>
 
-#include "base/status_macros.h"
 #include "quant/kernels/panels.h"
 #include "quant/pack_rows.h"
 #include "quant/quant_method.h"
@@ -27,24 +26,11 @@ class Float16Method final : public QuantMethod {
 
   absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
                                         const ParamValues&) const override {
-    ASSIGN_OR_RETURN(
-        PackedWeight packed,
-        PackedWeight::Create(kLayout, weight.rows(), weight.cols()));
-    RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
-      for (int64_t col = 0; col < weight.cols(); ++col) {
-        const uint16_t bits = FloatToHalf(values[col]);
-        if (!std::isfinite(HalfToFloat(bits))) {
-          return RefuseValue(weight, row, col, values[col],
-                             "does not fit float16 (largest 65504); bfloat16 "
-                             "has the range of float32");
-        }
-        auto* tile = reinterpret_cast<uint16_t*>(
-            packed.mutable_tile(row / kPanelRows, col / kBlockCols));
-        tile[col % kBlockCols / 2 * 32 + row % kPanelRows * 2 + col % 2] = bits;
-      }
-      return absl::OkStatus();
-    }));
-    return packed;
+    return PackElements<uint16_t, 2>(
+        kLayout, weight, FloatToHalf,
+        [](uint16_t bits) { return std::isfinite(HalfToFloat(bits)); },
+        "does not fit float16 (largest 65504); bfloat16 has the range of "
+        "float32");
   }
 
   int64_t StoredBytes(int64_t rows, int64_t cols, DType,

@@ -1,8 +1,4 @@
 // Weights as they are.
-#include <algorithm>
-#include <vector>
-
-#include "base/status_macros.h"
 #include "quant/pack_rows.h"
 #include "quant/quant_method.h"
 
@@ -24,18 +20,9 @@ class Float32Method final : public QuantMethod {
 
   absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
                                         const ParamValues&) const override {
-    ASSIGN_OR_RETURN(
-        PackedWeight packed,
-        PackedWeight::Create(kLayout, weight.rows(), weight.cols()));
-    RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
-      for (int64_t col = 0; col < weight.cols(); ++col) {
-        auto* tile = reinterpret_cast<float*>(
-            packed.mutable_tile(row / kPanelRows, col / kBlockCols));
-        tile[col % kBlockCols * kPanelRows + row % kPanelRows] = values[col];
-      }
-      return absl::OkStatus();
-    }));
-    return packed;
+    return PackElements<float, 1>(
+        kLayout, weight, [](float value) { return value; },
+        [](float) { return true; }, "");
   }
 
   int64_t StoredBytes(int64_t rows, int64_t cols, DType,
