@@ -142,7 +142,7 @@ absl::Status Generate(Client& client, const GenerateFlags& flags, bool json) {
   std::string logprobs;
   v1::GenerateResponse last;
   char last_char = '\n';
-  const absl::Status status =
+  absl::Status status =
       client.Generate(request, [&](const v1::GenerateResponse& response) {
         last = response;
         if (json) {

@@ -75,7 +75,7 @@ void GenerateCall::Refuse(const absl::Status& status) {
   Finish(ToGrpcStatus(status));
 }
 
-absl::Status GenerateCall::Start(std::shared_ptr<ServedModel> model,
+absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
                                  GenerateParams params) {
   GenerateScheduler& scheduler = *model->scheduler();
   {

@@ -68,7 +68,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // Exactly one of these, once.
   void Refuse(const absl::Status& status);
   // The scheduler's error when it refuses; the client has been told then.
-  absl::Status Start(std::shared_ptr<ServedModel> model, GenerateParams params);
+  absl::Status Start(const std::shared_ptr<ServedModel>& model,
+                     GenerateParams params);
 
   // ResponseSink
   bool HasRoom() const override;

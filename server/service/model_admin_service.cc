@@ -193,7 +193,7 @@ grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
       [this](const v1::UnloadModelRequest& in,
              v1::UnloadModelResponse*) -> absl::Status {
         RETURN_IF_ERROR(CheckModelName("name", in.name()));
-        const absl::Status status = catalog_.Unload(in.name());
+        absl::Status status = catalog_.Unload(in.name());
         LogFailure(absl::StrCat("unload of '", in.name(), "'"), status);
         return status;
       });
