@@ -28,7 +28,8 @@ Examples:
   ounce-server --config server.textproto --threads 4 --kv_cache_bytes 512MiB
 
 Signals: SIGTERM or SIGINT finishes what runs, then ends with 0; a second one
-ends at once. Ends with 2 when flags are wrong, with 1 when it cannot serve.)";
+ends at once, as does the first before it serves (128 + the signal's number).
+Ends with 2 when flags are wrong, with 1 when it cannot serve.)";
 
 constexpr int64_t kMinKvBytes = int64_t{1} << 20;
 constexpr int64_t kMaxThreads = 1024;
