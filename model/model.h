@@ -7,6 +7,7 @@
 namespace ounce::model {
 
 class CausalLm;
+class Detector;
 
 // Weights are const after load; what changes during a run (KV cache, scratch)
 // belongs to the caller.
@@ -21,6 +22,7 @@ class Model {
 
   // What the model can do; null if it can't.
   virtual const CausalLm* causal_lm() const { return nullptr; }
+  virtual const Detector* detector() const { return nullptr; }
 };
 
 }  // namespace ounce::model

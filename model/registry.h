@@ -11,14 +11,17 @@
 #include "model/checkpoint/checkpoint.h"
 #include "model/checkpoint/weights.h"
 #include "model/model.h"
+#include "quant/compute.h"
 
 namespace ounce::model {
 
 struct Architecture {
   std::string_view name;  // model_type of config.json
-  // Reads the config, asks `weights` for all it needs.
+  // Reads the config, asks `weights` for all it needs. `compute` is for the
+  // architectures that have a choice.
   absl::StatusOr<std::unique_ptr<const Model>> (*create)(
-      const Checkpoint& checkpoint, WeightReader& weights);
+      const Checkpoint& checkpoint, quant::Compute compute,
+      WeightReader& weights);
 };
 
 // In the order of architectures.def.

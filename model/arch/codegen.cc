@@ -401,7 +401,7 @@ class CodeGenModel final : public CausalLm {
 };
 
 absl::StatusOr<std::unique_ptr<const Model>> Create(
-    const Checkpoint& checkpoint, WeightReader& reader) {
+    const Checkpoint& checkpoint, quant::Compute, WeightReader& reader) {
   const std::string config_file = checkpoint.folder() + "/config.json";
   absl::StatusOr<Config> config = ReadConfig(checkpoint.config());
   RETURN_IF_ERROR(WithContext(config.status(), config_file));

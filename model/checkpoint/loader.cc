@@ -36,7 +36,7 @@ class CheckpointRows final : public quant::FloatRows {
 
   const std::string& name() const override { return name_; }
   int64_t rows() const override { return info_.shape[0]; }
-  int64_t cols() const override { return info_.shape[1]; }
+  int64_t cols() const override { return info_.elements() / info_.shape[0]; }
   DType dtype() const override { return info_.dtype; }
   absl::Status Read(int64_t first, int64_t count, float* out) const override {
     return checkpoint_.ReadFloats(name_, first * cols(), count * cols(), out);
@@ -73,7 +73,7 @@ class Loader final : public WeightReader {
     for (const std::string& glob : options_.include) {
       bool matches = false;
       for (const auto& [name, info] : checkpoint_.tensors()) {
-        matches |= info.shape.size() == 2 && name.ends_with(kWeightSuffix) &&
+        matches |= info.shape.size() >= 2 && name.ends_with(kWeightSuffix) &&
                    GlobMatches(glob, name.substr(0, name.size() -
                                                         kWeightSuffix.size()));
       }
@@ -100,32 +100,44 @@ class Loader final : public WeightReader {
     }
 
     const Choice choice = Choose(std::string(module), role, info->dtype);
-    const quant::QuantMethod& method = *choice.spec.method;
     const CheckpointRows source(checkpoint_, name, *info);
-    ASSIGN_OR_RETURN(PackedWeight packed,
-                     method.Quantize(source, choice.spec.params));
-
-    TensorReport tensor = Describe(name, *info);
-    tensor.method = choice.spec.ToString();
-    tensor.element = std::string(method.element_name(choice.spec.params));
-    tensor.checkpoint_bytes = info->bytes();
-    tensor.stored_bytes =
-        method.StoredBytes(rows, cols, info->dtype, choice.spec.params);
-    tensor.resident_bytes = packed.resident_bytes();
-    tensor.left_alone = choice.left_alone;
-    if (options_.measure_error && !method.lossless_from(info->dtype)) {
-      ASSIGN_OR_RETURN(tensor.error, quant::MeasureError(source, packed));
-    }
-    report_.tensors.push_back(std::move(tensor));
-    if (report_.method.empty() && role == WeightRole::kLinear) {
-      report_.method = options_.method.has_value() ? options_.method->ToString()
-                                                   : choice.spec.ToString();
-    }
-    auto weight = std::make_shared<const PackedWeight>(std::move(packed));
+    ASSIGN_OR_RETURN(SharedWeight weight,
+                     Pack(name, *info, source, cols, choice, role));
     matrices_.emplace(info->storage_id, Stored{name, weight});
     RETURN_IF_ERROR(Done(name));
     return weight;
   }
+
+  absl::StatusOr<ConvolutionWeight> Convolution(
+      std::string_view module, const quant::ConvolutionShape& shape,
+      std::string_view batch_norm) override {
+    const std::string name = StrCat(module, kWeightSuffix);
+    const int64_t channels = shape.out_channels;
+    ASSIGN_OR_RETURN(
+        const TensorInfo* info,
+        Find(name, {channels, shape.in_channels, shape.kernel, shape.kernel}));
+    const Choice choice =
+        Choose(std::string(module), WeightRole::kConvolution, info->dtype);
+    ConvolutionWeight result;
+    std::vector<float> factors;
+    if (batch_norm.empty()) {
+      ASSIGN_OR_RETURN(result.bias, Vector(StrCat(module, ".bias"), channels));
+    } else {
+      // Codes are made of the folded weight, and then only the folded bias is
+      // left of the batch norm's four vectors; floats can be stored unfolded.
+      const bool is_float = FloatDType(choice.spec).has_value();
+      ASSIGN_OR_RETURN(factors, FoldBatchNorm(std::string(batch_norm), channels,
+                                              !is_float, &result.bias));
+    }
+    const CheckpointRows stored(checkpoint_, name, *info);
+    const quant::ConvolutionRows source(stored, shape, std::move(factors));
+    ASSIGN_OR_RETURN(result.weight, Pack(name, *info, source, stored.cols(),
+                                         choice, WeightRole::kConvolution));
+    RETURN_IF_ERROR(Done(name));
+    return result;
+  }
+
+  void KeepFloatsAsBFloat16() override { floats_as_bfloat16_ = true; }
 
   absl::StatusOr<std::vector<float>> Vector(std::string_view name_view,
                                             int64_t size) override {
@@ -151,6 +163,7 @@ class Loader final : public WeightReader {
     tensor.stored_bytes =
         kept.method->StoredBytes(1, size, info->dtype, kept.params);
     tensor.resident_bytes = size * static_cast<int64_t>(sizeof(float));
+    tensor.is_vector = true;
     if (options_.method.has_value() && !float_dtype_.has_value()) {
       tensor.left_alone = "1-D: norms and biases are not quantized";
     }
@@ -248,13 +261,102 @@ class Loader final : public WeightReader {
       if (included) return {*options_.method, ""};
       return {kept, "not among those included"};
     }
-    if (role == WeightRole::kLinear || float_dtype_.has_value()) {
+    if (role == WeightRole::kLinear || float_dtype_.has_value() ||
+        (role == WeightRole::kConvolution && options_.convolutions)) {
       return {*options_.method, ""};
     }
-    return {kept,
-            StrCat("kept: ",
-                   role == WeightRole::kHead ? "the head" : "an embedding",
-                   " stays in the checkpoint's dtype unless included")};
+    return {kept, StrCat("kept: ", RoleName(role),
+                         " stays in the checkpoint's dtype unless included")};
+  }
+
+  static std::string_view RoleName(WeightRole role) {
+    switch (role) {
+      case WeightRole::kHead:
+        return "the head";
+      case WeightRole::kEmbedding:
+        return "an embedding";
+      case WeightRole::kConvolution:
+        return "a convolution";
+      case WeightRole::kLinear:
+        break;
+    }
+    return "a linear layer";
+  }
+
+  // Packs what `source` gives of tensor `name` and reports it; as stored, the
+  // tensor has `stored_cols` columns.
+  absl::StatusOr<SharedWeight> Pack(const std::string& name,
+                                    const TensorInfo& info,
+                                    const quant::FloatRows& source,
+                                    int64_t stored_cols, const Choice& choice,
+                                    WeightRole role) {
+    const quant::QuantMethod& method = *choice.spec.method;
+    const MethodSpec resident =
+        floats_as_bfloat16_ && FloatDType(choice.spec).has_value()
+            ? quant::FloatMethodFor(DType::kBF16)
+            : choice.spec;
+    ASSIGN_OR_RETURN(PackedWeight packed,
+                     resident.method->Quantize(source, resident.params));
+    TensorReport tensor = Describe(name, info);
+    tensor.role = role;
+    tensor.method = choice.spec.ToString();
+    tensor.element =
+        std::string(resident.method->element_name(resident.params));
+    tensor.checkpoint_bytes = info.bytes();
+    tensor.stored_bytes = method.StoredBytes(source.rows(), stored_cols,
+                                             info.dtype, choice.spec.params);
+    tensor.resident_bytes = packed.resident_bytes();
+    tensor.left_alone = choice.left_alone;
+    if (options_.measure_error && !method.lossless_from(info.dtype)) {
+      ASSIGN_OR_RETURN(tensor.error, quant::MeasureError(source, packed));
+    }
+    report_.tensors.push_back(std::move(tensor));
+    if (report_.method.empty() && role == WeightRole::kLinear) {
+      report_.method = options_.method.has_value() ? options_.method->ToString()
+                                                   : choice.spec.ToString();
+    }
+    return std::make_shared<const PackedWeight>(std::move(packed));
+  }
+
+  // The factor of each output channel; `bias` becomes what is added to it.
+  absl::StatusOr<std::vector<float>> FoldBatchNorm(const std::string& module,
+                                                   int64_t channels,
+                                                   bool keep_only_bias,
+                                                   std::vector<float>* bias) {
+    constexpr float kEpsilon = 1e-5f;
+    const size_t first_report = report_.tensors.size();
+    ASSIGN_OR_RETURN(std::vector<float> factors,
+                     Vector(module + ".weight", channels));
+    ASSIGN_OR_RETURN(*bias, Vector(module + ".bias", channels));
+    ASSIGN_OR_RETURN(const std::vector<float> mean,
+                     Vector(module + ".running_mean", channels));
+    ASSIGN_OR_RETURN(const std::vector<float> variance,
+                     Vector(module + ".running_var", channels));
+    for (int64_t i = 0; i < channels; ++i) {
+      if (!(variance[i] >= 0)) {
+        return absl::InvalidArgumentError(
+            StrCat(checkpoint_.folder(), ": tensor '", module,
+                   ".running_var': element ", i, " is ", variance[i],
+                   ", at least 0 wanted"));
+      }
+      factors[i] /= std::sqrt(variance[i] + kEpsilon);
+      (*bias)[i] -= mean[i] * factors[i];
+      if (!std::isfinite(factors[i]) || !std::isfinite((*bias)[i])) {
+        return absl::InvalidArgumentError(
+            StrCat(checkpoint_.folder(), ": batch norm '", module,
+                   "': channel ", i, " is not finite when folded"));
+      }
+    }
+    for (size_t i = first_report; i < report_.tensors.size(); ++i) {
+      TensorReport& tensor = report_.tensors[i];
+      const bool is_bias = tensor.name == module + ".bias";
+      if (!is_bias) tensor.resident_bytes = 0;
+      if (!is_bias && keep_only_bias) tensor.stored_bytes = 0;
+      if (options_.method.has_value() && !float_dtype_.has_value()) {
+        tensor.left_alone = "folded into its convolution";
+      }
+    }
+    return factors;
   }
 
   void AddNotStored(const std::string& name, const TensorInfo& info,
@@ -280,6 +382,7 @@ class Loader final : public WeightReader {
   std::set<std::string> done_;
   std::set<std::string> included_;  // globs that met a matrix
   absl::Status ignore_status_;      // Ignore can't return one
+  bool floats_as_bfloat16_ = false;
   LoadReport report_;
 };
 
@@ -320,7 +423,7 @@ absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
   Loader loader(checkpoint, options);
   RETURN_IF_ERROR(loader.CheckIncludes());
   ASSIGN_OR_RETURN(std::unique_ptr<const Model> model,
-                   architecture->create(checkpoint, loader));
+                   architecture->create(checkpoint, options.compute, loader));
   ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
   return LoadedModel{std::move(model), std::move(report)};
 }

@@ -19,6 +19,7 @@
 #include "model/checkpoint/checkpoint.h"
 #include "model/checkpoint/weights.h"
 #include "model/model.h"
+#include "quant/compute.h"
 #include "quant/error_stats.h"
 #include "quant/quant_method.h"
 
@@ -40,6 +41,9 @@ struct LoadOptions {
   // match. exclude wins over include.
   std::vector<std::string> include;
   std::vector<std::string> exclude;
+  // Convolutions too, without being included by name.
+  bool convolutions = false;
+  quant::Compute compute = quant::Compute::kFloat32;
   // Called after each tensor, on the loading thread; an error ends the load
   // with that error.
   std::function<absl::Status(const LoadProgress&)> progress;
@@ -52,7 +56,9 @@ struct TensorReport {
   std::string name;
   std::vector<int64_t> shape;
   std::string method;   // spec; empty if not stored (ignored, tied)
-  std::string element;  // "int8", "float16", ...
+  std::string element;  // in memory: "int8", "float16", ...
+  WeightRole role = WeightRole::kLinear;
+  bool is_vector = false;  // a norm or a bias: 1-D, has no role
   // All 0 for what is not stored.
   int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
   int64_t stored_bytes = 0;      // Hugging Face's convention

@@ -10,15 +10,23 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "quant/convolution.h"
 #include "quant/packed_weight.h"
 
 namespace ounce::model {
 
 using SharedWeight = std::shared_ptr<const quant::PackedWeight>;
 
-// What a matrix is for. By default only kLinear is quantized; kHead (lm_head)
-// and kEmbedding stay as the checkpoint has them.
-enum class WeightRole { kLinear, kHead, kEmbedding };
+// What a weight is for. By default only kLinear is quantized; kHead (lm_head,
+// a detector's classifiers) and kEmbedding stay as the checkpoint has them, and
+// so do convolutions unless asked for.
+enum class WeightRole { kLinear, kHead, kEmbedding, kConvolution };
+
+// A convolution whose batch norm is folded in: y = W * x + bias.
+struct ConvolutionWeight {
+  SharedWeight weight;  // packed from quant::ConvolutionRows
+  std::vector<float> bias;
+};
 
 // Threads: one at a time.
 // Errors, each with the tensor's name: kInvalidArgument for one that is missing
@@ -35,6 +43,20 @@ class WeightReader {
   virtual absl::StatusOr<SharedWeight> Matrix(std::string_view module,
                                               int64_t rows, int64_t cols,
                                               WeightRole role) = 0;
+
+  // Tensor `module` + ".weight" of shape [out, in, kernel, kernel], with what
+  // makes its outputs into those of its neighbour:
+  //   batch_norm "": bias is `module` + ".bias"
+  //   else: the frozen batch norm's weight, bias, running_mean and running_var
+  //     (of this module) are folded in, with epsilon 1e-5
+  virtual absl::StatusOr<ConvolutionWeight> Convolution(
+      std::string_view module, const quant::ConvolutionShape& shape,
+      std::string_view batch_norm) = 0;
+
+  // From now on matrices and convolutions that a float method stores are kept
+  // in memory as bfloat16, because that is what the model multiplies. Reports
+  // say so in their resident bytes; stored bytes stay the method's.
+  virtual void KeepFloatsAsBFloat16() = 0;
 
   // Tensor `name` of shape [size], as float32.
   virtual absl::StatusOr<std::vector<float>> Vector(std::string_view name,

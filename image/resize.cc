@@ -1,0 +1,217 @@
+#include "image/resize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "image/kernels/resize.h"
+
+namespace ounce::image {
+namespace {
+
+// The triangle's half width in samples.
+double Support(int64_t from, int64_t to) {
+  return std::max(static_cast<double>(from) / to, 1.0);
+}
+
+// Taps of a position at most, padded.
+int64_t NumTaps(int64_t from, int64_t to) {
+  const int64_t taps =
+      static_cast<int64_t>(std::ceil(Support(from, to))) * 2 + 1;
+  return (taps + kTapGroup - 1) / kTapGroup * kTapGroup;
+}
+
+struct Filter {
+  int64_t taps = 0;
+  std::vector<int32_t> first;
+  std::vector<int32_t> count;
+  std::vector<int16_t> high;
+  std::vector<int16_t> low;
+
+  FilterView view() const {
+    return {.positions = static_cast<int64_t>(first.size()),
+            .taps = taps,
+            .first = first.data(),
+            .count = count.data(),
+            .high = high.data(),
+            .low = low.data()};
+  }
+};
+
+int64_t FilterBytes(int64_t from, int64_t to) {
+  return to * (NumTaps(from, to) * 4 + 8);
+}
+
+// In float64 and in this order, as Pillow does it: the rounded weights are the
+// same then.
+Filter MakeFilter(int64_t from, int64_t to) {
+  const double scale = static_cast<double>(from) / to;
+  const double support = Support(from, to);
+  Filter filter;
+  filter.taps = NumTaps(from, to);
+  filter.first.resize(to);
+  filter.count.resize(to);
+  filter.high.resize(to * filter.taps);
+  filter.low.resize(to * filter.taps);
+  std::vector<double> weights(filter.taps);
+  for (int64_t i = 0; i < to; ++i) {
+    const double center = (i + 0.5) * scale;
+    const int64_t first =
+        std::max<int64_t>(static_cast<int64_t>(center - support + 0.5), 0);
+    const int64_t end =
+        std::min<int64_t>(static_cast<int64_t>(center + support + 0.5), from);
+    double sum = 0.0;
+    for (int64_t j = first; j < end; ++j) {
+      const double distance = std::abs((j - center + 0.5) * (1.0 / support));
+      weights[j - first] = distance < 1.0 ? 1.0 - distance : 0.0;
+      sum += weights[j - first];
+    }
+    filter.first[i] = static_cast<int32_t>(first);
+    filter.count[i] = static_cast<int32_t>(end - first);
+    for (int64_t t = 0; t < end - first; ++t) {
+      const double weight = sum == 0.0 ? weights[t] : weights[t] / sum;
+      const int32_t fixed =
+          static_cast<int32_t>(0.5 + weight * (1 << kWeightBits));
+      filter.high[i * filter.taps + t] =
+          static_cast<int16_t>(fixed >> kLowBits);
+      filter.low[i * filter.taps + t] =
+          static_cast<int16_t>(fixed & ((1 << kLowBits) - 1));
+    }
+  }
+  return filter;
+}
+
+const ResizeKernels& KernelsFor(Isa isa) {
+#if defined(__x86_64__)
+  if (isa >= Isa::kAvx2) return kResizeAvx2;
+#endif
+  return kResizePortable;
+}
+
+// Rows that are alive between the passes: those of one output row, and what
+// filtering kRowsAtOnce at a time runs ahead.
+int64_t RingRows(int64_t from_height, int64_t to_height) {
+  return NumTaps(from_height, to_height) + kRowsAtOnce;
+}
+
+int64_t RingStride(int64_t width) {
+  return (width * 3 + Rgb8::kPadding + 63) / 64 * 64;
+}
+
+// The rows of a picture, each filtered to the new width when it is first asked
+// for.
+class FilteredRows {
+ public:
+  // `width`: of the rows; `ring_rows`: how far apart rows asked for may lie.
+  static absl::StatusOr<FilteredRows> Create(const Rgb8& picture, int64_t width,
+                                             int64_t ring_rows,
+                                             const ResizeKernels& kernels) {
+    FilteredRows rows(picture, kernels);
+    if (width == picture.width()) return rows;
+    rows.filter_ = MakeFilter(picture.width(), width);
+    rows.stride_ = RingStride(width);
+    rows.ring_rows_ = ring_rows;
+    // One more, where rows past the last go.
+    ASSIGN_OR_RETURN(rows.ring_,
+                     MappedMemory::Create((ring_rows + 1) * rows.stride_));
+    return rows;
+  }
+
+  // Rows [first, end) of the filtered picture, valid until the next call;
+  // `first` never goes back.
+  void Get(int64_t first, int64_t end, const uint8_t** rows) {
+    if (stride_ == 0) {
+      for (int64_t y = first; y < end; ++y) rows[y - first] = picture_.row(y);
+      return;
+    }
+    next_ = std::max(next_, first);
+    while (next_ < end) FilterSome();
+    for (int64_t y = first; y < end; ++y) rows[y - first] = Slot(y);
+  }
+
+ private:
+  FilteredRows(const Rgb8& picture, const ResizeKernels& kernels)
+      : picture_(picture), kernels_(kernels) {}
+
+  uint8_t* Slot(int64_t y) {
+    return reinterpret_cast<uint8_t*>(ring_.data()) + y % ring_rows_ * stride_;
+  }
+
+  void FilterSome() {
+    const uint8_t* in[kRowsAtOnce];
+    uint8_t* out[kRowsAtOnce];
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      const int64_t y = next_ + r;
+      const bool inside = y < picture_.height();
+      in[r] = picture_.row(inside ? y : picture_.height() - 1);
+      out[r] = inside ? Slot(y)
+                      : reinterpret_cast<uint8_t*>(ring_.data()) +
+                            ring_rows_ * stride_;
+    }
+    kernels_.horizontal(filter_.view(), in, out);
+    next_ = std::min(next_ + kRowsAtOnce, picture_.height());
+  }
+
+  const Rgb8& picture_;
+  const ResizeKernels& kernels_;
+  Filter filter_;
+  MappedMemory ring_;
+  int64_t ring_rows_ = 0;
+  int64_t stride_ = 0;  // 0: the rows are those of the picture
+  int64_t next_ = 0;    // the first row that was not filtered yet
+};
+
+}  // namespace
+
+absl::StatusOr<Rgb8> ResizeBilinear(const Rgb8& picture, int64_t height,
+                                    int64_t width, Isa isa) {
+  if (picture.height() == 0) {
+    return absl::InvalidArgumentError("an empty picture cannot be resized");
+  }
+  ASSIGN_OR_RETURN(Rgb8 result, Rgb8::Create(height, width));
+  const ResizeKernels& kernels = KernelsFor(isa);
+  const bool vertical = height != picture.height();
+  ASSIGN_OR_RETURN(
+      FilteredRows source,
+      FilteredRows::Create(
+          picture, width,
+          vertical ? RingRows(picture.height(), height) : kRowsAtOnce,
+          kernels));
+  if (!vertical) {
+    for (int64_t y = 0; y < height; ++y) {
+      const uint8_t* row;
+      source.Get(y, y + 1, &row);
+      std::memcpy(result.row(y), row, width * 3);
+    }
+    return result;
+  }
+  const Filter filter = MakeFilter(picture.height(), height);
+  std::vector<const uint8_t*> rows(filter.taps);
+  for (int64_t y = 0; y < height; ++y) {
+    const int64_t count = filter.count[y];
+    source.Get(filter.first[y], filter.first[y] + count, rows.data());
+    // An odd one's partner has weight 0.
+    const int64_t taps = (count + 1) / 2 * 2;
+    if (taps > count) rows[count] = rows[0];
+    kernels.vertical(rows.data(), filter.high.data() + y * filter.taps,
+                     filter.low.data() + y * filter.taps, taps, width * 3,
+                     result.row(y));
+  }
+  return result;
+}
+
+int64_t ResizeBytes(int64_t from_height, int64_t from_width, int64_t to_height,
+                    int64_t to_width) {
+  int64_t bytes = to_height * to_width * 3 + Rgb8::kPadding;
+  if (from_width != to_width) {
+    bytes += FilterBytes(from_width, to_width) +
+             (RingRows(from_height, to_height) + 1) * RingStride(to_width);
+  }
+  if (from_height != to_height) bytes += FilterBytes(from_height, to_height);
+  return bytes;
+}
+
+}  // namespace ounce::image

@@ -1,0 +1,121 @@
+// Convolutions of feature maps, and products of rows in bfloat16, for every
+// method.
+//
+//   y[p, o] = relu?( sum over taps (ky, kx) and channels c of
+//                    x[p * stride + (ky, kx) * dilation - padding, c]
+//                    * W[o, c, ky, kx]  + bias[o] + residual[p, o] )
+//
+// Implicit GEMM: nothing is copied. Because maps have a border of zeros and
+// channels innermost, the inputs of one output under one row of the kernel are
+// one run of numbers in memory (one under each tap, when dilated), and those of
+// the next output lie at a constant distance. A weight is a matrix of
+// out_channels rows whose columns are these runs, each filled up with zeros to
+// a multiple of 64: PackedWeight's tiles as they are, so every method applies.
+//
+// Exactness: an output depends on its own inputs and W alone, to the last bit:
+//   not on the other maps of the call, nor on the number of threads.
+//   kFloat32:  chains of fused multiply-adds (portable: without FMA).
+//   kBFloat16: factors rounded to bfloat16 (int8 codes are exact in it; their
+//     scale is applied to the float32 sum), products and sums in float32, in an
+//     order that differs between instruction sets.
+#ifndef OUNCE_QUANT_CONVOLUTION_H_
+#define OUNCE_QUANT_CONVOLUTION_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+#include "quant/feature_map.h"
+#include "quant/float_rows.h"
+#include "quant/matmul.h"
+#include "quant/packed_weight.h"
+#include "quant/scratch.h"
+
+namespace ounce::quant {
+
+// Square kernels; the same stride, padding and dilation both ways.
+struct ConvolutionShape {
+  int64_t out_channels = 0;
+  int64_t in_channels = 0;
+  int64_t kernel = 1;
+  int64_t stride = 1;
+  int64_t padding = 0;
+  int64_t dilation = 1;
+
+  int64_t OutputExtent(int64_t input) const {
+    return (input + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
+  }
+  // Columns of the packed weight, zeros included.
+  int64_t packed_cols() const;
+};
+
+// The rows of a weight as they are packed: reads W[out, in * kernel * kernel]
+// (PyTorch's order: channel, then ky, kx), multiplies each row by its factor
+// (a batch norm folded in; none: 1) and puts columns in the order above.
+//
+// Ownership: `source` must outlive it.
+class ConvolutionRows final : public FloatRows {
+ public:
+  ConvolutionRows(const FloatRows& source, const ConvolutionShape& shape,
+                  std::vector<float> row_factors);
+
+  const std::string& name() const override { return source_.name(); }
+  int64_t rows() const override { return shape_.out_channels; }
+  int64_t cols() const override { return shape_.packed_cols(); }
+  DType dtype() const override { return source_.dtype(); }
+  absl::Status Read(int64_t first, int64_t count, float* out) const override;
+
+ private:
+  const FloatRows& source_;
+  const ConvolutionShape shape_;
+  const std::vector<float> row_factors_;
+};
+
+struct ConvolutionEpilogue {
+  const float* bias = nullptr;  // [out_channels]
+  bool relu = false;            // after bias and residual
+  // One per map, of y's size (border and type may differ; may be y itself);
+  // empty: none.
+  absl::Span<const FeatureMap> residual;
+};
+
+// For each i: y[i] = convolution of x[i]. The outputs' borders stay zero.
+//
+// Requires: all x of one type, with a border of at least `padding` (0 will do
+//   for a 1x1 kernel); y[i] of the extents that `shape` says, its type x's or
+//   kFloat32; `w` packed from ConvolutionRows of the same shape.
+// Threads: any, with a pool that the caller leases. No allocation beyond
+//   `scratch`.
+void Convolve(absl::Span<const FeatureMap> x, const PackedWeight& w,
+              const ConvolutionShape& shape,
+              const ConvolutionEpilogue& epilogue,
+              absl::Span<const FeatureMap> y, ThreadPool& pool,
+              Scratch& scratch);
+
+// The same on a given instruction set (at most BestIsa()), for tests.
+void ConvolveOn(Isa isa, absl::Span<const FeatureMap> x, const PackedWeight& w,
+                const ConvolutionShape& shape,
+                const ConvolutionEpilogue& epilogue,
+                absl::Span<const FeatureMap> y, ThreadPool& pool,
+                Scratch& scratch);
+
+// Scratch that one Convolve takes beside its maps, at most.
+int64_t ConvolveScratchBytes(const ConvolutionShape& shape, int num_threads);
+
+// y = residual? + act(x * W^T + bias), as Matmul (matmul.h), computed in
+// `compute` where W is a float weight; a weight of integers goes the way of
+// Matmul, which is more exact and as fast. kGeluNew is for kFloat32 alone.
+//
+// Shapes: x [rows, W.cols], y [rows, W.rows]. Exactness: as Matmul or Convolve.
+void Linear(const ConstMatrix& x, const PackedWeight& w,
+            const Epilogue& epilogue, Compute compute, const Matrix& y,
+            ThreadPool& pool, Scratch& scratch);
+
+// Scratch that one Linear takes, at most.
+int64_t LinearScratchBytes(int64_t max_rows, int64_t max_cols, int num_threads);
+
+}  // namespace ounce::quant
+
+#endif  // OUNCE_QUANT_CONVOLUTION_H_
