@@ -36,9 +36,10 @@ const std::map<std::string, std::set<std::string>>& FolderRules() {
       new std::map<std::string, std::set<std::string>>{
           {"base", {}},
           {"quant", {"base"}},
-          {"model", {"quant", "base"}},
-          {"server", {"model", "quant", "base"}},
-          {"client", {"base"}},
+          {"image", {"base"}},
+          {"model", {"quant", "image", "base"}},
+          {"server", {"model", "quant", "image", "base"}},
+          {"client", {"image", "base"}},
       };
   return *kRules;
 }
@@ -84,6 +85,9 @@ const std::vector<LibraryRule>& LibraryRules() {
        {"google/", "ounce/v1/"},
        {"server/service/", "server/config", "server/main.cc", "client/"}},
       {"prometheus-cpp", {"prometheus/"}, {"server/metrics/"}},
+      {"libjpeg, libpng or libwebp",
+       {"jpeglib.h", "jerror.h", "png.h", "webp/"},
+       {"image/"}},
       {"GoogleTest", {"gtest/", "gmock/"}, {}},
   };
   return *kRules;
@@ -227,8 +231,8 @@ std::optional<std::string> IncludeTarget(const std::string& line) {
 
 std::vector<Include> ReadIncludes(const std::filesystem::path& root) {
   std::vector<Include> includes;
-  for (const char* top :
-       {"base", "quant", "model", "server", "client", "tests", "bench"}) {
+  for (const char* top : {"base", "quant", "image", "model", "server", "client",
+                          "tests", "bench"}) {
     if (!std::filesystem::exists(root / top)) continue;
     for (const auto& entry :
          std::filesystem::recursive_directory_iterator(root / top)) {
@@ -263,6 +267,8 @@ TEST(LayeringTest, NamesTheLineThatGoesUpward) {
                                     "wrong way")));
   EXPECT_THAT(Faults({{"client/client.cc", 1, "server/config.h"}}),
               ElementsAre(HasSubstr("wrong way")));
+  EXPECT_THAT(Faults({{"image/decode.cc", 1, "quant/matmul.h"}}),
+              ElementsAre(HasSubstr("image/ may include base")));
   EXPECT_THAT(
       Faults({{"server/scheduler/queue.h", 2, "server/engine/engine.h"}}),
       ElementsAre(HasSubstr("not from server/scheduler/")));
@@ -281,6 +287,9 @@ TEST(LayeringTest, KeepsLibrariesInTheirPlaces) {
               ElementsAre(HasSubstr("protobuf belongs in")));
   EXPECT_THAT(Faults({{"server/service/a.cc", 4, "prometheus/counter.h"}}),
               ElementsAre(HasSubstr("prometheus-cpp belongs in")));
+  EXPECT_THAT(
+      Faults({{"model/image/a.cc", 4, "jpeglib.h"}}),
+      ElementsAre(HasSubstr("libjpeg, libpng or libwebp belongs in image/")));
   EXPECT_THAT(Faults({{"tests/a_test.cc", 4, "torch/torch.h"}}),
               ElementsAre(HasSubstr("ATen/ops")));
   EXPECT_THAT(Faults({{"tests/a_test.cc", 4, "ATen/ops/add.h"},
@@ -299,6 +308,8 @@ TEST(LayeringTest, AllowsWhatTheRuleAllows) {
   EXPECT_THAT(Faults({{"server/main.cc", 1, "server/engine/loaded_models.h"},
                       {"server/main.cc", 2, "grpcpp/server_builder.h"},
                       {"server/engine/e.cc", 3, "model/model.h"},
+                      {"model/image/d.cc", 3, "image/resize.h"},
+                      {"client/draw.cc", 3, "image/decode.h"},
                       {"model/arch/codegen.cc", 4, "quant/matmul.h"},
                       {"client/cli_main.cc", 5, "ounce/v1/inference.pb.h"},
                       {"quant/methods/linear.cc", 6, "quant/quant_method.h"},

@@ -2,7 +2,8 @@
 
 build_packages=(
   ca-certificates cmake g++ ninja-build pkg-config
-  libabsl-dev libcli11-dev libgrpc++-dev libminizip-dev libpcre2-dev libprotobuf-dev libspdlog-dev
+  libabsl-dev libcli11-dev libgrpc++-dev libjpeg62-turbo-dev libminizip-dev libpcre2-dev libpng-dev libprotobuf-dev
+  libspdlog-dev libwebp-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
 test_packages=(curl libgmock-dev libgtest-dev libssl-dev python3-pip unzip)
