@@ -12,21 +12,13 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "image/rgb8.h"
+#include "model/detector.h"
+#include "nlohmann/json_fwd.hpp"
 
 namespace ounce::model {
-
-// pixel_values[c, y, x] = value[c][rgb[y, x, c]].
-struct NormalizeTable {
-  float value[3][256];
-};
-
-struct PictureSize {
-  int64_t height = 0;
-  int64_t width = 0;
-  bool operator==(const PictureSize&) const = default;
-};
 
 struct PreparedPicture {
   image::Rgb8 rgb;       // resized, [height, width, 3]
@@ -71,9 +63,11 @@ class DetrImageProcessor {
   // Errors: those of TargetSize.
   absl::StatusOr<int64_t> PrepareBytes(int64_t height, int64_t width) const;
 
+  // pixel_values[c, y, x] = table().values[c][rgb[y, x, c]]:
   // (v * rescale_factor - mean) / std, each step rounded as numpy does it in
-  // transformers. Error: none, equal to the bit.
-  const NormalizeTable& table() const { return table_; }
+  // transformers. Error: none, equal to the bit. Lives as long as the
+  // processor.
+  const PixelTable& table() const { return table_; }
 
  private:
   enum class Rule {
@@ -82,10 +76,14 @@ class DetrImageProcessor {
     kEdges,  // shortest at most, longest at most
     kWithin  // largest that keeps the ratio within height, width
   };
+
+  absl::Status Configure(const nlohmann::json& config);
+  absl::Status ReadSize(const nlohmann::json& config);
+
   Rule rule_ = Rule::kEdges;
   int64_t first_ = 800;
   int64_t second_ = 1333;
-  NormalizeTable table_;
+  PixelTable table_;
 };
 
 }  // namespace ounce::model
