@@ -11,7 +11,7 @@ machine's own limit, DRAM bandwidth, read between the rounds.
   decode   (new tokens - 1) / (time of last token - time of first one)
   prefill  prompt tokens / time to first token
 
-Run it by `./run bench`, on a machine that does nothing else.
+Run it by `./run bench codegen`, on a machine that does nothing else.
 """
 
 import argparse
@@ -21,16 +21,15 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import ctranslate2
-import grpc
 import torch
 import transformers
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from serving import ROOT, Server, cpu_name, machine_limits, progress
+
 VOCABULARY = 4000  # ids that every engine's tokenizer has
 
 # (name, streams, prompt tokens, new tokens, what is read off)
@@ -88,32 +87,14 @@ class Ounce:
     name = "Ounce linear int8"
 
     def __init__(self, build, checkpoint, threads):
-        self.folder = tempfile.TemporaryDirectory()
-        stubs = self.folder.name
-        subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", f"--python_out={stubs}",
-             f"--grpc_python_out={stubs}", "ounce/v1/inference.proto"], check=True)
-        sys.path.insert(0, stubs)
-        from ounce.v1 import inference_pb2, inference_pb2_grpc
-        self.messages = inference_pb2
-        ports = pathlib.Path(stubs, "ports")
-        self.server = subprocess.Popen(
-            [build / "ounce-server", "--model", f"bench={checkpoint},method=linear",
-             "--listen", "127.0.0.1:0", "--admin_listen", "127.0.0.1:0",
-             "--metrics_listen", "127.0.0.1:0", "--threads", str(threads),
-             "--ports_file", ports], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not ports.exists():
-            if self.server.poll() is not None:
-                sys.exit("ounce-server ended before it served; run it by hand to see why")
-            time.sleep(0.1)
-        address = json.loads(ports.read_text())["inference"]
-        self.stub = inference_pb2_grpc.InferenceStub(grpc.insecure_channel(address))
+        self.server = Server(build, [f"bench={checkpoint},method=linear"], threads)
 
     def _stream(self, times, stream, ids, new_tokens):
-        request = self.messages.GenerateRequest(
-            model="bench", prompt_token_ids=self.messages.TokenIds(ids=ids),
+        messages = self.server.inference_messages
+        request = messages.GenerateRequest(
+            model="bench", prompt_token_ids=messages.TokenIds(ids=ids),
             max_new_tokens=new_tokens)
-        for response in self.stub.Generate(request):
+        for response in self.server.inference.Generate(request):
             if response.token_ids:
                 times.note(stream, len(response.token_ids))
 
@@ -130,9 +111,7 @@ class Ounce:
         return times
 
     def close(self):
-        self.server.terminate()
-        self.server.wait()
-        self.folder.cleanup()
+        self.server.close()
 
 
 class CTranslate2:
@@ -184,20 +163,6 @@ class Transformers:
         del self.model
 
 
-def machine_limits(build, threads):
-    """DRAM GB/s and int8 TOPS that this machine gives now, with all threads."""
-    output = subprocess.run([build / "machine_limits", str(threads)], check=True,
-                            capture_output=True, text=True).stdout
-    return json.loads(output)
-
-
-def cpu_name():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "unknown CPU"
-
-
 def print_table(engines, rates, limits, arguments):
     median = {key: statistics.median(values) for key, values in rates.items()}
     dram = statistics.median(limit["dram_gb_per_s"] for limit in limits)
@@ -246,11 +211,10 @@ def main():
                     if round_index >= 0:
                         rates.setdefault((engine.name, scenario), []).append(
                             times.rate(kind, prompt_length))
-                    print(f"\rround {round_index + 1} of {arguments.rounds}: {scenario}: {engine.name}\033[K",
-                          end="", file=sys.stderr, flush=True)
+                    progress(f"round {round_index + 1} of {arguments.rounds}: {scenario}: {engine.name}")
             if round_index >= 0:
                 limits.append(machine_limits(arguments.build, arguments.threads))
-        print("\r\033[K", end="", file=sys.stderr)
+        progress("")
         print_table(engines, rates, limits, arguments)
     finally:
         for engine in engines:
