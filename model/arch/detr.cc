@@ -1,0 +1,402 @@
+// DETR (Carion et al., 2020), as transformers' modeling_detr.py has it:
+//
+//   x = input_projection(resnet(picture))         a row per feature
+//   encoder:  x <- norm(x + attention(x + p, x + p, x))
+//             x <- norm(x + fc2(relu(fc1(x))))
+//   y = 0                                         a row per query
+//   decoder:  y <- norm(y + attention(y + q, y + q, y))
+//             y <- norm(y + attention(y + q, x + p, x))
+//             y <- norm(y + fc2(relu(fc1(y))))
+//   logits = classifier(norm(y)), boxes = sigmoid(mlp(norm(y)))
+//
+// where attention(to queries, to keys, to values) has four projections with
+// biases, p are the sine positions of features and q the learned embeddings of
+// queries. Features of a canvas's padding are left out where transformers masks
+// them in every attention; so there are no masks here.
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "model/arch/detr_config.h"
+#include "model/arch/detr_weights.h"
+#include "model/arch/resnet.h"
+#include "model/detector.h"
+#include "model/layers/dense_attention.h"
+#include "model/layers/layer_norm.h"
+#include "model/layers/sine_position.h"
+#include "model/registry.h"
+#include "quant/convolution.h"
+#include "quant/matmul.h"
+
+namespace ounce::model {
+namespace {
+
+using quant::Activation;
+using quant::Compute;
+using quant::ConstMatrix;
+using quant::FeatureMap;
+using quant::Matrix;
+using quant::Scratch;
+using quant::ScratchScope;
+
+// Pictures go through the backbone in groups of no more pixels than this (but
+// one at least), because their features are large: so a batch takes little more
+// memory than its largest picture.
+constexpr int64_t kGroupPixels = 1 << 20;
+
+// One picture's rows in a matrix that has all pictures'.
+struct RowRange {
+  int64_t first;
+  int64_t count;
+};
+
+Matrix TakeMatrix(int64_t rows, int64_t cols, Scratch& scratch) {
+  return {scratch.Take<float>(rows * cols), rows, cols, cols};
+}
+// What that takes: rounded up to 64 bytes.
+int64_t MatrixBytes(int64_t rows, int64_t cols) {
+  return (rows * cols * 4 + 63) / 64 * 64;
+}
+ConstMatrix AsConst(const Matrix& matrix) {
+  return {matrix.data, matrix.rows, matrix.cols, matrix.stride};
+}
+Matrix Rows(const Matrix& matrix, const RowRange& range) {
+  return {matrix.row(range.first), range.count, matrix.cols, matrix.stride};
+}
+
+// y = x + p, the rows of p over and over.
+void Add(const Matrix& x, const Matrix& p, const Matrix& y, ThreadPool& pool) {
+  constexpr int64_t kRowsPerTask = 64;
+  pool.ParallelFor(
+      (x.rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
+        const int64_t end = std::min(x.rows, (task + 1) * kRowsPerTask);
+        for (int64_t row = task * kRowsPerTask; row < end; ++row) {
+          const float* from = x.row(row);
+          const float* other = p.row(row % p.rows);
+          float* to = y.row(row);
+          for (int64_t i = 0; i < x.cols; ++i) to[i] = from[i] + other[i];
+        }
+      });
+}
+
+// How many of a feature map's rows (or columns) see the picture, when their
+// places are looked up in the pixel mask as torch's nearest interpolation does
+// it: in float32.
+int64_t ValidExtent(int64_t features, int64_t canvas, int64_t picture) {
+  const float scale = static_cast<float>(canvas) / static_cast<float>(features);
+  int64_t valid = 0;
+  while (valid < features &&
+         static_cast<int64_t>(std::floor(static_cast<float>(valid) * scale)) <
+             picture) {
+    ++valid;
+  }
+  return valid;
+}
+
+// The upper left part of a map.
+FeatureMap Crop(FeatureMap map, const PictureSize& size) {
+  map.border = map.pitch() - size.width;
+  map.height = size.height;
+  map.width = size.width;
+  return map;
+}
+
+// How many of the first pictures go through the backbone together.
+size_t GroupSize(absl::Span<const PictureSize> canvases) {
+  size_t count = 0;
+  int64_t pixels = 0;
+  for (const PictureSize& canvas : canvases) {
+    pixels += canvas.height * canvas.width;
+    if (count > 0 && pixels > kGroupPixels) break;
+    ++count;
+  }
+  return count;
+}
+
+class DetrModel final : public Detector {
+ public:
+  DetrModel(DetrConfig config, DetrWeights weights, Compute compute)
+      : config_(std::move(config)),
+        weights_(std::move(weights)),
+        compute_(compute) {
+    shape_.num_queries = config_.num_queries;
+    shape_.labels = config_.labels;
+  }
+
+  std::string_view architecture() const override { return "detr"; }
+  const DetectorShape& shape() const override { return shape_; }
+  Compute compute() const override { return compute_; }
+
+  size_t ScratchBytes(absl::Span<const PictureSize> canvases,
+                      int threads) const override {
+    const auto count = static_cast<int64_t>(canvases.size());
+    int64_t features = 0, most = 0;
+    for (const PictureSize& canvas : canvases) {
+      const PictureSize size = weights_.backbone.FeatureSize(canvas);
+      features += size.height * size.width;
+      most = std::max(most, size.height * size.width);
+    }
+    int64_t backbone = 0;
+    for (absl::Span<const PictureSize> rest = canvases; !rest.empty();) {
+      const size_t group = GroupSize(rest);
+      backbone = std::max(backbone, weights_.backbone.ScratchBytes(
+                                        rest.first(group), compute_, threads));
+      rest.remove_prefix(group);
+    }
+    backbone += count * static_cast<int64_t>(sizeof(FeatureMap)) + 64 +
+                quant::ConvolveScratchBytes(weights_.projection_shape, threads);
+
+    const int64_t width = config_.width, queries = config_.num_queries;
+    const int64_t rows = count * queries;
+    const int64_t encoder =
+        std::max(AttendBytes(features, features, most, config_.encoder_heads,
+                             count, threads),
+                 FeedForwardBytes(features, config_.encoder_inner, threads));
+    const int64_t decoder =
+        std::max({AttendBytes(rows, rows, queries, config_.decoder_heads, count,
+                              threads),
+                  AttendBytes(rows, features, most, config_.decoder_heads,
+                              count, threads),
+                  FeedForwardBytes(rows, config_.decoder_inner, threads)});
+    const int64_t heads = 2 * MatrixBytes(rows, width) +
+                          quant::LinearScratchBytes(rows, width, threads);
+    constexpr int64_t kArrays = sizeof(PictureSize) + 2 * sizeof(RowRange);
+    return count * kArrays + 3 * 64 + 2 * MatrixBytes(features, width) +
+           std::max(backbone,
+                    MatrixBytes(features, width) +
+                        std::max(encoder, 2 * MatrixBytes(rows, width) +
+                                              MatrixBytes(queries, width) +
+                                              std::max(decoder, heads)));
+  }
+
+  void Forward(absl::Span<const PictureView> pictures, ThreadPool& pool,
+               Scratch& scratch, const Matrix& logits,
+               const Matrix& boxes) const override {
+    const size_t count = pictures.size();
+    if (count == 0) return;
+    const auto rows = static_cast<int64_t>(count) * config_.num_queries;
+    OUNCE_CHECK(logits.rows == rows && boxes.rows == rows &&
+                    logits.cols == weights_.classifier.weight->rows() &&
+                    boxes.cols == 4,
+                "logits and boxes have the shape that the pictures ask for");
+    ScratchScope scope(scratch);
+    auto* canvases = scratch.Take<PictureSize>(count);
+    auto* features = scratch.Take<RowRange>(count);
+    auto* queries = scratch.Take<RowRange>(count);
+    int64_t total = 0;
+    for (size_t p = 0; p < count; ++p) {
+      canvases[p] = pictures[p].canvas;
+      const PictureSize size = ValidFeatures(pictures[p]);
+      features[p] = {total, size.height * size.width};
+      queries[p] = {static_cast<int64_t>(p) * config_.num_queries,
+                    config_.num_queries};
+      total += features[p].count;
+    }
+    const Rest rest = {.features = {features, count},
+                       .queries = {queries, count},
+                       .pool = pool,
+                       .scratch = scratch};
+    const Matrix x = TakeMatrix(total, config_.width, scratch);
+    const Matrix positions = TakeMatrix(total, config_.width, scratch);
+    for (size_t p = 0; p < count;) {
+      const size_t group = GroupSize({canvases + p, count - p});
+      FindFeatures(pictures.subspan(p, group), rest.features.subspan(p, group),
+                   x, rest);
+      p += group;
+    }
+    for (size_t p = 0; p < count; ++p) {
+      const PictureSize size = ValidFeatures(pictures[p]);
+      SinePositions(size.height, size.width, Rows(positions, features[p]));
+    }
+    const Matrix at = TakeMatrix(total, config_.width, scratch);
+    for (const EncoderLayer& layer : weights_.encoder) {
+      Add(x, positions, at, pool);
+      Attend(layer.self, at, rest.features, at, x, rest.features, x, rest);
+      FeedForward(layer.inner, x, rest);
+    }
+    Add(x, positions, at, pool);
+    Decode(x, at, rest, logits, boxes);
+  }
+
+ private:
+  // What all steps need.
+  struct Rest {
+    absl::Span<const RowRange> features;
+    absl::Span<const RowRange> queries;
+    ThreadPool& pool;
+    Scratch& scratch;
+  };
+
+  PictureSize ValidFeatures(const PictureView& picture) const {
+    const PictureSize size = weights_.backbone.FeatureSize(picture.canvas);
+    return {
+        ValidExtent(size.height, picture.canvas.height, picture.size.height),
+        ValidExtent(size.width, picture.canvas.width, picture.size.width)};
+  }
+
+  // Writes the pictures' rows of x.
+  void FindFeatures(absl::Span<const PictureView> pictures,
+                    absl::Span<const RowRange> ranges, const Matrix& x,
+                    const Rest& rest) const {
+    ScratchScope scope(rest.scratch);
+    const size_t count = pictures.size();
+    const absl::Span<FeatureMap> maps(rest.scratch.Take<FeatureMap>(2 * count),
+                                      2 * count);
+    const absl::Span<FeatureMap> to = maps.subspan(count);
+    const auto features =
+        weights_.backbone.Forward(pictures, compute_, rest.pool, rest.scratch);
+    for (size_t p = 0; p < count; ++p) {
+      const PictureSize size = ValidFeatures(pictures[p]);
+      maps[p] = Crop(features[p], size);
+      to[p] = {.type = Compute::kFloat32,
+               .data = x.row(ranges[p].first),
+               .height = size.height,
+               .width = size.width,
+               .channels = config_.width};
+    }
+    quant::Convolve(maps.first(count), *weights_.projection.weight,
+                    weights_.projection_shape,
+                    {.bias = weights_.projection.bias.data(), .residual = {}},
+                    to, rest.pool, rest.scratch);
+  }
+
+  void Apply(const LinearLayer& layer, const Matrix& x, const Matrix& y,
+             const Rest& rest, Activation activation = Activation::kNone,
+             bool accumulate = false) const {
+    quant::Linear(AsConst(x), *layer.weight,
+                  {.bias = layer.bias.data(),
+                   .activation = activation,
+                   .accumulate = accumulate},
+                  compute_, y, rest.pool, rest.scratch);
+  }
+
+  // x <- norm(x + attention(to_query, to_key, to_value)), each picture's rows
+  // among themselves.
+  void Attend(const AttentionLayer& layer, const Matrix& to_query,
+              absl::Span<const RowRange> query_rows, const Matrix& to_key,
+              const Matrix& to_value, absl::Span<const RowRange> key_rows,
+              const Matrix& x, const Rest& rest) const {
+    ScratchScope scope(rest.scratch);
+    const int64_t width = config_.width;
+    const Matrix query = TakeMatrix(to_query.rows, width, rest.scratch);
+    const Matrix key = TakeMatrix(to_key.rows, width, rest.scratch);
+    const Matrix value = TakeMatrix(to_value.rows, width, rest.scratch);
+    const Matrix mixed = TakeMatrix(to_query.rows, width, rest.scratch);
+    Apply(layer.query, to_query, query, rest);
+    Apply(layer.key, to_key, key, rest);
+    Apply(layer.value, to_value, value, rest);
+    auto* jobs = rest.scratch.Take<DenseAttentionJob>(query_rows.size());
+    for (size_t p = 0; p < query_rows.size(); ++p) {
+      jobs[p] = {.q = AsConst(Rows(query, query_rows[p])),
+                 .k = AsConst(Rows(key, key_rows[p])),
+                 .v = AsConst(Rows(value, key_rows[p])),
+                 .y = Rows(mixed, query_rows[p])};
+    }
+    const float scale = 1 / std::sqrt(static_cast<float>(width / layer.heads));
+    DenseAttention({jobs, query_rows.size()}, layer.heads, scale, compute_,
+                   rest.pool, rest.scratch);
+    Apply(layer.out, mixed, x, rest, Activation::kNone, /*accumulate=*/true);
+    LayerNorm(AsConst(x), layer.norm, x, rest.pool);
+  }
+
+  int64_t AttendBytes(int64_t query_rows, int64_t key_rows, int64_t max_keys,
+                      int64_t heads, int64_t pictures, int threads) const {
+    return 2 * MatrixBytes(query_rows, config_.width) +
+           2 * MatrixBytes(key_rows, config_.width) +
+           pictures * static_cast<int64_t>(sizeof(DenseAttentionJob)) + 64 +
+           std::max(quant::LinearScratchBytes(std::max(query_rows, key_rows),
+                                              config_.width, threads),
+                    DenseAttentionScratchBytes(key_rows, max_keys, heads,
+                                               config_.width / heads, threads));
+  }
+
+  // x <- norm(x + second(relu(first(x))))
+  void FeedForward(const InnerLayer& layer, const Matrix& x,
+                   const Rest& rest) const {
+    ScratchScope scope(rest.scratch);
+    const Matrix inner =
+        TakeMatrix(x.rows, layer.first.weight->rows(), rest.scratch);
+    Apply(layer.first, x, inner, rest, Activation::kRelu);
+    Apply(layer.second, inner, x, rest, Activation::kNone,
+          /*accumulate=*/true);
+    LayerNorm(AsConst(x), layer.norm, x, rest.pool);
+  }
+
+  int64_t FeedForwardBytes(int64_t rows, int64_t inner, int threads) const {
+    return MatrixBytes(rows, inner) +
+           quant::LinearScratchBytes(rows, std::max(inner, config_.width),
+                                     threads);
+  }
+
+  // From the encoder's rows (and these with their positions) to the results.
+  void Decode(const Matrix& x, const Matrix& x_at, const Rest& rest,
+              const Matrix& logits, const Matrix& boxes) const {
+    const int64_t width = config_.width;
+    const Matrix queries = TakeMatrix(config_.num_queries, width, rest.scratch);
+    weights_.queries->Dequantize(0, config_.num_queries, queries.data);
+    const Matrix y = TakeMatrix(logits.rows, width, rest.scratch);
+    const Matrix at = TakeMatrix(logits.rows, width, rest.scratch);
+    std::fill_n(y.data, y.rows * width, 0.0f);
+    for (const DecoderLayer& layer : weights_.decoder) {
+      Add(y, queries, at, rest.pool);
+      Attend(layer.self, at, rest.queries, at, y, rest.queries, y, rest);
+      Add(y, queries, at, rest.pool);
+      Attend(layer.cross, at, rest.queries, x_at, x, rest.features, y, rest);
+      FeedForward(layer.inner, y, rest);
+      if (config_.norm_after_each_layer) {
+        LayerNorm(AsConst(y), weights_.last_norm, y, rest.pool);
+      }
+    }
+    LayerNorm(AsConst(y), weights_.last_norm, y, rest.pool);
+
+    // The heads' products stay float32: they are few, and every digit shows.
+    const auto apply = [&](const LinearLayer& layer, const Matrix& from,
+                           Activation activation, const Matrix& to) {
+      quant::Linear(AsConst(from), *layer.weight,
+                    {.bias = layer.bias.data(), .activation = activation},
+                    Compute::kFloat32, to, rest.pool, rest.scratch);
+    };
+    const Matrix first = TakeMatrix(y.rows, width, rest.scratch);
+    const Matrix second = TakeMatrix(y.rows, width, rest.scratch);
+    apply(weights_.classifier, y, Activation::kNone, logits);
+    apply(weights_.boxes[0], y, Activation::kRelu, first);
+    apply(weights_.boxes[1], first, Activation::kRelu, second);
+    apply(weights_.boxes[2], second, Activation::kNone, boxes);
+    for (int64_t row = 0; row < boxes.rows; ++row) {
+      float* box = boxes.row(row);
+      for (int64_t i = 0; i < 4; ++i) box[i] = 1 / (1 + std::exp(-box[i]));
+    }
+  }
+
+  const DetrConfig config_;
+  const DetrWeights weights_;
+  const Compute compute_;
+  DetectorShape shape_;
+};
+
+absl::StatusOr<std::unique_ptr<const Model>> Create(
+    const Checkpoint& checkpoint, Compute compute, WeightReader& reader) {
+  absl::StatusOr<DetrConfig> config = ReadDetrConfig(checkpoint.config());
+  RETURN_IF_ERROR(
+      WithContext(config.status(), checkpoint.folder() + "/config.json"));
+  if (compute == Compute::kBFloat16) reader.KeepFloatsAsBFloat16();
+  ASSIGN_OR_RETURN(DetrWeights weights, ReadDetrWeights(*config, reader));
+  return std::make_unique<const DetrModel>(*std::move(config),
+                                           std::move(weights), compute);
+}
+
+}  // namespace
+
+const Architecture& Detr() {
+  static constexpr Architecture kArchitecture = {.name = "detr",
+                                                 .create = Create};
+  return kArchitecture;
+}
+
+}  // namespace ounce::model

@@ -1,0 +1,115 @@
+#include "model/arch/detr_weights.h"
+
+#include <string>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+
+namespace ounce::model {
+namespace {
+
+absl::StatusOr<LinearLayer> ReadLinear(const std::string& name, int64_t rows,
+                                       int64_t cols, WeightReader& reader,
+                                       WeightRole role = WeightRole::kLinear) {
+  LinearLayer layer;
+  ASSIGN_OR_RETURN(layer.weight, reader.Matrix(name, rows, cols, role));
+  ASSIGN_OR_RETURN(layer.bias, reader.Vector(name + ".bias", rows));
+  return layer;
+}
+
+absl::StatusOr<LayerNormWeights> ReadLayerNorm(const std::string& name,
+                                               int64_t width,
+                                               WeightReader& reader) {
+  LayerNormWeights norm;
+  ASSIGN_OR_RETURN(norm.weight, reader.Vector(name + ".weight", width));
+  ASSIGN_OR_RETURN(norm.bias, reader.Vector(name + ".bias", width));
+  return norm;
+}
+
+absl::StatusOr<AttentionLayer> ReadAttention(const std::string& name,
+                                             int64_t width, int64_t heads,
+                                             WeightReader& reader) {
+  const std::string out =
+      reader.Has(name + ".o_proj.weight") ? ".o_proj" : ".out_proj";
+  AttentionLayer layer;
+  layer.heads = heads;
+  const auto read = [&](const std::string& part) {
+    return ReadLinear(name + part, width, width, reader);
+  };
+  ASSIGN_OR_RETURN(layer.query, read(".q_proj"));
+  ASSIGN_OR_RETURN(layer.key, read(".k_proj"));
+  ASSIGN_OR_RETURN(layer.value, read(".v_proj"));
+  ASSIGN_OR_RETURN(layer.out, read(out));
+  ASSIGN_OR_RETURN(layer.norm,
+                   ReadLayerNorm(name + "_layer_norm", width, reader));
+  return layer;
+}
+
+absl::StatusOr<InnerLayer> ReadInner(const std::string& name, int64_t width,
+                                     int64_t inner, WeightReader& reader) {
+  const std::string part = reader.Has(name + ".mlp.fc1.weight") ? ".mlp" : "";
+  InnerLayer layer;
+  ASSIGN_OR_RETURN(layer.first,
+                   ReadLinear(name + part + ".fc1", inner, width, reader));
+  ASSIGN_OR_RETURN(layer.second,
+                   ReadLinear(name + part + ".fc2", width, inner, reader));
+  ASSIGN_OR_RETURN(layer.norm,
+                   ReadLayerNorm(name + ".final_layer_norm", width, reader));
+  return layer;
+}
+
+}  // namespace
+
+absl::StatusOr<DetrWeights> ReadDetrWeights(const DetrConfig& config,
+                                            WeightReader& reader) {
+  const int64_t width = config.width;
+  DetrWeights weights;
+  ASSIGN_OR_RETURN(weights.backbone,
+                   ResNet::Read(config.backbone,
+                                "model.backbone.conv_encoder.model.", reader));
+  weights.projection_shape = {.out_channels = width,
+                              .in_channels = weights.backbone.channels()};
+  ASSIGN_OR_RETURN(weights.projection,
+                   reader.Convolution("model.input_projection",
+                                      weights.projection_shape, ""));
+  ASSIGN_OR_RETURN(
+      weights.queries,
+      reader.Matrix("model.query_position_embeddings", config.num_queries,
+                    width, WeightRole::kEmbedding));
+  for (int64_t i = 0; i < config.encoder_layers; ++i) {
+    const std::string name = StrCat("model.encoder.layers.", i);
+    EncoderLayer layer;
+    ASSIGN_OR_RETURN(layer.self, ReadAttention(name + ".self_attn", width,
+                                               config.encoder_heads, reader));
+    ASSIGN_OR_RETURN(layer.inner,
+                     ReadInner(name, width, config.encoder_inner, reader));
+    weights.encoder.push_back(std::move(layer));
+  }
+  for (int64_t i = 0; i < config.decoder_layers; ++i) {
+    const std::string name = StrCat("model.decoder.layers.", i);
+    DecoderLayer layer;
+    ASSIGN_OR_RETURN(layer.self, ReadAttention(name + ".self_attn", width,
+                                               config.decoder_heads, reader));
+    ASSIGN_OR_RETURN(layer.cross, ReadAttention(name + ".encoder_attn", width,
+                                                config.decoder_heads, reader));
+    ASSIGN_OR_RETURN(layer.inner,
+                     ReadInner(name, width, config.decoder_inner, reader));
+    weights.decoder.push_back(std::move(layer));
+  }
+  ASSIGN_OR_RETURN(weights.last_norm,
+                   ReadLayerNorm("model.decoder.layernorm", width, reader));
+  ASSIGN_OR_RETURN(weights.classifier,
+                   ReadLinear("class_labels_classifier",
+                              static_cast<int64_t>(config.labels.size()) + 1,
+                              width, reader, WeightRole::kHead));
+  for (int64_t i = 0; i < 3; ++i) {
+    ASSIGN_OR_RETURN(
+        weights.boxes[i],
+        ReadLinear(StrCat("bbox_predictor.layers.", i), i < 2 ? width : 4,
+                   width, reader, WeightRole::kHead));
+  }
+  return weights;
+}
+
+}  // namespace ounce::model
