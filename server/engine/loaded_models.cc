@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,18 +11,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "base/check.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
-#include "model/causal_lm.h"
 #include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/checkpoint/loader.h"
 #include "quant/registry.h"
 #include "server/engine/background_thread.h"
+#include "server/engine/built_version.h"
 #include "server/engine/checkpoint_fingerprint.h"
-#include "server/engine/model_engine.h"
 #include "server/engine/step_turns.h"
+#include "server/engine/versioned_model.h"
 #include "spdlog/spdlog.h"
 
 namespace ounce::server {
@@ -58,138 +56,18 @@ CatalogOptions Normalized(CatalogOptions options) {
   return options;
 }
 
-// A checkpoint turned into a model, and what is to be known of both.
-struct Built {
-  model::LoadedModel loaded;
-  std::string folder;
-  std::string architecture;
-  CheckpointFingerprint fingerprint;
-};
-
-absl::StatusOr<Built> Build(const model::Checkpoint& checkpoint,
-                            const model::LoadOptions& options) {
-  Built built;
-  built.folder = checkpoint.folder();
-  built.fingerprint = FingerprintOf(checkpoint);
-  ASSIGN_OR_RETURN(built.loaded, model::LoadModel(checkpoint, options));
-  built.architecture = std::string(built.loaded.model->architecture());
-  if (built.loaded.model->causal_lm() == nullptr) {
-    return absl::UnimplementedError(
-        absl::StrCat("architecture ", built.architecture,
-                     " generates no text, and nothing else is served yet"));
-  }
-  return built;
-}
-
-// The weights' part of a ModelInfo.
-void Describe(const model::LoadReport& report, ModelInfo* info) {
-  info->method = report.method;
-  info->checkpoint_bytes = report.checkpoint_bytes;
-  info->stored_bytes = report.stored_bytes;
-  info->resident_bytes = report.resident_bytes;
-  info->resident_bytes_by_element.assign(
-      report.resident_bytes_by_element.begin(),
-      report.resident_bytes_by_element.end());
-  std::sort(info->resident_bytes_by_element.begin(),
-            info->resident_bytes_by_element.end());
-  info->parameters = 0;
-  for (const model::TensorReport& tensor : report.tensors) {
-    if (tensor.method.empty()) continue;
-    int64_t elements = 1;
-    for (const int64_t extent : tensor.shape) elements *= extent;
-    info->parameters += elements;
-  }
-}
-
-// A model that generates text, whichever version it is at.
-//
-// Threads: `state`, `version` and bytes change under the catalog's lock; the
-//   rest is constant.
-class ServedCausalLm final : public ServedModel {
- public:
-  ServedCausalLm(ModelInfo info, std::string folder,
-                 CheckpointFingerprint fingerprint,
-                 std::shared_ptr<const model::Tokenizer> tokenizer,
-                 std::shared_ptr<model::KvCache> kv,
-                 std::unique_ptr<SchedulerObserver> observer)
-      : folder_(std::move(folder)),
-        fingerprint_(std::move(fingerprint)),
-        tokenizer_(std::move(tokenizer)),
-        observer_(std::move(observer)),
-        info_(std::move(info)),
-        kv_(std::move(kv)) {}
-
-  // Before anyone else sees it.
-  void Start(const GenerateScheduler::Options& options,
-             std::shared_ptr<Engine> engine, const Clock& clock) {
-    scheduler_ = GenerateScheduler::Create(options, std::move(engine),
-                                           *tokenizer_, clock, *observer_);
-  }
-
-  ModelInfo info() const override {
-    ModelInfo result;
-    {
-      MutexLock lock(&mu_);
-      result = info_;
-    }
-    result.stats = scheduler_->stats();
-    return result;
-  }
-  GenerateScheduler* scheduler() override { return scheduler_.get(); }
-  const model::Tokenizer& tokenizer() const override { return *tokenizer_; }
-
-  const std::string& folder() const { return folder_; }
-  const CheckpointFingerprint& fingerprint() const { return fingerprint_; }
-  std::shared_ptr<const model::Tokenizer> shared_tokenizer() const {
-    return tokenizer_;
-  }
-
-  ModelState state() const {
-    MutexLock lock(&mu_);
-    return info_.state;
-  }
-  void SetState(ModelState state) {
-    MutexLock lock(&mu_);
-    info_.state = state;
-  }
-  void SetVersion(int64_t version, const model::LoadReport& report) {
-    MutexLock lock(&mu_);
-    info_.version = version;
-    Describe(report, &info_);
-  }
-
-  std::shared_ptr<model::KvCache> kv() const {
-    MutexLock lock(&mu_);
-    return kv_;
-  }
-  // After its scheduler was drained: nothing large is left, whoever still holds
-  // the model.
-  void Empty() {
-    MutexLock lock(&mu_);
-    kv_ = nullptr;
-  }
-
- private:
-  const std::string folder_;
-  const CheckpointFingerprint fingerprint_;
-  const std::shared_ptr<const model::Tokenizer> tokenizer_;
-  const std::unique_ptr<SchedulerObserver> observer_;
-
-  mutable Mutex mu_;
-  ModelInfo info_ ABSL_GUARDED_BY(mu_);
-  std::shared_ptr<model::KvCache> kv_ ABSL_GUARDED_BY(mu_);
-
-  std::unique_ptr<GenerateScheduler> scheduler_;  // first to go
-};
-
 class LoadedModels final : public ModelCatalog {
  public:
   LoadedModels(const CatalogOptions& options, ThreadPool& pool,
                const Clock& clock, CatalogObserver& observer)
       : options_(Normalized(options)),
-        pool_(pool),
         clock_(clock),
-        observer_(observer) {}
+        observer_(observer),
+        context_{options_, pool, turns_, clock,
+                 [this](const std::string& model) {
+                   MutexLock lock(&mu_);
+                   return observer_.ObserveScheduler(model);
+                 }} {}
 
   absl::StatusOr<std::shared_ptr<ServedModel>> Find(
       std::string_view name) override;
@@ -210,11 +88,11 @@ class LoadedModels final : public ModelCatalog {
 
   struct Entry {
     std::string path;
-    std::shared_ptr<ServedCausalLm> served;  // null while it loads
+    std::shared_ptr<VersionedModel> served;  // null while it loads
   };
   // A quantization between the checks at its start and its end.
   struct Run {
-    std::shared_ptr<ServedCausalLm> served;
+    std::shared_ptr<VersionedModel> served;
     std::string path;
     quant::MethodSpec method;
     ModelInfo before;
@@ -226,15 +104,8 @@ class LoadedModels final : public ModelCatalog {
   // Ends a reservation: with a model to serve, or with why there is none.
   absl::StatusOr<ModelInfo> Settle(
       const std::string& name,
-      absl::StatusOr<std::shared_ptr<ServedCausalLm>> served)
+      absl::StatusOr<std::shared_ptr<VersionedModel>> served)
       ABSL_LOCKS_EXCLUDED(mu_);
-
-  // `tokenizer` null: the checkpoint's.
-  absl::StatusOr<std::shared_ptr<ServedCausalLm>> Serve(
-      const std::string& name, const std::string& path, Built built,
-      std::shared_ptr<const model::Tokenizer> tokenizer);
-  absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(
-      int64_t version, Built* built, std::shared_ptr<model::KvCache> kv);
 
   absl::StatusOr<QuantizeReport> QuantizeInBackground(
       const QuantizeParams& params, const Run& run, const Progress& progress);
@@ -245,10 +116,10 @@ class LoadedModels final : public ModelCatalog {
   ModelInfo InfoOf(const std::string& name, const Entry& entry) const;
 
   const CatalogOptions options_;
-  ThreadPool& pool_;
   const Clock& clock_;
   CatalogObserver& observer_;
   StepTurns turns_;
+  const EngineContext context_;
 
   mutable Mutex mu_;
   std::map<std::string, Entry, std::less<>> models_ ABSL_GUARDED_BY(mu_);
@@ -322,7 +193,7 @@ absl::Status LoadedModels::Reserve(const std::string& name,
 
 absl::StatusOr<ModelInfo> LoadedModels::Settle(
     const std::string& name,
-    absl::StatusOr<std::shared_ptr<ServedCausalLm>> served) {
+    absl::StatusOr<std::shared_ptr<VersionedModel>> served) {
   absl::StatusOr<ModelInfo> result;
   {
     MutexLock lock(&mu_);
@@ -344,70 +215,6 @@ absl::StatusOr<ModelInfo> LoadedModels::Settle(
   return result;
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> LoadedModels::MakeEngine(
-    int64_t version, Built* built, std::shared_ptr<model::KvCache> kv) {
-  ModelEngineOptions options;
-  options.version = version;
-  options.method = built->loaded.report.method;
-  options.max_step_tokens = options_.scheduler.max_step_tokens;
-  options.max_step_logits = options_.scheduler.max_running;
-  return CreateModelEngine(options, std::move(built->loaded.model),
-                           std::move(kv), pool_, turns_);
-}
-
-absl::StatusOr<std::shared_ptr<ServedCausalLm>> LoadedModels::Serve(
-    const std::string& name, const std::string& path, Built built,
-    std::shared_ptr<const model::Tokenizer> tokenizer) {
-  if (tokenizer == nullptr) {
-    ASSIGN_OR_RETURN(tokenizer, model::Tokenizer::Load(built.folder));
-  }
-  const model::CausalLmShape shape = built.loaded.model->causal_lm()->shape();
-  if (tokenizer->size() < 1 || tokenizer->size() > shape.vocab_size) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(built.folder, ": the tokenizer has ", tokenizer->size(),
-                     " tokens, the model's vocabulary ", shape.vocab_size,
-                     "; at least one and at most as many wanted"));
-  }
-
-  const int64_t block_bytes = shape.kv.bytes_per_block();
-  const int64_t blocks_per_sequence =
-      (shape.max_positions + model::kKvBlockTokens - 1) / model::kKvBlockTokens;
-  const int64_t num_blocks =
-      std::min(options_.kv_cache_bytes / block_bytes,
-               options_.scheduler.max_running * blocks_per_sequence);
-  if (num_blocks < 1) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "--kv_cache_bytes ", options_.kv_cache_bytes, " found; model '", name,
-        "' needs at least one block of ", block_bytes, " bytes, and ",
-        blocks_per_sequence * block_bytes,
-        " for a request of all its positions"));
-  }
-  ASSIGN_OR_RETURN(model::KvCache cache,
-                   model::KvCache::Create(shape.kv, num_blocks));
-  auto kv = std::make_shared<model::KvCache>(std::move(cache));
-
-  ModelInfo info;
-  info.name = name;
-  info.path = path;
-  info.architecture = built.architecture;
-  info.state = ModelState::kLoading;
-  info.version = 1;
-  info.max_positions = shape.max_positions;
-  info.vocabulary_size = shape.vocab_size;
-  Describe(built.loaded.report, &info);
-  ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine, MakeEngine(1, &built, kv));
-  std::unique_ptr<SchedulerObserver> observer;
-  {
-    MutexLock lock(&mu_);
-    observer = observer_.ObserveScheduler(name);
-  }
-  auto served = std::make_shared<ServedCausalLm>(
-      std::move(info), std::move(built.folder), std::move(built.fingerprint),
-      std::move(tokenizer), std::move(kv), std::move(observer));
-  served->Start(options_.scheduler, std::move(engine), clock_);
-  return served;
-}
-
 absl::StatusOr<ModelInfo> LoadedModels::Load(const std::string& name,
                                              const std::string& path,
                                              const std::string& method) {
@@ -422,13 +229,13 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const std::string& name,
     RETURN_IF_ERROR(Reserve(name, path));
   }
   const absl::Time start = clock_.Now();
-  absl::StatusOr<std::shared_ptr<ServedCausalLm>> served;
+  absl::StatusOr<std::shared_ptr<VersionedModel>> served;
   RunInBackground([&] {
-    served = [&]() -> absl::StatusOr<std::shared_ptr<ServedCausalLm>> {
+    served = [&]() -> absl::StatusOr<std::shared_ptr<VersionedModel>> {
       ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                        model::Checkpoint::Open(path));
-      ASSIGN_OR_RETURN(Built built, Build(*checkpoint, options));
-      return Serve(name, path, std::move(built), nullptr);
+      ASSIGN_OR_RETURN(BuiltVersion built, BuildVersion(*checkpoint, options));
+      return Serve(context_, name, path, std::move(built));
     }();
   });
   absl::StatusOr<ModelInfo> info = Settle(name, std::move(served));
@@ -442,7 +249,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const std::string& name,
 }
 
 absl::Status LoadedModels::Unload(const std::string& name) {
-  std::shared_ptr<ServedCausalLm> served;
+  std::shared_ptr<VersionedModel> served;
   {
     MutexLock lock(&mu_);
     const auto found = models_.find(name);
@@ -457,7 +264,7 @@ absl::Status LoadedModels::Unload(const std::string& name) {
     served->SetState(ModelState::kUnloading);
     observer_.OnModelChanged(served->info());
   }
-  served->scheduler()->Drain(absl::InfiniteFuture());
+  served->Drain(absl::InfiniteFuture());
   served->Empty();
   served = nullptr;
   {
@@ -534,7 +341,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
     return progress(update);
   };
 
-  const auto build = [&]() -> absl::StatusOr<Built> {
+  const auto build = [&]() -> absl::StatusOr<BuiltVersion> {
     // The folder, and not the name it was found by: a hub cache may have
     // another snapshot under that name by now.
     ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
@@ -555,7 +362,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
       update.tensor = loaded.tensor;
       return tell(QuantizeStage::kQuantizing);
     };
-    ASSIGN_OR_RETURN(Built built, Build(*checkpoint, options));
+    ASSIGN_OR_RETURN(BuiltVersion built, BuildVersion(*checkpoint, options));
     // Once more, now that all of it was read.
     RETURN_IF_ERROR(CheckUnchanged(run.served->fingerprint(),
                                    FingerprintOf(*checkpoint),
@@ -563,7 +370,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
     return built;
   };
 
-  absl::StatusOr<Built> built = build();
+  absl::StatusOr<BuiltVersion> built = build();
   if (built.ok()) {
     update.tensor.clear();
     if (const absl::Status status = tell(QuantizeStage::kSwapping);
@@ -576,51 +383,20 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
     return built.status();
   }
 
-  const model::LoadReport loaded = built->loaded.report;
-  QuantizeReport report;
+  QuantizeReport report = CompareWeights(run.before, built->loaded.report);
   report.model = beside ? params.as : params.model;
-  report.method = loaded.method;
-  report.method_before = run.before.method;
-  report.stored_bytes_before = run.before.stored_bytes;
-  report.stored_bytes_after = loaded.stored_bytes;
-  report.resident_bytes_before = run.before.resident_bytes;
-  report.resident_bytes_after = loaded.resident_bytes;
-  report.checkpoint_bytes = loaded.checkpoint_bytes;
-  if (loaded.checkpoint_bytes > 0) {
-    report.saved_ratio = 1 - static_cast<double>(loaded.stored_bytes) /
-                                 static_cast<double>(loaded.checkpoint_bytes);
-  }
-  report.tensors.reserve(loaded.tensors.size());
-  for (const model::TensorReport& tensor : loaded.tensors) {
-    TensorOutcome& outcome = report.tensors.emplace_back();
-    outcome.name = tensor.name;
-    outcome.shape = tensor.shape;
-    outcome.method = tensor.method;
-    outcome.bytes_before = tensor.checkpoint_bytes;
-    outcome.bytes_after = tensor.stored_bytes;
-    outcome.left_alone = tensor.left_alone;
-    if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
-      outcome.relative_l2_error = tensor.error->relative_l2;
-      outcome.snr_db = tensor.error->snr_db;
-    }
-  }
   if (params.dry_run) return report;
 
   if (beside) {
     const absl::StatusOr<ModelInfo> info =
-        Settle(params.as, Serve(params.as, run.path, *std::move(built),
-                                run.served->shared_tokenizer()));
+        Settle(params.as,
+               run.served->ServeBeside(params.as, run.path, *std::move(built)));
     if (!info.ok()) return info.status();
     report.version = info->version;
     return report;
   }
-
-  const int64_t version = run.before.version + 1;
-  ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
-                   MakeEngine(version, &*built, run.served->kv()));
-  run.served->scheduler()->SetEngine(std::move(engine));
-  run.served->SetVersion(version, loaded);
-  report.version = version;
+  report.version = run.before.version + 1;
+  RETURN_IF_ERROR(run.served->Swap(report.version, *std::move(built)));
   return report;
 }
 
@@ -647,7 +423,7 @@ std::vector<MethodInfo> LoadedModels::Methods() const {
 }
 
 void LoadedModels::Drain(absl::Time deadline) {
-  std::vector<std::shared_ptr<ServedCausalLm>> served;
+  std::vector<std::shared_ptr<VersionedModel>> served;
   {
     MutexLock lock(&mu_);
     draining_ = true;
@@ -655,7 +431,7 @@ void LoadedModels::Drain(absl::Time deadline) {
       if (entry.served != nullptr) served.push_back(entry.served);
     }
   }
-  for (const auto& model : served) model->scheduler()->Drain(deadline);
+  for (const auto& model : served) model->Drain(deadline);
 }
 
 }  // namespace

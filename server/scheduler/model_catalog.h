@@ -50,9 +50,9 @@ class ServedModel {
  public:
   virtual ~ServedModel() = default;
   virtual ModelInfo info() const = 0;
-  // Null if the model does not generate text.
-  virtual GenerateScheduler* scheduler() = 0;
-  virtual const model::Tokenizer& tokenizer() const = 0;
+  // Both null if the model does not generate text.
+  virtual GenerateScheduler* scheduler() { return nullptr; }
+  virtual const model::Tokenizer* tokenizer() const { return nullptr; }
 };
 
 struct TensorOutcome {

@@ -92,7 +92,7 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
   ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
   RETURN_IF_ERROR(CheckText("text", request.text()));
   ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
-                   model->tokenizer().Encode(request.text()));
+                   model->tokenizer()->Encode(request.text()));
   response->mutable_token_ids()->Add(ids.begin(), ids.end());
   return absl::OkStatus();
 }
@@ -108,7 +108,7 @@ absl::Status InferenceService::DetokenizeNow(
   }
   RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),
                                 model->info().vocabulary_size));
-  model::StreamDecoder decoder(model->tokenizer());
+  model::StreamDecoder decoder(*model->tokenizer());
   std::string* text = response->mutable_text();
   for (const int32_t id : request.token_ids()) *text += decoder.Push(id);
   *text += decoder.Finish();
@@ -157,7 +157,7 @@ void InferenceService::Begin(const grpc::CallbackServerContext& context,
                      CheckGenerate(request, options_.max_new_tokens));
     const ModelInfo info = model->info();
     ASSIGN_OR_RETURN(params.prompt,
-                     PromptIds(request, info, model->tokenizer()));
+                     PromptIds(request, info, *model->tokenizer()));
     params.max_new_tokens = std::min(
         params.max_new_tokens,
         info.max_positions - static_cast<int64_t>(params.prompt.size()));

@@ -186,7 +186,7 @@ TEST_F(LoadedModelsTest, TellsWhatItServes) {
   EXPECT_GT(info.stats.kv_capacity_bytes, 0);
   EXPECT_EQ(info.stats.kv_used_bytes, 0);
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
-  EXPECT_EQ(served->tokenizer().size(), 299);
+  EXPECT_EQ(served->tokenizer()->size(), 299);
   EXPECT_EQ(served->info().name, "tiny");
 }
 

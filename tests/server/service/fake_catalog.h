@@ -189,7 +189,7 @@ class FakeModel final : public server::ServedModel {
   explicit FakeModel(server::ModelInfo info) : info_(std::move(info)) {}
   server::ModelInfo info() const override { return info_; }
   server::GenerateScheduler* scheduler() override { return &scheduler_; }
-  const model::Tokenizer& tokenizer() const override { return tokenizer_; }
+  const model::Tokenizer* tokenizer() const override { return &tokenizer_; }
   ByteTokenizer& fake_tokenizer() { return tokenizer_; }
   FakeScheduler& fake() { return scheduler_; }
 

@@ -1,0 +1,70 @@
+#include "server/engine/built_version.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "base/status_macros.h"
+
+namespace ounce::server {
+
+absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
+                                          const model::LoadOptions& options) {
+  BuiltVersion built;
+  built.folder = checkpoint.folder();
+  built.fingerprint = FingerprintOf(checkpoint);
+  ASSIGN_OR_RETURN(built.loaded, model::LoadModel(checkpoint, options));
+  return built;
+}
+
+void DescribeWeights(const model::LoadReport& report, ModelInfo* info) {
+  info->method = report.method;
+  info->checkpoint_bytes = report.checkpoint_bytes;
+  info->stored_bytes = report.stored_bytes;
+  info->resident_bytes = report.resident_bytes;
+  info->resident_bytes_by_element.assign(
+      report.resident_bytes_by_element.begin(),
+      report.resident_bytes_by_element.end());
+  std::sort(info->resident_bytes_by_element.begin(),
+            info->resident_bytes_by_element.end());
+  info->parameters = 0;
+  for (const model::TensorReport& tensor : report.tensors) {
+    if (tensor.method.empty()) continue;
+    int64_t elements = 1;
+    for (const int64_t extent : tensor.shape) elements *= extent;
+    info->parameters += elements;
+  }
+}
+
+QuantizeReport CompareWeights(const ModelInfo& before,
+                              const model::LoadReport& after) {
+  QuantizeReport report;
+  report.method = after.method;
+  report.method_before = before.method;
+  report.stored_bytes_before = before.stored_bytes;
+  report.stored_bytes_after = after.stored_bytes;
+  report.resident_bytes_before = before.resident_bytes;
+  report.resident_bytes_after = after.resident_bytes;
+  report.checkpoint_bytes = after.checkpoint_bytes;
+  if (after.checkpoint_bytes > 0) {
+    report.saved_ratio = 1 - static_cast<double>(after.stored_bytes) /
+                                 static_cast<double>(after.checkpoint_bytes);
+  }
+  report.tensors.reserve(after.tensors.size());
+  for (const model::TensorReport& tensor : after.tensors) {
+    TensorOutcome& outcome = report.tensors.emplace_back();
+    outcome.name = tensor.name;
+    outcome.shape = tensor.shape;
+    outcome.method = tensor.method;
+    outcome.bytes_before = tensor.checkpoint_bytes;
+    outcome.bytes_after = tensor.stored_bytes;
+    outcome.left_alone = tensor.left_alone;
+    if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
+      outcome.relative_l2_error = tensor.error->relative_l2;
+      outcome.snr_db = tensor.error->snr_db;
+    }
+  }
+  return report;
+}
+
+}  // namespace ounce::server

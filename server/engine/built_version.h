@@ -1,0 +1,35 @@
+// A checkpoint turned into a model, and what is to be told of it.
+#ifndef OUNCE_SERVER_ENGINE_BUILT_VERSION_H_
+#define OUNCE_SERVER_ENGINE_BUILT_VERSION_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/loader.h"
+#include "server/engine/checkpoint_fingerprint.h"
+#include "server/scheduler/model_catalog.h"
+
+namespace ounce::server {
+
+struct BuiltVersion {
+  model::LoadedModel loaded;
+  std::string folder;  // where it was found, whatever it was found by
+  CheckpointFingerprint fingerprint;
+};
+
+// Errors: those of model::LoadModel.
+absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
+                                          const model::LoadOptions& options);
+
+// Fills in the weights' part: method, parameters, bytes.
+void DescribeWeights(const model::LoadReport& report, ModelInfo* info);
+
+// What became of each tensor, and bytes before and after; model, version and
+// seconds are left to whoever serves it.
+QuantizeReport CompareWeights(const ModelInfo& before,
+                              const model::LoadReport& after);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_BUILT_VERSION_H_

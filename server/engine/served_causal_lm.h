@@ -1,0 +1,27 @@
+// A served model that generates text: its tokenizer, its KV cache and its
+// scheduler.
+#ifndef OUNCE_SERVER_ENGINE_SERVED_CAUSAL_LM_H_
+#define OUNCE_SERVER_ENGINE_SERVED_CAUSAL_LM_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "model/tokenizer/tokenizer.h"
+#include "server/engine/versioned_model.h"
+
+namespace ounce::server {
+
+// `tokenizer` null: the checkpoint's.
+// Requires a causal language model. Ownership: as Serve.
+// Errors: those of Tokenizer::Load; kInvalidArgument for a tokenizer that does
+//   not fit the vocabulary; kFailedPrecondition when the budget of the KV cache
+//   is too small; kResourceExhausted.
+absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
+    const EngineContext& context, const std::string& name,
+    const std::string& path, BuiltVersion built,
+    std::shared_ptr<const model::Tokenizer> tokenizer);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_SERVED_CAUSAL_LM_H_

@@ -1,0 +1,97 @@
+// A model under its name, whichever version it is at: what the catalog does
+// with it, whatever it can do.
+#ifndef OUNCE_SERVER_ENGINE_VERSIONED_MODEL_H_
+#define OUNCE_SERVER_ENGINE_VERSIONED_MODEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/thread_pool.h"
+#include "server/engine/built_version.h"
+#include "server/engine/checkpoint_fingerprint.h"
+#include "server/engine/loaded_models.h"
+#include "server/engine/step_turns.h"
+#include "server/scheduler/model_catalog.h"
+
+namespace ounce::server {
+
+// What models need to run; the catalog's.
+struct EngineContext {
+  const CatalogOptions& options;
+  ThreadPool& pool;
+  StepTurns& turns;
+  const Clock& clock;
+  // CatalogObserver's, under the catalog's lock.
+  std::function<std::unique_ptr<SchedulerObserver>(const std::string& model)>
+      observe_scheduler;
+};
+
+// Threads: any; state, version and bytes change under a lock of its own, the
+//   catalog sees to it that one thing happens to a model at a time.
+class VersionedModel : public ServedModel {
+ public:
+  ModelInfo info() const final;
+
+  // The folder and the files that were loaded.
+  const std::string& folder() const { return folder_; }
+  const CheckpointFingerprint& fingerprint() const { return fingerprint_; }
+
+  ModelState state() const;
+  void SetState(ModelState state);
+
+  // New requests begin on `built`, as this version, from the next step on.
+  // Errors: kResourceExhausted; the old version serves on then.
+  absl::Status Swap(int64_t version, BuiltVersion built);
+
+  // Serves `built`, of the same checkpoint, as version 1 of another name.
+  // Errors: as Serve.
+  virtual absl::StatusOr<std::shared_ptr<VersionedModel>> ServeBeside(
+      const std::string& name, const std::string& path,
+      BuiltVersion built) const = 0;
+
+  // As the schedulers' Drain.
+  virtual void Drain(absl::Time deadline) = 0;
+
+  // After Drain: nothing large is left, whoever still holds the model.
+  virtual void Empty() = 0;
+
+ protected:
+  // `info` is that of version 1, loading.
+  VersionedModel(ModelInfo info, std::string folder,
+                 CheckpointFingerprint fingerprint);
+
+  virtual absl::Status SetEngine(int64_t version, BuiltVersion built) = 0;
+  virtual SchedulerStats stats() const = 0;
+
+ private:
+  const std::string folder_;
+  const CheckpointFingerprint fingerprint_;
+
+  mutable Mutex mu_;
+  ModelInfo info_ ABSL_GUARDED_BY(mu_);
+};
+
+// What ModelInfo says of version 1 of any model, while it loads.
+ModelInfo NewModelInfo(const std::string& name, const std::string& path,
+                       const BuiltVersion& built);
+
+// Serves `built`, whatever it can do.
+//
+// Ownership: `context` must outlive the result, which is the catalog's to
+//   change.
+// Errors: kUnimplemented if it can do nothing that is served; what the kind of
+//   model needs besides its weights.
+absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
+    const EngineContext& context, const std::string& name,
+    const std::string& path, BuiltVersion built);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_VERSIONED_MODEL_H_
