@@ -5,6 +5,8 @@
 
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "quant/kernels/convolution.h"
+#include "quant/kernels/panels.h"
 
 namespace ounce::quant {
 namespace {
@@ -53,6 +55,318 @@ absl::Status ConvolutionRows::Read(int64_t first, int64_t count,
     }
   }
   return absl::OkStatus();
+}
+
+namespace {
+
+// Inputs that pass by a panel before the next one comes: so many that they stay
+// in a core's L2 cache.
+constexpr int64_t kChunkBytes = 256 << 10;
+
+// Positions of a chunk are a multiple of what any kernel takes at once.
+constexpr int64_t kPositionStep = 96;
+
+// Several tasks per thread, for balance when another process takes part of a
+// core; below the least (some microseconds) one is not worth a thread's
+// attention.
+constexpr int64_t kTasksPerThread = 6;
+constexpr int64_t kLeastTaskProducts = 4 << 20;
+
+Convolution* ConvolutionFor(Isa isa, Compute compute) {
+  switch (isa) {
+    case Isa::kPortable:
+      return ConvolutionPortable;
+    case Isa::kAvx2:
+      return ConvolutionAvx2;
+    case Isa::kAvx512:
+    case Isa::kAmx:
+      break;
+  }
+  (void)compute;
+  return ConvolutionAvx512;
+}
+
+RoundToBFloat16* RoundToBFloat16For(Isa isa) {
+  switch (isa) {
+    case Isa::kPortable:
+      return RoundToBFloat16Portable;
+    case Isa::kAvx2:
+      return RoundToBFloat16Avx2;
+    default:
+      return RoundToBFloat16Avx512;
+  }
+}
+
+// What a job says of its weight.
+ConvolutionJob JobOf(Isa isa, const PackedWeight& w) {
+  const TileLayout& layout = w.layout();
+  const UnpackTile unpack = layout.UnpackFor(isa);
+  ConvolutionJob job = {};
+  job.weight = layout.form == TileForm::kInt8 ? ConvolutionWeight::kInt8
+               : layout.UnpackFor(Isa::kPortable) == UnpackBFloat16Portable
+                   ? ConvolutionWeight::kBFloat16
+                   : ConvolutionWeight::kFloat;
+  job.tiles = w.panel(0);
+  job.tile_bytes = layout.tile_bytes;
+  job.blocks = w.blocks();
+  job.unpack = unpack == TileAsIs ? nullptr : unpack;
+  job.scales = layout.form == TileForm::kInt8 ? w.scales() : nullptr;
+  job.out_channels = w.rows();
+  return job;
+}
+
+ConvolutionMap MapOf(const FeatureMap& x, const FeatureMap& y,
+                     const FeatureMap* residual,
+                     const ConvolutionShape& shape) {
+  const int64_t pixel_bytes = x.channels * x.element_bytes();
+  const int64_t row_bytes = x.pitch() * pixel_bytes;
+  // Positions go on from row to row, if no output is lost.
+  const bool one_line = shape.stride == 1 && y.width <= x.pitch();
+  const int64_t row_positions = one_line ? x.pitch() : y.width;
+  return {
+      .x = x.pixel(-shape.padding, -shape.padding),
+      .x_line_bytes = shape.stride * row_bytes,
+      .x_position_bytes = shape.stride * pixel_bytes,
+      .x_row_bytes = shape.dilation * row_bytes,
+      .x_tap_bytes = shape.dilation * pixel_bytes,
+      .lines = one_line ? 1 : y.height,
+      .positions =
+          one_line ? (y.height - 1) * row_positions + y.width : y.width,
+      .row_positions = row_positions,
+      .width = y.width,
+      .y = y.pixel(0, 0),
+      .y_row_bytes = y.pitch() * y.channels * y.element_bytes(),
+      .residual = residual == nullptr ? nullptr : residual->pixel(0, 0),
+      .residual_row_bytes = residual == nullptr
+                                ? 0
+                                : residual->pitch() * residual->channels *
+                                      residual->element_bytes(),
+      .residual_type = residual == nullptr ? y.type : residual->type,
+  };
+}
+
+// A map in chunks: either parts of its one line, or some of its lines.
+struct Chunks {
+  Chunks(const ConvolutionMap& map, int64_t chunk_positions) {
+    lines = map.lines == 1 ? 1
+                           : std::clamp<int64_t>(
+                                 chunk_positions / map.positions, 1, map.lines);
+    positions = map.lines == 1 ? chunk_positions : map.positions;
+    count = map.lines == 1 ? (map.positions + positions - 1) / positions
+                           : (map.lines + lines - 1) / lines;
+  }
+  // Sets lines and positions.
+  void SetRange(const ConvolutionMap& map, int64_t chunk,
+                ConvolutionRange* range) const {
+    const bool one_line = map.lines == 1;
+    range->first_line = one_line ? 0 : chunk * lines;
+    range->end_line = std::min(range->first_line + lines, map.lines);
+    range->first_position = one_line ? chunk * positions : 0;
+    range->end_position =
+        std::min(range->first_position + positions, map.positions);
+  }
+
+  int64_t lines;      // of a chunk
+  int64_t positions;  // of a chunk's line
+  int64_t count;
+};
+
+// Cuts maps and panels into tasks, maps and chunks outermost: a chunk of x
+// stays in cache while the weight passes by. `map_at(i)` gives map i.
+template <class MapAt>
+void RunTasks(Convolution* kernel, const ConvolutionJob& job, int64_t num_maps,
+              const MapAt& map_at, ThreadPool& pool, Scratch& scratch) {
+  const int64_t panels = (job.out_channels + kPanelRows - 1) / kPanelRows;
+  const auto chunk_positions = [](const ConvolutionMap& map) {
+    return std::max<int64_t>(
+        kChunkBytes / map.x_position_bytes / kPositionStep * kPositionStep,
+        kPositionStep);
+  };
+  int64_t num_chunks = 0;
+  int64_t positions = 0;
+  for (int64_t i = 0; i < num_maps; ++i) {
+    const ConvolutionMap map = map_at(i);
+    num_chunks += Chunks(map, chunk_positions(map)).count;
+    positions += map.lines * map.positions;
+  }
+  if (num_chunks == 0) return;
+  const int64_t products =
+      positions * job.num_runs * job.run_length * job.out_channels;
+  const int64_t tasks = std::min(kTasksPerThread * pool.num_threads(),
+                                 products / kLeastTaskProducts + 1);
+  const int64_t steps = (panels + 1) / 2;
+  const int64_t groups =
+      std::clamp<int64_t>((tasks + num_chunks - 1) / num_chunks, 1, steps);
+  const int64_t group_panels = (steps + groups - 1) / groups * 2;
+  const int64_t num_groups = (panels + group_panels - 1) / group_panels;
+  ScratchScope scope(scratch);
+  const int64_t scratch_bytes = ConvolutionScratchBytes(job.blocks);
+  std::byte* const worker_scratch =
+      scratch.Take<std::byte>(scratch_bytes * pool.num_threads());
+  pool.ParallelFor(num_chunks * num_groups, [&](int64_t task, int worker) {
+    int64_t chunk = task / num_groups;
+    ConvolutionMap map;
+    ConvolutionRange range;
+    for (int64_t i = 0;; ++i) {
+      map = map_at(i);
+      const Chunks chunks(map, chunk_positions(map));
+      if (chunk < chunks.count) {
+        chunks.SetRange(map, chunk, &range);
+        break;
+      }
+      chunk -= chunks.count;
+    }
+    range.first_panel = task % num_groups * group_panels;
+    range.end_panel = std::min(range.first_panel + group_panels, panels);
+    kernel(job, map, range, worker_scratch + worker * scratch_bytes);
+  });
+}
+
+}  // namespace
+
+void ConvolveOn(Isa isa, absl::Span<const FeatureMap> x, const PackedWeight& w,
+                const ConvolutionShape& shape,
+                const ConvolutionEpilogue& epilogue,
+                absl::Span<const FeatureMap> y, ThreadPool& pool,
+                Scratch& scratch) {
+  OUNCE_CHECK(isa <= BestIsa(), "the CPU has this instruction set");
+  OUNCE_CHECK(w.rows() == shape.out_channels && w.cols() == shape.packed_cols(),
+              "the weight is packed for this shape");
+  OUNCE_CHECK(x.size() == y.size() && (epilogue.residual.empty() ||
+                                       epilogue.residual.size() == y.size()),
+              "as many outputs, and residuals if any, as inputs");
+  if (x.empty()) return;
+  for (size_t i = 0; i < x.size(); ++i) {
+    OUNCE_CHECK(x[i].type == x[0].type && y[i].type == y[0].type &&
+                    (y[i].type == x[i].type || y[i].type == Compute::kFloat32),
+                "maps are of one type");
+    OUNCE_CHECK(x[i].channels == shape.in_channels &&
+                    y[i].channels == shape.out_channels,
+                "maps have the shape's channels");
+    OUNCE_CHECK(x[i].border >= shape.padding, "the border covers the padding");
+    OUNCE_CHECK(y[i].height == shape.OutputExtent(x[i].height) &&
+                    y[i].width == shape.OutputExtent(x[i].width),
+                "outputs have the extents that the shape gives");
+    if (epilogue.residual.empty()) continue;
+    const FeatureMap& residual = epilogue.residual[i];
+    OUNCE_CHECK(residual.height == y[i].height &&
+                    residual.width == y[i].width &&
+                    residual.channels == y[i].channels,
+                "residuals have the outputs' sizes");
+  }
+  ConvolutionJob job = JobOf(isa, w);
+  const bool dilated = shape.dilation > 1;
+  job.num_runs = shape.kernel * (dilated ? shape.kernel : 1);
+  job.runs_per_row = dilated ? shape.kernel : 1;
+  job.run_length = shape.in_channels * (dilated ? 1 : shape.kernel);
+  job.run_blocks = job.blocks / job.num_runs;
+  job.x_type = x[0].type;
+  job.y_type = y[0].type;
+  job.bias = epilogue.bias;
+  job.relu = epilogue.relu ? ReluPlace::kAfterResidual : ReluPlace::kNone;
+  RunTasks(
+      ConvolutionFor(isa, job.x_type), job, static_cast<int64_t>(x.size()),
+      [&](int64_t i) {
+        return MapOf(
+            x[i], y[i],
+            epilogue.residual.empty() ? nullptr : &epilogue.residual[i], shape);
+      },
+      pool, scratch);
+}
+
+void Convolve(absl::Span<const FeatureMap> x, const PackedWeight& w,
+              const ConvolutionShape& shape,
+              const ConvolutionEpilogue& epilogue,
+              absl::Span<const FeatureMap> y, ThreadPool& pool,
+              Scratch& scratch) {
+  ConvolveOn(BestIsa(), x, w, shape, epilogue, y, pool, scratch);
+}
+
+int64_t ConvolveScratchBytes(const ConvolutionShape& shape, int num_threads) {
+  return ConvolutionScratchBytes(shape.packed_cols() / kBlockCols) *
+         num_threads;
+}
+
+void LinearOn(Isa isa, const ConstMatrix& x, const PackedWeight& w,
+              const Epilogue& epilogue, Compute compute, const Matrix& y,
+              ThreadPool& pool, Scratch& scratch) {
+  ScratchScope scope(scratch);
+  const bool integers = w.layout().form == TileForm::kInt8;
+  if (integers || compute == Compute::kFloat32) {
+    const MatmulInput input =
+        MatmulInput::PrepareOn(isa, x, integers, pool, scratch);
+    MatmulOn(isa, input, w, epilogue, y, pool, scratch);
+    return;
+  }
+  OUNCE_CHECK(isa <= BestIsa(), "the CPU has this instruction set");
+  OUNCE_CHECK(x.cols == w.cols(), "columns of x are the weight's");
+  OUNCE_CHECK(y.cols == w.rows() && y.rows == x.rows,
+              "y has the rows of x, and as columns the weight's rows");
+  OUNCE_CHECK(epilogue.activation != Activation::kGeluNew,
+              "gelu_new is computed in float32 alone");
+  if (x.rows == 0) return;
+  // Rows end in zeros, so that kernels that take 32 numbers at once see no
+  // other row.
+  const int64_t stride = RoundUpToBlock(x.cols);
+  auto* const rows = scratch.Take<uint16_t>(x.rows * stride);
+  RoundToBFloat16* const round = RoundToBFloat16For(isa);
+  constexpr int64_t kTaskElements = 32768;
+  const int64_t task_rows = std::max<int64_t>(kTaskElements / stride, 1);
+  pool.ParallelFor(
+      (x.rows + task_rows - 1) / task_rows, [&](int64_t task, int) {
+        const int64_t end = std::min((task + 1) * task_rows, x.rows);
+        for (int64_t row = task * task_rows; row < end; ++row) {
+          round(x.row(row), x.cols, rows + row * stride);
+          std::fill(rows + row * stride + x.cols, rows + (row + 1) * stride, 0);
+        }
+      });
+  ConvolutionJob job = JobOf(isa, w);
+  job.num_runs = 1;
+  job.runs_per_row = 1;
+  job.run_length = x.cols;
+  job.run_blocks = job.blocks;
+  job.x_type = Compute::kBFloat16;
+  job.y_type = Compute::kFloat32;
+  job.bias = epilogue.bias;
+  job.relu = epilogue.activation == Activation::kRelu
+                 ? ReluPlace::kBeforeResidual
+                 : ReluPlace::kNone;
+  // A row of x is a position of a map of height 1; one of y is a row of its
+  // own, since its stride is free.
+  const auto* const y_bytes = reinterpret_cast<std::byte*>(y.data);
+  const ConvolutionMap map = {
+      .x = reinterpret_cast<const std::byte*>(rows),
+      .x_line_bytes = 0,
+      .x_position_bytes = stride * 2,
+      .x_row_bytes = 0,
+      .x_tap_bytes = 0,
+      .lines = 1,
+      .positions = x.rows,
+      .row_positions = 1,
+      .width = 1,
+      .y = reinterpret_cast<std::byte*>(y.data),
+      .y_row_bytes = y.stride * 4,
+      .residual = epilogue.accumulate ? y_bytes : nullptr,
+      .residual_row_bytes = y.stride * 4,
+      .residual_type = Compute::kFloat32,
+  };
+  RunTasks(
+      ConvolutionFor(isa, Compute::kBFloat16), job, 1,
+      [&](int64_t) { return map; }, pool, scratch);
+}
+
+void Linear(const ConstMatrix& x, const PackedWeight& w,
+            const Epilogue& epilogue, Compute compute, const Matrix& y,
+            ThreadPool& pool, Scratch& scratch) {
+  LinearOn(BestIsa(), x, w, epilogue, compute, y, pool, scratch);
+}
+
+int64_t LinearScratchBytes(int64_t max_rows, int64_t max_cols,
+                           int num_threads) {
+  const int64_t cols = RoundUpToBlock(max_cols);
+  return std::max(MatmulScratchBytes(max_rows, max_cols, num_threads),
+                  max_rows * cols * 2 +
+                      ConvolutionScratchBytes(cols / kBlockCols) * num_threads);
 }
 
 }  // namespace ounce::quant

@@ -113,6 +113,11 @@ void Linear(const ConstMatrix& x, const PackedWeight& w,
             const Epilogue& epilogue, Compute compute, const Matrix& y,
             ThreadPool& pool, Scratch& scratch);
 
+// The same on a given instruction set (at most BestIsa()), for tests.
+void LinearOn(Isa isa, const ConstMatrix& x, const PackedWeight& w,
+              const Epilogue& epilogue, Compute compute, const Matrix& y,
+              ThreadPool& pool, Scratch& scratch);
+
 // Scratch that one Linear takes, at most.
 int64_t LinearScratchBytes(int64_t max_rows, int64_t max_cols, int num_threads);
 
