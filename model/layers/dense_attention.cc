@@ -12,8 +12,9 @@ namespace {
 // Of one head, that one task attends: whole tiles of every kernel.
 constexpr int64_t kRowsPerTask = 48;
 
-const DenseAttentionKernels& KernelsFor(Isa isa) {
+const DenseAttentionKernels& KernelsFor(Isa isa, bool bfloat16) {
 #if defined(__x86_64__)
+  if (isa >= Isa::kAmx && bfloat16) return kDenseAttentionAmx;
   if (isa >= Isa::kAvx512) return kDenseAttentionAvx512;
   if (isa >= Isa::kAvx2) return kDenseAttentionAvx2;
 #endif
@@ -122,8 +123,8 @@ void DenseAttention(absl::Span<const DenseAttentionJob> jobs, int64_t heads,
     total_keys += job.k.rows;
     max_keys = std::max(max_keys, job.k.rows);
   }
-  const DenseAttentionKernels& kernels = KernelsFor(isa);
   const bool bfloat16 = compute == quant::Compute::kBFloat16;
+  const DenseAttentionKernels& kernels = KernelsFor(isa, bfloat16);
   const int64_t room = PackedKeys(total_keys, max_keys);
   std::byte* packed =
       scratch.Take<std::byte>(heads * DensePackedBytes(room, shape.head_dim));

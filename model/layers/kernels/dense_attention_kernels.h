@@ -67,6 +67,7 @@ constexpr int64_t DenseRowsBytes(int64_t keys, int64_t head_dim) {
 extern const DenseAttentionKernels kDenseAttentionPortable;
 extern const DenseAttentionKernels kDenseAttentionAvx2;
 extern const DenseAttentionKernels kDenseAttentionAvx512;
+extern const DenseAttentionKernels kDenseAttentionAmx;  // bfloat16 only
 
 }  // namespace ounce::model
 
