@@ -55,36 +55,47 @@ class Picture {
             .y = {y_.data(), shape_.rows, columns_, columns_ + 5}};
   }
 
-  // The formula in float64, of inputs rounded as kBFloat16 rounds them; and the
-  // largest |v| of the head, which bounds what roundings of weights can do.
-  double Wanted(int64_t row, int64_t column, float scale, Compute compute,
-                double* largest_value) {
+  // A y by the formula in float64, of inputs rounded as kBFloat16 rounds them.
+  struct Wanted {
+    double y;
+    double largest_value;  // |v|: bounds what roundings of weights can do
+  };
+  std::vector<Wanted> Formula(float scale, Compute compute) {
     const DenseAttentionJob job = Job();
     const auto rounded = [&](float value) {
       return compute == Compute::kBFloat16 ? ToBfloat16(value) : double{value};
     };
-    const int64_t first = column / shape_.head_dim * shape_.head_dim;
-    std::vector<double> weights;
-    double largest = -1e300;
-    for (int64_t key = 0; key < shape_.keys; ++key) {
-      double score = 0;
-      for (int64_t d = first; d < first + shape_.head_dim; ++d) {
-        score +=
-            rounded(job.q.row(row)[d] * scale) * rounded(job.k.row(key)[d]);
+    std::vector<Wanted> wanted;
+    std::vector<double> weights(shape_.keys);
+    for (int64_t row = 0; row < shape_.rows; ++row) {
+      for (int64_t head = 0; head < shape_.heads; ++head) {
+        const int64_t first = head * shape_.head_dim;
+        const int64_t end = first + shape_.head_dim;
+        double largest = -1e300, sum = 0;
+        for (int64_t key = 0; key < shape_.keys; ++key) {
+          double score = 0;
+          for (int64_t d = first; d < end; ++d) {
+            score +=
+                rounded(job.q.row(row)[d] * scale) * rounded(job.k.row(key)[d]);
+          }
+          weights[key] = score;
+          largest = std::max(largest, score);
+        }
+        for (double& weight : weights) {
+          sum += weight = std::exp(weight - largest);
+        }
+        for (int64_t d = first; d < end; ++d) {
+          Wanted one = {0, 0};
+          for (int64_t key = 0; key < shape_.keys; ++key) {
+            const double value = rounded(job.v.row(key)[d]);
+            one.y += weights[key] / sum * value;
+            one.largest_value = std::max(one.largest_value, std::abs(value));
+          }
+          wanted.push_back(one);
+        }
       }
-      weights.push_back(score);
-      largest = std::max(largest, score);
     }
-    double sum = 0, mixed = 0;
-    *largest_value = 0;
-    for (int64_t key = 0; key < shape_.keys; ++key) {
-      const double weight = std::exp(weights[key] - largest);
-      const double value = rounded(job.v.row(key)[column]);
-      sum += weight;
-      mixed += weight * value;
-      *largest_value = std::max(*largest_value, std::abs(value));
-    }
-    return mixed / sum;
+    return wanted;
   }
 
   // Every y, without the gaps between rows, which must be as they were.
@@ -101,7 +112,6 @@ class Picture {
   }
 
   std::vector<float>& q() { return q_; }
-  std::vector<float>& kv() { return kv_; }
 
  private:
   static constexpr float kUntouched = -12345;
@@ -151,16 +161,14 @@ class DenseAttentionTest
     const float scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
     Run(picture.Job(), shape.heads, scale, 2);
     const auto found = picture.Outputs();
+    const auto wanted = picture.Formula(scale, compute());
     for (size_t i = 0; i < found.size(); ++i) {
-      const int64_t columns = shape.heads * shape.head_dim;
-      double largest_value;
-      const double wanted = picture.Wanted(i / columns, i % columns, scale,
-                                           compute(), &largest_value);
       // float32: scores of size s are off by some 1e-7 s, and weights with
       // them. bfloat16: each weight is off by 2^-9 of itself at most.
       const double tolerance = compute() == Compute::kBFloat16 ? 0x1p-9 : 0;
-      ASSERT_NEAR(found[i], wanted,
-                  (tolerance + 3e-6 * std::max(1.0f, size)) * largest_value)
+      ASSERT_NEAR(
+          found[i], wanted[i].y,
+          (tolerance + 3e-6 * std::max(1.0f, size)) * wanted[i].largest_value)
           << "at " << i;
     }
   }
