@@ -1,6 +1,7 @@
 #include "quant/convolution.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -78,12 +79,12 @@ Convolution* ConvolutionFor(Isa isa, Compute compute) {
       return ConvolutionPortable;
     case Isa::kAvx2:
       return ConvolutionAvx2;
-    case Isa::kAvx512:
     case Isa::kAmx:
-      break;
+      if (compute == Compute::kBFloat16) return ConvolutionAmx;
+      [[fallthrough]];
+    default:
+      return ConvolutionAvx512;
   }
-  (void)compute;
-  return ConvolutionAvx512;
 }
 
 RoundToBFloat16* RoundToBFloat16For(Isa isa) {
@@ -200,7 +201,7 @@ void RunTasks(Convolution* kernel, const ConvolutionJob& job, int64_t num_maps,
   const int64_t group_panels = (steps + groups - 1) / groups * 2;
   const int64_t num_groups = (panels + group_panels - 1) / group_panels;
   ScratchScope scope(scratch);
-  const int64_t scratch_bytes = ConvolutionScratchBytes(job.blocks);
+  const int64_t scratch_bytes = ConvolutionScratchBytes(job.blocks, panels);
   std::byte* const worker_scratch =
       scratch.Take<std::byte>(scratch_bytes * pool.num_threads());
   pool.ParallelFor(num_chunks * num_groups, [&](int64_t task, int worker) {
@@ -283,7 +284,9 @@ void Convolve(absl::Span<const FeatureMap> x, const PackedWeight& w,
 }
 
 int64_t ConvolveScratchBytes(const ConvolutionShape& shape, int num_threads) {
-  return ConvolutionScratchBytes(shape.packed_cols() / kBlockCols) *
+  return ConvolutionScratchBytes(
+             shape.packed_cols() / kBlockCols,
+             (shape.out_channels + kPanelRows - 1) / kPanelRows) *
          num_threads;
 }
 
@@ -364,9 +367,12 @@ void Linear(const ConstMatrix& x, const PackedWeight& w,
 int64_t LinearScratchBytes(int64_t max_rows, int64_t max_cols,
                            int num_threads) {
   const int64_t cols = RoundUpToBlock(max_cols);
-  return std::max(MatmulScratchBytes(max_rows, max_cols, num_threads),
-                  max_rows * cols * 2 +
-                      ConvolutionScratchBytes(cols / kBlockCols) * num_threads);
+  // Of any number of outputs.
+  constexpr int64_t kAnyPanels = std::numeric_limits<int64_t>::max();
+  return std::max(
+      MatmulScratchBytes(max_rows, max_cols, num_threads),
+      max_rows * cols * 2 +
+          ConvolutionScratchBytes(cols / kBlockCols, kAnyPanels) * num_threads);
 }
 
 }  // namespace ounce::quant

@@ -81,13 +81,26 @@ struct ConvolutionRange {
   int64_t end_panel;    // even, or the last one's end
 };
 
-// `scratch` holds ConvolutionScratchBytes(job.blocks) bytes, 64-byte aligned.
+// `scratch` holds ConvolutionScratchBytes bytes for all panels of the weight,
+// 64-byte aligned.
 using Convolution = void(const ConvolutionJob& job, const ConvolutionMap& map,
                          const ConvolutionRange& range, std::byte* scratch);
 
-// Two panels of unpacked weights.
-inline int64_t ConvolutionScratchBytes(int64_t blocks) {
-  return 2 * blocks * 4096;
+// So many panels pass by some positions before the next positions come: their
+// unpacked tiles stay in a core's L2 cache. A multiple of 2.
+inline int64_t PanelsAtOnce(int64_t blocks, int64_t unpacked_tile_bytes) {
+  constexpr int64_t kBytes = 768 << 10;
+  const int64_t panels = kBytes / (blocks * unpacked_tile_bytes) / 2 * 2;
+  return panels < 2 ? 2 : panels;
+}
+
+// So many panels, unpacked.
+inline int64_t ConvolutionScratchBytes(int64_t blocks, int64_t panels) {
+  const auto bytes = [&](int64_t tile_bytes) {
+    const int64_t at_once = PanelsAtOnce(blocks, tile_bytes);
+    return (panels < at_once ? panels : at_once) * blocks * tile_bytes;
+  };
+  return bytes(4096) > bytes(2048) ? bytes(4096) : bytes(2048);
 }
 
 Convolution ConvolutionPortable, ConvolutionAvx2, ConvolutionAvx512;

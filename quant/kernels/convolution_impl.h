@@ -37,15 +37,16 @@ inline void CodesToFloats(const int8_t* codes, float* to) {
 
 // Panels as floats [64 * blocks][16], at `scratch` unless they are that
 // already; rounded to bfloat16 where the job computes in it.
-inline const float* UnpackPanels(const ConvolutionJob& job, int64_t first_panel,
-                                 int64_t num_panels, std::byte* scratch) {
+inline const std::byte* UnpackPanels(const ConvolutionJob& job,
+                                     int64_t first_panel, int64_t num_panels,
+                                     std::byte* scratch) {
   const std::byte* const packed =
       job.tiles + first_panel * job.blocks * job.tile_bytes;
   const bool round = job.x_type == Compute::kBFloat16 &&
                      job.weight == ConvolutionWeight::kFloat;
   if (job.weight == ConvolutionWeight::kFloat && job.unpack == nullptr &&
       !round) {
-    return reinterpret_cast<const float*>(packed);
+    return packed;
   }
   auto* const floats = reinterpret_cast<float*>(scratch);
   for (int64_t tile = 0; tile < num_panels * job.blocks; ++tile) {
@@ -68,7 +69,7 @@ inline const float* UnpackPanels(const ConvolutionJob& job, int64_t first_panel,
       }
     }
   }
-  return floats;
+  return scratch;
 }
 
 template <class X, int kPositions, int kPanels>
@@ -138,50 +139,52 @@ void ConvolveBlock(const ConvolutionJob& job, const ConvolutionMap& map,
       [&](int64_t position, int v) { return sums[position - first][v]; });
 }
 
+// Positions [first, end) of a line.
 template <class X, int kPanels>
-void ConvolveLines(const ConvolutionJob& job, const ConvolutionMap& map,
-                   const ConvolutionRange& range, const float* weights,
-                   int64_t first_panel) {
-  for (int64_t line = range.first_line; line < range.end_line; ++line) {
-    for (int64_t i = range.first_position; i < range.end_position;) {
-      // The last block begins early enough to be a whole one.
-      const int64_t whole = range.end_position - kPositionsAtOnce;
-      if (whole >= 0) {
-        const int64_t first = i < whole ? i : whole;
-        ConvolveBlock<X, kPositionsAtOnce, kPanels>(
-            job, map, weights, first_panel, line, first, i);
-        i = first + kPositionsAtOnce;
-      } else {
-        ConvolveBlock<X, 1, kPanels>(job, map, weights, first_panel, line, i,
-                                     i);
-        ++i;
-      }
+void ConvolvePositions(const ConvolutionJob& job, const ConvolutionMap& map,
+                       const float* weights, int64_t first_panel, int64_t line,
+                       int64_t first, int64_t end) {
+  // The last block begins early enough to be a whole one.
+  const int64_t whole = end - kPositionsAtOnce;
+  for (int64_t i = first; i < end;) {
+    if (whole >= 0) {
+      const int64_t start = i < whole ? i : whole;
+      ConvolveBlock<X, kPositionsAtOnce, kPanels>(job, map, weights,
+                                                  first_panel, line, start, i);
+      i = start + kPositionsAtOnce;
+    } else {
+      ConvolveBlock<X, 1, kPanels>(job, map, weights, first_panel, line, i, i);
+      ++i;
     }
   }
 }
 
 template <class X>
-void ConvolvePanels(const ConvolutionJob& job, const ConvolutionMap& map,
-                    const ConvolutionRange& range, std::byte* scratch) {
-  for (int64_t panel = range.first_panel; panel < range.end_panel;) {
-    const int64_t count =
-        range.end_panel - panel < kPanelsAtOnce ? 1 : kPanelsAtOnce;
-    const float* const weights = UnpackPanels(job, panel, count, scratch);
-    if (count == kPanelsAtOnce) {
-      ConvolveLines<X, kPanelsAtOnce>(job, map, range, weights, panel);
-    } else {
-      ConvolveLines<X, 1>(job, map, range, weights, panel);
-    }
-    panel += count;
-  }
+void ConvolveRange(const ConvolutionJob& job, const ConvolutionMap& map,
+                   const ConvolutionRange& range, std::byte* scratch) {
+  ForEachBlock<kPanelsAtOnce>(
+      job, range, kPositionsAtOnce, 4096,
+      [&](int64_t first_panel, int64_t end_panel) {
+        return UnpackPanels(job, first_panel, end_panel - first_panel, scratch);
+      },
+      [&](const std::byte* tiles, int64_t panel, int64_t num_panels,
+          int64_t line, int64_t first, int64_t end) {
+        const auto* const weights = reinterpret_cast<const float*>(tiles);
+        if (num_panels == kPanelsAtOnce) {
+          ConvolvePositions<X, kPanelsAtOnce>(job, map, weights, panel, line,
+                                              first, end);
+        } else {
+          ConvolvePositions<X, 1>(job, map, weights, panel, line, first, end);
+        }
+      });
 }
 
 inline void Convolve(const ConvolutionJob& job, const ConvolutionMap& map,
                      const ConvolutionRange& range, std::byte* scratch) {
   if (job.x_type == Compute::kFloat32) {
-    ConvolvePanels<float>(job, map, range, scratch);
+    ConvolveRange<float>(job, map, range, scratch);
   } else {
-    ConvolvePanels<uint16_t>(job, map, range, scratch);
+    ConvolveRange<uint16_t>(job, map, range, scratch);
   }
 }
 

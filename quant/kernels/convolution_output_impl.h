@@ -27,6 +27,40 @@ inline int64_t BytesOf(Compute type) {
   return type == Compute::kFloat32 ? 4 : 2;
 }
 
+// Calls block(weights, first_panel, num_panels, line, first, end) for the parts
+// of a range that are multiplied at a time: at most kPanels panels by
+// `positions` positions, [first, end). All panels that stay in cache pass by
+// some positions before the next ones come, so that outputs are written, and
+// residuals read, a few whole pixels at a time.
+template <int kPanels, class Unpack, class Block>
+inline void ForEachBlock(const ConvolutionJob& job,
+                         const ConvolutionRange& range, int64_t positions,
+                         int64_t tile_bytes, const Unpack& unpack,
+                         const Block& block) {
+  constexpr int64_t kPositions = 64;
+  const int64_t step = (kPositions + positions - 1) / positions * positions;
+  const int64_t at_once = PanelsAtOnce(job.blocks, tile_bytes);
+  for (int64_t first_panel = range.first_panel; first_panel < range.end_panel;
+       first_panel += at_once) {
+    const int64_t end_panel = first_panel + at_once < range.end_panel
+                                  ? first_panel + at_once
+                                  : range.end_panel;
+    const std::byte* const weights = unpack(first_panel, end_panel);
+    for (int64_t line = range.first_line; line < range.end_line; ++line) {
+      for (int64_t i = range.first_position; i < range.end_position;
+           i += step) {
+        const int64_t end =
+            i + step < range.end_position ? i + step : range.end_position;
+        for (int64_t panel = first_panel; panel < end_panel; panel += kPanels) {
+          const int64_t left = end_panel - panel;
+          block(weights + (panel - first_panel) * job.blocks * tile_bytes,
+                panel, left < kPanels ? left : kPanels, line, i, end);
+        }
+      }
+    }
+  }
+}
+
 // Writes positions [first, end) of a line, kVectors * kLanes channels each from
 // `channel` on: position i's sums of vector v are at sums(i, v).
 template <int kVectors, class Sums>

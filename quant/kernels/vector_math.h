@@ -43,7 +43,16 @@ inline constexpr int kLanes = 4;
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 
-inline Floats Set(float value) { return Floats{} + value; }
+// Not Floats{} + value: that would be an addition, which turns -0 into 0.
+inline Floats Set(float value) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(value);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_set1_ps(value);
+#else
+  return Floats{value, value, value, value};
+#endif
+}
 
 inline Floats Load(const float* from) {
   Floats result;

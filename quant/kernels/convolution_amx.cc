@@ -1,0 +1,203 @@
+// TDPBF16PS: two groups of up to 16 positions times two panels, in the eight
+// tile registers:
+//
+//   0, 1  sums of the first positions     4, 5  inputs of both groups
+//   2, 3  sums of the second              6, 7  weights of both panels
+//
+// Rows of inputs are read where they lie in the map, 32 numbers at a time. Two
+// panels stay in a core's caches while the positions of a task pass by.
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "quant/kernels/bfloat16_math.h"
+#include "quant/kernels/convolution.h"
+#include "quant/kernels/convolution_output_impl.h"
+#include "quant/kernels/vector_math.h"
+
+namespace ounce::quant {
+namespace {
+
+constexpr int kTileBytes = 1024;   // 16 rows of 64 bytes
+constexpr int kTilesPerBlock = 2;  // [64 cols][16 rows] of bfloat16
+constexpr int64_t kGroup = 16;     // positions of a tile
+
+// The operand of LDTILECFG.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t bytes_per_row[16] = {};
+  uint8_t rows[16] = {};
+};
+
+void Configure(int64_t group) {
+  TileConfig config;
+  for (int tile = 0; tile < 8; ++tile) {
+    config.bytes_per_row[tile] = 64;
+    config.rows[tile] = static_cast<uint8_t>(tile < 6 ? group : 16);
+  }
+  // g++ 12 takes only eight bytes of the operand for read, and would drop the
+  // other stores.
+  asm volatile("" : : "r"(&config) : "memory");
+  _tile_loadconfig(&config);
+}
+
+// A tile of codes, [16 groups of 4 cols][16 rows][4 cols], as bfloat16
+// [32 pairs][16 rows][2 cols]: exact, since they have 8 bits.
+void CodesToBFloat16(const int8_t* codes, std::byte* to) {
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
+  const auto floats = [](__m512i four, int shift) {
+    const __m512i code = _mm512_srai_epi32(
+        _mm512_sllv_epi32(four, _mm512_set1_epi32(shift)), 24);
+    return _mm512_castps_si512(_mm512_cvtepi32_ps(code));
+  };
+  for (int group = 0; group < 16; ++group) {
+    const __m512i four = _mm512_loadu_si512(codes + group * 64);
+    for (int pair = 0; pair < 2; ++pair) {
+      const __m512i even = floats(four, 24 - 16 * pair);
+      const __m512i odd = floats(four, 16 - 16 * pair);
+      _mm512_storeu_si512(to + (group * 2 + pair) * 64,
+                          _mm512_or_si512(_mm512_srli_epi32(even, 16),
+                                          _mm512_and_si512(odd, high)));
+    }
+  }
+}
+
+// A tile of floats [64 cols][16 rows], rounded.
+void FloatsToBFloat16(const float* floats, std::byte* to) {
+  for (int pair = 0; pair < 32; ++pair) {
+    const vec::Words even =
+        vec::RoundedToBFloat16(vec::Load(floats + pair * 32));
+    const vec::Words odd =
+        vec::RoundedToBFloat16(vec::Load(floats + pair * 32 + 16));
+    const vec::Words both = (even >> 16) | odd;
+    __builtin_memcpy(to + pair * 64, &both, sizeof both);
+  }
+}
+
+// Panels as bfloat16 [32 * blocks][16][2], at `scratch` unless they are that
+// already.
+const std::byte* UnpackPanels(const ConvolutionJob& job, int64_t first_panel,
+                              int64_t num_panels, std::byte* scratch) {
+  const std::byte* const packed =
+      job.tiles + first_panel * job.blocks * job.tile_bytes;
+  if (job.weight == ConvolutionWeight::kBFloat16) return packed;
+  for (int64_t tile = 0; tile < num_panels * job.blocks; ++tile) {
+    const std::byte* const from = packed + tile * job.tile_bytes;
+    std::byte* const to = scratch + tile * kTilesPerBlock * kTileBytes;
+    alignas(64) std::byte unpacked[4096];
+    const void* const values =
+        job.unpack == nullptr ? from : job.unpack(from, unpacked);
+    if (job.weight == ConvolutionWeight::kInt8) {
+      CodesToBFloat16(static_cast<const int8_t*>(values), to);
+    } else {
+      FloatsToBFloat16(static_cast<const float*>(values), to);
+    }
+  }
+  return scratch;
+}
+
+struct alignas(64) Sums {
+  float of[2][kGroup][2][16];  // group, position, panel, channel
+};
+
+// Sums of the positions at x and, `second` bytes further, of as many others.
+template <int kPanels>
+void Multiply(const ConvolutionJob& job, const ConvolutionMap& map,
+              const std::byte* x, int64_t second, const std::byte* weights,
+              Sums& sums) {
+  const int64_t panel_bytes = job.blocks * kTilesPerBlock * kTileBytes;
+  const int64_t steps = (job.run_length + 31) / 32;
+  _tile_zero(0);
+  _tile_zero(2);
+  if constexpr (kPanels == 2) {
+    _tile_zero(1);
+    _tile_zero(3);
+  }
+  const int64_t distance = map.x_position_bytes;
+  int64_t tap = 0;
+  for (int64_t run = 0; run < job.num_runs; ++run) {
+    const std::byte* const a = x + tap * map.x_tap_bytes;
+    for (int64_t step = 0; step < steps; ++step) {
+      _tile_loadd(6, weights + step * kTileBytes, 64);
+      _tile_loadd(4, a + step * 64, distance);
+      _tile_dpbf16ps(0, 4, 6);
+      if constexpr (kPanels == 2) {
+        _tile_loadd(7, weights + panel_bytes + step * kTileBytes, 64);
+        _tile_dpbf16ps(1, 4, 7);
+      }
+      _tile_loadd(5, a + second + step * 64, distance);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (kPanels == 2) _tile_dpbf16ps(3, 5, 7);
+    }
+    weights += job.run_blocks * kTilesPerBlock * kTileBytes;
+    if (++tap == job.runs_per_row) {
+      tap = 0;
+      x += map.x_row_bytes;
+    }
+  }
+  constexpr int64_t kStride = sizeof sums.of[0][0];
+  _tile_stored(0, sums.of[0][0][0], kStride);
+  _tile_stored(2, sums.of[1][0][0], kStride);
+  if constexpr (kPanels == 2) {
+    _tile_stored(1, sums.of[0][0][1], kStride);
+    _tile_stored(3, sums.of[1][0][1], kStride);
+  }
+}
+
+// Positions [start, end) of a line, in blocks of so many; their second group
+// ends where the block ends.
+template <int kPanels>
+void ConvolvePositions(const ConvolutionJob& job, const ConvolutionMap& map,
+                       int64_t block, int64_t group, const std::byte* weights,
+                       int64_t first_panel, int64_t line, int64_t start,
+                       int64_t end) {
+  Sums sums;
+  const std::byte* const x = map.x + line * map.x_line_bytes;
+  const int64_t second = block - group;
+  for (int64_t i = start; i < end; i += block) {
+    // The last block begins early enough to be a whole one.
+    const int64_t first = i + block < end ? i : end - block;
+    Multiply<kPanels>(job, map, x + first * map.x_position_bytes,
+                      second * map.x_position_bytes, weights, sums);
+    vec::WriteOutputs<kPanels>(
+        job, map, line, i, first + block, first_panel * vec::kPanelLanes,
+        [&](int64_t position, int v) {
+          const int64_t at = position - first;
+          return vec::Load(at < group ? sums.of[0][at][v]
+                                      : sums.of[1][at - second][v]);
+        });
+  }
+}
+
+}  // namespace
+
+void ConvolutionAmx(const ConvolutionJob& job, const ConvolutionMap& map,
+                    const ConvolutionRange& range, std::byte* scratch) {
+  // Blocks of equal size, at most two whole groups.
+  const int64_t positions = range.end_position - range.first_position;
+  const int64_t blocks = (positions + 2 * kGroup - 1) / (2 * kGroup);
+  const int64_t block = (positions + blocks - 1) / blocks;
+  const int64_t group = (block + 1) / 2;
+  Configure(group);
+  vec::ForEachBlock<2>(
+      job, range, block, kTilesPerBlock * kTileBytes,
+      [&](int64_t first_panel, int64_t end_panel) {
+        return UnpackPanels(job, first_panel, end_panel - first_panel, scratch);
+      },
+      [&](const std::byte* weights, int64_t panel, int64_t num_panels,
+          int64_t line, int64_t first, int64_t end) {
+        if (num_panels == 2) {
+          ConvolvePositions<2>(job, map, block, group, weights, panel, line,
+                               first, end);
+        } else {
+          ConvolvePositions<1>(job, map, block, group, weights, panel, line,
+                               first, end);
+        }
+      });
+  // Leaves the thread without tile state, which each switch would have to save.
+  _tile_release();
+}
+
+}  // namespace ounce::quant
