@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "image/format_reader.h"
 
 namespace ounce::image {
@@ -63,7 +64,14 @@ bool Has(std::string_view bytes, size_t offset, std::string_view signature) {
   return bytes.size() >= offset && bytes.substr(offset).starts_with(signature);
 }
 
+// The beginning of a file, whose last character may be cut.
 bool LooksLikeText(std::string_view bytes) {
+  const size_t valid = ValidUtf8Prefix(bytes);
+  if (valid == 0 ||
+      (valid < bytes.size() && FirstUtf8Sequence(bytes.substr(valid)).kind !=
+                                   Utf8Sequence::kCutShort)) {
+    return false;
+  }
   return std::none_of(bytes.begin(), bytes.end(), [](char c) {
     const uint8_t byte = static_cast<uint8_t>(c);
     return byte == 0x7f ||

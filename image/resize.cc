@@ -164,15 +164,42 @@ class FilteredRows {
   int64_t next_ = 0;    // the first row that was not filtered yet
 };
 
-}  // namespace
+// Columns of the picture, filtered to the new height row by row.
+class FilteredColumns {
+ public:
+  FilteredColumns(int64_t from, int64_t to, const ResizeKernels& kernels)
+      : kernels_(kernels), filter_(MakeFilter(from, to)), rows_(filter_.taps) {}
 
-absl::StatusOr<Rgb8> ResizeBilinear(const Rgb8& picture, int64_t height,
-                                    int64_t width, Isa isa) {
-  if (picture.height() == 0) {
-    return absl::InvalidArgumentError("an empty picture cannot be resized");
+  // Row `y` of the result, `bytes` wide. `get(first, end, rows)` names rows of
+  // what is filtered.
+  template <class Get>
+  void Row(int64_t y, int64_t bytes, const Get& get, uint8_t* out) {
+    const int64_t first = filter_.first[y];
+    const int64_t count = filter_.count[y];
+    get(first, first + count, rows_.data());
+    // An odd one's partner has weight 0.
+    const int64_t taps = (count + 1) / 2 * 2;
+    if (taps > count) rows_[count] = rows_[0];
+    kernels_.vertical(rows_.data(), filter_.high.data() + y * filter_.taps,
+                      filter_.low.data() + y * filter_.taps, taps, bytes, out);
   }
-  ASSIGN_OR_RETURN(Rgb8 result, Rgb8::Create(height, width));
-  const ResizeKernels& kernels = KernelsFor(isa);
+
+ private:
+  const ResizeKernels& kernels_;
+  const Filter filter_;
+  std::vector<const uint8_t*> rows_;
+};
+
+bool VerticalFirst(int64_t from_height, int64_t from_width, int64_t to_height,
+                   int64_t to_width) {
+  const int64_t fewer_rows = from_height - to_height;
+  return fewer_rows > 0 && fewer_rows > (from_width - to_width) * 2;
+}
+
+absl::Status ResizeRowsFirst(const Rgb8& picture, const ResizeKernels& kernels,
+                             Rgb8& result) {
+  const int64_t height = result.height();
+  const int64_t width = result.width();
   const bool vertical = height != picture.height();
   ASSIGN_OR_RETURN(
       FilteredRows source,
@@ -186,19 +213,66 @@ absl::StatusOr<Rgb8> ResizeBilinear(const Rgb8& picture, int64_t height,
       source.Get(y, y + 1, &row);
       std::memcpy(result.row(y), row, width * 3);
     }
-    return result;
+    return absl::OkStatus();
   }
-  const Filter filter = MakeFilter(picture.height(), height);
-  std::vector<const uint8_t*> rows(filter.taps);
+  FilteredColumns columns(picture.height(), height, kernels);
+  const auto get = [&](int64_t first, int64_t end, const uint8_t** rows) {
+    source.Get(first, end, rows);
+  };
   for (int64_t y = 0; y < height; ++y) {
-    const int64_t count = filter.count[y];
-    source.Get(filter.first[y], filter.first[y] + count, rows.data());
-    // An odd one's partner has weight 0.
-    const int64_t taps = (count + 1) / 2 * 2;
-    if (taps > count) rows[count] = rows[0];
-    kernels.vertical(rows.data(), filter.high.data() + y * filter.taps,
-                     filter.low.data() + y * filter.taps, taps, width * 3,
-                     result.row(y));
+    columns.Row(y, width * 3, get, result.row(y));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ResizeColumnsFirst(const Rgb8& picture,
+                                const ResizeKernels& kernels, Rgb8& result) {
+  const int64_t height = result.height();
+  FilteredColumns columns(picture.height(), height, kernels);
+  const auto get = [&](int64_t first, int64_t end, const uint8_t** rows) {
+    for (int64_t y = first; y < end; ++y) rows[y - first] = picture.row(y);
+  };
+  if (result.width() == picture.width()) {
+    for (int64_t y = 0; y < height; ++y) {
+      columns.Row(y, picture.width() * 3, get, result.row(y));
+    }
+    return absl::OkStatus();
+  }
+  const Filter filter = MakeFilter(picture.width(), result.width());
+  const int64_t in_stride = RingStride(picture.width());
+  // And a row for what is filtered past the last.
+  ASSIGN_OR_RETURN(const MappedMemory memory,
+                   MappedMemory::Create(kRowsAtOnce * in_stride +
+                                        RingStride(result.width())));
+  uint8_t* const buffer = reinterpret_cast<uint8_t*>(memory.data());
+  for (int64_t y = 0; y < height; y += kRowsAtOnce) {
+    const uint8_t* in[kRowsAtOnce];
+    uint8_t* out[kRowsAtOnce];
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      uint8_t* const row = buffer + r * in_stride;
+      const bool inside = y + r < height;
+      if (inside) columns.Row(y + r, picture.width() * 3, get, row);
+      in[r] = row;
+      out[r] = inside ? result.row(y + r) : buffer + kRowsAtOnce * in_stride;
+    }
+    kernels.horizontal(filter.view(), in, out);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Rgb8> ResizeBilinear(const Rgb8& picture, int64_t height,
+                                    int64_t width, Isa isa) {
+  if (picture.height() == 0) {
+    return absl::InvalidArgumentError("an empty picture cannot be resized");
+  }
+  ASSIGN_OR_RETURN(Rgb8 result, Rgb8::Create(height, width));
+  const ResizeKernels& kernels = KernelsFor(isa);
+  if (VerticalFirst(picture.height(), picture.width(), height, width)) {
+    RETURN_IF_ERROR(ResizeColumnsFirst(picture, kernels, result));
+  } else {
+    RETURN_IF_ERROR(ResizeRowsFirst(picture, kernels, result));
   }
   return result;
 }
@@ -207,8 +281,12 @@ int64_t ResizeBytes(int64_t from_height, int64_t from_width, int64_t to_height,
                     int64_t to_width) {
   int64_t bytes = to_height * to_width * 3 + Rgb8::kPadding;
   if (from_width != to_width) {
-    bytes += FilterBytes(from_width, to_width) +
-             (RingRows(from_height, to_height) + 1) * RingStride(to_width);
+    bytes += FilterBytes(from_width, to_width);
+    if (VerticalFirst(from_height, from_width, to_height, to_width)) {
+      bytes += kRowsAtOnce * RingStride(from_width) + RingStride(to_width);
+    } else {
+      bytes += (RingRows(from_height, to_height) + 1) * RingStride(to_width);
+    }
   }
   if (from_height != to_height) bytes += FilterBytes(from_height, to_height);
   return bytes;

@@ -1,14 +1,18 @@
 // Bilinear resize with antialias, equal to Pillow's to the bit.
 //
-// Two passes over the separable triangle filter, first along rows, then along
-// columns, each rounded to 8 bits. Output position i of n from m samples:
+// Two passes over the separable triangle filter, each rounded to 8 bits: first
+// along rows, then along columns; the other way round where the picture loses
+// rows, and more than twice as many as columns. Output position i of n from m
+// samples:
 //   scale = m / n, support = max(scale, 1), center = (i + 1/2) * scale
 //   weight(j) = max(0, 1 - |j - center + 1/2| / max(scale, 1)), normalized
 // and rounded to 22 fractional bits (half away from zero); a sum begins with
 // one half and is clamped to [0, 255]. A pass that would keep its length is
 // left out.
 //
-// Source: Pillow, src/libImaging/Resample.c (Image.resize with BILINEAR).
+// Source: Pillow 13.0, src/libImaging/Resample.c (Image.resize with BILINEAR).
+// Up to 12.3 it always filtered rows first; a picture that keeps its ratio is
+// the same in both unless it shrinks and is more than twice as high as wide.
 #ifndef OUNCE_IMAGE_RESIZE_H_
 #define OUNCE_IMAGE_RESIZE_H_
 

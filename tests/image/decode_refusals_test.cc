@@ -1,0 +1,245 @@
+// What image/decode.h refuses, and that nothing beyond a limit is decoded.
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/mapped_memory.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "image/decode.h"
+#include "tests/image/goldens.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce::image {
+namespace {
+
+using namespace std::string_literals;
+using ::ounce::testing::GoldenPicture;
+using ::ounce::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kOver = absl::StatusCode::kResourceExhausted;
+
+std::string BigEndian(uint32_t value, int bytes = 4) {
+  std::string text;
+  for (int i = bytes - 1; i >= 0; --i) {
+    text.push_back(static_cast<char>(value >> (8 * i)));
+  }
+  return text;
+}
+
+std::string LittleEndian(uint32_t value, int bytes = 4) {
+  const std::string text = BigEndian(value, bytes);
+  return std::string(text.rbegin(), text.rend());
+}
+
+std::string PngChunk(const std::string& type, const std::string& data) {
+  const std::string body = type + data;
+  const uint32_t crc =
+      crc32(0, reinterpret_cast<const Bytef*>(body.data()), body.size());
+  return BigEndian(data.size()) + body + BigEndian(crc);
+}
+
+std::string Compressed(const std::string& data) {
+  uLongf size = compressBound(data.size());
+  std::string out(size, '\0');
+  compress(reinterpret_cast<Bytef*>(out.data()), &size,
+           reinterpret_cast<const Bytef*>(data.data()), data.size());
+  out.resize(size);
+  return out;
+}
+
+// Grey, 8 bit, with whatever stands between the header and the pixels.
+std::string Png(uint32_t width, uint32_t height, const std::string& pixels,
+                const std::string& before = "") {
+  return "\x89PNG\r\n\x1a\n" +
+         PngChunk("IHDR", BigEndian(width) + BigEndian(height) +
+                              std::string("\x08\0\0\0\0", 5)) +
+         before + PngChunk("IDAT", Compressed(pixels)) + PngChunk("IEND", "");
+}
+
+// `jpeg` with another size in its frame header.
+std::string Resized(std::string jpeg, uint32_t width, uint32_t height) {
+  size_t at = jpeg.find("\xff\xc0"s);
+  if (at == jpeg.npos) at = jpeg.find("\xff\xc2"s);
+  jpeg.replace(at + 5, 4, BigEndian(height, 2) + BigEndian(width, 2));
+  return jpeg;
+}
+
+TEST(DecodeRefusalsTest, SaysWhatItWasGivenInsteadOfAPicture) {
+  const auto refused = [](std::string_view bytes, const char* what) {
+    EXPECT_THAT(Inspect(bytes), StatusIs(kInvalid, HasSubstr(what))) << what;
+    EXPECT_THAT(Decode(bytes), StatusIs(kInvalid, HasSubstr(what))) << what;
+  };
+  refused("", "not a picture in JPEG, PNG or WebP: no bytes at all");
+  refused("GIF89a\1\0\1\0"s, "a GIF");
+  refused("BM\x46\0\0\0"s, "a BMP");
+  refused("II*\0\x08\0\0\0"s, "a TIFF");
+  refused("MM\0*\0\0\0\x08"s, "a TIFF");
+  refused(std::string(3, '\0') + "\x18" + "ftypheic", "a HEIC");
+  refused(std::string(3, '\0') + "\x18" + "ftypavif", "an AVIF");
+  refused(std::string(3, '\0') + "\x18" + "ftypisom", "a video");
+  refused("%PDF-1.7\n", "a PDF");
+  refused("PK\3\4"s, "a ZIP archive");
+  refused("<svg xmlns=''/>", "an SVG");
+  refused("a cat on a couch\n", "text");
+  refused(std::string(100, '\0'), "zeros");
+  refused("\x01\x02\xfe\xff\0\0\0\0\0\0"s, "begin with 01 02 fe ff 00");
+  refused("\xff\xd8"s, "begin with ff d8");
+  refused("RIFF\x24\0\0\0WAVEfmt "s, "begin with 52 49 46 46");
+}
+
+TEST(DecodeRefusalsTest, TellsATruncatedPicture) {
+  for (const char* name :
+       {"jpeg_444.jpg", "jpeg_progressive_420.jpg", "jpeg_cmyk.jpg",
+        "png_rgb8.png", "png_rgb8_interlaced.png", "webp_lossy.webp",
+        "webp_lossless.webp", "webp_lossy_alpha.webp"}) {
+    const std::string bytes = GoldenPicture(name);
+    SCOPED_TRACE(name);
+    for (size_t size = 12; size < bytes.size() / 2; ++size) {
+      const auto decoded = Decode(bytes.substr(0, size));
+      ASSERT_EQ(decoded.status().code(), kInvalid) << size;
+    }
+    EXPECT_THAT(Decode(bytes.substr(0, bytes.size() / 2)),
+                StatusIs(kInvalid, HasSubstr("truncated: its ")));
+  }
+  // As Pillow: a JPEG needs its end, a PNG only its pixels.
+  const std::string jpeg = GoldenPicture("jpeg_444.jpg");
+  EXPECT_THAT(Decode(jpeg.substr(0, jpeg.size() - 2)),
+              StatusIs(kInvalid, HasSubstr("truncated")));
+}
+
+TEST(DecodeRefusalsTest, TellsACorruptPicture) {
+  std::string png = GoldenPicture("png_rgb8.png");
+  png[png.find("IDAT") + 10] ^= 0x40;
+  EXPECT_THAT(Decode(png), StatusIs(kInvalid, HasSubstr("PNG: corrupt")));
+  std::string jpeg = GoldenPicture("jpeg_444.jpg");
+  jpeg[jpeg.find("\xff\xc0"s) + 4] = 12;  // bits per sample
+  EXPECT_THAT(Inspect(jpeg), StatusIs(kInvalid, HasSubstr("JPEG: corrupt")));
+  std::string webp = GoldenPicture("webp_lossy.webp");
+  webp[webp.find("VP8 ") + 11] ^= 0x7f;  // the start code
+  EXPECT_THAT(Inspect(webp), StatusIs(kInvalid, HasSubstr("WebP: ")));
+}
+
+TEST(DecodeRefusalsTest, RefusesAnimations) {
+  const std::string pixels(2 * 3, '\0');
+  const std::string animated =
+      Png(2, 2, pixels, PngChunk("acTL", BigEndian(3) + BigEndian(0)));
+  EXPECT_THAT(Decode(animated),
+              StatusIs(kInvalid, HasSubstr("PNG: an animation of 3 frames")));
+
+  std::string body = "WEBPVP8X" + LittleEndian(10) + LittleEndian(2) +
+                     LittleEndian(3, 3) + LittleEndian(3, 3);
+  body += "ANIM" + LittleEndian(6) + std::string(6, '\0');
+  for (int frame = 0; frame < 2; ++frame) {
+    body += "ANMF" + LittleEndian(16) + std::string(16, '\0');
+  }
+  EXPECT_THAT(Decode("RIFF" + LittleEndian(body.size()) + body),
+              StatusIs(kInvalid, HasSubstr("WebP: an animation of 2 frames")));
+}
+
+TEST(DecodeRefusalsTest, RefusesMoreBytesThanTheLimit) {
+  const std::string bytes = GoldenPicture("jpeg_444.jpg");
+  EXPECT_THAT(Inspect(bytes, {.max_bytes = 100}),
+              StatusIs(kOver, AllOf(HasSubstr(std::to_string(bytes.size())),
+                                    HasSubstr("at most 100 are allowed"))));
+  EXPECT_OK(Inspect(bytes, {.max_bytes = static_cast<int64_t>(bytes.size())}));
+}
+
+TEST(DecodeRefusalsTest, RefusesMorePixelsThanTheLimitInEveryFormat) {
+  for (const char* name : {"jpeg_444.jpg", "png_rgb8.png", "webp_lossy.webp",
+                           "webp_lossless.webp"}) {
+    SCOPED_TRACE(name);
+    const std::string bytes = GoldenPicture(name);
+    ASSERT_OK_AND_ASSIGN(const PictureInfo info, Inspect(bytes));
+    const int64_t pixels = info.width * info.height;
+    EXPECT_OK(Decode(bytes, {.max_pixels = pixels}));
+    EXPECT_THAT(
+        Decode(bytes, {.max_pixels = pixels - 1}),
+        StatusIs(kOver, AllOf(HasSubstr(std::to_string(info.width) + "x" +
+                                        std::to_string(info.height)),
+                              HasSubstr("in all"))));
+    EXPECT_OK(Decode(bytes, {.max_dimension = info.width}));
+    EXPECT_THAT(Decode(bytes, {.max_dimension = info.width - 1}),
+                StatusIs(kOver, HasSubstr("a side")));
+  }
+}
+
+TEST(DecodeRefusalsTest, RefusesExtremeSizes) {
+  const std::string jpeg = GoldenPicture("jpeg_444.jpg");
+  EXPECT_THAT(
+      Inspect(Resized(jpeg, 1, 65'000)),
+      StatusIs(kOver, HasSubstr("1x65000 pixels found; at most 16384")));
+  EXPECT_THAT(Inspect(Resized(jpeg, 16'000, 16'000)),
+              StatusIs(kOver, HasSubstr("at most 64000000 in all")));
+  EXPECT_THAT(Inspect(Resized(jpeg, 0, 10)), StatusIs(kInvalid));
+  EXPECT_THAT(Inspect(Resized(jpeg, 10, 0)), StatusIs(kInvalid));
+  EXPECT_THAT(
+      Decode(Png(1, 100'000, "")),
+      StatusIs(kOver, HasSubstr("1x100000 pixels found; at most 16384")));
+  EXPECT_THAT(Decode(Png(0xffffffff, 0xffffffff, "")), StatusIs(kOver));
+  EXPECT_THAT(Decode(Png(0, 7, "")),
+              StatusIs(kInvalid, HasSubstr("0x7 pixels")));
+  EXPECT_OK(Decode(Png(1, 1, std::string(2, '\0'))));
+}
+
+TEST(DecodeRefusalsTest, TakesNoMemoryForAPictureOverALimit) {
+  const int64_t before = PeakResidentBytes();
+  // 200 MB of zeros in 200 kB.
+  const std::string bomb = Png(16'000, 12'000, std::string(1 << 20, '\0'));
+  EXPECT_THAT(Decode(bomb), StatusIs(kOver));
+  // What the test itself takes.
+  EXPECT_LT(PeakResidentBytes() - before, 16 << 20);
+}
+
+TEST(DecodeRefusalsTest, ChunksWithoutPixelsCostNoMemory) {
+  // A comment and a colour profile that unpack to 64 MB.
+  const std::string bomb = Compressed(std::string(64 << 20, 'x'));
+  const int64_t before = PeakResidentBytes();
+  const std::string png = Png(1, 1, std::string(2, '\0'),
+                              PngChunk("zTXt", "Comment\0\0"s + bomb) +
+                                  PngChunk("iCCP", "profile\0\0"s + bomb));
+  EXPECT_OK(Decode(png));
+  EXPECT_LT(PeakResidentBytes() - before, 16 << 20);
+}
+
+// Scans that say nothing cost a walk over all blocks each.
+TEST(DecodeRefusalsTest, RefusesAJpegOfManyScans) {
+  std::string jpeg = GoldenPicture("jpeg_progressive_444.jpg");
+  const size_t end = jpeg.rfind("\xff\xd9"s);
+  const size_t last_scan = jpeg.rfind("\xff\xda"s);
+  const std::string scan = jpeg.substr(last_scan, end - last_scan);
+  std::string many = jpeg.substr(0, end);
+  for (int i = 0; i < 100; ++i) many += scan;
+  many += "\xff\xd9";
+  EXPECT_THAT(Decode(many), StatusIs(kOver, HasSubstr("64 scans")));
+}
+
+TEST(DecodeRefusalsTest, RefusesAWebpOfAnotherSizeThanItsCanvas) {
+  std::string webp = GoldenPicture("webp_lossy_alpha.webp");
+  const size_t canvas = webp.find("VP8X") + 12;
+  webp[canvas] ^= 1;
+  EXPECT_THAT(Decode(webp), StatusIs(kInvalid, HasSubstr("on a canvas of")));
+}
+
+TEST(DecodeRefusalsTest, SurvivesEveryByteChanged) {
+  for (const char* name : {"jpeg_progressive_420.jpg", "jpeg_exif6.jpg",
+                           "png_palette4_interlaced.png", "webp_lossless.webp",
+                           "webp_exif6.webp"}) {
+    const std::string bytes = GoldenPicture(name);
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      std::string changed = bytes;
+      changed[i] ^= 0xff;
+      const auto decoded = Decode(changed, {.max_pixels = 100'000});
+      if (decoded.ok()) continue;
+      ASSERT_THAT(decoded.status().code(), AnyOf(kInvalid, kOver))
+          << name << " byte " << i << ": " << decoded.status();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ounce::image
