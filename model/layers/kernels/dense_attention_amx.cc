@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "model/layers/kernels/dense_attention_kernels.h"
+#include "quant/kernels/bfloat16_math.h"
 #include "quant/kernels/vector_math.h"
 
 namespace ounce::model {
@@ -45,16 +46,8 @@ inline void Publish() { asm volatile("" : : : "memory"); }
 
 inline __m512i Bits(Floats value) { return reinterpret_cast<__m512i>(value); }
 
-// To bfloat16 in the upper halves, ties to even; NaN stays NaN.
 inline __m512i Rounded(Floats value) {
-  const __m512i bits = Bits(value);
-  const __m512i odd =
-      _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded =
-      _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-  const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-  return _mm512_mask_or_epi32(rounded, nan, bits,
-                              _mm512_set1_epi32(0x00400000));
+  return reinterpret_cast<__m512i>(quant::vec::RoundedToBFloat16(value));
 }
 
 // The upper halves of two vectors, one behind the other.

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "model/layers/kernels/dense_attention_kernels.h"
+#include "quant/kernels/bfloat16_math.h"
 #include "quant/kernels/vector_math.h"
 
 namespace ounce::model::OUNCE_VEC {
@@ -19,10 +20,12 @@ using quant::vec::Fma;
 using quant::vec::Ints;
 using quant::vec::kLanes;
 using quant::vec::Load;
+using quant::vec::LoadPart;
 using quant::vec::Max;
 using quant::vec::ReduceAdd;
 using quant::vec::ReduceMax;
-using quant::vec::Select;
+using quant::vec::RoundedToBFloat16;
+using quant::vec::Set;
 using quant::vec::Store;
 using quant::vec::StorePart;
 
@@ -39,48 +42,69 @@ static_assert(kRows <= kDenseTileRows);
 // arithmetic.
 inline Floats Broadcast(float value) { return value - Floats{}; }
 
-// To the nearest bfloat16, ties to even; NaN stays NaN.
-inline float RoundToBfloat16(float value) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &value, 4);
-  const uint32_t rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
-  bits = value != value ? bits | 0x00400000 : rounded;
-  __builtin_memcpy(&value, &bits, 4);
-  return value;
+inline Floats Rounded(Floats value, bool bfloat16) {
+  return bfloat16 ? reinterpret_cast<Floats>(RoundedToBFloat16(value)) : value;
 }
 
-// The same of numbers from 0 to 1, ties up.
-inline Floats RoundToBfloat16(Floats value) {
-  return reinterpret_cast<Floats>((reinterpret_cast<Ints>(value) + 0x8000) &
-                                  ~0xFFFF);
+// Of numbers from 0 to 1, where ties may go up.
+inline Floats RoundedExponential(Floats value, bool bfloat16) {
+  const Ints bits = (reinterpret_cast<Ints>(value) + 0x8000) & ~0xFFFF;
+  return bfloat16 ? reinterpret_cast<Floats>(bits) : value;
 }
 
 inline void PackHead(const DensePackJob& job) {
   float* packed = reinterpret_cast<float*>(job.packed);
   const int64_t head_dim = job.head_dim;
-  const auto rounded = [&](float value) {
-    return job.bfloat16 ? RoundToBfloat16(value) : value;
-  };
   for (int64_t first = 0; first < job.keys; first += kPanel) {
     for (int64_t i = 0; i < kPanel; ++i) {
-      if (first + i < job.keys) {
-        const float* k = job.k + (first + i) * job.k_stride;
-        for (int64_t d = 0; d < head_dim; ++d) {
-          packed[d * kPanel + i] = rounded(k[d]);
+      const bool there = first + i < job.keys;
+      const float* k = job.k + (first + i) * job.k_stride;
+      for (int64_t d = 0; d < head_dim; d += kLanes) {
+        const Floats part =
+            there ? Rounded(LoadPart(k + d, head_dim - d), job.bfloat16)
+                  : Floats{};
+        for (int lane = 0; lane < kLanes && d + lane < head_dim; ++lane) {
+          packed[(d + lane) * kPanel + i] = part[lane];
         }
-      } else {
-        for (int64_t d = 0; d < head_dim; ++d) packed[d * kPanel + i] = 0;
       }
     }
     packed += head_dim * kPanel;
   }
-  const int64_t columns = RoundUpTo(kPanel, head_dim);
   for (int64_t key = 0; key < job.keys; ++key) {
     const float* v = job.v + key * job.v_stride;
-    for (int64_t d = 0; d < head_dim; ++d) packed[d] = rounded(v[d]);
-    for (int64_t d = head_dim; d < columns; ++d) packed[d] = 0;
-    packed += columns;
+    for (int64_t d = 0; d < RoundUpTo(kPanel, head_dim); d += kLanes) {
+      Store(Rounded(LoadPart(v + d, head_dim - d), job.bfloat16), packed);
+      packed += kLanes;
+    }
   }
+}
+
+// The larger one.
+inline Floats Larger(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#else
+  return Max(a, b);
+#endif
+}
+
+// e^x for x <= 0, within 3e-7 of 1; NaN for NaN.
+inline Floats ExpOfNegative(Floats x) {
+#if defined(__AVX512F__)
+  // 2^n 2^r with 0 <= r < 1. The rounding of x log2(e) grows with |x|, less
+  // than e^x shrinks.
+  const Floats power = x * 1.44269504088896341f;
+  const Floats r = _mm512_reduce_ps(power, _MM_FROUND_TO_NEG_INF);
+  Floats p = Fma(Set(0.000216129151f), r, Set(0.00124678464f));
+  p = Fma(p, r, Set(0.00967545157f));
+  p = Fma(p, r, Set(0.0554852806f));
+  p = Fma(p, r, Set(0.240229306f));
+  p = Fma(p, r, Set(0.693147044f));
+  p = Fma(p, r, Set(1.0f));
+  return _mm512_scalef_ps(p, power);
+#else
+  return Exp(x);
+#endif
 }
 
 // Scores of a tile's queries against kPanels panels of keys.
@@ -117,26 +141,42 @@ inline void ScorePanels(const float* queries, const float* keys,
   }
 }
 
-// scores[0, keys) to e^(score - largest), zeros up to the end of the panel.
-// Returns their sum.
-inline float Exponentials(float* scores, int64_t keys, bool bfloat16) {
+// Scores of a tile's rows to e^(score - largest of the row), zeros from `keys`
+// to the end of the panel. Sums, unrounded, by row.
+inline void Exponentials(float* scores, int64_t stride, int64_t keys,
+                         bool bfloat16, float sums[kRows]) {
   const int64_t end = RoundUpTo(kPanel, keys);
-  for (int64_t i = keys; i < end; ++i) scores[i] = -__builtin_inff();
-  Floats largest[2] = {Load(scores), Load(scores)};
-  for (int64_t i = 0; i < end; i += kPanel) {
-    OUNCE_UNROLL
-    for (int v = 0; v < kPanelVectors; ++v) {
-      largest[v % 2] = Max(Load(scores + i + v * kLanes), largest[v % 2]);
+  for (int r = 0; r < kRows; ++r) {
+    for (int64_t i = keys; i < end; ++i) {
+      scores[r * stride + i] = -__builtin_inff();
     }
   }
-  const Floats offset = Broadcast(ReduceMax(Max(largest[0], largest[1])));
-  Floats sum{};
-  for (int64_t i = 0; i < end; i += kLanes) {
-    const Floats e = Exp(Load(scores + i) - offset);
-    sum += e;
-    Store(bfloat16 ? RoundToBfloat16(e) : e, scores + i);
+  Floats largest[kRows];
+  OUNCE_UNROLL
+  for (int r = 0; r < kRows; ++r) largest[r] = Load(scores + r * stride);
+  for (int64_t i = kLanes; i < end; i += kLanes) {
+    OUNCE_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      largest[r] = Larger(Load(scores + r * stride + i), largest[r]);
+    }
   }
-  return ReduceAdd(sum);
+  for (int r = 0; r < kRows; ++r) {
+    float* row = scores + r * stride;
+    const Floats offset = Broadcast(ReduceMax(largest[r]));
+    Floats sum[2] = {};
+    const auto make = [&](int64_t i) {
+      const Floats e = ExpOfNegative(Load(row + i) - offset);
+      Store(RoundedExponential(e, bfloat16), row + i);
+      return e;
+    };
+    int64_t i = 0;
+    for (; i + 2 * kLanes <= end; i += 2 * kLanes) {
+      sum[0] += make(i);
+      sum[1] += make(i + kLanes);
+    }
+    if (i < end) sum[0] += make(i);
+    sums[r] = ReduceAdd(sum[0] + sum[1]);
+  }
 }
 
 // Outputs [d, d + kPanels * kPanel) of `rows` rows.
@@ -188,10 +228,11 @@ inline void AttendTile(const DenseRowsJob& job, int64_t row) {
   float* queries = reinterpret_cast<float*>(job.scratch);
   for (int64_t r = 0; r < kRows; ++r) {
     const float* q = job.q + (row + r) * job.q_stride;
-    for (int64_t d = 0; d < head_dim; ++d) {
-      const float scaled = r < rows ? q[d] * job.scale : 0;
-      queries[r * head_dim + d] =
-          job.bfloat16 ? RoundToBfloat16(scaled) : scaled;
+    for (int64_t d = 0; d < head_dim; d += kLanes) {
+      const Floats part =
+          r < rows ? LoadPart(q + d, head_dim - d) * job.scale : Floats{};
+      StorePart(Rounded(part, job.bfloat16), queries + r * head_dim + d,
+                head_dim - d);
     }
   }
 
@@ -210,9 +251,7 @@ inline void AttendTile(const DenseRowsJob& job, int64_t row) {
                    scores + panel * kPanel, stride);
   }
   float sums[kRows];
-  for (int64_t r = 0; r < kRows; ++r) {
-    sums[r] = Exponentials(scores + r * stride, job.keys, job.bfloat16);
-  }
+  Exponentials(scores, stride, job.keys, job.bfloat16, sums);
   const float* values = packed + panels * head_dim * kPanel;
   float* y = job.y + row * job.y_stride;
   int64_t d = 0;
