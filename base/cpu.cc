@@ -27,7 +27,10 @@ bool CpuHasAmx() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
-  return (edx & (kBf16 | kTile | kInt8)) == (kBf16 | kTile | kInt8);
+  if ((edx & (kBf16 | kTile | kInt8)) != (kBf16 | kTile | kInt8)) return false;
+  constexpr unsigned kAvx512Bf16 = 1u << 5;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
+         (eax & kAvx512Bf16) != 0;
 }
 
 // Not __builtin_cpu_supports("f16c"), which clang 14 doesn't know. Whether the

@@ -8,7 +8,7 @@ namespace ounce {
 
 // Instruction sets that kernels are written for, each a superset of the one
 // before. kAvx2 means AVX2, FMA and F16C; kAvx512 adds AVX-512 F, BW,
-// DQ, VL and VNNI; kAmx adds AMX-INT8 and BF16.
+// DQ, VL and VNNI; kAmx adds AMX-INT8, AMX-BF16 and AVX-512 BF16.
 enum class Isa { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
 inline constexpr int kNumIsas = 4;
 

@@ -20,16 +20,36 @@ inline Words RoundedToBFloat16(Floats value) {
 }
 
 inline void StoreBFloat16(Floats value, uint16_t* to) {
-  const HalfWords halves =
-      __builtin_convertvector(RoundedToBFloat16(value) >> 16, HalfWords);
-  __builtin_memcpy(to, &halves, sizeof halves);
+  const Words halves = RoundedToBFloat16(value) >> 16;
+#if defined(__AVX512F__)
+  // g++ 12 would narrow and widen whole vectors by way of memory.
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                      _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(halves)));
+#else
+  const HalfWords narrow = __builtin_convertvector(halves, HalfWords);
+  __builtin_memcpy(to, &narrow, sizeof narrow);
+#endif
 }
 
 inline Floats LoadBFloat16(const uint16_t* from) {
+#if defined(__AVX512F__)
+  const __m512i words = _mm512_cvtepu16_epi32(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return reinterpret_cast<Floats>(_mm512_slli_epi32(words, 16));
+#else
   HalfWords halves;
   __builtin_memcpy(&halves, from, sizeof halves);
   return reinterpret_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
+#endif
 }
+
+#if defined(__AVX512BF16__)
+// Two vectors side by side. Subnormal numbers become zero.
+inline void StoreTwoBFloat16(Floats first, Floats second, uint16_t* to) {
+  const __m512bh both = _mm512_cvtne2ps_pbh(second, first);
+  __builtin_memcpy(to, &both, sizeof both);
+}
+#endif
 
 // The first `count` lanes only, as LoadPart and StorePart.
 inline void StoreBFloat16Part(Floats value, uint16_t* to, int64_t count) {

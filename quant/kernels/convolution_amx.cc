@@ -99,7 +99,7 @@ const std::byte* UnpackPanels(const ConvolutionJob& job, int64_t first_panel,
 }
 
 struct alignas(64) Sums {
-  float of[2][kGroup][2][16];  // group, position, panel, channel
+  float of[2][kGroup * 32];  // group; position, panel, channel
 };
 
 // Sums of the positions at x and, `second` bytes further, of as many others.
@@ -137,12 +137,12 @@ void Multiply(const ConvolutionJob& job, const ConvolutionMap& map,
       x += map.x_row_bytes;
     }
   }
-  constexpr int64_t kStride = sizeof sums.of[0][0];
-  _tile_stored(0, sums.of[0][0][0], kStride);
-  _tile_stored(2, sums.of[1][0][0], kStride);
+  constexpr int64_t kStride = kPanels * 64;
+  _tile_stored(0, sums.of[0], kStride);
+  _tile_stored(2, sums.of[1], kStride);
   if constexpr (kPanels == 2) {
-    _tile_stored(1, sums.of[0][0][1], kStride);
-    _tile_stored(3, sums.of[1][0][1], kStride);
+    _tile_stored(1, sums.of[0] + 16, kStride);
+    _tile_stored(3, sums.of[1] + 16, kStride);
   }
 }
 
@@ -161,13 +161,14 @@ void ConvolvePositions(const ConvolutionJob& job, const ConvolutionMap& map,
     const int64_t first = i + block < end ? i : end - block;
     Multiply<kPanels>(job, map, x + first * map.x_position_bytes,
                       second * map.x_position_bytes, weights, sums);
-    vec::WriteOutputs<kPanels>(
-        job, map, line, i, first + block, first_panel * vec::kPanelLanes,
-        [&](int64_t position, int v) {
-          const int64_t at = position - first;
-          return vec::Load(at < group ? sums.of[0][at][v]
-                                      : sums.of[1][at - second][v]);
-        });
+    const auto write = [&](int g, int64_t begin, int64_t written, int64_t to) {
+      vec::WriteOutputs<kPanels>(job, map, line, written, to,
+                                 first_panel * vec::kPanelLanes,
+                                 sums.of[g] + (written - begin) * kPanels * 16);
+    };
+    const int64_t middle = first + group;
+    if (i < middle) write(0, first, i, middle);
+    write(1, first + second, i < middle ? middle : i, first + block);
   }
 }
 
@@ -182,7 +183,7 @@ void ConvolutionAmx(const ConvolutionJob& job, const ConvolutionMap& map,
   const int64_t group = (block + 1) / 2;
   Configure(group);
   vec::ForEachBlock<2>(
-      job, range, block, kTilesPerBlock * kTileBytes,
+      job, map, range, block, kTilesPerBlock * kTileBytes,
       [&](int64_t first_panel, int64_t end_panel) {
         return UnpackPanels(job, first_panel, end_panel - first_panel, scratch);
       },

@@ -133,10 +133,15 @@ void ConvolveBlock(const ConvolutionJob& job, const ConvolutionMap& map,
       }
     }
   }
-  WriteOutputs<kVectors>(
-      job, map, line, first_written, first + kPositions,
-      first_panel * kPanelLanes,
-      [&](int64_t position, int v) { return sums[position - first][v]; });
+  alignas(64) float stored[kPositions * kVectors * kLanes];
+  for (int i = 0; i < kPositions; ++i) {
+    for (int v = 0; v < kVectors; ++v) {
+      Store(sums[i][v], stored + (i * kVectors + v) * kLanes);
+    }
+  }
+  WriteOutputs<kVectors>(job, map, line, first_written, first + kPositions,
+                         first_panel * kPanelLanes,
+                         stored + (first_written - first) * kVectors * kLanes);
 }
 
 // Positions [first, end) of a line.
@@ -163,7 +168,7 @@ template <class X>
 void ConvolveRange(const ConvolutionJob& job, const ConvolutionMap& map,
                    const ConvolutionRange& range, std::byte* scratch) {
   ForEachBlock<kPanelsAtOnce>(
-      job, range, kPositionsAtOnce, 4096,
+      job, map, range, kPositionsAtOnce, 4096,
       [&](int64_t first_panel, int64_t end_panel) {
         return UnpackPanels(job, first_panel, end_panel - first_panel, scratch);
       },

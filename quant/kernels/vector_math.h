@@ -14,7 +14,10 @@
 
 #include <cstdint>
 
-#if defined(__AVX512F__)
+#if defined(__AMX_TILE__)
+#define OUNCE_VEC vec_amx
+#include <immintrin.h>
+#elif defined(__AVX512F__)
 #define OUNCE_VEC vec_avx512
 #include <immintrin.h>
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -166,6 +169,17 @@ inline Floats Exp(Floats x) {
 inline Floats GeluNew(Floats x) {
   const Floats cubic = Fma(x * x * 0.044715f, x, x);
   return x / (Exp(cubic * -1.5957691216057308f) + 1.0f);
+}
+
+// x, or `low` where x is less; NaN stays.
+inline Floats AtLeast(Floats low, Floats x) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(low, x);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_max_ps(low, x);
+#else
+  return Select(x < low, low, x);
+#endif
 }
 
 inline Floats Relu(Floats x) { return Select(x < Floats{}, Floats{}, x); }
