@@ -101,6 +101,12 @@ class ClientImpl final : public Client {
                 options_.server);
   }
 
+  absl::StatusOr<v1::DetectObjectsResponse> DetectObjects(
+      const v1::DetectObjectsRequest& request) override {
+    return Call(*inference_, &v1::Inference::Stub::DetectObjects, request,
+                options_.server);
+  }
+
   absl::StatusOr<v1::ListModelsResponse> ListModels() override {
     return Call(*admin_, &v1::ModelAdmin::Stub::ListModels,
                 v1::ListModelsRequest(), options_.admin);

@@ -41,6 +41,9 @@ class Client {
   virtual absl::StatusOr<v1::DetokenizeResponse> Detokenize(
       const v1::DetokenizeRequest& request) = 0;
 
+  virtual absl::StatusOr<v1::DetectObjectsResponse> DetectObjects(
+      const v1::DetectObjectsRequest& request) = 0;
+
   virtual absl::StatusOr<v1::ListModelsResponse> ListModels() = 0;
   virtual absl::StatusOr<v1::Model> GetModel(
       const v1::GetModelRequest& request) = 0;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -32,6 +33,16 @@ std::string StateName(v1::ModelState state) {
   }
 }
 
+std::string TaskNames(const v1::Model& model) {
+  std::vector<std::string> names;
+  for (const int task : model.tasks()) {
+    names.emplace_back(task == v1::TASK_GENERATE         ? "generate"
+                       : task == v1::TASK_DETECT_OBJECTS ? "detect"
+                                                         : "unknown");
+  }
+  return absl::StrJoin(names, ",");
+}
+
 std::string Percent(double ratio) {
   return absl::StrFormat("%.2f %%", 100 * ratio);
 }
@@ -41,27 +52,27 @@ std::string Saved(int64_t before, int64_t after) {
   return Percent(1 - static_cast<double>(after) / static_cast<double>(before));
 }
 
-// "transformer.h.11.attn.weight" -> "transformer.h.*.attn.weight".
+// "layer2.11.conv1.weight" -> "layer*.*.conv*.weight".
 std::string Kind(const std::string& name) {
-  std::vector<std::string> parts;
-  std::string part;
-  const auto end_part = [&] {
-    const bool number =
-        !part.empty() && std::all_of(part.begin(), part.end(), [](char c) {
-          return absl::ascii_isdigit(c);
-        });
-    parts.push_back(number ? "*" : part);
-    part.clear();
-  };
+  std::string kind;
   for (const char c : name) {
-    if (c == '.') {
-      end_part();
-    } else {
-      part += c;
+    if (!absl::ascii_isdigit(c)) {
+      kind += c;
+    } else if (!absl::EndsWith(kind, "*")) {
+      kind += '*';
     }
   }
-  end_part();
-  return absl::StrJoin(parts, ".");
+  return kind;
+}
+
+// The two ends of a name that would fill the line, cut between its parts.
+std::string Shortened(const std::string& name) {
+  constexpr size_t kLongest = 44, kHead = 14;
+  if (name.size() <= kLongest) return name;
+  const size_t head = name.rfind('.', kHead);
+  const size_t tail = name.find('.', name.size() - (kLongest - kHead - 3) - 1);
+  if (head == std::string::npos || tail == std::string::npos) return name;
+  return absl::StrCat(name.substr(0, head), "...", name.substr(tail + 1));
 }
 
 // A line of the tensor table: one tensor, or several of a kind.
@@ -84,7 +95,7 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
     const std::string shape = absl::StrJoin(tensor.shape(), "x");
     auto group =
         std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
-          return !all && other.name == name && other.shape == shape &&
+          return !all && other.name == name &&
                  other.method == tensor.method() &&
                  other.left_alone == tensor.left_alone();
         });
@@ -95,6 +106,7 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
                         .left_alone = tensor.left_alone()});
       group = groups.end() - 1;
     }
+    if (group->shape != shape) group->shape = "various";
     ++group->count;
     group->bytes_before += tensor.bytes_before();
     group->bytes_after += tensor.bytes_after();
@@ -109,6 +121,70 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
     }
   }
   return groups;
+}
+
+// 1234567 -> "1,234,567".
+std::string Exact(int64_t bytes) {
+  const std::string digits = absl::StrCat(bytes);
+  const size_t num_digits = digits.size() - (bytes < 0 ? 1 : 0);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    const size_t left = digits.size() - i;
+    if (left % 3 == 0 && left < num_digits) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+// Bytes of each kind, as in the checkpoint and now; nothing where all are of
+// one kind.
+std::string KindsText(const v1::QuantizeReport& report) {
+  constexpr std::pair<v1::TensorKind, const char*> kKinds[] = {
+      {v1::TENSOR_KIND_LINEAR, "linear layers"},
+      {v1::TENSOR_KIND_CONVOLUTION, "convolutions"},
+      {v1::TENSOR_KIND_EMBEDDING, "embeddings"},
+      {v1::TENSOR_KIND_HEAD, "heads"},
+      {v1::TENSOR_KIND_VECTOR, "vectors"},
+      {v1::TENSOR_KIND_UNSPECIFIED, "others"},
+  };
+  TextTable table(
+      {"BYTES BY KIND", "-TENSORS", "-CHECKPOINT", "-AFTER", "-SAVED"});
+  int num_kinds = 0;
+  for (const auto& [kind, name] : kKinds) {
+    int64_t count = 0, before = 0, after = 0;
+    for (const v1::TensorReport& tensor : report.tensors()) {
+      if (tensor.kind() != kind || tensor.method().empty()) continue;
+      ++count;
+      before += tensor.bytes_before();
+      after += tensor.bytes_after();
+    }
+    if (count == 0) continue;
+    ++num_kinds;
+    table.Add({name, absl::StrCat(count), Exact(before), Exact(after),
+               Saved(before, after)});
+  }
+  if (num_kinds < 2) return "";
+  table.Add({"together", "", Exact(report.checkpoint_bytes()),
+             Exact(report.stored_bytes_after()),
+             Percent(report.saved_ratio())});
+  return table.Text();
+}
+
+std::string QualityText(const v1::DetectionQuality& quality) {
+  TextTable table({"-PICTURES", "-OBJECTS IN FLOATS", "-AFTER", "-MATCHED",
+                   "-SCORE DRIFT", "-BOX DRIFT"});
+  const bool any = quality.matched() > 0;
+  table.Add({absl::StrCat(quality.pictures()),
+             absl::StrCat(quality.float_detections()),
+             absl::StrCat(quality.quantized_detections()),
+             absl::StrCat(quality.matched()),
+             any ? absl::StrFormat("%.4f", quality.mean_score_drift()) : "",
+             any ? absl::StrFormat("%.2f px", quality.mean_box_drift()) : ""});
+  return table.Text();
+}
+
+std::string MethodName(const std::string& spec) {
+  return spec.substr(0, spec.find(':'));
 }
 
 }  // namespace
@@ -142,26 +218,41 @@ std::string ShortSpec(const std::string& spec,
 std::string ModelsText(const v1::ListModelsResponse& response,
                        const v1::ListMethodsResponse& methods) {
   if (response.models().empty()) return "no models\n";
-  TextTable table({"MODEL", "STATE", "-VERSION", "METHOD", "-PARAMETERS",
-                   "-CHECKPOINT", "-STORED", "-SAVED", "-IN MEMORY", "-KV USED",
-                   "-RUNNING", "-QUEUED"});
+  const bool has_kv = std::any_of(
+      response.models().begin(), response.models().end(),
+      [](const v1::Model& model) { return model.kv_capacity_bytes() > 0; });
+  TextTable service({"MODEL", "TASK", "STATE", "-VERSION", "METHOD", "COMPUTE",
+                     "-RUNNING", "-QUEUED"});
+  std::vector<std::string> headers = {"MODEL",   "-PARAMETERS", "-CHECKPOINT",
+                                      "-STORED", "-SAVED",      "-IN MEMORY"};
+  if (has_kv) headers.insert(headers.end(), {"-KV USED", "-KV CAPACITY"});
+  TextTable weights(headers);
+  bool any_loaded = false;
   for (const v1::Model& model : response.models()) {
-    const bool loaded = model.version() > 0;
-    table.Add(
-        {model.name(), StateName(model.state()), absl::StrCat(model.version()),
-         ShortSpec(model.method(), methods),
-         loaded ? absl::StrFormat("%.2f M",
-                                  static_cast<double>(model.parameters()) / 1e6)
-                : "",
-         loaded ? FormatByteSize(model.checkpoint_bytes()) : "",
-         loaded ? FormatByteSize(model.stored_bytes()) : "",
-         loaded ? Saved(model.checkpoint_bytes(), model.stored_bytes()) : "",
-         loaded ? FormatByteSize(model.resident_bytes()) : "",
-         loaded ? FormatByteSize(model.kv_used_bytes()) : "",
-         absl::StrCat(model.running_requests()),
-         absl::StrCat(model.queued_requests())});
+    service.Add({model.name(), TaskNames(model), StateName(model.state()),
+                 absl::StrCat(model.version()),
+                 ShortSpec(model.method(), methods), model.compute(),
+                 absl::StrCat(model.running_requests()),
+                 absl::StrCat(model.queued_requests())});
+    if (model.version() == 0) continue;
+    any_loaded = true;
+    std::vector<std::string> cells = {
+        model.name(),
+        absl::StrFormat("%.2f M",
+                        static_cast<double>(model.parameters()) / 1e6),
+        FormatByteSize(model.checkpoint_bytes()),
+        FormatByteSize(model.stored_bytes()),
+        Saved(model.checkpoint_bytes(), model.stored_bytes()),
+        FormatByteSize(model.resident_bytes())};
+    if (has_kv) {
+      const bool kv = model.kv_capacity_bytes() > 0;
+      cells.push_back(kv ? FormatByteSize(model.kv_used_bytes()) : "");
+      cells.push_back(kv ? FormatByteSize(model.kv_capacity_bytes()) : "");
+    }
+    weights.Add(cells);
   }
-  return table.Text();
+  return absl::StrCat(service.Text(), any_loaded ? "\n" : "",
+                      any_loaded ? weights.Text() : "");
 }
 
 std::string MethodsText(const v1::ListMethodsResponse& response) {
@@ -206,6 +297,11 @@ std::string ReportText(const v1::QuantizeReport& report,
              FormatByteSize(report.stored_bytes_after()),
              Percent(report.saved_ratio())});
   absl::StrAppend(&text, sizes.Text(), "\n");
+  if (report.has_detection()) {
+    absl::StrAppend(&text, QualityText(report.detection()), "\n");
+  }
+  const std::string kinds = KindsText(report);
+  if (!kinds.empty()) absl::StrAppend(&text, kinds, "\n");
 
   TextTable tensors({all ? "TENSOR" : "TENSORS", "-COUNT", "SHAPE", "METHOD",
                      "-BEFORE", "-AFTER", all ? "-ERROR" : "-WORST ERROR",
@@ -218,23 +314,52 @@ std::string ReportText(const v1::QuantizeReport& report,
     return absl::StrCat("[", found - reasons.begin() + 1, "]");
   };
   for (const Group& group : Groups(report, all)) {
-    tensors.Add({group.name, absl::StrCat(group.count), group.shape,
-                 ShortSpec(group.method, methods),
-                 FormatByteSize(group.bytes_before),
-                 FormatByteSize(group.bytes_after),
-                 group.worst_error.has_value()
-                     ? absl::StrFormat("%.5f", *group.worst_error)
-                     : "",
-                 group.worst_snr.has_value()
-                     ? absl::StrFormat("%.1f dB", *group.worst_snr)
-                     : "",
-                 note(group.left_alone)});
+    tensors.Add(
+        {all ? group.name : Shortened(group.name), absl::StrCat(group.count),
+         group.shape, ShortSpec(group.method, methods),
+         FormatByteSize(group.bytes_before), FormatByteSize(group.bytes_after),
+         group.worst_error.has_value()
+             ? absl::StrFormat("%.5f", *group.worst_error)
+             : "",
+         group.worst_snr.has_value()
+             ? absl::StrFormat("%.1f dB", *group.worst_snr)
+             : "",
+         note(group.left_alone)});
   }
   absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
   for (size_t i = 0; i < reasons.size(); ++i) {
     absl::StrAppend(&text, "[", i + 1, "] ", reasons[i], "\n");
   }
   return text;
+}
+
+std::string DetectionsText(const v1::DetectObjectsResponse& response,
+                           std::optional<float> threshold) {
+  constexpr float kDefaultThreshold = 0.9f;  // inference.proto
+  if (response.detections().empty()) {
+    return absl::StrFormat("no objects with a score above %g\n",
+                           threshold.value_or(kDefaultThreshold));
+  }
+  TextTable table({"LABEL", "-SCORE", "-X MIN", "-Y MIN", "-X MAX", "-Y MAX"});
+  const auto pixels = [](float x) { return absl::StrFormat("%.1f", x); };
+  for (const v1::Detection& detection : response.detections()) {
+    const v1::BoundingBox& box = detection.box();
+    table.Add({detection.label(), absl::StrFormat("%.4f", detection.score()),
+               pixels(box.x_min()), pixels(box.y_min()), pixels(box.x_max()),
+               pixels(box.y_max())});
+  }
+  return table.Text();
+}
+
+std::string DetectionUsageText(const std::string& model,
+                               const v1::DetectObjectsResponse& response) {
+  return absl::StrFormat(
+      "[%dx%d pixels, %.0f ms decoding, %.0f ms in the model, %.0f ms waiting; "
+      "%s v%d %s]",
+      response.image_width(), response.image_height(),
+      1e3 * response.decode_seconds(), 1e3 * response.model_seconds(),
+      1e3 * response.queue_seconds(), model, response.model_version(),
+      MethodName(response.method()));
 }
 
 std::string UsageText(const std::string& model,
@@ -252,10 +377,11 @@ std::string UsageText(const std::string& model,
       : last.finish_reason() == v1::FINISH_REASON_STOP ? "stop string"
                                                        : "length";
   return absl::StrFormat(
-      "[%d prompt + %d new tokens, %sfirst after %.0f ms; %s v%d %s; %s]",
+      "[%d prompt + %d new tokens, %sfirst after %.0f ms; %s v%d %s%s; %s]",
       usage.prompt_tokens(), usage.new_tokens(), speed,
       1e3 * usage.time_to_first_token_seconds(), model, last.model_version(),
-      last.method().substr(0, last.method().find(':')), reason);
+      MethodName(last.method()),
+      last.has_seed() ? absl::StrCat("; seed ", last.seed()) : "", reason);
 }
 
 std::string ProgressBar(const v1::QuantizeProgress& progress) {

@@ -2,6 +2,7 @@
 #ifndef OUNCE_CLIENT_REPORT_H_
 #define OUNCE_CLIENT_REPORT_H_
 
+#include <optional>
 #include <string>
 
 #include "ounce/v1/inference.pb.h"
@@ -14,19 +15,31 @@ namespace ounce::client {
 std::string ShortSpec(const std::string& spec,
                       const v1::ListMethodsResponse& methods);
 
-// Specs in tables are short ones.
+// What each model does, then what it weighs; columns of a KV cache if any model
+// has one. Specs in tables are short ones.
 std::string ModelsText(const v1::ListModelsResponse& response,
                        const v1::ListMethodsResponse& methods);
 
 std::string MethodsText(const v1::ListMethodsResponse& response);
 
-// Bytes before and after, then the tensors: those whose names differ only in
-// numbers on one line, with their worst error; each on its own if `all`. Why
-// some were left alone comes as notes below, which keeps lines short.
+// Bytes before and after; where detections moved, if that was asked for; bytes
+// by kind of tensor; then the tensors: those whose names differ only in numbers
+// on one line, with their worst error; each on its own if `all`. Why some were
+// left alone comes as notes below, which keeps lines short.
 std::string ReportText(const v1::QuantizeReport& report,
                        const v1::ListMethodsResponse& methods, bool all);
 
-// The last message of a Generate on one line: tokens, speed, why it ended.
+// A table of objects, best first, with the corners of their boxes; or that
+// there is none above `threshold` (absent: the default one).
+std::string DetectionsText(const v1::DetectObjectsResponse& response,
+                           std::optional<float> threshold);
+
+// A DetectObjects on one line: the picture's size, times, what answered.
+std::string DetectionUsageText(const std::string& model,
+                               const v1::DetectObjectsResponse& response);
+
+// The last message of a Generate on one line: tokens, speed, the seed if tokens
+// were drawn, why it ended.
 std::string UsageText(const std::string& model,
                       const v1::GenerateResponse& last);
 

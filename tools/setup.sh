@@ -1,9 +1,9 @@
 # What a Debian 12 machine needs for ./run. Sourced by it.
 
 build_packages=(
-  ca-certificates cmake g++ ninja-build pkg-config
-  libabsl-dev libcli11-dev libgrpc++-dev libjpeg62-turbo-dev libminizip-dev libpcre2-dev libpng-dev libprotobuf-dev
-  libspdlog-dev libwebp-dev
+  ca-certificates cmake fonts-dejavu-core g++ ninja-build pkg-config
+  libabsl-dev libcairo2-dev libcli11-dev libgrpc++-dev libjpeg62-turbo-dev libminizip-dev libpcre2-dev libpng-dev
+  libprotobuf-dev libspdlog-dev libwebp-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
 test_packages=(curl libgmock-dev libgtest-dev libssl-dev python3-pip unzip)

@@ -1,5 +1,6 @@
 #include "client/report.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,7 @@ namespace ounce::client {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -131,6 +133,153 @@ TEST(ReportTest, ShowsAModelThatLoadsWithoutFiguresItHasNot) {
   model->set_state(v1::MODEL_STATE_LOADING);
   EXPECT_THAT(ModelsText(response, Methods()),
               AllOf(HasSubstr("loading"), Not(HasSubstr("0 B"))));
+}
+
+v1::ListModelsResponse Served() {
+  v1::ListModelsResponse response;
+  v1::Model* code = response.add_models();
+  code->set_name("code");
+  code->set_state(v1::MODEL_STATE_QUANTIZING);
+  code->set_version(12);
+  code->set_method("linear:bits=4,mode=symmetric");
+  code->set_parameters(356'711'424);
+  code->set_checkpoint_bytes(713'424'896);
+  code->set_stored_bytes(462'135'296);
+  code->set_resident_bytes(463'000'000);
+  code->set_kv_capacity_bytes(int64_t{2} << 30);
+  code->set_kv_used_bytes(10 << 20);
+  code->set_running_requests(31);
+  code->set_queued_requests(256);
+  code->add_tasks(v1::TASK_GENERATE);
+  code->set_compute("float32");
+  v1::Model* detr = response.add_models();
+  *detr = *code;
+  detr->set_name("detr-resnet-101-dc5");
+  detr->set_method("float16");
+  detr->clear_kv_capacity_bytes();
+  detr->clear_kv_used_bytes();
+  detr->set_tasks(0, v1::TASK_DETECT_OBJECTS);
+  detr->set_compute("bfloat16");
+  return response;
+}
+
+TEST(ReportTest, ShowsWhatModelsDoAndWhatTheyWeighIn100Columns) {
+  const std::string text = ModelsText(Served(), Methods());
+  EXPECT_THAT(
+      text, AllOf(ContainsRegex("code +generate +quantizing +12 +linear:bits=4 "
+                                "+float32 +31 +256\n"),
+                  ContainsRegex("\ndetr-resnet-101-dc5 +detect +quantizing +12 "
+                                "+float16 +bfloat16 +31"),
+                  ContainsRegex("\ncode +356.71 M +680 MiB +441 MiB +35.22 % "
+                                "+442 MiB +10.0 MiB +2.00 GiB\n"),
+                  ContainsRegex("\ndetr-resnet-101-dc5 .* 442 MiB\n")));
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    EXPECT_LE(line.size(), 100u) << line;
+  }
+}
+
+TEST(ReportTest, LeavesOutColumnsOfAKvCacheThatNoModelHas) {
+  v1::ListModelsResponse response = Served();
+  response.mutable_models()->DeleteSubrange(0, 1);
+  EXPECT_THAT(ModelsText(response, Methods()),
+              AllOf(HasSubstr("detect"), Not(HasSubstr("KV"))));
+}
+
+// A convolution of 1,234,567,000 bytes beside Report()'s linear layers.
+v1::QuantizeReport ReportOfKinds() {
+  v1::QuantizeReport report = Report();
+  for (v1::TensorReport& tensor : *report.mutable_tensors()) {
+    tensor.set_kind(v1::TENSOR_KIND_LINEAR);
+  }
+  v1::TensorReport* bias = report.mutable_tensors(3);
+  bias->set_kind(v1::TENSOR_KIND_VECTOR);
+  bias->set_method("float16");
+  v1::TensorReport* convolution = report.add_tensors();
+  convolution->set_name(
+      "model.backbone.conv_encoder.model.encoder.stages.2."
+      "layers.5.layer.1.convolution.weight");
+  convolution->set_kind(v1::TENSOR_KIND_CONVOLUTION);
+  convolution->set_method("float16");
+  convolution->set_bytes_before(1'234'567'000);
+  convolution->set_bytes_after(617'283'500);
+  return report;
+}
+
+TEST(ReportTest, ShowsBytesByKindToTheByte) {
+  const std::string text = ReportText(ReportOfKinds(), Methods(), false);
+  EXPECT_THAT(
+      text,
+      AllOf(ContainsRegex("\nBYTES BY KIND +TENSORS +CHECKPOINT +AFTER "
+                          "+SAVED\n"),
+            ContainsRegex("\nlinear layers +3 +120 +60 +50.00 %\n"),
+            ContainsRegex(
+                "\nconvolutions +1 +1,234,567,000 +617,283,500 +50.00 %\n"),
+            ContainsRegex("\nvectors +1 +8 +8 +0.00 %\n"),
+            ContainsRegex("\ntogether +4,000 +1,000 +75.00 %\n"),
+            Not(HasSubstr("embeddings")), Not(HasSubstr("others"))));
+  EXPECT_THAT(ReportText(Report(), Methods(), false),
+              Not(HasSubstr("BYTES BY KIND")));
+}
+
+TEST(ReportTest, ShortensNamesThatFillALineUnlessAllAreShown) {
+  EXPECT_THAT(ReportText(ReportOfKinds(), Methods(), false),
+              HasSubstr("\nmodel.backbone...layer.*.convolution.weight "));
+  EXPECT_THAT(
+      ReportText(ReportOfKinds(), Methods(), true),
+      HasSubstr("encoder.stages.2.layers.5.layer.1.convolution.weight "));
+}
+
+TEST(ReportTest, GathersShapesOfOneName) {
+  v1::QuantizeReport report = Report();
+  report.mutable_tensors(1)->set_shape(0, 9);
+  EXPECT_THAT(ReportText(report, Methods(), false),
+              ContainsRegex("\nh\\.\\*\\.w +3 +various "));
+}
+
+TEST(ReportTest, ShowsHowFarDetectionsMoved) {
+  v1::QuantizeReport report = Report();
+  EXPECT_THAT(ReportText(report, Methods(), false), Not(HasSubstr("MATCHED")));
+  v1::DetectionQuality* quality = report.mutable_detection();
+  quality->set_pictures(6);
+  quality->set_float_detections(21);
+  quality->set_quantized_detections(20);
+  quality->set_matched(19);
+  quality->set_mean_score_drift(0.00123);
+  quality->set_mean_box_drift(0.456);
+  EXPECT_THAT(ReportText(report, Methods(), false),
+              AllOf(ContainsRegex("\nPICTURES +OBJECTS IN FLOATS +AFTER "
+                                  "+MATCHED +SCORE DRIFT +BOX DRIFT\n"),
+                    ContainsRegex("\n +6 +21 +20 +19 +0.0012 +0.46 px\n")));
+  quality->set_matched(0);
+  EXPECT_THAT(ReportText(report, Methods(), false),
+              ContainsRegex("\n +6 +21 +20 +0\n"));
+}
+
+TEST(ReportTest, TabulatesDetections) {
+  v1::DetectObjectsResponse response;
+  EXPECT_EQ(DetectionsText(response, std::nullopt),
+            "no objects with a score above 0.9\n");
+  EXPECT_EQ(DetectionsText(response, 0.25f),
+            "no objects with a score above 0.25\n");
+  for (const auto& [label, x] :
+       {std::pair("cat", 3.14159f), std::pair("traffic light", 1234.5f)}) {
+    v1::Detection* detection = response.add_detections();
+    detection->set_label(label);
+    detection->set_score(0.99876f);
+    detection->mutable_box()->set_x_max(x);
+  }
+  EXPECT_EQ(DetectionsText(response, std::nullopt),
+            "LABEL           SCORE  X MIN  Y MIN   X MAX  Y MAX\n"
+            "cat            0.9988    0.0    0.0     3.1    0.0\n"
+            "traffic light  0.9988    0.0    0.0  1234.5    0.0\n");
+}
+
+TEST(ReportTest, TellsTheSeedThatWasDrawn) {
+  v1::GenerateResponse last;
+  EXPECT_THAT(UsageText("tiny", last), Not(HasSubstr("seed")));
+  last.set_seed(0);
+  last.set_method("float16");
+  EXPECT_THAT(UsageText("tiny", last), HasSubstr(" float16; seed 0; length]"));
 }
 
 TEST(ReportTest, CountsTheSpeedFromTheFirstTokenOn) {

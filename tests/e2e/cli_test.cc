@@ -175,7 +175,7 @@ TEST_F(CliTest, ExitCodesTellBadUsageRefusedAndFailedApart) {
   EXPECT_THAT(method.err, AllOf(HasSubstr("bots"), HasSubstr("bits")));
   EXPECT_EQ(Cli({"generate", "tiny", "\xff\xfe"}).code, 3);
 
-  EXPECT_THAT(Cli({"generate", "tiny", "-"}, std::string(5'000'000, 'x')).err,
+  EXPECT_THAT(Cli({"generate", "tiny", "-"}, std::string(34'000'000, 'x')).err,
               HasSubstr("--max_message_bytes"));
   EXPECT_THAT(testing::RunToEnd({OUNCE_CLI_BINARY, "--server", admin_,
                                  "generate", "tiny", "a"})

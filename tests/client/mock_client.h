@@ -1,0 +1,45 @@
+// A Client for tests of commands.
+#ifndef OUNCE_TESTS_CLIENT_MOCK_CLIENT_H_
+#define OUNCE_TESTS_CLIENT_MOCK_CLIENT_H_
+
+#include <functional>
+#include <string>
+
+#include "client/client.h"
+#include "gmock/gmock.h"
+
+namespace ounce::client {
+
+class MockClient : public Client {
+ public:
+  MOCK_METHOD(absl::Status, Generate,
+              (const v1::GenerateRequest&,
+               const std::function<bool(const v1::GenerateResponse&)>&),
+              (override));
+  MOCK_METHOD(absl::StatusOr<v1::TokenizeResponse>, Tokenize,
+              (const v1::TokenizeRequest&), (override));
+  MOCK_METHOD(absl::StatusOr<v1::DetokenizeResponse>, Detokenize,
+              (const v1::DetokenizeRequest&), (override));
+  MOCK_METHOD(absl::StatusOr<v1::DetectObjectsResponse>, DetectObjects,
+              (const v1::DetectObjectsRequest&), (override));
+  MOCK_METHOD(absl::StatusOr<v1::ListModelsResponse>, ListModels, (),
+              (override));
+  MOCK_METHOD(absl::StatusOr<v1::Model>, GetModel, (const v1::GetModelRequest&),
+              (override));
+  MOCK_METHOD(absl::StatusOr<v1::Model>, LoadModel,
+              (const v1::LoadModelRequest&), (override));
+  MOCK_METHOD(absl::StatusOr<v1::UnloadModelResponse>, UnloadModel,
+              (const v1::UnloadModelRequest&), (override));
+  MOCK_METHOD(absl::Status, Quantize,
+              (const v1::QuantizeRequest&,
+               const std::function<bool(const v1::QuantizeProgress&)>&),
+              (override));
+  MOCK_METHOD(absl::StatusOr<v1::ListMethodsResponse>, ListMethods, (),
+              (override));
+  MOCK_METHOD(absl::StatusOr<bool>, IsServing, (const std::string&),
+              (override));
+};
+
+}  // namespace ounce::client
+
+#endif  // OUNCE_TESTS_CLIENT_MOCK_CLIENT_H_

@@ -1,0 +1,57 @@
+#include "client/picture_file.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
+
+namespace ounce::client {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+TEST(PictureFileTest, ReadsAllBytes) {
+  const testing::TempFolder folder;
+  std::string bytes(3'000'000, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<char>(i * 7);
+  }
+  ASSERT_OK_AND_ASSIGN(const std::string read,
+                       ReadPicture(folder.WriteFile("a.png", bytes)));
+  EXPECT_TRUE(read == bytes);
+}
+
+TEST(PictureFileTest, NamesWhatItCannotRead) {
+  const testing::TempFolder folder;
+  EXPECT_THAT(ReadPicture(folder.Path("none.png")),
+              StatusIs(absl::StatusCode::kNotFound,
+                       AllOf(HasSubstr("none.png"), HasSubstr("No such"))));
+  EXPECT_THAT(ReadPicture(folder.path().string()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr(folder.path().string()),
+                             HasSubstr("a folder"))));
+  EXPECT_THAT(ReadPicture(folder.WriteFile("empty.png", "")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("empty.png: empty"),
+                             HasSubstr("JPEG, PNG or WebP"))));
+}
+
+TEST(PictureFileTest, RefusesWhatNoMessageHolds) {
+  const testing::TempFolder folder;
+  const std::string path = folder.WriteFile("a.png", "12345");
+  EXPECT_OK(ReadPicture(path, 5));
+  EXPECT_THAT(ReadPicture(path, 4),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("a.png: more than 4 B"),
+                             HasSubstr("send it smaller"))));
+  // Endless: it must not be read to its end.
+  EXPECT_THAT(ReadPicture("/dev/zero"),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+}  // namespace
+}  // namespace ounce::client
