@@ -89,9 +89,13 @@ def value(name, shape):
         offset, spread = 0.0, 1.5
     else:
         offset, spread = 0.0, (6 / fan_in if len(shape) == 4 else 3 / fan_in) ** 0.5
-        # Attention that looks somewhere, and logits far apart.
-        if "q_proj" in name or "k_proj" in name or name.startswith("class_labels_classifier"):
+        # Attention that looks somewhere, but is no switch; logits far apart.
+        if "q_proj" in name or "k_proj" in name:
+            spread *= 2
+        elif name.startswith("class_labels_classifier"):
             spread *= 3
+        elif name.startswith("model.input_projection"):
+            spread *= 0.25
     values = numpy.float32(offset) + numpy.float32(spread) * noise(name, numpy.prod(shape))
     return torch.from_numpy(values.reshape(shape))
 

@@ -73,9 +73,7 @@ class Loader final : public WeightReader {
     for (const std::string& glob : options_.include) {
       bool matches = false;
       for (const auto& [name, info] : checkpoint_.tensors()) {
-        matches |= info.shape.size() >= 2 && name.ends_with(kWeightSuffix) &&
-                   GlobMatches(glob, name.substr(0, name.size() -
-                                                        kWeightSuffix.size()));
+        matches |= IsMatrix(name, info) && GlobMatches(glob, Module(name));
       }
       if (!matches) return NothingIncluded(glob);
     }
@@ -101,8 +99,10 @@ class Loader final : public WeightReader {
 
     const Choice choice = Choose(std::string(module), role, info->dtype);
     const CheckpointRows source(checkpoint_, name, *info);
-    ASSIGN_OR_RETURN(SharedWeight weight,
-                     Pack(name, *info, source, cols, choice, role));
+    ASSIGN_OR_RETURN(
+        SharedWeight weight,
+        Pack(name, *info, source, cols, choice,
+             Resident(choice, /*folded=*/false, info->dtype), role));
     matrices_.emplace(info->storage_id, Stored{name, weight});
     RETURN_IF_ERROR(Done(name));
     return weight;
@@ -129,10 +129,13 @@ class Loader final : public WeightReader {
       ASSIGN_OR_RETURN(factors, FoldBatchNorm(std::string(batch_norm), channels,
                                               !is_float, &result.bias));
     }
+    const MethodSpec resident =
+        Resident(choice, /*folded=*/!factors.empty(), info->dtype);
     const CheckpointRows stored(checkpoint_, name, *info);
     const quant::ConvolutionRows source(stored, shape, std::move(factors));
-    ASSIGN_OR_RETURN(result.weight, Pack(name, *info, source, stored.cols(),
-                                         choice, WeightRole::kConvolution));
+    ASSIGN_OR_RETURN(result.weight,
+                     Pack(name, *info, source, stored.cols(), choice, resident,
+                          WeightRole::kConvolution));
     RETURN_IF_ERROR(Done(name));
     return result;
   }
@@ -212,11 +215,23 @@ class Loader final : public WeightReader {
     SharedWeight weight;
   };
 
-  static absl::Status NothingIncluded(const std::string& glob) {
-    return absl::InvalidArgumentError(
-        StrCat("include '", glob,
-               "' matches no matrix of the model; names look like "
-               "'transformer.h.0.mlp.fc_in'"));
+  static bool IsMatrix(const std::string& name, const TensorInfo& info) {
+    return info.shape.size() >= 2 && name.ends_with(kWeightSuffix);
+  }
+  static std::string Module(const std::string& name) {
+    return name.substr(0, name.size() - kWeightSuffix.size());
+  }
+
+  absl::Status NothingIncluded(const std::string& glob) const {
+    std::string example;
+    for (const auto& [name, info] : checkpoint_.tensors()) {
+      if (IsMatrix(name, info) && Module(name).size() > example.size()) {
+        example = Module(name);
+      }
+    }
+    return absl::InvalidArgumentError(StrCat(
+        "include '", glob,
+        "' matches no matrix of the model; names look like '", example, "'"));
   }
 
   absl::StatusOr<const TensorInfo*> Find(const std::string& name,
@@ -283,18 +298,26 @@ class Loader final : public WeightReader {
     return "a linear layer";
   }
 
+  // What a matrix is kept in memory by.
+  MethodSpec Resident(const Choice& choice, bool folded, DType dtype) const {
+    if (!FloatDType(choice.spec).has_value()) return choice.spec;
+    if (floats_as_bfloat16_) return quant::FloatMethodFor(DType::kBF16);
+    // Factors make new values, which the checkpoint's 16 bits would round.
+    if (folded && choice.spec.method->lossless_from(dtype)) {
+      return quant::FloatMethodFor(DType::kF32);
+    }
+    return choice.spec;
+  }
+
   // Packs what `source` gives of tensor `name` and reports it; as stored, the
   // tensor has `stored_cols` columns.
   absl::StatusOr<SharedWeight> Pack(const std::string& name,
                                     const TensorInfo& info,
                                     const quant::FloatRows& source,
                                     int64_t stored_cols, const Choice& choice,
+                                    const MethodSpec& resident,
                                     WeightRole role) {
     const quant::QuantMethod& method = *choice.spec.method;
-    const MethodSpec resident =
-        floats_as_bfloat16_ && FloatDType(choice.spec).has_value()
-            ? quant::FloatMethodFor(DType::kBF16)
-            : choice.spec;
     ASSIGN_OR_RETURN(PackedWeight packed,
                      resident.method->Quantize(source, resident.params));
     TensorReport tensor = Describe(name, info);
