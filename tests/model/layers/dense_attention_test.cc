@@ -121,13 +121,15 @@ class Picture {
   std::vector<float> q_, kv_, y_;
 };
 
+constexpr uint32_t kNanBits = 0x7FC12345;
+
 class DenseAttentionTest
     : public ::testing::TestWithParam<std::tuple<Isa, Compute>> {
  protected:
   Isa isa() const { return std::get<0>(GetParam()); }
   Compute compute() const { return std::get<1>(GetParam()); }
 
-  // Runs in the scratch that was promised, filled with NaN.
+  // Runs in the scratch that was promised, filled with NaN, and no further.
   void Run(absl::Span<const DenseAttentionJob> jobs, int64_t heads, float scale,
            int threads) {
     int64_t total_keys = 0, max_keys = 0;
@@ -137,16 +139,19 @@ class DenseAttentionTest
     }
     const int64_t bytes = DenseAttentionScratchBytes(
         total_keys, max_keys, heads, jobs[0].q.cols / heads, threads);
-    auto scratch = *quant::Scratch::Create(bytes);
+    constexpr int64_t kBeyond = 1 << 18;
+    auto scratch = *quant::Scratch::Create(bytes + kBeyond);
+    uint32_t* words = scratch.Take<uint32_t>(0);
+    std::fill_n(words, (bytes + kBeyond) / 4, kNanBits);
     {
-      quant::ScratchScope scope(scratch);
-      std::fill_n(scratch.Take<float>(bytes / 4), bytes / 4,
-                  std::numeric_limits<float>::quiet_NaN());
+      ThreadPool pool(threads);
+      DenseAttention(jobs, heads, scale, compute(), pool, scratch, isa());
     }
-    ThreadPool pool(threads);
-    DenseAttention(jobs, heads, scale, compute(), pool, scratch, isa());
-    EXPECT_LE(scratch.peak(), static_cast<size_t>(bytes));
     EXPECT_EQ(scratch.mark(), 0u);
+    EXPECT_LE(scratch.peak(), static_cast<size_t>(bytes));
+    for (int64_t i = bytes / 4; i < (bytes + kBeyond) / 4; ++i) {
+      ASSERT_EQ(words[i], kNanBits) << i * 4 - bytes << " bytes beyond";
+    }
   }
   void Run(const DenseAttentionJob& job, int64_t heads, float scale,
            int threads) {
@@ -209,7 +214,6 @@ TEST_P(DenseAttentionTest, EqualScoresGiveTheMean) {
 }
 
 TEST_P(DenseAttentionTest, CompanyAndThreadsChangeNoBit) {
-  // Jobs with few keys do not fit into one group.
   const std::vector<Shape> shapes = {{70, 200, 3, 20}, {12, 64, 3, 20},
                                      {1, 1, 3, 20},    {33, 3, 3, 20},
                                      {0, 5, 3, 20},    {100, 100, 3, 20}};
@@ -233,6 +237,25 @@ TEST_P(DenseAttentionTest, CompanyAndThreadsChangeNoBit) {
       EXPECT_EQ(pictures[i].Outputs(), alone[shape])
           << "picture " << i << ", " << threads << " threads";
     }
+  }
+}
+
+TEST_P(DenseAttentionTest, ManyJobsWithFewKeysChangeNoBit) {
+  // They take turns, since whole blocks of keys for all would not fit.
+  std::vector<Picture> pictures;
+  std::vector<std::vector<float>> alone;
+  for (int64_t i = 0; i < 40; ++i) {
+    const Shape shape = {1 + i % 20, i == 25 ? 40 : 1 + i % 4, 2, 16};
+    pictures.emplace_back(shape, 2, static_cast<uint32_t>(i));
+    Picture copy = pictures.back();
+    Run(copy.Job(), 2, 0.25f, 1);
+    alone.push_back(copy.Outputs());
+  }
+  std::vector<DenseAttentionJob> jobs;
+  for (Picture& picture : pictures) jobs.push_back(picture.Job());
+  Run(jobs, 2, 0.25f, 2);
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    EXPECT_EQ(pictures[i].Outputs(), alone[i]) << "picture " << i;
   }
 }
 
