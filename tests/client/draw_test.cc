@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/palette.h"
@@ -131,15 +132,24 @@ TEST(DrawTest, DrawsTheBestDetectionOnTop) {
 }
 
 TEST(DrawTest, GrowsWithThePicture) {
-  v1::DetectObjectsResponse small, large;
-  Add(&small, 2, 200, 150, 400, 350);
-  Add(&large, 2, 1000, 750, 2000, 1750);
-  const auto num_small =
-      NumOfColor(Draw(GreyPicture(640, 480), small), LabelColor(2));
-  const auto num_large =
-      NumOfColor(Draw(GreyPicture(3200, 2400), large), LabelColor(2));
-  EXPECT_GT(num_large, 10 * num_small);
-  EXPECT_LT(num_large, 40 * num_small);
+  // Pixels of the label's colour in a row through the frame, and all of them.
+  const auto measure = [](int64_t scale) {
+    v1::DetectObjectsResponse response;
+    const auto unit = static_cast<float>(scale);
+    Add(&response, 2, 200 * unit, 150 * unit, 400 * unit, 350 * unit);
+    const image::Rgb8 drawn =
+        Draw(GreyPicture(640 * scale, 480 * scale), response);
+    int64_t in_row = 0;
+    for (int64_t x = 0; x < drawn.width(); ++x) {
+      in_row += HasColor(drawn, x, 250 * scale, LabelColor(2));
+    }
+    return std::pair(in_row, NumOfColor(drawn, LabelColor(2)));
+  };
+  const auto small = measure(1), large = measure(5);
+  EXPECT_GE(small.first, 2);
+  EXPECT_GT(large.first, 3 * small.first);
+  EXPECT_GT(large.second, 15 * small.second);
+  EXPECT_LT(large.second, 50 * small.second);
 }
 
 TEST(DrawTest, EnlargesPicturesThatAreTooSmallForLetters) {
@@ -174,6 +184,17 @@ TEST(DrawTest, DrawsWhateverBoxesComeOnPicturesOfAnySize) {
            {1, 1}, {1, 700}, {700, 1}, {3, 2}, {90, 700}, {16384, 2}}) {
     Draw(GreyPicture(width, height), response);
   }
+}
+
+TEST(DrawTest, LeavesOutWhatHasNoPlaceOrNoScore) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  v1::DetectObjectsResponse response;
+  Add(&response, 0, 100, 100, 200, kInf);
+  Add(&response, 0, kNan, 100, 200, 200);
+  Add(&response, 0, 100, 100, 200, 200, kNan);
+  const image::Rgb8 drawn = Draw(GreyPicture(640, 480), response);
+  EXPECT_EQ(NumOfColor(drawn, LabelColor(0)), 0);
 }
 
 TEST(DrawTest, MarksEvenAPoint) {

@@ -45,6 +45,7 @@ TEST(PaletteTest, WritesReadablyOnEveryColour) {
 TEST(PaletteTest, ReckonsContrastAsWcagDoes) {
   EXPECT_NEAR(ContrastRatio({0, 0, 0}, {1, 1, 1}), 21, 1e-9);
   EXPECT_NEAR(ContrastRatio({1, 0, 0}, {1, 1, 1}), 3.998, 1e-3);
+  EXPECT_NEAR(ContrastRatio({0.5, 0.5, 0.5}, {1, 1, 1}), 3.977, 1e-3);
   EXPECT_EQ(ContrastRatio({0.5, 0, 0}, {0.5, 0, 0}), 1);
 }
 

@@ -194,6 +194,9 @@ v1::QuantizeReport ReportOfKinds() {
   v1::TensorReport* bias = report.mutable_tensors(3);
   bias->set_kind(v1::TENSOR_KIND_VECTOR);
   bias->set_method("float16");
+  v1::TensorReport* tied = report.add_tensors();  // to another, so not stored
+  tied->set_kind(v1::TENSOR_KIND_EMBEDDING);
+  tied->set_bytes_before(77);
   v1::TensorReport* convolution = report.add_tensors();
   convolution->set_name(
       "model.backbone.conv_encoder.model.encoder.stages.2."
