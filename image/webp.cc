@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "image/exif.h"
 #include "image/format_reader.h"
+#include "image/webp_lossless.h"
 
 namespace ounce::image {
 namespace {
@@ -66,19 +67,10 @@ const uint8_t* Data(std::string_view bytes) {
 }
 
 // What the decoder of lossless pictures holds: the pixels as 32-bit words with
-// some rows of cache, and its Huffman tables. A picture may have a set of five
-// tables per 4x4 tile, at most 65,536; a set costs at least 20 bits of the
-// file.
-int64_t LosslessBytes(const Container& container, int64_t width,
-                      int64_t height) {
-  constexpr int64_t kMaxTableSets = 65'536, kBitsPerSet = 20;
-  // Five tables of 256 entries of four bytes and what finds them.
-  constexpr int64_t kBytesPerSet = 6 * 1024;
-  const int64_t tiles = ((width + 3) / 4) * ((height + 3) / 4);
-  const int64_t bits = static_cast<int64_t>(container.pixels.size()) * 8;
-  return width * (height + 32) * 4 +
-         std::min({kMaxTableSets, tiles, bits / kBitsPerSet + 1}) *
-             kBytesPerSet;
+// some rows of cache, and its Huffman tables.
+int64_t LosslessBytes(std::string_view stream, int64_t width, int64_t height) {
+  return width * (height + 32) * 4 + LosslessTableBytes(stream).value_or(
+                                         MaxLosslessTableBytes(width, height));
 }
 
 }  // namespace
@@ -112,7 +104,7 @@ absl::StatusOr<StoredHeader> ReadWebpHeader(std::string_view bytes) {
   header.working_bytes = (int64_t{1} << 20) + 256 * header.width;
   if (container.lossless) {
     header.working_bytes +=
-        LosslessBytes(container, header.width, header.height);
+        LosslessBytes(container.pixels, header.width, header.height);
   }
   return header;
 }

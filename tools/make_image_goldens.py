@@ -177,11 +177,23 @@ def webps() -> dict:
         "webp_lossless_palette": encode(Image.fromarray(scene(35, 22, 3) & 0xC0), "WEBP", lossless=True),
         "webp_lossy_alpha": encode(alpha, "WEBP", quality=80),
         "webp_lossless_alpha": encode(alpha, "WEBP", lossless=True, exact=True),
+        "webp_lossless_tiles": encode(tiles(), "WEBP", lossless=True, quality=100, method=6),
         "webp_1x1": encode(Image.fromarray(scene(1, 1, 3)), "WEBP", lossless=True),
         "webp_exif6": encode(color, "WEBP", quality=80, exif=b"Exif\0\0" + tiff(6)),
         "webp_exif3_lossless": encode(color, "WEBP", lossless=True, exif=b"Exif\0\0" + tiff(3, ">")),
     }
     return {name + ".webp": data for name, data in files.items()}
+
+
+def tiles() -> Image.Image:
+    """Noise of few levels, greys and waves side by side, so that an encoder of
+    lossless pictures gives them Huffman tables of their own."""
+    generator = np.random.default_rng(3)
+    picture = scene(96, 96, 3, seed=4)
+    picture[:48, 48:] = generator.integers(0, 4, (48, 48, 3)) * 80
+    picture[48:, :48] = generator.integers(0, 256, (48, 48, 1)) & 0xFE
+    picture[48:, 48:] = generator.integers(0, 2, (48, 48, 1)) * 255
+    return Image.fromarray(picture)
 
 
 def decoded(name: str, data: bytes) -> np.ndarray:

@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/check.h"
 #include "base/mapped_memory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -52,6 +53,27 @@ std::string Compressed(const std::string& data) {
   return out;
 }
 
+// `size` zeros, which are never in memory at once.
+std::string CompressedZeros(int64_t size) {
+  z_stream stream = {};
+  OUNCE_CHECK(deflateInit(&stream, 9) == Z_OK, "zlib");
+  std::string zeros(1 << 16, '\0'), out;
+  for (int64_t left = size; left > 0; left -= zeros.size()) {
+    const bool last = left <= static_cast<int64_t>(zeros.size());
+    stream.next_in = reinterpret_cast<Bytef*>(zeros.data());
+    stream.avail_in = last ? left : zeros.size();
+    do {
+      char buffer[4096];
+      stream.next_out = reinterpret_cast<Bytef*>(buffer);
+      stream.avail_out = sizeof(buffer);
+      deflate(&stream, last ? Z_FINISH : Z_NO_FLUSH);
+      out.append(buffer, sizeof(buffer) - stream.avail_out);
+    } while (stream.avail_out == 0);
+  }
+  deflateEnd(&stream);
+  return out;
+}
+
 // Grey, 8 bit, with whatever stands between the header and the pixels.
 std::string Png(uint32_t width, uint32_t height, const std::string& pixels,
                 const std::string& before = "") {
@@ -64,7 +86,7 @@ std::string Png(uint32_t width, uint32_t height, const std::string& pixels,
 // `jpeg` with another size in its frame header.
 std::string Resized(std::string jpeg, uint32_t width, uint32_t height) {
   size_t at = jpeg.find("\xff\xc0"s);
-  if (at == jpeg.npos) at = jpeg.find("\xff\xc2"s);
+  if (at == jpeg.npos) at = jpeg.find("\xff\xc2"s);  // progressive
   jpeg.replace(at + 5, 4, BigEndian(height, 2) + BigEndian(width, 2));
   return jpeg;
 }
@@ -187,23 +209,41 @@ TEST(DecodeRefusalsTest, RefusesExtremeSizes) {
 }
 
 TEST(DecodeRefusalsTest, TakesNoMemoryForAPictureOverALimit) {
+  // 192 MB of zeros in 187 kB.
+  const std::string bomb =
+      "\x89PNG\r\n\x1a\n" +
+      PngChunk("IHDR", BigEndian(16'000) + BigEndian(12'000) +
+                           std::string("\x08\0\0\0\0", 5)) +
+      PngChunk("IDAT", CompressedZeros(16'001 * 12'000)) + PngChunk("IEND", "");
   const int64_t before = PeakResidentBytes();
-  // 200 MB of zeros in 200 kB.
-  const std::string bomb = Png(16'000, 12'000, std::string(1 << 20, '\0'));
   EXPECT_THAT(Decode(bomb), StatusIs(kOver));
-  // What the test itself takes.
-  EXPECT_LT(PeakResidentBytes() - before, 16 << 20);
+  EXPECT_LT(PeakResidentBytes() - before, 4 << 20);
+  // Under the limit it is a black picture, to the end.
+  EXPECT_OK(Inspect(bomb, {.max_pixels = 192'000'000}));
 }
 
 TEST(DecodeRefusalsTest, ChunksWithoutPixelsCostNoMemory) {
   // A comment and a colour profile that unpack to 64 MB.
-  const std::string bomb = Compressed(std::string(64 << 20, 'x'));
+  const std::string bomb = CompressedZeros(64 << 20);
   const int64_t before = PeakResidentBytes();
   const std::string png = Png(1, 1, std::string(2, '\0'),
                               PngChunk("zTXt", "Comment\0\0"s + bomb) +
                                   PngChunk("iCCP", "profile\0\0"s + bomb));
   EXPECT_OK(Decode(png));
-  EXPECT_LT(PeakResidentBytes() - before, 16 << 20);
+  EXPECT_LT(PeakResidentBytes() - before, 4 << 20);
+}
+
+// A picture whose scans end early is grey from there on, but not smaller.
+TEST(DecodeRefusalsTest, TakesNoMoreMemoryThanItSaid) {
+  const std::string jpeg =
+      Resized(GoldenPicture("jpeg_progressive_444.jpg"), 3000, 2500);
+  ASSERT_OK_AND_ASSIGN(const PictureInfo info, Inspect(jpeg));
+  const int64_t before = PeakResidentBytes();
+  ASSERT_OK(Decode(jpeg));
+  const int64_t taken = PeakResidentBytes() - before;
+  EXPECT_LE(taken, DecodedBytes(info) + (2 << 20));
+  // Nor is the bound far off, or a server would refuse what it can take.
+  EXPECT_GT(taken, DecodedBytes(info) / 2);
 }
 
 // Scans that say nothing cost a walk over all blocks each.
