@@ -91,7 +91,8 @@ void PackedWeight::Dequantize(int64_t first, int64_t count, float* out) const {
           const int8_t* from = static_cast<const int8_t*>(tile) + channel * 4;
           const float scale = scales()[r];
           for (int64_t i = 0; i < num_cols; ++i) {
-            to[i] = static_cast<float>(from[i / 4 * 64 + i % 4]) * scale;
+            const int8_t code = from[i / 4 * 64 + i % 4];
+            to[i] = static_cast<float>(code) * scale;
           }
         }
       }

@@ -33,7 +33,6 @@ namespace {
 using nlohmann::json;
 using quant::Activation;
 using quant::ConstMatrix;
-using quant::Epilogue;
 using quant::Matmul;
 using quant::MatmulInput;
 using quant::Matrix;

@@ -26,7 +26,7 @@ constexpr Form kForms[] = {{"model.safetensors", ParseSafetensors},
 
 // Adds the tensors of one file. Of names that two files hold, the index says
 // which counts; without a word from it the first does.
-void Merge(std::unique_ptr<const ByteSource> file, TensorTable table,
+void Merge(std::unique_ptr<const ByteSource> file, TensorTable&& table,
            const std::map<std::string, std::string>& file_of,
            const std::string& file_name, TensorFiles& all) {
   int64_t first_id = 0;
