@@ -12,8 +12,10 @@
 namespace ounce::quant {
 namespace {
 
+int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 int64_t RoundUpToBlock(int64_t cols) {
-  return (cols + kBlockCols - 1) / kBlockCols * kBlockCols;
+  return CeilDivide(cols, kBlockCols) * kBlockCols;
 }
 
 }  // namespace
@@ -60,18 +62,17 @@ absl::Status ConvolutionRows::Read(int64_t first, int64_t count,
 
 namespace {
 
-// Inputs that pass by a panel before the next one comes: so many that they stay
-// in a core's L2 cache.
-constexpr int64_t kChunkBytes = 256 << 10;
-
-// Positions of a chunk are a multiple of what any kernel takes at once.
-constexpr int64_t kPositionStep = 96;
-
 // Several tasks per thread, for balance when another process takes part of a
 // core; below the least (some microseconds) one is not worth a thread's
 // attention.
-constexpr int64_t kTasksPerThread = 6;
+constexpr int64_t kTasksPerThread = 8;
 constexpr int64_t kLeastTaskProducts = 4 << 20;
+
+// Chunks begin where a kernel's parts of a line do.
+constexpr int64_t kPositionStep = 192;
+
+// So much of x stays in a core's L2 cache beside weights.
+constexpr int64_t kCachedInputBytes = 512 << 10;
 
 Convolution* ConvolutionFor(Isa isa, Compute compute) {
   switch (isa) {
@@ -146,15 +147,22 @@ ConvolutionMap MapOf(const FeatureMap& x, const FeatureMap& y,
   };
 }
 
-// A map in chunks: either parts of its one line, or some of its lines.
+// A map in chunks of about so many positions: either parts of its one line, or
+// some of its lines.
 struct Chunks {
   Chunks(const ConvolutionMap& map, int64_t chunk_positions) {
-    lines = map.lines == 1 ? 1
-                           : std::clamp<int64_t>(
-                                 chunk_positions / map.positions, 1, map.lines);
-    positions = map.lines == 1 ? chunk_positions : map.positions;
-    count = map.lines == 1 ? (map.positions + positions - 1) / positions
-                           : (map.lines + lines - 1) / lines;
+    const int64_t wanted =
+        std::max<int64_t>(map.lines * map.positions / chunk_positions, 1);
+    if (map.lines == 1) {
+      lines = 1;
+      positions = CeilDivide(CeilDivide(map.positions, wanted), kPositionStep) *
+                  kPositionStep;
+      count = CeilDivide(map.positions, positions);
+    } else {
+      lines = CeilDivide(map.lines, wanted);
+      positions = map.positions;
+      count = CeilDivide(map.lines, lines);
+    }
   }
   // Sets lines and positions.
   void SetRange(const ConvolutionMap& map, int64_t chunk,
@@ -172,34 +180,73 @@ struct Chunks {
   int64_t count;
 };
 
-// Cuts maps and panels into tasks, maps and chunks outermost: a chunk of x
-// stays in cache while the weight passes by. `map_at(i)` gives map i.
+// How many tasks panels and positions are cut into.
+struct Cut {
+  int64_t groups;  // of panels
+  int64_t chunks;  // of positions
+};
+
+// About so many tasks, cut such that they read the least: each brings its
+// weights into a core's cache (twice the work where they are to be unpacked),
+// and x passes by once per group of panels, or per part of one that fits the
+// cache.
+Cut CheapestCut(const ConvolutionJob& job, int64_t positions, int64_t x_bytes,
+                int64_t tasks) {
+  const int64_t panels = CeilDivide(job.out_channels, kPanelRows);
+  const int64_t tile_bytes = job.x_type == Compute::kFloat32 ? 4096 : 2048;
+  const bool as_they_are =
+      job.weight == ConvolutionWeight::kBFloat16 ||
+      (job.weight == ConvolutionWeight::kFloat && job.unpack == nullptr);
+  const int64_t weight_bytes =
+      panels * job.blocks * tile_bytes * (as_they_are ? 1 : 2);
+  const int64_t parts =
+      CeilDivide(panels, PanelsAtOnce(job.blocks, tile_bytes));
+  const int64_t most_groups = std::min(CeilDivide(panels, 2), tasks);
+  Cut best = {1, 1};
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (int64_t groups = 1; groups <= most_groups; ++groups) {
+    const int64_t chunks = std::clamp<int64_t>(
+        tasks / groups, 1, CeilDivide(positions, kPositionStep));
+    // Leaving threads without work costs more than any reading.
+    if (2 * groups * chunks < tasks && groups < most_groups) continue;
+    const int64_t passes = x_bytes / chunks <= kCachedInputBytes
+                               ? groups
+                               : std::max(groups, parts);
+    const int64_t bytes = chunks * weight_bytes + passes * x_bytes;
+    if (bytes < least) {
+      least = bytes;
+      best = {groups, chunks};
+    }
+  }
+  return best;
+}
+
+// Maps and chunks outermost. `map_at(i)` gives map i.
 template <class MapAt>
 void RunTasks(Convolution* kernel, const ConvolutionJob& job, int64_t num_maps,
               const MapAt& map_at, ThreadPool& pool, Scratch& scratch) {
-  const int64_t panels = (job.out_channels + kPanelRows - 1) / kPanelRows;
-  const auto chunk_positions = [](const ConvolutionMap& map) {
-    return std::max<int64_t>(
-        kChunkBytes / map.x_position_bytes / kPositionStep * kPositionStep,
-        kPositionStep);
-  };
-  int64_t num_chunks = 0;
   int64_t positions = 0;
+  int64_t x_bytes = 0;
   for (int64_t i = 0; i < num_maps; ++i) {
     const ConvolutionMap map = map_at(i);
-    num_chunks += Chunks(map, chunk_positions(map)).count;
     positions += map.lines * map.positions;
+    x_bytes += map.lines * map.positions * map.x_position_bytes;
   }
-  if (num_chunks == 0) return;
   const int64_t products =
       positions * job.num_runs * job.run_length * job.out_channels;
-  const int64_t tasks = std::min(kTasksPerThread * pool.num_threads(),
-                                 products / kLeastTaskProducts + 1);
-  const int64_t steps = (panels + 1) / 2;
-  const int64_t groups =
-      std::clamp<int64_t>((tasks + num_chunks - 1) / num_chunks, 1, steps);
-  const int64_t group_panels = (steps + groups - 1) / groups * 2;
-  const int64_t num_groups = (panels + group_panels - 1) / group_panels;
+  const Cut cut =
+      CheapestCut(job, positions, x_bytes,
+                  std::clamp<int64_t>(products / kLeastTaskProducts, 1,
+                                      kTasksPerThread * pool.num_threads()));
+  const int64_t chunk_positions = std::max<int64_t>(positions / cut.chunks, 1);
+  int64_t num_chunks = 0;
+  for (int64_t i = 0; i < num_maps; ++i) {
+    num_chunks += Chunks(map_at(i), chunk_positions).count;
+  }
+  const int64_t panels = CeilDivide(job.out_channels, kPanelRows);
+  const int64_t group_panels =
+      CeilDivide(CeilDivide(panels, 2), cut.groups) * 2;
+  const int64_t num_groups = CeilDivide(panels, group_panels);
   ScratchScope scope(scratch);
   const int64_t scratch_bytes = ConvolutionScratchBytes(job.blocks, panels);
   std::byte* const worker_scratch =
@@ -210,7 +257,7 @@ void RunTasks(Convolution* kernel, const ConvolutionJob& job, int64_t num_maps,
     ConvolutionRange range;
     for (int64_t i = 0;; ++i) {
       map = map_at(i);
-      const Chunks chunks(map, chunk_positions(map));
+      const Chunks chunks(map, chunk_positions);
       if (chunk < chunks.count) {
         chunks.SetRange(map, chunk, &range);
         break;
@@ -284,9 +331,8 @@ void Convolve(absl::Span<const FeatureMap> x, const PackedWeight& w,
 }
 
 int64_t ConvolveScratchBytes(const ConvolutionShape& shape, int num_threads) {
-  return ConvolutionScratchBytes(
-             shape.packed_cols() / kBlockCols,
-             (shape.out_channels + kPanelRows - 1) / kPanelRows) *
+  return ConvolutionScratchBytes(shape.packed_cols() / kBlockCols,
+                                 CeilDivide(shape.out_channels, kPanelRows)) *
          num_threads;
 }
 
@@ -315,14 +361,13 @@ void LinearOn(Isa isa, const ConstMatrix& x, const PackedWeight& w,
   RoundToBFloat16* const round = RoundToBFloat16For(isa);
   constexpr int64_t kTaskElements = 32768;
   const int64_t task_rows = std::max<int64_t>(kTaskElements / stride, 1);
-  pool.ParallelFor(
-      (x.rows + task_rows - 1) / task_rows, [&](int64_t task, int) {
-        const int64_t end = std::min((task + 1) * task_rows, x.rows);
-        for (int64_t row = task * task_rows; row < end; ++row) {
-          round(x.row(row), x.cols, rows + row * stride);
-          std::fill(rows + row * stride + x.cols, rows + (row + 1) * stride, 0);
-        }
-      });
+  pool.ParallelFor(CeilDivide(x.rows, task_rows), [&](int64_t task, int) {
+    const int64_t end = std::min((task + 1) * task_rows, x.rows);
+    for (int64_t row = task * task_rows; row < end; ++row) {
+      round(x.row(row), x.cols, rows + row * stride);
+      std::fill(rows + row * stride + x.cols, rows + (row + 1) * stride, 0);
+    }
+  });
   ConvolutionJob job = JobOf(isa, w);
   job.num_runs = 1;
   job.runs_per_row = 1;
