@@ -1,4 +1,4 @@
-// The decode loop never touches the heap. Its own program, since it counts by
+// Forward passes never touch the heap. Its own program, since it counts by
 // replacing the global operator new.
 
 #include <atomic>
@@ -8,6 +8,7 @@
 
 #include "tests/model/arch/lm_runner.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tiny_detector.h"
 #include "tests/testing/tiny_model.h"
 
 namespace {
@@ -71,6 +72,40 @@ TEST(NoAllocationTest, AStepAllocatesNothing) {
     step(prefill, 2);
     step(decode, 2);
     EXPECT_EQ(allocations.load() - before, 0) << method;
+  }
+}
+
+TEST(NoAllocationTest, DetectingAllocatesNothing) {
+  for (quant::Compute compute :
+       {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
+    LoadOptions options;
+    options.compute = compute;
+    const auto checkpoint =
+        testing::OpenDetrGolden(testing::kTinyDetectorFolder);
+    const auto loaded = *LoadModel(*checkpoint, options);
+    const Detector& detector = *loaded.model->detector();
+    const PictureSize size = {70, 90}, canvas = {70, 120};
+    const std::vector<uint8_t> rgb(size.height * size.width * 3, 100);
+    const PictureView pictures[] = {{.rgb = rgb.data(),
+                                     .size = size,
+                                     .canvas = size,
+                                     .table = &testing::ImageNetPixels()},
+                                    {.rgb = rgb.data(),
+                                     .size = size,
+                                     .canvas = canvas,
+                                     .table = &testing::ImageNetPixels()}};
+    ThreadPool pool(2);
+    auto scratch =
+        *quant::Scratch::Create(detector.ScratchBytes({size, canvas}, 2));
+    std::vector<float> logits(2 * 7 * 6), boxes(2 * 7 * 4);
+    const auto detect = [&] {
+      detector.Forward(pictures, pool, scratch, {logits.data(), 14, 6, 6},
+                       {boxes.data(), 14, 4, 4});
+    };
+    detect();  // the first one may fill in function-local statics
+    const int64_t before = allocations.load();
+    detect();
+    EXPECT_EQ(allocations.load() - before, 0);
   }
 }
 
