@@ -1,6 +1,5 @@
 #include "quant/convolution.h"
 
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -10,28 +9,13 @@
 #include "base/str_cat.h"
 #include "gtest/gtest.h"
 #include "quant/registry.h"
+#include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
 
 namespace ounce::quant {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-std::vector<Isa> Isas() {
-  std::vector<Isa> isas;
-  for (int i = 0; i <= static_cast<int>(BestIsa()); ++i) {
-    isas.push_back(static_cast<Isa>(i));
-  }
-  return isas;
-}
-
-PackedWeight Pack(const FloatRows& rows, std::string_view spec) {
-  const auto parsed = ParseMethodSpec(spec);
-  EXPECT_TRUE(parsed.ok()) << parsed.status();
-  auto packed = parsed->method->Quantize(rows, parsed->params);
-  EXPECT_TRUE(packed.ok()) << packed.status();
-  return *std::move(packed);
-}
 
 float Element(const FeatureMap& map, int64_t y, int64_t x, int64_t c) {
   return map.type == Compute::kFloat32
@@ -342,17 +326,6 @@ class Convolver {
   std::vector<std::vector<float>> residual_values_;
 };
 
-void ExpectSameBits(const std::vector<float>& wanted,
-                    const std::vector<float>& found, const std::string& what) {
-  ASSERT_EQ(wanted.size(), found.size()) << what;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    ASSERT_EQ(std::bit_cast<uint32_t>(wanted[i]),
-              std::bit_cast<uint32_t>(found[i]))
-        << what << ", output " << i << ": " << wanted[i] << " wanted, "
-        << found[i] << " found";
-  }
-}
-
 TEST(ConvolutionShapeTest, ExtentsAreThoseOfTheUsualFormula) {
   EXPECT_EQ(400, ShapeOf(64, 3, 7, 2).OutputExtent(800));
   EXPECT_EQ(533, ShapeOf(64, 3, 7, 2).OutputExtent(1066));
@@ -361,6 +334,47 @@ TEST(ConvolutionShapeTest, ExtentsAreThoseOfTheUsualFormula) {
   EXPECT_EQ(9 * 64, ShapeOf(64, 64, 3, 1).packed_cols());
   EXPECT_EQ(7 * 64, ShapeOf(64, 3, 7, 2).packed_cols());
   EXPECT_EQ(9 * 64, ShapeOf(64, 64, 3, 1, 2).packed_cols());
+}
+
+TEST(ConvolutionRowsTest, PutsTheChannelsOfATapSideBySideAndScalesRows) {
+  // W[o, c, ky, kx] = 1000 o + 100 c + 10 ky + kx.
+  std::vector<float> values;
+  for (int o = 0; o < 2; ++o) {
+    for (int c = 0; c < 5; ++c) {
+      for (int ky = 0; ky < 3; ++ky) {
+        for (int kx = 0; kx < 3; ++kx) {
+          values.push_back(
+              static_cast<float>(1000 * o + 100 * c + 10 * ky + kx));
+        }
+      }
+    }
+  }
+  const MatrixRows source(2, 45, values);
+  for (const int64_t dilation : {1, 2}) {
+    const ConvolutionRows rows(source, ShapeOf(2, 5, 3, 1, dilation), {1, 3});
+    const int64_t row_cols = dilation == 1 ? 64 : 3 * 64;
+    const int64_t tap_cols = dilation == 1 ? 5 : 64;
+    ASSERT_EQ(3 * row_cols, rows.cols());
+    std::vector<float> wanted(2 * rows.cols());
+    for (int o = 0; o < 2; ++o) {
+      for (int c = 0; c < 5; ++c) {
+        for (int ky = 0; ky < 3; ++ky) {
+          for (int kx = 0; kx < 3; ++kx) {
+            wanted[o * rows.cols() + ky * row_cols + kx * tap_cols + c] =
+                static_cast<float>((o == 0 ? 1 : 3) *
+                                   (1000 * o + 100 * c + 10 * ky + kx));
+          }
+        }
+      }
+    }
+    std::vector<float> found(2 * rows.cols(), kNan);
+    ASSERT_TRUE(rows.Read(0, 2, found.data()).ok());
+    EXPECT_EQ(wanted, found);
+    std::vector<float> second(rows.cols(), kNan);
+    ASSERT_TRUE(rows.Read(1, 1, second.data()).ok());
+    EXPECT_EQ(std::vector<float>(wanted.begin() + rows.cols(), wanted.end()),
+              second);
+  }
 }
 
 class ConvolutionTest
@@ -442,141 +456,6 @@ INSTANTIATE_TEST_SUITE_P(
              (std::get<1>(info.param) == Compute::kFloat32 ? "InFloat32"
                                                            : "InBFloat16");
     });
-
-class RowProductTest : public testing::TestWithParam<const QuantMethod*> {
- protected:
-  static std::vector<float> Run(Isa isa, const std::vector<float>& x,
-                                int64_t rows, const PackedWeight& w,
-                                const Epilogue& epilogue, Compute compute,
-                                std::vector<float> y, int num_threads = 3) {
-    ThreadPool pool(num_threads);
-    auto scratch =
-        Scratch::Create(LinearScratchBytes(rows, w.cols(), num_threads));
-    EXPECT_TRUE(scratch.ok());
-    const int64_t stride = w.rows() + kGap;
-    LinearOn(isa, {x.data(), rows, w.cols(), w.cols()}, w, epilogue, compute,
-             {y.data(), rows, w.rows(), stride}, pool, *scratch);
-    return y;
-  }
-  static constexpr int64_t kGap = 5;
-};
-
-struct Product {
-  int64_t rows, outputs, cols;
-};
-constexpr Product kProducts[] = {{1, 1, 1},     {2, 18, 33},   {17, 64, 64},
-                                 {100, 4, 256}, {33, 92, 100}, {13, 256, 512}};
-
-TEST_P(RowProductTest, EqualsTheObviousLoops) {
-  for (const Product& p : kProducts) {
-    const PackedWeight w =
-        Pack(NormalRows(p.outputs, p.cols, 1), GetParam()->name());
-    const std::vector<float> x = NormalValues(p.rows * p.cols, 2);
-    const std::vector<float> bias = NormalValues(p.outputs, 3);
-    const int64_t stride = p.outputs + kGap;
-    const std::vector<float> before = NormalValues(p.rows * stride, 4);
-    std::vector<float> weights(p.outputs * p.cols);
-    w.Dequantize(0, p.outputs, weights.data());
-    // Integer weights go the way of Matmul: x rounded to 16-bit integers.
-    const bool floats = w.layout().form == TileForm::kFloat;
-    for (const bool extras : {false, true}) {
-      const Epilogue epilogue = {
-          .bias = extras ? bias.data() : nullptr,
-          .activation = extras ? Activation::kRelu : Activation::kNone,
-          .accumulate = extras};
-      for (const Isa isa : Isas()) {
-        const std::vector<float> y =
-            Run(isa, x, p.rows, w, epilogue, Compute::kBFloat16, before);
-        for (int64_t i = 0; i < p.rows; ++i) {
-          for (int64_t o = 0; o < p.outputs; ++o) {
-            double sum = 0, magnitudes = 0, sum_weights = 0, max_x = 0;
-            for (int64_t k = 0; k < p.cols; ++k) {
-              float a = x[i * p.cols + k], b = weights[o * p.cols + k];
-              max_x = std::max(max_x, std::abs(double{a}));
-              sum_weights += std::abs(double{b});
-              if (floats) {
-                a = RoundTo(DType::kBF16, a);
-                b = RoundTo(DType::kBF16, b);
-              }
-              sum += double{a} * b;
-              magnitudes += std::abs(double{a} * b);
-            }
-            double tolerance = 2 * (p.cols + 4) * 0x1p-24 * magnitudes;
-            if (!floats) tolerance += sum_weights * max_x / 65534 * 1.0001;
-            const float was = before[i * stride + o];
-            if (extras) {
-              sum = std::max(sum + bias[o], 0.0) + was;
-              tolerance += 0x1p-22 * (std::abs(sum) + std::abs(was) + 1);
-            }
-            ASSERT_NEAR(sum, y[i * stride + o], tolerance + 1e-30)
-                << IsaName(isa) << " " << p.rows << " " << p.outputs << " "
-                << p.cols << " at " << i << ", " << o;
-          }
-          for (int64_t o = p.outputs; o < stride; ++o) {
-            ASSERT_EQ(before[i * stride + o], y[i * stride + o]);
-          }
-        }
-      }
-    }
-  }
-}
-
-TEST_P(RowProductTest, ARowDoesNotDependOnTheOthersNorOnThreads) {
-  for (const Product& p : kProducts) {
-    const PackedWeight w =
-        Pack(NormalRows(p.outputs, p.cols, 5), GetParam()->name());
-    std::vector<float> x = NormalValues(p.rows * p.cols, 6);
-    // Not even on one that holds NaN.
-    if (p.rows > 1) x[p.cols] = kNan;
-    const int64_t stride = p.outputs + kGap;
-    for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
-      for (const Isa isa : Isas()) {
-        const std::vector<float> zeros(p.rows * stride);
-        const std::vector<float> together =
-            Run(isa, x, p.rows, w, {}, compute, zeros, 3);
-        for (int64_t i = 0; i < p.rows; i += 7) {
-          const std::vector<float> row(x.begin() + i * p.cols,
-                                       x.begin() + (i + 1) * p.cols);
-          ExpectSameBits(
-              std::vector<float>(together.begin() + i * stride,
-                                 together.begin() + (i + 1) * stride),
-              Run(isa, row, 1, w, {}, compute, std::vector<float>(stride), 1),
-              std::string(IsaName(isa)));
-        }
-      }
-    }
-  }
-}
-
-TEST_P(RowProductTest, InFloat32ItIsMatmul) {
-  constexpr int64_t kRows = 19, kOutputs = 37, kCols = 70;
-  const PackedWeight w =
-      Pack(NormalRows(kOutputs, kCols, 7), GetParam()->name());
-  const std::vector<float> x = NormalValues(kRows * kCols, 8);
-  const int64_t stride = kOutputs + kGap;
-  const Epilogue epilogue = {.activation = Activation::kGeluNew};
-  for (const Isa isa : Isas()) {
-    std::vector<float> wanted(kRows * stride);
-    ThreadPool pool(2);
-    auto scratch = Scratch::Create(MatmulScratchBytes(kRows, kCols, 2));
-    ASSERT_TRUE(scratch.ok());
-    const MatmulInput input = MatmulInput::PrepareOn(
-        isa, {x.data(), kRows, kCols, kCols}, true, pool, *scratch);
-    MatmulOn(isa, input, w, epilogue, {wanted.data(), kRows, kOutputs, stride},
-             pool, *scratch);
-    ExpectSameBits(wanted,
-                   Run(isa, x, kRows, w, epilogue, Compute::kFloat32,
-                       std::vector<float>(kRows * stride)),
-                   std::string(IsaName(isa)));
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(AllMethods, RowProductTest,
-                         testing::ValuesIn(AllMethods().begin(),
-                                           AllMethods().end()),
-                         [](const auto& info) {
-                           return std::string(info.param->name());
-                         });
 
 }  // namespace
 }  // namespace ounce::quant

@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "quant/registry.h"
+#include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
 
 namespace ounce::quant {
@@ -17,22 +18,6 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-std::vector<Isa> Isas() {
-  std::vector<Isa> isas;
-  for (int i = 0; i <= static_cast<int>(BestIsa()); ++i) {
-    isas.push_back(static_cast<Isa>(i));
-  }
-  return isas;
-}
-
-PackedWeight Pack(const FloatRows& rows, std::string_view spec) {
-  const auto parsed = ParseMethodSpec(spec);
-  EXPECT_TRUE(parsed.ok()) << parsed.status();
-  auto packed = parsed->method->Quantize(rows, parsed->params);
-  EXPECT_TRUE(packed.ok()) << packed.status();
-  return *std::move(packed);
-}
 
 // Runs products on a team of three; more threads than a matrix has panels, and
 // tasks that end unevenly, are among the shapes below.
@@ -93,17 +78,6 @@ Wanted Reference(const float* x, const float* weights, int64_t cols,
   }
   // One rounding per step of the chain (two without FMA).
   return {sum, 2 * (cols + 2) * kEpsilon * sum_magnitudes + 1e-30};
-}
-
-void ExpectSameBits(const std::vector<float>& wanted,
-                    const std::vector<float>& found, const std::string& what) {
-  ASSERT_EQ(wanted.size(), found.size());
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    ASSERT_EQ(std::bit_cast<uint32_t>(wanted[i]),
-              std::bit_cast<uint32_t>(found[i]))
-        << what << ", output " << i << ": " << wanted[i] << " wanted, "
-        << found[i] << " found";
-  }
 }
 
 struct Shape {
