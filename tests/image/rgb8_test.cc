@@ -33,7 +33,7 @@ TEST(Rgb8Test, IsEmptyAfterItWasMoved) {
   const Rgb8 other = std::move(picture);
   EXPECT_EQ(other.row(2)[14], 7);
   EXPECT_EQ(picture.height(), 0);  // NOLINT(bugprone-use-after-move)
-  EXPECT_EQ(picture.width(), 0);  // NOLINT(bugprone-use-after-move)
+  EXPECT_EQ(picture.width(), 0);   // NOLINT(bugprone-use-after-move)
   EXPECT_EQ(picture.num_bytes(), 0);
 }
 
