@@ -6,22 +6,16 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/mutex.h"
 #include "server/scheduler/block_allocator.h"
+#include "server/scheduler/retry.h"
 #include "server/scheduler/sampler.h"
 #include "server/scheduler/stop_matcher.h"
 
 namespace ounce::server {
 namespace {
-
-constexpr char kRetryPayload[] = "ounce.v1/retry-after-milliseconds";
-
-// How long a client should wait when the queue is full: about as long as a
-// short request takes.
-constexpr int kRetryMilliseconds = 1000;
 
 // Longest sleep of a thread that waits for a deadline; it looks again then.
 constexpr absl::Duration kLongestSleep = absl::Hours(1);
@@ -244,11 +238,8 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
       return absl::UnavailableError("the model takes no new requests");
     }
     if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
-      absl::Status status = absl::ResourceExhaustedError(
+      return FullForNow(
           absl::StrCat("the queue is full: ", queue_.size(), " requests wait"));
-      status.SetPayload(kRetryPayload,
-                        absl::Cord(absl::StrCat(kRetryMilliseconds)));
-      return status;
     }
     id = next_id_++;
     sequence->id = id;
@@ -639,11 +630,6 @@ std::unique_ptr<GenerateScheduler> GenerateScheduler::Create(
     SchedulerObserver& observer) {
   return std::make_unique<Scheduler>(options, std::move(engine), tokenizer,
                                      clock, observer);
-}
-
-std::optional<absl::Duration> RetryAfter(const absl::Status& status) {
-  if (!status.GetPayload(kRetryPayload).has_value()) return std::nullopt;
-  return absl::Milliseconds(kRetryMilliseconds);
 }
 
 }  // namespace ounce::server

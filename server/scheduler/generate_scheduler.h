@@ -11,7 +11,7 @@
 //   waits for a step except Drain and the destructor.
 // Ownership: engine versions are shared; a sequence finishes on the version it
 //   began on, and the last one to leave frees it.
-// Errors of Submit: kResourceExhausted when the queue is full (retry later) or
+// Errors of Submit: kResourceExhausted when the queue is full (retry.h) or
 //   the request could never fit the KV cache (never retry; the message says
 //   so); kUnavailable after Drain; kInvalidArgument when the prompt leaves no
 //   room for a new token in the model's positions. `sink` is not called then.
@@ -25,7 +25,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -81,10 +80,6 @@ class GenerateScheduler {
 
   virtual SchedulerStats stats() const = 0;
 };
-
-// When the caller of a refused Submit should come back; nothing if the same
-// request will never be accepted.
-std::optional<absl::Duration> RetryAfter(const absl::Status& status);
 
 }  // namespace ounce::server
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "ounce/v1/inference.pb.h"
+#include "server/scheduler/retry.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 

@@ -25,35 +25,9 @@
 #include "base/mutex.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/request.h"
+#include "server/service/call_count.h"
 
 namespace ounce::server {
-
-// How many calls there are, to wait until there are none.
-class CallCount {
- public:
-  void Add() {
-    MutexLock lock(&mu_);
-    ++count_;
-  }
-  void Remove() {
-    MutexLock lock(&mu_);
-    if (--count_ == 0) none_.SignalAll();
-  }
-  // Returns when there is none, or at `deadline`.
-  void WaitForNone(absl::Time deadline, const Clock& clock) {
-    MutexLock lock(&mu_);
-    while (count_ > 0) {
-      const absl::Duration left = deadline - clock.Now();
-      if (left <= absl::ZeroDuration()) return;
-      none_.WaitFor(&mu_, left);
-    }
-  }
-
- private:
-  Mutex mu_;
-  CondVar none_;
-  int count_ ABSL_GUARDED_BY(mu_) = 0;
-};
 
 class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                            public ResponseSink {

@@ -1,0 +1,370 @@
+#include "server/scheduler/detect_scheduler.h"
+
+#include <algorithm>
+#include <deque>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/mutex.h"
+#include "server/scheduler/retry.h"
+
+namespace ounce::server {
+namespace {
+
+// Longest sleep of a thread that waits for a deadline; it looks again then.
+constexpr absl::Duration kLongestSleep = absl::Hours(1);
+
+absl::Status ShuttingDown() {
+  return absl::UnavailableError("the server is shutting down");
+}
+
+// One request, from Submit to OnDone.
+struct Request {
+  Request(DetectParams request, DetectSink* request_sink)
+      : params(std::move(request)), sink(request_sink) {}
+
+  DetectScheduler::RequestId id = 0;
+  DetectParams params;
+  DetectSink* const sink;
+  absl::Time queued;
+  absl::Status why;  // not OK: nobody wants the answer
+};
+
+class Scheduler final : public DetectScheduler {
+ public:
+  Scheduler(const Options& options, std::shared_ptr<DetectEngine> engine,
+            const Clock& clock, DetectObserver& observer);
+  ~Scheduler() override;
+
+  absl::StatusOr<RequestId> Submit(DetectParams params,
+                                   DetectSink* sink) override;
+  void Cancel(RequestId id, const absl::Status& why) override;
+  void SetEngine(std::shared_ptr<DetectEngine> engine) override;
+  void Drain(absl::Time deadline) override;
+  DetectStats stats() const override;
+
+ private:
+  void Loop();
+
+  // Waits for a batch and makes it the running one, ending the dead meanwhile;
+  // the engine that it goes to, or null at the end.
+  std::shared_ptr<DetectEngine> NextBatch();
+  void RunBatch(std::shared_ptr<DetectEngine> engine);
+
+  // Takes those out of the queue whose time is over.
+  std::vector<std::unique_ptr<Request>> TakeTheDead()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // How many of the queue make the next batch, and whether more than these
+  // would be too many.
+  std::pair<size_t, bool> MeasureBatch() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Time NextDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SleepUntil(absl::Time time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Publish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  void End(std::unique_ptr<Request> request, const absl::Status& status,
+           DetectResult result);
+  void Finish() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Constant.
+  const Options options_;
+  const Clock& clock_;
+  DetectObserver& observer_;
+
+  // The engine thread's own.
+  std::vector<DetectItem> items_;
+  DetectBatch batch_;
+
+  mutable Mutex mu_;
+  CondVar work_;     // the engine thread waits here
+  CondVar drained_;  // Drain waits here
+  std::deque<std::unique_ptr<Request>> queue_ ABSL_GUARDED_BY(mu_);
+  // By the engine thread alone but for `why`, which anyone may set.
+  std::vector<std::unique_ptr<Request>> running_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<DetectEngine> engine_ ABSL_GUARDED_BY(mu_);
+  RequestId next_id_ ABSL_GUARDED_BY(mu_) = 1;
+  int64_t num_unfinished_ ABSL_GUARDED_BY(mu_) = 0;  // until OnDone returns
+  absl::Time last_batch_ ABSL_GUARDED_BY(mu_);
+  bool holds_memory_ ABSL_GUARDED_BY(mu_) = false;  // a batch ran since
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool aborting_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  DetectStats told_ ABSL_GUARDED_BY(mu_);
+
+  std::thread thread_;
+};
+
+Scheduler::Scheduler(const Options& options,
+                     std::shared_ptr<DetectEngine> engine, const Clock& clock,
+                     DetectObserver& observer)
+    : options_(options),
+      clock_(clock),
+      observer_(observer),
+      engine_(std::move(engine)) {
+  OUNCE_CHECK(options_.max_queued >= 1 && options_.max_batch_pictures >= 1,
+              "limits of a scheduler start at 1");
+  observer_.OnStats({});
+  thread_ = std::thread([this] { Loop(); });
+}
+
+Scheduler::~Scheduler() {
+  {
+    MutexLock lock(&mu_);
+    draining_ = true;
+    aborting_ = true;
+    stopping_ = true;
+  }
+  work_.Signal();
+  thread_.join();
+}
+
+absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
+    DetectParams params, DetectSink* sink) {
+  auto request = std::make_unique<Request>(std::move(params), sink);
+  request->queued = clock_.Now();
+  RequestId id;
+  {
+    MutexLock lock(&mu_);
+    if (draining_) {
+      return absl::UnavailableError("the model takes no new requests");
+    }
+    if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
+      return FullForNow(
+          absl::StrCat("the queue is full: ", queue_.size(), " pictures wait"));
+    }
+    id = next_id_++;
+    request->id = id;
+    queue_.push_back(std::move(request));
+    ++num_unfinished_;
+    Publish();
+  }
+  work_.Signal();
+  return id;
+}
+
+void Scheduler::Cancel(RequestId id, const absl::Status& why) {
+  std::unique_ptr<Request> cancelled;
+  {
+    MutexLock lock(&mu_);
+    const auto is_it = [id](const std::unique_ptr<Request>& request) {
+      return request->id == id;
+    };
+    const auto running = std::find_if(running_.begin(), running_.end(), is_it);
+    if (running != running_.end()) (*running)->why = why;
+    const auto queued = std::find_if(queue_.begin(), queue_.end(), is_it);
+    if (queued == queue_.end()) return;
+    cancelled = std::move(*queued);
+    queue_.erase(queued);
+    Publish();
+  }
+  End(std::move(cancelled), why, {});
+}
+
+void Scheduler::SetEngine(std::shared_ptr<DetectEngine> engine) {
+  MutexLock lock(&mu_);
+  // The old one may be freed here: `engine` holds it until the lock is gone.
+  if (!(draining_ && num_unfinished_ == 0)) engine_.swap(engine);
+}
+
+void Scheduler::Drain(absl::Time deadline) {
+  std::shared_ptr<DetectEngine> last;  // freed after the lock is
+  MutexLock lock(&mu_);
+  draining_ = true;
+  work_.Signal();
+  while (num_unfinished_ > 0) {
+    const absl::Duration left = deadline - clock_.Now();
+    if (left <= absl::ZeroDuration()) break;
+    drained_.WaitFor(&mu_, std::min(left, kLongestSleep));
+  }
+  aborting_ = true;
+  work_.Signal();
+  while (num_unfinished_ > 0) drained_.Wait(&mu_);
+  last.swap(engine_);
+  holds_memory_ = false;
+}
+
+DetectStats Scheduler::stats() const {
+  MutexLock lock(&mu_);
+  return told_;
+}
+
+void Scheduler::Publish() {
+  const DetectStats now = {.queued = static_cast<int64_t>(queue_.size()),
+                           .running = static_cast<int64_t>(running_.size())};
+  if (now == told_) return;
+  told_ = now;
+  observer_.OnStats(now);
+}
+
+void Scheduler::Loop() {
+  while (std::shared_ptr<DetectEngine> engine = NextBatch()) {
+    RunBatch(std::move(engine));
+  }
+}
+
+std::shared_ptr<DetectEngine> Scheduler::NextBatch() {
+  while (true) {
+    std::vector<std::unique_ptr<Request>> dead;
+    std::shared_ptr<DetectEngine> idle;
+    {
+      MutexLock lock(&mu_);
+      const absl::Time now = clock_.Now();
+      dead = TakeTheDead();
+      if (dead.empty() && !queue_.empty()) {
+        const auto [count, is_full] = MeasureBatch();
+        const absl::Time start = queue_.front()->queued + options_.max_wait;
+        if (is_full || draining_ || now >= start) {
+          items_.clear();
+          for (size_t i = 0; i < count; ++i) {
+            const DetectParams& params = queue_.front()->params;
+            items_.push_back(
+                {&params.picture, params.threshold, params.max_detections});
+            running_.push_back(std::move(queue_.front()));
+            queue_.pop_front();
+          }
+          Publish();
+          return engine_;
+        }
+        SleepUntil(std::min(start, NextDeadline()));
+      } else if (dead.empty()) {
+        if (stopping_) return nullptr;
+        if (holds_memory_ && now >= last_batch_ + options_.max_idle) {
+          holds_memory_ = false;
+          idle = engine_;
+          ++num_unfinished_;  // Drain waits for this too
+        } else {
+          SleepUntil(holds_memory_ ? last_batch_ + options_.max_idle
+                                   : absl::InfiniteFuture());
+        }
+      }
+    }
+    for (std::unique_ptr<Request>& request : dead) {
+      const absl::Status why = request->why;
+      End(std::move(request), why, {});
+    }
+    if (idle != nullptr) {
+      idle->ReleaseMemory();
+      idle = nullptr;
+      Finish();
+    }
+  }
+}
+
+void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
+  const absl::Status status = engine->Run(items_, &batch_);
+  const DetectEngineInfo info = engine->info();
+  engine = nullptr;  // before anyone hears of the end
+  if (status.ok()) {
+    observer_.OnBatch(static_cast<int64_t>(items_.size()), batch_.in_model);
+  }
+  const absl::Time now = clock_.Now();
+  std::vector<std::unique_ptr<Request>> done;
+  {
+    MutexLock lock(&mu_);
+    done.swap(running_);
+    last_batch_ = now;
+    holds_memory_ = true;
+    Publish();
+  }
+  for (size_t i = 0; i < done.size(); ++i) {
+    Request& request = *done[i];
+    if (request.why.ok()) request.why = status;
+    if (request.why.ok() && request.params.deadline <= now) {
+      request.why = absl::DeadlineExceededError(
+          "the deadline passed while the model ran");
+    }
+    DetectResult result;
+    if (request.why.ok()) {
+      result.objects = std::move(batch_.objects[i]);
+      result.in_model = batch_.in_model;
+      result.model_version = info.model_version;
+      result.method = info.method;
+    }
+    const absl::Status why = request.why;
+    End(std::move(done[i]), why, std::move(result));
+  }
+}
+
+std::vector<std::unique_ptr<Request>> Scheduler::TakeTheDead() {
+  const absl::Time now = clock_.Now();
+  std::vector<std::unique_ptr<Request>> dead;
+  for (std::unique_ptr<Request>& request : queue_) {
+    if (request->params.deadline <= now) {
+      request->why = absl::DeadlineExceededError(
+          "the deadline passed while the picture waited for the model");
+    } else if (aborting_) {
+      request->why = ShuttingDown();
+    } else {
+      continue;
+    }
+    dead.push_back(std::move(request));
+  }
+  std::erase(queue_, nullptr);
+  Publish();
+  return dead;
+}
+
+std::pair<size_t, bool> Scheduler::MeasureBatch() const {
+  size_t count = 1;
+  int64_t pixels = queue_.front()->params.picture.num_pixels();
+  const size_t max_count = static_cast<size_t>(options_.max_batch_pictures);
+  while (count < queue_.size() && count < max_count) {
+    pixels += queue_[count]->params.picture.num_pixels();
+    if (pixels > options_.max_batch_pixels) break;
+    ++count;
+  }
+  return {count, count == max_count || count < queue_.size() ||
+                     pixels >= options_.max_batch_pixels};
+}
+
+absl::Time Scheduler::NextDeadline() const {
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& request : queue_) {
+    next = std::min(next, request->params.deadline);
+  }
+  return next;
+}
+
+void Scheduler::SleepUntil(absl::Time time) {
+  const absl::Duration left = time - clock_.Now();
+  if (left > absl::ZeroDuration()) {
+    work_.WaitFor(&mu_, std::min(left, kLongestSleep));
+  }
+}
+
+// Memory and metrics first, so that whoever hears of the end sees it
+// everywhere.
+void Scheduler::End(std::unique_ptr<Request> request,
+                    const absl::Status& status, DetectResult result) {
+  const DetectParams& params = request->params;
+  result.image_height = params.picture.original_height;
+  result.image_width = params.picture.original_width;
+  result.decode = params.decode;
+  result.total = clock_.Now() - params.arrival;
+  result.queued = std::max(result.total - result.decode - result.in_model,
+                           absl::ZeroDuration());
+  DetectSink* const sink = request->sink;
+  request = nullptr;
+  observer_.OnDone(status, result);
+  sink->OnDone(status, std::move(result));
+  Finish();
+}
+
+void Scheduler::Finish() {
+  MutexLock lock(&mu_);
+  if (--num_unfinished_ == 0) drained_.SignalAll();
+}
+
+}  // namespace
+
+std::unique_ptr<DetectScheduler> DetectScheduler::Create(
+    const Options& options, std::shared_ptr<DetectEngine> engine,
+    const Clock& clock, DetectObserver& observer) {
+  return std::make_unique<Scheduler>(options, std::move(engine), clock,
+                                     observer);
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,47 @@
+#include "server/scheduler/picture_memory.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "server/scheduler/retry.h"
+
+namespace ounce::server {
+
+PictureMemory::Reservation::~Reservation() {
+  if (memory_ == nullptr) return;
+  MutexLock lock(&memory_->mu_);
+  memory_->Change(-1, -bytes_);
+}
+
+void PictureMemory::Reservation::Shrink(int64_t bytes) {
+  OUNCE_CHECK(memory_ != nullptr && bytes >= 0 && bytes <= bytes_,
+              "a reservation only shrinks");
+  MutexLock lock(&memory_->mu_);
+  memory_->Change(0, bytes - bytes_);
+  bytes_ = bytes;
+}
+
+absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
+    int64_t bytes) {
+  if (bytes > capacity_bytes_) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "reading this picture takes ", bytes,
+        " bytes; --picture_memory_bytes allows ", capacity_bytes_, " for all"));
+  }
+  MutexLock lock(&mu_);
+  if (bytes > capacity_bytes_ - used_bytes_) {
+    return FullForNow(absl::StrCat(
+        "too many pictures wait: reading this one takes ", bytes, " bytes, of ",
+        capacity_bytes_, " (--picture_memory_bytes) ",
+        capacity_bytes_ - used_bytes_, " are free"));
+  }
+  Change(1, bytes);
+  return Reservation(this, bytes);
+}
+
+void PictureMemory::Change(int64_t pictures, int64_t bytes) {
+  num_pictures_ += pictures;
+  used_bytes_ += bytes;
+  on_change_(num_pictures_, used_bytes_);
+}
+
+}  // namespace ounce::server

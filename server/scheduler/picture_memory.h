@@ -1,0 +1,82 @@
+// The memory that pictures in flight may take, all models together: what is
+// being decoded, and what waits for a model.
+//
+//   header read --> Reserve(the most that decoding takes) --> decoded, resized
+//   --> Shrink(what is kept) --> detected --> given back
+//
+// Threads: any thread may call anything, each Reservation from one at a time.
+#ifndef OUNCE_SERVER_SCHEDULER_PICTURE_MEMORY_H_
+#define OUNCE_SERVER_SCHEDULER_PICTURE_MEMORY_H_
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+
+namespace ounce::server {
+
+class PictureMemory {
+ public:
+  // Told of each change, with a lock held: must neither block nor call back.
+  using OnChange = std::function<void(int64_t pictures, int64_t bytes)>;
+
+  explicit PictureMemory(
+      int64_t capacity_bytes, OnChange on_change = [](int64_t, int64_t) {})
+      : capacity_bytes_(capacity_bytes), on_change_(std::move(on_change)) {}
+  PictureMemory(const PictureMemory&) = delete;
+  PictureMemory& operator=(const PictureMemory&) = delete;
+
+  // One picture's share. Ownership: given back by the destructor; the memory
+  // must outlive it. Movable; an empty one holds nothing.
+  class Reservation {
+   public:
+    Reservation() = default;
+    Reservation(Reservation&& other) noexcept
+        : memory_(std::exchange(other.memory_, nullptr)),
+          bytes_(std::exchange(other.bytes_, 0)) {}
+    Reservation& operator=(Reservation&& other) noexcept {
+      std::swap(memory_, other.memory_);
+      std::swap(bytes_, other.bytes_);
+      return *this;
+    }
+    ~Reservation();
+
+    int64_t bytes() const { return bytes_; }
+    // Requires no more than bytes().
+    void Shrink(int64_t bytes);
+
+   private:
+    friend class PictureMemory;
+    Reservation(PictureMemory* memory, int64_t bytes)
+        : memory_(memory), bytes_(bytes) {}
+
+    PictureMemory* memory_ = nullptr;
+    int64_t bytes_ = 0;
+  };
+
+  // Errors: kResourceExhausted; retry.h tells whether it passes.
+  absl::StatusOr<Reservation> Reserve(int64_t bytes);
+
+  int64_t capacity_bytes() const { return capacity_bytes_; }
+  int64_t used_bytes() const {
+    MutexLock lock(&mu_);
+    return used_bytes_;
+  }
+
+ private:
+  void Change(int64_t pictures, int64_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const int64_t capacity_bytes_;
+  const OnChange on_change_;
+
+  mutable Mutex mu_;
+  int64_t used_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t num_pictures_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SCHEDULER_PICTURE_MEMORY_H_

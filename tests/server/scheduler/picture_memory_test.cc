@@ -1,0 +1,62 @@
+#include "server/scheduler/picture_memory.h"
+
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/scheduler/retry.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce::server {
+namespace {
+
+using ::ounce::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+TEST(PictureMemoryTest, RefusesForNowWhatOthersLeaveNoRoomFor) {
+  PictureMemory memory(100);
+  ASSERT_OK_AND_ASSIGN(PictureMemory::Reservation first, memory.Reserve(70));
+  const absl::Status refused = memory.Reserve(31).status();
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted,
+                                AllOf(HasSubstr("31"), HasSubstr("100"),
+                                      HasSubstr("30 are free"))));
+  EXPECT_TRUE(RetryAfter(refused).has_value());
+  EXPECT_OK(memory.Reserve(30));
+  first = {};
+  EXPECT_OK(memory.Reserve(100));
+}
+
+TEST(PictureMemoryTest, RefusesForGoodWhatCanNeverFit) {
+  PictureMemory memory(100);
+  const absl::Status refused = memory.Reserve(101).status();
+  EXPECT_THAT(refused,
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("101"), HasSubstr("100 for all"))));
+  EXPECT_FALSE(RetryAfter(refused).has_value());
+}
+
+TEST(PictureMemoryTest, CountsWhatReservationsHoldWhereverTheyGo) {
+  std::vector<std::pair<int64_t, int64_t>> told;
+  PictureMemory memory(100, [&](int64_t pictures, int64_t bytes) {
+    told.emplace_back(pictures, bytes);
+  });
+  {
+    ASSERT_OK_AND_ASSIGN(PictureMemory::Reservation first, memory.Reserve(70));
+    PictureMemory::Reservation moved = std::move(first);
+    moved.Shrink(20);
+    EXPECT_EQ(moved.bytes(), 20);
+    EXPECT_EQ(memory.used_bytes(), 20);
+    ASSERT_OK_AND_ASSIGN(const PictureMemory::Reservation second,
+                         memory.Reserve(5));
+  }
+  EXPECT_EQ(memory.used_bytes(), 0);
+  EXPECT_THAT(told, ElementsAre(Pair(1, 70), Pair(1, 20), Pair(2, 25),
+                                Pair(1, 20), Pair(0, 0)));
+}
+
+}  // namespace
+}  // namespace ounce::server
