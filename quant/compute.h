@@ -16,6 +16,10 @@ inline Compute FasterCompute(Isa isa = BestIsa()) {
   return isa >= Isa::kAmx ? Compute::kBFloat16 : Compute::kFloat32;
 }
 
+constexpr const char* ComputeName(Compute compute) {
+  return compute == Compute::kBFloat16 ? "bfloat16" : "float32";
+}
+
 }  // namespace ounce::quant
 
 #endif  // OUNCE_QUANT_COMPUTE_H_

@@ -14,8 +14,9 @@ namespace ounce::server {
 
 void PrintStart(const std::string& version, const std::string& isa,
                 const Config& config, const Addresses& addresses) {
-  absl::PrintF("ounce-server %s, %d thread%s, %s\n", version, config.threads,
-               config.threads == 1 ? "" : "s", isa);
+  absl::PrintF("ounce-server %s, %d thread%s, %s, detectors in %s\n", version,
+               config.threads, config.threads == 1 ? "" : "s", isa,
+               quant::ComputeName(config.compute));
   absl::PrintF("listening inference %s\n", addresses.inference);
   absl::PrintF("listening admin %s\n", addresses.admin);
   absl::PrintF("listening metrics %s\n", addresses.metrics);
@@ -26,16 +27,19 @@ void PrintStart(const std::string& version, const std::string& isa,
 }
 
 void PrintModels(const std::vector<ModelInfo>& models) {
-  TextTable table({"MODEL", "ARCHITECTURE", "METHOD", "-PARAMETERS",
-                   "-CHECKPOINT", "-IN MEMORY", "-KV UP TO", "-POSITIONS"});
+  TextTable table({"MODEL", "ARCHITECTURE", "ANSWERS", "METHOD", "COMPUTE",
+                   "-PARAMETERS", "-CHECKPOINT", "-IN MEMORY", "-KV UP TO",
+                   "-POSITIONS"});
   for (const ModelInfo& model : models) {
+    const bool generates = CheckTask(model, Task::kGenerate).ok();
     table.Add(
-        {model.name, model.architecture, model.method,
+        {model.name, model.architecture,
+         generates ? "Generate" : "DetectObjects", model.method, model.compute,
          absl::StrFormat("%.2f M", static_cast<double>(model.parameters) / 1e6),
          FormatByteSize(model.checkpoint_bytes),
          FormatByteSize(model.resident_bytes),
-         FormatByteSize(model.stats.kv_capacity_bytes),
-         absl::StrCat(model.max_positions)});
+         generates ? FormatByteSize(model.stats.kv_capacity_bytes) : "-",
+         generates ? absl::StrCat(model.max_positions) : "-"});
   }
   absl::PrintF("%s", models.empty() ? "no models yet\n" : table.Text());
   absl::PrintF("serving\n");

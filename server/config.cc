@@ -25,6 +25,7 @@ constexpr char kFooter[] = R"(
 Examples:
   ounce-server --model tiny=models/codegen-tiny
   ounce-server --model code=Salesforce/codegen-350M-mono,method=linear:bits=8
+  ounce-server --model detr=facebook/detr-resnet-50 --compute float32
   ounce-server --config server.textproto --threads 4 --kv_cache_bytes 512MiB
 
 Signals: SIGTERM or SIGINT finishes what runs, then ends with 0; a second one
@@ -37,6 +38,9 @@ constexpr int64_t kMaxRequests = 1'000'000;
 constexpr int64_t kMaxNewTokens = 1'000'000;
 constexpr int64_t kMaxStepTokens = 65'536;
 constexpr int64_t kMaxMessageBytes = int64_t{1} << 30;
+constexpr int64_t kMaxPicturePixels = int64_t{1} << 28;  // 16,384 squared
+constexpr int64_t kMinPictureBytes = int64_t{16} << 20;
+constexpr int64_t kMaxBatchPictures = 1024;
 constexpr double kMaxDrainSeconds = 86'400;
 
 // Flags as given; what is absent was not.
@@ -53,6 +57,10 @@ struct Flags {
   std::optional<int64_t> max_new_tokens;
   std::optional<int64_t> max_step_tokens;
   std::optional<std::string> max_message_bytes;
+  std::optional<int64_t> max_picture_pixels;
+  std::optional<std::string> picture_memory_bytes;
+  std::optional<int64_t> max_batch_pictures;
+  std::optional<std::string> compute;
   std::optional<double> drain_seconds;
   std::string ports_file;
 };
@@ -77,17 +85,30 @@ absl::Status CheckAddress(const std::string& name, const std::string& address) {
                    address, "' found"));
 }
 
-// NAME=PATH[,method=SPEC]; the spec takes the rest, commas and all.
+// NAME=PATH[,method=SPEC][,convolutions=true]. A spec may have commas of its
+// own, so `convolutions` is looked for at the end.
 absl::StatusOr<Config::Model> ParseModel(const std::string& flag) {
   const size_t equals = flag.find('=');
   if (equals == std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--model: NAME=PATH or NAME=PATH,method=SPEC wanted, '",
-                     flag, "' found"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--model: NAME=PATH[,method=SPEC][,convolutions=true] wanted, '", flag,
+        "' found"));
   }
   Config::Model model;
   model.name = flag.substr(0, equals);
   model.path = flag.substr(equals + 1);
+  constexpr std::string_view kConvolutions = ",convolutions=";
+  if (const size_t at = model.path.rfind(kConvolutions);
+      at != std::string::npos) {
+    const std::string value = model.path.substr(at + kConvolutions.size());
+    if (value != "true" && value != "false") {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--model: true or false wanted after 'convolutions=', the last of '",
+          flag, "', '", value, "' found"));
+    }
+    model.convolutions = value == "true";
+    model.path.resize(at);
+  }
   constexpr std::string_view kMethod = ",method=";
   if (const size_t at = model.path.find(kMethod); at != std::string::npos) {
     model.method = model.path.substr(at + kMethod.size());
@@ -99,6 +120,17 @@ absl::StatusOr<Config::Model> ParseModel(const std::string& flag) {
     }
   }
   return model;
+}
+
+absl::StatusOr<quant::Compute> ParseCompute(const std::string& name,
+                                            const std::string& value) {
+  if (value == "auto") return quant::FasterCompute();
+  for (const quant::Compute compute :
+       {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
+    if (value == quant::ComputeName(compute)) return compute;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      name, ": float32, bfloat16 or auto wanted, '", value, "' found"));
 }
 
 class FirstError final : public google::protobuf::io::ErrorCollector {
@@ -135,7 +167,8 @@ absl::StatusOr<v1::ServerConfig> ReadFile(const std::string& path) {
 // Where a field of the file is not 0, it replaces the default.
 absl::Status ApplyFile(const v1::ServerConfig& file, Config* config) {
   for (const v1::ModelConfig& model : file.models()) {
-    config->models.push_back({model.name(), model.path(), model.method()});
+    config->models.push_back(
+        {model.name(), model.path(), model.method(), model.convolutions()});
   }
   const auto set_text = [](const std::string& from, std::string* to) {
     if (!from.empty()) *to = from;
@@ -158,6 +191,13 @@ absl::Status ApplyFile(const v1::ServerConfig& file, Config* config) {
   set_number(limits.max_new_tokens(), &config->limits.max_new_tokens);
   set_number(limits.max_step_tokens(), &config->limits.max_step_tokens);
   set_number(limits.max_message_bytes(), &config->limits.max_message_bytes);
+  set_number(limits.max_picture_pixels(), &config->limits.max_picture_pixels);
+  set_number(limits.picture_memory_bytes(),
+             &config->limits.picture_memory_bytes);
+  set_number(limits.max_batch_pictures(), &config->limits.max_batch_pictures);
+  if (!file.compute().empty()) {
+    ASSIGN_OR_RETURN(config->compute, ParseCompute("compute", file.compute()));
+  }
   if (file.has_drain_seconds()) {
     config->drain = absl::Seconds(file.drain_seconds());
   }
@@ -199,6 +239,15 @@ absl::Status ApplyFlags(const Flags& flags, Config* config) {
                             &config->kv_cache_bytes));
   RETURN_IF_ERROR(set_bytes("--max_message_bytes", flags.max_message_bytes,
                             &config->limits.max_message_bytes));
+  RETURN_IF_ERROR(set_bytes("--picture_memory_bytes",
+                            flags.picture_memory_bytes,
+                            &config->limits.picture_memory_bytes));
+  if (flags.compute.has_value()) {
+    ASSIGN_OR_RETURN(config->compute,
+                     ParseCompute("--compute", *flags.compute));
+  }
+  set(flags.max_picture_pixels, &config->limits.max_picture_pixels);
+  set(flags.max_batch_pictures, &config->limits.max_batch_pictures);
   set(flags.max_queued_requests, &config->limits.max_queued_requests);
   set(flags.max_running_requests, &config->limits.max_running_requests);
   set(flags.max_new_tokens, &config->limits.max_new_tokens);
@@ -241,6 +290,15 @@ absl::Status Check(const Config& config) {
   RETURN_IF_ERROR(CheckRange("max_message_bytes",
                              config.limits.max_message_bytes, 1,
                              kMaxMessageBytes));
+  RETURN_IF_ERROR(CheckRange("max_picture_pixels",
+                             config.limits.max_picture_pixels, 1,
+                             kMaxPicturePixels));
+  RETURN_IF_ERROR(
+      CheckRange("picture_memory_bytes", config.limits.picture_memory_bytes,
+                 kMinPictureBytes, std::numeric_limits<int64_t>::max()));
+  RETURN_IF_ERROR(CheckRange("max_batch_pictures",
+                             config.limits.max_batch_pictures, 1,
+                             kMaxBatchPictures));
   const double drain_seconds = absl::ToDoubleSeconds(config.drain);
   if (!(drain_seconds >= 0 && drain_seconds <= kMaxDrainSeconds)) {
     return absl::InvalidArgumentError(
@@ -255,14 +313,15 @@ absl::Status Check(const Config& config) {
 absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
   Flags flags;
   CLI::App app(
-      "Serves language models over gRPC, and quantizes them while it serves.",
+      "Serves models that continue text or detect objects over gRPC, and "
+      "quantizes them while it serves.",
       "ounce-server");
   app.footer(kFooter);
   app.get_formatter()->column_width(34);
   app.add_option("--model", flags.models,
-                 "NAME=PATH[,method=SPEC]: a model to serve; again for more. "
-                 "PATH: a folder in Hugging Face layout, or org/name from the "
-                 "local Hugging Face cache")
+                 "NAME=PATH[,method=SPEC][,convolutions=true]: a model to "
+                 "serve; again for more. PATH: a folder in Hugging Face "
+                 "layout, or org/name from the local Hugging Face cache")
       ->allow_extra_args(false)
       ->type_name("");
   app.add_option("--config", flags.config,
@@ -297,7 +356,22 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
                  "N computed in one step; longer prompts are cut [512]")
       ->type_name("");
   app.add_option("--max_message_bytes", flags.max_message_bytes,
-                 "BYTES of a client's message, at most [4MiB]")
+                 "BYTES of a client's message, at most [32MiB]")
+      ->type_name("");
+  app.add_option("--compute", flags.compute,
+                 "float32 (the reference), bfloat16 or auto: what detectors "
+                 "compute products of floats in [auto: bfloat16 where the CPU "
+                 "has AMX]")
+      ->type_name("");
+  app.add_option("--max_picture_pixels", flags.max_picture_pixels,
+                 "N of a picture, at most [64000000]")
+      ->type_name("");
+  app.add_option("--picture_memory_bytes", flags.picture_memory_bytes,
+                 "BYTES for pictures that are decoded or wait, all models "
+                 "together [512MiB]")
+      ->type_name("");
+  app.add_option("--max_batch_pictures", flags.max_batch_pictures,
+                 "N of one batch [8]")
       ->type_name("");
   app.add_option("--drain_seconds", flags.drain_seconds,
                  "SECONDS that requests may still run after SIGTERM [30]")

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "quant/compute.h"
 
 namespace ounce::server {
 
@@ -17,6 +18,7 @@ struct Config {
     std::string name;
     std::string path;    // a folder, or org/name[@revision]
     std::string method;  // empty: as in the checkpoint
+    bool convolutions = false;
   };
   struct Listen {  // HOST:PORT, port 0: a free one
     std::string inference = "127.0.0.1:8500";
@@ -28,13 +30,18 @@ struct Config {
     int64_t max_running_requests = 32;  // per model
     int64_t max_new_tokens = 4096;      // of one request
     int64_t max_step_tokens = 512;
-    int64_t max_message_bytes = 4 << 20;
+    int64_t max_message_bytes = 32 << 20;
+    int64_t max_picture_pixels = 64'000'000;
+    int64_t picture_memory_bytes = int64_t{512} << 20;  // all models together
+    int64_t max_batch_pictures = 8;
   };
 
   std::vector<Model> models;  // to serve from the start
   Listen listen;
   int threads = 0;                            // that compute; at least 1
   int64_t kv_cache_bytes = int64_t{1} << 30;  // per model
+  // Of models with a choice; "auto" is decided by the CPU.
+  quant::Compute compute = quant::FasterCompute();
   Limits limits;
   absl::Duration drain = absl::Seconds(30);  // after SIGTERM
   std::string ports_file;                    // empty: none

@@ -1,6 +1,7 @@
 // Wires the server together and runs it until a signal.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -11,11 +12,16 @@
 #include "server/engine/loaded_models.h"
 #include "server/metrics/metrics.h"
 #include "server/process.h"
+#include "server/scheduler/picture_memory.h"
 #include "server/service/listeners.h"
+#include "server/service/picture_reader.h"
 #include "server/stop_signal.h"
 
 namespace ounce::server {
 namespace {
+
+// Threads that read pictures: they are there to keep the engines busy.
+constexpr int kMaxPictureThreads = 4;
 
 // Returns when a signal has stopped the server.
 absl::Status Serve(const Config& config) {
@@ -26,18 +32,33 @@ absl::Status Serve(const Config& config) {
   const auto metrics = Metrics::Create({OUNCE_VERSION, isa, OUNCE_COMPILER});
   ModelHealth health(*metrics);
   const Config::Limits& limits = config.limits;
+  // Outlives every picture, those that the catalog holds too.
+  PictureMemory picture_memory(
+      limits.picture_memory_bytes,
+      [&](int64_t count, int64_t bytes) { metrics->OnPictures(count, bytes); });
   const auto catalog = CreateModelCatalog(
       {.kv_cache_bytes = config.kv_cache_bytes,
        .scheduler = {.max_queued = limits.max_queued_requests,
                      .max_running = limits.max_running_requests,
-                     .max_step_tokens = limits.max_step_tokens}},
+                     .max_step_tokens = limits.max_step_tokens},
+       .detection = {.max_queued = limits.max_queued_requests,
+                     .max_batch_pictures = limits.max_batch_pictures},
+       .compute = config.compute},
       pool, clock, health);
+  const PictureReader pictures({.max_bytes = limits.max_message_bytes,
+                                .max_pixels = limits.max_picture_pixels},
+                               picture_memory);
   InferenceService inference(
       {.max_new_tokens = limits.max_new_tokens,
        .draw_seed = DrawSeed,
-       .on_rejected = [&](const auto& model) { metrics->OnRejected(model); }},
-      *catalog, clock);
-  ModelAdminService admin(*catalog, clock);
+       .on_rejected = [&](const auto& model) { metrics->OnRejected(model); },
+       .on_detect_rejected =
+           [&](const auto& model, const absl::Status& why) {
+             metrics->OnDetectRejected(model, why);
+           },
+       .picture_threads = std::min(config.threads, kMaxPictureThreads)},
+      *catalog, pictures, clock);
+  ModelAdminService admin(*catalog, pictures, clock);
   Addresses addresses;
   ASSIGN_OR_RETURN(
       const auto listeners,
@@ -54,7 +75,9 @@ absl::Status Serve(const Config& config) {
 
   for (const Config::Model& model : config.models) {
     RETURN_IF_ERROR(WithContext(
-        catalog->Load(model.name, model.path, model.method).status(),
+        catalog
+            ->Load({model.name, model.path, model.method, model.convolutions})
+            .status(),
         "model '" + model.name + "'"));
   }
   PrintModels(catalog->List());
@@ -69,6 +92,7 @@ absl::Status Serve(const Config& config) {
   admin.Stop();
   inference.Stop();
   const absl::Time deadline = clock.Now() + config.drain;
+  inference.FinishReading(deadline);
   catalog->Drain(deadline);
   inference.Drain(deadline);
   // For the last words to quick calls; idle connections need no longer.

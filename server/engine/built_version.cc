@@ -7,13 +7,41 @@
 #include "base/status_macros.h"
 
 namespace ounce::server {
+namespace {
+
+TensorKind KindOf(const model::TensorReport& tensor) {
+  if (tensor.is_vector) return TensorKind::kVector;
+  switch (tensor.role) {
+    case model::WeightRole::kLinear:
+      return TensorKind::kLinear;
+    case model::WeightRole::kHead:
+      return TensorKind::kHead;
+    case model::WeightRole::kEmbedding:
+      return TensorKind::kEmbedding;
+    case model::WeightRole::kConvolution:
+      return TensorKind::kConvolution;
+  }
+  return TensorKind::kLinear;
+}
+
+}  // namespace
 
 absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
                                           const model::LoadOptions& options) {
   BuiltVersion built;
   built.folder = checkpoint.folder();
   built.fingerprint = FingerprintOf(checkpoint);
-  ASSIGN_OR_RETURN(built.loaded, model::LoadModel(checkpoint, options));
+  ASSIGN_OR_RETURN(model::LoadedModel loaded,
+                   model::LoadModel(checkpoint, options));
+  built.model = std::move(loaded.model);
+  built.report = std::move(loaded.report);
+  built.has_own_floats =
+      !options.method.has_value() ||
+      (options.measure_error &&
+       std::none_of(built.report.tensors.begin(), built.report.tensors.end(),
+                    [](const model::TensorReport& tensor) {
+                      return tensor.error.has_value();
+                    }));
   return built;
 }
 
@@ -54,6 +82,7 @@ QuantizeReport CompareWeights(const ModelInfo& before,
   for (const model::TensorReport& tensor : after.tensors) {
     TensorOutcome& outcome = report.tensors.emplace_back();
     outcome.name = tensor.name;
+    outcome.kind = KindOf(tensor);
     outcome.shape = tensor.shape;
     outcome.method = tensor.method;
     outcome.bytes_before = tensor.checkpoint_bytes;

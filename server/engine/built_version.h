@@ -2,18 +2,23 @@
 #ifndef OUNCE_SERVER_ENGINE_BUILT_VERSION_H_
 #define OUNCE_SERVER_ENGINE_BUILT_VERSION_H_
 
+#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/checkpoint/loader.h"
+#include "model/model.h"
 #include "server/engine/checkpoint_fingerprint.h"
 #include "server/scheduler/model_catalog.h"
 
 namespace ounce::server {
 
 struct BuiltVersion {
-  model::LoadedModel loaded;
+  std::shared_ptr<const model::Model> model;
+  model::LoadReport report;
+  // Its weights are known to be those of the checkpoint, unchanged.
+  bool has_own_floats = false;
   std::string folder;  // where it was found, whatever it was found by
   CheckpointFingerprint fingerprint;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "server/engine/background_thread.h"
 #include "server/engine/built_version.h"
 #include "server/engine/checkpoint_fingerprint.h"
+#include "server/engine/detection_quality.h"
 #include "server/engine/step_turns.h"
 #include "server/engine/versioned_model.h"
 #include "spdlog/spdlog.h"
@@ -63,18 +65,23 @@ class LoadedModels final : public ModelCatalog {
       : options_(Normalized(options)),
         clock_(clock),
         observer_(observer),
-        context_{options_, pool, turns_, clock,
+        context_{options_,
+                 pool,
+                 turns_,
+                 clock,
                  [this](const std::string& model) {
                    MutexLock lock(&mu_);
                    return observer_.ObserveScheduler(model);
+                 },
+                 [this](const std::string& model) {
+                   MutexLock lock(&mu_);
+                   return observer_.ObserveDetection(model);
                  }} {}
 
   absl::StatusOr<std::shared_ptr<ServedModel>> Find(
       std::string_view name) override;
   std::vector<ModelInfo> List() const override;
-  absl::StatusOr<ModelInfo> Load(const std::string& name,
-                                 const std::string& path,
-                                 const std::string& method) override;
+  absl::StatusOr<ModelInfo> Load(const LoadParams& params) override;
   absl::Status Unload(const std::string& name) override;
   absl::StatusOr<QuantizeReport> Quantize(
       const QuantizeParams& params,
@@ -215,14 +222,16 @@ absl::StatusOr<ModelInfo> LoadedModels::Settle(
   return result;
 }
 
-absl::StatusOr<ModelInfo> LoadedModels::Load(const std::string& name,
-                                             const std::string& path,
-                                             const std::string& method) {
+absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
+  const std::string& name = params.name;
+  const std::string& path = params.path;
   RETURN_IF_ERROR(CheckName(name));
   model::LoadOptions options;
-  if (!method.empty()) {
-    ASSIGN_OR_RETURN(options.method, quant::ParseMethodSpec(method));
+  if (!params.method.empty()) {
+    ASSIGN_OR_RETURN(options.method, quant::ParseMethodSpec(params.method));
   }
+  options.convolutions = params.convolutions;
+  options.compute = options_.compute;
   options.progress = [this](const model::LoadProgress&) { return CheckOpen(); };
   {
     MutexLock lock(&mu_);
@@ -341,7 +350,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
     return progress(update);
   };
 
-  const auto build = [&]() -> absl::StatusOr<BuiltVersion> {
+  const auto build = [&](model::LoadOptions options,
+                         QuantizeStage stage) -> absl::StatusOr<BuiltVersion> {
     // The folder, and not the name it was found by: a hub cache may have
     // another snapshot under that name by now.
     ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
@@ -351,16 +361,12 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
                                    run.served->folder()));
     update.tensors_total = static_cast<int64_t>(checkpoint->tensors().size());
     RETURN_IF_ERROR(tell(QuantizeStage::kReading));
-    model::LoadOptions options;
-    options.method = run.method;
-    options.include = params.include;
-    options.exclude = params.exclude;
-    options.measure_error = true;
+    options.compute = options_.compute;
     options.progress = [&](const model::LoadProgress& loaded) {
       update.tensors_done = loaded.tensors_done;
       update.tensors_total = loaded.tensors_total;
       update.tensor = loaded.tensor;
-      return tell(QuantizeStage::kQuantizing);
+      return tell(stage);
     };
     ASSIGN_OR_RETURN(BuiltVersion built, BuildVersion(*checkpoint, options));
     // Once more, now that all of it was read.
@@ -369,22 +375,54 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
                                    run.served->folder()));
     return built;
   };
+  const auto proceed = [&] { return tell(update.stage); };
 
-  absl::StatusOr<BuiltVersion> built = build();
-  if (built.ok()) {
-    update.tensor.clear();
-    if (const absl::Status status = tell(QuantizeStage::kSwapping);
-        !status.ok()) {
-      built = status;
+  // Before the new version is built: there are never more than two.
+  std::vector<Detections> float_detections;
+  const auto look_at_floats = [&]() -> absl::Status {
+    if (params.pictures.empty()) return absl::OkStatus();
+    RETURN_IF_ERROR(CheckTask(run.before, Task::kDetectObjects));
+    std::shared_ptr<const model::Model> floats = run.served->own_floats();
+    if (floats == nullptr) {
+      ASSIGN_OR_RETURN(BuiltVersion built,
+                       build(model::LoadOptions(), QuantizeStage::kReading));
+      floats = std::move(built.model);
     }
-  }
+    ASSIGN_OR_RETURN(
+        float_detections,
+        run.served->Detect(std::move(floats), params.pictures, proceed));
+    return absl::OkStatus();
+  };
+
+  std::optional<DetectionQuality> quality;
+  absl::StatusOr<BuiltVersion> built = [&]() -> absl::StatusOr<BuiltVersion> {
+    RETURN_IF_ERROR(look_at_floats());
+    model::LoadOptions options;
+    options.method = run.method;
+    options.include = params.include;
+    options.exclude = params.exclude;
+    options.convolutions = params.convolutions;
+    options.measure_error = true;
+    ASSIGN_OR_RETURN(BuiltVersion version,
+                     build(std::move(options), QuantizeStage::kQuantizing));
+    if (!params.pictures.empty()) {
+      ASSIGN_OR_RETURN(
+          const std::vector<Detections> detections,
+          run.served->Detect(version.model, params.pictures, proceed));
+      quality = CompareDetections(float_detections, detections);
+    }
+    update.tensor.clear();
+    RETURN_IF_ERROR(tell(QuantizeStage::kSwapping));
+    return version;
+  }();
   if (!built.ok()) {
     if (beside) (void)Settle(params.as, built.status());
     return built.status();
   }
 
-  QuantizeReport report = CompareWeights(run.before, built->loaded.report);
+  QuantizeReport report = CompareWeights(run.before, built->report);
   report.model = beside ? params.as : params.model;
+  report.detection = quality;
   if (params.dry_run) return report;
 
   if (beside) {

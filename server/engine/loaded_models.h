@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "quant/compute.h"
+#include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/generate_scheduler.h"
 #include "server/scheduler/model_catalog.h"
 
@@ -15,11 +17,13 @@ namespace ounce::server {
 struct CatalogOptions {
   // Bytes of keys and values per model, at most. Address space until used.
   int64_t kv_cache_bytes = int64_t{1} << 30;
-  GenerateScheduler::Options scheduler;  // of every model
+  GenerateScheduler::Options scheduler;  // of every model that generates
+  DetectScheduler::Options detection;    // of every model that detects
+  quant::Compute compute = quant::Compute::kFloat32;
 };
 
 // Every model gets a scheduler with an engine thread of its own; they take
-// turns on `pool`, step by step.
+// turns on `pool`, step by step or batch by batch.
 //
 // Ownership: `pool`, `clock` and `observer` must outlive the catalog and every
 //   ServedModel that it gave out.

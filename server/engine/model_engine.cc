@@ -17,7 +17,7 @@ int64_t LogitStride(int64_t vocab_size) { return (vocab_size + 15) / 16 * 16; }
 
 class ModelEngine final : public Engine {
  public:
-  ModelEngine(EngineInfo info, std::unique_ptr<const model::Model> model,
+  ModelEngine(EngineInfo info, std::shared_ptr<const model::Model> model,
               std::shared_ptr<model::KvCache> cache, quant::Scratch scratch,
               MappedMemory logits, ThreadPool& pool, StepTurns& turns)
       : info_(std::move(info)),
@@ -70,7 +70,7 @@ class ModelEngine final : public Engine {
 
  private:
   const EngineInfo info_;
-  const std::unique_ptr<const model::Model> model_;
+  const std::shared_ptr<const model::Model> model_;
   const std::shared_ptr<model::KvCache> cache_;
   ThreadPool& pool_;
   StepTurns& turns_;
@@ -83,7 +83,7 @@ class ModelEngine final : public Engine {
 
 absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
     const ModelEngineOptions& options,
-    std::unique_ptr<const model::Model> model,
+    std::shared_ptr<const model::Model> model,
     std::shared_ptr<model::KvCache> cache, ThreadPool& pool, StepTurns& turns) {
   const model::CausalLm& causal_lm = *model->causal_lm();
   const model::CausalLmShape& shape = causal_lm.shape();

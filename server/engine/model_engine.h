@@ -25,13 +25,13 @@ struct ModelEngineOptions {
 
 // Memory for the largest step is set aside here; a step allocates nothing.
 //
-// Ownership: the model and a share of the cache; `pool` and `turns` must
+// Ownership: shares of the model and of the cache; `pool` and `turns` must
 //   outlive it.
 // Requires a causal language model whose KV shape is the cache's.
 // Errors: kResourceExhausted.
 absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
     const ModelEngineOptions& options,
-    std::unique_ptr<const model::Model> model,
+    std::shared_ptr<const model::Model> model,
     std::shared_ptr<model::KvCache> cache, ThreadPool& pool, StepTurns& turns);
 
 }  // namespace ounce::server

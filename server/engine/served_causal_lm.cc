@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
+#include "quant/compute.h"
 #include "server/engine/model_engine.h"
 
 namespace ounce::server {
@@ -18,11 +19,11 @@ absl::StatusOr<std::shared_ptr<Engine>> MakeEngine(
     std::shared_ptr<model::KvCache> kv) {
   ModelEngineOptions options;
   options.version = version;
-  options.method = built.loaded.report.method;
+  options.method = built.report.method;
   options.max_step_tokens = context.options.scheduler.max_step_tokens;
   options.max_step_logits = context.options.scheduler.max_running;
-  return CreateModelEngine(options, std::move(built.loaded.model),
-                           std::move(kv), context.pool, context.turns);
+  return CreateModelEngine(options, std::move(built.model), std::move(kv),
+                           context.pool, context.turns);
 }
 
 class ServedCausalLm final : public VersionedModel {
@@ -95,7 +96,7 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
   if (tokenizer == nullptr) {
     ASSIGN_OR_RETURN(tokenizer, model::Tokenizer::Load(built.folder));
   }
-  const model::CausalLmShape shape = built.loaded.model->causal_lm()->shape();
+  const model::CausalLmShape shape = built.model->causal_lm()->shape();
   if (tokenizer->size() < 1 || tokenizer->size() > shape.vocab_size) {
     return absl::InvalidArgumentError(
         absl::StrCat(built.folder, ": the tokenizer has ", tokenizer->size(),
@@ -124,6 +125,8 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
   ModelInfo info = NewModelInfo(name, path, built);
   info.max_positions = shape.max_positions;
   info.vocabulary_size = shape.vocab_size;
+  info.tasks = {Task::kGenerate};
+  info.compute = quant::ComputeName(quant::Compute::kFloat32);
   std::string folder = built.folder;
   CheckpointFingerprint fingerprint = built.fingerprint;
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,

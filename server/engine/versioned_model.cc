@@ -6,6 +6,7 @@
 #include "base/status_macros.h"
 #include "model/model.h"
 #include "server/engine/served_causal_lm.h"
+#include "server/engine/served_detector.h"
 
 namespace ounce::server {
 
@@ -36,7 +37,7 @@ void VersionedModel::SetState(ModelState state) {
 }
 
 absl::Status VersionedModel::Swap(int64_t version, BuiltVersion built) {
-  const model::LoadReport report = built.loaded.report;
+  const model::LoadReport report = built.report;
   RETURN_IF_ERROR(SetEngine(version, std::move(built)));
   MutexLock lock(&mu_);
   info_.version = version;
@@ -44,27 +45,38 @@ absl::Status VersionedModel::Swap(int64_t version, BuiltVersion built) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<Detections>> VersionedModel::Detect(
+    std::shared_ptr<const model::Model> /*model*/,
+    absl::Span<const std::shared_ptr<const Picture>> /*pictures*/,
+    const std::function<absl::Status()>& /*proceed*/) const {
+  return CheckTask(info(), Task::kDetectObjects);
+}
+
 ModelInfo NewModelInfo(const std::string& name, const std::string& path,
                        const BuiltVersion& built) {
   ModelInfo info;
   info.name = name;
   info.path = path;
-  info.architecture = std::string(built.loaded.model->architecture());
+  info.architecture = std::string(built.model->architecture());
   info.state = ModelState::kLoading;
   info.version = 1;
-  DescribeWeights(built.loaded.report, &info);
+  DescribeWeights(built.report, &info);
   return info;
 }
 
 absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
     const EngineContext& context, const std::string& name,
     const std::string& path, BuiltVersion built) {
-  if (built.loaded.model->causal_lm() != nullptr) {
+  if (built.model->causal_lm() != nullptr) {
     return ServeCausalLm(context, name, path, std::move(built), nullptr);
   }
+  if (built.model->detector() != nullptr) {
+    return ServeDetector(context, name, path, std::move(built), nullptr);
+  }
   return absl::UnimplementedError(absl::StrCat(
-      "architecture ", std::string(built.loaded.model->architecture()),
-      " generates no text, and nothing else is served yet"));
+      "architecture ", std::string(built.model->architecture()),
+      " neither generates text nor detects objects, and nothing else is "
+      "served"));
 }
 
 }  // namespace ounce::server

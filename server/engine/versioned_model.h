@@ -7,15 +7,19 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/thread_pool.h"
+#include "model/model.h"
 #include "server/engine/built_version.h"
 #include "server/engine/checkpoint_fingerprint.h"
+#include "server/engine/detection_quality.h"
 #include "server/engine/loaded_models.h"
 #include "server/engine/step_turns.h"
 #include "server/scheduler/model_catalog.h"
@@ -31,6 +35,8 @@ struct EngineContext {
   // CatalogObserver's, under the catalog's lock.
   std::function<std::unique_ptr<SchedulerObserver>(const std::string& model)>
       observe_scheduler;
+  std::function<std::unique_ptr<DetectObserver>(const std::string& model)>
+      observe_detection;
 };
 
 // Threads: any; state, version and bytes change under a lock of its own, the
@@ -61,6 +67,21 @@ class VersionedModel : public ServedModel {
 
   // After Drain: nothing large is left, whoever still holds the model.
   virtual void Empty() = 0;
+
+  // The serving version's weights, if they are the checkpoint's floats as they
+  // are and the model detects objects; else null.
+  virtual std::shared_ptr<const model::Model> own_floats() const {
+    return nullptr;
+  }
+
+  // What `model`, another version of this one, finds in pictures, with scores
+  // above kQualityThreshold. Takes its turns among those who serve; stops with
+  // the error of `proceed`, which is asked before each picture.
+  // Errors: kFailedPrecondition if the model detects no objects.
+  virtual absl::StatusOr<std::vector<Detections>> Detect(
+      std::shared_ptr<const model::Model> model,
+      absl::Span<const std::shared_ptr<const Picture>> pictures,
+      const std::function<absl::Status()>& proceed) const;
 
  protected:
   // `info` is that of version 1, loading.

@@ -1,7 +1,7 @@
-// Every metric of the server, in one table (metrics.cc), and their endpoint.
+// Every metric of the server, in one table (families.cc), and their endpoint.
 //
 // Metrics learns by being told: catalog and schedulers call it as observers,
-// the service calls OnRejected. Resident memory is read when scraped.
+// the service and PictureMemory by name. Resident memory is read when scraped.
 //
 // Threads: any thread may call anything; nothing blocks.
 #ifndef OUNCE_SERVER_METRICS_METRICS_H_
@@ -41,6 +41,13 @@ class Metrics : public CatalogObserver {
 
   // A Generate that no scheduler accepted; `model` may be empty.
   virtual void OnRejected(const std::string& model) = 0;
+
+  // A DetectObjects that no scheduler accepted, and why; `model` may be empty.
+  virtual void OnDetectRejected(const std::string& model,
+                                const absl::Status& why) = 0;
+
+  // All pictures in flight, and their bytes; one call at a time.
+  virtual void OnPictures(int64_t pictures, int64_t bytes) = 0;
 
   // What /metrics answers now.
   virtual std::string Text() const = 0;

@@ -15,7 +15,12 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "model/tokenizer/tokenizer.h"
+#include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/generate_scheduler.h"
+
+namespace ounce::model {
+class DetrImageProcessor;
+}
 
 namespace ounce::server {
 
@@ -25,6 +30,9 @@ inline constexpr char kModelNameRule[] =
     "1 to 64 letters, digits, '.', '_' or '-'";
 
 enum class ModelState { kLoading, kReady, kQuantizing, kUnloading };
+
+// What a model answers.
+enum class Task { kGenerate, kDetectObjects };
 
 // Fields as in model_admin.proto's Model.
 struct ModelInfo {
@@ -42,8 +50,13 @@ struct ModelInfo {
   std::vector<std::pair<std::string, int64_t>> resident_bytes_by_element;
   int64_t max_positions = 0;
   int64_t vocabulary_size = 0;
-  SchedulerStats stats;
+  std::vector<Task> tasks;
+  std::string compute;
+  SchedulerStats stats;  // a detector's: queued and running alone
 };
+
+// kFailedPrecondition, saying what a model that can't do `task` can do.
+absl::Status CheckTask(const ModelInfo& info, Task task);
 
 // A model that takes requests. Held by a request for as long as it runs.
 class ServedModel {
@@ -53,10 +66,19 @@ class ServedModel {
   // Both null if the model does not generate text.
   virtual GenerateScheduler* scheduler() { return nullptr; }
   virtual const model::Tokenizer* tokenizer() const { return nullptr; }
+  // Both null if the model does not detect objects. Pictures for the scheduler
+  // are those that the processor has prepared.
+  virtual DetectScheduler* detect_scheduler() { return nullptr; }
+  virtual const model::DetrImageProcessor* image_processor() const {
+    return nullptr;
+  }
 };
+
+enum class TensorKind { kLinear, kConvolution, kEmbedding, kHead, kVector };
 
 struct TensorOutcome {
   std::string name;
+  TensorKind kind = TensorKind::kLinear;
   std::vector<int64_t> shape;
   std::string method;
   int64_t bytes_before = 0;
@@ -64,6 +86,16 @@ struct TensorOutcome {
   std::optional<double> relative_l2_error;
   std::optional<double> snr_db;
   std::string left_alone;
+};
+
+// Fields as in model_admin.proto's DetectionQuality.
+struct DetectionQuality {
+  int64_t pictures = 0;
+  int64_t float_detections = 0;
+  int64_t quantized_detections = 0;
+  int64_t matched = 0;
+  double mean_score_drift = 0;
+  double mean_box_drift = 0;
 };
 
 // Fields as in model_admin.proto's QuantizeReport.
@@ -80,6 +112,15 @@ struct QuantizeReport {
   double saved_ratio = 0;
   double seconds = 0;
   std::vector<TensorOutcome> tensors;
+  std::optional<DetectionQuality> detection;
+};
+
+// Fields as in model_admin.proto's LoadModelRequest.
+struct LoadParams {
+  std::string name;
+  std::string path;
+  std::string method;
+  bool convolutions = false;
 };
 
 struct QuantizeParams {
@@ -89,6 +130,9 @@ struct QuantizeParams {
   std::vector<std::string> exclude;
   std::string as;
   bool dry_run = false;
+  bool convolutions = false;
+  // Prepared for this model; only for one that detects objects.
+  std::vector<std::shared_ptr<const Picture>> pictures;
 };
 
 enum class QuantizeStage { kReading, kQuantizing, kSwapping };
@@ -127,6 +171,8 @@ class CatalogObserver {
   // when the last request lets go of the model.
   virtual std::unique_ptr<SchedulerObserver> ObserveScheduler(
       const std::string& model) = 0;
+  virtual std::unique_ptr<DetectObserver> ObserveDetection(
+      const std::string& model) = 0;
 
   // It appeared (kLoading: only name, path and state are known), or its state,
   // version or bytes changed.
@@ -163,9 +209,7 @@ class ModelCatalog {
 
   virtual std::vector<ModelInfo> List() const = 0;  // by name
 
-  virtual absl::StatusOr<ModelInfo> Load(const std::string& name,
-                                         const std::string& path,
-                                         const std::string& method) = 0;
+  virtual absl::StatusOr<ModelInfo> Load(const LoadParams& params) = 0;
   virtual absl::Status Unload(const std::string& name) = 0;
 
   // `progress` is called while the caller waits, on a thread of the catalog's,

@@ -22,6 +22,10 @@ constexpr size_t kMaxPathBytes = 4096;
 constexpr size_t kMaxSpecBytes = 1024;
 constexpr int kMaxGlobs = 1024;
 constexpr size_t kMaxGlobBytes = 256;
+constexpr float kDefaultThreshold = 0.9f;
+constexpr int64_t kDefaultDetections = 100;
+constexpr int64_t kMaxDetections = 1000;
+constexpr int kMaxQuantizePictures = 64;
 
 // NaN is in no range.
 absl::Status CheckRange(absl::string_view field, float value, float min,
@@ -127,6 +131,25 @@ absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
   return params;
 }
 
+absl::StatusOr<DetectParams> CheckDetect(
+    const v1::DetectObjectsRequest& request) {
+  DetectParams params;
+  params.threshold =
+      request.has_threshold() ? request.threshold() : kDefaultThreshold;
+  // NaN is in no range.
+  if (!(params.threshold >= 0 && params.threshold < 1)) {
+    return FieldError("threshold",
+                      absl::StrCat("0 up to, not including, 1 wanted, ",
+                                   params.threshold, " found"));
+  }
+  RETURN_IF_ERROR(
+      CheckAtMost("max_detections", request.max_detections(), kMaxDetections));
+  params.max_detections = request.max_detections() > 0
+                              ? request.max_detections()
+                              : kDefaultDetections;
+  return params;
+}
+
 absl::Status CheckTokenIds(absl::string_view field,
                            absl::Span<const int32_t> ids,
                            int64_t vocabulary_size) {
@@ -171,6 +194,8 @@ absl::StatusOr<QuantizeParams> CheckQuantize(
   if (!request.as().empty()) {
     RETURN_IF_ERROR(CheckModelName("as", request.as()));
   }
+  RETURN_IF_ERROR(
+      CheckAtMost("pictures", request.pictures_size(), kMaxQuantizePictures));
   return QuantizeParams{
       .model = request.model(),
       .method = request.method(),
@@ -178,6 +203,8 @@ absl::StatusOr<QuantizeParams> CheckQuantize(
       .exclude = {request.exclude().begin(), request.exclude().end()},
       .as = request.as(),
       .dry_run = request.dry_run(),
+      .convolutions = request.convolutions(),
+      .pictures = {},
   };
 }
 

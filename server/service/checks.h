@@ -16,6 +16,7 @@
 #include "absl/types/span.h"
 #include "ounce/v1/inference.pb.h"
 #include "ounce/v1/model_admin.pb.h"
+#include "server/scheduler/detect_request.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/request.h"
 
@@ -33,6 +34,10 @@ absl::Status CheckModelName(absl::string_view field, absl::string_view name);
 absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
                                              int64_t max_new_tokens_cap);
 
+// Everything of a request but its picture, and when it came.
+absl::StatusOr<DetectParams> CheckDetect(
+    const v1::DetectObjectsRequest& request);
+
 // Each id in [0, vocabulary_size).
 absl::Status CheckTokenIds(absl::string_view field,
                            absl::Span<const int32_t> ids,
@@ -46,6 +51,7 @@ absl::Status CheckText(absl::string_view field, absl::string_view text);
 
 absl::Status CheckLoad(const v1::LoadModelRequest& request);
 
+// Everything of a request but its pictures, of which it checks the number.
 absl::StatusOr<QuantizeParams> CheckQuantize(
     const v1::QuantizeRequest& request);
 

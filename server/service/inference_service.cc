@@ -17,6 +17,8 @@ namespace {
 // Texts and requests longer than this leave gRPC's threads.
 constexpr size_t kQuickBytes = 4096;
 constexpr int kMaxLongTexts = 64;  // being tokenized or waiting for it
+// Being read or waiting for it; their memory is bounded besides.
+constexpr int kMaxPictures = 1024;
 
 constexpr absl::Duration kRetryBusy = absl::Milliseconds(200);
 constexpr absl::Duration kRetryLoading = absl::Seconds(1);
@@ -26,6 +28,12 @@ absl::Status Busy() {
       absl::ResourceExhaustedError(absl::StrCat(
           "at most ", kMaxLongTexts, " long texts wait to be tokenized")),
       kRetryBusy);
+}
+
+absl::Status TooManyPictures() {
+  return WithRetryDelay(absl::ResourceExhaustedError(absl::StrCat(
+                            "at most ", kMaxPictures, " pictures wait")),
+                        kRetryBusy);
 }
 
 absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
@@ -66,12 +74,24 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(
 
 }  // namespace
 
+// One DetectObjects, until its model has it.
+struct InferenceService::PictureJob {
+  DetectCall* call;
+  v1::DetectObjectsRequest request;
+  std::shared_ptr<ServedModel> model;
+  DetectParams params;
+  PictureMemory::Reservation memory;
+};
+
 InferenceService::InferenceService(Options options, ModelCatalog& catalog,
+                                   const PictureReader& pictures,
                                    const Clock& clock)
     : options_(std::move(options)),
       catalog_(catalog),
+      pictures_(pictures),
       clock_(clock),
-      long_texts_(/*num_threads=*/1, kMaxLongTexts) {}
+      long_texts_(/*num_threads=*/1, kMaxLongTexts),
+      picture_workers_(options_.picture_threads, kMaxPictures) {}
 
 InferenceService::~InferenceService() = default;
 
@@ -90,6 +110,7 @@ absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
 absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
                                            v1::TokenizeResponse* response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
+  RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
   RETURN_IF_ERROR(CheckText("text", request.text()));
   ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                    model->tokenizer()->Encode(request.text()));
@@ -100,6 +121,7 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
 absl::Status InferenceService::DetokenizeNow(
     const v1::DetokenizeRequest& request, v1::DetokenizeResponse* response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
+  RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
   if (request.token_ids_size() > kMaxDetokenizeIds) {
     return FieldError(
         "token_ids",
@@ -149,10 +171,7 @@ void InferenceService::Begin(const grpc::CallbackServerContext& context,
     if (request.prompt().size() > kQuickBytes) {
       RETURN_IF_ERROR(CheckStillWanted(context, clock_));
     }
-    if (model->scheduler() == nullptr) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("model '", request.model(), "' does not generate text"));
-    }
+    RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
     ASSIGN_OR_RETURN(GenerateParams params,
                      CheckGenerate(request, options_.max_new_tokens));
     const ModelInfo info = model->info();
@@ -174,6 +193,69 @@ void InferenceService::Begin(const grpc::CallbackServerContext& context,
   if (status.ok()) return;
   options_.on_rejected(known_model);
   call->Refuse(status);
+}
+
+grpc::ServerUnaryReactor* InferenceService::DetectObjects(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes,
+    grpc::ByteBuffer* response) {
+  auto job = std::make_shared<PictureJob>();
+  job->params.arrival = clock_.Now();
+  job->params.deadline = DeadlineOf(*context);
+  DetectCall* const call =
+      new DetectCall(job->params.deadline, response, clock_, calls_);
+  job->call = call;
+  std::string known_model;
+  absl::Status status = ParseRequest(*bytes, &job->request);
+  // gRPC keeps the message until the call ends; a picture need not be there
+  // twice.
+  const_cast<grpc::ByteBuffer*>(bytes)->Clear();
+  reading_.Add();
+  if (status.ok()) status = BeginPicture(job, &known_model);
+  if (!status.ok()) {
+    reading_.Remove();
+    options_.on_detect_rejected(known_model, status);
+    call->Refuse(status);
+  }
+  return call;
+}
+
+absl::Status InferenceService::BeginPicture(
+    const std::shared_ptr<PictureJob>& job, std::string* known_model) {
+  const v1::DetectObjectsRequest& request = job->request;
+  if (stopping_) return absl::UnavailableError("the server is shutting down");
+  ASSIGN_OR_RETURN(job->model, FindModel(request.model()));
+  *known_model = request.model();
+  RETURN_IF_ERROR(CheckTask(job->model->info(), Task::kDetectObjects));
+  ASSIGN_OR_RETURN(const DetectParams checked, CheckDetect(request));
+  job->params.threshold = checked.threshold;
+  job->params.max_detections = checked.max_detections;
+  ASSIGN_OR_RETURN(job->memory, pictures_.Open("image", request.image(),
+                                               *job->model->image_processor()));
+  if (!picture_workers_.TryRun([this, job] { ReadPicture(*job); })) {
+    return TooManyPictures();
+  }
+  return absl::OkStatus();
+}
+
+void InferenceService::ReadPicture(PictureJob& job) {
+  const std::string name = job.request.model();
+  const absl::Status status = [&]() -> absl::Status {
+    RETURN_IF_ERROR(job.call->CheckWanted());
+    const absl::Time start = clock_.Now();
+    ASSIGN_OR_RETURN(
+        job.params.picture,
+        pictures_.Read("image", job.request.image(),
+                       *job.model->image_processor(), std::move(job.memory)));
+    job.request.Clear();  // the file's bytes
+    job.params.decode = clock_.Now() - start;
+    return job.call->Start(std::move(job.model), std::move(job.params));
+  }();
+  if (!status.ok()) {
+    job.memory = {};
+    options_.on_detect_rejected(name, status);
+    job.call->Refuse(status);
+  }
+  reading_.Remove();
 }
 
 template <class Request, class Response>

@@ -1,8 +1,8 @@
 // The Inference service of inference.proto: checks every field, turns text into
-// ids and back, hands requests to the model's scheduler.
+// ids and back, reads pictures, hands requests to the model's scheduler.
 //
 // Threads: gRPC's. Nothing blocks there: long texts are tokenized on a thread
-//   of the service's own.
+//   of the service's own, pictures are read on a few others.
 #ifndef OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 
@@ -15,7 +15,10 @@
 #include "base/clock.h"
 #include "ounce/v1/inference.grpc.pb.h"
 #include "server/scheduler/model_catalog.h"
+#include "server/service/call_count.h"
+#include "server/service/detect_call.h"
 #include "server/service/generate_call.h"
+#include "server/service/picture_reader.h"
 #include "server/service/worker_pool.h"
 
 namespace ounce::server {
@@ -24,7 +27,8 @@ namespace ounce::server {
 using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
     v1::Inference::WithRawCallbackMethod_Tokenize<
         v1::Inference::WithRawCallbackMethod_Detokenize<
-            v1::Inference::Service>>>;
+            v1::Inference::WithRawCallbackMethod_DetectObjects<
+                v1::Inference::Service>>>>;
 
 class InferenceService final : public RawInference {
  public:
@@ -35,17 +39,31 @@ class InferenceService final : public RawInference {
     // Told of each Generate that no scheduler accepted: its model's name, or
     // empty when there is no such model. Called on any thread.
     std::function<void(const std::string& model)> on_rejected;
+    // The same of each DetectObjects, and why.
+    std::function<void(const std::string& model, const absl::Status& why)>
+        on_detect_rejected;
+    int picture_threads = 2;  // that read pictures; at least 1
   };
 
-  // `catalog` and `clock` must outlive the service, the service its server.
-  InferenceService(Options options, ModelCatalog& catalog, const Clock& clock);
+  // `catalog`, `pictures` and `clock` must outlive the service, the service its
+  // server.
+  InferenceService(Options options, ModelCatalog& catalog,
+                   const PictureReader& pictures, const Clock& clock);
   ~InferenceService() override;
 
-  // From now on nobody is told to come back for a model that loads.
+  // From now on no picture is taken, and nobody is told to come back for a
+  // model that loads.
   void Stop() { stopping_ = true; }
 
-  // Waits until no Generate runs and the clients have been told of the end of
-  // each, or `deadline` passes. To be called when the catalog is drained.
+  // After Stop: waits until every picture that was taken is with its model, or
+  // `deadline` passes. To be called before the catalog is drained.
+  void FinishReading(absl::Time deadline) {
+    reading_.WaitForNone(deadline, clock_);
+  }
+
+  // Waits until no Generate or DetectObjects runs and the clients have been
+  // told of the end of each, or `deadline` passes. To be called when the
+  // catalog is drained.
   void Drain(absl::Time deadline) { calls_.WaitForNone(deadline, clock_); }
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(
@@ -57,8 +75,13 @@ class InferenceService final : public RawInference {
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer* request,
                                        grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* DetectObjects(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
 
  private:
+  struct PictureJob;
+
   absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(
       const std::string& name);
   absl::Status TokenizeNow(const v1::TokenizeRequest& request,
@@ -75,12 +98,21 @@ class InferenceService final : public RawInference {
              const v1::GenerateRequest& request, absl::Time arrival,
              GenerateCall* call);
 
+  // Checks a request and has its picture read; `job` is complete but for its
+  // model, parameters and memory.
+  absl::Status BeginPicture(const std::shared_ptr<PictureJob>& job,
+                            std::string* known_model);
+  void ReadPicture(PictureJob& job);
+
   const Options options_;
   ModelCatalog& catalog_;
+  const PictureReader& pictures_;
   const Clock& clock_;
   CallCount calls_;
+  CallCount reading_;  // DetectObjects before its model has it
   std::atomic<bool> stopping_{false};
   WorkerPool long_texts_;
+  WorkerPool picture_workers_;
 };
 
 }  // namespace ounce::server

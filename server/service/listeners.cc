@@ -126,6 +126,11 @@ std::unique_ptr<SchedulerObserver> ModelHealth::ObserveScheduler(
   return next_.ObserveScheduler(model);
 }
 
+std::unique_ptr<DetectObserver> ModelHealth::ObserveDetection(
+    const std::string& model) {
+  return next_.ObserveDetection(model);
+}
+
 void ModelHealth::OnModelChanged(const ModelInfo& info) {
   if (listeners_ != nullptr) {
     listeners_->SetModelServing(info.name,

@@ -28,7 +28,7 @@ class Listeners {
   struct Options {
     std::string inference;  // HOST:PORT; port 0: a free one
     std::string admin;
-    int max_message_bytes = 4 << 20;
+    int max_message_bytes = 32 << 20;
   };
 
   // Listens, not serving yet as far as health is concerned. The services must
@@ -74,6 +74,8 @@ class ModelHealth final : public CatalogObserver {
   void SetListeners(Listeners* listeners) { listeners_ = listeners; }
 
   std::unique_ptr<SchedulerObserver> ObserveScheduler(
+      const std::string& model) override;
+  std::unique_ptr<DetectObserver> ObserveDetection(
       const std::string& model) override;
   void OnModelChanged(const ModelInfo& info) override;
   void OnModelRemoved(const std::string& model) override;

@@ -58,6 +58,32 @@ v1::QuantizeStage ToProto(QuantizeStage stage) {
   return v1::QUANTIZE_STAGE_UNSPECIFIED;
 }
 
+v1::Task ToProto(Task task) {
+  switch (task) {
+    case Task::kGenerate:
+      return v1::TASK_GENERATE;
+    case Task::kDetectObjects:
+      return v1::TASK_DETECT_OBJECTS;
+  }
+  return v1::TASK_UNSPECIFIED;
+}
+
+v1::TensorKind ToProto(TensorKind kind) {
+  switch (kind) {
+    case TensorKind::kLinear:
+      return v1::TENSOR_KIND_LINEAR;
+    case TensorKind::kConvolution:
+      return v1::TENSOR_KIND_CONVOLUTION;
+    case TensorKind::kEmbedding:
+      return v1::TENSOR_KIND_EMBEDDING;
+    case TensorKind::kHead:
+      return v1::TENSOR_KIND_HEAD;
+    case TensorKind::kVector:
+      return v1::TENSOR_KIND_VECTOR;
+  }
+  return v1::TENSOR_KIND_UNSPECIFIED;
+}
+
 v1::Model ToProto(const ModelInfo& info) {
   v1::Model model;
   model.set_name(info.name);
@@ -76,6 +102,8 @@ v1::Model ToProto(const ModelInfo& info) {
   model.set_vocabulary_size(info.vocabulary_size);
   model.set_running_requests(info.stats.running);
   model.set_queued_requests(info.stats.queued);
+  for (const Task task : info.tasks) model.add_tasks(ToProto(task));
+  model.set_compute(info.compute);
   return model;
 }
 
@@ -104,6 +132,18 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
     }
     if (tensor.snr_db.has_value()) t->set_snr_db(*tensor.snr_db);
     t->set_left_alone(tensor.left_alone);
+    t->set_kind(ToProto(tensor.kind));
+  }
+  if (report.detection.has_value()) {
+    const DetectionQuality& quality = *report.detection;
+    v1::DetectionQuality* q = out.mutable_detection();
+    q->set_pictures(static_cast<int32_t>(quality.pictures));
+    q->set_float_detections(static_cast<int32_t>(quality.float_detections));
+    q->set_quantized_detections(
+        static_cast<int32_t>(quality.quantized_detections));
+    q->set_matched(static_cast<int32_t>(quality.matched));
+    q->set_mean_score_drift(quality.mean_score_drift);
+    q->set_mean_box_drift(quality.mean_box_drift);
   }
   return out;
 }
@@ -131,8 +171,13 @@ void LogFailure(const std::string& what, const absl::Status& status) {
 
 }  // namespace
 
-ModelAdminService::ModelAdminService(ModelCatalog& catalog, const Clock& clock)
-    : catalog_(catalog), clock_(clock), jobs_(kMaxJobs, kMaxJobs) {}
+ModelAdminService::ModelAdminService(ModelCatalog& catalog,
+                                     const PictureReader& pictures,
+                                     const Clock& clock)
+    : catalog_(catalog),
+      pictures_(pictures),
+      clock_(clock),
+      jobs_(kMaxJobs, kMaxJobs) {}
 
 grpc::ServerUnaryReactor* ModelAdminService::ListModels(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -176,7 +221,10 @@ grpc::ServerUnaryReactor* ModelAdminService::LoadModel(
       [this](const v1::LoadModelRequest& in, v1::Model* out) -> absl::Status {
         RETURN_IF_ERROR(CheckLoad(in));
         if (stopping_) return ShuttingDown();
-        const auto info = catalog_.Load(in.name(), in.path(), in.method());
+        const auto info = catalog_.Load({.name = in.name(),
+                                         .path = in.path(),
+                                         .method = in.method(),
+                                         .convolutions = in.convolutions()});
         LogFailure(absl::StrCat("load of '", in.name(), "' from ", in.path()),
                    info.status());
         if (!info.ok()) return info.status();
@@ -199,6 +247,38 @@ grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
       });
 }
 
+absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
+    QuantizeParams params, std::vector<std::string> pictures,
+    QuantizeCall& call) {
+  const auto progress = [&](const QuantizeUpdate& update) -> absl::Status {
+    if (stopping_) return ShuttingDown();
+    v1::QuantizeProgress message;
+    message.set_stage(ToProto(update.stage));
+    message.set_tensors_done(update.tensors_done);
+    message.set_tensors_total(update.tensors_total);
+    message.set_tensor(update.tensor);
+    return call.Report(std::move(message));
+  };
+  if (!pictures.empty()) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
+                     catalog_.Find(params.model));
+    RETURN_IF_ERROR(CheckTask(model->info(), Task::kDetectObjects));
+    const model::DetrImageProcessor& processor = *model->image_processor();
+    for (size_t i = 0; i < pictures.size(); ++i) {
+      RETURN_IF_ERROR(progress({}));
+      const std::string field = absl::StrCat("pictures[", i, "]");
+      const std::string bytes = std::move(pictures[i]);
+      ASSIGN_OR_RETURN(PictureMemory::Reservation memory,
+                       pictures_.Open(field, bytes, processor));
+      ASSIGN_OR_RETURN(Picture picture, pictures_.Read(field, bytes, processor,
+                                                       std::move(memory)));
+      params.pictures.push_back(
+          std::make_shared<const Picture>(std::move(picture)));
+    }
+  }
+  return catalog_.Quantize(params, progress);
+}
+
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
     grpc::CallbackServerContext*, const grpc::ByteBuffer* bytes) {
   auto* call = new QuantizeCall(clock_);
@@ -213,19 +293,14 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
     call->End(params.status());
     return call;
   }
-  if (!jobs_.TryRun([this, call, params = *params] {
-        const auto progress =
-            [this, call](const QuantizeUpdate& update) -> absl::Status {
-          if (stopping_) return ShuttingDown();
-          v1::QuantizeProgress message;
-          message.set_stage(ToProto(update.stage));
-          message.set_tensors_done(update.tensors_done);
-          message.set_tensors_total(update.tensors_total);
-          message.set_tensor(update.tensor);
-          return call->Report(std::move(message));
-        };
+  const auto pictures = std::make_shared<std::vector<std::string>>();
+  for (std::string& picture : *request.mutable_pictures()) {
+    pictures->push_back(std::move(picture));
+  }
+  if (!jobs_.TryRun([this, call, params = *params, pictures] {
         const absl::StatusOr<QuantizeReport> report =
-            stopping_ ? ShuttingDown() : catalog_.Quantize(params, progress);
+            stopping_ ? ShuttingDown()
+                      : RunQuantize(params, std::move(*pictures), *call);
         LogFailure(absl::StrCat("quantization of '", params.model, "' with ",
                                 params.method),
                    report.status());

@@ -37,7 +37,11 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_EQ(config.limits.max_running_requests, 32);
   EXPECT_EQ(config.limits.max_new_tokens, 4096);
   EXPECT_EQ(config.limits.max_step_tokens, 512);
-  EXPECT_EQ(config.limits.max_message_bytes, 4 << 20);
+  EXPECT_EQ(config.limits.max_message_bytes, 32 << 20);
+  EXPECT_EQ(config.limits.max_picture_pixels, 64'000'000);
+  EXPECT_EQ(config.limits.picture_memory_bytes, 512 << 20);
+  EXPECT_EQ(config.limits.max_batch_pictures, 8);
+  EXPECT_EQ(config.compute, quant::FasterCompute());
   EXPECT_EQ(config.drain, absl::Seconds(30));
 }
 
@@ -48,6 +52,10 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "a=/models/a",
             "--model",
             "b=org/name@main,method=linear:bits=8,mode=symmetric",
+            "--model",
+            "c=/models/c,method=linear:bits=8,mode=symmetric,convolutions=true",
+            "--model",
+            "d=/models/d,convolutions=false",
             "--listen",
             "0.0.0.0:1",
             "--admin_listen",
@@ -68,17 +76,31 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "7",
             "--max_message_bytes",
             "8KiB",
+            "--max_picture_pixels",
+            "9",
+            "--picture_memory_bytes",
+            "20MiB",
+            "--max_batch_pictures",
+            "10",
+            "--compute",
+            "bfloat16",
             "--drain_seconds",
             "0.5",
             "--ports_file",
             "/tmp/ports"}));
-  ASSERT_THAT(config.models, SizeIs(2));
+  ASSERT_THAT(config.models, SizeIs(4));
   EXPECT_EQ(config.models[0].name, "a");
   EXPECT_EQ(config.models[0].path, "/models/a");
   EXPECT_EQ(config.models[0].method, "");
   EXPECT_EQ(config.models[1].name, "b");
   EXPECT_EQ(config.models[1].path, "org/name@main");
   EXPECT_EQ(config.models[1].method, "linear:bits=8,mode=symmetric");
+  EXPECT_FALSE(config.models[1].convolutions);
+  EXPECT_EQ(config.models[2].path, "/models/c");
+  EXPECT_EQ(config.models[2].method, "linear:bits=8,mode=symmetric");
+  EXPECT_TRUE(config.models[2].convolutions);
+  EXPECT_EQ(config.models[3].path, "/models/d");
+  EXPECT_FALSE(config.models[3].convolutions);
   EXPECT_EQ(config.listen.inference, "0.0.0.0:1");
   EXPECT_EQ(config.listen.admin, "127.0.0.1:2");
   EXPECT_EQ(config.listen.metrics, "127.0.0.1:0");
@@ -89,6 +111,10 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.limits.max_new_tokens, 6);
   EXPECT_EQ(config.limits.max_step_tokens, 7);
   EXPECT_EQ(config.limits.max_message_bytes, 8192);
+  EXPECT_EQ(config.limits.max_picture_pixels, 9);
+  EXPECT_EQ(config.limits.picture_memory_bytes, 20 << 20);
+  EXPECT_EQ(config.limits.max_batch_pictures, 10);
+  EXPECT_EQ(config.compute, quant::Compute::kBFloat16);
   EXPECT_EQ(config.drain, absl::Milliseconds(500));
   EXPECT_EQ(config.ports_file, "/tmp/ports");
 }
@@ -97,12 +123,23 @@ TEST(ConfigTest, FlagsOverrideTheFileFieldByField) {
   const TempFolder folder;
   const std::string file = folder.WriteFile("server.textproto", R"(
 models { name: "a" path: "/old/a" }
-models { name: "b" path: "/old/b" method: "linear:bits=8,mode=symmetric" }
+models {
+  name: "b"
+  path: "/old/b"
+  method: "linear:bits=8,mode=symmetric"
+  convolutions: true
+}
 listen: "127.0.0.1:11"
 admin_listen: "127.0.0.1:12"
 threads: 2
 kv_cache_bytes: 2097152
-limits { max_new_tokens: 99 }
+limits {
+  max_new_tokens: 99
+  max_picture_pixels: 1000
+  picture_memory_bytes: 33554432
+  max_batch_pictures: 3
+}
+compute: "float32"
 drain_seconds: 0
 )");
   ASSERT_OK_AND_ASSIGN(const Config config,
@@ -111,6 +148,7 @@ drain_seconds: 0
   ASSERT_THAT(config.models, SizeIs(2));
   EXPECT_EQ(config.models[0].path, "/old/b");
   EXPECT_EQ(config.models[0].method, "linear:bits=8,mode=symmetric");
+  EXPECT_TRUE(config.models[0].convolutions);
   EXPECT_EQ(config.models[1].path, "/new/a");
   EXPECT_EQ(config.listen.inference, "127.0.0.1:21");
   EXPECT_EQ(config.listen.admin, "127.0.0.1:12");
@@ -118,6 +156,10 @@ drain_seconds: 0
   EXPECT_EQ(config.threads, 2);
   EXPECT_EQ(config.kv_cache_bytes, 2 << 20);
   EXPECT_EQ(config.limits.max_new_tokens, 99);
+  EXPECT_EQ(config.limits.max_picture_pixels, 1000);
+  EXPECT_EQ(config.limits.picture_memory_bytes, 32 << 20);
+  EXPECT_EQ(config.limits.max_batch_pictures, 3);
+  EXPECT_EQ(config.compute, quant::Compute::kFloat32);
   EXPECT_EQ(config.drain, absl::ZeroDuration());
 }
 
@@ -156,6 +198,11 @@ TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
       {{"--max_queued_requests", "0"}, "max_queued_requests: 1"},
       {{"--max_new_tokens", "0"}, "max_new_tokens: 1"},
       {{"--max_message_bytes", "2GiB"}, "max_message_bytes"},
+      {{"--model", "a=path,convolutions=yes"}, "true or false wanted"},
+      {{"--compute", "float16"}, "float32, bfloat16 or auto wanted"},
+      {{"--max_picture_pixels", "0"}, "max_picture_pixels: 1"},
+      {{"--picture_memory_bytes", "1MiB"}, "picture_memory_bytes: 16777216"},
+      {{"--max_batch_pictures", "0"}, "max_batch_pictures: 1"},
       {{"--drain_seconds", "-1"}, "drain_seconds: 0 to 86400 wanted, -1"},
       {{"--drain_seconds", "nan"}, "drain_seconds"},
       {{"--colour", "red"}, "--colour"},

@@ -187,7 +187,7 @@ TEST_F(LoadedModelsResidentBytesTest, AfterASwapMemoryIsThatOfAFreshLoad) {
   int64_t fresh = 0;
   {
     const auto catalog = MakeCatalog();
-    ASSERT_OK(catalog->Load("m", folder(), "linear"));
+    ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
     Generate(*catalog);
     fresh = ResidentBytes();
     ASSERT_GT(fresh - empty, kLinearBytes / 2);
@@ -196,7 +196,7 @@ TEST_F(LoadedModelsResidentBytesTest, AfterASwapMemoryIsThatOfAFreshLoad) {
     EXPECT_LT(ResidentBytes() - empty, 20 * kMiB);
   }
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load("m", folder(), ""));
+  ASSERT_OK(catalog->Load({"m", folder(), ""}));
   Generate(*catalog);
   EXPECT_GT(ResidentBytes(), fresh + kLinearBytes / 3);
   ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
@@ -218,7 +218,7 @@ TEST_F(LoadedModelsResidentBytesTest, AfterASwapMemoryIsThatOfAFreshLoad) {
 TEST_F(LoadedModelsResidentBytesTest,
        FreesTheOldVersionWhenItsLastSequenceLeaves) {
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load("m", folder(), ""));
+  ASSERT_OK(catalog->Load({"m", folder(), ""}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog->Find("m"));
   RecordingSink sink;
   sink.set_room(1);
@@ -247,7 +247,7 @@ TEST_F(LoadedModelsResidentBytesTest, LoadingNeedsLittleMoreThanItKeeps) {
   if (!reset) GTEST_SKIP() << "/proc/self/clear_refs takes no 5 here";
   const int64_t before = ResidentBytes();
   ASSERT_OK_AND_ASSIGN(const ModelInfo info,
-                       catalog->Load("m", folder(), "linear"));
+                       catalog->Load({"m", folder(), "linear"}));
   const int64_t peak = PeakResidentBytes() - before;
   ASSERT_GT(info.resident_bytes, kLinearBytes / 2);
   EXPECT_GE(peak, info.resident_bytes * 9 / 10);
@@ -258,14 +258,16 @@ TEST_F(LoadedModelsResidentBytesTest, LoadingNeedsLittleMoreThanItKeeps) {
 TEST_F(LoadedModelsMemoryTest, RefusesAllElseWhileAModelLoads) {
   HeldClock clock;
   const auto catalog = MakeCatalog(clock);
-  std::thread load([&] { EXPECT_OK(catalog->Load("m", folder(), "linear")); });
+  std::thread load([&] {
+    EXPECT_OK(catalog->Load({"m", folder(), "linear"}));
+  });
   while (catalog->List().empty()) std::this_thread::yield();
   const ModelInfo info = catalog->List().front();
   EXPECT_EQ(info.name, "m");
   EXPECT_EQ(info.state, ModelState::kLoading);
   EXPECT_EQ(info.version, 0);
   EXPECT_THAT(catalog->Find("m"), StatusIs(StatusCode::kUnavailable));
-  EXPECT_THAT(catalog->Load("m", folder(), ""),
+  EXPECT_THAT(catalog->Load({"m", folder(), ""}),
               StatusIs(StatusCode::kAlreadyExists));
   EXPECT_THAT(catalog->Unload("m"), StatusIs(StatusCode::kAborted));
   EXPECT_THAT(Quantize(*catalog, "linear"), StatusIs(StatusCode::kAborted));
@@ -278,7 +280,7 @@ TEST_F(LoadedModelsMemoryTest, DrainEndsALoad) {
   HeldClock clock;
   const auto catalog = MakeCatalog(clock);
   std::thread load([&] {
-    EXPECT_THAT(catalog->Load("m", folder(), ""),
+    EXPECT_THAT(catalog->Load({"m", folder(), ""}),
                 StatusIs(StatusCode::kUnavailable));
   });
   while (catalog->List().empty()) std::this_thread::yield();

@@ -124,7 +124,7 @@ class LoadedModelsTest : public ::testing::Test {
 // Up to where transformers gives an id that is no token: the vocabulary's
 // padding, which a server must not produce.
 TEST_F(LoadedModelsTest, GeneratesWhatTransformersDoes) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   const Golden golden = ReadGolden(kTinyModelFolder, kVocab);
   for (size_t i = 0; i < golden.prompts.size(); ++i) {
     RecordingSink& sink = Start("tiny", golden.prompts[i],
@@ -146,7 +146,7 @@ TEST_F(LoadedModelsTest, GeneratesWhatTransformersDoes) {
 }
 
 TEST_F(LoadedModelsTest, GivesTheSameTokensInABatchAsAlone) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, "linear"));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
   std::vector<std::vector<int32_t>> prompts, alone;
   for (int i = 0; i < 12; ++i) {
     auto& prompt = prompts.emplace_back();
@@ -165,7 +165,7 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensInABatchAsAlone) {
 
 TEST_F(LoadedModelsTest, TellsWhatItServes) {
   ASSERT_OK_AND_ASSIGN(const ModelInfo info,
-                       catalog_->Load("tiny", kTinyModelFolder, ""));
+                       catalog_->Load({"tiny", kTinyModelFolder, ""}));
   EXPECT_EQ(info.name, "tiny");
   EXPECT_EQ(info.path, kTinyModelFolder);
   EXPECT_EQ(info.architecture, "codegen");
@@ -191,7 +191,7 @@ TEST_F(LoadedModelsTest, TellsWhatItServes) {
 }
 
 TEST_F(LoadedModelsTest, QuantizesAndGoesBackWhileSequencesRun) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   const std::vector<int32_t> before = Generate("tiny", prompt_, 60);
   const ModelInfo info = InfoOf("tiny");
 
@@ -247,7 +247,7 @@ TEST_F(LoadedModelsTest, QuantizesAndGoesBackWhileSequencesRun) {
 }
 
 TEST_F(LoadedModelsTest, TellsProgressInOrder) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   std::vector<QuantizeUpdate> updates;
   ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
                        Quantize("tiny", "linear", [&](const auto& update) {
@@ -272,7 +272,7 @@ TEST_F(LoadedModelsTest, TellsProgressInOrder) {
 }
 
 TEST_F(LoadedModelsTest, RefusesASecondChangeWhileOneRuns) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   bool tried = false;
   ASSERT_OK(Quantize("tiny", "linear", [&](const QuantizeUpdate& update) {
     if (update.tensors_done == 3) {
@@ -284,7 +284,7 @@ TEST_F(LoadedModelsTest, RefusesASecondChangeWhileOneRuns) {
       EXPECT_THAT(catalog_->Unload("tiny"),
                   StatusIs(StatusCode::kAborted, HasSubstr("being quantized")));
       EXPECT_THAT(
-          catalog_->Load("tiny", kTinyModelFolder, ""),
+          catalog_->Load({"tiny", kTinyModelFolder, ""}),
           StatusIs(StatusCode::kAlreadyExists, HasSubstr("being quantized")));
       EXPECT_THAT(Generate("tiny", prompt_, 5), SizeIs(5));
     }
@@ -295,7 +295,7 @@ TEST_F(LoadedModelsTest, RefusesASecondChangeWhileOneRuns) {
 }
 
 TEST_F(LoadedModelsTest, ACancelledQuantizationLeavesAllAsItWas) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   for (const QuantizeStage stage :
        {QuantizeStage::kReading, QuantizeStage::kQuantizing,
@@ -324,7 +324,7 @@ TEST_F(LoadedModelsTest, ACancelledQuantizationLeavesAllAsItWas) {
 TEST_F(LoadedModelsTest, AVanishedCheckpointLeavesTheOldVersionServing) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load("tiny", copy, ""));
+  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   std::filesystem::remove_all(copy);
   EXPECT_THAT(Quantize("tiny", "linear"),
@@ -335,7 +335,7 @@ TEST_F(LoadedModelsTest, AVanishedCheckpointLeavesTheOldVersionServing) {
 TEST_F(LoadedModelsTest, RefusesACheckpointThatHasChanged) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load("tiny", copy, ""));
+  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
 
   // Other weights of the same shapes.
@@ -375,7 +375,7 @@ TEST_F(LoadedModelsTest, RefusesACheckpointThatHasChanged) {
 TEST_F(LoadedModelsTest, AFileThatShrinksMeanwhileFailsTheRunOnly) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load("tiny", copy, ""));
+  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   EXPECT_THAT(Quantize("tiny", "linear",
                        [&](const QuantizeUpdate& update) {
@@ -391,7 +391,7 @@ TEST_F(LoadedModelsTest, AFileThatShrinksMeanwhileFailsTheRunOnly) {
 }
 
 TEST_F(LoadedModelsTest, ServesTheResultBesideTheOldModel) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   QuantizeParams params;
   params.model = "tiny";
@@ -417,7 +417,7 @@ TEST_F(LoadedModelsTest, ServesTheResultBesideTheOldModel) {
 }
 
 TEST_F(LoadedModelsTest, ADryRunReportsAndChangesNothing) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   QuantizeParams params;
   params.model = "tiny";
@@ -437,7 +437,7 @@ TEST_F(LoadedModelsTest, ADryRunReportsAndChangesNothing) {
 }
 
 TEST_F(LoadedModelsTest, QuantizesTheModulesThatTheGlobsName) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   QuantizeParams params;
   params.model = "tiny";
   params.method = "linear";
@@ -460,11 +460,11 @@ TEST_F(LoadedModelsTest, QuantizesTheModulesThatTheGlobsName) {
 }
 
 TEST_F(LoadedModelsTest, RefusesBadNamesAndMethods) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   for (const std::string& name :
        {std::string(), std::string("a/b"), std::string("a b"),
         std::string(65, 'x'), std::string("caf\xc3\xa9"), std::string(1, 0)}) {
-    EXPECT_THAT(catalog_->Load(name, kTinyModelFolder, ""),
+    EXPECT_THAT(catalog_->Load({name, kTinyModelFolder, ""}),
                 StatusIs(StatusCode::kInvalidArgument));
   }
   QuantizeParams params;
@@ -477,7 +477,7 @@ TEST_F(LoadedModelsTest, RefusesBadNamesAndMethods) {
     EXPECT_THAT(Quantize("tiny", method),
                 StatusIs(StatusCode::kInvalidArgument));
   }
-  EXPECT_THAT(catalog_->Load("other", kTinyModelFolder, "nonsense"),
+  EXPECT_THAT(catalog_->Load({"other", kTinyModelFolder, "nonsense"}),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("linear")));
   EXPECT_THAT(Quantize("nobody", "linear"),
               StatusIs(StatusCode::kNotFound,
@@ -490,11 +490,11 @@ TEST_F(LoadedModelsTest, RefusesBadNamesAndMethods) {
 
 TEST_F(LoadedModelsTest, AFailedLoadLeavesTheNameFree) {
   TempFolder folder;
-  EXPECT_THAT(catalog_->Load("tiny", folder.Path("nothing"), ""),
+  EXPECT_THAT(catalog_->Load({"tiny", folder.Path("nothing"), ""}),
               StatusIs(StatusCode::kNotFound, HasSubstr("nothing")));
   const std::string copy = CopyTinyModel(folder);
   folder.WriteFile("model/config.json", R"({"model_type":"other_model"})");
-  EXPECT_THAT(catalog_->Load("tiny", copy, ""),
+  EXPECT_THAT(catalog_->Load({"tiny", copy, ""}),
               StatusIs(StatusCode::kUnimplemented,
                        AllOf(HasSubstr("other_model"), HasSubstr("codegen"))));
   EXPECT_THAT(Names(), IsEmpty());
@@ -502,8 +502,8 @@ TEST_F(LoadedModelsTest, AFailedLoadLeavesTheNameFree) {
   EXPECT_THAT(observer_.events(),
               ElementsAre("tiny loading v0", "tiny removed", "tiny loading v0",
                           "tiny removed"));
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
-  EXPECT_THAT(catalog_->Load("tiny", kTinyModelFolder, ""),
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder, ""}),
               StatusIs(StatusCode::kAlreadyExists, HasSubstr("ready")));
 }
 
@@ -519,7 +519,7 @@ TEST_F(LoadedModelsTest, RefusesATokenizerThatIsLargerThanTheVocabulary) {
   std::filesystem::remove(copy + "/tokenizer.json");
   folder.WriteFile("model/vocab.json", vocab + "}");
   folder.WriteFile("model/merges.txt", "#version: 0.2\n");
-  EXPECT_THAT(catalog_->Load("tiny", copy, ""),
+  EXPECT_THAT(catalog_->Load({"tiny", copy, ""}),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("5000 tokens")));
 }
 
@@ -527,13 +527,13 @@ TEST_F(LoadedModelsTest, RefusesAKvBudgetBelowOneBlock) {
   catalog_->Drain(absl::Now());
   options_.kv_cache_bytes = 1000;
   catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
-  EXPECT_THAT(catalog_->Load("tiny", kTinyModelFolder, ""),
+  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder, ""}),
               StatusIs(StatusCode::kFailedPrecondition,
                        HasSubstr("--kv_cache_bytes 1000")));
 }
 
 TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   RecordingSink& running = Start("tiny", prompt_, 40, 1);
   ASSERT_TRUE(running.AwaitTokens(1));
   std::atomic<bool> unloaded = false;
@@ -545,7 +545,7 @@ TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
   while (catalog_->Find("tiny").ok()) std::this_thread::yield();
   EXPECT_THAT(catalog_->Find("tiny"), StatusIs(StatusCode::kNotFound));
   EXPECT_EQ(InfoOf("tiny").state, ModelState::kUnloading);
-  EXPECT_THAT(catalog_->Load("tiny", kTinyModelFolder, ""),
+  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder, ""}),
               StatusIs(StatusCode::kAlreadyExists, HasSubstr("unloaded")));
   EXPECT_THAT(Quantize("tiny", "linear"), StatusIs(StatusCode::kAborted));
   EXPECT_THAT(catalog_->Unload("tiny"), StatusIs(StatusCode::kAborted));
@@ -564,12 +564,12 @@ TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
   params.max_new_tokens = 1;
   EXPECT_THAT(held_.front()->scheduler()->Submit(params, &running),
               StatusIs(StatusCode::kUnavailable));
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
 }
 
 TEST_F(LoadedModelsTest, DrainLetsRequestsFinishAndRefusesNewWork) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
-  ASSERT_OK(catalog_->Load("other", kOtherTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"other", kOtherTinyModelFolder, ""}));
   RecordingSink& a = Start("tiny", prompt_, 60);
   RecordingSink& b = Start("other", prompt_, 60);
   catalog_->Drain(absl::Now() + absl::Seconds(60));
@@ -578,13 +578,13 @@ TEST_F(LoadedModelsTest, DrainLetsRequestsFinishAndRefusesNewWork) {
   EXPECT_TRUE(a.done());
   EXPECT_TRUE(b.done());
   EXPECT_THAT(catalog_->Find("tiny"), StatusIs(StatusCode::kUnavailable));
-  EXPECT_THAT(catalog_->Load("third", kTinyModelFolder, ""),
+  EXPECT_THAT(catalog_->Load({"third", kTinyModelFolder, ""}),
               StatusIs(StatusCode::kUnavailable));
   EXPECT_THAT(Quantize("tiny", "linear"), StatusIs(StatusCode::kUnavailable));
 }
 
 TEST_F(LoadedModelsTest, DrainEndsAQuantization) {
-  ASSERT_OK(catalog_->Load("tiny", kTinyModelFolder, ""));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   EXPECT_THAT(Quantize("tiny", "linear",
                        [&](const QuantizeUpdate& update) {
                          if (update.tensors_done == 2) {

@@ -21,12 +21,24 @@ class SilentSchedulerObserver final : public SchedulerObserver {
   void OnStats(const SchedulerStats&) override {}
 };
 
+class SilentDetectObserver final : public DetectObserver {
+ public:
+  void OnBatch(int64_t, absl::Duration) override {}
+  void OnDone(const absl::Status&, const DetectResult&) override {}
+  void OnStats(const DetectStats&) override {}
+};
+
 class RecordingCatalogObserver final : public CatalogObserver {
  public:
   std::unique_ptr<SchedulerObserver> ObserveScheduler(
       const std::string& model) override {
     Add("observe " + model);
     return std::make_unique<SilentSchedulerObserver>();
+  }
+  std::unique_ptr<DetectObserver> ObserveDetection(
+      const std::string& model) override {
+    Add("observe detection of " + model);
+    return std::make_unique<SilentDetectObserver>();
   }
   void OnModelChanged(const ModelInfo& info) override {
     static constexpr const char* kStates[] = {"loading", "ready", "quantizing",

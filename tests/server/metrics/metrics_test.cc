@@ -61,7 +61,8 @@ TEST_F(MetricsTest, TheTableKeepsToPrometheusConventions) {
     EXPECT_LE(spec.buckets.size(), 20u);
     EXPECT_TRUE(std::is_sorted(spec.buckets.begin(), spec.buckets.end()));
     if (spec.type == MetricSpec::kHistogram) {
-      EXPECT_TRUE(absl::EndsWith(name, "_seconds"));
+      EXPECT_TRUE(absl::EndsWith(name, "_seconds") ||
+                  absl::EndsWith(name, "_pictures"));
     }
   }
 }
@@ -102,6 +103,62 @@ TEST_F(MetricsTest, ForgetsAModelThatIsGone) {
   EXPECT_THAT(Scrape(), AllOf(Not(HasSubstr("ounce_model_state{")),
                               Not(HasSubstr("ounce_model_weight_bytes{")),
                               Not(HasSubstr("ounce_requests_queued{"))));
+}
+
+TEST_F(MetricsTest, CountsDetectionsByHowTheyEnded) {
+  const auto observer = metrics_->ObserveDetection("detr");
+  // Series are there before anything happens.
+  EXPECT_THAT(
+      Scrape(),
+      HasSubstr(
+          R"(ounce_detect_requests_total{model="detr",outcome="done"} 0)"));
+  DetectResult result;
+  result.total = absl::Seconds(3);
+  result.queued = absl::Seconds(1);
+  result.decode = absl::Milliseconds(500);
+  observer->OnBatch(2, absl::Milliseconds(1500));
+  observer->OnDone(absl::OkStatus(), result);
+  observer->OnDone(absl::CancelledError(""), {});
+  observer->OnDone(absl::DeadlineExceededError(""), {});
+  observer->OnDone(absl::UnavailableError(""), {});
+  observer->OnDone(absl::InternalError(""), {});
+  metrics_->OnDetectRejected("detr", absl::InvalidArgumentError(""));
+  metrics_->OnDetectRejected("", absl::NotFoundError(""));
+  metrics_->OnDetectRejected("detr", absl::CancelledError(""));
+  const std::string text = Scrape();
+  for (const auto& [outcome, count] :
+       {std::pair("done", 1), std::pair("cancelled", 2),
+        std::pair("deadline_exceeded", 1), std::pair("unavailable", 1),
+        std::pair("error", 1), std::pair("rejected", 1)}) {
+    EXPECT_THAT(text,
+                HasSubstr(absl::StrCat(
+                    R"(ounce_detect_requests_total{model="detr",outcome=")",
+                    outcome, "\"} ", count, "\n")));
+  }
+  EXPECT_THAT(
+      text,
+      AllOf(
+          HasSubstr(
+              R"(ounce_detect_requests_total{model="",outcome="rejected"} 1)"),
+          HasSubstr(
+              R"(ounce_detect_request_duration_seconds_sum{model="detr"} 3)"),
+          HasSubstr(R"(ounce_detect_queue_seconds_sum{model="detr"} 1)"),
+          HasSubstr(R"(ounce_detect_decode_seconds_sum{model="detr"} 0.5)"),
+          HasSubstr(R"(ounce_detect_model_seconds_sum{model="detr"} 1.5)"),
+          HasSubstr(R"(ounce_detect_batch_pictures_sum{model="detr"} 2)")));
+}
+
+TEST_F(MetricsTest, ShowsPicturesInFlightAndADetectorsQueue) {
+  const auto observer = metrics_->ObserveDetection("detr");
+  observer->OnStats({.queued = 3, .running = 2});
+  metrics_->OnPictures(5, 1234);
+  EXPECT_THAT(Scrape(),
+              AllOf(HasSubstr(R"(ounce_requests_queued{model="detr"} 3)"),
+                    HasSubstr(R"(ounce_requests_running{model="detr"} 2)"),
+                    HasSubstr("ounce_pictures_in_flight 5"),
+                    HasSubstr("ounce_picture_memory_used_bytes 1234")));
+  metrics_->OnModelRemoved("detr");
+  EXPECT_THAT(Scrape(), Not(HasSubstr("ounce_requests_queued{")));
 }
 
 TEST_F(MetricsTest, ALoadingModelHasAStateAndNoBytes) {

@@ -1,5 +1,6 @@
 // A catalog without weights: models that continue any prompt with "abcabc...",
-// so that services are tested through real gRPC, and nothing else is.
+// and one that finds in a picture how wide it is, so that services are tested
+// through real gRPC, and nothing else is.
 #ifndef OUNCE_TESTS_SERVER_SERVICE_FAKE_CATALOG_H_
 #define OUNCE_TESTS_SERVER_SERVICE_FAKE_CATALOG_H_
 
@@ -13,8 +14,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "model/image/detr_image_processor.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/model_catalog.h"
+#include "tests/testing/fake_detect_engine.h"
 
 namespace ounce::testing {
 
@@ -199,8 +202,42 @@ class FakeModel final : public server::ServedModel {
   FakeScheduler scheduler_;
 };
 
-// Knows "tiny" (256 ids, 64 positions) and "long" (1,000,000 positions); the
-// slow methods do what the test says.
+// A real scheduler on a fake engine; pictures become 32 pixels high at most.
+class FakeDetector final : public server::ServedModel {
+ public:
+  explicit FakeDetector(server::ModelInfo info) : info_(std::move(info)) {}
+  server::ModelInfo info() const override { return info_; }
+  server::DetectScheduler* detect_scheduler() override {
+    return scheduler_.get();
+  }
+  const model::DetrImageProcessor* image_processor() const override {
+    return &processor_;
+  }
+  FakeDetectEngine& engine() { return *engine_; }
+
+ private:
+  class SilentObserver final : public server::DetectObserver {
+   public:
+    void OnBatch(int64_t, absl::Duration) override {}
+    void OnDone(const absl::Status&, const server::DetectResult&) override {}
+    void OnStats(const server::DetectStats&) override {}
+  };
+
+  const server::ModelInfo info_;
+  const model::DetrImageProcessor processor_ =
+      *model::DetrImageProcessor::Parse(
+          "test", R"({"size": {"shortest_edge": 32, "longest_edge": 64}})");
+  SilentObserver observer_;
+  const std::shared_ptr<FakeDetectEngine> engine_ =
+      std::make_shared<FakeDetectEngine>(
+          server::DetectEngineInfo{.model_version = 3, .method = "fake"});
+  const std::unique_ptr<server::DetectScheduler> scheduler_ =
+      server::DetectScheduler::Create({.max_queued = 2}, engine_, Clock::Real(),
+                                      observer_);
+};
+
+// Knows "tiny" (256 ids, 64 positions), "long" (1,000,000 positions) and
+// "detr", which detects objects; the slow methods do what the test says.
 class FakeCatalog final : public server::ModelCatalog {
  public:
   FakeCatalog() {
@@ -219,9 +256,20 @@ class FakeCatalog final : public server::ModelCatalog {
       info.resident_bytes = 4096;
       info.max_positions = positions;
       info.vocabulary_size = 256;
+      info.tasks = {server::Task::kGenerate};
+      info.compute = "float32";
       info.stats.kv_capacity_bytes = 7;
       models_[name] = std::make_shared<FakeModel>(info);
     }
+    server::ModelInfo info;
+    info.name = "detr";
+    info.architecture = "detr";
+    info.state = server::ModelState::kReady;
+    info.version = 3;
+    info.method = "fake";
+    info.tasks = {server::Task::kDetectObjects};
+    info.compute = "bfloat16";
+    detector_ = std::make_shared<FakeDetector>(info);
   }
 
   absl::StatusOr<std::shared_ptr<server::ServedModel>> Find(
@@ -229,24 +277,24 @@ class FakeCatalog final : public server::ModelCatalog {
     if (name == "loading") {
       return absl::UnavailableError("model 'loading' is being loaded");
     }
+    if (name == "detr") return detector_;
     const auto found = models_.find(std::string(name));
     if (found == models_.end()) {
       return absl::NotFoundError(absl::StrCat("no model '", std::string(name),
-                                              "'; served: long, tiny"));
+                                              "'; served: detr, long, tiny"));
     }
     return found->second;
   }
 
   std::vector<server::ModelInfo> List() const override {
-    std::vector<server::ModelInfo> list;
+    std::vector<server::ModelInfo> list = {detector_->info()};
     for (const auto& [name, model] : models_) list.push_back(model->info());
     return list;
   }
 
-  absl::StatusOr<server::ModelInfo> Load(const std::string& name,
-                                         const std::string& path,
-                                         const std::string& method) override {
-    return load(name, path, method);
+  absl::StatusOr<server::ModelInfo> Load(
+      const server::LoadParams& params) override {
+    return load(params);
   }
   absl::Status Unload(const std::string& name) override { return unload(name); }
   absl::StatusOr<server::QuantizeReport> Quantize(
@@ -275,8 +323,9 @@ class FakeCatalog final : public server::ModelCatalog {
     return models_.at(model)->fake();
   }
 
-  std::function<absl::StatusOr<server::ModelInfo>(
-      const std::string&, const std::string&, const std::string&)>
+  FakeDetectEngine& detect_engine() { return detector_->engine(); }
+
+  std::function<absl::StatusOr<server::ModelInfo>(const server::LoadParams&)>
       load;
   std::function<absl::Status(const std::string&)> unload;
   std::function<absl::StatusOr<server::QuantizeReport>(
@@ -286,6 +335,7 @@ class FakeCatalog final : public server::ModelCatalog {
 
  private:
   std::map<std::string, std::shared_ptr<FakeModel>> models_;
+  std::shared_ptr<FakeDetector> detector_;
 };
 
 }  // namespace ounce::testing

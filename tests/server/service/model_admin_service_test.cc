@@ -60,8 +60,12 @@ TEST_F(ModelAdminServiceTest, ListsModelsWithAllTheirFigures) {
   v1::ListModelsResponse response;
   grpc::ClientContext context;
   ASSERT_TRUE(admin_->ListModels(&context, {}, &response).ok());
-  ASSERT_EQ(response.models_size(), 2);
-  const v1::Model& model = response.models(1);
+  ASSERT_EQ(response.models_size(), 3);
+  EXPECT_THAT(response.models(0).tasks(), ElementsAre(v1::TASK_DETECT_OBJECTS));
+  EXPECT_EQ(response.models(0).compute(), "bfloat16");
+  const v1::Model& model = response.models(2);
+  EXPECT_THAT(model.tasks(), ElementsAre(v1::TASK_GENERATE));
+  EXPECT_EQ(model.compute(), "float32");
   EXPECT_EQ(model.name(), "tiny");
   EXPECT_EQ(model.path(), "/models/tiny");
   EXPECT_EQ(model.architecture(), "codegen");
@@ -89,7 +93,7 @@ TEST_F(ModelAdminServiceTest, GetsOneModelOrSaysWhichThereAre) {
   EXPECT_EQ(model.name(), "long");
   const grpc::Status unknown = get("other", &model);
   EXPECT_EQ(unknown.error_code(), grpc::StatusCode::NOT_FOUND);
-  EXPECT_THAT(unknown.error_message(), HasSubstr("served: long, tiny"));
+  EXPECT_THAT(unknown.error_message(), HasSubstr("served: detr, long, tiny"));
   EXPECT_EQ(get("", &model).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
@@ -107,12 +111,11 @@ TEST_F(ModelAdminServiceTest, ListsMethodsWithTheirParameters) {
 }
 
 TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
-  catalog_.load = [](const std::string& name, const std::string& path,
-                     const std::string& method) {
+  catalog_.load = [](const server::LoadParams& params) {
     server::ModelInfo info;
-    info.name = name;
-    info.path = path;
-    info.method = method;
+    info.name = params.name;
+    info.path = params.path;
+    info.method = params.method;
     return info;
   };
   std::string unloaded;
@@ -141,8 +144,8 @@ TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
 }
 
 TEST_F(ModelAdminServiceTest, PassesOnWhyALoadFailed) {
-  catalog_.load = [](const std::string&, const std::string&,
-                     const std::string&) -> absl::StatusOr<server::ModelInfo> {
+  catalog_.load =
+      [](const server::LoadParams&) -> absl::StatusOr<server::ModelInfo> {
     return absl::InvalidArgumentError("model.safetensors: header of 9 bytes");
   };
   v1::LoadModelRequest request;

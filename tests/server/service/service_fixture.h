@@ -11,19 +11,25 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "ounce/v1/inference.grpc.pb.h"
 #include "ounce/v1/model_admin.grpc.pb.h"
+#include "server/scheduler/picture_memory.h"
 #include "server/service/listeners.h"
+#include "server/service/picture_reader.h"
 #include "tests/server/service/fake_catalog.h"
 
 namespace ounce::testing {
 
 class ServiceTest : public ::testing::Test {
  protected:
+  static constexpr int64_t kPictureMemory = 3 << 20;
+  static constexpr int64_t kMaxPixels = 1'000'000;
+
   void SetUp() override {
     inference_service_ = std::make_unique<server::InferenceService>(
         server::InferenceService::Options{
@@ -33,13 +39,22 @@ class ServiceTest : public ::testing::Test {
                 [this](const std::string& model) {
                   MutexLock lock(&mu_);
                   rejected_.push_back(model);
-                }},
-        catalog_, Clock::Real());
-    admin_service_ =
-        std::make_unique<server::ModelAdminService>(catalog_, Clock::Real());
-    auto listeners = server::Listeners::Start(
-        {.inference = "127.0.0.1:0", .admin = "127.0.0.1:0"},
-        *inference_service_, *admin_service_);
+                },
+            .on_detect_rejected =
+                [this](const std::string& model, const absl::Status& why) {
+                  MutexLock lock(&mu_);
+                  detect_rejected_.push_back(absl::StrCat(
+                      model, " ", absl::StatusCodeToString(why.code())));
+                },
+            .picture_threads = 1},
+        catalog_, pictures_, Clock::Real());
+    admin_service_ = std::make_unique<server::ModelAdminService>(
+        catalog_, pictures_, Clock::Real());
+    auto listeners =
+        server::Listeners::Start({.inference = "127.0.0.1:0",
+                                  .admin = "127.0.0.1:0",
+                                  .max_message_bytes = 4 << 20},
+                                 *inference_service_, *admin_service_);
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     listeners_ = *std::move(listeners);
     channel_ = grpc::CreateChannel(listeners_->inference_address(),
@@ -110,8 +125,17 @@ class ServiceTest : public ::testing::Test {
     return true;
   }
 
+  std::vector<std::string> detect_rejected() {
+    MutexLock lock(&mu_);
+    return detect_rejected_;
+  }
+
   Mutex mu_;
   std::vector<std::string> rejected_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> detect_rejected_ ABSL_GUARDED_BY(mu_);
+  server::PictureMemory picture_memory_{kPictureMemory};
+  const server::PictureReader pictures_{{.max_pixels = kMaxPixels},
+                                        picture_memory_};
   FakeCatalog catalog_;
   std::unique_ptr<server::InferenceService> inference_service_;
   std::unique_ptr<server::ModelAdminService> admin_service_;

@@ -1,0 +1,131 @@
+#include "server/engine/detector_engine.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "model/detector.h"
+#include "quant/matmul.h"
+#include "quant/scratch.h"
+
+namespace ounce::server {
+namespace {
+
+// Memory below this is not worth giving back between two batches.
+constexpr size_t kSmallScratch = size_t{16} << 20;
+
+// Bytes that Scratch takes for so many floats.
+size_t FloatBytes(int64_t count) {
+  return (static_cast<size_t>(count) * sizeof(float) + 63) / 64 * 64;
+}
+
+class DetectorEngine final : public DetectEngine {
+ public:
+  DetectorEngine(DetectEngineInfo info,
+                 std::shared_ptr<const model::Model> model,
+                 std::shared_ptr<const model::DetrImageProcessor> processor,
+                 ThreadPool& pool, StepTurns& turns, const Clock& clock)
+      : info_(std::move(info)),
+        model_(std::move(model)),
+        processor_(std::move(processor)),
+        detector_(*model_->detector()),
+        pool_(pool),
+        turns_(turns),
+        clock_(clock) {}
+
+  const DetectEngineInfo& info() const override { return info_; }
+
+  absl::Status Run(absl::Span<const DetectItem> items,
+                   DetectBatch* batch) override {
+    const model::DetectorShape& shape = detector_.shape();
+    const int64_t num_labels = static_cast<int64_t>(shape.labels.size());
+    const int64_t num_rows =
+        static_cast<int64_t>(items.size()) * shape.num_queries;
+    std::vector<model::PictureView> views;
+    std::vector<model::PictureSize> canvases;
+    for (const DetectItem& item : items) {
+      const image::Rgb8& rgb = item.picture->rgb;
+      const model::PictureSize size = {rgb.height(), rgb.width()};
+      views.push_back({rgb.data(), size, size, &processor_->table()});
+      canvases.push_back(size);
+    }
+    RETURN_IF_ERROR(FitScratch(
+        FloatBytes(num_rows * (num_labels + 1)) + FloatBytes(num_rows * 4) +
+        detector_.ScratchBytes(canvases, pool_.num_threads())));
+
+    quant::ScratchScope scope(*scratch_);
+    const quant::Matrix logits = {
+        scratch_->Take<float>(num_rows * (num_labels + 1)), num_rows,
+        num_labels + 1, num_labels + 1};
+    const quant::Matrix boxes = {scratch_->Take<float>(num_rows * 4), num_rows,
+                                 4, 4};
+    turns_.Begin();
+    {
+      MutexLock lease(&pool_.lease());
+      const absl::Time start = clock_.Now();
+      detector_.Forward(views, pool_, *scratch_, logits, boxes);
+      batch->in_model = clock_.Now() - start;
+    }
+    turns_.End();
+
+    batch->objects.clear();
+    for (size_t i = 0; i < items.size(); ++i) {
+      const int64_t first = static_cast<int64_t>(i) * shape.num_queries;
+      const auto rows_of = [&](const quant::Matrix& all) {
+        return quant::ConstMatrix{all.row(first), shape.num_queries, all.cols,
+                                  all.stride};
+      };
+      std::vector<DetectedObject>& objects = batch->objects.emplace_back();
+      const Picture& picture = *items[i].picture;
+      for (const model::Detection& found :
+           model::PostProcess(rows_of(logits), rows_of(boxes),
+                              {picture.original_height, picture.original_width},
+                              items[i].threshold, items[i].max_detections)) {
+        objects.push_back({shape.labels[found.label_id], found.label_id,
+                           found.score, found.x_min, found.y_min, found.x_max,
+                           found.y_max});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  void ReleaseMemory() override { scratch_ = nullptr; }
+
+ private:
+  absl::Status FitScratch(size_t bytes) {
+    if (scratch_ != nullptr) {
+      const size_t capacity = scratch_->capacity();
+      const bool far_too_large =
+          capacity > kSmallScratch && bytes < capacity / 4;
+      if (bytes <= capacity && !far_too_large) return absl::OkStatus();
+    }
+    scratch_ = nullptr;  // never two of them
+    ASSIGN_OR_RETURN(quant::Scratch scratch, quant::Scratch::Create(bytes));
+    scratch_ = std::make_unique<quant::Scratch>(std::move(scratch));
+    return absl::OkStatus();
+  }
+
+  const DetectEngineInfo info_;
+  const std::shared_ptr<const model::Model> model_;
+  const std::shared_ptr<const model::DetrImageProcessor> processor_;
+  const model::Detector& detector_;
+  ThreadPool& pool_;
+  StepTurns& turns_;
+  const Clock& clock_;
+  std::unique_ptr<quant::Scratch> scratch_;
+};
+
+}  // namespace
+
+std::unique_ptr<DetectEngine> CreateDetectorEngine(
+    DetectEngineInfo info, std::shared_ptr<const model::Model> model,
+    std::shared_ptr<const model::DetrImageProcessor> processor,
+    ThreadPool& pool, StepTurns& turns, const Clock& clock) {
+  return std::make_unique<DetectorEngine>(std::move(info), std::move(model),
+                                          std::move(processor), pool, turns,
+                                          clock);
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,31 @@
+// The scheduler's engine on a model that finds objects: one version of its
+// weights, and working memory of its own.
+#ifndef OUNCE_SERVER_ENGINE_DETECTOR_ENGINE_H_
+#define OUNCE_SERVER_ENGINE_DETECTOR_ENGINE_H_
+
+#include <memory>
+
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "model/image/detr_image_processor.h"
+#include "model/model.h"
+#include "server/engine/step_turns.h"
+#include "server/scheduler/detect_engine.h"
+
+namespace ounce::server {
+
+// Working memory is one mapping, as large as the largest batch has needed; it
+// is made smaller for a batch that needs less than a quarter, and given back by
+// ReleaseMemory.
+//
+// Ownership: shares of model and processor; `pool`, `turns` and `clock` must
+//   outlive it.
+// Requires a detector, and pictures prepared by `processor`.
+std::unique_ptr<DetectEngine> CreateDetectorEngine(
+    DetectEngineInfo info, std::shared_ptr<const model::Model> model,
+    std::shared_ptr<const model::DetrImageProcessor> processor,
+    ThreadPool& pool, StepTurns& turns, const Clock& clock);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_DETECTOR_ENGINE_H_

@@ -1,0 +1,118 @@
+#include "server/engine/served_detector.h"
+
+#include <cstdint>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "model/detector.h"
+#include "server/engine/detection_quality.h"
+#include "server/engine/detector_engine.h"
+
+namespace ounce::server {
+namespace {
+
+class ServedDetector final : public VersionedModel {
+ public:
+  ServedDetector(const EngineContext& context, ModelInfo info,
+                 BuiltVersion built,
+                 std::shared_ptr<const model::DetrImageProcessor> processor)
+      : VersionedModel(info, built.folder, built.fingerprint),
+        context_(context),
+        processor_(std::move(processor)),
+        observer_(context.observe_detection(info.name)) {
+    if (built.has_own_floats) own_floats_ = built.model;
+    scheduler_ = DetectScheduler::Create(
+        context.options.detection,
+        MakeEngine({info.version, info.method}, std::move(built.model)),
+        context.clock, *observer_);
+  }
+
+  DetectScheduler* detect_scheduler() override { return scheduler_.get(); }
+  const model::DetrImageProcessor* image_processor() const override {
+    return processor_.get();
+  }
+
+  absl::StatusOr<std::shared_ptr<VersionedModel>> ServeBeside(
+      const std::string& name, const std::string& path,
+      BuiltVersion built) const override {
+    return ServeDetector(context_, name, path, std::move(built), processor_);
+  }
+
+  void Drain(absl::Time deadline) override { scheduler_->Drain(deadline); }
+  void Empty() override {}  // no engine is held after Drain
+
+  std::shared_ptr<const model::Model> own_floats() const override {
+    MutexLock lock(&mu_);
+    return own_floats_.lock();
+  }
+
+  absl::StatusOr<std::vector<Detections>> Detect(
+      std::shared_ptr<const model::Model> model,
+      absl::Span<const std::shared_ptr<const Picture>> pictures,
+      const std::function<absl::Status()>& proceed) const override {
+    const std::unique_ptr<DetectEngine> engine =
+        MakeEngine({}, std::move(model));
+    std::vector<Detections> found;
+    DetectBatch batch;
+    // One by one, so that requests to the serving models get their turns.
+    for (const std::shared_ptr<const Picture>& picture : pictures) {
+      RETURN_IF_ERROR(proceed());
+      const DetectItem item = {picture.get(), kQualityThreshold, INT64_MAX};
+      RETURN_IF_ERROR(engine->Run({&item, 1}, &batch));
+      found.push_back(std::move(batch.objects.front()));
+    }
+    return found;
+  }
+
+ private:
+  std::unique_ptr<DetectEngine> MakeEngine(
+      DetectEngineInfo info, std::shared_ptr<const model::Model> model) const {
+    return CreateDetectorEngine(std::move(info), std::move(model), processor_,
+                                context_.pool, context_.turns, context_.clock);
+  }
+
+  absl::Status SetEngine(int64_t version, BuiltVersion built) override {
+    {
+      MutexLock lock(&mu_);
+      own_floats_.reset();
+      if (built.has_own_floats) own_floats_ = built.model;
+    }
+    scheduler_->SetEngine(
+        MakeEngine({version, built.report.method}, std::move(built.model)));
+    return absl::OkStatus();
+  }
+  SchedulerStats stats() const override {
+    const DetectStats stats = scheduler_->stats();
+    return {.queued = stats.queued, .running = stats.running};
+  }
+
+  const EngineContext& context_;
+  const std::shared_ptr<const model::DetrImageProcessor> processor_;
+  const std::unique_ptr<DetectObserver> observer_;
+
+  mutable Mutex mu_;
+  // Not held: the scheduler's engine does that while it serves.
+  std::weak_ptr<const model::Model> own_floats_ ABSL_GUARDED_BY(mu_);
+
+  std::unique_ptr<DetectScheduler> scheduler_;  // first to go
+};
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<VersionedModel>> ServeDetector(
+    const EngineContext& context, const std::string& name,
+    const std::string& path, BuiltVersion built,
+    std::shared_ptr<const model::DetrImageProcessor> processor) {
+  if (processor == nullptr) {
+    ASSIGN_OR_RETURN(model::DetrImageProcessor loaded,
+                     model::DetrImageProcessor::Load(built.folder));
+    processor = std::make_shared<const model::DetrImageProcessor>(loaded);
+  }
+  ModelInfo info = NewModelInfo(name, path, built);
+  info.tasks = {Task::kDetectObjects};
+  info.compute = quant::ComputeName(built.model->detector()->compute());
+  return std::make_shared<ServedDetector>(
+      context, std::move(info), std::move(built), std::move(processor));
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,24 @@
+// A served model that detects objects: its image processor and its scheduler.
+#ifndef OUNCE_SERVER_ENGINE_SERVED_DETECTOR_H_
+#define OUNCE_SERVER_ENGINE_SERVED_DETECTOR_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "model/image/detr_image_processor.h"
+#include "server/engine/versioned_model.h"
+
+namespace ounce::server {
+
+// `processor` null: the checkpoint's.
+// Requires a detector. Ownership: as Serve.
+// Errors: those of DetrImageProcessor::Load.
+absl::StatusOr<std::shared_ptr<VersionedModel>> ServeDetector(
+    const EngineContext& context, const std::string& name,
+    const std::string& path, BuiltVersion built,
+    std::shared_ptr<const model::DetrImageProcessor> processor);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_SERVED_DETECTOR_H_

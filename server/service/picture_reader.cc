@@ -1,0 +1,68 @@
+#include "server/service/picture_reader.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/scheduler/retry.h"
+#include "server/service/grpc_status.h"
+
+namespace ounce::server {
+namespace {
+
+absl::Status InField(absl::string_view field, const absl::Status& status) {
+  if (absl::IsInvalidArgument(status)) {
+    return FieldError(field, status.message());
+  }
+  const absl::Status named(status.code(),
+                           absl::StrCat(field, ": ", status.message()));
+  const std::optional<absl::Duration> delay = RetryAfter(status);
+  return delay.has_value() ? WithRetryDelay(named, *delay) : named;
+}
+
+}  // namespace
+
+absl::StatusOr<PictureMemory::Reservation> PictureReader::Open(
+    absl::string_view field, std::string_view bytes,
+    const model::DetrImageProcessor& processor) const {
+  if (bytes.empty()) {
+    return FieldError(field, "a JPEG, PNG or WebP file wanted, nothing found");
+  }
+  const absl::StatusOr<image::PictureInfo> info =
+      image::Inspect(bytes, limits_);
+  if (!info.ok()) return InField(field, info.status());
+  const absl::StatusOr<int64_t> prepare =
+      processor.PrepareBytes(info->height, info->width);
+  if (!prepare.ok()) return InField(field, prepare.status());
+  // The file stays until it is decoded, the decoded picture until it is
+  // resized.
+  absl::StatusOr<PictureMemory::Reservation> memory =
+      memory_.Reserve(static_cast<int64_t>(bytes.size()) +
+                      std::max(image::DecodedBytes(*info),
+                               info->height * info->width * 3 + *prepare));
+  if (!memory.ok()) return InField(field, memory.status());
+  return memory;
+}
+
+absl::StatusOr<Picture> PictureReader::Read(
+    absl::string_view field, std::string_view bytes,
+    const model::DetrImageProcessor& processor,
+    PictureMemory::Reservation memory) const {
+  absl::StatusOr<image::Rgb8> decoded = image::Decode(bytes, limits_);
+  if (!decoded.ok()) return InField(field, decoded.status());
+  absl::StatusOr<model::PreparedPicture> prepared =
+      processor.Prepare(*std::move(decoded));
+  if (!prepared.ok()) return InField(field, prepared.status());
+  Picture picture;
+  picture.memory = std::move(memory);
+  picture.rgb = std::move(prepared->rgb);
+  picture.original_height = prepared->original.height;
+  picture.original_width = prepared->original.width;
+  picture.memory.Shrink(
+      std::min(picture.memory.bytes(), picture.rgb.num_bytes()));
+  return picture;
+}
+
+}  // namespace ounce::server
