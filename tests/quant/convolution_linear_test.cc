@@ -1,5 +1,6 @@
 // Products of rows in bfloat16.
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -25,6 +26,10 @@ class RowProductTest : public testing::TestWithParam<const QuantMethod*> {
     auto scratch =
         Scratch::Create(LinearScratchBytes(rows, w.cols(), num_threads));
     EXPECT_TRUE(scratch.ok());
+    // What lay in the scratch before does not count.
+    std::memset(scratch->Take<std::byte>(scratch->capacity()), 0xFF,
+                scratch->capacity());
+    scratch->ReturnTo(0);
     const int64_t stride = w.rows() + kGap;
     LinearOn(isa, {x.data(), rows, w.cols(), w.cols()}, w, epilogue, compute,
              {y.data(), rows, w.rows(), stride}, pool, *scratch);

@@ -92,6 +92,13 @@ std::vector<Case> Cases(Compute compute) {
        .residual_type = compute,
        .bias = true,
        .relu = true},
+      // Positions that two blocks cover are written once.
+      {.shape = ShapeOf(40, 24, 1, 1),
+       .extents = {{7, 11}, {1, 3}},
+       .y_type = compute,
+       .residual = Residual::kTheOutput,
+       .residual_type = compute,
+       .relu = true},
       {.shape = ShapeOf(16, 100, 1, 2),
        .extents = {{11, 40}, {2, 1}},
        .y_type = compute,
