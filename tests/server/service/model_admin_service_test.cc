@@ -9,10 +9,13 @@
 #include "gmock/gmock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/server/service/service_fixture.h"
+#include "tests/testing/png_file.h"
 
 namespace ounce {
 namespace {
 
+using ::ounce::testing::MakePng;
+using ::ounce::testing::PngOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
@@ -115,7 +118,8 @@ TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
     server::ModelInfo info;
     info.name = params.name;
     info.path = params.path;
-    info.method = params.method;
+    info.method =
+        absl::StrCat(params.method, params.convolutions ? " too" : "");
     return info;
   };
   std::string unloaded;
@@ -135,6 +139,12 @@ TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
   EXPECT_EQ(model.name(), "new");
   EXPECT_EQ(model.path(), "/models/new");
   EXPECT_EQ(model.method(), "linear");
+  request.set_convolutions(true);
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(admin_->LoadModel(&context, request, &model).ok());
+  }
+  EXPECT_EQ(model.method(), "linear too");
   v1::UnloadModelRequest unload;
   unload.set_name("new");
   v1::UnloadModelResponse response;
@@ -177,6 +187,88 @@ TEST_F(ModelAdminServiceTest, RefusesBadNamesAndPaths) {
               HasSubstr("path: 1 to 4096 bytes wanted, 0 found"));
   EXPECT_THAT(load("a", std::string("a\0b", 3)).error_message(),
               HasSubstr("a zero byte found"));
+}
+
+TEST_F(ModelAdminServiceTest, ReadsPicturesAndTellsHowDetectionsDrifted) {
+  std::vector<std::pair<int64_t, int64_t>> seen;
+  bool convolutions = false;
+  int64_t bytes_held = 0;
+  catalog_.quantize = [&](const server::QuantizeParams& params,
+                          auto&) -> absl::StatusOr<server::QuantizeReport> {
+    for (const auto& picture : params.pictures) {
+      seen.emplace_back(picture->rgb.width(), picture->original_width);
+    }
+    convolutions = params.convolutions;
+    bytes_held = picture_memory_.used_bytes();
+    server::QuantizeReport report;
+    for (const server::TensorKind kind :
+         {server::TensorKind::kConvolution, server::TensorKind::kHead,
+          server::TensorKind::kVector}) {
+      report.tensors.emplace_back().kind = kind;
+    }
+    report.detection = {.pictures = 2,
+                        .float_detections = 7,
+                        .quantized_detections = 6,
+                        .matched = 5,
+                        .mean_score_drift = 0.25,
+                        .mean_box_drift = 1.5};
+    return report;
+  };
+  v1::QuantizeRequest request = Request();
+  request.set_model("detr");
+  request.set_convolutions(true);
+  request.add_pictures(MakePng(32, 40));
+  request.add_pictures(MakePng(64, 80));
+  const Progress progress = Quantize(request);
+  ASSERT_TRUE(progress.status.ok()) << progress.status.error_message();
+  EXPECT_THAT(seen, ElementsAre(std::pair(40, 40), std::pair(40, 80)));
+  EXPECT_TRUE(convolutions);
+  EXPECT_EQ(bytes_held, 2 * 32 * 40 * 3);
+  EXPECT_TRUE(WaitUntil([&] { return picture_memory_.used_bytes() == 0; }));
+  const v1::QuantizeReport& report = progress.messages.back().report();
+  EXPECT_EQ(report.tensors(0).kind(), v1::TENSOR_KIND_CONVOLUTION);
+  EXPECT_EQ(report.tensors(1).kind(), v1::TENSOR_KIND_HEAD);
+  EXPECT_EQ(report.tensors(2).kind(), v1::TENSOR_KIND_VECTOR);
+  ASSERT_TRUE(report.has_detection());
+  EXPECT_EQ(report.detection().pictures(), 2);
+  EXPECT_EQ(report.detection().float_detections(), 7);
+  EXPECT_EQ(report.detection().quantized_detections(), 6);
+  EXPECT_EQ(report.detection().matched(), 5);
+  EXPECT_EQ(report.detection().mean_score_drift(), 0.25);
+  EXPECT_EQ(report.detection().mean_box_drift(), 1.5);
+}
+
+TEST_F(ModelAdminServiceTest, RefusesPicturesThatItCannotUse) {
+  bool quantized = false;
+  catalog_.quantize = [&](const server::QuantizeParams&,
+                          auto&) -> absl::StatusOr<server::QuantizeReport> {
+    quantized = true;
+    return server::QuantizeReport();
+  };
+  const auto refusal = [&](const std::string& model, int good,
+                           const std::string& bad) {
+    v1::QuantizeRequest request = Request();
+    request.set_model(model);
+    for (int i = 0; i < good; ++i) request.add_pictures(MakePng(32, 40));
+    request.add_pictures(bad);
+    return Quantize(request).status;
+  };
+  const grpc::Status broken = refusal("detr", 1, "no picture");
+  EXPECT_EQ(broken.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(broken.error_message(), HasSubstr("pictures[1]: "));
+  EXPECT_EQ(refusal("detr", 0, "").error_message(),
+            "pictures[0]: a JPEG, PNG or WebP file wanted, nothing found");
+  EXPECT_EQ(refusal("detr", 0, PngOf(16'000, 16'000, "")).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(refusal("detr", 64, MakePng(32, 40)).error_message(),
+            "pictures: at most 64 wanted, 65 found");
+  const grpc::Status text = refusal("tiny", 0, MakePng(32, 40));
+  EXPECT_EQ(text.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(text.error_message(), HasSubstr("does not detect objects"));
+  EXPECT_EQ(refusal("other", 0, MakePng(32, 40)).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+  EXPECT_FALSE(quantized);
+  EXPECT_TRUE(WaitUntil([&] { return picture_memory_.used_bytes() == 0; }));
 }
 
 TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
