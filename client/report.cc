@@ -12,11 +12,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "base/byte_size.h"
 #include "base/text_table.h"
 
 namespace ounce::client {
 namespace {
+
+constexpr char kVectors[] = "norms and biases";
 
 std::string StateName(v1::ModelState state) {
   switch (state) {
@@ -67,12 +70,19 @@ std::string Kind(const std::string& name) {
 
 // The two ends of a name that would fill the line, cut between its parts.
 std::string Shortened(const std::string& name) {
-  constexpr size_t kLongest = 44, kHead = 14;
+  constexpr size_t kLongest = 42, kHead = 14;
   if (name.size() <= kLongest) return name;
   const size_t head = name.rfind('.', kHead);
   const size_t tail = name.find('.', name.size() - (kLongest - kHead - 3) - 1);
   if (head == std::string::npos || tail == std::string::npos) return name;
   return absl::StrCat(name.substr(0, head), "...", name.substr(tail + 1));
+}
+
+// Of the line that a tensor shares with others of its kind: the glob of their
+// modules, as --include takes it.
+std::string GroupName(const v1::TensorReport& tensor) {
+  if (tensor.kind() == v1::TENSOR_KIND_VECTOR) return kVectors;
+  return Kind(std::string(absl::StripSuffix(tensor.name(), ".weight")));
 }
 
 // A line of the tensor table: one tensor, or several of a kind.
@@ -91,7 +101,7 @@ struct Group {
 std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
   std::vector<Group> groups;
   for (const v1::TensorReport& tensor : report.tensors()) {
-    const std::string name = all ? tensor.name() : Kind(tensor.name());
+    const std::string name = all ? tensor.name() : GroupName(tensor);
     const std::string shape = absl::StrJoin(tensor.shape(), "x");
     auto group =
         std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
@@ -144,7 +154,7 @@ std::string KindsText(const v1::QuantizeReport& report) {
       {v1::TENSOR_KIND_CONVOLUTION, "convolutions"},
       {v1::TENSOR_KIND_EMBEDDING, "embeddings"},
       {v1::TENSOR_KIND_HEAD, "heads"},
-      {v1::TENSOR_KIND_VECTOR, "vectors"},
+      {v1::TENSOR_KIND_VECTOR, kVectors},
       {v1::TENSOR_KIND_UNSPECIFIED, "others"},
   };
   TextTable table(
@@ -303,9 +313,9 @@ std::string ReportText(const v1::QuantizeReport& report,
   const std::string kinds = KindsText(report);
   if (!kinds.empty()) absl::StrAppend(&text, kinds, "\n");
 
-  TextTable tensors({all ? "TENSOR" : "TENSORS", "-COUNT", "SHAPE", "METHOD",
-                     "-BEFORE", "-AFTER", all ? "-ERROR" : "-WORST ERROR",
-                     all ? "-SNR" : "-WORST SNR", "LEFT ALONE"});
+  TextTable tensors({all ? "TENSOR" : "MODULES (WORST ERRORS)", "-COUNT",
+                     "SHAPE", "METHOD", "-BEFORE", "-AFTER", "-ERROR", "-SNR",
+                     "NOTE"});
   std::vector<std::string> reasons;
   const auto note = [&](const std::string& reason) -> std::string {
     if (reason.empty()) return "";

@@ -217,16 +217,18 @@ TEST(ReportTest, ShowsBytesByKindToTheByte) {
             ContainsRegex("\nlinear layers +3 +120 +60 +50.00 %\n"),
             ContainsRegex(
                 "\nconvolutions +1 +1,234,567,000 +617,283,500 +50.00 %\n"),
-            ContainsRegex("\nvectors +1 +8 +8 +0.00 %\n"),
+            ContainsRegex("\nnorms and biases +1 +8 +8 +0.00 %\n"),
             ContainsRegex("\ntogether +4,000 +1,000 +75.00 %\n"),
             Not(HasSubstr("embeddings")), Not(HasSubstr("others"))));
   EXPECT_THAT(ReportText(Report(), Methods(), false),
               Not(HasSubstr("BYTES BY KIND")));
 }
 
-TEST(ReportTest, ShortensNamesThatFillALineUnlessAllAreShown) {
+TEST(ReportTest, ShortensNamesAndGathersVectorsUnlessAllAreShown) {
   EXPECT_THAT(ReportText(ReportOfKinds(), Methods(), false),
-              HasSubstr("\nmodel.backbone...layer.*.convolution.weight "));
+              AllOf(HasSubstr("\nmodel.backbone...*.layer.*.convolution "),
+                    ContainsRegex("\nnorms and biases +1 +4 "),
+                    Not(HasSubstr("h.*.b"))));
   EXPECT_THAT(
       ReportText(ReportOfKinds(), Methods(), true),
       HasSubstr("encoder.stages.2.layers.5.layer.1.convolution.weight "));

@@ -1,5 +1,9 @@
 // The ounce command line against a real server.
+#include <algorithm>
+
+#include "client/report.h"
 #include "gmock/gmock.h"
+#include "image/decode.h"
 #include "tests/e2e/serving.h"
 
 namespace ounce {
@@ -123,7 +127,7 @@ TEST_F(CliTest, QuantizesAndReports) {
   EXPECT_THAT(
       cli.out,
       AllOf(HasSubstr("version 2"), HasSubstr("stored, against the checkpoint"),
-            HasSubstr("transformer.h.*.attn.qkv_proj.weight"), HasSubstr(" dB"),
+            HasSubstr("transformer.h.*.attn.qkv_proj "), HasSubstr(" dB"),
             HasSubstr("[1] kept"), HasSubstr("\n[2] 1-D")));
   for (const absl::string_view line : absl::StrSplit(cli.out, '\n')) {
     EXPECT_LE(line.size(), 120u) << line;
@@ -190,6 +194,153 @@ TEST_F(CliTest, ExitCodesTellBadUsageRefusedAndFailedApart) {
   EXPECT_EQ(nobody.code, 4);
   EXPECT_THAT(nobody.err, AllOf(HasSubstr("nothing answers at 127.0.0.1:1"),
                                 HasSubstr("ounce-server --model")));
+}
+
+// Where the pictures that the embedded detector was not trained on lie.
+constexpr char kExamples[] = OUNCE_SOURCE_ROOT "/models/detr-tiny/examples";
+
+class CliDetectTest : public testing::ServingTest {
+ protected:
+  void SetUp() override {
+    Start({"--model",
+           absl::StrCat("detr=", OUNCE_SOURCE_ROOT, "/models/detr-tiny"),
+           "--model", absl::StrCat("tiny=", testing::kTinyModel)});
+  }
+
+  static std::string Example(const std::string& name) {
+    return absl::StrCat(kExamples, "/", name);
+  }
+};
+
+TEST_F(CliDetectTest, PrintsWhatTheRpcFinds) {
+  const std::string path = Example("shapes-400x300.png");
+  v1::DetectObjectsRequest request;
+  request.set_model("detr");
+  request.set_image(testing::ReadFile(path));
+  request.set_threshold(0.5f);
+  const auto expected = client_->DetectObjects(request);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  ASSERT_GT(expected->detections_size(), 0);
+  const Finished cli = Cli({"detect", "detr", path, "--threshold", "0.5"});
+  EXPECT_EQ(cli.code, 0) << cli.err;
+  EXPECT_EQ(cli.out, client::DetectionsText(*expected, 0.5f));
+  EXPECT_THAT(cli.err, MatchesRegex("\\[400x300 pixels, .* ms decoding, .* ms "
+                                    "in the model, .*; detr v1 .*\\]\n"));
+  const Finished from_stdin = Cli(
+      {"detect", "detr", "-", "--threshold", "0.5", "--json"}, request.image());
+  EXPECT_EQ(from_stdin.code, 0) << from_stdin.err;
+  const auto json = nlohmann::json::parse(from_stdin.out);
+  ASSERT_EQ(json["detections"].size(),
+            static_cast<size_t>(expected->detections_size()));
+  EXPECT_EQ(json["detections"][0]["label"], expected->detections(0).label());
+  EXPECT_EQ(json["image_width"], 400);
+  request.set_max_detections(1);
+  EXPECT_EQ(
+      Cli({"detect", "detr", path, "--threshold", "0.5", "--max", "1"}).out,
+      client::DetectionsText(*client_->DetectObjects(request), 0.5f));
+}
+
+// Intersection over union of x, y, width, height and a BoundingBox.
+double Overlap(const nlohmann::json& bbox, const nlohmann::json& box) {
+  const double left = bbox[0], top = bbox[1];
+  const double right = left + bbox[2].get<double>();
+  const double bottom = top + bbox[3].get<double>();
+  const double x_min = box["x_min"], y_min = box["y_min"];
+  const double x_max = box["x_max"], y_max = box["y_max"];
+  const double both =
+      std::max(0.0, std::min(right, x_max) - std::max(left, x_min)) *
+      std::max(0.0, std::min(bottom, y_max) - std::max(top, y_min));
+  return both / ((right - left) * (bottom - top) +
+                 (x_max - x_min) * (y_max - y_min) - both);
+}
+
+TEST_F(CliDetectTest, FindsTheShapesOfTheExamples) {
+  const auto truth =
+      nlohmann::json::parse(testing::ReadFile(Example("annotations.json")));
+  int num_objects = 0, num_found = 0;
+  for (const auto& picture : truth["images"]) {
+    const Finished cli = Cli({"detect", "detr", Example(picture["file_name"]),
+                              "--threshold", "0.5", "--json"});
+    ASSERT_EQ(cli.code, 0) << cli.err;
+    const auto answer = nlohmann::json::parse(cli.out);
+    for (const auto& object : truth["annotations"]) {
+      if (object["image_id"] != picture["id"]) continue;
+      ++num_objects;
+      num_found +=
+          std::any_of(answer["detections"].begin(), answer["detections"].end(),
+                      [&](const nlohmann::json& found) {
+                        return found["label_id"] == object["category_id"] &&
+                               Overlap(object["bbox"], found["box"]) >= 0.5;
+                      });
+    }
+  }
+  EXPECT_GT(num_objects, 10);
+  EXPECT_GE(num_found, 0.9 * num_objects) << num_found << "/" << num_objects;
+}
+
+TEST_F(CliDetectTest, DrawsThePicturesThatItWasGiven) {
+  const Finished cli = Cli({"detect", "detr", Example("shapes-640x480.jpg"),
+                            Example("shapes-300x300.png"), "--threshold", "0.5",
+                            "--draw", folder_.Path("out.png")});
+  ASSERT_EQ(cli.code, 0) << cli.err;
+  EXPECT_THAT(cli.out, AllOf(HasSubstr("shapes-640x480.jpg\nLABEL"),
+                             HasSubstr("shapes-300x300.png\nLABEL")));
+  const auto first =
+      image::Inspect(testing::ReadFile(folder_.Path("out-1.png")));
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->width, 640);
+  const auto second =
+      image::Inspect(testing::ReadFile(folder_.Path("out-2.png")));
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->width, 600);  // a small one is enlarged
+}
+
+TEST_F(CliDetectTest, TellsRefusedPicturesByNameAndGoesOn) {
+  const Finished cli =
+      Cli({"detect", "detr", folder_.WriteFile("text.png", "no picture"),
+           Example("shapes-400x300.png"), "--threshold", "0.5"});
+  EXPECT_EQ(cli.code, 3);
+  EXPECT_THAT(cli.err,
+              AllOf(HasSubstr("INVALID_ARGUMENT: "), HasSubstr("text.png: ")));
+  EXPECT_THAT(cli.out, HasSubstr("LABEL"));
+  const Finished above =
+      Cli({"detect", "detr", Example("shapes-400x300.png"), "-t", "1.5"});
+  EXPECT_EQ(above.code, 3);
+  EXPECT_THAT(above.err,
+              AllOf(HasSubstr("INVALID_ARGUMENT"), HasSubstr("threshold")));
+  const Finished wrong = Cli({"detect", "tiny", Example("shapes-400x300.png")});
+  EXPECT_EQ(wrong.code, 3);
+  EXPECT_THAT(wrong.err, HasSubstr("FAILED_PRECONDITION"));
+  EXPECT_THAT(Cli({"generate", "detr", "a"}).err,
+              HasSubstr("FAILED_PRECONDITION"));
+}
+
+TEST_F(CliDetectTest, ReportsConvolutionsApartAndHowFarDetectionsMoved) {
+  const Finished cli =
+      Cli({"quantize", "detr", "linear", "--convolutions", "--pictures",
+           Example("shapes-400x300.png"), Example("shapes-300x300.png")});
+  ASSERT_EQ(cli.code, 0) << cli.err;
+  EXPECT_THAT(cli.out,
+              AllOf(HasSubstr("\nconvolutions "), HasSubstr("\nlinear layers "),
+                    HasSubstr("SCORE DRIFT"), HasSubstr(" px\n")));
+  for (const absl::string_view line : absl::StrSplit(cli.out, '\n')) {
+    EXPECT_LE(line.size(), 120u) << line;
+  }
+  const Finished detect =
+      Cli({"detect", "detr", Example("shapes-400x300.png"), "-t", "0.5"});
+  EXPECT_EQ(detect.code, 0) << detect.err;
+  EXPECT_THAT(detect.err, HasSubstr("detr v2 linear"));
+  const Finished load = Cli(
+      {"load", "small", absl::StrCat(OUNCE_SOURCE_ROOT, "/models/detr-tiny"),
+       "--method", "linear", "--convolutions"});
+  EXPECT_EQ(load.code, 0) << load.err;
+  EXPECT_EQ(Model("small").stored_bytes(), Model("detr").stored_bytes());
+  const Finished models = Cli({"models"});
+  EXPECT_THAT(models.out, AllOf(HasSubstr("detect"), HasSubstr("generate"),
+                                HasSubstr("KV CAPACITY")));
+  for (const absl::string_view line : absl::StrSplit(models.out, '\n')) {
+    EXPECT_LE(line.size(), 100u) << line;
+  }
 }
 
 }  // namespace
