@@ -120,4 +120,4 @@ kill -TERM "$server"
 wait "$server"
 server=
 tail -n 2 "$temp/server.log"
-printf '\nLook at the boxes: %s\n' "$drawn/before.png" "$drawn/after.png"
+printf '\nLook at the boxes: %s and %s\n' "$drawn/before.png" "$drawn/after.png"
