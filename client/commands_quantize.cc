@@ -72,9 +72,12 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
                   ? 10 * progress.tensors_done() / progress.tensors_total()
                   : 0;
           if (progress.stage() != stage || tenth >= next_tenth) {
-            std::cerr << StageName(progress.stage()) << " "
-                      << progress.tensors_done() << "/"
-                      << progress.tensors_total() << std::endl;
+            std::cerr << StageName(progress.stage());
+            if (progress.tensors_total() > 0) {
+              std::cerr << " " << progress.tensors_done() << "/"
+                        << progress.tensors_total();
+            }
+            std::cerr << std::endl;
             next_tenth = tenth + 1;
           }
           stage = progress.stage();
