@@ -13,7 +13,7 @@ namespace {
 
 class ServedDetector final : public VersionedModel {
  public:
-  ServedDetector(const EngineContext& context, ModelInfo info,
+  ServedDetector(const EngineContext& context, const ModelInfo& info,
                  BuiltVersion built,
                  std::shared_ptr<const model::DetrImageProcessor> processor)
       : VersionedModel(info, built.folder, built.fingerprint),

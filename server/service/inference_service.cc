@@ -185,7 +185,7 @@ void InferenceService::Begin(const grpc::CallbackServerContext& context,
     }
     params.arrival = arrival;
     params.deadline = DeadlineOf(context);
-    if (!call->Start(std::move(model), std::move(params)).ok()) {
+    if (!call->Start(model, std::move(params)).ok()) {
       options_.on_rejected(known_model);
     }
     return absl::OkStatus();
@@ -248,7 +248,7 @@ void InferenceService::ReadPicture(PictureJob& job) {
                        *job.model->image_processor(), std::move(job.memory)));
     job.request.Clear();  // the file's bytes
     job.params.decode = clock_.Now() - start;
-    return job.call->Start(std::move(job.model), std::move(job.params));
+    return job.call->Start(job.model, std::move(job.params));
   }();
   if (!status.ok()) {
     job.memory = {};

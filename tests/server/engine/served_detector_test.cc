@@ -26,7 +26,6 @@ namespace {
 
 using ::ounce::testing::DetectorOutputs;
 using ::ounce::testing::DetectorRunner;
-using ::ounce::testing::IsOk;
 using ::ounce::testing::kOtherTinyDetectorFolder;
 using ::ounce::testing::kTinyDetectorFolder;
 using ::ounce::testing::kTinyModelFolder;
@@ -370,8 +369,10 @@ TEST_F(ServedDetectorTest, TwoDetectorsAndATextModelServeAtTheSameTime) {
   ASSERT_OK(catalog_->Load({"text", kTinyModelFolder, ""}));
   const auto one = Detect("one", Generated(0, 70, 96)).objects;
   const auto two = Detect("two", Generated(0, 70, 96)).objects;
+  constexpr int kPictures = 20;
   std::vector<RecordingDetectSink*> sinks;
-  for (int i = 0; i < 20; ++i) {
+  sinks.reserve(kPictures);
+  for (int i = 0; i < kPictures; ++i) {
     sinks.push_back(&Start(i % 2 == 0 ? "one" : "two", Generated(0, 70, 96)));
   }
   for (size_t i = 0; i < sinks.size(); ++i) {

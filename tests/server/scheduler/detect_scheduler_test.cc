@@ -384,6 +384,7 @@ TEST_F(DetectSchedulerTest, ManyThreadsSubmitAndCancelAndEachHearsOnce) {
   constexpr int kEach = 200;
   std::deque<RecordingDetectSink> sinks[kThreads];
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < kEach; ++i) {
