@@ -1,4 +1,4 @@
-# The server and the client, with the libraries they need and one small model:
+# The server and the client, with the libraries they need and two small models:
 #   docker build -t ounce .
 #   docker run --rm -p 8500:8500 -p 8502:8502 ounce
 #   docker run --rm -p 8500:8500 -p 8502:8502 -v ~/.cache/huggingface:/huggingface:ro ounce \
@@ -19,12 +19,14 @@ RUN cmake --preset release -DOUNCE_TESTS=OFF \
 FROM ${BASE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-      libgrpc++1.51 libjpeg62-turbo libminizip1 libpcre2-8-0 libpng16-16 libprometheus-cpp-core1.0 \
-      libprometheus-cpp-pull1.0 libprotobuf32 libspdlog1.10 libwebp7 \
+      fonts-dejavu-core libcairo2 libgrpc++1.51 libjpeg62-turbo libminizip1 libpcre2-8-0 \
+      libpng16-16 libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0 libprotobuf32 \
+      libspdlog1.10 libwebp7 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log
 COPY --from=build /src/LICENSE /usr/share/doc/ounce/
 COPY --from=build /src/build/release/ounce-server /src/build/release/ounce /usr/local/bin/
 COPY --from=build /src/models/codegen-tiny /models/codegen-tiny
+COPY --from=build /src/models/detr-tiny /models/detr-tiny
 COPY deploy/container.textproto /etc/ounce/
 ENV HF_HOME=/huggingface
 USER 10001:10001
