@@ -31,9 +31,16 @@ uint32_t BigEndian32(std::string_view bytes, size_t offset) {
   return value;
 }
 
+// After the last row libpng unpacks whatever else there is, a gigabyte for each
+// megabyte of file. Pillow takes a picture with more data than pixels; so do
+// we, up to this many bytes of it.
+constexpr size_t kMaxExcessBytes = 64 << 10;
+
 struct PngJob {
   std::string_view left;  // bytes not read yet
-  int64_t memory_left;    // bytes the library may still allocate
+  bool last_row = false;
+  size_t last_row_left = kMaxExcessBytes;  // may still be read for it
+  int64_t memory_left;  // bytes the library may still allocate
   bool truncated = false;
   bool out_of_memory = false;
   char message[128] = {};
@@ -52,6 +59,12 @@ void Read(png_structp png, png_bytep to, size_t count) {
   if (count > job.left.size()) {
     job.truncated = true;
     png_error(png, "truncated");
+  }
+  if (job.last_row) {
+    if (count > job.last_row_left) {
+      png_error(png, "far more data than the header's size has");
+    }
+    job.last_row_left -= count;
   }
   std::memcpy(to, job.left.data(), count);
   job.left.remove_prefix(count);
@@ -105,8 +118,14 @@ bool TryDecode(png_structp png, png_infop info, uint8_t* out, int64_t height,
   if (png_get_rowbytes(png, info) != static_cast<size_t>(stride)) {
     png_error(png, "rows of another length than the header's");
   }
+  PngJob& job = *static_cast<PngJob*>(png_get_error_ptr(png));
   for (int pass = 0; pass < passes; ++pass) {
     for (int64_t y = 0; y < height; ++y) {
+      if (pass == passes - 1 && y == height - 1) {
+        // Stored, a pixel takes 8 bytes at most.
+        job.last_row_left += static_cast<size_t>(stride) * 4;
+        job.last_row = true;
+      }
       png_read_row(png, out + y * stride, nullptr);
     }
   }

@@ -233,6 +233,19 @@ TEST(DecodeRefusalsTest, ChunksWithoutPixelsCostNoMemory) {
   EXPECT_LT(PeakResidentBytes() - before, 4 << 20);
 }
 
+// libpng would unpack all of it, for nothing.
+TEST(DecodeRefusalsTest, UnpacksLittleMoreThanThePixels) {
+  const auto png = [](int64_t size) {
+    return "\x89PNG\r\n\x1a\n" +
+           PngChunk("IHDR", BigEndian(1) + BigEndian(1) +
+                                std::string("\x08\0\0\0\0", 5)) +
+           PngChunk("IDAT", CompressedZeros(size)) + PngChunk("IEND", "");
+  };
+  EXPECT_OK(Decode(png(1 << 20)));
+  EXPECT_THAT(Decode(png(128 << 20)),
+              StatusIs(kInvalid, HasSubstr("far more data than")));
+}
+
 // A picture whose scans end early is grey from there on, but not smaller.
 TEST(DecodeRefusalsTest, TakesNoMoreMemoryThanItSaid) {
   const std::string jpeg =
