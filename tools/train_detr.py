@@ -6,7 +6,7 @@ learning rate follows the wall clock, so a run of --minutes ends on time, fully 
 busy the machine is. The result is a Hugging Face folder that transformers loads with
 DetrImageProcessor and DetrForObjectDetection.
 
-  train_detr.py --minutes 75 --work DIR OUT   trains; DIR keeps what --resume continues from
+  train_detr.py --minutes 56 --work DIR OUT   trains; DIR keeps what --resume continues from
   train_detr.py --evaluate FOLDER             COCO's AP on the held-out pictures (pycocotools)
   train_detr.py --examples FOLDER             draws the example pictures and their annotations
 
@@ -360,7 +360,6 @@ def write_configs(folder, dtype):
 
 def train(args):
     torch.manual_seed(args.seed)
-    torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
     model = Trainee()
     model.to(memory_format=torch.channels_last)
@@ -501,7 +500,7 @@ def evaluate(folder, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder to write the trained model to")
-    parser.add_argument("--minutes", type=float, default=75)
+    parser.add_argument("--minutes", type=float, default=56)
     parser.add_argument("--work", type=Path, default=Path("detr-work"))
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --work")
     parser.add_argument("--seed", type=int, default=1)
@@ -511,6 +510,7 @@ def main():
     parser.add_argument("--examples", type=Path, metavar="FOLDER", help="draw the example pictures")
     parser.add_argument("--pictures", type=int, default=HELD_OUT_PICTURES, help="held-out ones (%(default)s)")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     if args.evaluate:
         evaluate(args.evaluate, args.pictures)
     elif args.examples:
