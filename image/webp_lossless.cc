@@ -15,6 +15,10 @@ constexpr int kNumLengths = 24;
 constexpr int kNumDistances = 40;
 constexpr int kMaxTableSets = 1 << 16;
 
+// Of the images in front of the pixels, all together: some milliseconds.
+// Encoders write less than half of it for pictures of 64 million pixels.
+constexpr int64_t kMaxPixelsRead = 1 << 20;
+
 // Least significant bits first. Past the end it fails and reads zeros.
 class BitReader {
  public:
@@ -169,8 +173,13 @@ int64_t ReadPrefixed(BitReader& bits, int symbol) {
 }
 
 // An image inside of the stream. Copies bring no value that was not there (or
-// 0), so the pixels themselves need not be kept.
-bool ReadImage(BitReader& bits, int64_t width, int64_t height, Values& values) {
+// 0), so the pixels themselves need not be kept. `pixels_left`: see
+// kMaxPixelsRead.
+bool ReadImage(BitReader& bits, int64_t width, int64_t height, Values& values,
+               int64_t& pixels_left) {
+  const int64_t num_pixels = width * height;
+  pixels_left -= num_pixels;
+  if (pixels_left < 0) return false;
   const std::optional<int> cache_bits = ReadCacheBits(bits);
   if (!cache_bits.has_value()) return false;
   const int cache_size = *cache_bits == 0 ? 0 : 1 << *cache_bits;
@@ -182,7 +191,6 @@ bool ReadImage(BitReader& bits, int64_t width, int64_t height, Values& values) {
       !ReadCode(bits, kNumDistances, distance)) {
     return false;
   }
-  const int64_t num_pixels = width * height;
   for (int64_t pixel = 0; pixel < num_pixels && !bits.failed();) {
     const int symbol = green.Read(bits);
     if (symbol < kNumLiterals) {
@@ -219,6 +227,7 @@ std::optional<int64_t> LosslessTableBytes(std::string_view stream) {
   const int64_t height = bits.Read(14) + 1;
   bits.Read(1);  // alpha is used
   if (bits.Read(3) != 0) return std::nullopt;
+  int64_t pixels_left = kMaxPixelsRead;
   std::array<bool, 4> seen = {};
   while (bits.Read(1) != 0) {
     const uint32_t transform = bits.Read(2);
@@ -227,14 +236,16 @@ std::optional<int64_t> LosslessTableBytes(std::string_view stream) {
     Values ignored;
     if (transform == 3) {  // a palette
       const int64_t colors = bits.Read(8) + 1;
-      if (!ReadImage(bits, colors, 1, ignored)) return std::nullopt;
+      if (!ReadImage(bits, colors, 1, ignored, pixels_left))
+        return std::nullopt;
       width = Tiles(width, colors > 16  ? 0
                            : colors > 4 ? 1
                            : colors > 2 ? 2
                                         : 3);
     } else if (transform != 2) {  // predictors or factors, by tile
       const int size = static_cast<int>(bits.Read(3)) + 2;
-      if (!ReadImage(bits, Tiles(width, size), Tiles(height, size), ignored)) {
+      if (!ReadImage(bits, Tiles(width, size), Tiles(height, size), ignored,
+                     pixels_left)) {
         return std::nullopt;
       }
     }
@@ -245,7 +256,8 @@ std::optional<int64_t> LosslessTableBytes(std::string_view stream) {
   if (bits.Read(1) != 0) {
     const int size = static_cast<int>(bits.Read(3)) + 2;
     Values values;
-    if (!ReadImage(bits, Tiles(width, size), Tiles(height, size), values)) {
+    if (!ReadImage(bits, Tiles(width, size), Tiles(height, size), values,
+                   pixels_left)) {
       return std::nullopt;
     }
     // Up to 1,000 it makes sets for gaps in the numbers, too.

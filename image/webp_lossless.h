@@ -13,7 +13,8 @@ namespace ounce::image {
 // tile of 4x4 pixels or more may name a set of five tables of its own, at most
 // 65,536 of some 13 kB; how many it is stands behind the transforms, so those
 // are read, too, without being kept. Nothing when the stream cannot be read,
-// which libwebp finds out as well.
+// which libwebp finds out as well, or when that would take long: a header of a
+// few bytes can announce images of millions of pixels.
 std::optional<int64_t> LosslessTableBytes(std::string_view stream);
 
 // The same for the worst stream of that size.

@@ -59,6 +59,34 @@ TEST(WebpLosslessTest, IsUnknownForWhatIsCutOrBroken) {
   }
 }
 
+// Of one colour, predicted by tiles of 4x4 pixels: a stream of some bytes,
+// whatever its size, and no pixels.
+std::string Announcing(int width, int height) {
+  std::string stream = "\x2f";
+  int num_bits = 8;
+  const auto write = [&](int value, int count) {
+    for (int i = 0; i < count; ++i, ++num_bits) {
+      if (num_bits % 8 == 0) stream += '\0';
+      stream.back() =
+          static_cast<char>(stream.back() | (value >> i & 1) << (num_bits % 8));
+    }
+  };
+  write(width - 1, 14);
+  write(height - 1, 14);
+  write(0, 1 + 3);      // no alpha, version 0
+  write(1, 1 + 2 + 3);  // a predictor for each tile,
+  write(0, 1);          // whose image has no cache
+  for (int code = 0; code < 5; ++code) write(1, 4);  // and one symbol per code
+  write(0, 1 + 1 + 1);  // no other transform, no cache, one set
+  return stream + std::string(8, '\0');
+}
+
+TEST(WebpLosslessTest, IsUnknownWhereReadingItTakesLong) {
+  EXPECT_THAT(LosslessTableBytes(Announcing(4000, 3000)),
+              Optional(Le(21 << 10)));
+  EXPECT_EQ(LosslessTableBytes(Announcing(16'384, 16'384)), std::nullopt);
+}
+
 TEST(WebpLosslessTest, KnowsTheWorst) {
   EXPECT_GT(MaxLosslessTableBytes(4000, 3000), int64_t{65'536} * 20'000);
   EXPECT_LT(MaxLosslessTableBytes(4, 4), 1001 * 22'000);
