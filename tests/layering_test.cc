@@ -88,6 +88,7 @@ const std::vector<LibraryRule>& LibraryRules() {
       {"libjpeg, libpng or libwebp",
        {"jpeglib.h", "jerror.h", "png.h", "webp/"},
        {"image/"}},
+      {"Cairo", {"cairo/", "cairo.h"}, {"client/draw.cc"}},
       {"GoogleTest", {"gtest/", "gmock/"}, {}},
   };
   return *kRules;
@@ -290,6 +291,8 @@ TEST(LayeringTest, KeepsLibrariesInTheirPlaces) {
   EXPECT_THAT(
       Faults({{"model/image/a.cc", 4, "jpeglib.h"}}),
       ElementsAre(HasSubstr("libjpeg, libpng or libwebp belongs in image/")));
+  EXPECT_THAT(Faults({{"client/palette.cc", 4, "cairo/cairo.h"}}),
+              ElementsAre(HasSubstr("Cairo belongs in client/draw.cc")));
   EXPECT_THAT(Faults({{"tests/a_test.cc", 4, "torch/torch.h"}}),
               ElementsAre(HasSubstr("ATen/ops")));
   EXPECT_THAT(Faults({{"tests/a_test.cc", 4, "ATen/ops/add.h"},
