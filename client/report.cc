@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "base/byte_size.h"
 #include "base/text_table.h"
+#include "base/utf8.h"
 
 namespace ounce::client {
 namespace {
@@ -48,6 +49,30 @@ std::string TaskNames(const v1::Model& model) {
 
 std::string Percent(double ratio) {
   return absl::StrFormat("%.2f %%", 100 * ratio);
+}
+
+// Text of a checkpoint that nobody vouches for, in one cell: what moves a
+// terminal's cursor, colours or turns it becomes U+FFFD, what is long is cut.
+std::string Cell(const std::string& text) {
+  constexpr int kMaxCharacters = 60;
+  const auto moves = [](char32_t c) {
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) ||
+           (c >= 0x2028 && c <= 0x202e) ||  // breaks and directions
+           (c >= 0x2066 && c <= 0x2069);
+  };
+  absl::string_view left = text;
+  std::string cell;
+  for (int i = 0; !left.empty(); ++i) {
+    if (i == kMaxCharacters) return cell + "...";
+    const Utf8Sequence next = FirstUtf8Sequence({left.data(), left.size()});
+    if (next.kind != Utf8Sequence::kWhole || moves(next.code_point)) {
+      cell += "\xef\xbf\xbd";
+    } else {
+      absl::StrAppend(&cell, left.substr(0, next.length));
+    }
+    left.remove_prefix(next.length);
+  }
+  return cell;
 }
 
 std::string Saved(int64_t before, int64_t after) {
@@ -354,9 +379,9 @@ std::string DetectionsText(const v1::DetectObjectsResponse& response,
   const auto pixels = [](float x) { return absl::StrFormat("%.1f", x); };
   for (const v1::Detection& detection : response.detections()) {
     const v1::BoundingBox& box = detection.box();
-    table.Add({detection.label(), absl::StrFormat("%.4f", detection.score()),
-               pixels(box.x_min()), pixels(box.y_min()), pixels(box.x_max()),
-               pixels(box.y_max())});
+    table.Add({Cell(detection.label()),
+               absl::StrFormat("%.4f", detection.score()), pixels(box.x_min()),
+               pixels(box.y_min()), pixels(box.x_max()), pixels(box.y_max())});
   }
   return table.Text();
 }

@@ -279,6 +279,22 @@ TEST(ReportTest, TabulatesDetections) {
             "traffic light  0.9988    0.0    0.0  1234.5    0.0\n");
 }
 
+TEST(ReportTest, LetsNoLabelWriteToTheTerminal) {
+  const auto shown = [](const std::string& label) {
+    v1::DetectObjectsResponse response;
+    response.add_detections()->set_label(label);
+    const std::string text = DetectionsText(response, std::nullopt);
+    const size_t row = text.find('\n') + 1;
+    return text.substr(row, text.find("  ", row) - row);
+  };
+  const std::string replaced = "\xef\xbf\xbd";
+  EXPECT_EQ(shown("\x1b[31mred\a"), replaced + "[31mred" + replaced);
+  EXPECT_EQ(shown("two\nlines"), "two" + replaced + "lines");
+  EXPECT_EQ(shown("\xe2\x80\xaelive"), replaced + "live");  // right to left
+  EXPECT_EQ(shown("caf\xc3\xa9 \xe7\x8a\xac"), "caf\xc3\xa9 \xe7\x8a\xac");
+  EXPECT_EQ(shown(std::string(100'000, 'x')), std::string(60, 'x') + "...");
+}
+
 TEST(ReportTest, TellsTheSeedThatWasDrawn) {
   v1::GenerateResponse last;
   EXPECT_THAT(UsageText("tiny", last), Not(HasSubstr("seed")));
