@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -158,6 +159,8 @@ absl::Status CutStages(const json& backbone, ResNetShape& shape) {
 // Of transformers' ResNetConfig; null stands for its defaults.
 absl::StatusOr<ResNetShape> ReadBackboneConfig(const json& backbone) {
   ResNetShape shape;
+  // Its stages stride on, however many there are.
+  shape.output_stride = std::numeric_limits<int64_t>::max();
   if (backbone.is_null()) return shape;
   if (!backbone.is_object()) {
     return absl::InvalidArgumentError(

@@ -218,6 +218,17 @@ TEST(DetrConfigTest, KnowsTimmsBackbonesByName) {
   EXPECT_EQ(cut.output_stride, 8);
 }
 
+// transformers' ResNet knows no largest stride, timm's is 32.
+TEST(DetrConfigTest, OnlyTimmsBackbonesStopStriding) {
+  const json fields = {
+      {"use_timm_backbone", false},
+      {"backbone", nullptr},
+      {"backbone_config",
+       {{"model_type", "resnet"}, {"downsample_in_first_stage", true}}}};
+  ASSERT_OK_AND_ASSIGN(const DetrConfig config, ReadDetrConfig(fields));
+  EXPECT_GE(config.backbone.output_stride, 4 << config.backbone.depths.size());
+}
+
 TEST(DetrConfigTest, LabelsComeByIdAndKeepTheirGaps) {
   json config = json::object();
   for (int id = 0; id < 12; ++id) {
