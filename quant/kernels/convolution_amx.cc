@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "quant/kernels/amx_tiles.h"
 #include "quant/kernels/bfloat16_math.h"
 #include "quant/kernels/convolution.h"
 #include "quant/kernels/convolution_output_impl.h"
@@ -21,27 +22,6 @@ namespace {
 constexpr int kTileBytes = 1024;   // 16 rows of 64 bytes
 constexpr int kTilesPerBlock = 2;  // [64 cols][16 rows] of bfloat16
 constexpr int64_t kGroup = 16;     // positions of a tile
-
-// The operand of LDTILECFG.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t bytes_per_row[16] = {};
-  uint8_t rows[16] = {};
-};
-
-void Configure(int64_t group) {
-  TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) {
-    config.bytes_per_row[tile] = 64;
-    config.rows[tile] = static_cast<uint8_t>(tile < 6 ? group : 16);
-  }
-  // g++ 12 takes only eight bytes of the operand for read, and would drop the
-  // other stores.
-  asm volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
-}
 
 // A tile of codes, [16 groups of 4 cols][16 rows][4 cols], as bfloat16
 // [32 pairs][16 rows][2 cols]: exact, since they have 8 bits.
@@ -95,6 +75,7 @@ const std::byte* UnpackPanels(const ConvolutionJob& job, int64_t first_panel,
       FloatsToBFloat16(static_cast<const float*>(values), to);
     }
   }
+  PublishStores();
   return scratch;
 }
 
@@ -181,7 +162,7 @@ void ConvolutionAmx(const ConvolutionJob& job, const ConvolutionMap& map,
   const int64_t blocks = (positions + 2 * kGroup - 1) / (2 * kGroup);
   const int64_t block = (positions + blocks - 1) / blocks;
   const int64_t group = (block + 1) / 2;
-  Configure(group);
+  ConfigureTiles(group);
   vec::ForEachBlock<2>(
       job, map, range, block, kTilesPerBlock * kTileBytes,
       [&](int64_t first_panel, int64_t end_panel) {

@@ -7,9 +7,6 @@
 #include "quant/kernels/convolution.h"
 #include "quant/kernels/vector_math.h"
 
-#ifndef OUNCE_PF_W
-#define OUNCE_PF_W 1
-#endif
 namespace ounce::quant::OUNCE_VEC {
 
 inline constexpr int kPanelLanes = 16;
@@ -48,7 +45,7 @@ inline void PrefetchPositions(const ConvolutionJob& job,
     }
     const std::byte* const y = map.y + row * map.y_row_bytes + column * y_bytes;
     for (int64_t at = 0; at < y_bytes; at += 64) {
-      __builtin_prefetch(y + at, OUNCE_PF_W, 2);
+      __builtin_prefetch(y + at, 1, 2);
     }
     if (++column == map.row_positions) {
       column = 0;

@@ -9,32 +9,12 @@
 
 #include <cstdint>
 
+#include "quant/kernels/amx_tiles.h"
 #include "quant/kernels/output_impl.h"
 #include "quant/kernels/panels.h"
 
 namespace ounce::quant {
 namespace {
-
-// The operand of LDTILECFG.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t bytes_per_row[16] = {};
-  uint8_t rows[16] = {};
-};
-
-void Configure(int group_rows) {
-  TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) {
-    config.bytes_per_row[tile] = 64;
-    config.rows[tile] = static_cast<uint8_t>(tile < 6 ? group_rows : 16);
-  }
-  // g++ 12 takes only eight bytes of the operand for read, and would drop the
-  // other stores.
-  asm volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
-}
 
 struct alignas(64) Sums {
   int32_t hi[kRowGroup][16];
@@ -105,7 +85,7 @@ void Int8PanelsAmx(const Int8Job& job, int64_t first_panel, int64_t end_panel,
       const int group_rows = static_cast<int>(
           job.rows - row < kRowGroup ? job.rows - row : kRowGroup);
       if (group_rows != configured_rows) {
-        Configure(group_rows);
+        ConfigureTiles(group_rows);
         configured_rows = group_rows;
       }
       const int64_t start = row * job.blocks * 64;

@@ -12,12 +12,14 @@
 #include <cstdint>
 
 #include "model/layers/kernels/dense_attention_kernels.h"
+#include "quant/kernels/amx_tiles.h"
 #include "quant/kernels/bfloat16_math.h"
 #include "quant/kernels/vector_math.h"
 
 namespace ounce::model {
 namespace {
 
+using quant::PublishStores;
 using quant::vec::Floats;
 using quant::vec::Fma;
 using quant::vec::Load;
@@ -30,19 +32,6 @@ using quant::vec::StorePart;
 constexpr int64_t kTile = 1024;  // bytes
 constexpr int kRows = 16;
 static_assert(kRows <= kDenseTileRows);
-
-// The operand of LDTILECFG: eight tiles of 16 rows of 64 bytes.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-// What was stored before is there when tiles are loaded after: g++ 12 does not
-// know that its intrinsics read memory.
-inline void Publish() { asm volatile("" : : : "memory"); }
 
 inline __m512i Bits(Floats value) { return reinterpret_cast<__m512i>(value); }
 
@@ -226,7 +215,7 @@ void MixFirst(const Tiles& tiles, const float largest[kRows],
                          Interleaved(_mm512_add_epi32(Bits(a), half),
                                      _mm512_add_epi32(Bits(b), half)));
     }
-    Publish();
+    PublishStores();
     if (block > 0) MixBlock(tiles, 0, block - 1);
   }
   MixBlock(tiles, 0, tiles.blocks - 1);
@@ -244,7 +233,7 @@ void AttendTile(const DenseRowsJob& job, int64_t row, const Tiles& tiles) {
                    : _mm512_setzero_si512());
     }
   }
-  Publish();
+  PublishStores();
   float largest[kRows], sums[kRows];
   Score(tiles, job.keys, largest);
   MixFirst(tiles, largest, sums);
@@ -281,11 +270,7 @@ void Attend(const DenseRowsJob& job) {
                        .blocks = blocks,
                        .steps = steps,
                        .columns = (job.head_dim + 15) / 16};
-  TileConfig config;
-  // g++ 12 takes only eight bytes of the operand for read, and would drop the
-  // other stores.
-  asm volatile("" : : "r"(&config) : "memory");
-  _tile_loadconfig(&config);
+  quant::ConfigureTiles(kRows);
   for (int64_t row = 0; row < job.rows; row += kRows) {
     AttendTile(job, row, tiles);
   }
