@@ -4,17 +4,12 @@
 #include <utility>
 
 #include "ounce/v1/inference.pb.h"
-#include "server/scheduler/retry.h"
+#include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {
 namespace {
-
-// A client gives up when its deadline passes, and its word may arrive a moment
-// before the server's own clock says so: that is a passed deadline, not a
-// cancellation.
-constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(20);
 
 v1::DetectObjectsResponse ToProto(DetectResult result) {
   v1::DetectObjectsResponse response;
@@ -72,16 +67,13 @@ absl::Status DetectCall::Start(const std::shared_ptr<ServedModel>& model,
     id_ = *id;
     gone = gone_;
   }
-  absl::Status status = id.status();
   if (!id.ok()) {
-    const std::optional<absl::Duration> delay = RetryAfter(status);
-    if (delay.has_value()) status = WithRetryDelay(status, *delay);
     Unref();
   } else if (gone) {
     scheduler.Cancel(*id, CheckWanted());
   }
   Unref();
-  return status;
+  return WithRetryInfo(id.status());
 }
 
 void DetectCall::OnDone(const absl::Status& status, DetectResult result) {

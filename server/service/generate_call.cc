@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "ounce/v1/inference.pb.h"
-#include "server/scheduler/retry.h"
+#include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 
@@ -14,10 +14,6 @@ namespace {
 // Of a pending message.
 constexpr size_t kMaxPendingBytes = 64 << 10;
 constexpr size_t kMaxPendingTokens = 256;
-
-// A client gives up when its deadline passes, and its word may arrive a moment
-// before the server's own timer: that is a passed deadline, not a cancellation.
-constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(20);
 
 bool HasOutput(const GenerateChunk& chunk) {
   return !chunk.text.empty() || !chunk.token_ids.empty();
@@ -96,9 +92,7 @@ absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
     gone = gone_;
   }
   if (!id.ok()) {
-    const std::optional<absl::Duration> delay = RetryAfter(id.status());
-    Refuse(delay.has_value() ? WithRetryDelay(id.status(), *delay)
-                             : id.status());
+    Refuse(WithRetryInfo(id.status()));
     Unref();
   } else if (gone) {
     scheduler.Cancel(*id);

@@ -3,6 +3,7 @@
 #include <grpcpp/support/error_details.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "model/tokenizer/tokenizer.h"
+#include "server/scheduler/retry.h"
 
 namespace ounce::server {
 namespace {
@@ -65,6 +67,12 @@ absl::Status WithRetryDelay(absl::Status status, absl::Duration delay) {
       static_cast<int32_t>(nanos % 1'000'000'000));
   status.SetPayload(kRetryInfo, absl::Cord(details.SerializeAsString()));
   return status;
+}
+
+absl::Status WithRetryInfo(const absl::Status& status) {
+  const std::optional<absl::Duration> delay = RetryAfter(status);
+  if (!delay.has_value()) return status;
+  return WithRetryDelay(absl::Status(status.code(), status.message()), *delay);
 }
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {

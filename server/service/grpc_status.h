@@ -35,6 +35,9 @@ absl::Status FieldError(absl::string_view field, absl::string_view description);
 // `status`, with the word that the same call may succeed after `delay`.
 absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
 
+// The same of a refusal that passes (retry.h); any other status as it is.
+absl::Status WithRetryInfo(const absl::Status& status);
+
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace ounce::server

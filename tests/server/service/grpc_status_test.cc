@@ -9,6 +9,7 @@
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "model/tokenizer/tokenizer.h"
+#include "server/scheduler/retry.h"
 
 namespace ounce::server {
 namespace {
@@ -45,6 +46,21 @@ TEST(GrpcStatusTest, NamesTheFieldAndWhenToRetry) {
   EXPECT_EQ(bad_request.field_violations(0).description(), "0 to 1 wanted");
   EXPECT_EQ(retry.retry_delay().seconds(), 1);
   EXPECT_EQ(retry.retry_delay().nanos(), 500'000'000);
+}
+
+TEST(GrpcStatusTest, TellsClientsWhichRefusalsPass) {
+  const absl::Status never = absl::ResourceExhaustedError("too large");
+  EXPECT_EQ(WithRetryInfo(never), never);
+  const grpc::Status full = ToGrpcStatus(WithRetryInfo(FullForNow("full")));
+  EXPECT_EQ(full.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(full.error_message(), "full");
+  google::rpc::Status details;
+  ASSERT_TRUE(grpc::ExtractErrorDetails(full, &details).ok());
+  // The scheduler's own word for it stays inside.
+  ASSERT_EQ(details.details_size(), 1);
+  google::rpc::RetryInfo retry;
+  ASSERT_TRUE(details.details(0).UnpackTo(&retry));
+  EXPECT_EQ(retry.retry_delay().seconds(), 1);
 }
 
 TEST(GrpcStatusTest, CutsLongMessagesSoThatTrailersFit) {
