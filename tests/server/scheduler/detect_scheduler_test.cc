@@ -356,11 +356,15 @@ TEST_F(DetectSchedulerTest, DrainLetsAcceptedRequestsEndAndRefusesNewOnes) {
 }
 
 TEST_F(DetectSchedulerTest, DrainEndsWhatStillWaitsAtItsDeadline) {
-  Create({.max_batch_pictures = 1});
+  Create({.max_queued = 1, .max_batch_pictures = 1});
   RecordingDetectSink& running = Occupy();
   RecordingDetectSink& queued = Submit(1);
   std::thread drain([&] { scheduler_->Drain(clock_.Now()); });
-  absl::SleepFor(absl::Milliseconds(20));
+  // Until then the queue is full.
+  EXPECT_TRUE(WaitUntil([&] {
+    RecordingDetectSink late;
+    return absl::IsUnavailable(scheduler_->Submit(Params(2), &late).status());
+  }));
   engine_->Finish();
   drain.join();
   EXPECT_EQ(running.times_done(), 1);
