@@ -143,14 +143,14 @@ std::optional<std::string> WrongUsage(const DetectFlags& flags) {
     return "stdin (-) can be read once only";
   }
   if (flags.draw.empty()) return std::nullopt;
+  std::error_code error;
   const std::string folder =
-      std::filesystem::absolute(flags.draw).parent_path();
-  if (!std::filesystem::is_directory(folder)) {
+      std::filesystem::absolute(flags.draw, error).parent_path();
+  if (!std::filesystem::is_directory(folder, error)) {
     return absl::StrCat("--draw: no folder ", folder);
   }
   for (size_t i = 0; i < pictures.size(); ++i) {
     for (const std::string& picture : pictures) {
-      std::error_code error;
       const std::string drawn = DrawnPath(flags, i);
       if (std::filesystem::equivalent(drawn, picture, error)) {
         return absl::StrCat("--draw would overwrite ", picture,

@@ -303,6 +303,10 @@ TEST_F(CommandsDetectTest, RefusesLinesThatCannotBeMeant) {
       Run({"detr", path, "--draw", folder_.Path("none/out.png")});
   EXPECT_EQ(folder.code, kWrongUsage);
   EXPECT_THAT(folder.err, HasSubstr("no folder"));
+  const std::string circle = folder_.Path("circle");
+  std::filesystem::create_directory_symlink("circle", circle);
+  EXPECT_THAT(Run({"detr", path, "--draw", circle + "/out.png"}).err,
+              HasSubstr("no folder"));
 }
 
 TEST_F(CommandsDetectTest, TellsOfADrawingThatCouldNotBeWritten) {
