@@ -19,12 +19,13 @@ namespace {
 using nlohmann::json;
 
 // Bounds that no known model comes near; products of any three of these fit 64
-// bits.
+// bits. Queries times labels are what a picture's answer takes of memory, and a
+// few megabytes of weights can ask for many of both.
 constexpr int64_t kMaxWidth = 1 << 14;
 constexpr int64_t kMaxInner = 1 << 16;
 constexpr int64_t kMaxLayers = 1024;
-constexpr int64_t kMaxQueries = 1 << 16;
-constexpr int64_t kMaxLabels = 1 << 16;
+constexpr int64_t kMaxQueries = 1 << 12;
+constexpr int64_t kMaxLabels = 1 << 15;
 constexpr int64_t kMaxStages = 16;
 
 absl::Status Unknown(std::string_view key, const std::string& found,

@@ -67,6 +67,7 @@ TEST(DetrConfigTest, RefusesByNameWhatItCannotRun) {
       {"/decoder_ffn_dim", 0, absl::StatusCode::kInvalidArgument,
        "decoder_ffn_dim"},
       {"/num_queries", 0, absl::StatusCode::kInvalidArgument, "num_queries"},
+      {"/num_queries", 5000, absl::StatusCode::kInvalidArgument, "num_queries"},
       {"/auxiliary_loss", "yes", absl::StatusCode::kInvalidArgument,
        "auxiliary_loss"},
       {"/num_channels", 4, absl::StatusCode::kUnimplemented, "num_channels"},
