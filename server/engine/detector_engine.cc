@@ -1,10 +1,12 @@
 #include "server/engine/detector_engine.h"
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "model/detector.h"
 #include "quant/matmul.h"
@@ -15,6 +17,10 @@ namespace {
 
 // Memory below this is not worth giving back between two batches.
 constexpr size_t kSmallScratch = size_t{16} << 20;
+
+// No known detector comes near it on pictures of a sensible size; a config that
+// was made to ask for more must not wake the system's out-of-memory killer.
+constexpr size_t kMostScratch = size_t{8} << 30;
 
 // Bytes that Scratch takes for so many floats.
 size_t FloatBytes(int64_t count) {
@@ -69,6 +75,15 @@ class DetectorEngine final : public DetectEngine {
       batch->in_model = clock_.Now() - start;
     }
     turns_.End();
+    for (int64_t row = 0; row < num_rows; ++row) {
+      for (int64_t label = 0; label <= num_labels; ++label) {
+        if (!std::isfinite(logits.row(row)[label])) {
+          return absl::InternalError(
+              "the model computed numbers that are not finite: its weights "
+              "cannot be used, or not with this method and compute");
+        }
+      }
+    }
 
     batch->objects.clear();
     for (size_t i = 0; i < items.size(); ++i) {
@@ -100,6 +115,12 @@ class DetectorEngine final : public DetectEngine {
       const bool far_too_large =
           capacity > kSmallScratch && bytes < capacity / 4;
       if (bytes <= capacity && !far_too_large) return absl::OkStatus();
+    }
+    if (bytes > kMostScratch) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the model needs ", bytes,
+                       " bytes to work on these pictures, at most ",
+                       kMostScratch, " are given to one"));
     }
     scratch_ = nullptr;  // never two of them
     ASSIGN_OR_RETURN(quant::Scratch scratch, quant::Scratch::Create(bytes));

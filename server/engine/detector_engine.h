@@ -21,6 +21,9 @@ namespace ounce::server {
 // Ownership: shares of model and processor; `pool`, `turns` and `clock` must
 //   outlive it.
 // Requires a detector, and pictures prepared by `processor`.
+// Errors of Run: kResourceExhausted when a batch would take more than 8 GiB of
+//   working memory, or memory is short; kInternal when the model's outputs are
+//   not finite.
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
     std::shared_ptr<const model::DetrImageProcessor> processor,

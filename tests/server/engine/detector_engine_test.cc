@@ -1,0 +1,100 @@
+#include "server/engine/detector_engine.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "image/rgb8.h"
+#include "model/detector.h"
+#include "model/image/detr_image_processor.h"
+#include "server/engine/step_turns.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce::server {
+namespace {
+
+using ::ounce::testing::StatusIs;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+// Two queries, one label; every logit but "no object" is `logit`.
+class FakeDetector final : public model::Detector {
+ public:
+  FakeDetector(float logit, size_t scratch_bytes)
+      : logit_(logit), scratch_bytes_(scratch_bytes) {
+    shape_.num_queries = 2;
+    shape_.labels = {"thing"};
+  }
+
+  std::string_view architecture() const override { return "fake"; }
+  const model::DetectorShape& shape() const override { return shape_; }
+  quant::Compute compute() const override { return quant::Compute::kFloat32; }
+  size_t ScratchBytes(absl::Span<const model::PictureSize>,
+                      int) const override {
+    return scratch_bytes_;
+  }
+  void Forward(absl::Span<const model::PictureView>, ThreadPool&,
+               quant::Scratch&, const quant::Matrix& logits,
+               const quant::Matrix& boxes) const override {
+    for (int64_t row = 0; row < logits.rows; ++row) {
+      logits.row(row)[0] = logit_;
+      logits.row(row)[1] = 0;
+      std::fill_n(boxes.row(row), 4, 0.5f);
+    }
+  }
+
+ private:
+  const float logit_;
+  const size_t scratch_bytes_;
+  model::DetectorShape shape_;
+};
+
+class DetectorEngineTest : public ::testing::Test {
+ protected:
+  absl::Status Run(float logit, size_t scratch_bytes) {
+    ASSIGN_OR_RETURN(model::DetrImageProcessor processor,
+                     model::DetrImageProcessor::Parse("test", "{}"));
+    const auto engine = CreateDetectorEngine(
+        {.model_version = 1, .method = "float32"},
+        std::make_shared<FakeDetector>(logit, scratch_bytes),
+        std::make_shared<const model::DetrImageProcessor>(std::move(processor)),
+        pool_, turns_, Clock::Real());
+    Picture picture;
+    ASSIGN_OR_RETURN(picture.rgb, image::Rgb8::Create(8, 8));
+    picture.original_height = picture.original_width = 8;
+    const DetectItem item = {&picture, 0.5f, 10};
+    return engine->Run({&item, 1}, &batch_);
+  }
+
+  ThreadPool pool_{1};
+  StepTurns turns_;
+  DetectBatch batch_;
+};
+
+TEST_F(DetectorEngineTest, TellsWhatTheModelFound) {
+  ASSERT_OK(Run(5, 4096));
+  ASSERT_THAT(batch_.objects, SizeIs(1));
+  EXPECT_THAT(batch_.objects[0], SizeIs(2));
+}
+
+TEST_F(DetectorEngineTest, RefusesOutputsThatAreNotFinite) {
+  for (const float logit : {std::numeric_limits<float>::quiet_NaN(),
+                            std::numeric_limits<float>::infinity()}) {
+    EXPECT_THAT(Run(logit, 4096),
+                StatusIs(absl::StatusCode::kInternal, HasSubstr("not finite")));
+  }
+}
+
+TEST_F(DetectorEngineTest, GivesNoModelMoreWorkingMemoryThanThereIs) {
+  EXPECT_THAT(
+      Run(5, (size_t{8} << 30) + 1),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("8589934592")));
+}
+
+}  // namespace
+}  // namespace ounce::server
