@@ -202,7 +202,7 @@ def check_form(check, form, folder, arguments):
     print(f"  resident weight bytes   {report.resident_bytes_before:,} -> {report.resident_bytes_after:,}")
     print(f"  quantized in            {report.seconds:.1f} s, while {CLIENTS} clients went on")
     print(f"  {check.unit} per second".ljust(26) + f"{rates[0]:.1f} before, {rates[1]:.1f} meanwhile, "
-          f"{rates[2]:.1f} after ({1 - rates[1] / rates[0]:.0%} slower meanwhile)")
+          f"{rates[2]:.1f} after (meanwhile {rates[1] / rates[0]:.0%} of before)")
     print(f"  requests                {load.finished} finished, {len(load.failures)} failed")
     print(f"  resident memory         peak {megabytes(peak)}, afterwards {megabytes(resident)}")
     expect(server.close() == 0, "the server did not end well")
