@@ -43,7 +43,9 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 
 class ServedDetectorTest : public ::testing::Test {
  protected:
-  ~ServedDetectorTest() override { catalog_->Drain(absl::Now()); }
+  ~ServedDetectorTest() override {
+    if (catalog_ != nullptr) catalog_->Drain(absl::Now());
+  }
 
   void Create(const CatalogOptions& options) {
     catalog_ = CreateModelCatalog(options, pool_, Clock::Real(), observer_);
