@@ -20,7 +20,6 @@ using quant::FeatureMapBytes;
 using quant::Scratch;
 using quant::ScratchScope;
 
-constexpr int64_t kMaxPool = 3;  // kernel; stride 2, padding 1
 constexpr int64_t kStemBorder = 1;
 
 // Where a module lies in one of the two naming schemes.
