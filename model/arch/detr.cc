@@ -298,7 +298,8 @@ class DetrModel final : public Detector {
                  .v = AsConst(Rows(value, key_rows[p])),
                  .y = Rows(mixed, query_rows[p])};
     }
-    const float scale = 1 / std::sqrt(static_cast<float>(width / layer.heads));
+    const int64_t head_dim = width / layer.heads;
+    const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
     DenseAttention({jobs, query_rows.size()}, layer.heads, scale, compute_,
                    rest.pool, rest.scratch);
     Apply(layer.out, mixed, x, rest, Activation::kNone, /*accumulate=*/true);

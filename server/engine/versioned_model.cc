@@ -46,6 +46,7 @@ absl::Status VersionedModel::Swap(int64_t version, BuiltVersion built) {
 }
 
 absl::StatusOr<std::vector<Detections>> VersionedModel::Detect(
+    // Overrides keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)
     std::shared_ptr<const model::Model> /*model*/,
     absl::Span<const std::shared_ptr<const Picture>> /*pictures*/,
     const std::function<absl::Status()>& /*proceed*/) const {

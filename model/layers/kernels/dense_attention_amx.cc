@@ -26,7 +26,6 @@ using quant::vec::Load;
 using quant::vec::LoadPart;
 using quant::vec::ReduceAdd;
 using quant::vec::ReduceMax;
-using quant::vec::Store;
 using quant::vec::StorePart;
 
 constexpr int64_t kTile = 1024;  // bytes
