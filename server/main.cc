@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <string>
 
+#include "absl/time/clock.h"
 #include "base/cpu.h"
 #include "base/status_macros.h"
 #include "server/announce.h"
@@ -95,6 +96,9 @@ absl::Status Serve(const Config& config) {
   inference.FinishReading(deadline);
   catalog->Drain(deadline);
   inference.Drain(deadline);
+  // Who has just been answered may ask once more, and is to hear UNAVAILABLE:
+  // from Shutdown on, gRPC itself says CANCELLED.
+  absl::SleepFor(absl::Milliseconds(200));
   // For the last words to quick calls; idle connections need no longer.
   listeners->Shutdown(clock.Now() + absl::Milliseconds(100));
   spdlog::info("stopped");
