@@ -12,6 +12,7 @@
 #include "base/cpu.h"
 #include "base/thread_pool.h"
 #include "bench/machine_limits.h"
+#include "bench/timing.h"
 #include "model/layers/dense_attention.h"
 
 namespace ounce::model {

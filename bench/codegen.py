@@ -28,7 +28,7 @@ import ctranslate2
 import torch
 import transformers
 
-from serving import ROOT, Server, cpu_name, machine_limits, progress
+from serving import ROOT, Server, machine_limits, median_limits, print_machine, progress
 
 VOCABULARY = 4000  # ids that every engine's tokenizer has
 
@@ -165,15 +165,13 @@ class Transformers:
 
 def print_table(engines, rates, limits, arguments):
     median = {key: statistics.median(values) for key, values in rates.items()}
-    dram = statistics.median(limit["dram_gb_per_s"] for limit in limits)
-    tops = statistics.median(limit["int8_tops"] for limit in limits)
+    limits = median_limits(limits)
     if arguments.json:
         print(json.dumps({
-            "dram_gb_per_s": dram, "int8_tops": tops,
+            **limits,
             "tokens_per_second": {f"{e} | {s}": value for (e, s), value in median.items()}}))
         return
-    print(f"{cpu_name()}, {arguments.threads} threads, medians of {arguments.rounds} rounds")
-    print(f"this machine, in this run: DRAM {dram:.1f} GB/s, int8 {tops:.1f} TOPS\n")
+    print_machine(limits, arguments)
     baseline = next(e.name for e in engines if isinstance(e, CTranslate2))
     width = max(len(s[0]) for s in SCENARIOS)
     print(" " * width + "".join(f"  {e.name:>26}" for e in engines))

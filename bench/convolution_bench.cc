@@ -16,38 +16,13 @@
 #include "base/cpu.h"
 #include "base/thread_pool.h"
 #include "bench/machine_limits.h"
+#include "bench/random_rows.h"
+#include "bench/timing.h"
 #include "quant/convolution.h"
 #include "quant/registry.h"
 
 namespace ounce::quant {
 namespace {
-
-// Every row is a shifted view of one wave: quick to make.
-class WaveRows final : public FloatRows {
- public:
-  WaveRows(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {
-    values_.resize(cols + 4096);
-    for (size_t i = 0; i < values_.size(); ++i) {
-      values_[i] = 0.1f * std::sin(static_cast<float>(i * i % 1009));
-    }
-  }
-  const std::string& name() const override { return name_; }
-  int64_t rows() const override { return rows_; }
-  int64_t cols() const override { return cols_; }
-  DType dtype() const override { return DType::kF32; }
-  absl::Status Read(int64_t first, int64_t count, float* out) const override {
-    for (int64_t i = 0; i < count; ++i) {
-      std::copy_n(values_.data() + (first + i) * 37 % 4096, cols_,
-                  out + i * cols_);
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  const std::string name_ = "wave";
-  const int64_t rows_, cols_;
-  std::vector<float> values_;
-};
 
 struct Layer {
   int count;  // of this kind in the network
@@ -90,7 +65,7 @@ double Measure(const Layer& layer, Compute compute, const MethodSpec& method,
                                   .kernel = layer.kernel,
                                   .stride = layer.stride,
                                   .padding = layer.kernel / 2};
-  const WaveRows source(layer.out, layer.in * layer.kernel * layer.kernel);
+  const RandomRows source(layer.out, layer.in * layer.kernel * layer.kernel);
   const ConvolutionRows rows(source, shape, {});
   const auto weight = method.method->Quantize(rows, method.params);
   if (!weight.ok()) std::exit(1);
@@ -114,7 +89,8 @@ double Measure(const Layer& layer, Compute compute, const MethodSpec& method,
   const auto convolve = [&](int64_t) {
     Convolve({&x, 1}, *weight, shape, epilogue, {&y, 1}, pool, scratch);
   };
-  const auto now = pool.num_threads() == 1 ? bench::CpuSeconds : bench::Seconds;
+  const auto now =
+      pool.num_threads() == 1 ? bench::ThreadCpuSeconds : bench::Seconds;
   const double once = bench::FastSeconds(2, convolve, now);
   return bench::FastSeconds(
       static_cast<int64_t>(std::clamp(seconds / once, 3.0, 1000.0)), convolve,

@@ -3,10 +3,7 @@
 // Usage: detect_bench CHECKPOINT [float32|bfloat16] [METHOD[+convolutions]]
 //        [THREADS] [REPEATS] [HEIGHT WIDTH]
 
-#include <time.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +14,7 @@
 #include "base/cpu.h"
 #include "base/mapped_memory.h"
 #include "base/thread_pool.h"
+#include "bench/timing.h"
 #include "model/checkpoint/loader.h"
 #include "model/detector.h"
 #include "quant/registry.h"
@@ -24,21 +22,9 @@
 namespace ounce {
 namespace {
 
+using bench::ProcessCpuSeconds;
+using bench::Seconds;
 using model::Detector;
-
-double Seconds() {
-  return std::chrono::duration<double>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-// Of all threads: the figure that other processes do not change much.
-double CpuSeconds() {
-  timespec now;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) +
-         1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 [[noreturn]] void Die(const absl::Status& status) {
   std::fprintf(stderr, "%s\n", status.ToString().c_str());
@@ -79,13 +65,13 @@ void Measure(const Detector& detector, const Options& options, int64_t batch) {
   std::vector<float> logits(rows * classes), boxes(rows * 4);
   std::vector<double> wall, cpu;
   for (int i = 0; i <= options.repeats; ++i) {
-    const double start = Seconds(), cpu_start = CpuSeconds();
+    const double start = Seconds(), cpu_start = ProcessCpuSeconds();
     detector.Forward(pictures, pool, *scratch,
                      {logits.data(), rows, classes, classes},
                      {boxes.data(), rows, 4, 4});
     if (i == 0) continue;  // warms up
     wall.push_back(Seconds() - start);
-    cpu.push_back(CpuSeconds() - cpu_start);
+    cpu.push_back(ProcessCpuSeconds() - cpu_start);
   }
   std::sort(wall.begin(), wall.end());
   std::sort(cpu.begin(), cpu.end());

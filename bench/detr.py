@@ -34,7 +34,8 @@ import torch
 import transformers
 from PIL import Image
 
-from serving import ROOT, Server, cpu_name, machine_limits, progress
+from pictures import picture_file
+from serving import ROOT, Server, machine_limits, median_limits, print_machine, progress
 
 HEIGHT, WIDTH = 800, 1066
 BASELINE = "OpenVINO bfloat16"
@@ -52,17 +53,6 @@ def parse_arguments():
                         help="per engine (default: the CPUs of this process)")
     parser.add_argument("--json", action="store_true", help="print medians as JSON instead")
     return parser.parse_args()
-
-
-def picture():
-    """Smooth colours and some noise, as a PNG file: decoding costs what it costs."""
-    random = numpy.random.default_rng(0)
-    y, x = numpy.mgrid[0:480, 0:640]
-    waves = [127 + 90 * numpy.sin(x / a + y / b) for a, b in ((31, 57), (83, 29), (47, 71))]
-    pixels = numpy.stack(waves, axis=-1) + random.normal(0, 8, (480, 640, 3))
-    file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(numpy.uint8)).save(file, "png")
-    return file.getvalue()
 
 
 def best_scores(logits):
@@ -168,14 +158,12 @@ def print_results(engines, seconds, drift, limits, arguments):
     median = {engine.name: statistics.median(seconds[engine.name]) for engine in engines}
     calls = {engine.name: statistics.median(engine.call_seconds[1:])
              for engine in engines if isinstance(engine, Ounce)}
-    dram = statistics.median(limit["dram_gb_per_s"] for limit in limits)
-    tops = statistics.median(limit["int8_tops"] for limit in limits)
+    limits = median_limits(limits)
     if arguments.json:
-        print(json.dumps({"dram_gb_per_s": dram, "int8_tops": tops, "seconds": median,
+        print(json.dumps({**limits, "seconds": median,
                           "call_seconds": calls, "score_drift": drift}))
         return
-    print(f"{cpu_name()}, {arguments.threads} threads, medians of {arguments.rounds} rounds")
-    print(f"this machine, in this run: DRAM {dram:.1f} GB/s, int8 {tops:.1f} TOPS\n")
+    print_machine(limits, arguments)
     width = max(len(engine.name) for engine in engines)
     print(f"{'':{width}}   in the model     ratio   whole call   score drift")
     for engine in engines:
@@ -198,7 +186,7 @@ def main():
     if not onnx.exists():
         progress("exporting to ONNX")
         export_onnx(checkpoint, onnx)
-    file = picture()
+    file = picture_file()
     processor = transformers.DetrImageProcessor.from_pretrained(checkpoint)
     pixels = processor(Image.open(io.BytesIO(file)), return_tensors="np")["pixel_values"]
     if pixels.shape != (1, 3, HEIGHT, WIDTH):

@@ -2,10 +2,7 @@
 //
 // Usage: forward_bench CHECKPOINT [METHOD] [THREADS] [REPEATS] [prefill|decode]
 
-#include <time.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +13,7 @@
 
 #include "base/cpu.h"
 #include "base/mapped_memory.h"
+#include "bench/timing.h"
 #include "model/causal_lm.h"
 #include "model/checkpoint/loader.h"
 #include "quant/registry.h"
@@ -23,23 +21,10 @@
 namespace ounce {
 namespace {
 
+using bench::ProcessCpuSeconds;
+using bench::Seconds;
 using model::CausalLm;
 using model::SequenceSlice;
-
-double Seconds() {
-  return std::chrono::duration<double>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-// Of all threads. On a busy machine, with one thread, this is the figure that
-// other processes do not change much.
-double CpuSeconds() {
-  timespec now;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) +
-         1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 struct Times {
   double wall;
@@ -99,13 +84,13 @@ class Bench {
     std::vector<float> logits(batch * lm_.shape().vocab_size);
     std::vector<double> wall, cpu;
     for (int i = 0; i <= repeats; ++i) {
-      const double start = Seconds(), cpu_start = CpuSeconds();
+      const double start = Seconds(), cpu_start = ProcessCpuSeconds();
       lm_.Forward(slices, *cache, pool_, *scratch,
                   {logits.data(), batch, lm_.shape().vocab_size,
                    lm_.shape().vocab_size});
       if (i == 0) continue;  // warms up
       wall.push_back(Seconds() - start);
-      cpu.push_back(CpuSeconds() - cpu_start);
+      cpu.push_back(ProcessCpuSeconds() - cpu_start);
     }
     return {Median(std::move(wall)), Median(std::move(cpu))};
   }

@@ -17,7 +17,6 @@ Run it by `./run bench full_size codegen` (or detr).
 """
 
 import argparse
-import io
 import os
 import pathlib
 import subprocess
@@ -25,11 +24,10 @@ import sys
 import threading
 import time
 
-import numpy
 import torch
 import transformers
-from PIL import Image
 
+from pictures import picture, picture_file
 from serving import ROOT, Server, progress
 
 CLIENTS = 4
@@ -106,14 +104,8 @@ class Detr:
     reference_method = "float32"
 
     def __init__(self):
-        random = numpy.random.default_rng(0)
-        y, x = numpy.mgrid[0:480, 0:640]
-        waves = [127 + 90 * numpy.sin(x / a + y / b) for a, b in ((31, 57), (83, 29), (47, 71))]
-        pixels = numpy.stack(waves, axis=-1) + random.normal(0, 8, (480, 640, 3))
-        self.picture = Image.fromarray(pixels.clip(0, 255).astype(numpy.uint8))
-        file = io.BytesIO()
-        self.picture.save(file, "png")
-        self.file = file.getvalue()
+        self.picture = picture()
+        self.file = picture_file()
 
     def detect(self, server):
         return server.inference.DetectObjects(server.inference_messages.DetectObjectsRequest(

@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "base/mapped_memory.h"
+#include "bench/timing.h"
 
 namespace ounce::bench {
 namespace {

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,18 @@ def cpu_name():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return "unknown CPU"
+
+
+def median_limits(limits):
+    """What machine_limits gave, each figure's median."""
+    return {key: statistics.median(limit[key] for limit in limits) for key in limits[0]}
+
+
+def print_machine(limits, arguments):
+    """What a table is headed by: the machine, and its own limits in this run."""
+    print(f"{cpu_name()}, {arguments.threads} threads, medians of {arguments.rounds} rounds")
+    print(f"this machine, in this run: DRAM {limits['dram_gb_per_s']:.1f} GB/s, "
+          f"int8 {limits['int8_tops']:.1f} TOPS\n")
 
 
 def progress(text):

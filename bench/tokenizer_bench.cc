@@ -5,8 +5,6 @@
 // Prints MB/s (10^6 bytes of text a second of CPU time) for the code, the
 // prose, and for text made to be slow: long words, where every merge is one of
 // many.
-#include <time.h>
-
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
@@ -14,33 +12,29 @@
 #include <random>
 #include <string>
 
+#include "bench/timing.h"
 #include "model/tokenizer/tokenizer.h"
 
 namespace ounce::model {
 namespace {
 
-constexpr size_t kTextBytes = 10'000'000;
+using bench::ProcessCpuSeconds;
 
-// CPU time of this process, so that what else the machine does counts less.
-double CpuSeconds() {
-  timespec time;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * time.tv_nsec;
-}
+constexpr size_t kTextBytes = 10'000'000;
 
 // False, after a message, when the text cannot be encoded.
 bool Measure(const Tokenizer& tokenizer, const char* name,
              const std::string& text) {
-  double start = CpuSeconds();
+  double start = ProcessCpuSeconds();
   const auto ids = tokenizer.Encode(text);
-  const double encode_seconds = CpuSeconds() - start;
+  const double encode_seconds = ProcessCpuSeconds() - start;
   if (!ids.ok()) {
     std::fprintf(stderr, "%s: %s\n", name, ids.status().ToString().c_str());
     return false;
   }
-  start = CpuSeconds();
+  start = ProcessCpuSeconds();
   const std::string back = tokenizer.Decode(*ids, /*skip_special=*/false);
-  const double decode_seconds = CpuSeconds() - start;
+  const double decode_seconds = ProcessCpuSeconds() - start;
   const double megabytes = static_cast<double>(text.size()) / 1e6;
   std::printf(
       "%-24s %6.1f MB %9zu ids  encode %7.1f MB/s  decode %7.1f MB/s%s\n", name,
@@ -73,14 +67,14 @@ int Main(int argc, char** argv) {
                  "[PROSE_FILE]\n");
     return 2;
   }
-  const double start = CpuSeconds();
+  const double start = ProcessCpuSeconds();
   const auto tokenizer = Tokenizer::Load(argv[1]);
   if (!tokenizer.ok()) {
     std::fprintf(stderr, "%s\n", tokenizer.status().ToString().c_str());
     return 1;
   }
   std::printf("loaded %d tokens in %.0f ms\n", (*tokenizer)->size(),
-              (CpuSeconds() - start) * 1e3);
+              (ProcessCpuSeconds() - start) * 1e3);
   const std::string alphabet = "abcdefghijklmnopqrstuvwxyz";
   bool ok = Measure(**tokenizer, "code", Repeated(argv[2]));
   if (argc > 3) ok &= Measure(**tokenizer, "prose", Repeated(argv[3]));

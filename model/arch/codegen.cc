@@ -26,18 +26,21 @@
 #include "model/registry.h"
 #include "nlohmann/json.hpp"
 #include "quant/matmul.h"
+#include "quant/matrices.h"
 
 namespace ounce::model {
 namespace {
 
 using nlohmann::json;
 using quant::Activation;
+using quant::AsConst;
 using quant::ConstMatrix;
 using quant::Matmul;
 using quant::MatmulInput;
 using quant::Matrix;
 using quant::Scratch;
 using quant::ScratchScope;
+using quant::TakeMatrix;
 
 constexpr int64_t kQkvBlocks = 4;
 
@@ -223,13 +226,6 @@ std::vector<HeadColumns> LayOutHeads(const Config& config) {
         {.query = start, .key = start + 2 * part, .value = start + part});
   }
   return heads;
-}
-
-Matrix TakeMatrix(int64_t rows, int64_t cols, Scratch& scratch) {
-  return {scratch.Take<float>(rows * cols), rows, cols, cols};
-}
-ConstMatrix AsConst(const Matrix& matrix) {
-  return {matrix.data, matrix.rows, matrix.cols, matrix.stride};
 }
 
 bool WantsIntegers(const quant::PackedWeight& weight) {

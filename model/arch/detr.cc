@@ -33,17 +33,21 @@
 #include "model/registry.h"
 #include "quant/convolution.h"
 #include "quant/matmul.h"
+#include "quant/matrices.h"
 
 namespace ounce::model {
 namespace {
 
 using quant::Activation;
+using quant::AsConst;
 using quant::Compute;
 using quant::ConstMatrix;
 using quant::FeatureMap;
 using quant::Matrix;
+using quant::MatrixBytes;
 using quant::Scratch;
 using quant::ScratchScope;
+using quant::TakeMatrix;
 
 // Pictures go through the backbone in groups of no more pixels than this (but
 // one at least), because their features are large: so a batch takes little more
@@ -56,16 +60,6 @@ struct RowRange {
   int64_t count;
 };
 
-Matrix TakeMatrix(int64_t rows, int64_t cols, Scratch& scratch) {
-  return {scratch.Take<float>(rows * cols), rows, cols, cols};
-}
-// What that takes: rounded up to 64 bytes.
-int64_t MatrixBytes(int64_t rows, int64_t cols) {
-  return (rows * cols * 4 + 63) / 64 * 64;
-}
-ConstMatrix AsConst(const Matrix& matrix) {
-  return {matrix.data, matrix.rows, matrix.cols, matrix.stride};
-}
 Matrix Rows(const Matrix& matrix, const RowRange& range) {
   return {matrix.row(range.first), range.count, matrix.cols, matrix.stride};
 }

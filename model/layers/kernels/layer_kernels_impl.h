@@ -22,12 +22,9 @@ using quant::vec::Max;
 using quant::vec::ReduceAdd;
 using quant::vec::ReduceMax;
 using quant::vec::Select;
+using quant::vec::Set;
 using quant::vec::Store;
 using quant::vec::StorePart;
-
-// Subtracting zero changes no value, so that this is a broadcast and no
-// arithmetic.
-inline Floats Set(float value) { return value - Floats{}; }
 
 // All ones in the first `count` lanes.
 inline Ints FirstLanes(int64_t count) {
