@@ -1,8 +1,9 @@
 #include "base/thread_pool.h"
 
-#include <pthread.h>
+#include <utility>
 
 #include "base/check.h"
+#include "base/thread.h"
 
 namespace ounce {
 namespace {
@@ -31,7 +32,13 @@ void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
   OUNCE_CHECK(num_threads >= 1, "the caller is a worker too");
   for (int worker = 1; worker < num_threads; ++worker) {
-    threads_.emplace_back([this, worker] { WorkerLoop(worker); });
+    absl::StatusOr<std::thread> thread =
+        StartThread("ounce-worker", [this, worker] { WorkerLoop(worker); });
+    if (!thread.ok()) {
+      status_ = thread.status();
+      return;
+    }
+    threads_.push_back(*std::move(thread));
   }
 }
 
@@ -83,7 +90,6 @@ int64_t ThreadPool::WorkOn(int worker) {
 }
 
 void ThreadPool::WorkerLoop(int worker) {
-  pthread_setname_np(pthread_self(), "ounce-worker");
   uint32_t seen = 0;
   for (;;) {
     AwaitChange(round_, seen);

@@ -15,19 +15,24 @@
 #include <type_traits>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "base/mutex.h"
 
 namespace ounce {
 
 class ThreadPool {
  public:
-  // num_threads >= 1 counts the caller: num_threads - 1 threads are started.
+  // num_threads >= 1 counts the caller: num_threads - 1 threads are started,
+  // fewer where the system gives no more, and `status` then says why. The pool
+  // works with fewer, only slower.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int num_threads() const { return num_threads_; }
+  // kResourceExhausted when threads could not be started.
+  const absl::Status& status() const { return status_; }
 
   // Calls fn(task, worker) once for each task in [0, num_tasks), tasks handed
   // out in order as workers come free, worker in [0, num_threads()); returns
@@ -56,6 +61,7 @@ class ThreadPool {
   int64_t WorkOn(int worker);
 
   const int num_threads_;
+  absl::Status status_;  // set by the constructor
   Mutex lease_;
 
   // One round. Written by the caller before it publishes `open_tasks_`, read by

@@ -29,6 +29,7 @@ absl::Status Serve(const Config& config) {
   StopSignal stop;  // before any other thread
   const std::string isa(IsaName(BestIsa()));
   ThreadPool pool(config.threads);
+  RETURN_IF_ERROR(pool.status());
   const Clock& clock = Clock::Real();
   const auto metrics = Metrics::Create({OUNCE_VERSION, isa, OUNCE_COMPILER});
   ModelHealth health(*metrics);
