@@ -20,7 +20,7 @@ constexpr char kFooter[] = R"(
 Examples:
   ounce generate tiny "def fibonacci(n):" --max_new_tokens 64
   ounce detect detr cats.jpg --draw found.png
-  ounce quantize tiny linear:bits=8
+  ounce quantize tiny linear
   ounce models --json | python3 -m json.tool
 
 Ends with 0 when all went well; 2 when the command line is wrong; 3 when it

@@ -49,8 +49,4 @@ std::string ToJson(const google::protobuf::Message& message, bool whole) {
   return json;
 }
 
-v1::ListMethodsResponse MethodsOf(Client& client) {
-  return client.ListMethods().value_or(v1::ListMethodsResponse());
-}
-
 }  // namespace ounce::client

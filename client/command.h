@@ -42,9 +42,6 @@ void AddHealthCommand(CLI::App& app, Command* command);
 std::string ToJson(const google::protobuf::Message& message,
                    bool whole = false);
 
-// To shorten specs by; without it they are shown in full.
-v1::ListMethodsResponse MethodsOf(Client& client);
-
 // Prints the response as JSON or by `print`.
 template <class Response, class Print>
 int Show(const absl::StatusOr<Response>& response, bool json, Print print) {

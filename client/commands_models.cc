@@ -14,8 +14,8 @@ void AddModelCommands(CLI::App& app, Command* command) {
   models->callback([command] {
     *command = [](Client& client, bool json) {
       return Show(client.ListModels(), json,
-                  [&](const v1::ListModelsResponse& response) {
-                    std::cout << ModelsText(response, MethodsOf(client));
+                  [](const v1::ListModelsResponse& response) {
+                    std::cout << ModelsText(response);
                   });
     };
   });
@@ -55,7 +55,7 @@ void AddModelCommands(CLI::App& app, Command* command) {
       return Show(client.LoadModel(request), json, [&](const v1::Model& model) {
         v1::ListModelsResponse list;
         *list.add_models() = model;
-        std::cout << ModelsText(list, MethodsOf(client));
+        std::cout << ModelsText(list);
       });
     };
   });

@@ -86,7 +86,7 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
       });
   if (terminal && !json) std::cerr << "\r\033[K" << std::flush;
   RETURN_IF_ERROR(status);
-  if (!json) std::cout << ReportText(report, MethodsOf(client), flags.all);
+  if (!json) std::cout << ReportText(report, flags.all);
   return absl::OkStatus();
 }
 

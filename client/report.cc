@@ -218,40 +218,9 @@ std::string QualityText(const v1::DetectionQuality& quality) {
   return table.Text();
 }
 
-std::string MethodName(const std::string& spec) {
-  return spec.substr(0, spec.find(':'));
-}
-
 }  // namespace
 
-std::string ShortSpec(const std::string& spec,
-                      const v1::ListMethodsResponse& methods) {
-  const std::pair<std::string, std::string> parts =
-      absl::StrSplit(spec, absl::MaxSplits(':', 1));
-  // Clang 14 can't capture a structured binding.
-  const std::string& name = parts.first;
-  const std::string& parameters = parts.second;
-  const auto method = std::find_if(
-      methods.methods().begin(), methods.methods().end(),
-      [&](const v1::Method& known) { return known.name() == name; });
-  if (method == methods.methods().end()) return spec;
-  std::vector<std::string> shown;
-  for (const absl::string_view parameter :
-       absl::StrSplit(parameters, ',', absl::SkipEmpty())) {
-    const bool is_default =
-        std::any_of(method->parameters().begin(), method->parameters().end(),
-                    [&](const v1::MethodParameter& known) {
-                      return parameter == absl::StrCat(known.name(), "=",
-                                                       known.default_value());
-                    });
-    if (!is_default) shown.emplace_back(parameter);
-  }
-  return absl::StrCat(name, shown.empty() ? "" : ":",
-                      absl::StrJoin(shown, ","));
-}
-
-std::string ModelsText(const v1::ListModelsResponse& response,
-                       const v1::ListMethodsResponse& methods) {
+std::string ModelsText(const v1::ListModelsResponse& response) {
   if (response.models().empty()) return "no models\n";
   const bool has_kv = std::any_of(
       response.models().begin(), response.models().end(),
@@ -265,8 +234,7 @@ std::string ModelsText(const v1::ListModelsResponse& response,
   bool any_loaded = false;
   for (const v1::Model& model : response.models()) {
     service.Add({model.name(), TaskNames(model), StateName(model.state()),
-                 absl::StrCat(model.version()),
-                 ShortSpec(model.method(), methods), model.compute(),
+                 absl::StrCat(model.version()), model.method(), model.compute(),
                  absl::StrCat(model.running_requests()),
                  absl::StrCat(model.queued_requests())});
     if (model.version() == 0) continue;
@@ -310,8 +278,7 @@ std::string MethodsText(const v1::ListMethodsResponse& response) {
   return text;
 }
 
-std::string ReportText(const v1::QuantizeReport& report,
-                       const v1::ListMethodsResponse& methods, bool all) {
+std::string ReportText(const v1::QuantizeReport& report, bool all) {
   std::string text = absl::StrFormat(
       "%s: %s -> %s, %s, %.2f s\n\n", report.model(), report.method_before(),
       report.method(),
@@ -349,17 +316,17 @@ std::string ReportText(const v1::QuantizeReport& report,
     return absl::StrCat("[", found - reasons.begin() + 1, "]");
   };
   for (const Group& group : Groups(report, all)) {
-    tensors.Add(
-        {all ? group.name : Shortened(group.name), absl::StrCat(group.count),
-         group.shape, ShortSpec(group.method, methods),
-         FormatByteSize(group.bytes_before), FormatByteSize(group.bytes_after),
-         group.worst_error.has_value()
-             ? absl::StrFormat("%.5f", *group.worst_error)
-             : "",
-         group.worst_snr.has_value()
-             ? absl::StrFormat("%.1f dB", *group.worst_snr)
-             : "",
-         note(group.left_alone)});
+    tensors.Add({all ? group.name : Shortened(group.name),
+                 absl::StrCat(group.count), group.shape, group.method,
+                 FormatByteSize(group.bytes_before),
+                 FormatByteSize(group.bytes_after),
+                 group.worst_error.has_value()
+                     ? absl::StrFormat("%.5f", *group.worst_error)
+                     : "",
+                 group.worst_snr.has_value()
+                     ? absl::StrFormat("%.1f dB", *group.worst_snr)
+                     : "",
+                 note(group.left_alone)});
   }
   absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
   for (size_t i = 0; i < reasons.size(); ++i) {
@@ -394,7 +361,7 @@ std::string DetectionUsageText(const std::string& model,
       response.image_width(), response.image_height(),
       1e3 * response.decode_seconds(), 1e3 * response.model_seconds(),
       1e3 * response.queue_seconds(), model, response.model_version(),
-      MethodName(response.method()));
+      response.method());
 }
 
 std::string UsageText(const std::string& model,
@@ -415,7 +382,7 @@ std::string UsageText(const std::string& model,
       "[%d prompt + %d new tokens, %sfirst after %.0f ms; %s v%d %s%s; %s]",
       usage.prompt_tokens(), usage.new_tokens(), speed,
       1e3 * usage.time_to_first_token_seconds(), model, last.model_version(),
-      MethodName(last.method()),
+      last.method(),
       last.has_seed() ? absl::StrCat("; seed ", last.seed()) : "", reason);
 }
 

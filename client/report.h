@@ -10,15 +10,9 @@
 
 namespace ounce::client {
 
-// "linear:bits=8,mode=symmetric" -> "linear" where those are the defaults in
-// `methods`; as it is where the method is not among them.
-std::string ShortSpec(const std::string& spec,
-                      const v1::ListMethodsResponse& methods);
-
 // What each model does, then what it weighs; columns of a KV cache if any model
-// has one. Specs in tables are short ones.
-std::string ModelsText(const v1::ListModelsResponse& response,
-                       const v1::ListMethodsResponse& methods);
+// has one.
+std::string ModelsText(const v1::ListModelsResponse& response);
 
 std::string MethodsText(const v1::ListMethodsResponse& response);
 
@@ -27,8 +21,7 @@ std::string MethodsText(const v1::ListMethodsResponse& response);
 // on one line, with their worst error, and all norms and biases on one; each on
 // its own if `all`. Why some were left alone comes as notes below, which keeps
 // lines short.
-std::string ReportText(const v1::QuantizeReport& report,
-                       const v1::ListMethodsResponse& methods, bool all);
+std::string ReportText(const v1::QuantizeReport& report, bool all);
 
 // A table of objects, best first, with the corners of their boxes; or that
 // there is none above `threshold` (absent: the default one).

@@ -11,6 +11,7 @@ std::string MethodSpec::ToString() const {
   for (const ParamSpec& param : method->params()) {
     const auto value = params.find(std::string(param.name));
     OUNCE_CHECK(value != params.end(), "a spec holds all declared parameters");
+    if (value->second == param.default_value) continue;
     StrAppend(&text, std::string(1, separator), param.name, "=", value->second);
     separator = ',';
   }

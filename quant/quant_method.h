@@ -68,12 +68,18 @@ class QuantMethod {
   virtual std::string_view element_name(const ParamValues& params) const = 0;
 };
 
-// A method with its parameters: what `name:key=value,...` stands for.
+// A method with its parameters.
 struct MethodSpec {
   const QuantMethod* method = nullptr;
   ParamValues params;  // all declared ones
 
-  // `name` or `name:key=value,...` with every parameter, in declared order.
+  // The text of a spec, defined here once: the method's name, then, after a
+  // colon, `key=value` of each parameter that differs from its default, in
+  // declared order, with commas between and no spaces: "linear",
+  // "linear:bits=4". So equal specs are equal texts, and a parameter that a
+  // method gains renames nothing. It is what replies, reports, metrics and
+  // command lines show. ParseMethodSpec reads it back (and takes parameters in
+  // any order, defaults written out or not).
   std::string ToString() const;
 };
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -32,13 +33,13 @@ std::string Join(const std::vector<std::string_view>& names) {
       [](std::string* out, std::string_view name) { out->append(name); });
 }
 
-std::string Describe(const ParamSpec& param) {
-  const std::string values =
-      param.type == ParamSpec::Type::kInteger
-          ? StrCat("an integer from ", param.min, " to ", param.max)
-          : StrCat("one of ", Join(param.choices));
-  return StrCat(param.name, " (", values, "; default ", param.default_value,
-                ")");
+// "8", "one of 4, 8" or "an integer from 1 to 64".
+std::string Possible(const ParamSpec& param) {
+  if (param.type == ParamSpec::Type::kInteger) {
+    return StrCat("an integer from ", param.min, " to ", param.max);
+  }
+  return param.choices.size() == 1 ? std::string(param.choices.front())
+                                   : StrCat("one of ", Join(param.choices));
 }
 
 std::string KnownParams(const QuantMethod& method) {
@@ -48,13 +49,15 @@ std::string KnownParams(const QuantMethod& method) {
   return StrCat("method '", method.name(), "' takes ",
                 absl::StrJoin(method.params(), ", ",
                               [](std::string* out, const ParamSpec& param) {
-                                out->append(Describe(param));
+                                StrAppend(out, param.name, " (",
+                                          Possible(param), "; default ",
+                                          param.default_value, ")");
                               }));
 }
 
-std::string KnownMethods() {
+std::string KnownMethods(absl::Span<const QuantMethod* const> methods) {
   return StrCat("known methods are ",
-                absl::StrJoin(AllMethods(), ", ",
+                absl::StrJoin(methods, ", ",
                               [](std::string* out, const QuantMethod* method) {
                                 StrAppend(out, method->name());
                               }));
@@ -75,18 +78,20 @@ absl::Status SetParam(const QuantMethod& method, std::string_view setting,
                       ParamValues& values) {
   const size_t equals = setting.find('=');
   if (equals == std::string_view::npos || equals == 0) {
-    return absl::InvalidArgumentError(StrCat("found ", Quoted(setting),
-                                             " where key=value is wanted; ",
-                                             KnownParams(method)));
+    return absl::InvalidArgumentError(StrCat(
+        "parameters must be written key=value with commas between, ",
+        setting.empty() ? "one is empty" : StrCat("one is ", Quoted(setting)),
+        "; ", KnownParams(method)));
   }
   const std::string_view key = setting.substr(0, equals);
   const std::string_view value = setting.substr(equals + 1);
   for (const ParamSpec& param : method.params()) {
     if (param.name != key) continue;
     if (!IsValid(param, value)) {
-      return absl::InvalidArgumentError(StrCat("parameter ", Quoted(key),
-                                               " has the value ", Quoted(value),
-                                               "; ", KnownParams(method)));
+      return absl::InvalidArgumentError(
+          StrCat("parameter ", Quoted(key), " of method '", method.name(),
+                 "' must be ", Possible(param), ", is ",
+                 value.empty() ? "empty" : Quoted(value)));
     }
     if (!values.emplace(key, value).second) {
       return absl::InvalidArgumentError(
@@ -116,10 +121,15 @@ absl::Span<const QuantMethod* const> AllMethods() {
   return kMethods;
 }
 
-absl::StatusOr<MethodSpec> ParseMethodSpec(std::string_view text) {
+absl::StatusOr<MethodSpec> ParseMethodSpec(
+    std::string_view text, absl::Span<const QuantMethod* const> methods) {
+  if (std::any_of(text.begin(), text.end(), absl::ascii_isspace)) {
+    return absl::InvalidArgumentError(StrCat(
+        "quantization method ", Quoted(text), " must be without whitespace"));
+  }
   const size_t colon = text.find(':');
   const std::string_view name = text.substr(0, colon);
-  for (const QuantMethod* method : AllMethods()) {
+  for (const QuantMethod* method : methods) {
     if (method->name() != name) continue;
     ParamValues values;
     if (colon != std::string_view::npos) {
@@ -131,7 +141,8 @@ absl::StatusOr<MethodSpec> ParseMethodSpec(std::string_view text) {
     return WithDefaults(*method, std::move(values));
   }
   return absl::InvalidArgumentError(StrCat("unknown quantization method ",
-                                           Quoted(name), "; ", KnownMethods()));
+                                           Quoted(name), "; ",
+                                           KnownMethods(methods)));
 }
 
 MethodSpec FloatMethodFor(DType dtype) {

@@ -14,9 +14,13 @@ namespace ounce::quant {
 absl::Span<const QuantMethod* const> AllMethods();
 
 // Parses `name` or `name:key=value,...`; parameters left out get their default.
-// Errors: kInvalidArgument that names what was found and lists what is known
-// (methods; parameters with type, range and default).
-absl::StatusOr<MethodSpec> ParseMethodSpec(std::string_view text);
+// `methods` are those that are known.
+// Errors: kInvalidArgument that says what is wrong and what is possible: an
+// unknown method or parameter (lists the known ones), a value out of range, a
+// parameter given twice or without a value, whitespace.
+absl::StatusOr<MethodSpec> ParseMethodSpec(
+    std::string_view text,
+    absl::Span<const QuantMethod* const> methods = AllMethods());
 
 // The float method that keeps `dtype` as it is: kF32 (and kF64) -> float32,
 // kF16 -> float16, kBF16 -> bfloat16. Requires IsFloat(dtype).

@@ -321,8 +321,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     MutexLock lock(&mu_);
     run.served->SetState(ModelState::kReady);
     observer_.OnModelChanged(run.served->info());
-    observer_.OnQuantizeDone(params.model,
-                             std::string(run.method.method->name()),
+    observer_.OnQuantizeDone(params.model, run.method.ToString(),
                              report.status(), duration);
   }
   malloc_trim(0);

@@ -187,7 +187,7 @@ class CatalogObserver {
 
   // ... and ended, well or not; for dry runs too. Only for runs that began: not
   // for those refused because of their parameters or the model's state.
-  // `method` is the method's name without parameters.
+  // `method` is the text of the spec, as in ModelInfo.
   virtual void OnQuantizeDone(const std::string& model,
                               const std::string& method,
                               const absl::Status& status,

@@ -52,7 +52,7 @@ absl::StatusOr<v1::DetectObjectsResponse> Half(
   response.set_decode_seconds(0.012);
   response.set_model_seconds(0.345);
   response.set_model_version(2);
-  response.set_method("linear:bits=8,mode=symmetric");
+  response.set_method("linear:bits=4");
   v1::Detection* detection = response.add_detections();
   detection->set_label(absl::StrCat("w", info->width));
   detection->set_score(0.987f);
@@ -111,7 +111,7 @@ TEST_F(CommandsDetectTest, PrintsATableAndWhatAnswered) {
             "w400   0.9870    0.0    0.0  200.0  300.0\n");
   EXPECT_EQ(ended.err,
             "[400x300 pixels, 12 ms decoding, 345 ms in the model, 0 ms "
-            "waiting; detr v2 linear]\n");
+            "waiting; detr v2 linear:bits=4]\n");
 }
 
 TEST_F(CommandsDetectTest, SendsWhatTheFlagsSay) {

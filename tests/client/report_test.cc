@@ -20,7 +20,7 @@ v1::QuantizeReport Report() {
   v1::QuantizeReport report;
   report.set_model("tiny");
   report.set_version(2);
-  report.set_method("linear:bits=8,mode=symmetric");
+  report.set_method("linear");
   report.set_method_before("float16");
   report.set_stored_bytes_before(2000);
   report.set_stored_bytes_after(1000);
@@ -49,33 +49,6 @@ v1::QuantizeReport Report() {
   return report;
 }
 
-// "linear", whose defaults are 8 symmetric bits.
-v1::ListMethodsResponse Methods() {
-  v1::ListMethodsResponse methods;
-  v1::Method* linear = methods.add_methods();
-  linear->set_name("linear");
-  for (const auto& [name, value] :
-       {std::pair("bits", "8"), std::pair("mode", "symmetric")}) {
-    v1::MethodParameter* parameter = linear->add_parameters();
-    parameter->set_name(name);
-    parameter->set_default_value(value);
-  }
-  methods.add_methods()->set_name("float16");
-  return methods;
-}
-
-TEST(ReportTest, ShortensASpecByItsDefaults) {
-  const auto shortened = [](const std::string& spec) {
-    return ShortSpec(spec, Methods());
-  };
-  EXPECT_EQ(shortened("linear:bits=8,mode=symmetric"), "linear");
-  EXPECT_EQ(shortened("linear:bits=4,mode=symmetric"), "linear:bits=4");
-  EXPECT_EQ(shortened("linear:bits=80,mode=s"), "linear:bits=80,mode=s");
-  EXPECT_EQ(shortened("float16"), "float16");
-  EXPECT_EQ(shortened("other:bits=8"), "other:bits=8");
-  EXPECT_EQ(shortened(""), "");
-}
-
 // As wide as those of a codegen model.
 TEST(ReportTest, FitsATerminalOf120Columns) {
   v1::QuantizeReport report = Report();
@@ -93,7 +66,7 @@ TEST(ReportTest, FitsATerminalOf120Columns) {
       "kept: an embedding stays in the checkpoint's dtype unless included");
   report.mutable_tensors(3)->set_method("float16");
   for (const bool all : {false, true}) {
-    const std::string text = ReportText(report, Methods(), all);
+    const std::string text = ReportText(report, all);
     EXPECT_THAT(text, AllOf(HasSubstr("  [1]\n"),
                             HasSubstr("\n[1] kept: an embedding stays")));
     for (const absl::string_view line : absl::StrSplit(text, '\n')) {
@@ -103,9 +76,9 @@ TEST(ReportTest, FitsATerminalOf120Columns) {
 }
 
 TEST(ReportTest, GathersTensorsThatDifferInNumbersWithTheirWorstError) {
-  const std::string text = ReportText(Report(), Methods(), /*all=*/false);
+  const std::string text = ReportText(Report(), /*all=*/false);
   EXPECT_THAT(text,
-              AllOf(HasSubstr("tiny: float16 -> linear:bits=8,mode=symmetric, "
+              AllOf(HasSubstr("tiny: float16 -> linear, "
                               "version 2, 1.25 s"),
                     HasSubstr("50.00 %"), HasSubstr("75.00 %"),
                     HasSubstr("h.*.w"), HasSubstr("0.00300"),
@@ -114,7 +87,7 @@ TEST(ReportTest, GathersTensorsThatDifferInNumbersWithTheirWorstError) {
 }
 
 TEST(ReportTest, ShowsEveryTensorOnDemand) {
-  EXPECT_THAT(ReportText(Report(), Methods(), /*all=*/true),
+  EXPECT_THAT(ReportText(Report(), /*all=*/true),
               AllOf(HasSubstr("h.0.w"), HasSubstr("h.1.w"), HasSubstr("h.2.w"),
                     HasSubstr("0.00100"), HasSubstr("60.0 dB")));
 }
@@ -122,16 +95,16 @@ TEST(ReportTest, ShowsEveryTensorOnDemand) {
 TEST(ReportTest, SaysThatADryRunChangedNothing) {
   v1::QuantizeReport report = Report();
   report.set_version(0);
-  EXPECT_THAT(ReportText(report, Methods(), false), HasSubstr("dry run"));
+  EXPECT_THAT(ReportText(report, false), HasSubstr("dry run"));
 }
 
 TEST(ReportTest, ShowsAModelThatLoadsWithoutFiguresItHasNot) {
   v1::ListModelsResponse response;
-  EXPECT_EQ(ModelsText(response, Methods()), "no models\n");
+  EXPECT_EQ(ModelsText(response), "no models\n");
   v1::Model* model = response.add_models();
   model->set_name("tiny");
   model->set_state(v1::MODEL_STATE_LOADING);
-  EXPECT_THAT(ModelsText(response, Methods()),
+  EXPECT_THAT(ModelsText(response),
               AllOf(HasSubstr("loading"), Not(HasSubstr("0 B"))));
 }
 
@@ -141,7 +114,7 @@ v1::ListModelsResponse Served() {
   code->set_name("code");
   code->set_state(v1::MODEL_STATE_QUANTIZING);
   code->set_version(12);
-  code->set_method("linear:bits=4,mode=symmetric");
+  code->set_method("linear:bits=4");
   code->set_parameters(356'711'424);
   code->set_checkpoint_bytes(713'424'896);
   code->set_stored_bytes(462'135'296);
@@ -164,7 +137,7 @@ v1::ListModelsResponse Served() {
 }
 
 TEST(ReportTest, ShowsWhatModelsDoAndWhatTheyWeighIn100Columns) {
-  const std::string text = ModelsText(Served(), Methods());
+  const std::string text = ModelsText(Served());
   EXPECT_THAT(
       text, AllOf(ContainsRegex("code +generate +quantizing +12 +linear:bits=4 "
                                 "+float32 +31 +256\n"),
@@ -181,7 +154,7 @@ TEST(ReportTest, ShowsWhatModelsDoAndWhatTheyWeighIn100Columns) {
 TEST(ReportTest, LeavesOutColumnsOfAKvCacheThatNoModelHas) {
   v1::ListModelsResponse response = Served();
   response.mutable_models()->DeleteSubrange(0, 1);
-  EXPECT_THAT(ModelsText(response, Methods()),
+  EXPECT_THAT(ModelsText(response),
               AllOf(HasSubstr("detect"), Not(HasSubstr("KV"))));
 }
 
@@ -209,7 +182,7 @@ v1::QuantizeReport ReportOfKinds() {
 }
 
 TEST(ReportTest, ShowsBytesByKindToTheByte) {
-  const std::string text = ReportText(ReportOfKinds(), Methods(), false);
+  const std::string text = ReportText(ReportOfKinds(), false);
   EXPECT_THAT(
       text,
       AllOf(ContainsRegex("\nBYTES BY KIND +TENSORS +CHECKPOINT +AFTER "
@@ -220,30 +193,29 @@ TEST(ReportTest, ShowsBytesByKindToTheByte) {
             ContainsRegex("\nnorms and biases +1 +8 +8 +0.00 %\n"),
             ContainsRegex("\ntogether +4,000 +1,000 +75.00 %\n"),
             Not(HasSubstr("embeddings")), Not(HasSubstr("others"))));
-  EXPECT_THAT(ReportText(Report(), Methods(), false),
-              Not(HasSubstr("BYTES BY KIND")));
+  EXPECT_THAT(ReportText(Report(), false), Not(HasSubstr("BYTES BY KIND")));
 }
 
 TEST(ReportTest, ShortensNamesAndGathersVectorsUnlessAllAreShown) {
-  EXPECT_THAT(ReportText(ReportOfKinds(), Methods(), false),
+  EXPECT_THAT(ReportText(ReportOfKinds(), false),
               AllOf(HasSubstr("\nmodel.backbone...*.layer.*.convolution "),
                     ContainsRegex("\nnorms and biases +1 +4 "),
                     Not(HasSubstr("h.*.b"))));
   EXPECT_THAT(
-      ReportText(ReportOfKinds(), Methods(), true),
+      ReportText(ReportOfKinds(), true),
       HasSubstr("encoder.stages.2.layers.5.layer.1.convolution.weight "));
 }
 
 TEST(ReportTest, GathersShapesOfOneName) {
   v1::QuantizeReport report = Report();
   report.mutable_tensors(1)->set_shape(0, 9);
-  EXPECT_THAT(ReportText(report, Methods(), false),
+  EXPECT_THAT(ReportText(report, false),
               ContainsRegex("\nh\\.\\*\\.w +3 +various "));
 }
 
 TEST(ReportTest, ShowsHowFarDetectionsMoved) {
   v1::QuantizeReport report = Report();
-  EXPECT_THAT(ReportText(report, Methods(), false), Not(HasSubstr("MATCHED")));
+  EXPECT_THAT(ReportText(report, false), Not(HasSubstr("MATCHED")));
   v1::DetectionQuality* quality = report.mutable_detection();
   quality->set_pictures(6);
   quality->set_float_detections(21);
@@ -251,13 +223,12 @@ TEST(ReportTest, ShowsHowFarDetectionsMoved) {
   quality->set_matched(19);
   quality->set_mean_score_drift(0.00123);
   quality->set_mean_box_drift(0.456);
-  EXPECT_THAT(ReportText(report, Methods(), false),
+  EXPECT_THAT(ReportText(report, false),
               AllOf(ContainsRegex("\nPICTURES +OBJECTS IN FLOATS +AFTER "
                                   "+MATCHED +SCORE DRIFT +BOX DRIFT\n"),
                     ContainsRegex("\n +6 +21 +20 +19 +0.0012 +0.46 px\n")));
   quality->set_matched(0);
-  EXPECT_THAT(ReportText(report, Methods(), false),
-              ContainsRegex("\n +6 +21 +20 +0\n"));
+  EXPECT_THAT(ReportText(report, false), ContainsRegex("\n +6 +21 +20 +0\n"));
 }
 
 TEST(ReportTest, TabulatesDetections) {
@@ -307,7 +278,7 @@ TEST(ReportTest, CountsTheSpeedFromTheFirstTokenOn) {
   v1::GenerateResponse last;
   last.set_finish_reason(v1::FINISH_REASON_STOP);
   last.set_model_version(3);
-  last.set_method("linear:bits=8,mode=symmetric");
+  last.set_method("linear");
   last.mutable_usage()->set_prompt_tokens(5);
   last.mutable_usage()->set_new_tokens(11);
   last.mutable_usage()->set_time_to_first_token_seconds(0.5);

@@ -1,6 +1,7 @@
 #include "quant/registry.h"
 
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -40,14 +41,90 @@ TEST(RegistryTest, EveryMethodDeclaresParametersThatItsDefaultsFit) {
   }
 }
 
-TEST(RegistryTest, TextOfASpecNamesAllParametersAndParsesToTheSame) {
-  const auto spec = ParseMethodSpec("linear:granularity=channel,bits=8");
-  ASSERT_TRUE(spec.ok()) << spec.status();
-  EXPECT_EQ("linear:bits=8,mode=symmetric,granularity=channel",
-            spec->ToString());
-  EXPECT_EQ(spec->ToString(), ParseMethodSpec(spec->ToString())->ToString());
-  EXPECT_EQ(spec->ToString(), ParseMethodSpec("linear")->ToString());
-  EXPECT_EQ("float32", ParseMethodSpec("float32")->ToString());
+// A method with several values for each parameter, which packs nothing.
+class Adjustable final : public QuantMethod {
+ public:
+  std::string_view name() const override { return "adjustable"; }
+  std::string_view summary() const override { return "For tests."; }
+  absl::Span<const ParamSpec> params() const override {
+    static const std::vector<ParamSpec> params = {
+        {.name = "bits",
+         .default_value = "8",
+         .min = 1,
+         .max = 64,
+         .choices = {},
+         .help = "bits"},
+        {.name = "mode",
+         .type = ParamSpec::Type::kChoice,
+         .default_value = "plain",
+         .choices = {"plain", "fancy"},
+         .help = "mode"},
+        {.name = "group",
+         .default_value = "-1",
+         .min = -1,
+         .max = 4096,
+         .choices = {},
+         .help = "group"},
+    };
+    return params;
+  }
+  bool lossless_from(DType) const override { return false; }
+  absl::StatusOr<PackedWeight> Quantize(const FloatRows&,
+                                        const ParamValues&) const override {
+    return absl::UnimplementedError("");
+  }
+  int64_t StoredBytes(int64_t, int64_t, DType,
+                      const ParamValues&) const override {
+    return 0;
+  }
+  std::string_view element_name(const ParamValues&) const override {
+    return "none";
+  }
+};
+
+absl::StatusOr<MethodSpec> ParseAdjustable(std::string_view text) {
+  static const Adjustable method;
+  static const QuantMethod* const kMethods[] = {&method};
+  return ParseMethodSpec(text, kMethods);
+}
+
+TEST(RegistryTest, TextOfASpecNamesWhatDiffersFromDefaultsInDeclaredOrder) {
+  struct Case {
+    const char* given;
+    const char* text;
+  };
+  for (const Case& c : {
+           Case{"adjustable", "adjustable"},
+           Case{"adjustable:bits=8", "adjustable"},
+           Case{"adjustable:group=-1,mode=plain,bits=8", "adjustable"},
+           Case{"adjustable:bits=4", "adjustable:bits=4"},
+           Case{"adjustable:group=128,bits=4", "adjustable:bits=4,group=128"},
+           Case{"adjustable:mode=fancy,bits=8", "adjustable:mode=fancy"},
+           Case{"adjustable:group=0,mode=fancy,bits=1",
+                "adjustable:bits=1,mode=fancy,group=0"},
+       }) {
+    const auto spec = ParseAdjustable(c.given);
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    EXPECT_EQ(c.text, spec->ToString());
+    const auto again = ParseAdjustable(spec->ToString());
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(spec->params, again->params);
+    EXPECT_EQ(c.text, again->ToString());
+  }
+}
+
+TEST(RegistryTest, BothFormsOfASpecAreOneMethodUnderTheShortName) {
+  for (const char* text :
+       {"linear", "linear:bits=8", "linear:granularity=channel,bits=8",
+        "linear:bits=8,mode=symmetric,granularity=channel"}) {
+    const auto spec = ParseMethodSpec(text);
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    EXPECT_EQ("linear", spec->ToString());
+    EXPECT_EQ(3u, spec->params.size());
+  }
+  for (const QuantMethod* method : AllMethods()) {
+    EXPECT_EQ(method->name(), ParseMethodSpec(method->name())->ToString());
+  }
 }
 
 TEST(RegistryTest, UnknownMethodsAreNamedBesideTheKnown) {
@@ -55,8 +132,7 @@ TEST(RegistryTest, UnknownMethodsAreNamedBesideTheKnown) {
       "unknown quantization method 'int3'; known methods are float32, float16, "
       "bfloat16, linear",
       Error("int3"));
-  for (const char* text : {"", " linear", "Linear", "linear ", ":bits=8",
-                           "linear,bits=8", "linear\n"}) {
+  for (const char* text : {"", "Linear", ":bits=8", "linear,bits=8"}) {
     EXPECT_THAT(Error(text), HasSubstr("unknown quantization method"));
   }
 }
@@ -64,25 +140,59 @@ TEST(RegistryTest, UnknownMethodsAreNamedBesideTheKnown) {
 TEST(RegistryTest, UnknownParametersAreNamedBesideTheKnown) {
   EXPECT_THAT(Error("linear:bit=8"),
               AllOf(HasSubstr("unknown parameter 'bit'"),
-                    HasSubstr("bits (one of 8; default 8)"),
-                    HasSubstr("mode (one of symmetric; default symmetric)")));
+                    HasSubstr("bits (8; default 8)"),
+                    HasSubstr("mode (symmetric; default symmetric)")));
+  EXPECT_EQ(
+      "unknown parameter 'bit'; method 'adjustable' takes bits (an integer "
+      "from 1 to 64; default 8), mode (one of plain, fancy; default plain), "
+      "group (an integer from -1 to 4096; default -1)",
+      ParseAdjustable("adjustable:bit=8").status().message());
   EXPECT_THAT(Error("float32:bits=8"),
               HasSubstr("method 'float32' takes no parameters"));
 }
 
 TEST(RegistryTest, BadValuesAreNamed) {
-  for (const char* value : {"4", "", "eight", "08", "8 ", "-8", "8=8"}) {
-    EXPECT_THAT(Error(std::string("linear:bits=") + value),
-                HasSubstr("parameter 'bits' has the value '" +
-                          std::string(value) + "'"));
+  for (const char* value : {"4", "eight", "08", "-8", "8=8"}) {
+    EXPECT_EQ("parameter 'bits' of method 'linear' must be 8, is '" +
+                  std::string(value) + "'",
+              Error(std::string("linear:bits=") + value));
+  }
+  for (const char* value : {"0", "65", "+4", "4.0", "9999999999999999999"}) {
+    EXPECT_EQ(
+        "parameter 'bits' of method 'adjustable' must be an integer from 1 to "
+        "64, is '" +
+            std::string(value) + "'",
+        ParseAdjustable(std::string("adjustable:bits=") + value)
+            .status()
+            .message());
+  }
+}
+
+TEST(RegistryTest, EmptyValuesAreRefused) {
+  for (const char* text : {"linear:bits=", "linear:bits=,mode=symmetric"}) {
+    EXPECT_EQ("parameter 'bits' of method 'linear' must be 8, is empty",
+              Error(text));
+  }
+}
+
+TEST(RegistryTest, WhitespaceIsRefused) {
+  for (const char* text :
+       {" linear", "linear ", "linear\n", "linear: bits=8", "linear:bits =8",
+        "linear:bits=8, mode=symmetric", "linear:bits=\t8"}) {
+    EXPECT_THAT(Error(text), HasSubstr("must be without whitespace"));
   }
 }
 
 TEST(RegistryTest, DuplicatesAndFragmentsAreRefused) {
-  EXPECT_THAT(Error("linear:bits=8,bits=8"), HasSubstr("given twice"));
-  for (const char* text : {"linear:", "linear:bits", "linear:=8", "linear:,",
-                           "linear:bits=8,", "linear:,bits=8"}) {
-    EXPECT_THAT(Error(text), HasSubstr("where key=value is wanted"));
+  EXPECT_EQ("parameter 'bits' is given twice", Error("linear:bits=8,bits=8"));
+  for (const char* text :
+       {"linear:", "linear:,", "linear:bits=8,", "linear:,bits=8"}) {
+    EXPECT_THAT(Error(text),
+                HasSubstr("must be written key=value with commas between, one "
+                          "is empty"));
+  }
+  for (const char* text : {"linear:bits", "linear:=8", "linear::bits"}) {
+    EXPECT_THAT(Error(text), HasSubstr("commas between, one is '"));
   }
 }
 
