@@ -53,7 +53,10 @@ absl::Status Serve(const Config& config) {
   InferenceService inference(
       {.max_new_tokens = limits.max_new_tokens,
        .draw_seed = DrawSeed,
-       .on_rejected = [&](const auto& model) { metrics->OnRejected(model); },
+       .on_rejected =
+           [&](const auto& model, const absl::Status& why) {
+             metrics->OnRejected(model, why);
+           },
        .on_detect_rejected =
            [&](const auto& model, const absl::Status& why) {
              metrics->OnDetectRejected(model, why);

@@ -308,7 +308,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     if (beside) RETURN_IF_ERROR(Reserve(params.as, run.path));
     run.served->SetState(ModelState::kQuantizing);
     observer_.OnModelChanged(run.served->info());
-    observer_.OnQuantizeStage(params.model, QuantizeStage::kReading);
+    observer_.OnQuantizeStage(params.model, run.method.ToString(),
+                              QuantizeStage::kReading);
   }
 
   const absl::Time start = clock_.Now();
@@ -343,7 +344,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
     if (stage != update.stage) {
       update.stage = stage;
       MutexLock lock(&mu_);
-      observer_.OnQuantizeStage(params.model, stage);
+      observer_.OnQuantizeStage(params.model, run.method.ToString(), stage);
     }
     RETURN_IF_ERROR(CheckOpen());
     return progress(update);

@@ -16,15 +16,14 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "base/mapped_memory.h"
 #include "base/mutex.h"
-#include "server/metrics/families.h"
+#include "quant/registry.h"
 #include "server/metrics/model_metrics.h"
+#include "server/metrics/process_figures.h"
+#include "server/metrics/series.h"
 
 namespace ounce::server {
 namespace {
-
-using prometheus::Gauge;
 
 const char* StateName(ModelState state) {
   switch (state) {
@@ -58,6 +57,16 @@ constexpr QuantizeStage kStages[] = {QuantizeStage::kReading,
                                      QuantizeStage::kQuantizing,
                                      QuantizeStage::kSwapping};
 
+constexpr const char* kRunOutcomes[] = {"done", "cancelled", "unavailable",
+                                        "error"};
+
+const char* RunOutcome(const absl::Status& status) {
+  return status.ok()                   ? "done"
+         : absl::IsCancelled(status)   ? "cancelled"
+         : absl::IsUnavailable(status) ? "unavailable"
+                                       : "error";
+}
+
 // Connects to an IPv4 HOST:PORT and hangs up; nothing if it can't.
 void Knock(const std::string& address) {
   const size_t colon = address.rfind(':');
@@ -77,35 +86,87 @@ void Knock(const std::string& address) {
   close(knocking);
 }
 
-// What is read at the moment of a scrape.
-class Scrape final : public prometheus::Collectable {
+// All series, and the sources of some of them.
+class Page final : public Figures, public prometheus::Collectable {
  public:
-  explicit Scrape(std::shared_ptr<Families> families)
-      : families_(std::move(families)),
-        resident_(families_->gauge(kResidentBytes, {})),
-        peak_(families_->gauge(kPeakResidentBytes, {})) {}
+  explicit Page(const Clock& clock) : series_(clock) {}
+
+  Series& series() { return series_; }
+
+  std::unique_ptr<FigureSource> AddSource(
+      std::function<void(Figures&)> source) {
+    MutexLock lock(&scrape_mu_);
+    const int64_t id = next_id_++;
+    sources_[id] = std::move(source);
+    return std::make_unique<Source>(*this, id);
+  }
+
+  std::vector<prometheus::MetricFamily> Scrape() {
+    MutexLock lock(&scrape_mu_);
+    series_.EndScrape();
+    for (const auto& [id, source] : sources_) source(*this);
+    return series_.Collect();
+  }
 
   std::vector<prometheus::MetricFamily> Collect() const override {
-    resident_.Set(static_cast<double>(ResidentBytes()));
-    peak_.Set(static_cast<double>(PeakResidentBytes()));
-    return families_->Collect();
+    return const_cast<Page*>(this)->Scrape();  // the exposer's only call
   }
 
  private:
-  const std::shared_ptr<Families> families_;
-  Gauge& resident_;
-  Gauge& peak_;
+  class Source final : public FigureSource {
+   public:
+    Source(Page& page, int64_t id) : page_(page), id_(id) {}
+    ~Source() override {
+      MutexLock lock(&page_.scrape_mu_);
+      page_.sources_.erase(id_);
+    }
+
+   private:
+    Page& page_;
+    const int64_t id_;
+  };
+
+  void SetGauge(size_t row, const std::vector<std::string>& labels,
+                double value) override {
+    series_.GetGauge(row, labels)->Set(value);
+  }
+  void AddToCounter(size_t row, const std::vector<std::string>& labels,
+                    double by) override {
+    series_.GetCounter(row, labels)->Increment(by);
+  }
+  void RaiseCounter(size_t row, const std::vector<std::string>& labels,
+                    double total) override {
+    const auto counter = series_.GetCounter(row, labels);
+    counter->Increment(total - counter->Value());
+  }
+  void ObserveIn(size_t row, const std::vector<std::string>& labels,
+                 double value) override {
+    series_.GetHistogram(row, labels)->Observe(value);
+  }
+
+  Series series_;
+
+  Mutex scrape_mu_;  // one scrape at a time; before series_' own
+  std::map<int64_t, std::function<void(Figures&)>> sources_
+      ABSL_GUARDED_BY(scrape_mu_);
+  int64_t next_id_ ABSL_GUARDED_BY(scrape_mu_) = 0;
 };
 
 class MetricsImpl final : public Metrics {
  public:
-  explicit MetricsImpl(const BuildInfo& build)
-      : families_(std::make_shared<Families>()),
-        scrape_(std::make_shared<Scrape>(families_)),
-        pictures_(families_->gauge(kPictures, {})),
-        picture_bytes_(families_->gauge(kPictureBytes, {})) {
-    families_->gauge(kBuildInfo, {build.version, build.isa, build.compiler})
-        .Set(1);
+  MetricsImpl(const BuildInfo& build, const Clock& clock)
+      : page_(std::make_shared<Page>(clock)),
+        series_(page_->series()),
+        process_(page_->AddSource(SetProcessFigures)),
+        pictures_(series_.Get(metric::kPictures, {})),
+        picture_bytes_(series_.Get(metric::kPictureBytes, {})) {
+    page_->Set(metric::kBuildInfo, {build.version, build.isa, build.compiler},
+               1);
+    // Of requests that name no model that is served.
+    for (const char* outcome : kRejectedOutcomes) {
+      series_.Get(metric::kRequests, {"", outcome});
+      series_.Get(metric::kDetectRequests, {"", outcome});
+    }
   }
 
   ~MetricsImpl() override {
@@ -129,103 +190,94 @@ class MetricsImpl final : public Metrics {
     knocker.join();
   }
 
+  Figures& figures() override { return *page_; }
+  std::unique_ptr<FigureSource> AddSource(
+      std::function<void(Figures&)> source) override {
+    return page_->AddSource(std::move(source));
+  }
+
   std::unique_ptr<SchedulerObserver> ObserveScheduler(
       const std::string& model) override {
-    return MakeSchedulerMetrics(families_, model);
+    series_.StartModel(model);
+    return MakeSchedulerMetrics(series_, model);
   }
   std::unique_ptr<DetectObserver> ObserveDetection(
       const std::string& model) override {
-    return MakeDetectMetrics(families_, model);
+    series_.StartModel(model);
+    return MakeDetectMetrics(series_, model);
   }
 
   void OnModelChanged(const ModelInfo& info) override {
-    MutexLock lock(&mu_);
     const std::string& model = info.name;
-    // Those of this model before; what is still true is set again below.
-    const std::vector<std::pair<MetricId, Gauge*>> before =
-        std::exchange(gauges_[model], {});
-    Shown shown;
+    series_.StartModel(model);
     for (const ModelState state : kStates) {
-      Show(kModelState, {model, StateName(state)}, state == info.state, &shown);
+      page_->Set(metric::kModelState, {model, StateName(state)},
+                 state == info.state);
     }
-    if (info.version > 0) {
-      const std::string version = absl::StrCat(info.version);
-      for (const auto& [element, bytes] : info.resident_bytes_by_element) {
-        Show(kWeightBytes, {model, version, info.method, element}, bytes,
-             &shown);
-      }
-      Show(kStoredBytes, {model, version, info.method}, info.stored_bytes,
-           &shown);
-      Show(kCheckpointBytes, {model}, info.checkpoint_bytes, &shown);
-      Show(kSavedBytes, {model}, info.checkpoint_bytes - info.stored_bytes,
-           &shown);
-      if (info.checkpoint_bytes > 0) {
-        Show(kSavedRatio, {model},
-             1 - static_cast<double>(info.stored_bytes) /
-                     static_cast<double>(info.checkpoint_bytes),
-             &shown);
-      }
+    if (info.version == 0) return;  // not loaded yet
+    const auto bytes = [](int64_t count) { return static_cast<double>(count); };
+    const std::string version = absl::StrCat(info.version);
+    page_->Set(metric::kModelInfo,
+               {model, version, info.method, info.compute, info.architecture},
+               1);
+    for (const auto& [element, count] : info.resident_bytes_by_element) {
+      page_->Set(metric::kWeightBytes, {model, version, info.method, element},
+                 bytes(count));
     }
-    for (const auto& [id, gauge] : before) {
-      if (!shown.contains(gauge)) families_->Remove(id, gauge);
+    page_->Set(metric::kStoredBytes, {model, version, info.method},
+               bytes(info.stored_bytes));
+    series_.EndOtherVersions(model, version);
+    page_->Set(metric::kCheckpointBytes, {model}, bytes(info.checkpoint_bytes));
+    page_->Set(metric::kSavedBytes, {model},
+               bytes(info.checkpoint_bytes - info.stored_bytes));
+    if (info.checkpoint_bytes > 0) {
+      page_->Set(metric::kSavedRatio, {model},
+                 1 - bytes(info.stored_bytes) / bytes(info.checkpoint_bytes));
     }
-    for (const auto& [gauge, id] : shown) {
-      gauges_[model].emplace_back(id, gauge);
+    for (const quant::QuantMethod* method : quant::AllMethods()) {
+      StartRuns(model, std::string(method->name()));
     }
   }
 
   void OnModelRemoved(const std::string& model) override {
-    MutexLock lock(&mu_);
-    for (const auto& [id, gauge] : gauges_[model]) {
-      families_->Remove(id, gauge);
-    }
-    gauges_.erase(model);
-    for (const MetricId id :
-         {kQueued, kRunning, kKvCapacityBytes, kKvUsedBytes}) {
-      families_->Remove(id, &families_->gauge(id, {model}));
-    }
-    HideStages(model);
+    series_.EndModel(model);
   }
 
-  void OnQuantizeStage(const std::string& model, QuantizeStage stage) override {
-    MutexLock lock(&mu_);
+  void OnQuantizeStage(const std::string& model, const std::string& method,
+                       QuantizeStage stage) override {
+    StartRuns(model, method);
+    series_.Get(metric::kQuantizationDuration, {model, method});
     for (const QuantizeStage each : kStages) {
-      families_->gauge(kQuantizationStage, {model, StageName(each)})
-          .Set(each == stage);
+      page_->Set(metric::kQuantizationStage, {model, StageName(each)},
+                 each == stage);
     }
   }
 
   void OnQuantizeDone(const std::string& model, const std::string& method,
                       const absl::Status& status,
                       absl::Duration duration) override {
-    MutexLock lock(&mu_);
-    const char* outcome = status.ok()                   ? "done"
-                          : absl::IsCancelled(status)   ? "cancelled"
-                          : absl::IsUnavailable(status) ? "unavailable"
-                                                        : "error";
-    families_->counter(kQuantizations, {model, method, outcome}).Increment();
+    page_->Add(metric::kQuantizations, {model, method, RunOutcome(status)});
     if (status.ok()) {
-      families_->histogram(kQuantizationDuration, {model, method})
-          .Observe(absl::ToDoubleSeconds(duration));
+      page_->Observe(metric::kQuantizationDuration, {model, method},
+                     Seconds(duration));
     }
-    HideStages(model);
+    series_.EndRun(model);
   }
 
-  void OnRejected(const std::string& model) override {
-    families_->counter(kRequests, {model, "rejected"}).Increment();
+  void OnRejected(const std::string& model, const absl::Status& why) override {
+    page_->Add(metric::kRequests, {model, RejectedOutcome(why)});
   }
   void OnDetectRejected(const std::string& model,
                         const absl::Status& why) override {
-    families_->counter(kDetectRequests, {model, RejectedOutcome(why)})
-        .Increment();
+    page_->Add(metric::kDetectRequests, {model, RejectedOutcome(why)});
   }
   void OnPictures(int64_t pictures, int64_t bytes) override {
-    pictures_.Set(static_cast<double>(pictures));
-    picture_bytes_.Set(static_cast<double>(bytes));
+    pictures_->Set(static_cast<double>(pictures));
+    picture_bytes_->Set(static_cast<double>(bytes));
   }
 
-  std::string Text() const override {
-    return prometheus::TextSerializer().Serialize(scrape_->Collect());
+  std::string Text() override {
+    return prometheus::TextSerializer().Serialize(page_->Scrape());
   }
 
   absl::StatusOr<std::string> Listen(const std::string& address) override {
@@ -234,7 +286,7 @@ class MetricsImpl final : public Metrics {
     try {
       exposer_ = std::make_unique<prometheus::Exposer>(address,
                                                        /*num_threads=*/2);
-      exposer_->RegisterCollectable(scrape_);
+      exposer_->RegisterCollectable(page_);
       const std::vector<int> ports = exposer_->GetListeningPorts();
       if (colon != std::string::npos && !ports.empty()) {
         address_ = absl::StrCat(address.substr(0, colon), ":", ports.front());
@@ -248,40 +300,27 @@ class MetricsImpl final : public Metrics {
   }
 
  private:
-  using Shown = std::map<Gauge*, MetricId>;
-
-  void Show(MetricId id, const std::vector<std::string>& values, double value,
-            Shown* shown) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    Gauge& gauge = families_->gauge(id, values);
-    gauge.Set(value);
-    (*shown)[&gauge] = id;
-  }
-
-  void HideStages(const std::string& model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    for (const QuantizeStage each : kStages) {
-      families_->Remove(
-          kQuantizationStage,
-          &families_->gauge(kQuantizationStage, {model, StageName(each)}));
+  // All outcomes of the model's quantizations by `method` are there, at 0.
+  void StartRuns(const std::string& model, const std::string& method) {
+    for (const char* outcome : kRunOutcomes) {
+      series_.Get(metric::kQuantizations, {model, method, outcome});
     }
   }
 
-  const std::shared_ptr<Families> families_;
-  const std::shared_ptr<Scrape> scrape_;
-  Gauge& pictures_;
-  Gauge& picture_bytes_;
+  const std::shared_ptr<Page> page_;
+  Series& series_;  // of the page
+  const std::unique_ptr<FigureSource> process_;
+  const std::shared_ptr<prometheus::Gauge> pictures_;
+  const std::shared_ptr<prometheus::Gauge> picture_bytes_;
   std::unique_ptr<prometheus::Exposer> exposer_;
   std::string address_;  // its HOST:PORT
-
-  Mutex mu_;
-  // What OnModelChanged shows now, by model.
-  std::map<std::string, std::vector<std::pair<MetricId, Gauge*>>> gauges_
-      ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace
 
-std::unique_ptr<Metrics> Metrics::Create(const BuildInfo& build) {
-  return std::make_unique<MetricsImpl>(build);
+std::unique_ptr<Metrics> Metrics::Create(const BuildInfo& build,
+                                         const Clock& clock) {
+  return std::make_unique<MetricsImpl>(build, clock);
 }
 
 }  // namespace ounce::server

@@ -1,33 +1,27 @@
-// Every metric of the server, in one table (families.cc), and their endpoint.
+// The metrics of the server, their sources and their endpoint.
 //
-// Metrics learns by being told: catalog and schedulers call it as observers,
-// the service and PictureMemory by name. Resident memory is read when scraped.
+// Every metric is a row of one table, metrics.def. Metrics learns by being
+// told: catalog and schedulers call it as observers, the service and
+// PictureMemory by name, all others through figures() or as a source at each
+// scrape.
 //
 // Threads: any thread may call anything; nothing blocks.
 #ifndef OUNCE_SERVER_METRICS_METRICS_H_
 #define OUNCE_SERVER_METRICS_METRICS_H_
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "server/metrics/figures.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/stats.h"
 
 namespace ounce::server {
-
-// A row of the table.
-struct MetricSpec {
-  enum Type { kGauge, kCounter, kHistogram };
-  const char* name;
-  Type type;
-  const char* help;
-  std::vector<const char*> labels;
-  std::vector<double> buckets = {};  // histograms: upper bounds
-};
-
-const std::vector<MetricSpec>& MetricTable();
 
 struct BuildInfo {
   std::string version;   // of Ounce
@@ -35,22 +29,40 @@ struct BuildInfo {
   std::string compiler;  // "g++ 12.2.0"
 };
 
+// Ends, when destroyed, what AddSource began; waits for a call that runs.
+class FigureSource {
+ public:
+  virtual ~FigureSource() = default;
+};
+
 class Metrics : public CatalogObserver {
  public:
-  static std::unique_ptr<Metrics> Create(const BuildInfo& build);
+  // `clock` must outlive it.
+  static std::unique_ptr<Metrics> Create(const BuildInfo& build,
+                                         const Clock& clock = Clock::Real());
 
-  // A Generate that no scheduler accepted; `model` may be empty.
-  virtual void OnRejected(const std::string& model) = 0;
+  // To set any figure of the table.
+  virtual Figures& figures() = 0;
 
-  // A DetectObjects that no scheduler accepted, and why; `model` may be empty.
+  // Calls `source` at each scrape, until the result is destroyed: it sets what
+  // is better read than told. One call at a time; it must not block, and
+  // neither add nor end sources.
+  [[nodiscard]] virtual std::unique_ptr<FigureSource> AddSource(
+      std::function<void(Figures&)> source) = 0;
+
+  // A Generate that no scheduler accepted, and why; `model` may be empty.
+  virtual void OnRejected(const std::string& model,
+                          const absl::Status& why) = 0;
+
+  // The same for a DetectObjects.
   virtual void OnDetectRejected(const std::string& model,
                                 const absl::Status& why) = 0;
 
   // All pictures in flight, and their bytes; one call at a time.
   virtual void OnPictures(int64_t pictures, int64_t bytes) = 0;
 
-  // What /metrics answers now.
-  virtual std::string Text() const = 0;
+  // A scrape: what /metrics answers now.
+  virtual std::string Text() = 0;
 
   // Serves http://`address`/metrics (HOST:PORT; port 0: a free one) from now
   // on; returns HOST:PORT with the port that is bound. Once.

@@ -46,130 +46,135 @@ const char* DetectOutcome(const absl::Status& status) {
   return status.ok() ? "done" : Outcome(status, FinishReason::kEos);
 }
 
-// One model's scheduler. The handles live as long as the families; those of the
-// gauges until the model is removed, when no scheduler calls any more.
-class SchedulerMetrics final : public SchedulerObserver {
+// The counters of one metric of a model by outcome, all of them there from the
+// start.
+class Outcomes {
  public:
-  SchedulerMetrics(std::shared_ptr<Families> families, const std::string& model)
-      : families_(std::move(families)),
-        queued_(families_->gauge(kQueued, {model})),
-        running_(families_->gauge(kRunning, {model})),
-        kv_capacity_(families_->gauge(kKvCapacityBytes, {model})),
-        kv_used_(families_->gauge(kKvUsedBytes, {model})),
-        prompt_tokens_(families_->counter(kPromptTokens, {model})),
-        generated_tokens_(families_->counter(kGeneratedTokens, {model})),
-        time_to_first_token_(families_->histogram(kTimeToFirstToken, {model})),
-        time_per_output_token_(
-            families_->histogram(kTimePerOutputToken, {model})),
-        duration_(families_->histogram(kRequestDuration, {model})),
-        queue_(families_->histogram(kQueueDuration, {model})) {
-    for (const char* outcome : kOutcomes) {
-      outcomes_[outcome] = &families_->counter(kRequests, {model, outcome});
+  template <typename Key, size_t n>
+  Outcomes(Series& series, Key key, const std::string& model,
+           const char* const (&outcomes)[n]) {
+    for (const char* outcome : outcomes) {
+      counters_[outcome] = series.Get(key, {model, outcome});
     }
   }
+  void Count(const char* outcome) { counters_.at(outcome)->Increment(); }
+
+ private:
+  std::map<std::string_view, std::shared_ptr<Counter>> counters_;
+};
+
+// One model's scheduler.
+class SchedulerMetrics final : public SchedulerObserver {
+ public:
+  SchedulerMetrics(Series& series, const std::string& model)
+      : queued_(series.Get(metric::kQueued, {model})),
+        running_(series.Get(metric::kRunning, {model})),
+        kv_capacity_(series.Get(metric::kKvCapacityBytes, {model})),
+        kv_used_(series.Get(metric::kKvUsedBytes, {model})),
+        prompt_tokens_(series.Get(metric::kPromptTokens, {model})),
+        generated_tokens_(series.Get(metric::kGeneratedTokens, {model})),
+        time_to_first_token_(series.Get(metric::kTimeToFirstToken, {model})),
+        time_per_output_token_(
+            series.Get(metric::kTimePerOutputToken, {model})),
+        duration_(series.Get(metric::kRequestDuration, {model})),
+        queue_(series.Get(metric::kQueueDuration, {model})),
+        outcomes_(series, metric::kRequests, model, kOutcomes) {}
 
   void OnFirstToken(absl::Duration time_to_first_token) override {
-    time_to_first_token_.Observe(absl::ToDoubleSeconds(time_to_first_token));
+    time_to_first_token_->Observe(Seconds(time_to_first_token));
   }
 
   void OnTokens(int64_t prompt_tokens, int64_t new_tokens) override {
-    prompt_tokens_.Increment(static_cast<double>(prompt_tokens));
-    generated_tokens_.Increment(static_cast<double>(new_tokens));
+    prompt_tokens_->Increment(static_cast<double>(prompt_tokens));
+    generated_tokens_->Increment(static_cast<double>(new_tokens));
   }
 
   void OnDone(const absl::Status& status, FinishReason reason,
               const GenerateResult& result) override {
-    outcomes_.at(Outcome(status, reason))->Increment();
+    outcomes_.Count(Outcome(status, reason));
     if (!status.ok()) return;
-    duration_.Observe(absl::ToDoubleSeconds(result.total));
-    queue_.Observe(absl::ToDoubleSeconds(result.queued));
+    duration_->Observe(Seconds(result.total));
+    queue_->Observe(Seconds(result.queued));
     if (result.new_tokens > 1) {
-      time_per_output_token_.Observe(
-          absl::ToDoubleSeconds(result.total - result.time_to_first_token) /
+      time_per_output_token_->Observe(
+          Seconds(result.total - result.time_to_first_token) /
           static_cast<double>(result.new_tokens - 1));
     }
   }
 
   void OnStats(const SchedulerStats& stats) override {
-    queued_.Set(static_cast<double>(stats.queued));
-    running_.Set(static_cast<double>(stats.running));
-    kv_capacity_.Set(static_cast<double>(stats.kv_capacity_bytes));
-    kv_used_.Set(static_cast<double>(stats.kv_used_bytes));
+    queued_->Set(static_cast<double>(stats.queued));
+    running_->Set(static_cast<double>(stats.running));
+    kv_capacity_->Set(static_cast<double>(stats.kv_capacity_bytes));
+    kv_used_->Set(static_cast<double>(stats.kv_used_bytes));
   }
 
  private:
-  const std::shared_ptr<Families> families_;
-  Gauge& queued_;
-  Gauge& running_;
-  Gauge& kv_capacity_;
-  Gauge& kv_used_;
-  Counter& prompt_tokens_;
-  Counter& generated_tokens_;
-  Histogram& time_to_first_token_;
-  Histogram& time_per_output_token_;
-  Histogram& duration_;
-  Histogram& queue_;
-  std::map<std::string_view, Counter*> outcomes_;
+  const std::shared_ptr<Gauge> queued_;
+  const std::shared_ptr<Gauge> running_;
+  const std::shared_ptr<Gauge> kv_capacity_;
+  const std::shared_ptr<Gauge> kv_used_;
+  const std::shared_ptr<Counter> prompt_tokens_;
+  const std::shared_ptr<Counter> generated_tokens_;
+  const std::shared_ptr<Histogram> time_to_first_token_;
+  const std::shared_ptr<Histogram> time_per_output_token_;
+  const std::shared_ptr<Histogram> duration_;
+  const std::shared_ptr<Histogram> queue_;
+  Outcomes outcomes_;
 };
 
-// One detector's scheduler; the handles live as those above.
+// One detector's scheduler.
 class DetectMetrics final : public DetectObserver {
  public:
-  DetectMetrics(std::shared_ptr<Families> families, const std::string& model)
-      : families_(std::move(families)),
-        queued_(families_->gauge(kQueued, {model})),
-        running_(families_->gauge(kRunning, {model})),
-        duration_(families_->histogram(kDetectDuration, {model})),
-        queue_(families_->histogram(kDetectQueueDuration, {model})),
-        decode_(families_->histogram(kDetectDecodeDuration, {model})),
-        in_model_(families_->histogram(kDetectModelDuration, {model})),
-        batch_pictures_(families_->histogram(kDetectBatchPictures, {model})) {
-    for (const char* outcome : kDetectOutcomes) {
-      outcomes_[outcome] =
-          &families_->counter(kDetectRequests, {model, outcome});
-    }
-  }
+  DetectMetrics(Series& series, const std::string& model)
+      : queued_(series.Get(metric::kQueued, {model})),
+        running_(series.Get(metric::kRunning, {model})),
+        duration_(series.Get(metric::kDetectDuration, {model})),
+        queue_(series.Get(metric::kDetectQueueDuration, {model})),
+        decode_(series.Get(metric::kDetectDecodeDuration, {model})),
+        in_model_(series.Get(metric::kDetectModelDuration, {model})),
+        batch_pictures_(series.Get(metric::kDetectBatchPictures, {model})),
+        outcomes_(series, metric::kDetectRequests, model, kDetectOutcomes) {}
 
   void OnBatch(int64_t pictures, absl::Duration in_model) override {
-    batch_pictures_.Observe(static_cast<double>(pictures));
-    in_model_.Observe(absl::ToDoubleSeconds(in_model));
+    batch_pictures_->Observe(static_cast<double>(pictures));
+    in_model_->Observe(Seconds(in_model));
   }
 
   void OnDone(const absl::Status& status, const DetectResult& result) override {
-    outcomes_.at(DetectOutcome(status))->Increment();
+    outcomes_.Count(DetectOutcome(status));
     if (!status.ok()) return;
-    duration_.Observe(absl::ToDoubleSeconds(result.total));
-    queue_.Observe(absl::ToDoubleSeconds(result.queued));
-    decode_.Observe(absl::ToDoubleSeconds(result.decode));
+    duration_->Observe(Seconds(result.total));
+    queue_->Observe(Seconds(result.queued));
+    decode_->Observe(Seconds(result.decode));
   }
 
   void OnStats(const DetectStats& stats) override {
-    queued_.Set(static_cast<double>(stats.queued));
-    running_.Set(static_cast<double>(stats.running));
+    queued_->Set(static_cast<double>(stats.queued));
+    running_->Set(static_cast<double>(stats.running));
   }
 
  private:
-  const std::shared_ptr<Families> families_;
-  Gauge& queued_;
-  Gauge& running_;
-  Histogram& duration_;
-  Histogram& queue_;
-  Histogram& decode_;
-  Histogram& in_model_;
-  Histogram& batch_pictures_;
-  std::map<std::string_view, Counter*> outcomes_;
+  const std::shared_ptr<Gauge> queued_;
+  const std::shared_ptr<Gauge> running_;
+  const std::shared_ptr<Histogram> duration_;
+  const std::shared_ptr<Histogram> queue_;
+  const std::shared_ptr<Histogram> decode_;
+  const std::shared_ptr<Histogram> in_model_;
+  const std::shared_ptr<Histogram> batch_pictures_;
+  Outcomes outcomes_;
 };
 
 }  // namespace
 
 std::unique_ptr<SchedulerObserver> MakeSchedulerMetrics(
-    std::shared_ptr<Families> families, const std::string& model) {
-  return std::make_unique<SchedulerMetrics>(std::move(families), model);
+    Series& series, const std::string& model) {
+  return std::make_unique<SchedulerMetrics>(series, model);
 }
 
-std::unique_ptr<DetectObserver> MakeDetectMetrics(
-    std::shared_ptr<Families> families, const std::string& model) {
-  return std::make_unique<DetectMetrics>(std::move(families), model);
+std::unique_ptr<DetectObserver> MakeDetectMetrics(Series& series,
+                                                  const std::string& model) {
+  return std::make_unique<DetectMetrics>(series, model);
 }
 
 const char* RejectedOutcome(const absl::Status& why) {

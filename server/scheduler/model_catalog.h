@@ -181,8 +181,9 @@ class CatalogObserver {
   // It is gone: unloaded, or its load failed.
   virtual void OnModelRemoved(const std::string& model) = 0;
 
-  // A quantization of `model` entered a stage.
+  // A quantization of `model` with `method` entered a stage.
   virtual void OnQuantizeStage(const std::string& model,
+                               const std::string& method,
                                QuantizeStage stage) = 0;
 
   // ... and ended, well or not; for dry runs too. Only for runs that began: not

@@ -143,7 +143,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
   auto* call = new GenerateCall(clock_, calls_);
   v1::GenerateRequest request;
   if (absl::Status status = ParseRequest(*bytes, &request); !status.ok()) {
-    options_.on_rejected("");
+    options_.on_rejected("", status);
     call->Refuse(status);
     return call;
   }
@@ -154,7 +154,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
   if (!long_texts_.TryRun([this, context, request, arrival, call] {
         Begin(*context, request, arrival, call);
       })) {
-    options_.on_rejected("");
+    options_.on_rejected("", Busy());
     call->Refuse(Busy());
   }
   return call;
@@ -185,13 +185,12 @@ void InferenceService::Begin(const grpc::CallbackServerContext& context,
     }
     params.arrival = arrival;
     params.deadline = DeadlineOf(context);
-    if (!call->Start(model, std::move(params)).ok()) {
-      options_.on_rejected(known_model);
-    }
+    const absl::Status started = call->Start(model, std::move(params));
+    if (!started.ok()) options_.on_rejected(known_model, started);
     return absl::OkStatus();
   }();
   if (status.ok()) return;
-  options_.on_rejected(known_model);
+  options_.on_rejected(known_model, status);
   call->Refuse(status);
 }
 

@@ -36,10 +36,11 @@ class InferenceService final : public RawInference {
     int64_t max_new_tokens = 4096;  // of one request, at most
     // Seeds for requests that bring none; called on any thread.
     std::function<uint64_t()> draw_seed;
-    // Told of each Generate that no scheduler accepted: its model's name, or
-    // empty when there is no such model. Called on any thread.
-    std::function<void(const std::string& model)> on_rejected;
-    // The same of each DetectObjects, and why.
+    // Told of each Generate that no scheduler accepted, and why; the model's
+    // name is empty when there is no such model. Called on any thread.
+    std::function<void(const std::string& model, const absl::Status& why)>
+        on_rejected;
+    // The same of each DetectObjects.
     std::function<void(const std::string& model, const absl::Status& why)>
         on_detect_rejected;
     int picture_threads = 2;  // that read pictures; at least 1

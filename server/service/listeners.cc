@@ -146,8 +146,9 @@ void ModelHealth::OnModelRemoved(const std::string& model) {
 }
 
 void ModelHealth::OnQuantizeStage(const std::string& model,
+                                  const std::string& method,
                                   QuantizeStage stage) {
-  next_.OnQuantizeStage(model, stage);
+  next_.OnQuantizeStage(model, method, stage);
 }
 
 void ModelHealth::OnQuantizeDone(const std::string& model,

@@ -79,7 +79,8 @@ class ModelHealth final : public CatalogObserver {
       const std::string& model) override;
   void OnModelChanged(const ModelInfo& info) override;
   void OnModelRemoved(const std::string& model) override;
-  void OnQuantizeStage(const std::string& model, QuantizeStage stage) override;
+  void OnQuantizeStage(const std::string& model, const std::string& method,
+                       QuantizeStage stage) override;
   void OnQuantizeDone(const std::string& model, const std::string& method,
                       const absl::Status& status,
                       absl::Duration duration) override;

@@ -49,7 +49,8 @@ class RecordingCatalogObserver final : public CatalogObserver {
   void OnModelRemoved(const std::string& model) override {
     Add(model + " removed");
   }
-  void OnQuantizeStage(const std::string& model, QuantizeStage stage) override {
+  void OnQuantizeStage(const std::string& model, const std::string& /*method*/,
+                       QuantizeStage stage) override {
     static constexpr const char* kStages[] = {"reading", "quantizing tensors",
                                               "swapping"};
     Add(absl::StrCat(model, " ", kStages[static_cast<int>(stage)]));

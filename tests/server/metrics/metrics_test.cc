@@ -1,14 +1,16 @@
 #include "server/metrics/metrics.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <set>
 #include <string>
 
-#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/http_get.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
@@ -16,6 +18,7 @@
 namespace ounce::server {
 namespace {
 
+using ::ounce::testing::FakeClock;
 using ::ounce::testing::HttpGet;
 using ::ounce::testing::StatusIs;
 using ::ounce::testing::TempFolder;
@@ -26,7 +29,7 @@ using ::testing::Not;
 class MetricsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    metrics_ = Metrics::Create({"1.2.3", "avx2", "g++ 12"});
+    metrics_ = Metrics::Create({"1.2.3", "avx2", "g++ 12"}, clock_);
   }
 
   std::string Scrape() { return metrics_->Text(); }
@@ -44,28 +47,9 @@ class MetricsTest : public ::testing::Test {
     return info;
   }
 
+  FakeClock clock_;
   std::unique_ptr<Metrics> metrics_;
 };
-
-TEST_F(MetricsTest, TheTableKeepsToPrometheusConventions) {
-  std::set<std::string> names;
-  for (const MetricSpec& spec : MetricTable()) {
-    const std::string name = spec.name;
-    SCOPED_TRACE(name);
-    EXPECT_TRUE(names.insert(name).second);
-    EXPECT_TRUE(absl::StartsWith(name, "ounce_"));
-    EXPECT_EQ(absl::EndsWith(name, "_total"),
-              spec.type == MetricSpec::kCounter);
-    EXPECT_NE(std::string(spec.help), "");
-    EXPECT_EQ(spec.type == MetricSpec::kHistogram, !spec.buckets.empty());
-    EXPECT_LE(spec.buckets.size(), 20u);
-    EXPECT_TRUE(std::is_sorted(spec.buckets.begin(), spec.buckets.end()));
-    if (spec.type == MetricSpec::kHistogram) {
-      EXPECT_TRUE(absl::EndsWith(name, "_seconds") ||
-                  absl::EndsWith(name, "_pictures"));
-    }
-  }
-}
 
 TEST_F(MetricsTest, ShowsAModelsBytesByVersionMethodAndDtype) {
   metrics_->OnModelChanged(Info(1, "linear"));
@@ -92,7 +76,8 @@ TEST_F(MetricsTest, ForgetsTheVersionBeforeASwap) {
   metrics_->OnModelChanged(Info(2, "linear"));
   EXPECT_THAT(Scrape(), AllOf(HasSubstr(R"(version="2")"),
                               Not(HasSubstr(R"(version="1")")),
-                              Not(HasSubstr(R"(method="float16")"))));
+                              Not(::testing::ContainsRegex(
+                                  "ounce_model_[^\n]*method=\"float16\""))));
 }
 
 TEST_F(MetricsTest, ForgetsAModelThatIsGone) {
@@ -103,6 +88,122 @@ TEST_F(MetricsTest, ForgetsAModelThatIsGone) {
   EXPECT_THAT(Scrape(), AllOf(Not(HasSubstr("ounce_model_state{")),
                               Not(HasSubstr("ounce_model_weight_bytes{")),
                               Not(HasSubstr("ounce_requests_queued{"))));
+}
+
+TEST_F(MetricsTest, KeepsTheCountersOfAModelThatIsGoneForOneMoreScrape) {
+  const auto observer = metrics_->ObserveScheduler("tiny");
+  metrics_->OnModelChanged(Info(1, "linear"));
+  Scrape();
+  observer->OnTokens(10, 7);
+  metrics_->OnModelRemoved("tiny");
+  EXPECT_THAT(Scrape(),
+              HasSubstr(R"(ounce_generated_tokens_total{model="tiny"} 7)"));
+  EXPECT_THAT(Scrape(), Not(HasSubstr("tiny")));
+  // The last request of the model may end later still.
+  observer->OnTokens(0, 1);
+  observer->OnDone(absl::CancelledError(""), FinishReason::kEos, {});
+  observer->OnStats({.running = 1});
+  metrics_->OnRejected("tiny", absl::NotFoundError(""));
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          Not(HasSubstr("tiny")),
+          HasSubstr(R"(ounce_requests_total{model="",outcome="rejected"} 1)")));
+}
+
+TEST_F(MetricsTest, CountsOnWhenAModelComesBackBeforeAScrape) {
+  metrics_->ObserveScheduler("tiny")->OnTokens(10, 7);
+  metrics_->OnModelRemoved("tiny");
+  metrics_->ObserveScheduler("tiny")->OnTokens(10, 1);
+  EXPECT_THAT(Scrape(),
+              HasSubstr(R"(ounce_generated_tokens_total{model="tiny"} 8)"));
+  EXPECT_THAT(Scrape(),
+              HasSubstr(R"(ounce_generated_tokens_total{model="tiny"} 8)"));
+}
+
+TEST_F(MetricsTest, StaysAsSmallAsBeforeAfterManyModels) {
+  const auto load_and_unload = [&](const std::string& name) {
+    ModelInfo info = Info(1, "linear");
+    info.name = name;
+    const auto scheduler = metrics_->ObserveScheduler(name);
+    const auto detection = metrics_->ObserveDetection(name);
+    metrics_->OnModelChanged(info);
+    metrics_->OnQuantizeStage(name, "linear", QuantizeStage::kReading);
+    metrics_->OnQuantizeDone(name, "linear", absl::OkStatus(),
+                             absl::Seconds(1));
+    metrics_->OnModelRemoved(name);
+  };
+  const auto lines = [](const std::string& page) {
+    return std::count(page.begin(), page.end(), '\n');
+  };
+  const auto before = lines(Scrape());
+  for (int i = 0; i < 200; ++i) load_and_unload(absl::StrCat("model", i));
+  EXPECT_GT(lines(Scrape()), before + 200);
+  EXPECT_EQ(lines(Scrape()), before);
+  // The same without anyone who scrapes.
+  for (int i = 0; i < 200; ++i) load_and_unload(absl::StrCat("model", i));
+  clock_.Advance(absl::Minutes(11));
+  load_and_unload("last");
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr("last"), Not(HasSubstr("model7"))));
+}
+
+TEST_F(MetricsTest, TellsWhatServesForJoins) {
+  ModelInfo info = Info(3, "linear");
+  info.compute = "float32";
+  info.architecture = "codegen";
+  metrics_->OnModelChanged(info);
+  EXPECT_THAT(
+      Scrape(),
+      HasSubstr(
+          R"(ounce_model_info{architecture="codegen",compute="float32",method="linear",model="tiny",version="3"} 1)"));
+}
+
+TEST_F(MetricsTest, NeverObservesNegativeSeconds) {
+  const auto observer = metrics_->ObserveScheduler("tiny");
+  const auto detection = metrics_->ObserveDetection("tiny");
+  const absl::Duration back = absl::Seconds(-3598);
+  observer->OnFirstToken(back);
+  GenerateResult result;
+  result.new_tokens = 2;
+  result.queued = result.total = back;
+  observer->OnDone(absl::OkStatus(), FinishReason::kEos, result);
+  detection->OnBatch(1, back);
+  DetectResult detected;
+  detected.total = detected.queued = detected.decode = back;
+  detection->OnDone(absl::OkStatus(), detected);
+  metrics_->OnModelChanged(Info(1, "linear"));
+  metrics_->OnQuantizeDone("tiny", "linear", absl::OkStatus(), back);
+  EXPECT_THAT(Scrape(), Not(::testing::ContainsRegex("_sum[^\n]* -")));
+}
+
+TEST_F(MetricsTest, AsksSourcesAtEachScrapeUntilTheyEnd) {
+  int64_t fds = 5;
+  auto source = metrics_->AddSource([&](Figures& figures) {
+    figures.Set(metric::kProcessMaxFds, {}, static_cast<double>(fds));
+  });
+  EXPECT_THAT(Scrape(), HasSubstr("process_max_fds 5\n"));
+  fds = 6;
+  EXPECT_THAT(Scrape(), HasSubstr("process_max_fds 6\n"));
+  source = nullptr;
+  EXPECT_THAT(Scrape(), Not(HasSubstr("process_max_fds 6\n")));
+}
+
+TEST_F(MetricsTest, TakesAnyFigureOfTheTable) {
+  metrics_->OnModelChanged(Info(1, "linear"));
+  Figures& figures = metrics_->figures();
+  figures.Set(metric::kKvUsedBytes, {"tiny"}, 4096);
+  figures.Add(metric::kRequests, {"tiny", "error"}, 2);
+  figures.Add(metric::kRequests, {"tiny", "error"});
+  figures.SetTotal(metric::kPromptTokens, {"tiny"}, 12);
+  figures.SetTotal(metric::kPromptTokens, {"tiny"}, 15);
+  figures.Observe(metric::kQueueDuration, {"tiny"}, 0.5);
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(R"(ounce_kv_cache_used_bytes{model="tiny"} 4096)"),
+          HasSubstr(R"(ounce_requests_total{model="tiny",outcome="error"} 3)"),
+          HasSubstr(R"(ounce_prompt_tokens_total{model="tiny"} 15)"),
+          HasSubstr(R"(ounce_queue_seconds_sum{model="tiny"} 0.5)")));
 }
 
 TEST_F(MetricsTest, CountsDetectionsByHowTheyEnded) {
@@ -191,12 +292,14 @@ TEST_F(MetricsTest, CountsRequestsTokensAndTimes) {
   observer->OnDone(absl::DeadlineExceededError(""), FinishReason::kEos, result);
   observer->OnDone(absl::UnavailableError(""), FinishReason::kEos, result);
   observer->OnDone(absl::InternalError(""), FinishReason::kEos, result);
-  metrics_->OnRejected("tiny");
-  metrics_->OnRejected("");
+  metrics_->OnRejected("tiny", absl::InvalidArgumentError(""));
+  metrics_->OnRejected("", absl::NotFoundError(""));
+  metrics_->OnRejected("tiny", absl::CancelledError(""));
+  metrics_->OnRejected("tiny", absl::DeadlineExceededError(""));
   const std::string text = Scrape();
   for (const auto& [outcome, count] :
        {std::pair("eos", 1), std::pair("length", 0), std::pair("stop", 1),
-        std::pair("cancelled", 1), std::pair("deadline_exceeded", 1),
+        std::pair("cancelled", 2), std::pair("deadline_exceeded", 2),
         std::pair("unavailable", 1), std::pair("rejected", 1),
         std::pair("error", 1)}) {
     EXPECT_THAT(text, HasSubstr(absl::StrCat(
@@ -232,7 +335,24 @@ TEST_F(MetricsTest, CountsRequestsTokensAndTimes) {
 }
 
 TEST_F(MetricsTest, FollowsAQuantization) {
-  metrics_->OnQuantizeStage("tiny", QuantizeStage::kQuantizing);
+  metrics_->OnModelChanged(Info(1, "float16"));
+  // There before the first run, so that increase() sees the run.
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(
+              R"(ounce_quantizations_total{method="linear",model="tiny",outcome="done"} 0)"),
+          Not(HasSubstr("ounce_quantization_stage{"))));
+  metrics_->OnQuantizeStage("tiny", "linear:channel=row",
+                            QuantizeStage::kReading);
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(
+              R"(ounce_quantizations_total{method="linear:channel=row",model="tiny",outcome="done"} 0)"),
+          HasSubstr(
+              R"(ounce_quantization_seconds_count{method="linear:channel=row",model="tiny"} 0)")));
+  metrics_->OnQuantizeStage("tiny", "linear", QuantizeStage::kQuantizing);
   EXPECT_THAT(
       Scrape(),
       AllOf(
@@ -266,6 +386,26 @@ TEST_F(MetricsTest, TellsTheBuildAndTheMemoryOfTheProcess) {
               ::testing::ContainsRegex("ounce_process_resident_bytes [1-9]"));
   EXPECT_THAT(text, ::testing::ContainsRegex(
                         "ounce_process_peak_resident_bytes [1-9]"));
+  // Those that dashboards of any process know.
+  for (const char* name :
+       {"process_cpu_seconds_total", "process_resident_memory_bytes",
+        "process_virtual_memory_bytes", "process_open_fds",
+        "process_max_fds"}) {
+    EXPECT_THAT(text, ::testing::ContainsRegex(
+                          absl::StrCat("\n", name, " [0-9]*[.]?[0-9]*[1-9]")));
+  }
+  const std::string start_time = "\nprocess_start_time_seconds ";
+  const size_t at = text.find(start_time);
+  ASSERT_NE(at, std::string::npos);
+  double started = 0;
+  ASSERT_TRUE(absl::SimpleAtod(
+      text.substr(at + start_time.size(),
+                  text.find('\n', at + 1) - at - start_time.size()),
+      &started));
+  // Of this process: minutes ago, and not in the future (ticks are 10 ms).
+  const double now = absl::ToUnixSeconds(absl::Now());
+  EXPECT_LT(started, now + 2);
+  EXPECT_GT(started, now - 3600);
 }
 
 TEST_F(MetricsTest, AnswersOverHttpOnAPortOfItsOwn) {
@@ -288,7 +428,7 @@ TEST_F(MetricsTest, PassesPrometheusOwnCheck) {
   const auto observer = metrics_->ObserveScheduler("tiny");
   metrics_->OnModelChanged(Info(1, "linear"));
   observer->OnFirstToken(absl::Milliseconds(30));
-  metrics_->OnQuantizeStage("tiny", QuantizeStage::kQuantizing);
+  metrics_->OnQuantizeStage("tiny", "linear", QuantizeStage::kQuantizing);
   const TempFolder folder;
   const std::string page = folder.WriteFile("metrics", Scrape());
   EXPECT_EQ(

@@ -36,7 +36,7 @@ class ServiceTest : public ::testing::Test {
             .max_new_tokens = 1'000'000,
             .draw_seed = [] { return uint64_t{42}; },
             .on_rejected =
-                [this](const std::string& model) {
+                [this](const std::string& model, const absl::Status& /*why*/) {
                   MutexLock lock(&mu_);
                   rejected_.push_back(model);
                 },
