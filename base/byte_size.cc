@@ -17,8 +17,8 @@ constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
 
 absl::StatusOr<int64_t> ParseByteSize(const std::string& text) {
   const absl::Status error = absl::InvalidArgumentError(absl::StrCat(
-      "a number of bytes such as 65536, 64KiB, 512MiB or 1.5GiB wanted, '",
-      text, "' found"));
+      "must be a number of bytes such as 65536, 64KiB, 512MiB or 1.5GiB, is '",
+      text, "'"));
   const size_t digits = text.find_first_not_of("0123456789.");
   const std::string number = text.substr(0, digits);
   const std::string unit =

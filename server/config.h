@@ -38,13 +38,17 @@ struct Config {
 
   std::vector<Model> models;  // to serve from the start
   Listen listen;
-  int threads = 0;                            // that compute; at least 1
+  int64_t threads = 0;                        // that compute; at least 1
   int64_t kv_cache_bytes = int64_t{1} << 30;  // per model
   // Of models with a choice; "auto" is decided by the CPU.
   quant::Compute compute = quant::FasterCompute();
   Limits limits;
   absl::Duration drain = absl::Seconds(30);  // after SIGTERM
   std::string ports_file;                    // empty: none
+
+  // What flags and file set, but for models, as an ounce.v1.ServerConfig in
+  // protobuf text format.
+  std::string settings;
 
   // Not to serve, but to print this and end well (--help, --version).
   std::string print;

@@ -28,7 +28,7 @@ constexpr int kMaxPictureThreads = 4;
 absl::Status Serve(const Config& config) {
   StopSignal stop;  // before any other thread
   const std::string isa(IsaName(BestIsa()));
-  ThreadPool pool(config.threads);
+  ThreadPool pool(static_cast<int>(config.threads));
   RETURN_IF_ERROR(pool.status());
   const Clock& clock = Clock::Real();
   const auto metrics = Metrics::Create({OUNCE_VERSION, isa, OUNCE_COMPILER});
@@ -61,7 +61,8 @@ absl::Status Serve(const Config& config) {
            [&](const auto& model, const absl::Status& why) {
              metrics->OnDetectRejected(model, why);
            },
-       .picture_threads = std::min(config.threads, kMaxPictureThreads)},
+       .picture_threads = static_cast<int>(
+           std::min<int64_t>(config.threads, kMaxPictureThreads))},
       *catalog, pictures, clock);
   ModelAdminService admin(*catalog, pictures, clock);
   Addresses addresses;

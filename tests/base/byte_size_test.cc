@@ -29,7 +29,7 @@ TEST(ByteSizeTest, RefusesAnythingElse) {
         "9223372036854775808", "9999999TiB"}) {
     EXPECT_THAT(ParseByteSize(text),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         ::testing::HasSubstr("'" + text + "' found")));
+                         ::testing::HasSubstr("is '" + text + "'")));
   }
 }
 

@@ -176,34 +176,104 @@ TEST(ConfigTest, NamesTheLineOfAFilesMistake) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("none")));
 }
 
+TEST(ConfigTest, RefusesWhatIsNoFileOfSettings) {
+  const TempFolder folder;
+  const auto refuses = [&](const std::string& path, const std::string& words) {
+    EXPECT_THAT(Read({"--config", path}),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words)))
+        << path;
+  };
+  refuses(folder.path(), "is a folder");
+  refuses("/dev/null", "sets nothing");
+  refuses("/dev/zero", "more than 1 MiB");
+  refuses(folder.WriteFile("empty", ""), "sets nothing");
+  refuses(folder.WriteFile("comment", "# soon\n"), "sets nothing");
+  refuses(folder.WriteFile("json", "{\"threads\": 2}"), "is JSON; write");
+  refuses(folder.WriteFile("yaml", "models:\n  - name: a\n    path: b\n"),
+          "is YAML; write");
+  refuses(folder.WriteFile("yaml", "---\nthreads: 2\n"), "is YAML; write");
+  EXPECT_THAT(Read({"--config", folder.Path("none")}),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("No such file or directory")));
+}
+
+TEST(ConfigTest, SaysWhereAFilesValueIsOutOfRange) {
+  const TempFolder folder;
+  const auto read = [&](const std::string& text) {
+    return Read({"--config", folder.WriteFile("file", text)});
+  };
+  EXPECT_THAT(
+      read("limits { max_batch_pictures: 2000 }"),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               folder.Path("file") +
+                   ": limits.max_batch_pictures: must be from 1 to 1024, is "
+                   "2000"));
+  EXPECT_THAT(read("kv_cache_bytes: 18446744073709551615"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("is 18446744073709551615")));
+  EXPECT_THAT(read("compute: 'float16'"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("compute: must be auto")));
+}
+
+TEST(ConfigTest, TakesDashesForUnderscoresInFlags) {
+  ASSERT_OK_AND_ASSIGN(const Config config,
+                       Read({"--max-new-tokens", "7", "--kv-cache_bytes=2MiB",
+                             "--ports-file", "a-b", "--model", "x=--y-z"}));
+  EXPECT_EQ(config.limits.max_new_tokens, 7);
+  EXPECT_EQ(config.kv_cache_bytes, 2 << 20);
+  EXPECT_EQ(config.ports_file, "a-b");
+}
+
+TEST(ConfigTest, ZeroOnTheCommandLineGoesBackToTheDefaultOfAFile) {
+  const TempFolder folder;
+  const std::string file =
+      folder.WriteFile("file", "threads: 2 drain_seconds: 5");
+  ASSERT_OK_AND_ASSIGN(
+      const Config config,
+      Read({"--config", file, "--threads", "0", "--drain_seconds", "0"}));
+  EXPECT_EQ(config.threads, NumCpus());
+  EXPECT_EQ(config.drain, absl::ZeroDuration());
+}
+
 TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"--model", "tiny"}, "NAME=PATH"},
-      {{"--model", "tiny="}, "a path wanted"},
+      {{"--model", "tiny="}, "model 'tiny' has no path"},
       {{"--model", "=path"}, "1 to 64 letters"},
-      {{"--model", "a/b=path"}, "'a/b' found"},
-      {{"--model", "a=path,method="}, "a method's spec wanted"},
-      {{"--model", "a=x", "--model", "a=y"}, "two found"},
-      {{"--listen", "8500"}, "HOST:PORT wanted"},
-      {{"--listen", "host:99999"}, "HOST:PORT wanted"},
+      {{"--model", "a/b=path"}, "is 'a/b'"},
+      {{"--model", "a=path,method="}, "a spec must follow 'method='"},
+      {{"--model", "a=x", "--model", "a=y"}, "two models are named 'a'"},
+      {{"--listen", "8500"}, "--listen: must be HOST:PORT"},
+      {{"--listen", "host:99999"}, "HOST:PORT"},
       {{"--admin_listen", ":1"}, "admin_listen"},
       {{"--metrics_listen", "x:"}, "metrics_listen"},
-      {{"--threads", "-1"}, "0 to 1024 wanted, -1 found"},
-      {{"--threads", "2000"}, "2000 found"},
-      {{"--threads", "many"}, "--threads"},
-      {{"--kv_cache_bytes", "1"}, "kv_cache_bytes: 1048576"},
-      {{"--kv_cache_bytes", "12 apples"}, "'12 apples' found"},
-      {{"--kv_cache_bytes", "-5MiB"}, "'-5MiB' found"},
-      {{"--kv_cache_bytes", "9999999999999TiB"}, "found"},
-      {{"--max_queued_requests", "0"}, "max_queued_requests: 1"},
-      {{"--max_new_tokens", "0"}, "max_new_tokens: 1"},
-      {{"--max_message_bytes", "2GiB"}, "max_message_bytes"},
-      {{"--model", "a=path,convolutions=yes"}, "true or false wanted"},
-      {{"--compute", "float16"}, "float32, bfloat16 or auto wanted"},
-      {{"--max_picture_pixels", "0"}, "max_picture_pixels: 1"},
-      {{"--picture_memory_bytes", "1MiB"}, "picture_memory_bytes: 16777216"},
-      {{"--max_batch_pictures", "0"}, "max_batch_pictures: 1"},
-      {{"--drain_seconds", "-1"}, "drain_seconds: 0 to 86400 wanted, -1"},
+      {{"--threads", "-1"}, "--threads: must be from 0 to 1024, is -1"},
+      {{"--threads", "2000"}, "is 2000"},
+      {{"--threads", "many"}, "--threads: must be a whole number, is 'many'"},
+      {{"--threads", "1", "--threads", "2"}, "--threads: is given 2 times"},
+      {{"--kv_cache_bytes", "1"},
+       "kv_cache_bytes: must be at least 1MiB, is 1"},
+      {{"--kv_cache_bytes", "12 apples"}, "is '12 apples'"},
+      {{"--kv_cache_bytes", "-5MiB"}, "is '-5MiB'"},
+      {{"--kv_cache_bytes", "9999999999999TiB"}, "is '9999999999999TiB'"},
+      {{"--max_queued_requests", "0"},
+       "max_queued_requests: must be from 1 to"},
+      {{"--max_new_tokens", "0"}, "max_new_tokens: must be from 1 to"},
+      {{"--max_message_bytes", "2GiB"},
+       "max_message_bytes: must be from 1 to 1GiB, is 2GiB"},
+      {{"--model", "a=path,convolutions=yes"},
+       "must be true or false, is 'yes'"},
+      {{"--model", "a=path,metod=linear"}, "unknown option 'metod'"},
+      {{"--model", "a=~/code"}, "begins with ~"},
+      {{"--compute", "float16"},
+       "--compute: must be auto, float32 or bfloat16, is 'float16'"},
+      {{"--max_picture_pixels", "0"}, "max_picture_pixels: must be from 1 to"},
+      {{"--picture_memory_bytes", "1MiB"},
+       "picture_memory_bytes: must be at least 16MiB, is 1MiB"},
+      {{"--max_batch_pictures", "0"}, "max_batch_pictures: must be from 1 to"},
+      {{"--drain_seconds", "-1"},
+       "drain_seconds: must be from 0 to 86400, is -1"},
       {{"--drain_seconds", "nan"}, "drain_seconds"},
       {{"--colour", "red"}, "--colour"},
       {{"extra"}, "extra"},

@@ -1,0 +1,470 @@
+#include "server/settings.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "base/byte_size.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "ounce/v1/server_config.pb.h"
+
+namespace ounce::server {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+constexpr int64_t kNoMax = std::numeric_limits<int64_t>::max();
+
+absl::Status CheckAddress(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = -1;
+  if (colon != std::string::npos && colon > 0 &&
+      absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= 0 &&
+      port <= 65'535) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(StrCat(
+      "must be HOST:PORT (port 0 takes a free one), is '", address, "'"));
+}
+
+void SetCompute(Config& config, const std::string& choice) {
+  config.compute = quant::FasterCompute();
+  for (const quant::Compute compute :
+       {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
+    if (choice == quant::ComputeName(compute)) config.compute = compute;
+  }
+}
+
+const std::vector<Setting>& Rows() {
+  static const std::vector<Setting>* const kRows = new std::vector<Setting>{
+      {.name = "listen",
+       .to = [](Config& c) -> std::string& { return c.listen.inference; },
+       .form = "HOST:PORT",
+       .check = CheckAddress,
+       .help = "Address of the public services: Inference, health and "
+               "reflection; port 0 takes a free one"},
+      {.name = "admin_listen",
+       .to = [](Config& c) -> std::string& { return c.listen.admin; },
+       .form = "HOST:PORT",
+       .check = CheckAddress,
+       .help = "Address of the ModelAdmin service"},
+      {.name = "metrics_listen",
+       .to = [](Config& c) -> std::string& { return c.listen.metrics; },
+       .form = "HOST:PORT",
+       .check = CheckAddress,
+       .help = "Address of the metrics for Prometheus, /metrics"},
+      {.name = "threads",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& { return c.threads; },
+       .max = 1024,
+       .default_words = "one per CPU that the process may use",
+       .help = "Compute threads"},
+      {.name = "compute",
+       .type = SettingType::kChoice,
+       .to = SetCompute,
+       .choices = {"auto", "float32", "bfloat16"},
+       .default_words = "auto",
+       .help = "What detectors multiply floats in; auto is bfloat16 where the "
+               "CPU has AMX, else float32"},
+      {.name = "kv_cache_bytes",
+       .type = SettingType::kBytes,
+       .to = [](Config& c) -> int64_t& { return c.kv_cache_bytes; },
+       .min = int64_t{1} << 20,
+       .help = "Most memory for keys and values, per model"},
+      {.name = "max_queued_requests",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& { return c.limits.max_queued_requests; },
+       .min = 1,
+       .max = 1'000'000,
+       .help = "Requests that may wait, per model"},
+      {.name = "max_running_requests",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& {
+         return c.limits.max_running_requests;
+       },
+       .min = 1,
+       .max = 1'000'000,
+       .help = "Requests that may run at the same time, per model"},
+      {.name = "max_new_tokens",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& { return c.limits.max_new_tokens; },
+       .min = 1,
+       .max = 1'000'000,
+       .help = "Most tokens that one request may ask for"},
+      {.name = "max_step_tokens",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& { return c.limits.max_step_tokens; },
+       .min = 1,
+       .max = 65'536,
+       .help = "Most tokens computed in one step; longer prompts are split"},
+      {.name = "max_message_bytes",
+       .type = SettingType::kBytes,
+       .to = [](Config& c) -> int64_t& { return c.limits.max_message_bytes; },
+       .min = 1,
+       .max = int64_t{1} << 30,
+       .help = "Largest message that a client may send"},
+      {.name = "max_picture_pixels",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& { return c.limits.max_picture_pixels; },
+       .min = 1,
+       .max = int64_t{1} << 28,  // 16,384 squared
+       .help = "Most pixels of a picture"},
+      {.name = "picture_memory_bytes",
+       .type = SettingType::kBytes,
+       .to = [](Config& c) -> int64_t& {
+         return c.limits.picture_memory_bytes;
+       },
+       .min = int64_t{16} << 20,
+       .help = "Most memory for pictures that are being decoded or wait, all "
+               "models together"},
+      {.name = "max_batch_pictures",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& { return c.limits.max_batch_pictures; },
+       .min = 1,
+       .max = 1024,
+       .help = "Most pictures in one batch"},
+      {.name = "drain_seconds",
+       .type = SettingType::kSeconds,
+       .to = [](Config& c) -> absl::Duration& { return c.drain; },
+       .max = 86'400,
+       .help = "How long running requests may still take after SIGTERM"},
+      {.name = "ports_file",
+       .to = [](Config& c) -> std::string& { return c.ports_file; },
+       .form = "FILE",
+       .default_words = "none",
+       .help = "File to write the bound addresses to, as JSON, once the server "
+               "is ready"},
+  };
+  return *kRows;
+}
+
+// The message that has the setting's field, and the field.
+struct Place {
+  Message* message;
+  const FieldDescriptor* field;
+  std::string path;  // "limits.max_new_tokens"
+};
+
+Place PlaceOf(const Setting& setting, v1::ServerConfig* file) {
+  const std::string name(setting.name);
+  if (const auto* field = file->GetDescriptor()->FindFieldByName(name)) {
+    return {file, field, name};
+  }
+  const auto* field = v1::Limits::descriptor()->FindFieldByName(name);
+  OUNCE_CHECK(field != nullptr, "a setting has a field of its name");
+  return {file->mutable_limits(), field, StrCat("limits.", name)};
+}
+
+// 1048576 as 1MiB; what is no whole number of a unit as it is.
+std::string BytesText(int64_t bytes) {
+  for (const auto& [unit, shift] :
+       {std::pair("TiB", 40), std::pair("GiB", 30), std::pair("MiB", 20),
+        std::pair("KiB", 10)}) {
+    const int64_t size = int64_t{1} << shift;
+    if (bytes >= size && bytes % size == 0) return StrCat(bytes / size, unit);
+  }
+  return StrCat(bytes);
+}
+
+std::string NumberText(const Setting& setting, int64_t number) {
+  return setting.type == SettingType::kBytes ? BytesText(number)
+                                             : StrCat(number);
+}
+
+std::string RangeText(const Setting& setting) {
+  if (setting.max == kNoMax) {
+    return StrCat("at least ", NumberText(setting, setting.min));
+  }
+  return StrCat(NumberText(setting, setting.min), " to ",
+                NumberText(setting, setting.max));
+}
+
+std::string ChoicesText(const Setting& setting) {
+  if (setting.choices.empty()) return "";
+  std::vector<std::string> first = setting.choices;
+  const std::string last = first.back();
+  first.pop_back();
+  return StrCat(absl::StrJoin(first, ", "), " or ", last);
+}
+
+absl::Status OutOfRange(const Setting& setting, const std::string& number) {
+  return absl::InvalidArgumentError(
+      StrCat("must be ", setting.max == kNoMax ? "" : "from ",
+             RangeText(setting), ", is ", number));
+}
+
+absl::Status CheckNumber(const Setting& setting, int64_t number) {
+  if (number >= setting.min && number <= setting.max) return absl::OkStatus();
+  return OutOfRange(setting, NumberText(setting, number));
+}
+
+absl::Status CheckSeconds(const Setting& setting, double seconds) {
+  // NaN is in no range.
+  if (seconds >= static_cast<double>(setting.min) &&
+      seconds <= static_cast<double>(setting.max)) {
+    return absl::OkStatus();
+  }
+  return OutOfRange(setting, StrCat(seconds));
+}
+
+absl::Status CheckText(const Setting& setting, const std::string& text) {
+  if (setting.type == SettingType::kChoice) {
+    for (const std::string& choice : setting.choices) {
+      if (text == choice) return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(
+        StrCat("must be ", ChoicesText(setting), ", is '", text, "'"));
+  }
+  return setting.check == nullptr ? absl::OkStatus() : setting.check(text);
+}
+
+absl::Status SetNumber(const Setting& setting, const Place& place,
+                       const std::string& text) {
+  int64_t number = 0;
+  if (setting.type == SettingType::kBytes) {
+    ASSIGN_OR_RETURN(number, ParseByteSize(text));
+  } else if (!absl::SimpleAtoi(text, &number)) {
+    return absl::InvalidArgumentError(
+        StrCat("must be a whole number, is '", text, "'"));
+  }
+  RETURN_IF_ERROR(CheckNumber(setting, number));
+  const Reflection& fields = *place.message->GetReflection();
+  if (place.field->cpp_type() == FieldDescriptor::CPPTYPE_UINT32) {
+    fields.SetUInt32(place.message, place.field, static_cast<uint32_t>(number));
+  } else {
+    fields.SetUInt64(place.message, place.field, static_cast<uint64_t>(number));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetOne(const Setting& setting, const Place& place,
+                    const std::string& text) {
+  const Reflection& fields = *place.message->GetReflection();
+  switch (setting.type) {
+    case SettingType::kText:
+    case SettingType::kChoice:
+      RETURN_IF_ERROR(CheckText(setting, text));
+      fields.SetString(place.message, place.field, text);
+      break;
+    case SettingType::kList:
+      RETURN_IF_ERROR(CheckText(setting, text));
+      fields.AddString(place.message, place.field, text);
+      break;
+    case SettingType::kCount:
+    case SettingType::kBytes:
+      return SetNumber(setting, place, text);
+    case SettingType::kSeconds: {
+      double seconds = 0;
+      if (!absl::SimpleAtod(text, &seconds)) {
+        return absl::InvalidArgumentError(
+            StrCat("must be a number of seconds, is '", text, "'"));
+      }
+      RETURN_IF_ERROR(CheckSeconds(setting, seconds));
+      fields.SetDouble(place.message, place.field, seconds);
+      break;
+    }
+    case SettingType::kFlag: {
+      if (text != "true" && text != "false") {
+        return absl::InvalidArgumentError(
+            StrCat("must be true or false, is '", text, "'"));
+      }
+      fields.SetBool(place.message, place.field, text == "true");
+      break;
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Checks a field that is set and moves it to where it goes.
+class Applier {
+ public:
+  Applier(const Setting& setting, const Place& place, Config* config)
+      : setting_(setting),
+        message_(*place.message),
+        fields_(*message_.GetReflection()),
+        field_(place.field),
+        config_(*config) {}
+
+  absl::Status operator()(std::string& (*to)(Config&)) const {
+    ASSIGN_OR_RETURN(to(config_), Text());
+    return absl::OkStatus();
+  }
+  absl::Status operator()(void (*set)(Config&, const std::string&)) const {
+    ASSIGN_OR_RETURN(const std::string text, Text());
+    set(config_, text);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(int64_t& (*to)(Config&)) const {
+    const uint64_t number =
+        field_->cpp_type() == FieldDescriptor::CPPTYPE_UINT32
+            ? fields_.GetUInt32(message_, field_)
+            : fields_.GetUInt64(message_, field_);
+    if (number > static_cast<uint64_t>(setting_.max)) {
+      return OutOfRange(setting_, StrCat(number));
+    }
+    RETURN_IF_ERROR(CheckNumber(setting_, static_cast<int64_t>(number)));
+    to(config_) = static_cast<int64_t>(number);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(absl::Duration& (*to)(Config&)) const {
+    const double seconds = fields_.GetDouble(message_, field_);
+    RETURN_IF_ERROR(CheckSeconds(setting_, seconds));
+    to(config_) = absl::Seconds(seconds);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(bool& (*to)(Config&)) const {
+    to(config_) = fields_.GetBool(message_, field_);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(std::vector<std::string>& (*to)(Config&)) const {
+    std::vector<std::string> texts;
+    for (int i = 0; i < fields_.FieldSize(message_, field_); ++i) {
+      texts.push_back(fields_.GetRepeatedString(message_, field_, i));
+      RETURN_IF_ERROR(CheckText(setting_, texts.back()));
+    }
+    to(config_) = std::move(texts);
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::StatusOr<std::string> Text() const {
+    std::string text = fields_.GetString(message_, field_);
+    RETURN_IF_ERROR(CheckText(setting_, text));
+    return text;
+  }
+
+  const Setting& setting_;
+  const Message& message_;
+  const Reflection& fields_;
+  const FieldDescriptor* field_;
+  Config& config_;
+};
+
+bool IsSet(const Place& place) {
+  const Reflection& fields = *place.message->GetReflection();
+  return place.field->is_repeated()
+             ? fields.FieldSize(*place.message, place.field) > 0
+             : fields.HasField(*place.message, place.field);
+}
+
+std::string DefaultText(const Setting& setting) {
+  if (!setting.default_words.empty()) return std::string(setting.default_words);
+  Config config;
+  if (const auto* to = std::get_if<std::string& (*)(Config&)>(&setting.to)) {
+    return (*to)(config);
+  }
+  if (const auto* to = std::get_if<int64_t& (*)(Config&)>(&setting.to)) {
+    return NumberText(setting, (*to)(config));
+  }
+  if (const auto* to = std::get_if<absl::Duration& (*)(Config&)>(&setting.to)) {
+    return StrCat(absl::ToDoubleSeconds((*to)(config)));
+  }
+  if (const auto* to = std::get_if<bool& (*)(Config&)>(&setting.to)) {
+    return (*to)(config) ? "true" : "false";
+  }
+  return "none";
+}
+
+// What may be given: "HOST:PORT", "1 to 1024".
+std::string ValuesText(const Setting& setting) {
+  switch (setting.type) {
+    case SettingType::kText:
+    case SettingType::kList:
+      return std::string(setting.form);
+    case SettingType::kCount:
+      return RangeText(setting);
+    case SettingType::kBytes:
+      return StrCat("bytes, ", RangeText(setting));
+    case SettingType::kSeconds:
+      return StrCat("seconds, ", RangeText(setting));
+    case SettingType::kFlag:
+      return "true or false";
+    case SettingType::kChoice:
+      return ChoicesText(setting);
+  }
+  return "";
+}
+
+}  // namespace
+
+absl::Span<const Setting> Settings() { return Rows(); }
+
+absl::Status SetField(const Setting& setting,
+                      const std::vector<std::string>& texts,
+                      v1::ServerConfig* file) {
+  const std::string flag = StrCat("--", setting.name);
+  const Place place = PlaceOf(setting, file);
+  place.message->GetReflection()->ClearField(place.message, place.field);
+  if (texts.size() > 1 && setting.type != SettingType::kList) {
+    return absl::InvalidArgumentError(
+        StrCat(flag, ": is given ", texts.size(), " times; give it once"));
+  }
+  for (const std::string& text : texts) {
+    RETURN_IF_ERROR(WithContext(SetOne(setting, place, text), flag));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyFields(const v1::ServerConfig& file, Config* config) {
+  v1::ServerConfig copy = file;
+  for (const Setting& setting : Settings()) {
+    const Place place = PlaceOf(setting, &copy);
+    if (!IsSet(place)) continue;
+    RETURN_IF_ERROR(WithContext(
+        std::visit(Applier(setting, place, config), setting.to), place.path));
+  }
+  return absl::OkStatus();
+}
+
+std::string FormOf(const Setting& setting) {
+  switch (setting.type) {
+    case SettingType::kText:
+    case SettingType::kList:
+      return std::string(setting.form);
+    case SettingType::kCount:
+      return "N";
+    case SettingType::kBytes:
+      return "BYTES";
+    case SettingType::kSeconds:
+      return "SECONDS";
+    case SettingType::kFlag:
+      return "";
+    case SettingType::kChoice:
+      return absl::StrJoin(setting.choices, "|");
+  }
+  return "";
+}
+
+std::string HelpOf(const Setting& setting) {
+  const bool is_number = setting.type == SettingType::kCount ||
+                         setting.type == SettingType::kBytes ||
+                         setting.type == SettingType::kSeconds;
+  return StrCat(setting.help,
+                is_number ? StrCat(" (", RangeText(setting), ")") : "", " [",
+                DefaultText(setting), "]");
+}
+
+std::string SettingsTable() {
+  v1::ServerConfig file;
+  std::string table =
+      "| Flag | In the file | Values | Default | What it is |\n"
+      "|---|---|---|---|---|\n";
+  for (const Setting& setting : Settings()) {
+    StrAppend(&table, "| `--", setting.name, "` | `",
+              PlaceOf(setting, &file).path, "` | ", ValuesText(setting), " | ",
+              DefaultText(setting), " | ", setting.help, " |\n");
+  }
+  return table;
+}
+
+}  // namespace ounce::server
