@@ -20,7 +20,7 @@ const json* Find(const json& object, std::string_view key) {
 }
 
 std::string Describe(const json* value) {
-  if (value == nullptr) return "nothing";
+  if (value == nullptr) return "missing";
   if (value->is_string()) return Quoted(value->get_ref<const std::string&>());
   if (value->is_structured()) return absl::StrCat("an ", value->type_name());
   return value->dump();
@@ -28,9 +28,8 @@ std::string Describe(const json* value) {
 
 absl::Status Wrong(std::string_view key, const json* value,
                    const std::string& wanted) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("'", std::string(key), "': ", Describe(value), " found, ",
-                   wanted, " wanted"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", std::string(key), "' must be ", wanted, ", is ", Describe(value)));
 }
 
 absl::StatusOr<int64_t> CheckInt(std::string_view key, const json* value,

@@ -1,7 +1,7 @@
 // Fields of a config object, each with its type and range checked.
 //
-// Every error is kInvalidArgument and names the key, what was found and what
-// was wanted, but not the file: the caller adds that with WithContext(status,
+// Every error is kInvalidArgument and names the key, what it must be and what
+// it is, but not the file: the caller adds that with WithContext(status,
 // "config.json"). The Optional forms return `absent` when the key is missing or
 // null, and never accept a wrong type.
 #ifndef OUNCE_MODEL_CHECKPOINT_JSON_FIELDS_H_

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <limits>
+#include <utility>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
@@ -215,8 +216,8 @@ absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ByteLevelBpe::Create(
   for (const auto& [token, id] : parts.vocabulary) {
     if (id < 0 || id >= kMaxVocabularySize) {
       return absl::InvalidArgumentError(
-          StrCat("token ", Quoted(token), ": id ", id, " found, 0 to ",
-                 kMaxVocabularySize - 1, " wanted"));
+          StrCat("the id of token ", Quoted(token), " must be from 0 to ",
+                 kMaxVocabularySize - 1, ", is ", id));
     }
     if (!ids.emplace(token, id).second) {
       return absl::InvalidArgumentError(
@@ -231,9 +232,9 @@ absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ByteLevelBpe::Create(
   for (const auto* around : {&parts.ids_before, &parts.ids_after}) {
     for (const int32_t id : *around) {
       if (id < 0 || id >= bpe->size()) {
-        return absl::InvalidArgumentError(StrCat("post_processor: id ", id,
-                                                 " found, 0 to ",
-                                                 bpe->size() - 1, " wanted"));
+        return absl::InvalidArgumentError(
+            StrCat("post_processor: ids must be from 0 to ", bpe->size() - 1,
+                   ", one is ", id));
       }
     }
   }
@@ -253,32 +254,31 @@ absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ByteLevelBpe::Create(
 absl::Status ByteLevelBpe::SetAddedTokens(const BpeParts& parts,
                                           const IdByToken& ids,
                                           std::vector<AddedToken>& added) {
-  IdByToken seen;
+  absl::flat_hash_map<absl::string_view, size_t> seen;  // indexes in `added`
   // A token of the vocabulary keeps its id; others are counted on from the
   // vocabulary's size, as the reference does whatever the file says.
   int64_t next_id = static_cast<int64_t>(parts.vocabulary.size());
   for (const AddedToken& token : parts.added_tokens) {
     if (token.content.empty()) continue;
     if (token.content.size() > kMaxAddedTokenBytes) {
-      return absl::InvalidArgumentError(StrCat(
-          "added token ", Quoted(token.content), ": ", token.content.size(),
-          " bytes found, at most ", kMaxAddedTokenBytes, " wanted"));
-    }
-    if (!seen.emplace(token.content, 0).second) {
       return absl::InvalidArgumentError(
-          StrCat("added token ", Quoted(token.content), " comes twice"));
+          StrCat("added token ", Quoted(token.content), " must have at most ",
+                 kMaxAddedTokenBytes, " bytes, has ", token.content.size()));
+    }
+    const auto [place, is_new] = seen.emplace(token.content, added.size());
+    if (!is_new) {
+      AddedToken& known = added[place->second];
+      const AddedToken before = std::exchange(known, token);
+      known.id = before.id;
+      known.special |= before.special;  // once is for ever, as in the reference
+      continue;
     }
     const auto known = ids.find(token.content);
     const int64_t id = known != ids.end() ? known->second : next_id++;
-    if (token.id >= 0 && token.id != id) {
-      return absl::InvalidArgumentError(
-          StrCat("added token ", Quoted(token.content), ": id ", token.id,
-                 " found, ", id, " wanted"));
-    }
     if (id >= kMaxVocabularySize) {
       return absl::InvalidArgumentError(
-          StrCat("added token ", Quoted(token.content), ": id ", id,
-                 " found, at most ", kMaxVocabularySize - 1, " wanted"));
+          StrCat("the id of added token ", Quoted(token.content),
+                 " must be at most ", kMaxVocabularySize - 1, ", is ", id));
     }
     added.push_back(token);
     added.back().id = static_cast<int32_t>(id);
@@ -397,9 +397,8 @@ absl::Status ByteLevelBpe::SetMerges(const BpeParts& parts,
 absl::StatusOr<std::vector<int32_t>> ByteLevelBpe::Encode(
     std::string_view text) const {
   if (text.size() > kMaxTextBytes) {
-    return absl::InvalidArgumentError(StrCat("text: ", text.size(),
-                                             " bytes found, at most ",
-                                             kMaxTextBytes, " wanted"));
+    return absl::InvalidArgumentError(StrCat(
+        "text must have at most ", kMaxTextBytes, " bytes, has ", text.size()));
   }
   if (const size_t valid = ValidUtf8Prefix(text); valid != text.size()) {
     return absl::InvalidArgumentError(

@@ -36,7 +36,10 @@ struct BpeParts {
   std::vector<std::pair<std::string, int32_t>> vocabulary;
   // The first one is applied first.
   std::vector<std::pair<std::string, std::string>> merges;
-  // In the order of their ids; an id of -1 means the next free one.
+  // Of one content the last one's flags count, but for `special`, which any of
+  // them sets. Their ids are not looked at: a
+  // token of the vocabulary has that id, others get those from the vocabulary's
+  // size on, in this order.
   std::vector<AddedToken> added_tokens;
   // For bytes without a token; without it they are dropped.
   std::optional<std::string> unknown_token;
@@ -104,20 +107,31 @@ class ByteLevelBpe : public Tokenizer {
   std::vector<bool> special_;
 };
 
+// The content of the small files that may lie beside either form.
+struct CompanionFiles {
+  std::optional<std::string> added_tokens_json;
+  std::optional<std::string> tokenizer_config_json;
+  std::optional<std::string> special_tokens_map_json;
+};
+
 // The tokenizer that the content of a tokenizer.json describes; `name` is for
-// messages.
+// messages. Truncation and padding, which a caller may ask the library for, are
+// not applied.
 // Errors: kInvalidArgument for what is malformed, kUnimplemented for what is
 // not byte-level BPE, both naming the file and the part.
 absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ParseTokenizerJson(
     const std::string& name, std::string_view text);
 
-// The content of the older files; all but the first two may be absent.
+// The same in a folder, with what the companions add (companion_files.h).
+absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ParseTokenizerJson(
+    const std::string& name, std::string_view text,
+    const CompanionFiles& companions);
+
+// The content of the older files.
 struct VocabularyFiles {
   std::string vocab_json;
   std::string merges_txt;
-  std::optional<std::string> added_tokens_json;
-  std::optional<std::string> tokenizer_config_json;
-  std::optional<std::string> special_tokens_map_json;
+  CompanionFiles companions;
 };
 
 // The tokenizer that transformers 4.57 makes of these files when it converts a

@@ -24,9 +24,9 @@ absl::StatusOr<std::optional<std::string>> ReadIfThere(
   RETURN_IF_ERROR(file.status());
   const int64_t size = (*file)->size();
   if (size > kMaxJsonBytes) {
-    return absl::InvalidArgumentError(StrCat((*file)->name(), ": ", size,
-                                             " bytes found, at most ",
-                                             kMaxJsonBytes, " wanted"));
+    return absl::InvalidArgumentError(
+        StrCat((*file)->name(), ": must have at most ", kMaxJsonBytes,
+               " bytes, has ", size));
   }
   std::string bytes(size, '\0');
   RETURN_IF_ERROR((*file)->Read(0, size, bytes.data()));
@@ -37,11 +37,18 @@ absl::StatusOr<std::optional<std::string>> ReadIfThere(
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
     const std::string& folder) {
+  CompanionFiles companions;
+  ASSIGN_OR_RETURN(companions.added_tokens_json,
+                   ReadIfThere(folder, "added_tokens.json"));
+  ASSIGN_OR_RETURN(companions.tokenizer_config_json,
+                   ReadIfThere(folder, "tokenizer_config.json"));
+  ASSIGN_OR_RETURN(companions.special_tokens_map_json,
+                   ReadIfThere(folder, "special_tokens_map.json"));
   ASSIGN_OR_RETURN(const std::optional<std::string> tokenizer_json,
                    ReadIfThere(folder, "tokenizer.json"));
   if (tokenizer_json.has_value()) {
     return ParseTokenizerJson(StrCat(folder, "/tokenizer.json"),
-                              *tokenizer_json);
+                              *tokenizer_json, companions);
   }
   ASSIGN_OR_RETURN(std::optional<std::string> vocab,
                    ReadIfThere(folder, "vocab.json"));
@@ -49,17 +56,12 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
                    ReadIfThere(folder, "merges.txt"));
   if (!vocab.has_value() || !merges.has_value()) {
     return absl::NotFoundError(StrCat(
-        folder, ": no tokenizer.json, and no vocab.json with ", "merges.txt"));
+        folder, ": no tokenizer.json, and no vocab.json with merges.txt"));
   }
   VocabularyFiles files;
   files.vocab_json = *std::move(vocab);
   files.merges_txt = *std::move(merges);
-  ASSIGN_OR_RETURN(files.added_tokens_json,
-                   ReadIfThere(folder, "added_tokens.json"));
-  ASSIGN_OR_RETURN(files.tokenizer_config_json,
-                   ReadIfThere(folder, "tokenizer_config.json"));
-  ASSIGN_OR_RETURN(files.special_tokens_map_json,
-                   ReadIfThere(folder, "special_tokens_map.json"));
+  files.companions = std::move(companions);
   absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> bpe =
       ParseVocabularyFiles(files);
   if (!bpe.ok()) return WithContext(bpe.status(), folder);

@@ -21,7 +21,7 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // Reads the tokenizer of a model folder: tokenizer.json, or else vocab.json +
-  // merges.txt (+ added_tokens.json).
+  // merges.txt; and what the small files beside it add (companion_files.h).
   // Errors: kNotFound when neither is there; kInvalidArgument naming the file
   // and the reason when one is malformed; kUnimplemented naming the part
   // (normalizer, pre-tokenizer, model type) that is not byte-level BPE.

@@ -10,6 +10,7 @@
 #include "model/checkpoint/json_fields.h"
 #include "model/checkpoint/json_file.h"
 #include "model/tokenizer/byte_level_bpe.h"
+#include "model/tokenizer/companion_files.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {
@@ -23,16 +24,17 @@ const json* Find(const json& object, std::string_view key) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-absl::Status Unsupported(std::string_view part, std::string_view found,
-                         std::string_view wanted) {
+absl::Status Unsupported(std::string_view part, std::string_view is,
+                         std::string_view supported) {
   return absl::UnimplementedError(
-      StrCat(part, ": ", found, " found, ", wanted, " wanted"));
+      StrCat(part, " must be ", supported, ", is ", is,
+             ": other tokenizers are not supported"));
 }
 
-absl::Status WrongType(std::string_view part, const json& found,
-                       std::string_view wanted) {
-  return absl::InvalidArgumentError(StrCat(part, ": JSON ", found.type_name(),
-                                           " found, ", wanted, " wanted"));
+absl::Status WrongType(std::string_view part, const json& is,
+                       std::string_view type) {
+  return absl::InvalidArgumentError(
+      StrCat(part, " must be ", type, ", is JSON ", is.type_name()));
 }
 
 // The type of a part such as the decoder: {"type": "ByteLevel", ...}.
@@ -43,25 +45,56 @@ absl::StatusOr<std::string> TypeOf(std::string_view part, const json& value) {
   return type;
 }
 
-// A part that must be there and be ByteLevel.
-absl::Status CheckByteLevel(const json& root, std::string_view part) {
+// The steps that a part consists of: a Sequence's, which `list` names, or the
+// part itself; none where it is absent.
+absl::StatusOr<std::vector<const json*>> Steps(const json& root,
+                                               std::string_view part,
+                                               std::string_view list) {
   const json* value = Find(root, part);
-  if (value == nullptr) return Unsupported(part, "none", "ByteLevel");
+  std::vector<const json*> steps;
+  if (value == nullptr) return steps;
   ASSIGN_OR_RETURN(const std::string type, TypeOf(part, *value));
-  if (type != "ByteLevel") return Unsupported(part, Quoted(type), "ByteLevel");
-  return absl::OkStatus();
+  if (type != "Sequence") {
+    steps.push_back(value);
+    return steps;
+  }
+  const json* sequence = Find(*value, list);
+  if (sequence == nullptr || !sequence->is_array()) {
+    return WrongType(StrCat(part, ": '", list, "'"),
+                     sequence == nullptr ? json() : *sequence, "an array");
+  }
+  for (const json& step : *sequence) steps.push_back(&step);
+  return steps;
 }
 
-absl::Status CheckAbsent(const json& root, std::string_view part) {
-  const json* value = Find(root, part);
-  if (value == nullptr) return absl::OkStatus();
-  const auto type = value->find("type");
-  return Unsupported(
-      part,
-      value->is_object() && type != value->end() && type->is_string()
-          ? Quoted(type->get_ref<const std::string&>())
-          : value->type_name(),
-      "none");
+// A part that must be ByteLevel and nothing else.
+absl::StatusOr<const json*> OnlyByteLevel(const json& root,
+                                          std::string_view part,
+                                          std::string_view list) {
+  ASSIGN_OR_RETURN(const std::vector<const json*> steps,
+                   Steps(root, part, list));
+  if (steps.empty()) return Unsupported(part, "none", "ByteLevel");
+  for (const json* step : steps) {
+    ASSIGN_OR_RETURN(const std::string type, TypeOf(part, *step));
+    if (type != "ByteLevel") {
+      return Unsupported(part, Quoted(type), "ByteLevel");
+    }
+  }
+  if (steps.size() > 1) {
+    return Unsupported(part, StrCat(steps.size(), " steps"), "ByteLevel once");
+  }
+  return steps.front();
+}
+
+absl::Status CheckNoNormalizer(const json& root) {
+  constexpr char kPart[] = "normalizer";
+  ASSIGN_OR_RETURN(const std::vector<const json*> steps,
+                   Steps(root, kPart, "normalizers"));
+  for (const json* step : steps) {
+    ASSIGN_OR_RETURN(const std::string type, TypeOf(kPart, *step));
+    return Unsupported(kPart, Quoted(type), "none");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ReadVocabulary(const json& model, BpeParts& parts) {
@@ -74,10 +107,10 @@ absl::Status ReadVocabulary(const json& model, BpeParts& parts) {
   for (const auto& [token, id] : vocabulary->items()) {
     if (!id.is_number_unsigned() ||
         id.get<uint64_t>() >= uint64_t{kMaxVocabularySize}) {
-      return absl::InvalidArgumentError(StrCat(
-          "vocab: token ", Quoted(token), ": ",
-          id.is_structured() ? id.type_name() : id.dump(),
-          " found, an id from 0 to ", kMaxVocabularySize - 1, " wanted"));
+      return absl::InvalidArgumentError(
+          StrCat("vocab: the id of token ", Quoted(token),
+                 " must be from 0 to ", kMaxVocabularySize - 1, ", is ",
+                 id.is_structured() ? id.type_name() : id.dump()));
     }
     parts.vocabulary.emplace_back(token, id.get<int32_t>());
   }
@@ -152,7 +185,7 @@ absl::Status ReadModel(const json& model, BpeParts& parts) {
 absl::StatusOr<AddedToken> ReadAddedToken(const json& value) {
   if (!value.is_object()) {
     return absl::InvalidArgumentError(
-        StrCat("JSON ", value.type_name(), " found, an object wanted"));
+        StrCat("must be an object, is JSON ", value.type_name()));
   }
   AddedToken token;
   ASSIGN_OR_RETURN(const int64_t id,
@@ -235,23 +268,12 @@ absl::Status ReadTemplate(const json& processor, BpeParts& parts) {
 }
 
 absl::Status ReadPostProcessor(const json& root, BpeParts& parts) {
-  const json* processor = Find(root, "post_processor");
-  if (processor == nullptr) return absl::OkStatus();
-  ASSIGN_OR_RETURN(std::string type, TypeOf("post_processor", *processor));
-  // A sequence of one template at most; ByteLevel changes offsets, no ids.
-  std::vector<const json*> steps = {processor};
-  if (type == "Sequence") {
-    const json* processors = Find(*processor, "processors");
-    if (processors == nullptr || !processors->is_array()) {
-      return absl::InvalidArgumentError(
-          "post_processor: 'processors' is not an array");
-    }
-    steps.clear();
-    for (const json& step : *processors) steps.push_back(&step);
-  }
+  // A template at most; ByteLevel changes offsets, no ids.
+  ASSIGN_OR_RETURN(const std::vector<const json*> steps,
+                   Steps(root, "post_processor", "processors"));
   bool has_template = false;
   for (const json* step : steps) {
-    ASSIGN_OR_RETURN(type, TypeOf("post_processor", *step));
+    ASSIGN_OR_RETURN(const std::string type, TypeOf("post_processor", *step));
     if (type == "ByteLevel") continue;
     if (type != "TemplateProcessing" || has_template) {
       return Unsupported("post_processor", Quoted(type),
@@ -263,29 +285,56 @@ absl::Status ReadPostProcessor(const json& root, BpeParts& parts) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> FromJson(const json& root) {
-  BpeParts parts;
+// The pad token that a "padding" names, which transformers takes for the
+// tokenizer's own; empty if there is none.
+absl::StatusOr<std::string> PadToken(const json& root) {
+  const json* padding = Find(root, "padding");
+  if (padding == nullptr || !padding->is_object()) return std::string();
+  absl::StatusOr<std::string> token =
+      OptionalJsonString(*padding, "pad_token", "");
+  if (!token.ok()) return WithContext(token.status(), "padding");
+  return token;
+}
+
+absl::StatusOr<TokenizerParts> ReadParts(const json& root) {
+  TokenizerParts parts;
   ASSIGN_OR_RETURN(const std::string version,
                    OptionalJsonString(root, "version", "1.0"));
   if (version != "1.0") return Unsupported("version", Quoted(version), "1.0");
-  for (const char* part : {"truncation", "padding", "normalizer"}) {
-    RETURN_IF_ERROR(CheckAbsent(root, part));
-  }
+  RETURN_IF_ERROR(CheckNoNormalizer(root));
   const json* model = Find(root, "model");
   if (model == nullptr) {
     return absl::InvalidArgumentError("'model' is missing");
   }
-  RETURN_IF_ERROR(CheckByteLevel(root, "pre_tokenizer"));
-  RETURN_IF_ERROR(CheckByteLevel(root, "decoder"));
-  RETURN_IF_ERROR(WithContext(ReadModel(*model, parts), "model"));
-  const json& pre_tokenizer = *Find(root, "pre_tokenizer");
-  ASSIGN_OR_RETURN(parts.add_prefix_space,
-                   JsonBool(pre_tokenizer, "add_prefix_space"));
-  ASSIGN_OR_RETURN(parts.use_regex,
-                   OptionalJsonBool(pre_tokenizer, "use_regex", true));
-  RETURN_IF_ERROR(ReadAddedTokens(root, parts));
-  RETURN_IF_ERROR(ReadPostProcessor(root, parts));
-  return ByteLevelBpe::Create(std::move(parts));
+  ASSIGN_OR_RETURN(const json* pre_tokenizer,
+                   OnlyByteLevel(root, "pre_tokenizer", "pretokenizers"));
+  RETURN_IF_ERROR(OnlyByteLevel(root, "decoder", "decoders").status());
+  BpeParts& bpe = parts.bpe;
+  RETURN_IF_ERROR(WithContext(ReadModel(*model, bpe), "model"));
+  ASSIGN_OR_RETURN(bpe.add_prefix_space,
+                   JsonBool(*pre_tokenizer, "add_prefix_space"));
+  ASSIGN_OR_RETURN(bpe.use_regex,
+                   OptionalJsonBool(*pre_tokenizer, "use_regex", true));
+  RETURN_IF_ERROR(ReadAddedTokens(root, bpe));
+  RETURN_IF_ERROR(ReadPostProcessor(root, bpe));
+  ASSIGN_OR_RETURN(parts.pad_token, PadToken(root));
+  // The reference does not look into a Sequence.
+  parts.config_decides_prefix_space =
+      pre_tokenizer == Find(root, "pre_tokenizer");
+  return parts;
+}
+
+absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> FromJson(
+    std::string_view name, const json& root, const CompanionFiles* companions) {
+  absl::StatusOr<TokenizerParts> parts = ReadParts(root);
+  if (!parts.ok()) return WithContext(parts.status(), name);
+  if (companions != nullptr) {
+    RETURN_IF_ERROR(MergeCompanionFiles(*companions, *parts));
+  }
+  absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> bpe =
+      ByteLevelBpe::Create(std::move(parts->bpe));
+  if (!bpe.ok()) return WithContext(bpe.status(), name);
+  return bpe;
 }
 
 }  // namespace
@@ -293,9 +342,14 @@ absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> FromJson(const json& root) {
 absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ParseTokenizerJson(
     const std::string& name, std::string_view text) {
   ASSIGN_OR_RETURN(const json root, ParseJsonObject(name, text));
-  absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> bpe = FromJson(root);
-  if (!bpe.ok()) return WithContext(bpe.status(), name);
-  return bpe;
+  return FromJson(name, root, nullptr);
+}
+
+absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ParseTokenizerJson(
+    const std::string& name, std::string_view text,
+    const CompanionFiles& companions) {
+  ASSIGN_OR_RETURN(const json root, ParseJsonObject(name, text));
+  return FromJson(name, root, &companions);
 }
 
 }  // namespace ounce::model

@@ -88,11 +88,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const auto bpe = ounce::model::ParseTokenizerJson("tokenizer.json", file);
   if (bpe.ok()) Exercise(**bpe, text);
+  const auto merged = ounce::model::ParseTokenizerJson(
+      "tokenizer.json", file, {.tokenizer_config_json = std::string(file)});
+  if (merged.ok()) Exercise(**merged, text);
 
   ounce::model::VocabularyFiles files;
   files.vocab_json = file;
   files.merges_txt = text;
-  files.tokenizer_config_json = file;
+  files.companions.tokenizer_config_json = file;
   const auto older = ounce::model::ParseVocabularyFiles(files);
   if (older.ok()) Exercise(**older, text);
   return 0;

@@ -44,36 +44,33 @@ TEST(JsonFieldsTest, GivesTheDefaultForWhatIsAbsentOrNull) {
   }
 }
 
-TEST(JsonFieldsTest, SaysWhatWasFoundAndWhatWasWanted) {
+TEST(JsonFieldsTest, SaysWhatAFieldMustBeAndWhatItIs) {
   const nlohmann::json config = Config();
-  EXPECT_THAT(
-      JsonInt(config, "absent", 1, 10),
-      Refused("'absent': nothing found, an integer from 1 to 10 wanted"));
-  EXPECT_THAT(
-      JsonInt(config, "nothing", 1, 10),
-      Refused("'nothing': nothing found, an integer from 1 to 10 wanted"));
+  EXPECT_THAT(JsonInt(config, "absent", 1, 10),
+              Refused("'absent' must be an integer from 1 to 10, is missing"));
+  EXPECT_THAT(JsonInt(config, "nothing", 1, 10),
+              Refused("'nothing' must be an integer from 1 to 10, is missing"));
   EXPECT_THAT(JsonInt(config, "int", 8, 10),
-              Refused("'int': 7 found, an integer from 8 to 10 wanted"));
+              Refused("'int' must be an integer from 8 to 10, is 7"));
   EXPECT_THAT(JsonInt(config, "real", 1, 10),
-              Refused("'real': 4.5 found, an integer from 1 to 10 wanted"));
+              Refused("'real' must be an integer from 1 to 10, is 4.5"));
   EXPECT_THAT(JsonInt(config, "text", 1, 10),
-              Refused("'text': 'abc' found, an integer from 1 to 10 wanted"));
+              Refused("'text' must be an integer from 1 to 10, is 'abc'"));
   EXPECT_THAT(JsonInt(config, "flag", 0, 1),
-              Refused("'flag': true found, an integer from 0 to 1 wanted"));
+              Refused("'flag' must be an integer from 0 to 1, is true"));
   EXPECT_THAT(JsonInt(config, "list", 0, 1),
-              Refused("'list': an array found, an integer from 0 to 1 wanted"));
-  EXPECT_THAT(
-      JsonInt(config, "huge", 0, INT64_MAX),
-      Refused("'huge': 18446744073709551615 found, an integer from 0 to "
-              "9223372036854775807 wanted"));
+              Refused("'list' must be an integer from 0 to 1, is an array"));
+  EXPECT_THAT(JsonInt(config, "huge", 0, INT64_MAX),
+              Refused("'huge' must be an integer from 0 to "
+                      "9223372036854775807, is 18446744073709551615"));
   EXPECT_THAT(JsonInt(config, "beyond", 0, 9),
-              Refused("'beyond': 1e+300 found, an integer from 0 to 9 wanted"));
+              Refused("'beyond' must be an integer from 0 to 9, is 1e+300"));
   EXPECT_THAT(JsonNumber(config, "real", 0, 1),
-              Refused("'real': 4.5 found, a number from 0 to 1 wanted"));
+              Refused("'real' must be a number from 0 to 1, is 4.5"));
   EXPECT_THAT(JsonString(config, "object"),
-              Refused("'object': an object found, a string wanted"));
+              Refused("'object' must be a string, is an object"));
   EXPECT_THAT(JsonBool(config, "int"),
-              Refused("'int': 7 found, true or false wanted"));
+              Refused("'int' must be true or false, is 7"));
 }
 
 TEST(JsonFieldsTest, RefusesAWrongTypeEvenWithADefault) {

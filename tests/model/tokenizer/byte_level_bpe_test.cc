@@ -117,7 +117,7 @@ TEST(ByteLevelBpeTest, EncodesThePublishedTinyExample) {
   }
   files.vocab_json += "}";
   files.merges_txt = "#version: 0.2\n\u0120 l\n\u0120l o\n\u0120lo w\ne r\n";
-  files.tokenizer_config_json =
+  files.companions.tokenizer_config_json =
       R"({"unk_token": "<unk>", "add_prefix_space": true})";
   ASSERT_OK_AND_ASSIGN(const auto bpe, ParseVocabularyFiles(files));
   ASSERT_OK_AND_ASSIGN(const auto ids, bpe->Encode("lower newer<unk>"));
@@ -131,8 +131,9 @@ TEST(ByteLevelBpeTest, RefusesIdsOutsideTheLimits) {
   for (const int32_t id : {-1, INT32_MIN, kMaxVocabularySize, INT32_MAX}) {
     BpeParts parts = FewParts();
     parts.vocabulary[1].second = id;
-    EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
-                StatusIs(kInvalid, HasSubstr("token 'b': id")));
+    EXPECT_THAT(
+        ByteLevelBpe::Create(std::move(parts)),
+        StatusIs(kInvalid, HasSubstr("the id of token 'b' must be from 0 to")));
   }
 }
 
@@ -146,24 +147,30 @@ TEST(ByteLevelBpeTest, RefusesTokensAndIdsThatComeTwice) {
   EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
               StatusIs(kInvalid, HasSubstr("'b' and 'c' have the same id 1")));
   parts = FewParts();
-  parts.added_tokens = {{.content = "<x>"}, {.content = "<x>"}};
-  EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
-              StatusIs(kInvalid, HasSubstr("'<x>' comes twice")));
-  parts = FewParts();
   parts.vocabulary[3].second = 4;  // the next free id, by the reference's count
   parts.added_tokens = {{.content = "<x>"}};
   EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
               StatusIs(kInvalid, HasSubstr("have the same id 4")));
 }
 
-TEST(ByteLevelBpeTest, RefusesAnAddedTokenWithAnotherIdThanTheReferenceGives) {
-  for (const auto& [content, id] :
-       {std::pair("<x>", 5), std::pair("ab", 4), std::pair("<x>", 0)}) {
-    BpeParts parts = FewParts();
-    parts.added_tokens = {{.content = content, .id = id}};
-    EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
-                StatusIs(kInvalid, HasSubstr("wanted")));
-  }
+TEST(ByteLevelBpeTest, GivesAddedTokensTheIdsOfTheReferenceWhateverTheySay) {
+  BpeParts parts = FewParts();
+  parts.added_tokens = {{.content = "<x>", .id = 9},
+                        {.content = "ab", .id = 4},
+                        {.content = "<y>", .id = 0}};
+  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  EXPECT_THAT(*bpe->Encode("<y><x>ab"), ElementsAre(5, 4, 3));
+}
+
+TEST(ByteLevelBpeTest, TakesTheLastFlagsOfAnAddedTokenThatComesTwice) {
+  BpeParts parts = FewParts();
+  parts.added_tokens = {{.content = "<x>"},
+                        {.content = "<y>"},
+                        {.content = "<x>", .special = true, .rstrip = true}};
+  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  ASSERT_OK_AND_ASSIGN(const auto ids, bpe->Encode("<x> <y>"));
+  EXPECT_THAT(ids, ElementsAre(4, 5));
+  EXPECT_EQ(bpe->Decode(ids), "<y>");
 }
 
 TEST(ByteLevelBpeTest, RefusesAddedTokensThatAreTooLong) {
@@ -171,8 +178,9 @@ TEST(ByteLevelBpeTest, RefusesAddedTokensThatAreTooLong) {
   parts.added_tokens = {{.content = std::string(kMaxAddedTokenBytes, 'x')}};
   EXPECT_OK(ByteLevelBpe::Create(parts));
   parts.added_tokens[0].content += "x";
-  EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
-              StatusIs(kInvalid, HasSubstr("257 bytes found, at most 256")));
+  EXPECT_THAT(
+      ByteLevelBpe::Create(std::move(parts)),
+      StatusIs(kInvalid, HasSubstr("must have at most 256 bytes, has 257")));
 }
 
 TEST(ByteLevelBpeTest, RefusesTokensThatAreNotBytes) {
@@ -206,8 +214,10 @@ TEST(ByteLevelBpeTest, RefusesAnUnknownTokenThatIsNoToken) {
 TEST(ByteLevelBpeTest, RefusesTemplateIdsOutsideTheVocabulary) {
   BpeParts parts = FewParts();
   parts.ids_after = {4};
-  EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
-              StatusIs(kInvalid, HasSubstr("post_processor: id 4")));
+  EXPECT_THAT(
+      ByteLevelBpe::Create(std::move(parts)),
+      StatusIs(kInvalid,
+               HasSubstr("post_processor: ids must be from 0 to 3, one is 4")));
 }
 
 TEST(ByteLevelBpeTest, TakesAnEmptyVocabulary) {

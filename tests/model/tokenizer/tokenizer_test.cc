@@ -12,6 +12,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "tests/model/tokenizer/golden_files.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
@@ -181,7 +182,31 @@ TEST(TokenizerTest, PrefersTheOneFileAndNamesItWhenItIsMalformed) {
   folder.WriteFile("tokenizer.json", std::string(25'000'001, ' '));
   EXPECT_THAT(Tokenizer::Load(folder.path().string()),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("25000001 bytes")));
+                       HasSubstr("must have at most 25000000 bytes, has "
+                                 "25000001")));
+}
+
+TEST(TokenizerTest, MergesTheFilesOfAFolderAsTheReferenceDoes) {
+  int num_folders = 0;
+  for (const std::string& line : GoldenLines("folders.jsonl")) {
+    const auto golden = nlohmann::json::parse(line);
+    SCOPED_TRACE(golden["name"].get<std::string>());
+    const TempFolder folder;
+    for (const auto& [name, content] : golden["files"].items()) {
+      folder.WriteFile(name, content.get<std::string>());
+    }
+    ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer,
+                         Tokenizer::Load(folder.path().string()));
+    for (const auto& text_ids_decoded : golden["cases"]) {
+      const auto text = text_ids_decoded[0].get<std::string>();
+      ASSERT_OK_AND_ASSIGN(const auto ids, tokenizer->Encode(text));
+      EXPECT_EQ(ids, text_ids_decoded[1].get<std::vector<int32_t>>()) << text;
+      EXPECT_EQ(tokenizer->Decode(ids), text_ids_decoded[2].get<std::string>())
+          << text;
+    }
+    ++num_folders;
+  }
+  EXPECT_GT(num_folders, 30);
 }
 
 // CodeGen's published tokenizer (section 3 of the project's test data).
