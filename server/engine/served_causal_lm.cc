@@ -10,6 +10,7 @@
 #include "model/layers/kv_cache.h"
 #include "quant/compute.h"
 #include "server/engine/model_engine.h"
+#include "spdlog/spdlog.h"
 
 namespace ounce::server {
 namespace {
@@ -97,8 +98,15 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
     ASSIGN_OR_RETURN(tokenizer, model::Tokenizer::Load(built.folder));
   }
   const model::CausalLmShape shape = built.model->causal_lm()->shape();
-  // It may have more tokens than the model, as after an added pad token: whoever
-  // sends one of those is told.
+  // It may have more tokens than the model, as after an added pad token:
+  // whoever sends one of those is told.
+  if (tokenizer->size() > shape.vocab_size) {
+    spdlog::warn(
+        "model {}: the tokenizer has {} tokens, the model {}; texts with one "
+        "of "
+        "the others are refused",
+        name, tokenizer->size(), shape.vocab_size);
+  }
   if (tokenizer->size() < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat(built.folder, ": the tokenizer has no tokens"));

@@ -507,7 +507,7 @@ TEST_F(LoadedModelsTest, AFailedLoadLeavesTheNameFree) {
               StatusIs(StatusCode::kAlreadyExists, HasSubstr("ready")));
 }
 
-TEST_F(LoadedModelsTest, RefusesATokenizerThatIsLargerThanTheVocabulary) {
+TEST_F(LoadedModelsTest, TakesATokenizerWithMoreTokensThanTheModelHas) {
   TempFolder folder;
   const std::string copy = folder.Path("model");
   std::filesystem::copy(kOtherTinyModelFolder, copy,
@@ -519,8 +519,15 @@ TEST_F(LoadedModelsTest, RefusesATokenizerThatIsLargerThanTheVocabulary) {
   std::filesystem::remove(copy + "/tokenizer.json");
   folder.WriteFile("model/vocab.json", vocab + "}");
   folder.WriteFile("model/merges.txt", "#version: 0.2\n");
-  EXPECT_THAT(catalog_->Load({"tiny", copy, ""}),
-              StatusIs(StatusCode::kInvalidArgument, HasSubstr("5000 tokens")));
+  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
+  EXPECT_EQ(served->tokenizer()->size(), 5000);
+  EXPECT_LT(served->info().vocabulary_size, 5000);
+
+  folder.WriteFile("model/vocab.json", "{}");
+  EXPECT_THAT(
+      catalog_->Load({"empty", copy, ""}),
+      StatusIs(StatusCode::kInvalidArgument, HasSubstr("has no tokens")));
 }
 
 TEST_F(LoadedModelsTest, RefusesAKvBudgetBelowOneBlock) {
