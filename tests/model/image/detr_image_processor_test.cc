@@ -133,13 +133,14 @@ TEST(DetrImageProcessorTest, NamesTheKeyThatIsWrong) {
     EXPECT_THAT(Parse(text), StatusIs(kInvalid, HasSubstr(what))) << text;
   };
   refused("[]", "an object wanted");
-  refused(R"({"size": 0})", "'size': 0 found");
-  refused(R"({"size": "large"})", "'size': ");
+  refused(R"({"size": 0})", "'size' must be an integer from 1 to 8192, is 0");
+  refused(R"({"size": "large"})", "is 'large'");
   refused(R"({"size": {"shortest_edge": 800}})", "longest_edge");
   refused(R"({"size": {"height": 100000, "width": 2}})",
-          "'size': 'height': 100000 found");
+          "'size': 'height' must be an integer from 1 to 8192, is 100000");
   refused(R"({"image_mean": [0.5, 0.5]})", "'image_mean': 2 values found");
-  refused(R"({"image_std": [0.5, 0, 0.5]})", "'image_std': 0 found");
+  refused(R"({"image_std": [0.5, 0, 0.5]})",
+          "'image_std' must be a number from 1e-06 to 1e+06, is 0");
   refused(R"({"rescale_factor": 0})", "'rescale_factor'");
   refused(R"({"do_resize": 1})", "'do_resize'");
 }
