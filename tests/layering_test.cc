@@ -61,8 +61,13 @@ const std::vector<PartRule>& PartRules() {
       {"model/checkpoint/",
        {"model/tokenizer/", "model/layers/", "model/arch/"}},
       {"model/layers/", {"model/tokenizer/", "model/arch/"}},
-      {"server/scheduler/", {"server/service/", "server/engine/"}},
-      {"server/engine/", {"server/service/"}},
+      // Sockets and frames: what is above them is nothing to it.
+      {"server/net/",
+       {"server/service/", "server/engine/", "server/scheduler/",
+        "server/metrics/", "model/", "quant/", "image/"}},
+      {"server/scheduler/",
+       {"server/service/", "server/engine/", "server/net/"}},
+      {"server/engine/", {"server/service/", "server/net/"}},
       {"server/service/", {"server/engine/"}},
       {"server/metrics/", {"server/service/", "server/engine/"}},
   };
