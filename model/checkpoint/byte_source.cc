@@ -16,8 +16,8 @@ namespace {
 
 class FileSource : public ByteSource {
  public:
-  FileSource(std::string path, int64_t size, int fd)
-      : ByteSource(std::move(path), size), fd_(fd) {}
+  FileSource(std::string path, int64_t size, int fd, Proceed proceed)
+      : ByteSource(std::move(path), size, std::move(proceed)), fd_(fd) {}
   ~FileSource() override { close(fd_); }
 
  private:
@@ -74,7 +74,8 @@ absl::Status ByteSource::Read(int64_t offset, int64_t length, void* out) const {
   return ReadInside(offset, length, out);
 }
 
-absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path) {
+absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path,
+                                                     Proceed proceed) {
   // Not blocking, for a named pipe would wait here for ever.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
@@ -83,6 +84,9 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path) {
       return absl::NotFoundError(message);
     }
     if (errno == EACCES) return absl::PermissionDeniedError(message);
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+      return absl::ResourceExhaustedError(message);
+    }
     return absl::DataLossError(message);
   }
   struct stat info;
@@ -92,7 +96,8 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path) {
         absl::StrCat(path, ": not a regular file"));
   }
   posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);  // reads ahead twice as far
-  return std::make_unique<FileSource>(path, info.st_size, fd);
+  return std::make_unique<FileSource>(path, info.st_size, fd,
+                                      std::move(proceed));
 }
 
 std::unique_ptr<ByteSource> BytesInMemory(std::string name,

@@ -11,14 +11,20 @@
 #define OUNCE_MODEL_CHECKPOINT_BYTE_SOURCE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace ounce::model {
+
+// Whether somebody still wants what is being read: an error ends the work with
+// that error. Empty: always. Threads: that of the reader.
+using Proceed = std::function<absl::Status()>;
 
 class ByteSource {
  public:
@@ -34,9 +40,14 @@ class ByteSource {
   // the file has become shorter or cannot be read.
   absl::Status Read(int64_t offset, int64_t length, void* out) const;
 
+  // Asked now and then by what may read for long.
+  absl::Status CheckProceed() const {
+    return proceed_ ? proceed_() : absl::OkStatus();
+  }
+
  protected:
-  ByteSource(std::string name, int64_t size)
-      : name_(std::move(name)), size_(size) {}
+  ByteSource(std::string name, int64_t size, Proceed proceed = nullptr)
+      : name_(std::move(name)), size_(size), proceed_(std::move(proceed)) {}
 
  private:
   // The range is inside [0, size()) and not empty.
@@ -45,11 +56,14 @@ class ByteSource {
 
   const std::string name_;
   const int64_t size_;
+  const Proceed proceed_;
 };
 
 // Errors: kNotFound; kInvalidArgument for what is not a regular file;
-// kPermissionDenied; kDataLoss for any other failure to open it.
-absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path);
+// kPermissionDenied; kResourceExhausted when the process has no file
+// descriptor or memory left for it; kDataLoss for any other failure to open it.
+absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path,
+                                                     Proceed proceed = nullptr);
 
 // Bytes that somebody else keeps; they must outlive the source.
 std::unique_ptr<ByteSource> BytesInMemory(std::string name,

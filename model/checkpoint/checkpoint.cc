@@ -55,7 +55,7 @@ class FolderCheckpoint : public Checkpoint {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
-    std::string_view location) {
+    std::string_view location, const std::function<absl::Status()>& proceed) {
   ASSIGN_OR_RETURN(const std::string folder, FindModelFolder(location));
   ASSIGN_OR_RETURN(json config,
                    ReadJsonObject(absl::StrCat(folder, "/config.json")));
@@ -65,7 +65,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
     generation_config = json(nullptr);
   }
   RETURN_IF_ERROR(generation_config.status());
-  ASSIGN_OR_RETURN(TensorFiles files, OpenTensorFiles(folder));
+  ASSIGN_OR_RETURN(TensorFiles files, OpenTensorFiles(folder, proceed));
   return std::make_unique<FolderCheckpoint>(folder, std::move(config),
                                             *std::move(generation_config),
                                             std::move(files));

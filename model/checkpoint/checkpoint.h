@@ -14,6 +14,7 @@
 #define OUNCE_MODEL_CHECKPOINT_CHECKPOINT_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -58,8 +59,12 @@ class Checkpoint {
   //     global
   //   kUnimplemented: a form that is known but not read (legacy .bin, tar)
   //   kPermissionDenied, kDataLoss: a file that cannot be read
+  //   kResourceExhausted: no file descriptor or memory is left for it
+  // `proceed`, if any, is asked again and again while it is opened and read,
+  // on the reader's thread; its error ends the work.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
-      std::string_view location);
+      std::string_view location,
+      const std::function<absl::Status()>& proceed = nullptr);
 
   // The folder that was opened (the snapshot, for a cached model).
   virtual const std::string& folder() const = 0;

@@ -94,6 +94,7 @@ absl::Status ReadStoredFloats(const ByteSource& file, const std::string& name,
                      ShapeText(shape), " has ", elements));
   }
   if (count == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(file.CheckProceed());
   if (tensor.check != nullptr) {
     if (absl::Status status = tensor.check->Verify(); !status.ok()) {
       return WithContext(status, absl::StrCat("tensor ", Quoted(name)));

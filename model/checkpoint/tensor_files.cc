@@ -74,14 +74,14 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(
 
 absl::StatusOr<TensorFiles> OpenShards(const std::string& folder,
                                        const std::string& index_path,
-                                       Parser parse) {
+                                       Parser parse, const Proceed& proceed) {
   TensorFiles all;
   ASSIGN_OR_RETURN(const auto file_of, ReadIndex(index_path));
   std::set<std::string> names;
   for (const auto& [tensor, file] : file_of) names.insert(file);
   for (const std::string& name : names) {
     absl::StatusOr<std::unique_ptr<ByteSource>> file =
-        OpenFile(absl::StrCat(folder, "/", name));
+        OpenFile(absl::StrCat(folder, "/", name), proceed);
     if (!file.ok()) return WithContext(file.status(), index_path);
     ASSIGN_OR_RETURN(TensorTable table, parse(**file));
     for (const auto& [tensor, mapped] : file_of) {
@@ -98,10 +98,11 @@ absl::StatusOr<TensorFiles> OpenShards(const std::string& folder,
 
 }  // namespace
 
-absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder) {
+absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder,
+                                            const Proceed& proceed) {
   for (const Form& form : kForms) {
     const std::string path = absl::StrCat(folder, "/", form.file);
-    absl::StatusOr<std::unique_ptr<ByteSource>> file = OpenFile(path);
+    absl::StatusOr<std::unique_ptr<ByteSource>> file = OpenFile(path, proceed);
     if (file.ok()) {
       TensorFiles all;
       ASSIGN_OR_RETURN(TensorTable table, form.parse(**file));
@@ -112,7 +113,7 @@ absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder) {
 
     const std::string index = absl::StrCat(path, ".index.json");
     if (std::error_code ignored; std::filesystem::exists(index, ignored)) {
-      return OpenShards(folder, index, form.parse);
+      return OpenShards(folder, index, form.parse, proceed);
     }
   }
   return absl::NotFoundError(

@@ -210,6 +210,7 @@ absl::StatusOr<std::map<std::string, ZipMember>> ListZipMembers(
   std::map<std::string, ZipMember> members;
   int result = unzGoToFirstFile(zip.get());
   for (; result == UNZ_OK; result = unzGoToNextFile(zip.get())) {
+    RETURN_IF_ERROR(file.CheckProceed());
     ASSIGN_OR_RETURN(auto member, CurrentMember(file, zip.get()));
     const std::string name = member.first;
     if (!members.insert(std::move(member)).second) {
@@ -233,6 +234,7 @@ absl::Status CheckCrc(const ByteSource& file, const std::string& name,
   std::vector<unsigned char> raw(std::min(kChunkBytes, member.size));
   uLong crc = ::crc32(0, nullptr, 0);
   for (int64_t done = 0; done < member.size;) {
+    RETURN_IF_ERROR(file.CheckProceed());
     const int64_t n = std::min(kChunkBytes, member.size - done);
     RETURN_IF_ERROR(file.Read(member.offset + done, n, raw.data()));
     crc = ::crc32(crc, raw.data(), static_cast<uInt>(n));

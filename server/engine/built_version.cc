@@ -30,7 +30,7 @@ absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
                                           const model::LoadOptions& options) {
   BuiltVersion built;
   built.folder = checkpoint.folder();
-  built.fingerprint = FingerprintOf(checkpoint);
+  ASSIGN_OR_RETURN(built.fingerprint, FingerprintOf(checkpoint));
   ASSIGN_OR_RETURN(model::LoadedModel loaded,
                    model::LoadModel(checkpoint, options));
   built.model = std::move(loaded.model);
@@ -42,6 +42,42 @@ absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
                     [](const model::TensorReport& tensor) {
                       return tensor.error.has_value();
                     }));
+  return built;
+}
+
+absl::StatusOr<BuiltVersion> RebuildVersion(
+    const std::string& folder, const CheckpointFingerprint& loaded,
+    const model::LoadOptions& options,
+    const std::function<absl::Status(const model::Checkpoint&)>& opened,
+    const std::function<absl::Status()>& proceed) {
+  const auto checkpoint = model::Checkpoint::Open(folder, proceed);
+  if (!checkpoint.ok()) {
+    // It was opened once, so these are about what has become of it.
+    switch (checkpoint.status().code()) {
+      case absl::StatusCode::kNotFound:
+      case absl::StatusCode::kInvalidArgument:
+      case absl::StatusCode::kPermissionDenied:
+      case absl::StatusCode::kDataLoss:
+      case absl::StatusCode::kUnimplemented:
+        return ChangedError(folder, checkpoint.status().message());
+      default:
+        return checkpoint.status();
+    }
+  }
+  const auto check_unchanged = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const CheckpointFingerprint now,
+                     FingerprintOf(**checkpoint));
+    return CheckUnchanged(loaded, now, folder);
+  };
+  RETURN_IF_ERROR(check_unchanged());
+  RETURN_IF_ERROR(opened(**checkpoint));
+  absl::StatusOr<BuiltVersion> built = BuildVersion(**checkpoint, options);
+  // Once more, now that all of it was read; and a file that was changed
+  // meanwhile explains most errors.
+  if (built.ok() || absl::IsDataLoss(built.status()) ||
+      absl::IsInvalidArgument(built.status())) {
+    RETURN_IF_ERROR(check_unchanged());
+  }
   return built;
 }
 

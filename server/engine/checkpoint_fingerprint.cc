@@ -1,5 +1,7 @@
 #include "server/engine/checkpoint_fingerprint.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
@@ -10,8 +12,26 @@
 #include "nlohmann/json.hpp"
 
 namespace ounce::server {
+namespace {
 
-CheckpointFingerprint FingerprintOf(const model::Checkpoint& checkpoint) {
+absl::Status CannotRead(const std::string& folder,
+                        const std::error_code& error) {
+  const std::string message = absl::StrCat(folder, ": ", error.message());
+  return error == std::errc::too_many_files_open ||
+                 error == std::errc::too_many_files_open_in_system ||
+                 error == std::errc::not_enough_memory
+             ? absl::ResourceExhaustedError(message)
+             : absl::DataLossError(message);
+}
+
+std::string TimeText(const timespec& time) {
+  return absl::StrCat(time.tv_sec, ".", time.tv_nsec);
+}
+
+}  // namespace
+
+absl::StatusOr<CheckpointFingerprint> FingerprintOf(
+    const model::Checkpoint& checkpoint) {
   namespace fs = std::filesystem;
   CheckpointFingerprint result;
   result.config = absl::StrCat(checkpoint.config().dump(), "\n",
@@ -29,35 +49,39 @@ CheckpointFingerprint FingerprintOf(const model::Checkpoint& checkpoint) {
     if (path.extension() != ".safetensors" && path.extension() != ".bin") {
       continue;
     }
-    std::error_code no_size, no_time;
-    const auto size = fs::file_size(path, no_size);
-    const auto time = fs::last_write_time(path, no_time);
-    if (no_size || no_time) continue;
-    files.push_back(absl::StrCat(path.filename().string(), " ", size, " ",
-                                 time.time_since_epoch().count()));
+    struct stat info;
+    if (stat(path.c_str(), &info) != 0) continue;
+    files.push_back(absl::StrCat(
+        path.filename().string(), " ", info.st_size, " ", info.st_dev, ":",
+        info.st_ino, " ", TimeText(info.st_mtim), " ", TimeText(info.st_ctim)));
   }
+  if (error) return CannotRead(checkpoint.folder(), error);
   std::sort(files.begin(), files.end());
   result.files = absl::StrJoin(files, "\n");
   return result;
 }
 
-absl::Status CheckUnchanged(const CheckpointFingerprint& loaded,
-                            const CheckpointFingerprint& now,
-                            const std::string& folder) {
-  std::string changed;
-  if (loaded.config != now.config) {
-    changed = "config.json or generation_config.json";
-  } else if (loaded.tensors != now.tensors) {
-    changed = "names, dtypes or shapes of its tensors";
-  } else if (loaded.files != now.files) {
-    changed = "size or time of a weight file";
-  } else {
-    return absl::OkStatus();
-  }
+absl::Status ChangedError(const std::string& folder,
+                          absl::string_view changed) {
   return absl::FailedPreconditionError(
       absl::StrCat("the checkpoint ", folder,
                    " is no longer the one that was loaded (changed: ", changed,
-                   "); load it as a model of its own"));
+                   "); load it under a name of its own"));
+}
+
+absl::Status CheckUnchanged(const CheckpointFingerprint& loaded,
+                            const CheckpointFingerprint& now,
+                            const std::string& folder) {
+  if (loaded.config != now.config) {
+    return ChangedError(folder, "config.json or generation_config.json");
+  }
+  if (loaded.tensors != now.tensors) {
+    return ChangedError(folder, "names, dtypes or shapes of its tensors");
+  }
+  if (loaded.files != now.files) {
+    return ChangedError(folder, "size, inode or time of a weight file");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace ounce::server

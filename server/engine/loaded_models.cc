@@ -29,11 +29,14 @@
 namespace ounce::server {
 namespace {
 
+// A caller that is told nothing new for so long is told the old again, and may
+// say that it is gone.
+constexpr absl::Duration kProgressInterval = absl::Seconds(1);
+
 absl::Status CheckName(std::string_view name) {
   if (IsModelName(name)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("model name ", model::Quoted(name), " found; ",
-                   kModelNameRule, " wanted"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "a model's name must be ", kModelNameRule, ", is ", model::Quoted(name)));
 }
 
 std::string StateName(ModelState state) {
@@ -114,8 +117,9 @@ class LoadedModels final : public ModelCatalog {
       absl::StatusOr<std::shared_ptr<VersionedModel>> served)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  absl::StatusOr<QuantizeReport> QuantizeInBackground(
-      const QuantizeParams& params, const Run& run, const Progress& progress);
+  absl::StatusOr<QuantizeReport> MakeVersion(const QuantizeParams& params,
+                                             const Run& run,
+                                             const Progress& progress);
 
   absl::Status CheckOpen() const ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Unknown(std::string_view name) const
@@ -232,22 +236,40 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   }
   options.convolutions = params.convolutions;
   options.compute = options_.compute;
-  options.progress = [this](const model::LoadProgress&) { return CheckOpen(); };
   {
     MutexLock lock(&mu_);
     RETURN_IF_ERROR(Reserve(name, path));
   }
   const absl::Time start = clock_.Now();
-  absl::StatusOr<std::shared_ptr<VersionedModel>> served;
-  RunInBackground([&] {
-    served = [&]() -> absl::StatusOr<std::shared_ptr<VersionedModel>> {
-      ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                       model::Checkpoint::Open(path));
-      ASSIGN_OR_RETURN(BuiltVersion built, BuildVersion(*checkpoint, options));
-      return Serve(context_, name, path, std::move(built));
-    }();
-  });
-  absl::StatusOr<ModelInfo> info = Settle(name, std::move(served));
+  struct Loaded {
+    BuiltVersion built;
+    Companions companions;
+  };
+  const auto loaded = std::make_shared<Loaded>();
+  const absl::Status status = RunInBackground(
+      [loaded, path, options](Waiter& waiter) mutable -> absl::Status {
+        const auto proceed = [&] { return waiter.CheckProceed(); };
+        options.progress = [&](const model::LoadProgress&) {
+          return proceed();
+        };
+        ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                         model::Checkpoint::Open(path, proceed));
+        ASSIGN_OR_RETURN(loaded->built, BuildVersion(*checkpoint, options));
+        ASSIGN_OR_RETURN(
+            loaded->companions,
+            ReadCompanions(*loaded->built.model, loaded->built.folder));
+        return absl::OkStatus();
+      },
+      [&]() -> absl::Status {
+        RETURN_IF_ERROR(CheckOpen());
+        return params.proceed ? params.proceed() : absl::OkStatus();
+      });
+  const auto serve = [&]() -> absl::StatusOr<std::shared_ptr<VersionedModel>> {
+    RETURN_IF_ERROR(status);
+    return Serve(context_, name, path, std::move(loaded->built),
+                 loaded->companions);
+  };
+  absl::StatusOr<ModelInfo> info = Settle(name, serve());
   if (info.ok()) {
     spdlog::info("model {}: {} as {} loaded in {:.1f} s, {} bytes resident",
                  name, path, info->method,
@@ -313,9 +335,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
   }
 
   const absl::Time start = clock_.Now();
-  absl::StatusOr<QuantizeReport> report;
-  RunInBackground(
-      [&] { report = QuantizeInBackground(params, run, progress); });
+  absl::StatusOr<QuantizeReport> report = MakeVersion(params, run, progress);
   const absl::Duration duration = clock_.Now() - start;
   if (report.ok()) report->seconds = absl::ToDoubleSeconds(duration);
   {
@@ -336,10 +356,11 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
   return report;
 }
 
-absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
+absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     const QuantizeParams& params, const Run& run, const Progress& progress) {
   const bool beside = !params.as.empty() && !params.dry_run;
   QuantizeUpdate update;
+  absl::Time told = clock_.Now();
   const auto tell = [&](QuantizeStage stage) {
     if (stage != update.stage) {
       update.stage = stage;
@@ -347,35 +368,62 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
       observer_.OnQuantizeStage(params.model, run.method.ToString(), stage);
     }
     RETURN_IF_ERROR(CheckOpen());
+    told = clock_.Now();
     return progress(update);
+  };
+  // While nothing happens.
+  const auto proceed = [&]() -> absl::Status {
+    RETURN_IF_ERROR(CheckOpen());
+    if (clock_.Now() - told < kProgressInterval) return absl::OkStatus();
+    return tell(update.stage);
   };
 
   const auto build = [&](model::LoadOptions options,
                          QuantizeStage stage) -> absl::StatusOr<BuiltVersion> {
+    options.compute = options_.compute;
+    const auto built = std::make_shared<BuiltVersion>();
     // The folder, and not the name it was found by: a hub cache may have
     // another snapshot under that name by now.
-    ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                     model::Checkpoint::Open(run.served->folder()));
-    RETURN_IF_ERROR(CheckUnchanged(run.served->fingerprint(),
-                                   FingerprintOf(*checkpoint),
-                                   run.served->folder()));
-    update.tensors_total = static_cast<int64_t>(checkpoint->tensors().size());
-    RETURN_IF_ERROR(tell(QuantizeStage::kReading));
-    options.compute = options_.compute;
-    options.progress = [&](const model::LoadProgress& loaded) {
-      update.tensors_done = loaded.tensors_done;
-      update.tensors_total = loaded.tensors_total;
-      update.tensor = loaded.tensor;
-      return tell(stage);
+    const auto work = [&update, &tell, stage, built, options,
+                       folder = run.served->folder(),
+                       fingerprint = run.served->fingerprint()](
+                          Waiter& waiter) mutable -> absl::Status {
+      options.progress = [&](const model::LoadProgress& loaded) {
+        return waiter.Ask([&] {
+          update.tensors_done = loaded.tensors_done;
+          update.tensors_total = loaded.tensors_total;
+          update.tensor = loaded.tensor;
+          return tell(stage);
+        });
+      };
+      const auto opened = [&](const model::Checkpoint& checkpoint) {
+        return waiter.Ask([&] {
+          update.tensors_total =
+              static_cast<int64_t>(checkpoint.tensors().size());
+          return tell(QuantizeStage::kReading);
+        });
+      };
+      ASSIGN_OR_RETURN(*built,
+                       RebuildVersion(folder, fingerprint, options, opened,
+                                      [&] { return waiter.CheckProceed(); }));
+      return absl::OkStatus();
     };
-    ASSIGN_OR_RETURN(BuiltVersion built, BuildVersion(*checkpoint, options));
-    // Once more, now that all of it was read.
-    RETURN_IF_ERROR(CheckUnchanged(run.served->fingerprint(),
-                                   FingerprintOf(*checkpoint),
-                                   run.served->folder()));
-    return built;
+    RETURN_IF_ERROR(RunInBackground(work, proceed));
+    return std::move(*built);
   };
-  const auto proceed = [&] { return tell(update.stage); };
+  const auto detect = [&](std::shared_ptr<const model::Model> model)
+      -> absl::StatusOr<std::vector<Detections>> {
+    std::vector<Detections> found;
+    RETURN_IF_ERROR(RunInBackground(
+        [&](Waiter& waiter) -> absl::Status {
+          ASSIGN_OR_RETURN(
+              found, run.served->Detect(std::move(model), params.pictures,
+                                        [&] { return waiter.CheckProceed(); }));
+          return absl::OkStatus();
+        },
+        proceed, {.patience = absl::InfiniteDuration()}));
+    return found;
+  };
 
   // Before the new version is built: there are never more than two.
   std::vector<Detections> float_detections;
@@ -388,9 +436,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
                        build(model::LoadOptions(), QuantizeStage::kReading));
       floats = std::move(built.model);
     }
-    ASSIGN_OR_RETURN(
-        float_detections,
-        run.served->Detect(std::move(floats), params.pictures, proceed));
+    ASSIGN_OR_RETURN(float_detections, detect(std::move(floats)));
     return absl::OkStatus();
   };
 
@@ -406,9 +452,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::QuantizeInBackground(
     ASSIGN_OR_RETURN(BuiltVersion version,
                      build(std::move(options), QuantizeStage::kQuantizing));
     if (!params.pictures.empty()) {
-      ASSIGN_OR_RETURN(
-          const std::vector<Detections> detections,
-          run.served->Detect(version.model, params.pictures, proceed));
+      ASSIGN_OR_RETURN(const std::vector<Detections> detections,
+                       detect(version.model));
       quality = CompareDetections(float_detections, detections);
     }
     update.tensor.clear();

@@ -94,9 +94,6 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
     const EngineContext& context, const std::string& name,
     const std::string& path, BuiltVersion built,
     std::shared_ptr<const model::Tokenizer> tokenizer) {
-  if (tokenizer == nullptr) {
-    ASSIGN_OR_RETURN(tokenizer, model::Tokenizer::Load(built.folder));
-  }
   const model::CausalLmShape shape = built.model->causal_lm()->shape();
   // It may have more tokens than the model, as after an added pad token:
   // whoever sends one of those is told.

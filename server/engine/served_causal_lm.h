@@ -12,11 +12,9 @@
 
 namespace ounce::server {
 
-// `tokenizer` null: the checkpoint's.
-// Requires a causal language model. Ownership: as Serve.
-// Errors: those of Tokenizer::Load; kInvalidArgument for a tokenizer
-//   without tokens; kFailedPrecondition when the budget of the KV cache
-//   is too small; kResourceExhausted.
+// Requires a causal language model and its tokenizer. Ownership: as Serve.
+// Errors: kInvalidArgument for a tokenizer without tokens; kFailedPrecondition
+//   when the budget of the KV cache is too small; kResourceExhausted.
 absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
     const EngineContext& context, const std::string& name,
     const std::string& path, BuiltVersion built,

@@ -103,11 +103,6 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeDetector(
     const EngineContext& context, const std::string& name,
     const std::string& path, BuiltVersion built,
     std::shared_ptr<const model::DetrImageProcessor> processor) {
-  if (processor == nullptr) {
-    ASSIGN_OR_RETURN(model::DetrImageProcessor loaded,
-                     model::DetrImageProcessor::Load(built.folder));
-    processor = std::make_shared<const model::DetrImageProcessor>(loaded);
-  }
   ModelInfo info = NewModelInfo(name, path, built);
   info.tasks = {Task::kDetectObjects};
   info.compute = quant::ComputeName(built.model->detector()->compute());

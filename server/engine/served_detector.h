@@ -11,9 +11,8 @@
 
 namespace ounce::server {
 
-// `processor` null: the checkpoint's.
-// Requires a detector. Ownership: as Serve.
-// Errors: those of DetrImageProcessor::Load.
+// Requires a detector and its image processor. Ownership: as Serve.
+// Errors: kResourceExhausted.
 absl::StatusOr<std::shared_ptr<VersionedModel>> ServeDetector(
     const EngineContext& context, const std::string& name,
     const std::string& path, BuiltVersion built,

@@ -65,19 +65,35 @@ ModelInfo NewModelInfo(const std::string& name, const std::string& path,
   return info;
 }
 
-absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
-    const EngineContext& context, const std::string& name,
-    const std::string& path, BuiltVersion built) {
-  if (built.model->causal_lm() != nullptr) {
-    return ServeCausalLm(context, name, path, std::move(built), nullptr);
+absl::StatusOr<Companions> ReadCompanions(const model::Model& model,
+                                          const std::string& folder) {
+  Companions companions;
+  if (model.causal_lm() != nullptr) {
+    ASSIGN_OR_RETURN(companions.tokenizer, model::Tokenizer::Load(folder));
+    return companions;
   }
-  if (built.model->detector() != nullptr) {
-    return ServeDetector(context, name, path, std::move(built), nullptr);
+  if (model.detector() != nullptr) {
+    ASSIGN_OR_RETURN(model::DetrImageProcessor processor,
+                     model::DetrImageProcessor::Load(folder));
+    companions.image_processor =
+        std::make_shared<const model::DetrImageProcessor>(processor);
+    return companions;
   }
   return absl::UnimplementedError(absl::StrCat(
-      "architecture ", std::string(built.model->architecture()),
+      "architecture ", std::string(model.architecture()),
       " neither generates text nor detects objects, and nothing else is "
       "served"));
+}
+
+absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
+    const EngineContext& context, const std::string& name,
+    const std::string& path, BuiltVersion built, const Companions& companions) {
+  if (companions.tokenizer != nullptr) {
+    return ServeCausalLm(context, name, path, std::move(built),
+                         companions.tokenizer);
+  }
+  return ServeDetector(context, name, path, std::move(built),
+                       companions.image_processor);
 }
 
 }  // namespace ounce::server

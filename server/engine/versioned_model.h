@@ -16,7 +16,9 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/thread_pool.h"
+#include "model/image/detr_image_processor.h"
 #include "model/model.h"
+#include "model/tokenizer/tokenizer.h"
 #include "server/engine/built_version.h"
 #include "server/engine/checkpoint_fingerprint.h"
 #include "server/engine/detection_quality.h"
@@ -103,15 +105,26 @@ class VersionedModel : public ServedModel {
 ModelInfo NewModelInfo(const std::string& name, const std::string& path,
                        const BuiltVersion& built);
 
-// Serves `built`, whatever it can do.
+// What a model needs besides its weights, all versions the same.
+struct Companions {
+  std::shared_ptr<const model::Tokenizer> tokenizer;  // of one that generates
+  std::shared_ptr<const model::DetrImageProcessor> image_processor;  // detects
+};
+
+// Reads them from the checkpoint's folder.
+// Errors: kUnimplemented if the model can do nothing that is served; those of
+//   Tokenizer::Load and DetrImageProcessor::Load.
+absl::StatusOr<Companions> ReadCompanions(const model::Model& model,
+                                          const std::string& folder);
+
+// Serves `built`, whatever it can do, with its companions.
 //
 // Ownership: `context` must outlive the result, which is the catalog's to
 //   change.
-// Errors: kUnimplemented if it can do nothing that is served; what the kind of
-//   model needs besides its weights.
+// Errors: those of ServeCausalLm and ServeDetector.
 absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
     const EngineContext& context, const std::string& name,
-    const std::string& path, BuiltVersion built);
+    const std::string& path, BuiltVersion built, const Companions& companions);
 
 }  // namespace ounce::server
 

@@ -121,6 +121,9 @@ struct LoadParams {
   std::string path;
   std::string method;
   bool convolutions = false;
+  // Asked again and again while the caller waits, on its thread; the first
+  // error ends the load with that error. Empty: always.
+  std::function<absl::Status()> proceed = nullptr;
 };
 
 struct QuantizeParams {
@@ -213,9 +216,9 @@ class ModelCatalog {
   virtual absl::StatusOr<ModelInfo> Load(const LoadParams& params) = 0;
   virtual absl::Status Unload(const std::string& name) = 0;
 
-  // `progress` is called while the caller waits, on a thread of the catalog's,
-  // one call at a time; an error from it ends the run with that error and
-  // leaves all as it was.
+  // `progress` is called on the caller's thread while it waits, for each change
+  // and, while there is none, about once a second with the last one again; an
+  // error from it ends the run with that error and leaves all as it was.
   virtual absl::StatusOr<QuantizeReport> Quantize(
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress) = 0;

@@ -1,5 +1,6 @@
 #include "model/checkpoint/byte_source.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -63,6 +64,19 @@ TEST(ByteSourceTest, RefusesWhatIsNoRegularFile) {
                                        HasSubstr("not a regular file")));
   EXPECT_THAT(OpenFile(folder.Path("absent")),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("absent")));
+}
+
+TEST(ByteSourceTest, RunningOutOfDescriptorsIsNoFaultOfTheFile) {
+  const testing::TempFolder folder;
+  const std::string path = folder.WriteFile("x.bin", "0123456789");
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none = {0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = OpenFile(path).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                               HasSubstr("Too many open files")));
 }
 
 TEST(ByteSourceTest, QuotesWhatIsLongOrUnprintable) {

@@ -4,9 +4,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "model/checkpoint/zip_archive.h"
 #include "tests/testing/checkpoint_files.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace ounce::model {
 namespace {
@@ -14,6 +16,7 @@ namespace {
 using ::ounce::testing::MakeTensor;
 using ::ounce::testing::PickleWriter;
 using ::ounce::testing::StatusIs;
+using ::ounce::testing::TempFolder;
 using ::ounce::testing::TorchZipFile;
 using ::ounce::testing::ZipWriter;
 using ::testing::AllOf;
@@ -270,6 +273,40 @@ TEST(TorchZipTest, SurvivesAnyFlippedByte) {
     }
     ReadAll(bytes);
   }
+}
+
+// An archive of hundreds of thousands of members takes long to list.
+TEST(TorchZipTest, ListingEndsWhenNobodyWantsItAnyMore) {
+  ZipWriter zip;
+  for (int i = 0; i < 1000; ++i) {
+    zip.Add({.name = absl::StrCat("m/data/", i), .bytes = "x"});
+  }
+  const TempFolder folder;
+  int asked = 0;
+  ASSERT_OK_AND_ASSIGN(
+      const auto file,
+      OpenFile(folder.WriteFile("pytorch_model.bin", zip.Finish()), [&] {
+        return ++asked < 10 ? absl::OkStatus() : absl::CancelledError("gone");
+      }));
+  EXPECT_THAT(ParseTorchZip(*file),
+              StatusIs(absl::StatusCode::kCancelled, "gone"));
+  EXPECT_EQ(asked, 10);
+}
+
+TEST(TorchZipTest, CheckingAStorageEndsWhenNobodyWantsItAnyMore) {
+  const TempFolder folder;
+  bool wanted = true;
+  ASSERT_OK_AND_ASSIGN(
+      const auto file,
+      OpenFile(
+          folder.WriteFile("pytorch_model.bin", OneTensor(0, {6}, {1})), [&] {
+            return wanted ? absl::OkStatus() : absl::CancelledError("gone");
+          }));
+  ASSERT_OK_AND_ASSIGN(const TensorTable table, ParseTorchZip(*file));
+  wanted = false;
+  std::vector<float> values(6);
+  EXPECT_THAT(ReadStoredFloats(*file, "w", table.at("w"), 0, 6, values.data()),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("gone")));
 }
 
 }  // namespace
