@@ -71,7 +71,8 @@ absl::Status Serve(const Config& config) {
       Listeners::Start(
           {.inference = config.listen.inference,
            .admin = config.listen.admin,
-           .max_message_bytes = static_cast<int>(limits.max_message_bytes)},
+           .max_message_bytes = static_cast<int>(limits.max_message_bytes),
+           .on_serving = [&](bool serving) { metrics->SetServing(serving); }},
           inference, admin));
   ASSIGN_OR_RETURN(addresses.metrics, metrics->Listen(config.listen.metrics));
   addresses.inference = listeners->inference_address();
@@ -105,7 +106,7 @@ absl::Status Serve(const Config& config) {
   // from Shutdown on, gRPC itself says CANCELLED.
   absl::SleepFor(absl::Milliseconds(200));
   // For the last words to quick calls; idle connections need no longer.
-  listeners->Shutdown(absl::Milliseconds(100));
+  listeners->Shutdown(clock.Now() + absl::Milliseconds(100));
   spdlog::info("stopped");
   return absl::OkStatus();
 }

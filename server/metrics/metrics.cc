@@ -1,26 +1,23 @@
 #include "server/metrics/metrics.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <prometheus/collectable.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/text_serializer.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include <exception>
 #include <map>
-#include <thread>
+#include <set>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "quant/registry.h"
+#include "server/metrics/http_endpoint.h"
 #include "server/metrics/model_metrics.h"
 #include "server/metrics/process_figures.h"
 #include "server/metrics/series.h"
+#include "server/net/listen_socket.h"
 
 namespace ounce::server {
 namespace {
@@ -67,27 +64,8 @@ const char* RunOutcome(const absl::Status& status) {
                                        : "error";
 }
 
-// Connects to an IPv4 HOST:PORT and hangs up; nothing if it can't.
-void Knock(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  int port = 0;
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  if (colon == std::string::npos ||
-      !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
-      inet_pton(AF_INET, address.substr(0, colon).c_str(), &to.sin_addr) != 1) {
-    return;
-  }
-  to.sin_port = htons(static_cast<uint16_t>(port));
-  const int knocking = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  if (knocking < 0) return;
-  static_cast<void>(
-      connect(knocking, reinterpret_cast<sockaddr*>(&to), sizeof(to)));
-  close(knocking);
-}
-
 // All series, and the sources of some of them.
-class Page final : public Figures, public prometheus::Collectable {
+class Page final : public Figures {
  public:
   explicit Page(const Clock& clock) : series_(clock) {}
 
@@ -106,10 +84,6 @@ class Page final : public Figures, public prometheus::Collectable {
     series_.EndScrape();
     for (const auto& [id, source] : sources_) source(*this);
     return series_.Collect();
-  }
-
-  std::vector<prometheus::MetricFamily> Collect() const override {
-    return const_cast<Page*>(this)->Scrape();  // the exposer's only call
   }
 
  private:
@@ -155,13 +129,16 @@ class Page final : public Figures, public prometheus::Collectable {
 class MetricsImpl final : public Metrics {
  public:
   MetricsImpl(const BuildInfo& build, const Clock& clock)
-      : page_(std::make_shared<Page>(clock)),
-        series_(page_->series()),
-        process_(page_->AddSource(SetProcessFigures)),
+      : clock_(clock),
+        page_(clock),
+        series_(page_.series()),
+        process_(page_.AddSource(SetProcessFigures)),
         pictures_(series_.Get(metric::kPictures, {})),
         picture_bytes_(series_.Get(metric::kPictureBytes, {})) {
-    page_->Set(metric::kBuildInfo, {build.version, build.isa, build.compiler},
-               1);
+    series_.Get(metric::kScrapes, {});
+    series_.Get(metric::kScrapedBytes, {});
+    page_.Set(metric::kBuildInfo, {build.version, build.isa, build.compiler},
+              1);
     // Of requests that name no model that is served.
     for (const char* outcome : kRejectedOutcomes) {
       series_.Get(metric::kRequests, {"", outcome});
@@ -169,31 +146,10 @@ class MetricsImpl final : public Metrics {
     }
   }
 
-  ~MetricsImpl() override {
-    // The web server notices its end when somebody connects, or after 2 s.
-    Mutex mu;
-    CondVar changed;
-    bool ended = false;
-    std::thread knocker([&] {
-      MutexLock lock(&mu);
-      while (!ended) {
-        Knock(address_);
-        changed.WaitFor(&mu, absl::Milliseconds(5));
-      }
-    });
-    exposer_.reset();
-    {
-      MutexLock lock(&mu);
-      ended = true;
-    }
-    changed.SignalAll();
-    knocker.join();
-  }
-
-  Figures& figures() override { return *page_; }
+  Figures& figures() override { return page_; }
   std::unique_ptr<FigureSource> AddSource(
       std::function<void(Figures&)> source) override {
-    return page_->AddSource(std::move(source));
+    return page_.AddSource(std::move(source));
   }
 
   std::unique_ptr<SchedulerObserver> ObserveScheduler(
@@ -210,29 +166,37 @@ class MetricsImpl final : public Metrics {
   void OnModelChanged(const ModelInfo& info) override {
     const std::string& model = info.name;
     series_.StartModel(model);
+    {
+      MutexLock lock(&mu_);
+      if (info.state == ModelState::kLoading) {
+        loading_.insert(model);
+      } else {
+        loading_.erase(model);
+      }
+    }
     for (const ModelState state : kStates) {
-      page_->Set(metric::kModelState, {model, StateName(state)},
-                 state == info.state);
+      page_.Set(metric::kModelState, {model, StateName(state)},
+                state == info.state);
     }
     if (info.version == 0) return;  // not loaded yet
     const auto bytes = [](int64_t count) { return static_cast<double>(count); };
     const std::string version = absl::StrCat(info.version);
-    page_->Set(metric::kModelInfo,
-               {model, version, info.method, info.compute, info.architecture},
-               1);
+    page_.Set(metric::kModelInfo,
+              {model, version, info.method, info.compute, info.architecture},
+              1);
     for (const auto& [element, count] : info.resident_bytes_by_element) {
-      page_->Set(metric::kWeightBytes, {model, version, info.method, element},
-                 bytes(count));
+      page_.Set(metric::kWeightBytes, {model, version, info.method, element},
+                bytes(count));
     }
-    page_->Set(metric::kStoredBytes, {model, version, info.method},
-               bytes(info.stored_bytes));
+    page_.Set(metric::kStoredBytes, {model, version, info.method},
+              bytes(info.stored_bytes));
     series_.EndOtherVersions(model, version);
-    page_->Set(metric::kCheckpointBytes, {model}, bytes(info.checkpoint_bytes));
-    page_->Set(metric::kSavedBytes, {model},
-               bytes(info.checkpoint_bytes - info.stored_bytes));
+    page_.Set(metric::kCheckpointBytes, {model}, bytes(info.checkpoint_bytes));
+    page_.Set(metric::kSavedBytes, {model},
+              bytes(info.checkpoint_bytes - info.stored_bytes));
     if (info.checkpoint_bytes > 0) {
-      page_->Set(metric::kSavedRatio, {model},
-                 1 - bytes(info.stored_bytes) / bytes(info.checkpoint_bytes));
+      page_.Set(metric::kSavedRatio, {model},
+                1 - bytes(info.stored_bytes) / bytes(info.checkpoint_bytes));
     }
     for (const quant::QuantMethod* method : quant::AllMethods()) {
       StartRuns(model, std::string(method->name()));
@@ -241,6 +205,8 @@ class MetricsImpl final : public Metrics {
 
   void OnModelRemoved(const std::string& model) override {
     series_.EndModel(model);
+    MutexLock lock(&mu_);
+    loading_.erase(model);
   }
 
   void OnQuantizeStage(const std::string& model, const std::string& method,
@@ -248,55 +214,54 @@ class MetricsImpl final : public Metrics {
     StartRuns(model, method);
     series_.Get(metric::kQuantizationDuration, {model, method});
     for (const QuantizeStage each : kStages) {
-      page_->Set(metric::kQuantizationStage, {model, StageName(each)},
-                 each == stage);
+      page_.Set(metric::kQuantizationStage, {model, StageName(each)},
+                each == stage);
     }
   }
 
   void OnQuantizeDone(const std::string& model, const std::string& method,
                       const absl::Status& status,
                       absl::Duration duration) override {
-    page_->Add(metric::kQuantizations, {model, method, RunOutcome(status)});
+    page_.Add(metric::kQuantizations, {model, method, RunOutcome(status)});
     if (status.ok()) {
-      page_->Observe(metric::kQuantizationDuration, {model, method},
-                     Seconds(duration));
+      page_.Observe(metric::kQuantizationDuration, {model, method},
+                    Seconds(duration));
     }
     series_.EndRun(model);
   }
 
   void OnRejected(const std::string& model, const absl::Status& why) override {
-    page_->Add(metric::kRequests, {model, RejectedOutcome(why)});
+    page_.Add(metric::kRequests, {model, RejectedOutcome(why)});
   }
   void OnDetectRejected(const std::string& model,
                         const absl::Status& why) override {
-    page_->Add(metric::kDetectRequests, {model, RejectedOutcome(why)});
+    page_.Add(metric::kDetectRequests, {model, RejectedOutcome(why)});
   }
   void OnPictures(int64_t pictures, int64_t bytes) override {
     pictures_->Set(static_cast<double>(pictures));
     picture_bytes_->Set(static_cast<double>(bytes));
   }
 
+  void SetServing(bool serving) override {
+    MutexLock lock(&mu_);
+    phase_ = serving                      ? Phase::kServing
+             : phase_ == Phase::kStarting ? Phase::kStarting
+                                          : Phase::kStopping;
+  }
+
   std::string Text() override {
-    return prometheus::TextSerializer().Serialize(page_->Scrape());
+    return prometheus::TextSerializer().Serialize(page_.Scrape());
   }
 
   absl::StatusOr<std::string> Listen(const std::string& address) override {
-    const size_t colon = address.rfind(':');
-    // The library reports a port in use, or no port at all, by an exception.
-    try {
-      exposer_ = std::make_unique<prometheus::Exposer>(address,
-                                                       /*num_threads=*/2);
-      exposer_->RegisterCollectable(page_);
-      const std::vector<int> ports = exposer_->GetListeningPorts();
-      if (colon != std::string::npos && !ports.empty()) {
-        address_ = absl::StrCat(address.substr(0, colon), ":", ports.front());
-        return address_;
-      }
-    } catch (const std::exception&) {
-    }
-    return absl::InvalidArgumentError(absl::StrCat(
-        "metrics_listen: an address of this machine and a free port wanted, '",
-        address, "' found"));
+    ASSIGN_OR_RETURN(ListenSocket socket, ListenOn("metrics_listen", address));
+    std::string bound = socket.address;
+    ASSIGN_OR_RETURN(endpoint_,
+                     HttpEndpoint::Start(std::move(socket), {}, clock_,
+                                         [this](const std::string& path) {
+                                           return Answer(path);
+                                         }));
+    return bound;
   }
 
  private:
@@ -307,13 +272,55 @@ class MetricsImpl final : public Metrics {
     }
   }
 
-  const std::shared_ptr<Page> page_;
+  enum class Phase { kStarting, kServing, kStopping };
+
+  HttpReply Answer(const std::string& path) {
+    if (path == "/metrics") {
+      std::string page = Text();
+      page_.Add(metric::kScrapes, {});
+      page_.Add(metric::kScrapedBytes, {}, static_cast<double>(page.size()));
+      return {200, std::move(page), "text/plain; version=0.0.4; charset=utf-8"};
+    }
+    if (path == "/healthz") return {200, "alive\n"};
+    if (path == "/readyz") {
+      const std::vector<std::string> reasons = NotReady();
+      if (reasons.empty()) return {200, "ready\n"};
+      return {503,
+              absl::StrCat("not ready: ", absl::StrJoin(reasons, "; "), "\n")};
+    }
+    return {404, "nothing here; there are /metrics, /healthz and /readyz\n"};
+  }
+
+  std::vector<std::string> NotReady() {
+    MutexLock lock(&mu_);
+    switch (phase_) {
+      case Phase::kServing:
+        return {};
+      case Phase::kStopping:
+        return {"shutting down"};
+      case Phase::kStarting:
+        break;
+    }
+    std::vector<std::string> reasons;
+    for (const std::string& model : loading_) {
+      reasons.push_back(absl::StrCat("loading model ", model));
+    }
+    if (reasons.empty()) reasons = {"starting"};
+    return reasons;
+  }
+
+  const Clock& clock_;
+  Page page_;
   Series& series_;  // of the page
   const std::unique_ptr<FigureSource> process_;
   const std::shared_ptr<prometheus::Gauge> pictures_;
   const std::shared_ptr<prometheus::Gauge> picture_bytes_;
-  std::unique_ptr<prometheus::Exposer> exposer_;
-  std::string address_;  // its HOST:PORT
+
+  Mutex mu_;
+  Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kStarting;
+  std::set<std::string> loading_ ABSL_GUARDED_BY(mu_);
+
+  std::unique_ptr<HttpEndpoint> endpoint_;  // calls the above; ends first
 };
 
 }  // namespace

@@ -64,9 +64,15 @@ class Metrics : public CatalogObserver {
   // A scrape: what /metrics answers now.
   virtual std::string Text() = 0;
 
-  // Serves http://`address`/metrics (HOST:PORT; port 0: a free one) from now
-  // on; returns HOST:PORT with the port that is bound. Once.
-  // Errors: kInvalidArgument when the address can't be listened on.
+  // What /readyz says: not before the first true (the server starts, and the
+  // models that load now are named), nor after the false that follows it (the
+  // server shuts down).
+  virtual void SetServing(bool serving) = 0;
+
+  // Serves http://`address`/metrics, /healthz and /readyz (net/listen_socket.h
+  // says which forms there are) from now on; returns HOST:PORT with the port
+  // that is bound. Once.
+  // Errors: as ListenOn and HttpEndpoint::Start.
   virtual absl::StatusOr<std::string> Listen(const std::string& address) = 0;
 };
 

@@ -14,6 +14,9 @@
 namespace ounce::server {
 namespace {
 
+// Longest sleep of a thread that waits for a deadline; it looks again then.
+constexpr absl::Duration kLongestSleep = absl::Hours(1);
+
 absl::Status ShuttingDown() {
   return absl::UnavailableError("the server is shutting down");
 }
@@ -174,7 +177,7 @@ void Scheduler::Drain(absl::Time deadline) {
   while (num_unfinished_ > 0) {
     const absl::Duration left = deadline - clock_.Now();
     if (left <= absl::ZeroDuration()) break;
-    drained_.WaitFor(&mu_, left);
+    drained_.WaitFor(&mu_, std::min(left, kLongestSleep));
   }
   aborting_ = true;
   work_.Signal();
@@ -328,7 +331,7 @@ absl::Time Scheduler::NextDeadline() const {
 void Scheduler::SleepUntil(absl::Time time) {
   const absl::Duration left = time - clock_.Now();
   if (left > absl::ZeroDuration()) {
-    work_.WaitFor(&mu_, left);
+    work_.WaitFor(&mu_, std::min(left, kLongestSleep));
   }
 }
 

@@ -11,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "server/service/deadline.h"
 
 namespace ounce::server {
 namespace {
@@ -85,7 +84,7 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
                           options.max_message_bytes, inference));
   ASSIGN_OR_RETURN(Bound admin_side, Listen("admin_listen", options.admin,
                                             options.max_message_bytes, admin));
-  std::unique_ptr<Listeners> listeners(new Listeners());
+  std::unique_ptr<Listeners> listeners(new Listeners(options));
   listeners->inference_ = std::move(public_side.server);
   listeners->inference_address_ = std::move(public_side.address);
   listeners->admin_ = std::move(admin_side.server);
@@ -94,7 +93,7 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
   return listeners;
 }
 
-Listeners::~Listeners() { Shutdown(absl::ZeroDuration()); }
+Listeners::~Listeners() { Shutdown(absl::InfinitePast()); }
 
 void Listeners::SetServing(bool serving) {
   for (const auto& [server, name] : {std::pair(inference_.get(), kInference),
@@ -102,6 +101,7 @@ void Listeners::SetServing(bool serving) {
     server->GetHealthCheckService()->SetServingStatus("", serving);
     server->GetHealthCheckService()->SetServingStatus(name, serving);
   }
+  on_serving_(serving);
 }
 
 void Listeners::StartServing() { SetServing(true); }
@@ -110,6 +110,7 @@ void Listeners::StopServing() {
   // gRPC then holds all names at NOT_SERVING, whatever is set afterwards.
   inference_->GetHealthCheckService()->Shutdown();
   admin_->GetHealthCheckService()->Shutdown();
+  on_serving_(false);
 }
 
 void Listeners::SetModelServing(const std::string& model, bool serving) {
@@ -117,10 +118,9 @@ void Listeners::SetModelServing(const std::string& model, bool serving) {
       absl::StrCat("models/", model), serving);
 }
 
-void Listeners::Shutdown(absl::Duration patience) {
-  const gpr_timespec deadline = ToGrpcDeadline(patience);
-  inference_->Shutdown(deadline);
-  admin_->Shutdown(deadline);
+void Listeners::Shutdown(absl::Time deadline) {
+  inference_->Shutdown(absl::ToChronoTime(deadline));
+  admin_->Shutdown(absl::ToChronoTime(deadline));
 }
 
 std::unique_ptr<SchedulerObserver> ModelHealth::ObserveScheduler(

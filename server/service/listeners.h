@@ -12,6 +12,7 @@
 
 #include <grpcpp/server.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,8 @@ class Listeners {
     std::string inference;  // HOST:PORT; port 0: a free one
     std::string admin;
     int max_message_bytes = 32 << 20;
+    // Told what the health of "" becomes, for others who tell it.
+    std::function<void(bool serving)> on_serving = [](bool) {};
   };
 
   // Listens, not serving yet as far as health is concerned. The services must
@@ -49,14 +52,16 @@ class Listeners {
   void StopServing();
   void SetModelServing(const std::string& model, bool serving);
 
-  // Takes no new calls, ends those that still run after `patience`, and waits.
-  void Shutdown(absl::Duration patience);
+  // Takes no new calls, ends those that still run at `deadline`, and waits.
+  void Shutdown(absl::Time deadline);
 
  private:
-  Listeners() = default;
+  explicit Listeners(const Options& options)
+      : on_serving_(options.on_serving) {}
 
   void SetServing(bool serving);
 
+  const std::function<void(bool)> on_serving_;
   std::unique_ptr<grpc::Server> inference_;
   std::unique_ptr<grpc::Server> admin_;
   std::string inference_address_;

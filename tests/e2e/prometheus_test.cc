@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "gmock/gmock.h"
+#include "server/net/file_descriptor.h"
 #include "tests/e2e/serving.h"
 
 namespace ounce {
@@ -25,6 +26,25 @@ class PrometheusTest : public testing::ServingTest {
     close(fd);
     return ntohs(address.sin_port);
   }
+
+  std::vector<server::FileDescriptor> IdleConnections(int count) {
+    std::vector<server::FileDescriptor> connections;
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(
+        std::stoi(metrics_.substr(metrics_.rfind(':') + 1))));
+    for (int i = 0; i < count; ++i) {
+      connections.emplace_back(socket(AF_INET, SOCK_STREAM, 0));
+      EXPECT_EQ(connect(connections.back().get(),
+                        reinterpret_cast<sockaddr*>(&address), sizeof(address)),
+                0);
+      if (i % 2 == 1) {
+        EXPECT_EQ(send(connections.back().get(), "G", 1, MSG_NOSIGNAL), 1);
+      }
+    }
+    return connections;
+  }
 };
 
 TEST_F(PrometheusTest, ScrapesWhatTheServerExports) {
@@ -33,6 +53,8 @@ TEST_F(PrometheusTest, ScrapesWhatTheServerExports) {
   }
   Start();
   ASSERT_TRUE(Generate(Request("def ", 8)).ok());
+  // Connections that say nothing, or nearly, don't keep it out.
+  const std::vector<server::FileDescriptor> idle = IdleConnections(100);
   const std::string config = folder_.WriteFile(
       "prometheus.yml", absl::StrCat("scrape_configs:\n"
                                      "- job_name: ounce\n"
@@ -61,6 +83,28 @@ TEST_F(PrometheusTest, ScrapesWhatTheServerExports) {
   EXPECT_EQ(query("sum(ounce_model_weight_bytes)"),
             absl::StrCat(Model("tiny").resident_bytes()));
   EXPECT_EQ(query("ounce_time_to_first_token_seconds_count"), "1");
+}
+
+TEST_F(PrometheusTest, AsksForReadinessAsHealthTellsIt) {
+  Start();
+  EXPECT_EQ(testing::HttpGet(metrics_, "/readyz"), "ready\n");
+  EXPECT_EQ(testing::HttpGet(metrics_, "/healthz"), "alive\n");
+  bool told = false;
+  bool draining = false;
+  const absl::Status status = client_->Generate(
+      Request("def f():\n", 480), [&](const v1::GenerateResponse&) {
+        if (std::exchange(told, true)) return true;
+        server_->Signal(SIGTERM);
+        draining = WaitUntil([&] {
+          return testing::HttpAsk(metrics_,
+                                  testing::HttpRequest("GET", "/readyz"))
+                     .find("not ready: shutting down") != std::string::npos;
+        });
+        EXPECT_EQ(testing::HttpGet(metrics_, "/healthz"), "alive\n");
+        return true;
+      });
+  EXPECT_TRUE(draining) << status;
+  EXPECT_EQ(server_->Wait(absl::Minutes(1)), 0) << server_->err();
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Fetches a page from a server of this machine, for tests of /metrics.
+// Fetches a page from a server of this machine, for tests of /metrics and its
+// neighbours.
 #ifndef OUNCE_TESTS_TESTING_HTTP_GET_H_
 #define OUNCE_TESTS_TESTING_HTTP_GET_H_
 
@@ -15,10 +16,10 @@
 
 namespace ounce::testing {
 
-// The body of http://`address``path`, `address` being 127.0.0.1:PORT; empty
-// when the server doesn't answer 200.
-inline std::string HttpGet(const std::string& address,
-                           const std::string& path) {
+// Everything that `address` (127.0.0.1:PORT) answers to `request`, until it
+// hangs up; empty when it does not answer.
+inline std::string HttpAsk(const std::string& address,
+                           const std::string& request) {
   const int connection = socket(AF_INET, SOCK_STREAM, 0);
   OUNCE_CHECK(connection >= 0, "a socket");
   sockaddr_in to{};
@@ -27,20 +28,29 @@ inline std::string HttpGet(const std::string& address,
   to.sin_port = htons(static_cast<uint16_t>(
       std::atoi(address.substr(address.rfind(':') + 1).c_str())));
   std::string answer;
-  if (connect(connection, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) {
-    const std::string request = "GET " + path +
-                                " HTTP/1.1\r\nHost: test\r\n"
-                                "Connection: close\r\n\r\n";
-    if (send(connection, request.data(), request.size(), MSG_NOSIGNAL) ==
-        static_cast<ssize_t>(request.size())) {
-      char buffer[4096];
-      ssize_t size;
-      while ((size = recv(connection, buffer, sizeof(buffer), 0)) > 0) {
-        answer.append(buffer, static_cast<size_t>(size));
-      }
+  if (connect(connection, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0 &&
+      send(connection, request.data(), request.size(), MSG_NOSIGNAL) ==
+          static_cast<ssize_t>(request.size())) {
+    char buffer[4096];
+    ssize_t size;
+    while ((size = recv(connection, buffer, sizeof(buffer), 0)) > 0) {
+      answer.append(buffer, static_cast<size_t>(size));
     }
   }
   close(connection);
+  return answer;
+}
+
+inline std::string HttpRequest(const std::string& verb,
+                               const std::string& path) {
+  return verb + " " + path +
+         " HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+}
+
+// The body of http://`address``path`; empty when the server doesn't answer 200.
+inline std::string HttpGet(const std::string& address,
+                           const std::string& path) {
+  const std::string answer = HttpAsk(address, HttpRequest("GET", path));
   const size_t body = answer.find("\r\n\r\n");
   if (!answer.starts_with("HTTP/1.1 200") || body == std::string::npos) {
     return "";

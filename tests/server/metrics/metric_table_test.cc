@@ -68,7 +68,8 @@ TEST(MetricTableTest, KeepsToPrometheusConventions) {
     const std::string unit = spec.unit;
     SCOPED_TRACE(name);
     EXPECT_TRUE(names.insert(name).second);
-    EXPECT_THAT(name, AnyOf(StartsWith("ounce_"), StartsWith("process_")));
+    EXPECT_THAT(name, AnyOf(StartsWith("ounce_"), StartsWith("process_"),
+                            StartsWith("exposer_")));
     EXPECT_EQ(absl::EndsWith(name, "_total"),
               spec.type == MetricType::kCounter);
     if (unit == "seconds" || unit == "bytes" || unit == "ratio") {

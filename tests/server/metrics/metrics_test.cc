@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -19,10 +20,13 @@ namespace ounce::server {
 namespace {
 
 using ::ounce::testing::FakeClock;
+using ::ounce::testing::HttpAsk;
 using ::ounce::testing::HttpGet;
+using ::ounce::testing::HttpRequest;
 using ::ounce::testing::StatusIs;
 using ::ounce::testing::TempFolder;
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -418,7 +422,59 @@ TEST_F(MetricsTest, AnswersOverHttpOnAPortOfItsOwn) {
   const auto second = Metrics::Create({});
   EXPECT_THAT(second->Listen(address),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("'" + address + "'")));
+                       absl::StrCat("metrics_listen: cannot listen on ",
+                                    address, ": address already in use")));
+  EXPECT_THAT(HttpGet(address, "/metrics"),
+              HasSubstr("exposer_scrapes_total 1\n"));
+}
+
+TEST_F(MetricsTest, ListensOnIpv6AndNamesToo) {
+  for (const char* any : {"localhost:0", "[::]:0"}) {
+    const auto metrics = Metrics::Create({});
+    const absl::StatusOr<std::string> address = metrics->Listen(any);
+    if (absl::StrContains(address.status().message(), "address family")) {
+      GTEST_SKIP() << "no IPv6 on this machine";
+    }
+    ASSERT_OK(address.status());
+    EXPECT_THAT(HttpGet(*address, "/metrics"), HasSubstr("ounce_build_info"));
+  }
+}
+
+TEST_F(MetricsTest, TellsLifeAndReadinessApart) {
+  ASSERT_OK_AND_ASSIGN(const std::string address,
+                       metrics_->Listen("127.0.0.1:0"));
+  const auto ready = [&] {
+    return HttpAsk(address, HttpRequest("GET", "/readyz"));
+  };
+  const auto not_ready = [](const std::string& why) {
+    return AllOf(HasSubstr("HTTP/1.1 503"),
+                 EndsWith("\r\n\r\nnot ready: " + why + "\n"));
+  };
+  EXPECT_THAT(ready(), not_ready("starting"));
+  ModelInfo info;
+  info.name = "code";
+  metrics_->OnModelChanged(info);
+  info.name = "shapes";
+  metrics_->OnModelChanged(info);
+  EXPECT_THAT(ready(), not_ready("loading model code; loading model shapes"));
+  EXPECT_EQ(HttpGet(address, "/healthz"), "alive\n");
+  info.state = ModelState::kReady;
+  metrics_->OnModelChanged(info);
+  EXPECT_THAT(ready(), not_ready("loading model code"));
+  metrics_->SetServing(false);
+  EXPECT_THAT(ready(), not_ready("loading model code"));
+  metrics_->SetServing(true);
+  EXPECT_THAT(ready(), AllOf(HasSubstr("HTTP/1.1 200"), EndsWith("ready\n")));
+  metrics_->SetServing(false);
+  EXPECT_THAT(ready(), not_ready("shutting down"));
+  EXPECT_EQ(HttpGet(address, "/healthz"), "alive\n");
+  EXPECT_THAT(HttpAsk(address, HttpRequest("HEAD", "/metrics")),
+              AllOf(HasSubstr("HTTP/1.1 200"), EndsWith("\r\n\r\n")));
+  EXPECT_THAT(
+      HttpAsk(address, HttpRequest("GET", "/")),
+      AllOf(HasSubstr("HTTP/1.1 404"),
+            EndsWith(
+                "nothing here; there are /metrics, /healthz and /readyz\n")));
 }
 
 TEST_F(MetricsTest, PassesPrometheusOwnCheck) {

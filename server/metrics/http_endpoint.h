@@ -1,0 +1,51 @@
+// A small HTTP port for those who watch: Prometheus and health checks.
+//
+// One thread serves all connections, none of which it waits for. Each answers
+// one request and has a few seconds for it; where there are too many, the
+// oldest one of the peer that holds most has to go. So neither idle nor slow
+// connections keep anybody from an answer.
+//
+// Threads: any thread may call anything.
+#ifndef OUNCE_SERVER_METRICS_HTTP_ENDPOINT_H_
+#define OUNCE_SERVER_METRICS_HTTP_ENDPOINT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "server/net/listen_socket.h"
+
+namespace ounce::server {
+
+struct HttpReply {
+  int code = 200;
+  std::string body;
+  std::string content_type = "text/plain; charset=utf-8";
+};
+
+class HttpEndpoint {
+ public:
+  struct Options {
+    size_t max_connections = 64;
+    size_t max_connections_of_peer = 16;
+    absl::Duration request_time = absl::Seconds(5);  // until it is here
+    absl::Duration reply_time = absl::Seconds(10);   // until it is taken
+  };
+
+  // Answers GET and HEAD of the path with `answer`, which is called on the
+  // endpoint's thread and makes all others wait. `clock` must outlive it.
+  // Errors: kResourceExhausted without a thread or descriptors.
+  static absl::StatusOr<std::unique_ptr<HttpEndpoint>> Start(
+      ListenSocket socket, const Options& options, const Clock& clock,
+      std::function<HttpReply(const std::string& path)> answer);
+
+  // Hangs up, and waits for a call of `answer` that runs.
+  virtual ~HttpEndpoint() = default;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_METRICS_HTTP_ENDPOINT_H_
