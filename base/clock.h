@@ -6,13 +6,19 @@
 
 namespace ounce {
 
+// For deadlines and durations alone: Now() never goes back and never jumps,
+// whatever the system's clock is set to meanwhile. So it may stand apart from
+// the system's clock: it is not for people to read, nor for interfaces that
+// compare a time with the system's clock.
+//
 // Threads: any thread may call anything.
 class Clock {
  public:
   virtual ~Clock() = default;
   virtual absl::Time Now() const = 0;
 
-  // The system's clock; lives for ever.
+  // The system's clock as it was at the first call, and from there on by the
+  // monotonic clock; lives for ever.
   static const Clock& Real();
 };
 

@@ -4,6 +4,7 @@
 #ifndef OUNCE_BASE_MUTEX_H_
 #define OUNCE_BASE_MUTEX_H_
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -47,15 +48,17 @@ class CondVar {
     cv_.wait(lock);
     lock.release();
   }
-  // The same, for `timeout` at most. Returns false when the time ran out.
-  bool WaitFor(Mutex* mu, absl::Duration timeout)
+  // The same, for `timeout` at most, however long or infinite it is, on the
+  // monotonic clock. May wake before it, as Wait may.
+  void WaitFor(Mutex* mu, absl::Duration timeout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     std::unique_lock<std::mutex> lock(mu->mu_, std::adopt_lock);
-    const auto result =
-        cv_.wait_until(lock, std::chrono::system_clock::now() +
-                                 absl::ToChronoMicroseconds(timeout));
+    // Half the range of the clock's type.
+    constexpr absl::Duration kLongest = absl::Hours(24 * 365 * 100);
+    cv_.wait_until(lock,
+                   std::chrono::steady_clock::now() +
+                       absl::ToChronoNanoseconds(std::min(timeout, kLongest)));
     lock.release();
-    return result == std::cv_status::no_timeout;
   }
   void Signal() { cv_.notify_one(); }
   void SignalAll() { cv_.notify_all(); }

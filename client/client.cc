@@ -1,5 +1,6 @@
 #include "client/client.h"
 
+#include <grpc/support/time.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
@@ -10,7 +11,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "base/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -163,8 +163,11 @@ class ClientImpl final : public Client {
  private:
   void SetDeadline(grpc::ClientContext* context) const {
     if (options_.timeout == absl::InfiniteDuration()) return;
-    context->set_deadline(
-        absl::ToChronoTime(Clock::Real().Now() + options_.timeout));
+    // By the monotonic clock, which nobody sets.
+    context->set_deadline(gpr_time_add(
+        gpr_now(GPR_CLOCK_MONOTONIC),
+        gpr_time_from_nanos(absl::ToInt64Nanoseconds(options_.timeout),
+                            GPR_TIMESPAN)));
   }
 
   template <class Stub, class Request, class Response>

@@ -106,7 +106,7 @@ absl::Status Serve(const Config& config) {
   // from Shutdown on, gRPC itself says CANCELLED.
   absl::SleepFor(absl::Milliseconds(200));
   // For the last words to quick calls; idle connections need no longer.
-  listeners->Shutdown(clock.Now() + absl::Milliseconds(100));
+  listeners->Shutdown(absl::Milliseconds(100));
   spdlog::info("stopped");
   return absl::OkStatus();
 }

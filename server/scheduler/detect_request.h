@@ -27,6 +27,7 @@ struct Picture {
 
 // Checked by the service; ranges and meaning as in inference.proto.
 struct DetectParams {
+  std::string peer;  // who asks, for fair shares; "" is one too
   Picture picture;
   float threshold = 0.9f;
   int64_t max_detections = 100;

@@ -14,9 +14,6 @@
 namespace ounce::server {
 namespace {
 
-// Longest sleep of a thread that waits for a deadline; it looks again then.
-constexpr absl::Duration kLongestSleep = absl::Hours(1);
-
 absl::Status ShuttingDown() {
   return absl::UnavailableError("the server is shutting down");
 }
@@ -177,7 +174,7 @@ void Scheduler::Drain(absl::Time deadline) {
   while (num_unfinished_ > 0) {
     const absl::Duration left = deadline - clock_.Now();
     if (left <= absl::ZeroDuration()) break;
-    drained_.WaitFor(&mu_, std::min(left, kLongestSleep));
+    drained_.WaitFor(&mu_, left);
   }
   aborting_ = true;
   work_.Signal();
@@ -331,7 +328,7 @@ absl::Time Scheduler::NextDeadline() const {
 void Scheduler::SleepUntil(absl::Time time) {
   const absl::Duration left = time - clock_.Now();
   if (left > absl::ZeroDuration()) {
-    work_.WaitFor(&mu_, std::min(left, kLongestSleep));
+    work_.WaitFor(&mu_, left);
   }
 }
 

@@ -17,9 +17,6 @@
 namespace ounce::server {
 namespace {
 
-// Longest sleep of a thread that waits for a deadline; it looks again then.
-constexpr absl::Duration kLongestSleep = absl::Hours(1);
-
 // Prompt tokens of one sequence in a step, if it has so many and the step too:
 // fewer would not be worth a pass over the weights.
 constexpr int64_t kMinPromptShare = 16;
@@ -292,7 +289,7 @@ void Scheduler::Drain(absl::Time deadline) {
   while (!idle_) {
     const absl::Duration left = deadline - clock_.Now();
     if (left <= absl::ZeroDuration()) break;
-    drained_.WaitFor(&mu_, std::min(left, kLongestSleep));
+    drained_.WaitFor(&mu_, left);
   }
   abort_order_ = true;
   ordered_ = true;
@@ -324,7 +321,7 @@ bool Scheduler::TakeOrders() {
   while (!ordered_ && !progressed_ && !stopping_) {
     const absl::Duration left = NextDeadline() - clock_.Now();
     if (left <= absl::ZeroDuration()) break;
-    work_.WaitFor(&mu_, std::min(left, kLongestSleep));
+    work_.WaitFor(&mu_, left);
   }
   ordered_ = false;
   cancelled_.clear();

@@ -24,6 +24,7 @@ struct SamplingParams {
 };
 
 struct GenerateParams {
+  std::string peer;             // who asks, for fair shares; "" is one too
   std::vector<int32_t> prompt;  // at least one id, each below the vocabulary
   int64_t max_new_tokens = 0;   // at least 1
   SamplingParams sampling;

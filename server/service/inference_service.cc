@@ -1,13 +1,13 @@
 #include "server/service/inference_service.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/service/checks.h"
+#include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 
@@ -36,17 +36,10 @@ absl::Status TooManyPictures() {
                         kRetryBusy);
 }
 
-absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
-  const auto deadline = context.deadline();
-  return deadline == std::chrono::system_clock::time_point::max()
-             ? absl::InfiniteFuture()
-             : absl::FromChrono(deadline);
-}
-
 // An error when nobody wants the answer any more to a text that has waited.
 absl::Status CheckStillWanted(const grpc::CallbackServerContext& context,
                               const Clock& clock) {
-  if (clock.Now() >= DeadlineOf(context)) {
+  if (clock.Now() >= FromGrpcDeadline(context.raw_deadline(), clock)) {
     return absl::DeadlineExceededError(
         "the deadline passed while the text waited to be tokenized");
   }
@@ -184,7 +177,7 @@ void InferenceService::Begin(const grpc::CallbackServerContext& context,
       params.sampling.seed = options_.draw_seed();
     }
     params.arrival = arrival;
-    params.deadline = DeadlineOf(context);
+    params.deadline = FromGrpcDeadline(context.raw_deadline(), clock_);
     const absl::Status started = call->Start(model, std::move(params));
     if (!started.ok()) options_.on_rejected(known_model, started);
     return absl::OkStatus();
@@ -199,7 +192,7 @@ grpc::ServerUnaryReactor* InferenceService::DetectObjects(
     grpc::ByteBuffer* response) {
   auto job = std::make_shared<PictureJob>();
   job->params.arrival = clock_.Now();
-  job->params.deadline = DeadlineOf(*context);
+  job->params.deadline = FromGrpcDeadline(context->raw_deadline(), clock_);
   DetectCall* const call =
       new DetectCall(job->params.deadline, response, clock_, calls_);
   job->call = call;

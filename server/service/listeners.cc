@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/service/deadline.h"
 
 namespace ounce::server {
 namespace {
@@ -93,7 +94,7 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
   return listeners;
 }
 
-Listeners::~Listeners() { Shutdown(absl::InfinitePast()); }
+Listeners::~Listeners() { Shutdown(absl::ZeroDuration()); }
 
 void Listeners::SetServing(bool serving) {
   for (const auto& [server, name] : {std::pair(inference_.get(), kInference),
@@ -118,9 +119,10 @@ void Listeners::SetModelServing(const std::string& model, bool serving) {
       absl::StrCat("models/", model), serving);
 }
 
-void Listeners::Shutdown(absl::Time deadline) {
-  inference_->Shutdown(absl::ToChronoTime(deadline));
-  admin_->Shutdown(absl::ToChronoTime(deadline));
+void Listeners::Shutdown(absl::Duration patience) {
+  const gpr_timespec deadline = ToGrpcDeadline(patience);
+  inference_->Shutdown(deadline);
+  admin_->Shutdown(deadline);
 }
 
 std::unique_ptr<SchedulerObserver> ModelHealth::ObserveScheduler(

@@ -52,8 +52,8 @@ class Listeners {
   void StopServing();
   void SetModelServing(const std::string& model, bool serving);
 
-  // Takes no new calls, ends those that still run at `deadline`, and waits.
-  void Shutdown(absl::Time deadline);
+  // Takes no new calls, ends those that still run after `patience`, and waits.
+  void Shutdown(absl::Duration patience);
 
  private:
   explicit Listeners(const Options& options)

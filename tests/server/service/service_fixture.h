@@ -66,7 +66,7 @@ class ServiceTest : public ::testing::Test {
   }
 
   void TearDown() override {
-    if (listeners_ != nullptr) listeners_->Shutdown(absl::Now());
+    if (listeners_ != nullptr) listeners_->Shutdown(absl::ZeroDuration());
   }
 
   // All messages of a call and how it ended.

@@ -1,0 +1,88 @@
+// The server while somebody sets the system's clock.
+
+#include <stdlib.h>
+
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "tests/e2e/serving.h"
+#include "tests/testing/wall_clock.h"
+
+namespace ounce::testing {
+namespace {
+
+class ClockTest : public ServingTest {
+ protected:
+  ClockTest() {
+    Set(absl::ZeroDuration());
+    setenv(kWallClockFile, file_.c_str(), 1);
+    setenv("LD_PRELOAD", OUNCE_WALL_CLOCK_LIBRARY, 1);
+    // Whichever comes first; it takes nobody's place but clock_gettime's.
+    const char* const options = getenv("ASAN_OPTIONS");
+    setenv("ASAN_OPTIONS",
+           absl::StrCat(options != nullptr ? absl::StrCat(options, ":") : "",
+                        "verify_asan_link_order=0")
+               .c_str(),
+           1);
+    Start();
+    unsetenv("LD_PRELOAD");
+  }
+
+  // The server's wall clock is that far from the system's.
+  void Set(absl::Duration offset) {
+    const int64_t nanoseconds = absl::ToInt64Nanoseconds(offset);
+    std::fstream file(file_, std::ios::in | std::ios::out | std::ios::binary);
+    if (!file) file.open(file_, std::ios::out | std::ios::binary);
+    file.write(reinterpret_cast<const char*>(&nanoseconds),
+               sizeof(nanoseconds));
+  }
+
+  // No less than zero and no more than a test takes.
+  void ExpectPlausible(double seconds) {
+    EXPECT_GE(seconds, 0);
+    EXPECT_LE(seconds, 600);
+  }
+
+  const std::string file_ = folder_.Path("wall_clock");
+};
+
+TEST_F(ClockTest, StepsEndNoDeadlineAndNoDurationIsNegative) {
+  for (const absl::Duration step : {absl::Hours(1), -absl::Hours(2)}) {
+    const auto client = client::Client::Create(
+        {.server = inference_, .admin = admin_, .timeout = absl::Minutes(5)});
+    v1::GenerateResponse last;
+    bool stepped = false;
+    const absl::Status status = client->Generate(
+        Request("import os", 400), [&](const v1::GenerateResponse& message) {
+          if (!stepped) Set(step);
+          stepped = true;
+          last = message;
+          return true;
+        });
+    EXPECT_TRUE(status.ok()) << status;
+    ASSERT_TRUE(last.has_usage());
+    EXPECT_EQ(last.usage().new_tokens(), 400);
+    ExpectPlausible(last.usage().queue_seconds());
+    ExpectPlausible(last.usage().time_to_first_token_seconds());
+    ExpectPlausible(last.usage().total_seconds());
+  }
+  bool stepped = false;
+  const auto report =
+      Quantize(ToInt8(), [&](const v1::QuantizeProgress& /*progress*/) {
+        if (!stepped) Set(absl::Hours(5));
+        stepped = true;
+        return true;
+      });
+  ASSERT_TRUE(report.ok()) << report.status();
+  ExpectPlausible(report->seconds());
+  ExpectPlausible(Metric("ounce_request_duration_seconds_sum"));
+  ExpectPlausible(Metric("ounce_time_to_first_token_seconds_sum"));
+  ExpectPlausible(Metric("ounce_time_per_output_token_seconds_sum"));
+  ExpectPlausible(Metric("ounce_quantization_seconds_sum"));
+}
+
+}  // namespace
+}  // namespace ounce::testing
