@@ -158,7 +158,7 @@ TEST_F(ServerTest, ASecondSignalEndsItAtOnce) {
   EXPECT_TRUE(WaitUntil([&] { return Metric("ounce_requests_running") > 16; }));
   server_->Signal(SIGINT);
   EXPECT_TRUE(WaitUntil(
-      [&] { return server_->err().find("stopping") != std::string::npos; }));
+      [&] { return server_->err().find("shutting down") != std::string::npos; }));
   EXPECT_TRUE(server_->Running());
   server_->Signal(SIGINT);
   EXPECT_EQ(server_->Wait(absl::Seconds(10)), 130);

@@ -1,0 +1,112 @@
+#include "server/server.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "base/cpu.h"
+#include "base/status_macros.h"
+#include "server/engine/loaded_models.h"
+#include "server/process.h"
+
+namespace ounce::server {
+namespace {
+
+// Threads that read pictures: they are there to keep the engines busy.
+constexpr int64_t kMaxPictureThreads = 4;
+
+CatalogOptions OptionsOfCatalog(const Config& config) {
+  const Config::Limits& limits = config.limits;
+  return {.kv_cache_bytes = config.kv_cache_bytes,
+          .scheduler = {.max_queued = limits.max_queued_requests,
+                        .max_running = limits.max_running_requests,
+                        .max_step_tokens = limits.max_step_tokens},
+          .detection = {.max_queued = limits.max_queued_requests,
+                        .max_batch_pictures = limits.max_batch_pictures},
+          .compute = config.compute};
+}
+
+}  // namespace
+
+Server::Server(const Config& config)
+    : config_(config),
+      isa_(IsaName(BestIsa())),
+      clock_(Clock::Real()),
+      pool_(static_cast<int>(config.threads)),
+      metrics_(Metrics::Create({OUNCE_VERSION, isa_, OUNCE_COMPILER})),
+      health_(*metrics_),
+      picture_memory_(config.limits.picture_memory_bytes,
+                      [this](int64_t count, int64_t bytes) {
+                        metrics_->OnPictures(count, bytes);
+                      }),
+      catalog_(
+          CreateModelCatalog(OptionsOfCatalog(config), pool_, clock_, health_)),
+      pictures_({.max_bytes = config.limits.max_message_bytes,
+                 .max_pixels = config.limits.max_picture_pixels},
+                picture_memory_),
+      inference_({.max_new_tokens = config.limits.max_new_tokens,
+                  .draw_seed = DrawSeed,
+                  .on_rejected =
+                      [this](const auto& model, const absl::Status& why) {
+                        metrics_->OnRejected(model, why);
+                      },
+                  .on_detect_rejected =
+                      [this](const auto& model, const absl::Status& why) {
+                        metrics_->OnDetectRejected(model, why);
+                      },
+                  .picture_threads = static_cast<int>(
+                      std::min(config.threads, kMaxPictureThreads))},
+                 *catalog_, pictures_, clock_),
+      admin_(*catalog_, pictures_, clock_) {}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
+  std::unique_ptr<Server> server(new Server(config));
+  RETURN_IF_ERROR(server->pool_.status());
+  ASSIGN_OR_RETURN(server->listeners_,
+                   Listeners::Start({.inference = config.listen.inference,
+                                     .admin = config.listen.admin,
+                                     .max_message_bytes = static_cast<int>(
+                                         config.limits.max_message_bytes)},
+                                    server->inference_, server->admin_));
+  ASSIGN_OR_RETURN(server->addresses_.metrics,
+                   server->metrics_->Listen(config.listen.metrics));
+  server->addresses_.inference = server->listeners_->inference_address();
+  server->addresses_.admin = server->listeners_->admin_address();
+  server->health_.SetListeners(server->listeners_.get());
+  PrintStart(OUNCE_VERSION, server->isa_, config, server->addresses_);
+  return server;
+}
+
+absl::Status Server::LoadModels() {
+  for (const Config::Model& model : config_.models) {
+    RETURN_IF_ERROR(WithContext(
+        catalog_
+            ->Load({model.name, model.path, model.method, model.convolutions})
+            .status(),
+        "model '" + model.name + "'"));
+  }
+  PrintModels(catalog_->List());
+  listeners_->StartServing();
+  return absl::OkStatus();
+}
+
+void Server::Drain() {
+  spdlog::info("shutting down; running requests get up to {} s",
+               absl::ToDoubleSeconds(config_.drain));
+  listeners_->StopServing();
+  admin_.Stop();
+  inference_.Stop();
+  const absl::Time deadline = clock_.Now() + config_.drain;
+  inference_.FinishReading(deadline);
+  catalog_->Drain(deadline);
+  inference_.Drain(deadline);
+  // Who has just been answered may ask once more, and is to hear UNAVAILABLE:
+  // from Shutdown on, gRPC itself says CANCELLED.
+  absl::SleepFor(absl::Milliseconds(200));
+  // For the last words to quick calls; idle connections need no longer.
+  listeners_->Shutdown(absl::Milliseconds(100));
+  spdlog::info("stopped");
+}
+
+}  // namespace ounce::server

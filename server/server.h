@@ -1,0 +1,65 @@
+// The whole server, wired together.
+#ifndef OUNCE_SERVER_SERVER_H_
+#define OUNCE_SERVER_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "server/announce.h"
+#include "server/config.h"
+#include "server/metrics/metrics.h"
+#include "server/scheduler/model_catalog.h"
+#include "server/scheduler/picture_memory.h"
+#include "server/service/inference_service.h"
+#include "server/service/listeners.h"
+#include "server/service/model_admin_service.h"
+#include "server/service/picture_reader.h"
+
+namespace ounce::server {
+
+// Start, then LoadModels, then Drain, then the end.
+//
+// Threads: one calls it.
+class Server {
+ public:
+  // Listens; health says NOT_SERVING until LoadModels has ended well.
+  // Errors: kInvalidArgument when an address can't be listened on,
+  //   kResourceExhausted when threads can't be had.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
+
+  // Loads the models of the configuration; from then on it serves.
+  // Errors: as ModelCatalog::Load, with the model's name.
+  absl::Status LoadModels();
+
+  // Refuses new work, lets running requests finish for as long as the
+  // configuration says, and closes the listeners.
+  void Drain();
+
+  const Addresses& addresses() const { return addresses_; }
+
+ private:
+  explicit Server(const Config& config);
+
+  // In order: each may use those above it.
+  const Config config_;
+  const std::string isa_;
+  const Clock& clock_;
+  ThreadPool pool_;
+  const std::unique_ptr<Metrics> metrics_;
+  ModelHealth health_;
+  PictureMemory picture_memory_;  // outlives every picture
+  const std::unique_ptr<ModelCatalog> catalog_;
+  const PictureReader pictures_;
+  InferenceService inference_;
+  ModelAdminService admin_;
+  std::unique_ptr<Listeners> listeners_;
+  Addresses addresses_;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SERVER_H_
