@@ -75,6 +75,15 @@ std::string Cell(const std::string& text) {
   return cell;
 }
 
+// The method, and in short what else was asked for with it.
+std::string MethodText(const v1::Model& model) {
+  std::string text = model.method();
+  if (model.convolutions()) text += " +convolutions";
+  if (!model.include().empty()) text += " +include";
+  if (!model.exclude().empty()) text += " +exclude";
+  return text;
+}
+
 std::string Saved(int64_t before, int64_t after) {
   if (before <= 0) return "";
   return Percent(1 - static_cast<double>(after) / static_cast<double>(before));
@@ -234,8 +243,8 @@ std::string ModelsText(const v1::ListModelsResponse& response) {
   bool any_loaded = false;
   for (const v1::Model& model : response.models()) {
     service.Add({model.name(), TaskNames(model), StateName(model.state()),
-                 absl::StrCat(model.version()), model.method(), model.compute(),
-                 absl::StrCat(model.running_requests()),
+                 absl::StrCat(model.version()), MethodText(model),
+                 model.compute(), absl::StrCat(model.running_requests()),
                  absl::StrCat(model.queued_requests())});
     if (model.version() == 0) continue;
     any_loaded = true;

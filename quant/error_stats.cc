@@ -24,6 +24,8 @@ absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
     RETURN_IF_ERROR(original.Read(row, count, wanted.data()));
     packed.Dequantize(row, count, found.data());
     for (int64_t i = 0; i < count * cols; ++i) {
+      // Kept as it is, where it is allowed at all.
+      if (!std::isfinite(wanted[i])) continue;
       const double difference = double{wanted[i]} - found[i];
       norm += double{wanted[i]} * wanted[i];
       error += difference * difference;

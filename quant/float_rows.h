@@ -21,6 +21,9 @@ class FloatRows {
   virtual int64_t rows() const = 0;
   virtual int64_t cols() const = 0;
   virtual DType dtype() const = 0;  // as stored; kF64, kF32, kF16 or kBF16
+  // Float methods keep NaN and infinite values as they are, instead of refusing
+  // them: for matrices in which a row that is never asked for harms nobody.
+  virtual bool allows_non_finite() const { return false; }
 
   // Writes rows [first, first + count) to `out` as float32, row-major.
   // Requires the range to lie within the matrix.

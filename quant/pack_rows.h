@@ -26,9 +26,10 @@ inline absl::Status RefuseValue(const FloatRows& weight, int64_t row,
 }
 
 // Calls fn(row, values) -> absl::Status for each row in order, reading a panel
-// at a time; stops at the first error. Refuses NaN and infinite values.
+// at a time; stops at the first error. Refuses NaN and infinite values unless
+// told that they are `allowed`.
 template <class Fn>
-absl::Status ForEachRow(const FloatRows& weight, Fn&& fn) {
+absl::Status ForEachRow(const FloatRows& weight, bool allowed, Fn&& fn) {
   const int64_t cols = weight.cols();
   std::vector<float> panel(kPanelRows * cols);
   for (int64_t first = 0; first < weight.rows(); first += kPanelRows) {
@@ -36,7 +37,7 @@ absl::Status ForEachRow(const FloatRows& weight, Fn&& fn) {
     RETURN_IF_ERROR(weight.Read(first, count, panel.data()));
     for (int64_t i = 0; i < count; ++i) {
       const float* values = panel.data() + i * cols;
-      for (int64_t col = 0; col < cols; ++col) {
+      for (int64_t col = 0; col < cols && !allowed; ++col) {
         if (!std::isfinite(values[col])) {
           return RefuseValue(weight, first + i, col, values[col],
                              "is not a finite number");
@@ -49,7 +50,7 @@ absl::Status ForEachRow(const FloatRows& weight, Fn&& fn) {
 }
 
 // Packs each value on its own, in tiles [64 / kGroup][16 rows][kGroup cols] of
-// Element. A value whose element does not `fit` is refused for `reason`.
+// Element. A finite value whose element does not `fit` is refused for `reason`.
 template <class Element, int kGroup, class Encode, class Fits>
 absl::StatusOr<PackedWeight> PackElements(const TileLayout& layout,
                                           const FloatRows& weight,
@@ -57,11 +58,12 @@ absl::StatusOr<PackedWeight> PackElements(const TileLayout& layout,
                                           std::string_view reason) {
   ASSIGN_OR_RETURN(PackedWeight packed,
                    PackedWeight::Create(layout, weight.rows(), weight.cols()));
-  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
+  const bool allowed = weight.allows_non_finite();
+  const auto pack_row = [&](int64_t row, const float* values) {
     const int64_t row_in_panel = row % kPanelRows;
     for (int64_t col = 0; col < weight.cols(); ++col) {
       const Element element = encode(values[col]);
-      if (!fits(element)) {
+      if (!fits(element) && std::isfinite(values[col])) {
         return RefuseValue(weight, row, col, values[col], reason);
       }
       auto* tile = reinterpret_cast<Element*>(
@@ -70,7 +72,8 @@ absl::StatusOr<PackedWeight> PackElements(const TileLayout& layout,
            row_in_panel * kGroup + col % kGroup] = element;
     }
     return absl::OkStatus();
-  }));
+  };
+  RETURN_IF_ERROR(ForEachRow(weight, allowed, pack_row));
   return packed;
 }
 

@@ -29,15 +29,14 @@ UnpackTile TileLayout::UnpackFor(Isa isa) const {
   return unpack[i];
 }
 
-absl::StatusOr<PackedWeight> PackedWeight::Create(const TileLayout& layout,
-                                                  int64_t rows, int64_t cols) {
+absl::StatusOr<int64_t> PackedWeight::ResidentBytes(const TileLayout& layout,
+                                                    int64_t rows,
+                                                    int64_t cols) {
   if (rows < 1 || cols < 1) {
     return absl::InvalidArgumentError(
-        StrCat("a weight of ", rows, " by ", cols, ": at least 1 by 1 wanted"));
+        StrCat("a weight must be at least 1 by 1, is ", rows, " by ", cols));
   }
-  OUNCE_CHECK(layout.tile_bytes % 64 == 0, "kernels load whole lines");
   PackedWeight weight;
-  weight.layout_ = &layout;
   weight.rows_ = rows;
   weight.cols_ = cols;
   int64_t bytes = 0, tiles = 0;
@@ -47,8 +46,20 @@ absl::StatusOr<PackedWeight> PackedWeight::Create(const TileLayout& layout,
         StrCat("a weight of ", rows, " by ", cols, " is too large"));
   }
   if (layout.form == TileForm::kInt8) {
-    bytes += PaddedRows(weight) * (sizeof(float) + sizeof(int32_t));
+    bytes += PaddedRows(weight) *
+             static_cast<int64_t>(sizeof(float) + sizeof(int32_t));
   }
+  return bytes;
+}
+
+absl::StatusOr<PackedWeight> PackedWeight::Create(const TileLayout& layout,
+                                                  int64_t rows, int64_t cols) {
+  OUNCE_CHECK(layout.tile_bytes % 64 == 0, "kernels load whole lines");
+  ASSIGN_OR_RETURN(const int64_t bytes, ResidentBytes(layout, rows, cols));
+  PackedWeight weight;
+  weight.layout_ = &layout;
+  weight.rows_ = rows;
+  weight.cols_ = cols;
   ASSIGN_OR_RETURN(weight.memory_, MappedMemory::Create(bytes));
   return weight;
 }

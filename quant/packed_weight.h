@@ -68,6 +68,11 @@ class PackedWeight {
   static absl::StatusOr<PackedWeight> Create(const TileLayout& layout,
                                              int64_t rows, int64_t cols);
 
+  // What Create takes of memory. Errors: kInvalidArgument for an empty shape,
+  // kResourceExhausted for one that is too large to count.
+  static absl::StatusOr<int64_t> ResidentBytes(const TileLayout& layout,
+                                               int64_t rows, int64_t cols);
+
   const TileLayout& layout() const { return *layout_; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }

@@ -53,8 +53,9 @@ class QuantMethod {
 
   // Packs all of `weight`, reading it a panel at a time.
   // Errors: kInvalidArgument for a shape that the format cannot hold, or for
-  // NaN, infinite or unrepresentable values (named by tensor and row); what
-  // `weight` returns; kResourceExhausted.
+  // NaN, infinite (unless the weight allows_non_finite and this is a float
+  // method) or unrepresentable values, named by tensor and row; what `weight`
+  // returns; kResourceExhausted.
   virtual absl::StatusOr<PackedWeight> Quantize(
       const FloatRows& weight, const ParamValues& params) const = 0;
 
@@ -63,6 +64,12 @@ class QuantMethod {
   // checkpoint's dtype is `dtype`: codes plus scales, without padding.
   virtual int64_t StoredBytes(int64_t rows, int64_t cols, DType dtype,
                               const ParamValues& params) const = 0;
+
+  // Bytes that the result of Quantize takes in memory, without a look at the
+  // weight. Errors: kInvalidArgument for a shape that the format cannot hold,
+  // kResourceExhausted for one that is too large to count.
+  virtual absl::StatusOr<int64_t> ResidentBytes(
+      int64_t rows, int64_t cols, const ParamValues& params) const = 0;
 
   // Label of the stored elements in metrics: "int8", "float16", ...
   virtual std::string_view element_name(const ParamValues& params) const = 0;

@@ -199,15 +199,15 @@ absl::StatusOr<Weights> ReadWeights(const Config& config,
   ASSIGN_OR_RETURN(weights.ln_f,
                    ReadLayerNorm("transformer.ln_f", config, reader));
   if (config.tied) {
-    weights.lm_head = weights.wte;
-    reader.Ignore("lm_head.weight");
+    ASSIGN_OR_RETURN(weights.lm_head,
+                     reader.Tied("lm_head", "transformer.wte"));
   } else {
     ASSIGN_OR_RETURN(weights.lm_head,
                      reader.Matrix("lm_head", config.vocab_size, config.width,
                                    WeightRole::kHead));
   }
   ASSIGN_OR_RETURN(weights.lm_head_bias,
-                   reader.Vector("lm_head.bias", config.vocab_size));
+                   reader.LogitBias("lm_head.bias", config.vocab_size));
   // Constants that older releases of transformers stored.
   reader.Ignore("transformer.h.*.attn.causal_mask");
   reader.Ignore("transformer.h.*.attn.masked_bias");

@@ -18,6 +18,16 @@ absl::StatusOr<LinearLayer> ReadLinear(const std::string& name, int64_t rows,
   return layer;
 }
 
+absl::StatusOr<LinearLayer> ReadClassifier(const std::string& name,
+                                           int64_t rows, int64_t cols,
+                                           WeightReader& reader) {
+  LinearLayer layer;
+  ASSIGN_OR_RETURN(layer.weight,
+                   reader.Matrix(name, rows, cols, WeightRole::kHead));
+  ASSIGN_OR_RETURN(layer.bias, reader.LogitBias(name + ".bias", rows));
+  return layer;
+}
+
 absl::StatusOr<LayerNormWeights> ReadLayerNorm(const std::string& name,
                                                int64_t width,
                                                WeightReader& reader) {
@@ -99,10 +109,11 @@ absl::StatusOr<DetrWeights> ReadDetrWeights(const DetrConfig& config,
   }
   ASSIGN_OR_RETURN(weights.last_norm,
                    ReadLayerNorm("model.decoder.layernorm", width, reader));
-  ASSIGN_OR_RETURN(weights.classifier,
-                   ReadLinear("class_labels_classifier",
-                              static_cast<int64_t>(config.labels.size()) + 1,
-                              width, reader, WeightRole::kHead));
+  ASSIGN_OR_RETURN(
+      weights.classifier,
+      ReadClassifier("class_labels_classifier",
+                     static_cast<int64_t>(config.labels.size()) + 1, width,
+                     reader));
   for (int64_t i = 0; i < 3; ++i) {
     ASSIGN_OR_RETURN(
         weights.boxes[i],

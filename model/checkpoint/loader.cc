@@ -1,13 +1,18 @@
 #include "model/checkpoint/loader.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <set>
 #include <utility>
 
-#include "absl/strings/str_join.h"
+#include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/glob.h"
+#include "model/checkpoint/missing_tensor.h"
+#include "model/checkpoint/stored_tensor.h"
 #include "model/registry.h"
 #include "nlohmann/json.hpp"
 #include "quant/float_rows.h"
@@ -22,22 +27,19 @@ using quant::PackedWeight;
 
 constexpr std::string_view kWeightSuffix = ".weight";
 
-// The dtype that a float method stores; nothing for the other methods.
-std::optional<DType> FloatDType(const MethodSpec& spec) {
-  const auto dtype = quant::ParseDType(spec.method->element_name(spec.params));
-  return dtype.has_value() && quant::IsFloat(*dtype) ? dtype : std::nullopt;
-}
-
 class CheckpointRows final : public quant::FloatRows {
  public:
   CheckpointRows(const Checkpoint& checkpoint, const std::string& name,
-                 const TensorInfo& info)
-      : checkpoint_(checkpoint), name_(name), info_(info) {}
+                 const TensorInfo& info, WeightRole role)
+      : checkpoint_(checkpoint), name_(name), info_(info), role_(role) {}
 
   const std::string& name() const override { return name_; }
   int64_t rows() const override { return info_.shape[0]; }
   int64_t cols() const override { return info_.elements() / info_.shape[0]; }
   DType dtype() const override { return info_.dtype; }
+  bool allows_non_finite() const override {
+    return role_ == WeightRole::kEmbedding || role_ == WeightRole::kHead;
+  }
   absl::Status Read(int64_t first, int64_t count, float* out) const override {
     return checkpoint_.ReadFloats(name_, first * cols(), count * cols(), out);
   }
@@ -46,6 +48,7 @@ class CheckpointRows final : public quant::FloatRows {
   const Checkpoint& checkpoint_;
   const std::string& name_;
   const TensorInfo& info_;
+  const WeightRole role_;
 };
 
 TensorReport Describe(const std::string& name, const TensorInfo& info) {
@@ -55,30 +58,35 @@ TensorReport Describe(const std::string& name, const TensorInfo& info) {
   return tensor;
 }
 
-// The method of one matrix.
-struct Choice {
-  MethodSpec spec;
-  std::string left_alone;  // why it isn't the one asked for
-};
+// Which of the values that are no finite numbers a vector may have.
+enum class Allowed { kNone, kMinusInfinity, kInfinity };
+
+bool IsAllowed(float value, Allowed allowed) {
+  return std::isfinite(value) ||
+         (allowed == Allowed::kMinusInfinity && value == -INFINITY) ||
+         (allowed == Allowed::kInfinity && value == INFINITY);
+}
+
+// What a name begins with, up to the first dot.
+std::string_view Root(std::string_view name) {
+  return name.substr(0, name.find('.'));
+}
 
 class Loader final : public WeightReader {
  public:
-  Loader(const Checkpoint& checkpoint, const LoadOptions& options)
-      : checkpoint_(checkpoint), options_(options) {
+  // `read` false: only looks at names and shapes.
+  Loader(const Checkpoint& checkpoint, const LoadOptions& options, bool read)
+      : checkpoint_(checkpoint),
+        options_(options),
+        read_(read),
+        policy_(options) {
     if (options.method.has_value()) float_dtype_ = FloatDType(*options.method);
+    report_.include = options.include;
+    report_.exclude = options.exclude;
+    report_.convolutions = options.convolutions;
   }
 
-  // A glob that can match nothing is refused before the long work begins.
-  absl::Status CheckIncludes() const {
-    for (const std::string& glob : options_.include) {
-      bool matches = false;
-      for (const auto& [name, info] : checkpoint_.tensors()) {
-        matches |= IsMatrix(name, info) && GlobMatches(glob, Module(name));
-      }
-      if (!matches) return NothingIncluded(glob);
-    }
-    return absl::OkStatus();
-  }
+  absl::Status CheckRequest() const { return policy_.CheckRequest(); }
 
   bool Has(std::string_view name) const override {
     return checkpoint_.tensors().contains(std::string(name));
@@ -91,14 +99,16 @@ class Loader final : public WeightReader {
     if (const auto known = matrices_.find(info->storage_id);
         known != matrices_.end()) {
       if (known->second.name != name && !done_.contains(name)) {
+        policy_.Tied(std::string(module), Module(known->second.name));
         AddNotStored(name, *info, "tied to " + known->second.name);
         RETURN_IF_ERROR(Done(name));
       }
       return known->second.weight;
     }
 
-    const Choice choice = Choose(std::string(module), role, info->dtype);
-    const CheckpointRows source(checkpoint_, name, *info);
+    const Choice choice =
+        policy_.Choose(std::string(module), role, info->dtype);
+    const CheckpointRows source(checkpoint_, name, *info, role);
     ASSIGN_OR_RETURN(
         SharedWeight weight,
         Pack(name, *info, source, cols, choice,
@@ -106,6 +116,28 @@ class Loader final : public WeightReader {
     matrices_.emplace(info->storage_id, Stored{name, weight});
     RETURN_IF_ERROR(Done(name));
     return weight;
+  }
+
+  absl::StatusOr<SharedWeight> Tied(std::string_view module_view,
+                                    std::string_view other_view) override {
+    const std::string module(module_view), other(other_view);
+    policy_.Tied(module, other);
+    const auto stored =
+        std::find_if(matrices_.begin(), matrices_.end(), [&](const auto& m) {
+          return m.second.name == other + std::string(kWeightSuffix);
+        });
+    OUNCE_CHECK(stored != matrices_.end(), "tied to what was asked for before");
+    const std::string name = module + std::string(kWeightSuffix);
+    const auto copy = checkpoint_.tensors().find(name);
+    if (copy != checkpoint_.tensors().end()) {
+      const std::string& of = stored->second.name;
+      AddNotStored(name, copy->second, "tied to " + of);
+      if (copy->second.storage_id != stored->first) {
+        RETURN_IF_ERROR(CheckEqual(name, copy->second, of));
+      }
+      RETURN_IF_ERROR(Done(name));
+    }
+    return stored->second.weight;
   }
 
   absl::StatusOr<ConvolutionWeight> Convolution(
@@ -116,8 +148,8 @@ class Loader final : public WeightReader {
     ASSIGN_OR_RETURN(
         const TensorInfo* info,
         Find(name, {channels, shape.in_channels, shape.kernel, shape.kernel}));
-    const Choice choice =
-        Choose(std::string(module), WeightRole::kConvolution, info->dtype);
+    const Choice choice = policy_.Choose(std::string(module),
+                                         WeightRole::kConvolution, info->dtype);
     ConvolutionWeight result;
     std::vector<float> factors;
     if (batch_norm.empty()) {
@@ -130,8 +162,9 @@ class Loader final : public WeightReader {
                                               !is_float, &result.bias));
     }
     const MethodSpec resident =
-        Resident(choice, /*folded=*/!factors.empty(), info->dtype);
-    const CheckpointRows stored(checkpoint_, name, *info);
+        Resident(choice, /*folded=*/!batch_norm.empty(), info->dtype);
+    const CheckpointRows stored(checkpoint_, name, *info,
+                                WeightRole::kConvolution);
     const quant::ConvolutionRows source(stored, shape, std::move(factors));
     ASSIGN_OR_RETURN(result.weight,
                      Pack(name, *info, source, stored.cols(), choice, resident,
@@ -142,17 +175,120 @@ class Loader final : public WeightReader {
 
   void KeepFloatsAsBFloat16() override { floats_as_bfloat16_ = true; }
 
-  absl::StatusOr<std::vector<float>> Vector(std::string_view name_view,
+  absl::StatusOr<std::vector<float>> Vector(std::string_view name,
                                             int64_t size) override {
-    const std::string name(name_view);
+    return ReadVector(std::string(name), size, Allowed::kNone);
+  }
+  absl::StatusOr<std::vector<float>> LogitBias(std::string_view name,
+                                               int64_t size) override {
+    return ReadVector(std::string(name), size, Allowed::kMinusInfinity);
+  }
+
+  void Ignore(std::string_view glob) override {
+    for (const auto& [name, info] : checkpoint_.tensors()) {
+      if (done_.contains(name) || !GlobMatches(glob, name)) continue;
+      const auto known = matrices_.find(info.storage_id);
+      AddNotStored(name, info,
+                   known != matrices_.end() ? "tied to " + known->second.name
+                                            : "not needed");
+      if (ignore_status_.ok()) ignore_status_ = Done(name);
+    }
+  }
+
+  // Accounts for what the architecture did not ask for.
+  absl::StatusOr<LoadReport> Finish() && {
+    RETURN_IF_ERROR(CheckLeftOver());
+    for (const auto& [name, info] : checkpoint_.tensors()) {
+      if (done_.contains(name)) continue;
+      AddNotStored(name, info, "not used: the architecture does not know it");
+      RETURN_IF_ERROR(Done(name));
+    }
+    RETURN_IF_ERROR(ignore_status_);
+    RETURN_IF_ERROR(policy_.CheckChoices());
+    for (const TensorReport& tensor : report_.tensors) {
+      report_.checkpoint_bytes += tensor.checkpoint_bytes;
+      report_.stored_bytes += tensor.stored_bytes;
+      report_.resident_bytes += tensor.resident_bytes;
+      if (!tensor.element.empty()) {
+        report_.resident_bytes_by_element[tensor.element] +=
+            tensor.resident_bytes;
+      }
+    }
+    return std::move(report_);
+  }
+
+ private:
+  using Choice = MethodPolicy::Choice;
+  struct Stored {
+    std::string name;
+    SharedWeight weight;
+  };
+
+  static std::string Module(const std::string& name) {
+    return name.substr(0, name.size() - kWeightSuffix.size());
+  }
+
+  absl::Status Problem(const std::string& name, const std::string& what) const {
+    return absl::InvalidArgumentError(
+        StrCat(checkpoint_.folder(), ": tensor '", name, "' ", what));
+  }
+
+  // A tensor whose name begins like those that were asked for belongs to the
+  // network; if nobody knows it, the config says less than the weights.
+  absl::Status CheckLeftOver() const {
+    std::string first;
+    int64_t count = 0;
+    for (const auto& [name, info] : checkpoint_.tensors()) {
+      if (done_.contains(name) || !roots_.contains(Root(name))) continue;
+      if (count++ == 0) first = name;
+    }
+    if (count == 0) return absl::OkStatus();
+    return Problem(
+        first,
+        StrCat(count > 1 ? StrCat("and ", count - 1, " more are") : "is",
+               " in the weights, but config.json does not account for ",
+               count > 1 ? "them" : "it",
+               ": the config is of another model, or has a form that is not "
+               "supported"));
+  }
+
+  // Of two names of one weight, as the config says.
+  absl::Status CheckEqual(const std::string& name, const TensorInfo& info,
+                          const std::string& other) const {
+    const TensorInfo& of = checkpoint_.tensors().at(other);
+    bool equal = info.shape == of.shape;
+    if (read_ && equal) {
+      constexpr int64_t kAtOnce = 1 << 16;
+      std::vector<float> a(kAtOnce), b(kAtOnce);
+      const int64_t elements = info.elements();
+      for (int64_t i = 0; i < elements && equal; i += kAtOnce) {
+        const int64_t count = std::min(kAtOnce, elements - i);
+        RETURN_IF_ERROR(checkpoint_.ReadFloats(name, i, count, a.data()));
+        RETURN_IF_ERROR(checkpoint_.ReadFloats(other, i, count, b.data()));
+        equal = std::memcmp(a.data(), b.data(), count * sizeof(float)) == 0;
+      }
+    }
+    if (equal) return absl::OkStatus();
+    return Problem(
+        name, StrCat("differs from '", other,
+                     "', but config.json ties the two; if they are meant to "
+                     "differ, set 'tie_word_embeddings' to false, else remove "
+                     "this one"));
+  }
+
+  absl::StatusOr<std::vector<float>> ReadVector(const std::string& name,
+                                                int64_t size, Allowed allowed) {
     ASSIGN_OR_RETURN(const TensorInfo* info, Find(name, {size}));
-    std::vector<float> values(size);
-    RETURN_IF_ERROR(checkpoint_.ReadFloats(name, 0, size, values.data()));
-    for (int64_t i = 0; i < size; ++i) {
-      if (!std::isfinite(values[i])) {
+    std::vector<float> values;
+    if (read_) {
+      values.resize(size);
+      RETURN_IF_ERROR(checkpoint_.ReadFloats(name, 0, size, values.data()));
+    }
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!IsAllowed(values[i], allowed)) {
         return absl::InvalidArgumentError(
-            StrCat("tensor '", name, "': element ", i, " is ", values[i],
-                   ", a finite number wanted"));
+            StrCat("tensor '", name, "': element ", i,
+                   " must be a finite number, is ", values[i]));
       }
     }
     if (done_.contains(name)) return values;
@@ -175,127 +311,25 @@ class Loader final : public WeightReader {
     return values;
   }
 
-  void Ignore(std::string_view glob) override {
-    for (const auto& [name, info] : checkpoint_.tensors()) {
-      if (done_.contains(name) || !GlobMatches(glob, name)) continue;
-      const auto known = matrices_.find(info.storage_id);
-      AddNotStored(name, info,
-                   known != matrices_.end() ? "tied to " + known->second.name
-                                            : "not needed");
-      if (ignore_status_.ok()) ignore_status_ = Done(name);
-    }
-  }
-
-  // Accounts for what the architecture did not ask for.
-  absl::StatusOr<LoadReport> Finish() && {
-    for (const auto& [name, info] : checkpoint_.tensors()) {
-      if (done_.contains(name)) continue;
-      AddNotStored(name, info, "not used: the architecture does not know it");
-      RETURN_IF_ERROR(Done(name));
-    }
-    RETURN_IF_ERROR(ignore_status_);
-    for (const std::string& glob : options_.include) {
-      if (!included_.contains(glob)) return NothingIncluded(glob);
-    }
-    for (const TensorReport& tensor : report_.tensors) {
-      report_.checkpoint_bytes += tensor.checkpoint_bytes;
-      report_.stored_bytes += tensor.stored_bytes;
-      report_.resident_bytes += tensor.resident_bytes;
-      if (!tensor.element.empty()) {
-        report_.resident_bytes_by_element[tensor.element] +=
-            tensor.resident_bytes;
-      }
-    }
-    return std::move(report_);
-  }
-
- private:
-  struct Stored {
-    std::string name;
-    SharedWeight weight;
-  };
-
-  static bool IsMatrix(const std::string& name, const TensorInfo& info) {
-    return info.shape.size() >= 2 && name.ends_with(kWeightSuffix);
-  }
-  static std::string Module(const std::string& name) {
-    return name.substr(0, name.size() - kWeightSuffix.size());
-  }
-
-  absl::Status NothingIncluded(const std::string& glob) const {
-    std::string example;
-    for (const auto& [name, info] : checkpoint_.tensors()) {
-      if (IsMatrix(name, info) && Module(name).size() > example.size()) {
-        example = Module(name);
-      }
-    }
-    return absl::InvalidArgumentError(StrCat(
-        "include '", glob,
-        "' matches no matrix of the model; names look like '", example, "'"));
-  }
-
   absl::StatusOr<const TensorInfo*> Find(const std::string& name,
                                          const std::vector<int64_t>& shape) {
     RETURN_IF_ERROR(ignore_status_);
+    roots_.insert(std::string(Root(name)));
     const auto found = checkpoint_.tensors().find(name);
-    const auto problem = [&](const std::string& what) {
-      return absl::InvalidArgumentError(
-          StrCat(checkpoint_.folder(), ": tensor '", name, "': ", what));
-    };
-    const std::string wanted = StrCat("[", absl::StrJoin(shape, ", "), "]");
     if (found == checkpoint_.tensors().end()) {
-      return problem(StrCat("missing, shape ", wanted, " wanted"));
+      return Problem(name, StrCat("of shape ", ShapeText(shape), " is missing",
+                                  WhyMissing(checkpoint_, name)));
     }
     const TensorInfo& info = found->second;
     if (!quant::IsFloat(info.dtype)) {
-      return problem(
-          StrCat("dtype ", quant::Name(info.dtype), " found, a float wanted"));
+      return Problem(name,
+                     StrCat("must have floats, has ", quant::Name(info.dtype)));
     }
     if (info.shape != shape) {
-      return problem(StrCat("shape [", absl::StrJoin(info.shape, ", "),
-                            "] found, ", wanted, " wanted"));
+      return Problem(name, StrCat("must be of shape ", ShapeText(shape),
+                                  ", is of ", ShapeText(info.shape)));
     }
     return &info;
-  }
-
-  Choice Choose(const std::string& module, WeightRole role, DType dtype) {
-    const MethodSpec kept = quant::FloatMethodFor(dtype);
-    if (!options_.method.has_value()) return {kept, ""};
-    bool included = false;
-    for (const std::string& glob : options_.include) {
-      if (!GlobMatches(glob, module)) continue;
-      included_.insert(glob);
-      included = true;
-    }
-    for (const std::string& glob : options_.exclude) {
-      if (GlobMatches(glob, module)) {
-        return {kept, StrCat("excluded by '", glob, "'")};
-      }
-    }
-    if (!options_.include.empty()) {
-      if (included) return {*options_.method, ""};
-      return {kept, "not among those included"};
-    }
-    if (role == WeightRole::kLinear || float_dtype_.has_value() ||
-        (role == WeightRole::kConvolution && options_.convolutions)) {
-      return {*options_.method, ""};
-    }
-    return {kept, StrCat("kept: ", RoleName(role),
-                         " stays in the checkpoint's dtype unless included")};
-  }
-
-  static std::string_view RoleName(WeightRole role) {
-    switch (role) {
-      case WeightRole::kHead:
-        return "the head";
-      case WeightRole::kEmbedding:
-        return "an embedding";
-      case WeightRole::kConvolution:
-        return "a convolution";
-      case WeightRole::kLinear:
-        break;
-    }
-    return "a linear layer";
   }
 
   // What a matrix is kept in memory by.
@@ -318,8 +352,6 @@ class Loader final : public WeightReader {
                                     const MethodSpec& resident,
                                     WeightRole role) {
     const quant::QuantMethod& method = *choice.spec.method;
-    ASSIGN_OR_RETURN(PackedWeight packed,
-                     resident.method->Quantize(source, resident.params));
     TensorReport tensor = Describe(name, info);
     tensor.role = role;
     tensor.method = choice.spec.ToString();
@@ -328,17 +360,26 @@ class Loader final : public WeightReader {
     tensor.checkpoint_bytes = info.bytes();
     tensor.stored_bytes = method.StoredBytes(source.rows(), stored_cols,
                                              info.dtype, choice.spec.params);
-    tensor.resident_bytes = packed.resident_bytes();
     tensor.left_alone = choice.left_alone;
-    if (options_.measure_error && !method.lossless_from(info.dtype)) {
-      ASSIGN_OR_RETURN(tensor.error, quant::MeasureError(source, packed));
+    const absl::StatusOr<int64_t> bytes = resident.method->ResidentBytes(
+        source.rows(), source.cols(), resident.params);
+    RETURN_IF_ERROR(WithContext(bytes.status(), StrCat("tensor '", name, "'")));
+    tensor.resident_bytes = *bytes;
+    SharedWeight packed;
+    if (read_) {
+      ASSIGN_OR_RETURN(PackedWeight weight,
+                       resident.method->Quantize(source, resident.params));
+      if (options_.measure_error && !method.lossless_from(info.dtype)) {
+        ASSIGN_OR_RETURN(tensor.error, quant::MeasureError(source, weight));
+      }
+      packed = std::make_shared<const PackedWeight>(std::move(weight));
     }
     report_.tensors.push_back(std::move(tensor));
     if (report_.method.empty() && role == WeightRole::kLinear) {
       report_.method = options_.method.has_value() ? options_.method->ToString()
                                                    : choice.spec.ToString();
     }
-    return std::make_shared<const PackedWeight>(std::move(packed));
+    return packed;
   }
 
   // The factor of each output channel; `bias` becomes what is added to it.
@@ -353,14 +394,15 @@ class Loader final : public WeightReader {
     ASSIGN_OR_RETURN(*bias, Vector(module + ".bias", channels));
     ASSIGN_OR_RETURN(const std::vector<float> mean,
                      Vector(module + ".running_mean", channels));
-    ASSIGN_OR_RETURN(const std::vector<float> variance,
-                     Vector(module + ".running_var", channels));
-    for (int64_t i = 0; i < channels; ++i) {
+    ASSIGN_OR_RETURN(
+        const std::vector<float> variance,
+        // An infinite one mutes its channel.
+        ReadVector(module + ".running_var", channels, Allowed::kInfinity));
+    for (size_t i = 0; i < factors.size(); ++i) {
       if (!(variance[i] >= 0)) {
-        return absl::InvalidArgumentError(
-            StrCat(checkpoint_.folder(), ": tensor '", module,
-                   ".running_var': element ", i, " is ", variance[i],
-                   ", at least 0 wanted"));
+        return Problem(module + ".running_var",
+                       StrCat("must be 0 or more everywhere, element ", i,
+                              " is ", variance[i]));
       }
       factors[i] /= std::sqrt(variance[i] + kEpsilon);
       (*bias)[i] -= mean[i] * factors[i];
@@ -391,7 +433,7 @@ class Loader final : public WeightReader {
 
   absl::Status Done(const std::string& name) {
     done_.insert(name);
-    if (!options_.progress) return absl::OkStatus();
+    if (!read_ || !options_.progress) return absl::OkStatus();
     return options_.progress(
         {.tensors_done = static_cast<int64_t>(done_.size()),
          .tensors_total = static_cast<int64_t>(checkpoint_.tensors().size()),
@@ -400,55 +442,60 @@ class Loader final : public WeightReader {
 
   const Checkpoint& checkpoint_;
   const LoadOptions& options_;
+  const bool read_;
+  MethodPolicy policy_;
   std::optional<DType> float_dtype_;    // of the method asked for, if it is one
   std::map<int64_t, Stored> matrices_;  // by storage
   std::set<std::string> done_;
-  std::set<std::string> included_;  // globs that met a matrix
-  absl::Status ignore_status_;      // Ignore can't return one
+  std::set<std::string, std::less<>> roots_;  // of what was asked for
+  absl::Status ignore_status_;                // Ignore can't return one
   bool floats_as_bfloat16_ = false;
   LoadReport report_;
 };
 
-}  // namespace
-
-bool GlobMatches(std::string_view glob, std::string_view name) {
-  // On a mismatch, the last `*` swallows one character more.
-  size_t g = 0, n = 0;
-  size_t star = std::string_view::npos, star_name = 0;
-  while (n < name.size()) {
-    if (g < glob.size() && glob[g] == '*') {
-      star = g++;
-      star_name = n;
-    } else if (g < glob.size() && (glob[g] == '?' || glob[g] == name[n])) {
-      ++g;
-      ++n;
-    } else if (star != std::string_view::npos) {
-      g = star + 1;
-      n = ++star_name;
-    } else {
-      return false;
-    }
-  }
-  while (g < glob.size() && glob[g] == '*') ++g;
-  return g == glob.size();
+absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
+                               const Architecture& architecture,
+                               const LoadOptions& options, bool read) {
+  Loader loader(checkpoint, options, read);
+  RETURN_IF_ERROR(loader.CheckRequest());
+  ASSIGN_OR_RETURN(std::unique_ptr<const Model> model,
+                   architecture.create(checkpoint, options.compute, loader));
+  ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
+  return ModelPlan{std::move(report), std::move(model)};
 }
 
-absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
-                                      const LoadOptions& options) {
+absl::StatusOr<const Architecture*> FindFloatArchitecture(
+    const Checkpoint& checkpoint) {
   ASSIGN_OR_RETURN(const Architecture* architecture,
                    FindArchitecture(checkpoint));
   if (const auto found = checkpoint.config().find("quantization_config");
       found != checkpoint.config().end() && !found->is_null()) {
     return absl::UnimplementedError(
         checkpoint.folder() +
-        "/config.json: 'quantization_config' found, a float checkpoint wanted");
+        "/config.json: 'quantization_config' says that the weights are "
+        "quantized already; only checkpoints of floats are supported");
   }
-  Loader loader(checkpoint, options);
-  RETURN_IF_ERROR(loader.CheckIncludes());
-  ASSIGN_OR_RETURN(std::unique_ptr<const Model> model,
-                   architecture->create(checkpoint, options.compute, loader));
-  ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
-  return LoadedModel{std::move(model), std::move(report)};
+  return architecture;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
+                                    const LoadOptions& options) {
+  ASSIGN_OR_RETURN(const Architecture* architecture,
+                   FindFloatArchitecture(checkpoint));
+  return Walk(checkpoint, *architecture, options, /*read=*/false);
+}
+
+absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
+                                      const LoadOptions& options) {
+  ASSIGN_OR_RETURN(const Architecture* architecture,
+                   FindFloatArchitecture(checkpoint));
+  RETURN_IF_ERROR(
+      Walk(checkpoint, *architecture, options, /*read=*/false).status());
+  ASSIGN_OR_RETURN(ModelPlan loaded,
+                   Walk(checkpoint, *architecture, options, /*read=*/true));
+  return LoadedModel{std::move(loaded.outline), std::move(loaded.report)};
 }
 
 }  // namespace ounce::model

@@ -17,6 +17,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/method_policy.h"
 #include "model/checkpoint/weights.h"
 #include "model/model.h"
 #include "quant/compute.h"
@@ -31,18 +32,17 @@ struct LoadProgress {
   std::string tensor;         // the one just done
 };
 
-struct LoadOptions {
-  // For kLinear weights and whatever `include` names; others keep the
-  // checkpoint's dtype. Absent: all keep it. A float method (float32, float16,
-  // bfloat16) applies to every matrix.
-  std::optional<quant::MethodSpec> method;
-  // Globs (`*`, `?`) over module names (`transformer.h.0.attn.qkv_proj`).
-  // include empty: every kLinear module; otherwise exactly the matrices that
-  // match. exclude wins over include.
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  // Convolutions too, without being included by name.
-  bool convolutions = false;
+// Of the fields of MethodRequest:
+//   method        for kLinear weights and whatever `include` names; others keep
+//                 the checkpoint's dtype. Absent: all keep it. A float method
+//                 (float32, float16, bfloat16) is for every matrix.
+//   include       globs (glob.h) over module names, such as
+//                 `transformer.h.0.attn.qkv_proj`. Empty: every kLinear module
+//                 (every matrix, for a float method); otherwise exactly the
+//                 matrices that match, and convolutions if asked for below.
+//   exclude       globs; wins over the others.
+//   convolutions  all of them too, without being included by name.
+struct LoadOptions : MethodRequest {
   quant::Compute compute = quant::Compute::kFloat32;
   // Called after each tensor, on the loading thread; an error ends the load
   // with that error.
@@ -69,6 +69,10 @@ struct TensorReport {
 
 struct LoadReport {
   std::string method;  // the spec asked for, or the float method of the dtype
+  // As asked for.
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  bool convolutions = false;
   std::vector<TensorReport> tensors;  // in the order of the architecture
   // Sums over tensors, tied ones once.
   int64_t checkpoint_bytes = 0;
@@ -82,15 +86,28 @@ struct LoadedModel {
   LoadReport report;
 };
 
+// What a load would give, found out from the config, names and shapes alone.
+struct ModelPlan {
+  // As LoadModel's would be, bytes to the last; without errors of weights.
+  LoadReport report;
+  // Without its weights: answers what follows from the config (shapes, labels,
+  // scratch), but must never run a Forward.
+  std::unique_ptr<const Model> outline;
+};
+
+// Judges `options` and walks the architecture without reading a weight: takes
+// milliseconds and next to no memory. `progress` is not called.
+// Errors: those of LoadModel, but for what only the weights' values can show.
+absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
+                                    const LoadOptions& options);
+
+// Plans, then reads.
 // Errors: kUnimplemented for an architecture that is not in architectures.def
 // (names it and lists what is) and for a checkpoint that is quantized already;
-// what Checkpoint and WeightReader return;
-// kInvalidArgument for an include glob that matches nothing.
+// what MethodPolicy, Checkpoint and WeightReader return; kInvalidArgument for a
+// tensor of the network's own that the config does not account for.
 absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
                                       const LoadOptions& options);
-
-// `*` any run, `?` any one character, the rest literal; the whole name.
-bool GlobMatches(std::string_view glob, std::string_view name);
 
 }  // namespace ounce::model
 

@@ -37,6 +37,10 @@ class Float16Method final : public QuantMethod {
                       const ParamValues&) const override {
     return rows * cols * 2;
   }
+  absl::StatusOr<int64_t> ResidentBytes(int64_t rows, int64_t cols,
+                                        const ParamValues&) const override {
+    return PackedWeight::ResidentBytes(kLayout, rows, cols);
+  }
   std::string_view element_name(const ParamValues&) const override {
     return "float16";
   }

@@ -29,6 +29,10 @@ class Float32Method final : public QuantMethod {
                       const ParamValues&) const override {
     return rows * cols * 4;
   }
+  absl::StatusOr<int64_t> ResidentBytes(int64_t rows, int64_t cols,
+                                        const ParamValues&) const override {
+    return PackedWeight::ResidentBytes(kLayout, rows, cols);
+  }
   std::string_view element_name(const ParamValues&) const override {
     return "float32";
   }

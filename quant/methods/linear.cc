@@ -20,6 +20,12 @@ constexpr TileLayout kLayout = {
 // Integer sums of 16-bit products must fit 32 bits (matmul.h).
 constexpr int64_t kMaxCols = 65536;
 
+absl::Status CheckCols(int64_t cols) {
+  if (cols <= kMaxCols) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("must have at most ", kMaxCols, " columns, has ", cols));
+}
+
 DType ScaleDType(DType dtype) {
   return dtype == DType::kF64 ? DType::kF32 : dtype;
 }
@@ -77,16 +83,13 @@ class LinearMethod final : public QuantMethod {
   absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
                                         const ParamValues&) const override {
     const int64_t cols = weight.cols();
-    if (cols > kMaxCols) {
-      return absl::InvalidArgumentError(
-          StrCat("tensor '", weight.name(), "': ", cols,
-                 " columns found, at most ", kMaxCols, " wanted"));
-    }
+    RETURN_IF_ERROR(
+        WithContext(CheckCols(cols), StrCat("tensor '", weight.name(), "'")));
     ASSIGN_OR_RETURN(PackedWeight packed,
                      PackedWeight::Create(kLayout, weight.rows(), cols));
     const DType scale_dtype = ScaleDType(weight.dtype());
     std::vector<float> codes(cols);
-    RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
+    const auto pack_row = [&](int64_t row, const float* values) {
       float max = 0;
       for (int64_t col = 0; col < cols; ++col) {
         max = std::max(max, std::abs(values[col]));
@@ -113,13 +116,19 @@ class LinearMethod final : public QuantMethod {
       packed.mutable_scales()[row] = scale;
       packed.mutable_code_sums()[row] = sum;
       return absl::OkStatus();
-    }));
+    };
+    RETURN_IF_ERROR(ForEachRow(weight, /*allowed=*/false, pack_row));
     return packed;
   }
 
   int64_t StoredBytes(int64_t rows, int64_t cols, DType dtype,
                       const ParamValues&) const override {
     return rows * cols + rows * SizeOf(ScaleDType(dtype));
+  }
+  absl::StatusOr<int64_t> ResidentBytes(int64_t rows, int64_t cols,
+                                        const ParamValues&) const override {
+    RETURN_IF_ERROR(CheckCols(cols));
+    return PackedWeight::ResidentBytes(kLayout, rows, cols);
   }
   std::string_view element_name(const ParamValues&) const override {
     return "int8";

@@ -83,6 +83,9 @@ absl::StatusOr<BuiltVersion> RebuildVersion(
 
 void DescribeWeights(const model::LoadReport& report, ModelInfo* info) {
   info->method = report.method;
+  info->include = report.include;
+  info->exclude = report.exclude;
+  info->convolutions = report.convolutions;
   info->checkpoint_bytes = report.checkpoint_bytes;
   info->stored_bytes = report.stored_bytes;
   info->resident_bytes = report.resident_bytes;
@@ -104,6 +107,9 @@ QuantizeReport CompareWeights(const ModelInfo& before,
                               const model::LoadReport& after) {
   QuantizeReport report;
   report.method = after.method;
+  report.include = after.include;
+  report.exclude = after.exclude;
+  report.convolutions = after.convolutions;
   report.method_before = before.method;
   report.stored_bytes_before = before.stored_bytes;
   report.stored_bytes_after = after.stored_bytes;

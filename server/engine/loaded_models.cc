@@ -440,17 +440,34 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     return absl::OkStatus();
   };
 
+  model::LoadOptions options;
+  options.method = run.method;
+  options.include = params.include;
+  options.exclude = params.exclude;
+  options.convolutions = params.convolutions;
+  options.compute = options_.compute;
+  options.measure_error = true;
+  // What can be refused without a look at a weight is refused before the floats
+  // are built and look at pictures.
+  const auto judge = [&]() -> absl::Status {
+    const auto work = [options, folder = run.served->folder()](
+                          Waiter& waiter) -> absl::Status {
+      const auto checkpoint = model::Checkpoint::Open(
+          folder, [&] { return waiter.CheckProceed(); });
+      // A folder that is gone or changed is the build's to explain.
+      if (!checkpoint.ok()) return absl::OkStatus();
+      return model::PlanModel(**checkpoint, options).status();
+    };
+    if (params.pictures.empty()) return absl::OkStatus();  // LoadModel's matter
+    return RunInBackground(work, proceed);
+  };
+
   std::optional<DetectionQuality> quality;
   absl::StatusOr<BuiltVersion> built = [&]() -> absl::StatusOr<BuiltVersion> {
+    RETURN_IF_ERROR(judge());
     RETURN_IF_ERROR(look_at_floats());
-    model::LoadOptions options;
-    options.method = run.method;
-    options.include = params.include;
-    options.exclude = params.exclude;
-    options.convolutions = params.convolutions;
-    options.measure_error = true;
     ASSIGN_OR_RETURN(BuiltVersion version,
-                     build(std::move(options), QuantizeStage::kQuantizing));
+                     build(options, QuantizeStage::kQuantizing));
     if (!params.pictures.empty()) {
       ASSIGN_OR_RETURN(const std::vector<Detections> detections,
                        detect(version.model));

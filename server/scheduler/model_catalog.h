@@ -42,6 +42,9 @@ struct ModelInfo {
   ModelState state = ModelState::kLoading;
   int64_t version = 0;
   std::string method;
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  bool convolutions = false;
   int64_t parameters = 0;
   int64_t checkpoint_bytes = 0;
   int64_t stored_bytes = 0;
@@ -103,6 +106,9 @@ struct QuantizeReport {
   std::string model;
   int64_t version = 0;
   std::string method;
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  bool convolutions = false;
   std::string method_before;
   int64_t stored_bytes_before = 0;
   int64_t stored_bytes_after = 0;

@@ -104,6 +104,9 @@ v1::Model ToProto(const ModelInfo& info) {
   model.set_queued_requests(info.stats.queued);
   for (const Task task : info.tasks) model.add_tasks(ToProto(task));
   model.set_compute(info.compute);
+  model.mutable_include()->Add(info.include.begin(), info.include.end());
+  model.mutable_exclude()->Add(info.exclude.begin(), info.exclude.end());
+  model.set_convolutions(info.convolutions);
   return model;
 }
 
@@ -113,6 +116,9 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
   out.set_version(report.version);
   out.set_method(report.method);
   out.set_method_before(report.method_before);
+  out.mutable_include()->Add(report.include.begin(), report.include.end());
+  out.mutable_exclude()->Add(report.exclude.begin(), report.exclude.end());
+  out.set_convolutions(report.convolutions);
   out.set_stored_bytes_before(report.stored_bytes_before);
   out.set_stored_bytes_after(report.stored_bytes_after);
   out.set_resident_bytes_before(report.resident_bytes_before);

@@ -151,6 +151,18 @@ TEST(ReportTest, ShowsWhatModelsDoAndWhatTheyWeighIn100Columns) {
   }
 }
 
+TEST(ReportTest, ShowsWhatAMethodTookIn) {
+  v1::ListModelsResponse response = Served();
+  v1::Model* model = response.mutable_models(1);
+  model->set_method("linear");
+  model->set_convolutions(true);
+  EXPECT_THAT(ModelsText(response), HasSubstr(" linear +convolutions "));
+  model->set_convolutions(false);
+  model->add_include("lm_head");
+  model->add_exclude("*.h.0.*");
+  EXPECT_THAT(ModelsText(response), HasSubstr(" linear +include +exclude "));
+}
+
 TEST(ReportTest, LeavesOutColumnsOfAKvCacheThatNoModelHas) {
   v1::ListModelsResponse response = Served();
   response.mutable_models()->DeleteSubrange(0, 1);

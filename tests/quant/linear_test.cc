@@ -136,7 +136,7 @@ TEST(LinearTest, RefusesMoreColumnsThanIntegerSumsHold) {
       MatrixRows(1, 65537, std::vector<float>(65537)), spec->params);
   EXPECT_EQ(absl::StatusCode::kInvalidArgument, packed.status().code());
   EXPECT_THAT(std::string(packed.status().message()),
-              testing::HasSubstr("65537 columns found, at most 65536 wanted"));
+              testing::HasSubstr("must have at most 65536 columns, has 65537"));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -36,6 +37,24 @@ class QuantMethodTest : public testing::TestWithParam<const QuantMethod*> {
     ADD_FAILURE() << method().name() << " has no row in error_bounds.h";
     return {};
   }
+};
+
+// A matrix in which NaN and infinite values are welcome.
+class NonFiniteRows final : public FloatRows {
+ public:
+  NonFiniteRows(int64_t rows, int64_t cols, std::vector<float> values)
+      : rows_(rows, cols, std::move(values)) {}
+  const std::string& name() const override { return rows_.name(); }
+  int64_t rows() const override { return rows_.rows(); }
+  int64_t cols() const override { return rows_.cols(); }
+  DType dtype() const override { return rows_.dtype(); }
+  bool allows_non_finite() const override { return true; }
+  absl::Status Read(int64_t first, int64_t count, float* out) const override {
+    return rows_.Read(first, count, out);
+  }
+
+ private:
+  const MatrixRows rows_;
 };
 
 void ExpectWithin(const ErrorBound& bound, const MatrixRows& rows,
@@ -118,6 +137,39 @@ TEST_P(QuantMethodTest, RefusesNanAndInfinityNamingTensorAndRow) {
                 AllOf(HasSubstr("'layers.3.test.weight'"), HasSubstr("row 37"),
                       HasSubstr("column 9")));
   }
+}
+
+TEST_P(QuantMethodTest, FloatsKeepWhatIsNotFiniteWhereTheWeightAllowsIt) {
+  std::vector<float> values = NormalValues(20 * 10, 5);
+  values[3] = std::numeric_limits<float>::quiet_NaN();
+  values[17 * 10 + 4] = HUGE_VALF;
+  values[17 * 10 + 5] = -HUGE_VALF;
+  const auto packed = Quantize(NonFiniteRows(20, 10, values));
+  if (!ParseDType(method().element_name(params())).has_value() ||
+      !IsFloat(*ParseDType(method().element_name(params())))) {
+    EXPECT_EQ(absl::StatusCode::kInvalidArgument, packed.status().code());
+    return;
+  }
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  std::vector<float> found(20 * 10);
+  packed->Dequantize(0, 20, found.data());
+  EXPECT_TRUE(std::isnan(found[3]));
+  EXPECT_EQ(HUGE_VALF, found[17 * 10 + 4]);
+  EXPECT_EQ(-HUGE_VALF, found[17 * 10 + 5]);
+  EXPECT_TRUE(std::isfinite(found[0]));
+}
+
+TEST_P(QuantMethodTest, KnowsWhatItWillTakeOfMemory) {
+  for (const auto& [rows, cols] :
+       {std::pair{1, 1}, {15, 63}, {16, 64}, {17, 65}, {33, 1000}}) {
+    const auto packed = Quantize(NormalRows(rows, cols, 1));
+    ASSERT_TRUE(packed.ok()) << packed.status();
+    const auto bytes = method().ResidentBytes(rows, cols, params());
+    ASSERT_TRUE(bytes.ok()) << bytes.status();
+    EXPECT_EQ(packed->resident_bytes(), *bytes);
+  }
+  EXPECT_FALSE(method().ResidentBytes(0, 1, params()).ok());
+  EXPECT_FALSE(method().ResidentBytes(INT64_MAX / 2, 60'000, params()).ok());
 }
 
 TEST_P(QuantMethodTest, PadsWithZeros) {

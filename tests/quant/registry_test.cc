@@ -77,6 +77,10 @@ class Adjustable final : public QuantMethod {
                       const ParamValues&) const override {
     return 0;
   }
+  absl::StatusOr<int64_t> ResidentBytes(int64_t, int64_t,
+                                        const ParamValues&) const override {
+    return 0;
+  }
   std::string_view element_name(const ParamValues&) const override {
     return "none";
   }

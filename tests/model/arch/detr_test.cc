@@ -315,8 +315,8 @@ TEST(DetrTest, NamesTheTensorThatIsMissing) {
   EXPECT_THAT(
       LoadModel(checkpoint, {}),
       StatusIs(absl::StatusCode::kInvalidArgument,
-               HasSubstr("'model.encoder.layers.1.self_attn.k_proj.bias': "
-                         "missing, shape [16] wanted")));
+               HasSubstr("'model.encoder.layers.1.self_attn.k_proj.bias' of "
+                         "shape [16] is missing")));
 }
 
 TEST(DetrTest, LeavesNoTensorOfACheckpointAside) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/checkpoint/loader.h"
+#include "model/detector.h"
 #include "quant/registry.h"
 #include "tests/testing/generated_checkpoint.h"
 #include "tests/testing/status_matchers.h"
@@ -209,9 +210,12 @@ TEST(LoaderConvolutionTest, NamesABatchNormThatCannotBeFolded) {
     float value;
     const char* message;
   } cases[] = {
-      {".running_var", -0.5f, "element 3 is -0.5, at least 0 wanted"},
+      {".running_var", -0.5f,
+       "must be 0 or more everywhere, element 3 is -0.5"},
+      {".running_var", std::numeric_limits<float>::quiet_NaN(),
+       "element 3 must be a finite number, is nan"},
       {".running_mean", std::numeric_limits<float>::infinity(),
-       "element 3 is inf"},
+       "element 3 must be a finite number, is inf"},
       {".weight", std::numeric_limits<float>::max(), "channel 3 is not finite"},
       {".running_mean", std::numeric_limits<float>::max(),
        "channel 3 is not finite"},
@@ -228,6 +232,58 @@ TEST(LoaderConvolutionTest, NamesABatchNormThatCannotBeFolded) {
   }
 }
 
+// torch makes 0 of its channel's factor, too.
+TEST(LoaderConvolutionTest, AnInfiniteVarianceMutesItsChannel) {
+  const auto checkpoint = SmallDetr();
+  checkpoint->values(kNorm + ".running_var")[3] =
+      std::numeric_limits<float>::infinity();
+  EXPECT_OK(LoadModel(*checkpoint, {}));
+}
+
+TEST(LoaderConvolutionTest, PlansWhatLoadingWillTakeToTheByte) {
+  const auto checkpoint = SmallDetr(DType::kF16);
+  for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
+    for (const char* spec : {"", "float32", "float16", "bfloat16", "linear"}) {
+      LoadOptions options = With(spec);
+      options.compute = compute;
+      options.convolutions = std::string(spec) == "linear";
+      ASSERT_OK_AND_ASSIGN(const ModelPlan plan,
+                           PlanModel(*checkpoint, options));
+      const LoadReport report = ReportOf(*checkpoint, options);
+      EXPECT_EQ(plan.report.stored_bytes, report.stored_bytes) << spec;
+      EXPECT_EQ(plan.report.resident_bytes, report.resident_bytes) << spec;
+      EXPECT_EQ(plan.report.resident_bytes_by_element,
+                report.resident_bytes_by_element)
+          << spec;
+      EXPECT_EQ(plan.report.tensors.size(), report.tensors.size()) << spec;
+      ASSERT_NE(plan.outline->detector(), nullptr);
+      EXPECT_GT(plan.outline->detector()->ScratchBytes({{64, 48}}, 2), 0);
+    }
+  }
+}
+
+TEST(LoaderConvolutionTest, ConvolutionsComeInBesideWhatIsIncluded) {
+  LoadOptions options = With("linear");
+  options.include = {"class_labels_classifier"};
+  options.convolutions = true;
+  const LoadReport report = ReportOf(*SmallDetr(), options);
+  EXPECT_TRUE(report.convolutions);
+  EXPECT_EQ(Find(report, kConvolution + ".weight").element, "int8");
+  EXPECT_EQ(Find(report, "class_labels_classifier.weight").element, "int8");
+  EXPECT_EQ(
+      Find(report, "model.encoder.layers.0.self_attn.k_proj.weight").element,
+      "float32");
+}
+
+TEST(LoaderConvolutionTest, RefusesConvolutionsThatAreAllExcluded) {
+  LoadOptions options = With("linear");
+  options.convolutions = true;
+  options.exclude = {"model.backbone.*", kProjection};
+  EXPECT_THAT(LoadModel(*SmallDetr(), options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "convolutions: exclude takes all of them out again"));
+}
+
 TEST(LoaderConvolutionTest, NamesAConvolutionOfAnotherShape) {
   const auto checkpoint = SmallDetr();
   checkpoint->Add(kConvolution + ".weight", {kChannels, kChannels, 1, 1},
@@ -235,7 +291,8 @@ TEST(LoaderConvolutionTest, NamesAConvolutionOfAnotherShape) {
   EXPECT_THAT(LoadModel(*checkpoint, {}),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr(kConvolution + ".weight"),
-                             HasSubstr("[8, 8, 1, 1] found, [8, 8, 3, 3]"))));
+                             HasSubstr("must be of shape [8, 8, 3, 3], is of "
+                                       "[8, 8, 1, 1]"))));
 }
 
 }  // namespace

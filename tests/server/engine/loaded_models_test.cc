@@ -415,6 +415,58 @@ TEST_F(LoadedModelsTest, AThreadThatCannotBeHadLeavesAllAsItWas) {
   EXPECT_OK(Quantize("tiny", "linear"));
 }
 
+TEST_F(LoadedModelsTest, RefusesAQuantizationThatDoesNothingBeforeTheWork) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  const auto refusal = [&](QuantizeParams params) {
+    params.model = "tiny";
+    params.method = "linear";
+    return catalog_
+        ->Quantize(params,
+                   [](const QuantizeUpdate& update) {
+                     EXPECT_EQ(update.stage, QuantizeStage::kReading);
+                     EXPECT_EQ(update.tensors_done, 0);
+                     return absl::OkStatus();
+                   })
+        .status();
+  };
+  QuantizeParams nothing_left;
+  nothing_left.include = {"lm_head"};
+  nothing_left.exclude = {"*"};
+  EXPECT_THAT(refusal(nothing_left),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("nothing is left to store as linear")));
+  QuantizeParams convolutions;
+  convolutions.convolutions = true;
+  EXPECT_THAT(refusal(convolutions),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("convolutions: the model has none")));
+  EXPECT_EQ(InfoOf("tiny").version, 1);
+  LoadParams no_method = {"other", kOtherTinyModelFolder, ""};
+  no_method.convolutions = true;
+  EXPECT_THAT(catalog_->Load(no_method),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("convolutions: needs a method")));
+}
+
+TEST_F(LoadedModelsTest, AVersionSaysWhatWasTakenIn) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  QuantizeParams params;
+  params.model = "tiny";
+  params.method = "linear";
+  params.include = {"lm_head", "*.mlp.*"};
+  params.exclude = {"*.h.1.*"};
+  ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
+                       catalog_->Quantize(params, Ignore));
+  EXPECT_EQ(report.method, "linear");
+  EXPECT_EQ(report.include, params.include);
+  EXPECT_EQ(report.exclude, params.exclude);
+  EXPECT_EQ(InfoOf("tiny").method, "linear");
+  EXPECT_EQ(InfoOf("tiny").include, params.include);
+  EXPECT_EQ(InfoOf("tiny").exclude, params.exclude);
+  ASSERT_OK(Quantize("tiny", "float32"));
+  EXPECT_THAT(InfoOf("tiny").include, IsEmpty());
+}
+
 TEST_F(LoadedModelsTest, ALoadEndsWhenItsCallerGivesUp) {
   int asked = 0;
   LoadParams params = {"tiny", kTinyModelFolder, ""};

@@ -269,6 +269,9 @@ class FakeCatalog final : public server::ModelCatalog {
     info.method = "fake";
     info.tasks = {server::Task::kDetectObjects};
     info.compute = "bfloat16";
+    info.include = {"*.fc1"};
+    info.exclude = {"model.decoder.*"};
+    info.convolutions = true;
     detector_ = std::make_shared<FakeDetector>(info);
   }
 

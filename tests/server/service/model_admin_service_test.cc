@@ -66,6 +66,9 @@ TEST_F(ModelAdminServiceTest, ListsModelsWithAllTheirFigures) {
   ASSERT_EQ(response.models_size(), 3);
   EXPECT_THAT(response.models(0).tasks(), ElementsAre(v1::TASK_DETECT_OBJECTS));
   EXPECT_EQ(response.models(0).compute(), "bfloat16");
+  EXPECT_THAT(response.models(0).include(), ElementsAre("*.fc1"));
+  EXPECT_THAT(response.models(0).exclude(), ElementsAre("model.decoder.*"));
+  EXPECT_TRUE(response.models(0).convolutions());
   const v1::Model& model = response.models(2);
   EXPECT_THAT(model.tasks(), ElementsAre(v1::TASK_GENERATE));
   EXPECT_EQ(model.compute(), "float32");
@@ -289,6 +292,9 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
     report.version = 4;
     report.method = "linear";
     report.method_before = "float32";
+    report.include = {"lm_head"};
+    report.exclude = {"*.h.0.*"};
+    report.convolutions = true;
     report.stored_bytes_before = 4000;
     report.stored_bytes_after = 1000;
     report.resident_bytes_before = 4096;
@@ -339,6 +345,9 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   const v1::QuantizeReport& report = last.report();
   EXPECT_EQ(report.version(), 4);
   EXPECT_EQ(report.method_before(), "float32");
+  EXPECT_THAT(report.include(), ElementsAre("lm_head"));
+  EXPECT_THAT(report.exclude(), ElementsAre("*.h.0.*"));
+  EXPECT_TRUE(report.convolutions());
   EXPECT_EQ(report.stored_bytes_after(), 1000);
   EXPECT_EQ(report.resident_bytes_after(), 1024);
   EXPECT_EQ(report.saved_ratio(), 0.5);

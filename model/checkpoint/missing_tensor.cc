@@ -1,0 +1,49 @@
+#include "model/checkpoint/missing_tensor.h"
+
+#include "base/str_cat.h"
+
+namespace ounce::model {
+namespace {
+
+struct Wrapper {
+  std::string_view prefix;
+  std::string_view what;
+};
+
+constexpr Wrapper kWrappers[] = {
+    {"_orig_mod.", "it was saved from a model that torch.compile had wrapped"},
+    {"module.", "it was saved from a model that DataParallel had wrapped"},
+    {"base_model.model.", "it was saved from a model that PEFT had wrapped"},
+};
+
+}  // namespace
+
+std::string WhyMissing(const Checkpoint& checkpoint, std::string_view name) {
+  for (const auto& [other, info] : checkpoint.tensors()) {
+    if (other.find(".lora_") != std::string::npos) {
+      return StrCat("; '", other,
+                    "' belongs to a PEFT adapter: merge it into its base model "
+                    "(merge_and_unload) and serve what that saves");
+    }
+    if (other.size() > name.size() && other.ends_with(name)) {
+      const std::string_view prefix =
+          std::string_view(other).substr(0, other.size() - name.size());
+      std::string_view what = "save the model without that prefix";
+      for (const Wrapper& wrapper : kWrappers) {
+        if (wrapper.prefix == prefix) what = wrapper.what;
+      }
+      return StrCat(
+          "; the weights have it as '", other, "': ", what,
+          what.starts_with("it was") ? "; save the model inside instead" : "");
+    }
+    if (name.size() > other.size() && name.ends_with(other) &&
+        name[name.size() - other.size() - 1] == '.') {
+      return StrCat("; the weights have it as '", other,
+                    "': it was saved without its head, which no answer can be "
+                    "made without");
+    }
+  }
+  return "";
+}
+
+}  // namespace ounce::model
