@@ -63,14 +63,20 @@ Server::Server(const Config& config)
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   std::unique_ptr<Server> server(new Server(config));
   RETURN_IF_ERROR(server->pool_.status());
-  ASSIGN_OR_RETURN(server->listeners_,
-                   Listeners::Start({.inference = config.listen.inference,
-                                     .admin = config.listen.admin,
-                                     .max_message_bytes = static_cast<int>(
-                                         config.limits.max_message_bytes)},
-                                    server->inference_, server->admin_));
+  Metrics& metrics = *server->metrics_;
+  ASSIGN_OR_RETURN(
+      server->listeners_,
+      Listeners::Start(
+          {.inference = config.listen.inference,
+           .admin = config.listen.admin,
+           .max_message_bytes =
+               static_cast<int>(config.limits.max_message_bytes),
+           .figures = &metrics.figures(),
+           .on_serving =
+               [&metrics](bool serving) { metrics.SetServing(serving); }},
+          server->inference_, server->admin_));
   ASSIGN_OR_RETURN(server->addresses_.metrics,
-                   server->metrics_->Listen(config.listen.metrics));
+                   metrics.Listen(config.listen.metrics));
   server->addresses_.inference = server->listeners_->inference_address();
   server->addresses_.admin = server->listeners_->admin_address();
   server->health_.SetListeners(server->listeners_.get());

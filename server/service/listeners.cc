@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/service/deadline.h"
+#include "server/service/rpc_metrics.h"
 
 namespace ounce::server {
 namespace {
@@ -31,7 +32,8 @@ struct Bound {
 };
 
 absl::StatusOr<Bound> Listen(const std::string& name,
-                             const std::string& address, int max_message_bytes,
+                             const std::string& address,
+                             const Listeners::Options& options,
                              grpc::Service& service) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) {
@@ -43,7 +45,7 @@ absl::StatusOr<Bound> Listen(const std::string& name,
   grpc::ServerBuilder builder;
   int port = 0;
   builder.SetResourceQuota(quota);
-  builder.SetMaxReceiveMessageSize(max_message_bytes);
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   // Without this a second server on the same port would take half the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
@@ -54,6 +56,10 @@ absl::StatusOr<Bound> Listen(const std::string& name,
       GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&service);
+  if (options.figures != nullptr) {
+    builder.experimental().SetInterceptorCreators(
+        CountRpcs(*options.figures, Clock::Real()));
+  }
   Bound bound;
   bound.server = builder.BuildAndStart();
   if (bound.server == nullptr || port == 0) {
@@ -81,10 +87,9 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
   }();
   static_cast<void>(once);
   ASSIGN_OR_RETURN(Bound public_side,
-                   Listen("listen", options.inference,
-                          options.max_message_bytes, inference));
-  ASSIGN_OR_RETURN(Bound admin_side, Listen("admin_listen", options.admin,
-                                            options.max_message_bytes, admin));
+                   Listen("listen", options.inference, options, inference));
+  ASSIGN_OR_RETURN(Bound admin_side,
+                   Listen("admin_listen", options.admin, options, admin));
   std::unique_ptr<Listeners> listeners(new Listeners(options));
   listeners->inference_ = std::move(public_side.server);
   listeners->inference_address_ = std::move(public_side.address);

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "server/metrics/figures.h"
 #include "server/service/inference_service.h"
 #include "server/service/model_admin_service.h"
 
@@ -30,6 +31,8 @@ class Listeners {
     std::string inference;  // HOST:PORT; port 0: a free one
     std::string admin;
     int max_message_bytes = 32 << 20;
+    // Where calls are counted; must outlive the result. Null: nowhere.
+    Figures* figures = nullptr;
     // Told what the health of "" becomes, for others who tell it.
     std::function<void(bool serving)> on_serving = [](bool) {};
   };

@@ -53,7 +53,8 @@ class ServiceTest : public ::testing::Test {
     auto listeners =
         server::Listeners::Start({.inference = "127.0.0.1:0",
                                   .admin = "127.0.0.1:0",
-                                  .max_message_bytes = 4 << 20},
+                                  .max_message_bytes = 4 << 20,
+                                  .figures = figures_},
                                  *inference_service_, *admin_service_);
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     listeners_ = *std::move(listeners);
@@ -137,6 +138,7 @@ class ServiceTest : public ::testing::Test {
   const server::PictureReader pictures_{{.max_pixels = kMaxPixels},
                                         picture_memory_};
   FakeCatalog catalog_;
+  server::Figures* figures_ = nullptr;  // to be set before SetUp
   std::unique_ptr<server::InferenceService> inference_service_;
   std::unique_ptr<server::ModelAdminService> admin_service_;
   std::unique_ptr<server::Listeners> listeners_;

@@ -1,0 +1,153 @@
+#include "server/service/rpc_metrics.h"
+
+#include <google/protobuf/descriptor.h>
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/status.h>
+
+#include <atomic>
+#include <iterator>
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "ounce/v1/inference.pb.h"
+#include "ounce/v1/model_admin.pb.h"
+#include "server/service/deadline.h"
+
+namespace ounce::server {
+namespace {
+
+using grpc::experimental::InterceptionHookPoints;
+using grpc::experimental::Interceptor;
+using grpc::experimental::InterceptorBatchMethods;
+using grpc::experimental::ServerInterceptorFactoryInterface;
+using grpc::experimental::ServerRpcInfo;
+
+// The names of the codes, by their numbers.
+constexpr const char* kCodes[] = {"OK",
+                                  "CANCELLED",
+                                  "UNKNOWN",
+                                  "INVALID_ARGUMENT",
+                                  "DEADLINE_EXCEEDED",
+                                  "NOT_FOUND",
+                                  "ALREADY_EXISTS",
+                                  "PERMISSION_DENIED",
+                                  "RESOURCE_EXHAUSTED",
+                                  "FAILED_PRECONDITION",
+                                  "ABORTED",
+                                  "OUT_OF_RANGE",
+                                  "UNIMPLEMENTED",
+                                  "INTERNAL",
+                                  "UNAVAILABLE",
+                                  "DATA_LOSS",
+                                  "UNAUTHENTICATED"};
+
+const char* CodeName(grpc::StatusCode code) {
+  const auto index = static_cast<size_t>(code);
+  return index < std::size(kCodes) ? kCodes[index] : "UNKNOWN";
+}
+
+// "ounce.v1.Inference/Generate", ...: of our own services.
+const std::set<std::string>& OwnRpcs() {
+  static const auto* const kRpcs = [] {
+    auto* rpcs = new std::set<std::string>;
+    for (const google::protobuf::FileDescriptor* file :
+         {v1::GenerateRequest::descriptor()->file(),
+          v1::QuantizeRequest::descriptor()->file()}) {
+      for (int i = 0; i < file->service_count(); ++i) {
+        const auto& service = *file->service(i);
+        for (int k = 0; k < service.method_count(); ++k) {
+          rpcs->insert(absl::StrCat(service.full_name(), "/",
+                                    service.method(k)->name()));
+        }
+      }
+    }
+    return rpcs;
+  }();
+  return *kRpcs;
+}
+
+// The label of a method, "/" before it: of what no server of ours has, "other",
+// so that callers can't make labels.
+std::string LabelOf(const char* method) {
+  static const auto* const kOthers = new std::set<std::string>{
+      "grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch",
+      "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+      "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"};
+  std::string name = method;
+  if (name.starts_with('/')) name.erase(0, 1);
+  return OwnRpcs().contains(name) || kOthers->contains(name) ? name : "other";
+}
+
+// One call.
+class RpcCounter final : public Interceptor {
+ public:
+  RpcCounter(Figures& figures, const Clock& clock, ServerRpcInfo& call)
+      : figures_(figures),
+        clock_(clock),
+        context_(*call.server_context()),
+        rpc_(LabelOf(call.method())),
+        start_(clock.Now()) {}
+
+  void Intercept(InterceptorBatchMethods* methods) override {
+    if (methods->QueryInterceptionHookPoint(
+            InterceptionHookPoints::PRE_SEND_STATUS)) {
+      sent_ = methods->GetSendStatus().error_code();
+    }
+    // Once, when it is known whether the caller has got it.
+    if (methods->QueryInterceptionHookPoint(
+            InterceptionHookPoints::POST_RECV_CLOSE)) {
+      const absl::Time now = clock_.Now();
+      figures_.Add(metric::kRpcs, {rpc_, CodeName(Seen(now))});
+      figures_.Observe(metric::kRpcDuration, {rpc_}, Seconds(now - start_));
+    }
+    methods->Proceed();
+  }
+
+ private:
+  // The code that the caller sees: whoever has gone no longer hears ours.
+  grpc::StatusCode Seen(absl::Time now) const {
+    if (!context_.IsCancelled()) return sent_;
+    const absl::Time deadline =
+        FromGrpcDeadline(context_.raw_deadline(), clock_);
+    return now + kDeadlineSlack >= deadline ? grpc::DEADLINE_EXCEEDED
+                                            : grpc::CANCELLED;
+  }
+
+  Figures& figures_;
+  const Clock& clock_;
+  const grpc::ServerContextBase& context_;  // outlives the interceptors
+  const std::string rpc_;
+  const absl::Time start_;
+  // The end may be noticed while a handler still writes its answer.
+  std::atomic<grpc::StatusCode> sent_ = grpc::UNKNOWN;
+};
+
+class RpcCounters final : public ServerInterceptorFactoryInterface {
+ public:
+  RpcCounters(Figures& figures, const Clock& clock)
+      : figures_(figures), clock_(clock) {}
+
+  Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
+    return new RpcCounter(figures_, clock_, *info);
+  }
+
+ private:
+  Figures& figures_;
+  const Clock& clock_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> CountRpcs(
+    Figures& figures, const Clock& clock) {
+  for (const std::string& rpc : OwnRpcs()) {
+    for (const char* code : kCodes) figures.Add(metric::kRpcs, {rpc, code}, 0);
+  }
+  std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> creators;
+  creators.push_back(std::make_unique<RpcCounters>(figures, clock));
+  return creators;
+}
+
+}  // namespace ounce::server
