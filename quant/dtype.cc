@@ -19,11 +19,23 @@ struct DTypeInfo {
 };
 
 constexpr DTypeInfo kInfos[] = {
-    {DType::kF64, 8, true, "float64"}, {DType::kF32, 4, true, "float32"},
-    {DType::kF16, 2, true, "float16"}, {DType::kBF16, 2, true, "bfloat16"},
-    {DType::kI64, 8, false, "int64"},  {DType::kI32, 4, false, "int32"},
-    {DType::kI16, 2, false, "int16"},  {DType::kI8, 1, false, "int8"},
-    {DType::kU8, 1, false, "uint8"},   {DType::kBool, 1, false, "bool"},
+    {DType::kF64, 8, true, "float64"},
+    {DType::kF32, 4, true, "float32"},
+    {DType::kF16, 2, true, "float16"},
+    {DType::kBF16, 2, true, "bfloat16"},
+    {DType::kI64, 8, false, "int64"},
+    {DType::kI32, 4, false, "int32"},
+    {DType::kI16, 2, false, "int16"},
+    {DType::kI8, 1, false, "int8"},
+    {DType::kU8, 1, false, "uint8"},
+    {DType::kBool, 1, false, "bool"},
+    {DType::kU64, 8, false, "uint64"},
+    {DType::kU32, 4, false, "uint32"},
+    {DType::kU16, 2, false, "uint16"},
+    {DType::kC64, 8, false, "complex64"},
+    {DType::kF8E4M3, 1, false, "float8_e4m3fn"},
+    {DType::kF8E5M2, 1, false, "float8_e5m2"},
+    {DType::kF8E8M0, 1, false, "float8_e8m0fnu"},
 };
 
 const DTypeInfo& Info(DType dtype) { return kInfos[static_cast<int>(dtype)]; }

@@ -8,7 +8,27 @@
 
 namespace ounce::quant {
 
-enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
+// The last ones stand in checkpoints beside tensors that are needed, and are
+// counted, never read.
+enum class DType {
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kU64,
+  kU32,
+  kU16,
+  kC64,
+  kF8E4M3,
+  kF8E5M2,
+  kF8E8M0,
+};
 
 int SizeOf(DType dtype);             // bytes per element
 bool IsFloat(DType dtype);           // kF64 to kBF16

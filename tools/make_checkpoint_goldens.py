@@ -4,6 +4,8 @@ write them, for the readers of model/checkpoint.
 
   bin/                pytorch_model.bin: three float types, tied and strided
                       tensors, a parameter, integers, things that are no tensor
+  bin_unneeded/       a float tensor and an expanded one beside entries of forms
+                      that are not read
   bin_protocol4/      the same by pickle protocol 4
   bin_sharded/        two files and pytorch_model.bin.index.json
   safetensors/        model.safetensors: all dtypes that are read, a scalar, an
@@ -60,6 +62,15 @@ def state_dict():
         i8=torch.arange(2, dtype=torch.int8), u8=torch.arange(2, dtype=torch.uint8),
         steps=1234567890123, nothing=None, rate=0.5, nested={"x": base}, yes=True)
     return state
+
+
+def unneeded():
+    return {
+        "w": ramp(2, 3), "expanded": ramp(2).unsqueeze(1).expand(2, 3),
+        "u16": torch.arange(2).to(torch.uint16), "f8": ramp(2).to(torch.float8_e4m3fn),
+        "c64": ramp(2).to(torch.complex64), "sparse": torch.eye(3).to_sparse(), "csr": torch.eye(3).to_sparse_csr(),
+        "q8": torch.quantize_per_tensor(ramp(2), 0.125, 0, torch.qint8), "dtype": torch.float16,
+        "device": torch.device("cpu")}
 
 
 def folder(out, name):
@@ -120,6 +131,7 @@ def main():
 
     torch.save(state_dict(), folder(out, "bin") / "pytorch_model.bin")
     torch.save(state_dict(), folder(out, "bin_protocol4") / "pytorch_model.bin", pickle_protocol=4)
+    torch.save(unneeded(), folder(out, "bin_unneeded") / "pytorch_model.bin")
     path = folder(out, "bin_sharded")
     index = make_shards(path, "pytorch_model-{:05}-of-00002.bin", torch.save)
     (path / "pytorch_model.bin.index.json").write_text(json.dumps(index) + "\n")

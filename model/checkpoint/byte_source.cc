@@ -10,6 +10,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 
 namespace ounce::model {
 namespace {
@@ -62,13 +63,56 @@ class MemorySource : public ByteSource {
   const std::string_view bytes_;
 };
 
+absl::Status OpenError(const std::string& path, int error) {
+  const std::string message = absl::StrCat(path, ": ", strerror(error));
+  switch (error) {
+    case ENOENT: {
+      // Of a link that leads nowhere the system says the same.
+      struct stat info;
+      if (lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            path, ": the link leads nowhere; download the file again"));
+      }
+      return absl::NotFoundError(message);
+    }
+    case ENOTDIR:
+      return absl::NotFoundError(message);
+    case EACCES:
+      return absl::PermissionDeniedError(message);
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return absl::ResourceExhaustedError(message);
+    default:
+      return absl::DataLossError(message);
+  }
+}
+
+// What git leaves in a file's place where Git LFS is not installed: a text of
+// some 130 bytes.
+absl::Status CheckIsNoLfsPointer(const ByteSource& file) {
+  constexpr std::string_view kFirstWords = "version https://git-lfs.github.com";
+  constexpr int64_t kMaxPointerBytes = 1024;  // the format's own limit
+  const auto length = static_cast<int64_t>(kFirstWords.size());
+  if (file.size() < length || file.size() > kMaxPointerBytes) {
+    return absl::OkStatus();
+  }
+  std::string head(kFirstWords.size(), '\0');
+  RETURN_IF_ERROR(file.Read(0, length, head.data()));
+  if (head != kFirstWords) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      file.name(),
+      ": is a Git LFS pointer, not the file itself; fetch it with `git lfs "
+      "pull`"));
+}
+
 }  // namespace
 
 absl::Status ByteSource::Read(int64_t offset, int64_t length, void* out) const {
   if (offset < 0 || length < 0 || offset > size_ || length > size_ - offset) {
     return absl::InvalidArgumentError(
-        absl::StrCat(name_, ": ", length, " bytes at byte ", offset,
-                     " wanted, the file has ", size_));
+        absl::StrCat(name_, ": has ", size_, " bytes, too few to read ", length,
+                     " at byte ", offset));
   }
   if (length == 0) return absl::OkStatus();
   return ReadInside(offset, length, out);
@@ -79,25 +123,19 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path,
   // Not blocking, for a named pipe would wait here for ever.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
-    const std::string message = absl::StrCat(path, ": ", strerror(errno));
-    if (errno == ENOENT || errno == ENOTDIR) {
-      return absl::NotFoundError(message);
-    }
-    if (errno == EACCES) return absl::PermissionDeniedError(message);
-    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
-      return absl::ResourceExhaustedError(message);
-    }
-    return absl::DataLossError(message);
+    return OpenError(path, errno);
   }
   struct stat info;
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     close(fd);
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": not a regular file"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": ", S_ISDIR(info.st_mode) ? "is a folder" : "is not a file"));
   }
   posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);  // reads ahead twice as far
-  return std::make_unique<FileSource>(path, info.st_size, fd,
-                                      std::move(proceed));
+  auto file =
+      std::make_unique<FileSource>(path, info.st_size, fd, std::move(proceed));
+  RETURN_IF_ERROR(CheckIsNoLfsPointer(*file));
+  return file;
 }
 
 std::unique_ptr<ByteSource> BytesInMemory(std::string name,

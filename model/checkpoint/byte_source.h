@@ -59,9 +59,10 @@ class ByteSource {
   const Proceed proceed_;
 };
 
-// Errors: kNotFound; kInvalidArgument for what is not a regular file;
-// kPermissionDenied; kResourceExhausted when the process has no file
-// descriptor or memory left for it; kDataLoss for any other failure to open it.
+// Errors: kNotFound; kInvalidArgument for what is not a regular file, a link
+// that leads nowhere, or a Git LFS pointer in the file's place;
+// kPermissionDenied; kResourceExhausted when no descriptor or memory is left;
+// kDataLoss for any other failure to open it.
 absl::StatusOr<std::unique_ptr<ByteSource>> OpenFile(const std::string& path,
                                                      Proceed proceed = nullptr);
 

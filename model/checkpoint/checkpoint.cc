@@ -1,5 +1,7 @@
 #include "model/checkpoint/checkpoint.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -57,8 +59,18 @@ class FolderCheckpoint : public Checkpoint {
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
     std::string_view location, const std::function<absl::Status()>& proceed) {
   ASSIGN_OR_RETURN(const std::string folder, FindModelFolder(location));
-  ASSIGN_OR_RETURN(json config,
-                   ReadJsonObject(absl::StrCat(folder, "/config.json")));
+  absl::StatusOr<json> config =
+      ReadJsonObject(absl::StrCat(folder, "/config.json"));
+  const std::string adapter = folder + "/adapter_config.json";
+  if (std::error_code ignored; absl::IsNotFound(config.status()) &&
+                               std::filesystem::exists(adapter, ignored)) {
+    return absl::UnimplementedError(absl::StrCat(
+        folder,
+        ": is a PEFT adapter, not a model; merge it into its base model and "
+        "save that, in Python: "
+        "model.merge_and_unload().save_pretrained(path)"));
+  }
+  RETURN_IF_ERROR(config.status());
   absl::StatusOr<json> generation_config =
       ReadJsonObject(absl::StrCat(folder, "/generation_config.json"));
   if (absl::IsNotFound(generation_config.status())) {
@@ -66,7 +78,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(
   }
   RETURN_IF_ERROR(generation_config.status());
   ASSIGN_OR_RETURN(TensorFiles files, OpenTensorFiles(folder, proceed));
-  return std::make_unique<FolderCheckpoint>(folder, std::move(config),
+  return std::make_unique<FolderCheckpoint>(folder, *std::move(config),
                                             *std::move(generation_config),
                                             std::move(files));
 }

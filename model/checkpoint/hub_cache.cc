@@ -49,22 +49,65 @@ std::string Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-std::string CacheFolder() {
-  std::string folder = Variable("HF_HUB_CACHE");
-  if (folder.empty()) {
-    if (const std::string home = Variable("HF_HOME"); !home.empty()) {
-      folder = home + "/hub";
-    } else if (const std::string xdg = Variable("XDG_CACHE_HOME");
-               !xdg.empty()) {
-      folder = xdg + "/huggingface/hub";
+bool IsNameCharacter(char c) { return absl::ascii_isalnum(c) || c == '_'; }
+
+// As Python's expanduser and expandvars: a variable that is not set stays as it
+// is written.
+std::string Expanded(std::string_view path) {
+  std::string result;
+  if (path.starts_with("~/")) {
+    result = Variable("HOME");
+    path.remove_prefix(1);
+  }
+  while (!path.empty()) {
+    const bool in_braces = path.starts_with("${");
+    const size_t begin = in_braces ? 2 : 1;
+    size_t end = begin;
+    while (end < path.size() && IsNameCharacter(path[end])) ++end;
+    if (path.front() == '$' && end > begin &&
+        (!in_braces || (end < path.size() && path[end] == '}'))) {
+      const std::string name(path.substr(begin, end - begin));
+      if (in_braces) ++end;
+      const char* value = std::getenv(name.c_str());
+      result += value == nullptr ? path.substr(0, end) : value;
+      path.remove_prefix(end);
     } else {
-      folder = "~/.cache/huggingface/hub";
+      result += path.front();
+      path.remove_prefix(1);
     }
   }
-  if (folder.starts_with("~/")) {
-    folder = Variable("HOME") + folder.substr(1);
+  return result;
+}
+
+std::string CacheFolder() {
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (const std::string cache = Variable(name); !cache.empty()) {
+      return Expanded(cache);
+    }
   }
-  return folder;
+  if (const std::string home = Variable("HF_HOME"); !home.empty()) {
+    return Expanded(home) + "/hub";
+  }
+  const std::string xdg = Variable("XDG_CACHE_HOME");
+  return Expanded(xdg.empty() ? "~/.cache" : xdg) + "/huggingface/hub";
+}
+
+// Says what `location`, a file, is.
+absl::Status FileInsteadOfFolder(const std::string& location) {
+  std::string is = "a file";
+  if (const auto file = OpenFile(location); file.ok()) {
+    std::string head(std::min<int64_t>((*file)->size(), 4), '\0');
+    if ((*file)->Read(0, static_cast<int64_t>(head.size()), head.data()).ok() &&
+        head == "GGUF") {
+      is = "a GGUF file";
+    }
+  } else if (!absl::IsNotFound(file.status())) {
+    return file.status();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(Quoted(location), " is ", is,
+                   "; name a folder in Hugging Face layout, with config.json, "
+                   "model.safetensors and the tokenizer's files"));
 }
 
 // The commit that refs/`revision` names.
@@ -75,7 +118,7 @@ absl::StatusOr<std::string> ReadRef(const std::string& path) {
   const std::string commit(absl::StripAsciiWhitespace(text));
   if (!IsCommit(commit)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        path, ": ", Quoted(text), " found, a commit of 40 digits wanted"));
+        path, ": must be a commit of 40 digits, is ", Quoted(text)));
   }
   return std::string(commit);
 }
@@ -84,6 +127,15 @@ absl::StatusOr<std::string> ReadRef(const std::string& path) {
 
 absl::StatusOr<std::string> FindModelFolder(std::string_view location) {
   if (IsFolder(std::string(location))) return std::string(location);
+  if (std::error_code ignored;
+      std::filesystem::exists(std::string(location), ignored)) {
+    return FileInsteadOfFolder(std::string(location));
+  }
+  if (location.starts_with("~")) {
+    return absl::NotFoundError(absl::StrCat(
+        "no folder ", Quoted(location),
+        "; ~ is the shell's: write the whole path, or $HOME in its place"));
+  }
 
   const size_t at = location.find('@');
   const std::string model(location.substr(0, at));

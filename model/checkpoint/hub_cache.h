@@ -3,8 +3,9 @@
 //   <cache>/models--ORG--NAME/refs/REVISION         text: a commit
 //   <cache>/models--ORG--NAME/snapshots/COMMIT/...  the files, links to blobs
 //
-// <cache> is $HF_HUB_CACHE, else $HF_HOME/hub, else
-// $XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. Source:
+// <cache> is $HF_HUB_CACHE, else $HUGGINGFACE_HUB_CACHE, else $HF_HOME/hub,
+// else $XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub; a ~ in
+// front and $VARIABLE or ${VARIABLE} anywhere in it are replaced. Source:
 // huggingface_hub, constants.py and file_download.py.
 #ifndef OUNCE_MODEL_CHECKPOINT_HUB_CACHE_H_
 #define OUNCE_MODEL_CHECKPOINT_HUB_CACHE_H_
@@ -20,7 +21,8 @@ namespace ounce::model {
 // of `org/name[@revision]` (revision: a branch or tag, `main` if absent, or a
 // commit of 40 digits; `org/` is absent for a few old models).
 // Errors: kNotFound, naming what was looked for, and for a model the command
-// that fills the cache; kInvalidArgument for a malformed cache.
+// that fills the cache; kInvalidArgument for a malformed cache, and for a file,
+// saying what it is.
 absl::StatusOr<std::string> FindModelFolder(std::string_view location);
 
 }  // namespace ounce::model

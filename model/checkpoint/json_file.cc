@@ -93,24 +93,61 @@ class Builder : public nlohmann::json_sax<json> {
   std::string error_;
 };
 
+absl::StatusOr<json> Parse(const std::string& name, std::string_view text) {
+  Builder builder;
+  if (json::sax_parse(text.begin(), text.end(), &builder)) {
+    return builder.Take();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(name, ": ", builder.error()));
+}
+
+absl::Status TooLong(const std::string& name, int64_t bytes) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      name, ": must have at most ", kMaxJsonBytes, " bytes, has ", bytes));
+}
+
+// `text` with quotes around Python's words for numbers that JSON does not know.
+std::string WithQuotedNonFinite(std::string_view text) {
+  std::string result;
+  result.reserve(text.size());
+  bool in_string = false;
+  while (!text.empty()) {
+    std::string_view word = text.substr(0, 1);
+    if (in_string && word == "\\") {
+      word = text.substr(0, 2);
+    } else if (word == "\"") {
+      in_string = !in_string;
+    } else if (!in_string) {
+      for (const std::string_view known : {"NaN", "Infinity", "-Infinity"}) {
+        if (text.starts_with(known)) word = known;
+      }
+    }
+    const bool known = word.size() > 2;
+    if (known) result += '"';
+    result += word;
+    if (known) result += '"';
+    text.remove_prefix(word.size());
+  }
+  return result;
+}
+
 }  // namespace
 
 absl::StatusOr<json> ParseJsonObject(const std::string& name,
                                      std::string_view text) {
   if (static_cast<int64_t>(text.size()) > kMaxJsonBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ": ", text.size(), " bytes of JSON found, at most ",
-                     kMaxJsonBytes, " wanted"));
+    return TooLong(name, static_cast<int64_t>(text.size()));
   }
-  Builder builder;
-  if (!json::sax_parse(text.begin(), text.end(), &builder)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ": ", builder.error()));
+  absl::StatusOr<json> document = Parse(name, text);
+  if (!document.ok() &&
+      (text.find("NaN") != text.npos || text.find("Infinity") != text.npos)) {
+    absl::StatusOr<json> quoted = Parse(name, WithQuotedNonFinite(text));
+    if (quoted.ok()) document = std::move(quoted);
   }
-  json document = builder.Take();
-  if (!document.is_object()) {
+  RETURN_IF_ERROR(document.status());
+  if (!document->is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        name, ": JSON ", document.type_name(), " found, an object wanted"));
+        name, ": must be a JSON object, is JSON ", document->type_name()));
   }
   return document;
 }
@@ -118,9 +155,7 @@ absl::StatusOr<json> ParseJsonObject(const std::string& name,
 absl::StatusOr<json> ReadJsonObject(const std::string& path) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> file, OpenFile(path));
   if (file->size() > kMaxJsonBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": ", file->size(),
-                                                   " bytes found, at most ",
-                                                   kMaxJsonBytes, " wanted"));
+    return TooLong(path, file->size());
   }
   std::string text(file->size(), '\0');
   RETURN_IF_ERROR(file->Read(0, file->size(), text.data()));

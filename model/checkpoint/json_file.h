@@ -18,7 +18,9 @@ inline constexpr int64_t kMaxJsonBytes = 25'000'000;
 // Objects and arrays inside each other.
 inline constexpr int kMaxJsonDepth = 32;
 
-// `text` as a JSON object; `name` is for messages.
+// `text` as a JSON object; `name` is for messages. NaN, Infinity and -Infinity,
+// which Python writes although JSON knows none of them, become strings of these
+// words, which no field that needs a number takes.
 // Errors: kInvalidArgument, with the byte's position: not JSON, not UTF-8, not
 // an object, a key twice in one object, deeper or longer than the limits.
 absl::StatusOr<nlohmann::json> ParseJsonObject(const std::string& name,

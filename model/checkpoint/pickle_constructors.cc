@@ -24,7 +24,13 @@ constexpr KnownGlobal kKnownGlobals[] = {
     {"torch._utils", "_rebuild_tensor_v2", Constructor::kTensor},
     {"torch._utils", "_rebuild_parameter", Constructor::kParameter},
     {"torch", "Size", Constructor::kSize},
-    {"torch", "device", Constructor::kDevice},
+    {"torch", "device", Constructor::kUnneeded},
+    // Tensors in forms that are not read: those of this kind are as if they
+    // were not there.
+    {"torch._utils", "_rebuild_sparse_tensor", Constructor::kUnneeded},
+    {"torch._utils", "_rebuild_tensor_v3", Constructor::kUnneeded},
+    {"torch._utils", "_rebuild_qtensor", Constructor::kUnneeded},
+    {"torch.serialization", "_get_layout", Constructor::kUnneeded},
     {"torch", "DoubleStorage", Constructor::kStorage, quant::DType::kF64},
     {"torch", "FloatStorage", Constructor::kStorage, quant::DType::kF32},
     {"torch", "HalfStorage", Constructor::kStorage, quant::DType::kF16},
@@ -35,7 +41,34 @@ constexpr KnownGlobal kKnownGlobals[] = {
     {"torch", "CharStorage", Constructor::kStorage, quant::DType::kI8},
     {"torch", "ByteStorage", Constructor::kStorage, quant::DType::kU8},
     {"torch", "BoolStorage", Constructor::kStorage, quant::DType::kBool},
+    {"torch", "ComplexFloatStorage", Constructor::kStorage, quant::DType::kC64},
+    {"torch", "QInt8Storage", Constructor::kStorage, quant::DType::kI8},
+    {"torch", "QUInt8Storage", Constructor::kStorage, quant::DType::kU8},
+    {"torch", "QInt32Storage", Constructor::kStorage, quant::DType::kI32},
+    {"torch.storage", "UntypedStorage", Constructor::kStorage,
+     quant::DType::kU8},
 };
+
+// Names of module torch that stand for a dtype or for how a tensor is
+// quantized.
+constexpr std::string_view kTorchNames[] = {"per_tensor_affine",
+                                            "per_channel_affine",
+                                            "float64",
+                                            "float32",
+                                            "float16",
+                                            "bfloat16",
+                                            "int64",
+                                            "int32",
+                                            "int16",
+                                            "int8",
+                                            "uint8",
+                                            "bool",
+                                            "uint16",
+                                            "uint32",
+                                            "uint64",
+                                            "complex64",
+                                            "float8_e4m3fn",
+                                            "float8_e5m2"};
 
 }  // namespace
 
@@ -49,6 +82,12 @@ absl::Status PickleMachine::PushGlobal(std::string_view module,
       value.dtype = known.dtype;
       return PushNew(std::move(value));
     }
+  }
+  for (const std::string_view known : kTorchNames) {
+    if (module != "torch" || name != known) continue;
+    PickleValue value;
+    value.kind = Kind::kOpaque;
+    return PushNew(std::move(value));
   }
   return Fail(absl::StrCat(
       "refuses to load ", Quoted(std::string(module) + "." + std::string(name)),
@@ -126,10 +165,10 @@ absl::Status PickleMachine::Reduce() {
     case Constructor::kSize:
       if (args.size() != 1 || !IsShape(args[0])) break;
       return Push(args[0]);
-    case Constructor::kDevice: {
-      PickleValue device;
-      device.kind = Kind::kOpaque;
-      return PushNew(std::move(device));
+    case Constructor::kUnneeded: {
+      PickleValue unneeded;
+      unneeded.kind = Kind::kOpaque;
+      return PushNew(std::move(unneeded));
     }
     case Constructor::kStorage:
       break;

@@ -140,7 +140,7 @@ absl::Status PickleMachine::Step(unsigned char opcode) {
     case 0x80: {  // PROTO
       ASSIGN_OR_RETURN(const uint64_t version, TakeNumber(1));
       if (version >= 2 && version <= 5) return absl::OkStatus();
-      return Fail(absl::StrCat("protocol ", version, " found, 2 to 5 wanted"));
+      return Fail(absl::StrCat("protocol must be 2 to 5, is ", version));
     }
     case 0x95:  // FRAME
       return TakeNumber(8).status();
@@ -267,8 +267,8 @@ absl::Status PickleMachine::Step(unsigned char opcode) {
 
 absl::StatusOr<PickleRef> PickleMachine::Run() {
   if (static_cast<int64_t>(pickle_.size()) > kMaxPickleBytes) {
-    return Fail(absl::StrCat(pickle_.size(), " bytes found, at most ",
-                             kMaxPickleBytes, " wanted"));
+    return Fail(absl::StrCat("must have at most ", kMaxPickleBytes,
+                             " bytes, has ", pickle_.size()));
   }
   values_.resize(3);  // None, True, False
   values_[1].kind = values_[2].kind = Kind::kBool;

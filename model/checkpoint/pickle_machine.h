@@ -33,14 +33,14 @@ struct PickleValue {
     kConstructor,
     kStorage,
     kTensor,
-    kOpaque,  // a torch.device
+    kOpaque,  // what is no tensor and not needed: a device, a dtype, ...
   };
   enum class Constructor {
     kOrderedDict,
     kTensor,
     kParameter,
     kSize,
-    kDevice,
+    kUnneeded,  // called with whatever arguments, it makes a kOpaque
     kStorage,
   };
 

@@ -21,16 +21,18 @@ constexpr int64_t kLengthBytes = 8;
 constexpr char kMetadata[] = "__metadata__";
 
 constexpr std::pair<std::string_view, quant::DType> kDTypes[] = {
-    {"F64", quant::DType::kF64}, {"F32", quant::DType::kF32},
-    {"F16", quant::DType::kF16}, {"BF16", quant::DType::kBF16},
-    {"I64", quant::DType::kI64}, {"I32", quant::DType::kI32},
-    {"I16", quant::DType::kI16}, {"I8", quant::DType::kI8},
-    {"U8", quant::DType::kU8},   {"BOOL", quant::DType::kBool},
+    {"F64", quant::DType::kF64},        {"F32", quant::DType::kF32},
+    {"F16", quant::DType::kF16},        {"BF16", quant::DType::kBF16},
+    {"I64", quant::DType::kI64},        {"I32", quant::DType::kI32},
+    {"I16", quant::DType::kI16},        {"I8", quant::DType::kI8},
+    {"U8", quant::DType::kU8},          {"BOOL", quant::DType::kBool},
+    {"U64", quant::DType::kU64},        {"U32", quant::DType::kU32},
+    {"U16", quant::DType::kU16},        {"C64", quant::DType::kC64},
+    {"F8_E4M3", quant::DType::kF8E4M3}, {"F8_E5M2", quant::DType::kF8E5M2},
+    {"F8_E8M0", quant::DType::kF8E8M0},
 };
-// In the format, and in no checkpoint that we load.
-constexpr std::string_view kUnreadDTypes[] = {
-    "U64",     "U32",     "U16",     "C64",     "F8_E4M3",
-    "F8_E5M2", "F8_E8M0", "F6_E2M3", "F6_E3M2", "F4"};
+// In the format, of less than a byte each, and in no checkpoint that we load.
+constexpr std::string_view kUnreadDTypes[] = {"F6_E2M3", "F6_E3M2", "F4"};
 
 absl::StatusOr<quant::DType> ReadDType(const ByteSource& file,
                                        const std::string& name,
@@ -43,15 +45,15 @@ absl::StatusOr<quant::DType> ReadDType(const ByteSource& file,
   for (const auto& [known, dtype] : kDTypes) {
     if (text == known) return dtype;
   }
-  constexpr char kWanted[] =
-      " found, one of F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL wanted";
   for (const std::string_view unread : kUnreadDTypes) {
     if (text == unread) {
       return absl::UnimplementedError(absl::StrCat(
-          file.name(), ": tensor ", Quoted(name), ": dtype ", text, kWanted));
+          file.name(), ": tensor ", Quoted(name), ": dtype ", text,
+          " is not supported; save the model in F32, F16 or BF16"));
     }
   }
-  return TensorError(file, name, absl::StrCat("dtype ", Quoted(text), kWanted));
+  return TensorError(file, name,
+                     absl::StrCat("dtype ", Quoted(text), " is unknown"));
 }
 
 // An array of integers in [0, 2^63).
@@ -69,9 +71,10 @@ absl::StatusOr<std::vector<int64_t>> ReadIntegers(const ByteSource& file,
     if (!value.is_number_unsigned() || value.get<uint64_t>() > INT64_MAX) {
       return TensorError(
           file, name,
-          absl::StrCat("'", key, "' holds ",
-                       value.is_number() ? value.dump() : value.type_name(),
-                       ", an integer from 0 to 2^63 - 1 wanted"));
+          absl::StrCat("'", key,
+                       "' must hold integers from 0 to 2^63 - 1, "
+                       "holds ",
+                       value.is_number() ? value.dump() : value.type_name()));
     }
     values.push_back(value.get<int64_t>());
   }
@@ -84,7 +87,7 @@ absl::StatusOr<StoredTensor> ReadEntry(const ByteSource& file,
   if (!entry.is_object()) {
     return TensorError(
         file, name,
-        absl::StrCat(entry.type_name(), " found, an object wanted"));
+        absl::StrCat("its entry must be an object, is ", entry.type_name()));
   }
   StoredTensor tensor;
   ASSIGN_OR_RETURN(tensor.info.dtype, ReadDType(file, name, entry));
@@ -92,12 +95,17 @@ absl::StatusOr<StoredTensor> ReadEntry(const ByteSource& file,
   ASSIGN_OR_RETURN(const std::vector<int64_t> offsets,
                    ReadIntegers(file, name, entry, "data_offsets"));
   const int64_t data_bytes = file.size() - data_start;
-  if (offsets.size() != 2 || offsets[0] > offsets[1] ||
-      offsets[1] > data_bytes) {
+  if (offsets.size() != 2 || offsets[0] > offsets[1]) {
+    return TensorError(file, name,
+                       absl::StrCat("data_offsets must be [begin, end], are ",
+                                    ShapeText(offsets)));
+  }
+  if (offsets[1] > data_bytes) {
     return TensorError(file, name,
                        absl::StrCat("data_offsets ", ShapeText(offsets),
-                                    " found, [begin, end] within the ",
-                                    data_bytes, " bytes of data wanted"));
+                                    " go beyond the ", data_bytes,
+                                    " bytes of data: the file is too short; "
+                                    "download it again"));
   }
   const absl::StatusOr<int64_t> bytes =
       CheckedBytes(tensor.info.shape, tensor.info.dtype);
@@ -134,18 +142,18 @@ absl::Status CheckLayout(const ByteSource& file, int64_t data_start,
     if (tensor.offset != end) {
       return TensorError(
           file, item->first,
-          absl::StrCat("begins at byte ", tensor.offset - data_start,
-                       " of the data, ", end - data_start,
-                       tensor.offset < end ? " wanted: it overlaps another"
-                                           : " wanted: there is a hole"));
+          absl::StrCat("must begin at byte ", end - data_start,
+                       " of the data, begins at ", tensor.offset - data_start,
+                       tensor.offset < end ? ": it overlaps another"
+                                           : ": there is a hole"));
     }
     end += tensor.info.bytes();
     tensor.info.storage_id = next_id++;
   }
   if (end != file.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file.name(), ": ", file.size() - data_start,
-        " bytes of data found, the tensors have ", end - data_start));
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.name(), ": has ", file.size() - data_start,
+                     " bytes of data, its tensors ", end - data_start));
   }
   return absl::OkStatus();
 }
@@ -154,15 +162,15 @@ absl::Status AddAliases(const ByteSource& file, const json& metadata,
                         TensorTable& table) {
   if (!metadata.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(file.name(), ": ", kMetadata,
-                                                   " is ", metadata.type_name(),
-                                                   ", an object wanted"));
+                                                   " must be an object, is ",
+                                                   metadata.type_name()));
   }
   TensorTable aliases;
   for (const auto& [name, target] : metadata.items()) {
     if (!target.is_string()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          file.name(), ": ", kMetadata, " holds ", target.type_name(),
-          " under ", Quoted(name), ", a string wanted"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(file.name(), ": ", kMetadata, ": ", Quoted(name),
+                       " must be a string, is ", target.type_name()));
     }
     // Most entries say other things, such as {"format": "pt"}.
     const auto found = table.find(target.get_ref<const std::string&>());
@@ -179,9 +187,9 @@ absl::Status AddAliases(const ByteSource& file, const json& metadata,
 absl::StatusOr<TensorTable> ParseSafetensors(const ByteSource& file) {
   if (file.size() < kLengthBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(file.name(), ": ", file.size(),
-                     " bytes found, at least 8 wanted: truncated, or not a "
-                     "safetensors file"));
+        absl::StrCat(file.name(), ": has ", file.size(),
+                     " bytes: the file is too short, or not a safetensors "
+                     "file; download it again"));
   }
   std::array<unsigned char, kLengthBytes> raw;
   RETURN_IF_ERROR(file.Read(0, kLengthBytes, raw.data()));
@@ -189,15 +197,14 @@ absl::StatusOr<TensorTable> ParseSafetensors(const ByteSource& file) {
   for (int i = kLengthBytes - 1; i >= 0; --i) length = length << 8 | raw[i];
   if (length > kMaxSafetensorsHeaderBytes) {
     return absl::InvalidArgumentError(absl::StrCat(
-        file.name(), ": header of ", length, " bytes found, at most ",
-        kMaxSafetensorsHeaderBytes, " wanted: not a safetensors file?"));
+        file.name(), ": is not a safetensors file: its header would have ",
+        length, " bytes, more than the format's ", kMaxSafetensorsHeaderBytes));
   }
   const int64_t header_bytes = static_cast<int64_t>(length);
   if (header_bytes > file.size() - kLengthBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file.name(), ": header of ", header_bytes,
-                     " bytes found, the file has ", file.size() - kLengthBytes,
-                     " after its first 8: truncated?"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        file.name(), ": has ", file.size(), " bytes, its header alone ",
+        header_bytes, ": the file is too short; download it again"));
   }
 
   json header;

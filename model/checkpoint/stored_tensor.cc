@@ -83,15 +83,15 @@ absl::Status ReadStoredFloats(const ByteSource& file, const std::string& name,
   const std::vector<int64_t>& shape = tensor.info.shape;
   if (!quant::IsFloat(dtype)) {
     return TensorError(file, name,
-                       absl::StrCat("dtype ", std::string(quant::Name(dtype)),
-                                    " found, a float type wanted"));
+                       absl::StrCat("dtype must be a float, is ",
+                                    std::string(quant::Name(dtype))));
   }
   const int64_t elements = tensor.info.elements();
   if (first < 0 || count < 0 || first > elements || count > elements - first) {
     return TensorError(
         file, name,
-        absl::StrCat("elements from ", first, ", ", count, " of them, wanted; ",
-                     ShapeText(shape), " has ", elements));
+        absl::StrCat("has ", elements, " elements, shape ", ShapeText(shape),
+                     ": too few to read ", count, " from ", first));
   }
   if (count == 0) return absl::OkStatus();
   RETURN_IF_ERROR(file.CheckProceed());

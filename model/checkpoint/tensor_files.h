@@ -24,9 +24,10 @@ struct TensorFiles {
 
 // Opens the first that is there of model.safetensors,
 // model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json
-// and, for an index, every file it names. These must lie in `folder` itself and
-// hold the tensors that the index says. `proceed` is asked then and later,
-// whenever much is to be read.
+// and, for an index, every file it names. These must lie in `folder` or below
+// it. A tensor that the index promises and its file lacks is not there: whoever
+// needs it says so. `proceed` is asked then and later, whenever much is to be
+// read.
 // Errors: kNotFound when none of them or a named file is not there; those of
 // the formats; that of `proceed`.
 absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder,

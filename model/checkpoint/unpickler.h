@@ -1,5 +1,5 @@
 // Reads the pickle of a PyTorch state dict. It is a machine of its own that
-// knows the few opcodes torch.save writes, and five constructors by name; it
+// knows the few opcodes torch.save writes, and a few constructors by name; it
 // never imports or calls anything.
 //
 // Opcodes: PROTO FRAME STOP, MARK, NONE NEWTRUE NEWFALSE, BININT BININT1
@@ -9,8 +9,9 @@
 //   SETITEMS, BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET, GLOBAL
 //   STACK_GLOBAL REDUCE BUILD BINPERSID.
 // Globals: collections.OrderedDict, torch._utils._rebuild_tensor_v2,
-//   torch._utils._rebuild_parameter, torch.Size, torch.device, and
-//   torch.{Double,Float,Half,BFloat16,Long,Int,Short,Char,Byte,Bool}Storage.
+//   torch._utils._rebuild_parameter, torch.Size, the storage classes. Of what
+//   else may lie beside tensors (devices, dtypes, sparse and quantized tensors,
+//   those of the newest dtypes) the names are known and the values left out.
 //
 // Source: pickletools of CPython; torch/serialization.py and torch/_utils.py.
 #ifndef OUNCE_MODEL_CHECKPOINT_UNPICKLER_H_

@@ -17,8 +17,44 @@
 namespace ounce::model {
 namespace {
 
-constexpr int64_t kMaxMembers = 1'000'000;
+constexpr int64_t kMaxMembers = 100'000;
 constexpr int64_t kChunkBytes = 256 << 10;
+
+// `file` through a window: minizip and we ask for a few bytes at a time, one
+// behind the other, and a directory may have many thousand entries.
+//
+// Threads: one at a time.
+class Windowed final : public ByteSource {
+ public:
+  explicit Windowed(const ByteSource& file)
+      : ByteSource(file.name(), file.size()), file_(file) {}
+
+ private:
+  absl::Status ReadInside(int64_t offset, int64_t length,
+                          void* out) const override {
+    const auto bytes = static_cast<int64_t>(window_.size());
+    if (offset < begin_ || offset + length > begin_ + bytes) {
+      if (length > kWindowBytes) return file_.Read(offset, length, out);
+      window_.resize(std::min(kWindowBytes, size() - offset));
+      begin_ = offset;
+      if (absl::Status status = file_.Read(
+              offset, static_cast<int64_t>(window_.size()), window_.data());
+          !status.ok()) {
+        window_.clear();
+        return status;
+      }
+    }
+    std::copy_n(window_.begin() + (offset - begin_), length,
+                static_cast<char*>(out));
+    return absl::OkStatus();
+  }
+
+  static constexpr int64_t kWindowBytes = 64 << 10;
+
+  const ByteSource& file_;
+  mutable int64_t begin_ = 0;
+  mutable std::string window_;
+};
 
 // What minizip calls a file: a ByteSource and a position in it.
 struct Cursor {
@@ -27,7 +63,7 @@ struct Cursor {
 };
 
 void* OpenCursor(void* source, const void*, int) {
-  return new Cursor{static_cast<const ByteSource*>(source), 0};
+  return new Cursor{static_cast<const Windowed*>(source), 0};
 }
 
 int CloseCursor(void*, void* stream) {
@@ -104,10 +140,11 @@ bool ReadZip64Field(const std::vector<unsigned char>& extra, uint64_t* size,
   return true;
 }
 
-// Where the member of the directory entry at `entry_at` lies. Read here, for
-// minizip 1.1 overlooks the zip64 field where a long has 64 bits. Only the
-// reason in the error.
+// Where the member of `file` lies whose entry is at `entry_at` of `directory`,
+// the same file. Read here, for minizip 1.1 overlooks the zip64 field where a
+// long has 64 bits. Only the reason in the error.
 absl::StatusOr<ZipMember> PlaceMember(const ByteSource& file,
+                                      const ByteSource& directory,
                                       uint64_t entry_at) {
   const auto refuse = [](const char* reason) {
     return absl::InvalidArgumentError(reason);
@@ -116,13 +153,13 @@ absl::StatusOr<ZipMember> PlaceMember(const ByteSource& file,
   constexpr int kHeaderBytes = 30;
   unsigned char entry[kEntryBytes];
   RETURN_IF_ERROR(
-      file.Read(static_cast<int64_t>(entry_at), sizeof entry, entry));
+      directory.Read(static_cast<int64_t>(entry_at), sizeof entry, entry));
   if (Little(entry, 4) != 0x02014b50) return refuse("no directory entry");
   const auto name_bytes = static_cast<int64_t>(Little(entry + 28, 2));
   std::vector<unsigned char> extra(Little(entry + 30, 2));
   RETURN_IF_ERROR(
-      file.Read(static_cast<int64_t>(entry_at) + kEntryBytes + name_bytes,
-                static_cast<int64_t>(extra.size()), extra.data()));
+      directory.Read(static_cast<int64_t>(entry_at) + kEntryBytes + name_bytes,
+                     static_cast<int64_t>(extra.size()), extra.data()));
   uint64_t compressed_size = Little(entry + 20, 4);
   uint64_t size = Little(entry + 24, 4);
   uint64_t header_at = Little(entry + 42, 4);
@@ -132,8 +169,8 @@ absl::StatusOr<ZipMember> PlaceMember(const ByteSource& file,
   if (Little(entry + 10, 2) != 0 || (Little(entry + 8, 2) & 1) != 0 ||
       size != compressed_size) {
     return refuse(
-        "compressed (as in TorchScript) or encrypted found, a stored one "
-        "wanted, as torch.save writes it");
+        "must be stored as torch.save writes it, is compressed (as in "
+        "TorchScript) or encrypted");
   }
   const auto file_size = static_cast<uint64_t>(file.size());
   if (header_at > file_size) return refuse("its header is outside the file");
@@ -155,7 +192,7 @@ absl::StatusOr<ZipMember> PlaceMember(const ByteSource& file,
 
 // The member that minizip stands on.
 absl::StatusOr<std::pair<std::string, ZipMember>> CurrentMember(
-    const ByteSource& file, void* zip) {
+    const ByteSource& file, const ByteSource& directory, void* zip) {
   const auto refuse = [&](const std::string& reason) {
     return absl::InvalidArgumentError(absl::StrCat(file.name(), ": ", reason));
   };
@@ -171,10 +208,10 @@ absl::StatusOr<std::pair<std::string, ZipMember>> CurrentMember(
   }
   const std::string member = absl::StrCat("zip member ", Quoted(name), ": ");
   if (!IsSafeName(name)) {
-    return refuse(member + "a name inside the archive wanted");
+    return refuse(member + "its name leads out of the archive");
   }
   const absl::StatusOr<ZipMember> place =
-      PlaceMember(file, unzGetOffset64(zip));
+      PlaceMember(file, directory, unzGetOffset64(zip));
   if (absl::IsInvalidArgument(place.status())) {
     return refuse(member + std::string(place.status().message()));
   }
@@ -193,7 +230,8 @@ absl::StatusOr<std::map<std::string, ZipMember>> ListZipMembers(
   functions.zseek64_file = SeekCursor;
   functions.zclose_file = CloseCursor;
   functions.zerror_file = CursorError;
-  functions.opaque = const_cast<ByteSource*>(&file);
+  Windowed directory(file);
+  functions.opaque = &directory;
   constexpr int64_t kEndBytes = 22;  // torch.save adds no comment to it
   unsigned char end[kEndBytes] = {};
   if (file.size() >= kEndBytes) {
@@ -204,14 +242,14 @@ absl::StatusOr<std::map<std::string, ZipMember>> ListZipMembers(
   if (zip == nullptr || Little(end, 4) != 0x06054b50) {
     return absl::InvalidArgumentError(
         absl::StrCat(file.name(),
-                     ": no zip directory at its end: truncated, or not a file "
-                     "of torch.save"));
+                     ": no zip directory at its end: the file is too short, or "
+                     "not one of torch.save; download it again"));
   }
   std::map<std::string, ZipMember> members;
   int result = unzGoToFirstFile(zip.get());
   for (; result == UNZ_OK; result = unzGoToNextFile(zip.get())) {
     RETURN_IF_ERROR(file.CheckProceed());
-    ASSIGN_OR_RETURN(auto member, CurrentMember(file, zip.get()));
+    ASSIGN_OR_RETURN(auto member, CurrentMember(file, directory, zip.get()));
     const std::string name = member.first;
     if (!members.insert(std::move(member)).second) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -242,9 +280,9 @@ absl::Status CheckCrc(const ByteSource& file, const std::string& name,
   }
   if (crc != member.crc32) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("%s: zip member %s: CRC-32 %08x found, %08x wanted: "
-                        "the file is damaged",
-                        file.name(), Quoted(name), crc, member.crc32));
+        absl::StrFormat("%s: zip member %s: CRC-32 must be %08x, is %08x: "
+                        "the file is damaged; download it again",
+                        file.name(), Quoted(name), member.crc32, crc));
   }
   return absl::OkStatus();
 }

@@ -43,6 +43,20 @@ std::string SafetensorsName(quant::DType dtype) {
       return "U8";
     case quant::DType::kBool:
       return "BOOL";
+    case quant::DType::kU64:
+      return "U64";
+    case quant::DType::kU32:
+      return "U32";
+    case quant::DType::kU16:
+      return "U16";
+    case quant::DType::kC64:
+      return "C64";
+    case quant::DType::kF8E4M3:
+      return "F8_E4M3";
+    case quant::DType::kF8E5M2:
+      return "F8_E5M2";
+    case quant::DType::kF8E8M0:
+      return "F8_E8M0";
   }
   OUNCE_CHECK(false, "every dtype is above");
 }

@@ -38,7 +38,7 @@ TEST(ByteSourceTest, RefusesRangesOutsideTheFile) {
                                        {5, INT64_MAX}}) {
     EXPECT_THAT(bytes->Read(offset, length, out),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("the file has 10")));
+                         HasSubstr("x.bin: has 10 bytes, too few to read ")));
   }
 }
 
@@ -55,15 +55,31 @@ TEST(ByteSourceTest, ReportsAFileThatShrankMeanwhile) {
 
 TEST(ByteSourceTest, RefusesWhatIsNoRegularFile) {
   const testing::TempFolder folder;
-  EXPECT_THAT(OpenFile(folder.path().string()),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("not a regular file")));
+  EXPECT_THAT(
+      OpenFile(folder.path().string()),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("is a folder")));
   const std::string pipe = folder.Path("pipe");
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   EXPECT_THAT(OpenFile(pipe), StatusIs(absl::StatusCode::kInvalidArgument,
-                                       HasSubstr("not a regular file")));
+                                       HasSubstr("is not a file")));
   EXPECT_THAT(OpenFile(folder.Path("absent")),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("absent")));
+}
+
+TEST(ByteSourceTest, SaysWhatLiesInAFilesPlace) {
+  const testing::TempFolder folder;
+  const std::string link = folder.Path("link");
+  std::filesystem::create_symlink("blobs/gone", link);
+  EXPECT_THAT(OpenFile(link), StatusIs(absl::StatusCode::kInvalidArgument,
+                                       HasSubstr("link: the link leads nowhere"
+                                                 "; download the file again")));
+  const std::string pointer = folder.WriteFile(
+      "pointer",
+      "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n");
+  EXPECT_THAT(OpenFile(pointer),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("is a Git LFS pointer, not the file itself; "
+                                 "fetch it with `git lfs pull`")));
 }
 
 TEST(ByteSourceTest, RunningOutOfDescriptorsIsNoFaultOfTheFile) {

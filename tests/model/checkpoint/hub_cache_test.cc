@@ -22,8 +22,8 @@ constexpr char kOther[] = "89abcdef0123456789abcdef0123456789abcdef";
 class HubCacheTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    for (const char* name :
-         {"HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"}) {
+    for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME",
+                             "XDG_CACHE_HOME", "HOME"}) {
       unsetenv(name);
     }
     Fill("cache");
@@ -70,6 +70,39 @@ TEST_F(HubCacheTest, LooksWhereTheVariablesSay) {
   EXPECT_THAT(FindModelFolder("org/model").value(), HasSubstr("/user/.cache/"));
   setenv("HF_HUB_CACHE", "~/.cache/huggingface/hub", 1);
   EXPECT_THAT(FindModelFolder("org/model").value(), HasSubstr("/user/.cache/"));
+  unsetenv("HF_HUB_CACHE");
+  Fill("older");
+  setenv("HUGGINGFACE_HUB_CACHE", folder_.Path("older").c_str(), 1);
+  EXPECT_THAT(FindModelFolder("org/model").value(), HasSubstr("/older/"));
+}
+
+TEST_F(HubCacheTest, ReplacesVariablesInPathsAsPythonDoes) {
+  setenv("CACHE_ROOT", folder_.path().c_str(), 1);
+  for (const char* path : {"$CACHE_ROOT/cache", "${CACHE_ROOT}/cache"}) {
+    setenv("HF_HUB_CACHE", path, 1);
+    EXPECT_THAT(FindModelFolder("org/model"), IsOk()) << path;
+  }
+  unsetenv("HF_HUB_CACHE");
+  Fill("home/hub");
+  setenv("HF_HOME", "$CACHE_ROOT/home", 1);
+  EXPECT_THAT(FindModelFolder("org/model"), IsOk());
+  setenv("HF_HOME", "$NOT_SET/${NOT_SET}/$/${", 1);
+  EXPECT_THAT(FindModelFolder("org/model"),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("$NOT_SET/${NOT_SET}/$/${/hub")));
+  unsetenv("CACHE_ROOT");
+}
+
+TEST_F(HubCacheTest, SaysWhatAFileIs) {
+  EXPECT_THAT(FindModelFolder(folder_.WriteFile("m.gguf", "GGUF\3")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("m.gguf' is a GGUF file; name a folder")));
+  EXPECT_THAT(FindModelFolder(folder_.WriteFile("m.bin", "x")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("m.bin' is a file; name a folder")));
+  EXPECT_THAT(
+      FindModelFolder("~/model"),
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("~ is the shell's")));
 }
 
 TEST_F(HubCacheTest, NamesTheCommandThatFillsTheCache) {
@@ -106,7 +139,7 @@ TEST_F(HubCacheTest, RefusesARefThatNamesNoCommit) {
     folder_.WriteFile(ref, text);
     EXPECT_THAT(FindModelFolder("org/model"),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("a commit of 40 digits wanted")));
+                         HasSubstr("must be a commit of 40 digits")));
   }
   folder_.WriteFile(ref, std::string(40, 'a'));  // its snapshot is not there
   EXPECT_THAT(FindModelFolder("org/model"),

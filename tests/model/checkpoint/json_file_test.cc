@@ -32,11 +32,12 @@ TEST(JsonFileTest, RefusesWhatIsMalformedWithItsPlace) {
       {"truncated", R"({"a": [1, )", "malformed JSON at byte 11"},
       {"trailing", R"({"a": 1} x)", "malformed JSON at byte 10"},
       {"not JSON", "{a: 1}", "malformed JSON at byte 2, near '{a'"},
-      {"NaN", R"({"a": NaN})", "malformed JSON at byte 7"},
+      {"half a NaN", R"({"a": Na})", "malformed JSON at byte 7"},
+      {"malformed beside a NaN", R"({"a": NaN, )", "malformed JSON at byte 7"},
       {"huge number", R"({"a": 1e999})", "malformed JSON"},
       {"not UTF-8", "{\"a\": \"\xff\"}", "malformed JSON at byte 8"},
-      {"array", "[1]", "JSON array found, an object wanted"},
-      {"number", "1", "JSON number found, an object wanted"},
+      {"array", "[1]", "must be a JSON object, is JSON array"},
+      {"number", "1", "must be a JSON object, is JSON number"},
       {"duplicate key", R"({"a": 1, "b": 2, "a": 3})", "key 'a' comes twice"},
       {"duplicate deep key", R"({"x": [{"a": 1, "a": 3}]})",
        "key 'a' comes twice"},
@@ -52,6 +53,15 @@ TEST(JsonFileTest, RefusesWhatIsMalformedWithItsPlace) {
   }
 }
 
+TEST(JsonFileTest, TakesPythonsWordsForNumbersThatAreNotFinite) {
+  ASSERT_OK_AND_ASSIGN(
+      const nlohmann::json json,
+      ParseJsonObject("x", R"({"a": NaN, "b": [Infinity, -Infinity],
+                               "text \" NaN": "\\Infinity", "c": 1})"));
+  EXPECT_EQ(json.dump(), R"({"a":"NaN","b":["Infinity","-Infinity"],)"
+                         R"("c":1,"text \" NaN":"\\Infinity"})");
+}
+
 TEST(JsonFileTest, TakesTheDeepestNestingAllowed) {
   const std::string text = R"({"a":)" + std::string(kMaxJsonDepth - 1, '[') +
                            std::string(kMaxJsonDepth - 1, ']') + "}";
@@ -62,9 +72,10 @@ TEST(JsonFileTest, RefusesALongFileBeforeReadingIt) {
   const testing::TempFolder folder;
   const std::string path = folder.WriteFile("config.json", "{}");
   std::filesystem::resize_file(path, kMaxJsonBytes + 1);
-  EXPECT_THAT(ReadJsonObject(path),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("25000001 bytes found, at most 25000000")));
+  EXPECT_THAT(
+      ReadJsonObject(path),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("must have at most 25000000 bytes, has 25000001")));
 }
 
 TEST(JsonFileTest, NamesAFileThatIsNotThere) {

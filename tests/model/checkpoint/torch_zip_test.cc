@@ -74,7 +74,8 @@ TEST(TorchZipTest, FollowsStridesFromAnyElementOn) {
   float value;
   EXPECT_THAT(ReadStoredFloats(*file, "w", table.at("w"), 6, 1, &value),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("tensor 'w': elements from 6, 1 of them")));
+                       HasSubstr("tensor 'w': has 6 elements, shape [3, 2]: "
+                                 "too few to read 1 from 6")));
 }
 
 TEST(TorchZipTest, RefusesTensorsThatDoNotFitTheirStorage) {
@@ -93,12 +94,10 @@ TEST(TorchZipTest, RefusesTensorsThatDoNotFitTheirStorage) {
       {"negative extent", OneTensor(0, {-1, -6}, {1, 1}), "negative extent"},
       {"reach overflow", OneTensor(0, {kMax, kMax, kMax}, {kMax, kMax, kMax}),
        "overflows"},
-      {"expanded to petabytes", OneTensor(0, {kMax, 1000}, {0, 0}),
-       "shows more elements than its storage of 6 has"},
       {"shape overflow", OneTensor(0, {kMax, kMax, kMax}, {0, 0, 0}),
        "overflows 64 bits"},
       {"storage larger than its member", OneTensor(0, {7}, {1}, 7),
-       "storage of 7 float32 wanted, 24 bytes found"},
+       "its storage has 24 bytes, too few for 7 float32"},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.name);
@@ -107,6 +106,8 @@ TEST(TorchZipTest, RefusesTensorsThatDoNotFitTheirStorage) {
                          AllOf(HasSubstr("pytorch_model.bin: tensor 'w': "),
                                HasSubstr(c.reason))));
   }
+  // Expanded views: what they would take is for those to judge who read them.
+  EXPECT_OK(Parse(OneTensor(0, {kMax, 1000}, {0, 0})));
   EXPECT_OK(Parse(OneTensor(6, {0, 3}, {3, 1})));
   EXPECT_OK(Parse(OneTensor(5, {1, 1}, {kMax, 1})));
 }
@@ -151,9 +152,11 @@ TEST(TorchZipTest, RefusesWhatTorchSaveNeverWrites) {
       {"empty file", "", "no zip header"},
       {"text", "hello", "no zip header"},
       {"zip header alone", "PK\x03\x04", "no zip directory at its end"},
-      {"compressed", deflated.Finish(), "'a/data.pkl': compressed"},
-      {"..", parent.Finish(), "'a/../data.pkl': a name inside the archive"},
-      {"absolute name", absolute.Finish(), "a name inside the archive"},
+      {"compressed", deflated.Finish(),
+       "'a/data.pkl': must be stored as torch.save writes it, is compressed"},
+      {"..", parent.Finish(),
+       "'a/../data.pkl': its name leads out of the archive"},
+      {"absolute name", absolute.Finish(), "its name leads out of the archive"},
       {"member twice", twice.Finish(), "'a/data.pkl' comes twice"},
       {"two archives", two.Finish(), "two members named data.pkl"},
       {"no data.pkl", none.Finish(), "no member NAME/data.pkl"},
@@ -186,7 +189,7 @@ TEST(TorchZipTest, RefusesABigEndianFile) {
   zip.Add({"a/byteorder", "big"});
   EXPECT_THAT(Parse(zip.Finish()),
               StatusIs(absl::StatusCode::kUnimplemented,
-                       HasSubstr("byte order 'big' found, 'little' wanted")));
+                       HasSubstr("byte order must be 'little', is 'big'")));
 }
 
 TEST(TorchZipTest, ReadsZip64Members) {

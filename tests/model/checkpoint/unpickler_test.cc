@@ -136,8 +136,8 @@ TEST(UnpicklerTest, RefusesWhatIsMalformed) {
   } cases[] = {
       {"empty", "", "pickle at byte 0: truncated"},
       {"no STOP", "\x80\x02}", "truncated"},
-      {"protocol 1", "\x80\x01}.", "protocol 1 found"},
-      {"protocol 6", "\x80\x06}.", "protocol 6 found"},
+      {"protocol 1", "\x80\x01}.", "protocol must be 2 to 5, is 1"},
+      {"protocol 6", "\x80\x06}.", "protocol must be 2 to 5, is 6"},
       {"INST", "\x80\x02(ios\nsystem\n.", "opcode 0x69"},
       {"OBJ", "\x80\x02(o.", "opcode 0x6f"},
       {"NEWOBJ", "\x80\x02\x81.", "opcode 0x81"},
@@ -202,7 +202,7 @@ TEST(UnpicklerTest, RefusesWhatIsMalformed) {
        "a persistent id that is not"},
       {"BUILD of a tensor", Weight(Dict().Text("w")).Raw("}b").Finish(),
        "BUILD of something that is not a dict"},
-      {"no dict", "\x80\x02].", "something else than a dict at the top"},
+      {"no dict", "\x80\x02].", "what it holds is not a dict"},
       {"key a number", "\x80\x02}(K\x01Nu.", "is not a string"},
       {"key twice", twice.Raw("u").Finish(), "key 'w' comes twice"},
   };
@@ -223,9 +223,10 @@ TEST(UnpicklerTest, SaysWhatToDoWithATrainingCheckpoint) {
 }
 
 TEST(UnpicklerTest, BoundsTheValuesOfABomb) {
-  EXPECT_THAT(UnpickleStateDict(std::string(kMaxPickleBytes + 1, ']')),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("33554433 bytes found, at most 33554432")));
+  EXPECT_THAT(
+      UnpickleStateDict(std::string(kMaxPickleBytes + 1, ']')),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("must have at most 33554432 bytes, has 33554433")));
   for (const char* opcode : {"]", "N", "("}) {
     EXPECT_THAT(
         UnpickleStateDict(std::string(kMaxPickleValues + 1, *opcode)),
