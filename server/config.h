@@ -34,6 +34,10 @@ struct Config {
     int64_t max_picture_pixels = 64'000'000;
     int64_t picture_memory_bytes = int64_t{512} << 20;  // all models together
     int64_t max_batch_pictures = 8;
+    // Of the public listener; fewer if descriptors are scarce.
+    int64_t max_connections = 1024;
+    int64_t max_connections_per_peer = 256;
+    absl::Duration idle_connection = absl::Minutes(5);  // without a call
   };
 
   std::vector<Model> models;  // to serve from the start
@@ -43,6 +47,9 @@ struct Config {
   // Of models with a choice; "auto" is decided by the CPU.
   quant::Compute compute = quant::FasterCompute();
   Limits limits;
+  // Addresses and networks that may say for whom they ask (x-forwarded-for) and
+  // have no limits as a peer; see PeerSet. Empty: none.
+  std::string trusted_proxies;
   absl::Duration drain = absl::Seconds(30);  // after SIGTERM
   std::string ports_file;                    // empty: none
 

@@ -64,13 +64,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   std::unique_ptr<Server> server(new Server(config));
   RETURN_IF_ERROR(server->pool_.status());
   Metrics& metrics = *server->metrics_;
+  const Config::Limits& limits = config.limits;
+  ASSIGN_OR_RETURN(const PeerSet trusted_proxies,
+                   PeerSet::Parse(config.trusted_proxies));
   ASSIGN_OR_RETURN(
       server->listeners_,
       Listeners::Start(
           {.inference = config.listen.inference,
            .admin = config.listen.admin,
-           .max_message_bytes =
-               static_cast<int>(config.limits.max_message_bytes),
+           .max_message_bytes = static_cast<int>(limits.max_message_bytes),
+           .max_connections = limits.max_connections,
+           .max_connections_per_peer = limits.max_connections_per_peer,
+           .idle_connection = limits.idle_connection,
+           .trusted_proxies = trusted_proxies,
            .figures = &metrics.figures(),
            .on_serving =
                [&metrics](bool serving) { metrics.SetServing(serving); }},

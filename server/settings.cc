@@ -15,6 +15,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "ounce/v1/server_config.pb.h"
+#include "server/net/peer.h"
 
 namespace ounce::server {
 namespace {
@@ -35,6 +36,10 @@ absl::Status CheckAddress(const std::string& address) {
   }
   return absl::InvalidArgumentError(StrCat(
       "must be HOST:PORT (port 0 takes a free one), is '", address, "'"));
+}
+
+absl::Status CheckProxies(const std::string& text) {
+  return PeerSet::Parse(text).status();
 }
 
 void SetCompute(Config& config, const std::string& choice) {
@@ -133,6 +138,39 @@ const std::vector<Setting>& Rows() {
        .min = 1,
        .max = 1024,
        .help = "Most pictures in one batch"},
+      {.name = "max_connections",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& { return c.limits.max_connections; },
+       .min = 1,
+       .max = 100'000,
+       .help = "Connections to the public services; fewer if the process may "
+               "not open three descriptors for each"},
+      {.name = "max_connections_per_peer",
+       .type = SettingType::kCount,
+       .to = [](Config& c) -> int64_t& {
+         return c.limits.max_connections_per_peer;
+       },
+       .min = 1,
+       .max = 100'000,
+       .help = "Connections of one IP address, or of one /64 of IPv6"},
+      {.name = "idle_connection_seconds",
+       .type = SettingType::kSeconds,
+       .to = [](Config& c) -> absl::Duration& {
+         return c.limits.idle_connection;
+       },
+       .min = 1,
+       .max = 86'400,
+       .help = "After how long without a call a connection is closed; pings do "
+               "not count"},
+      {.name = "trusted_proxies",
+       .to = [](Config& c) -> std::string& { return c.trusted_proxies; },
+       .form = "ADDRESS[,ADDRESS...]",
+       .check = CheckProxies,
+       .default_words = "none",
+       .help =
+           "IP addresses and networks, such as 10.0.0.0/8, of proxies: they "
+           "may name the caller in x-forwarded-for, and have no limits per "
+           "peer"},
       {.name = "drain_seconds",
        .type = SettingType::kSeconds,
        .to = [](Config& c) -> absl::Duration& { return c.drain; },

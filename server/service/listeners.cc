@@ -1,18 +1,13 @@
 #include "server/service/listeners.h"
 
-#include <google/protobuf/stubs/logging.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/resource_quota.h>
-#include <grpcpp/security/server_credentials.h>
-#include <grpcpp/server_builder.h>
+#include <sys/resource.h>
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "server/service/deadline.h"
-#include "server/service/rpc_metrics.h"
 
 namespace ounce::server {
 namespace {
@@ -20,57 +15,25 @@ namespace {
 constexpr char kInference[] = "ounce.v1.Inference";
 constexpr char kModelAdmin[] = "ounce.v1.ModelAdmin";
 
-constexpr size_t kMaxBufferBytes = size_t{256} << 20;  // of one server's calls
-constexpr int kMaxStreamsPerConnection = 1024;
-constexpr int kPingEveryMs = 60'000;  // an idle peer, to see whether it lives
-constexpr int kPingTimeoutMs = 20'000;
-constexpr int kMinClientPingMs = 10'000;  // more often is refused
+// Of ModelAdmin: few people run the place.
+constexpr int kAdminConnections = 64;
+// Of the process's descriptors, those for everything but connections.
+constexpr int64_t kOtherDescriptors = 256;
+// The client's socket, and both ends of the relay's.
+constexpr int64_t kDescriptorsPerConnection = 3;
+constexpr int64_t kMinConnections = 8;
 
-struct Bound {
-  std::unique_ptr<grpc::Server> server;
-  std::string address;
-};
-
-absl::StatusOr<Bound> Listen(const std::string& name,
-                             const std::string& address,
-                             const Listeners::Options& options,
-                             grpc::Service& service) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ": HOST:PORT wanted, '", address, "' found"));
+// How many connections the descriptors of the process are enough for.
+int64_t ConnectionsOfDescriptors() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
+      limit.rlim_cur == RLIM_INFINITY) {
+    return std::numeric_limits<int>::max();
   }
-  grpc::ResourceQuota quota(name);
-  quota.Resize(kMaxBufferBytes);
-  grpc::ServerBuilder builder;
-  int port = 0;
-  builder.SetResourceQuota(quota);
-  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
-  // Without this a second server on the same port would take half the calls.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
-                             kMaxStreamsPerConnection);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingEveryMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
-  builder.AddChannelArgument(
-      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(&service);
-  if (options.figures != nullptr) {
-    builder.experimental().SetInterceptorCreators(
-        CountRpcs(*options.figures, Clock::Real()));
-  }
-  Bound bound;
-  bound.server = builder.BuildAndStart();
-  if (bound.server == nullptr || port == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name,
-                     ": an address of this machine and a free port "
-                     "wanted, '",
-                     address, "' found"));
-  }
-  bound.address = absl::StrCat(address.substr(0, colon), ":", port);
-  return bound;
+  const auto descriptors = static_cast<int64_t>(
+      std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<int>::max()));
+  return std::max(kMinConnections, (descriptors - kOtherDescriptors) /
+                                       kDescriptorsPerConnection);
 }
 
 }  // namespace
@@ -78,23 +41,32 @@ absl::StatusOr<Bound> Listen(const std::string& name,
 absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     const Options& options, InferenceService& inference,
     ModelAdminService& admin) {
-  grpc::EnableDefaultHealthCheckService(true);
-  static const bool once = [] {
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    // Else every malformed message of a client is a line in the log.
-    google::protobuf::SetLogHandler(nullptr);
-    return true;
-  }();
-  static_cast<void>(once);
-  ASSIGN_OR_RETURN(Bound public_side,
-                   Listen("listen", options.inference, options, inference));
-  ASSIGN_OR_RETURN(Bound admin_side,
-                   Listen("admin_listen", options.admin, options, admin));
+  const int64_t allowed = ConnectionsOfDescriptors();
+  const int64_t admin_allowed =
+      std::min<int64_t>(kAdminConnections, allowed / 4);
+  const auto start = [&](const std::string& setting, const std::string& address,
+                         int64_t max_connections, const std::string& name,
+                         grpc::Service& service) {
+    GuardedServer::Options server;
+    server.setting = setting;
+    server.address = address;
+    server.max_message_bytes = options.max_message_bytes;
+    server.max_connections = static_cast<int>(max_connections);
+    server.max_connections_per_peer = static_cast<int>(
+        std::min(max_connections, options.max_connections_per_peer));
+    server.idle_connection = options.idle_connection;
+    server.trusted_proxies = options.trusted_proxies;
+    server.figures = options.figures;
+    return GuardedServer::Start(server, name, service);
+  };
   std::unique_ptr<Listeners> listeners(new Listeners(options));
-  listeners->inference_ = std::move(public_side.server);
-  listeners->inference_address_ = std::move(public_side.address);
-  listeners->admin_ = std::move(admin_side.server);
-  listeners->admin_address_ = std::move(admin_side.address);
+  ASSIGN_OR_RETURN(
+      listeners->inference_,
+      start("listen", options.inference,
+            std::min(options.max_connections, allowed - admin_allowed),
+            kInference, inference));
+  ASSIGN_OR_RETURN(listeners->admin_, start("admin_listen", options.admin,
+                                            admin_allowed, kModelAdmin, admin));
   listeners->SetServing(false);
   return listeners;
 }
@@ -104,8 +76,8 @@ Listeners::~Listeners() { Shutdown(absl::ZeroDuration()); }
 void Listeners::SetServing(bool serving) {
   for (const auto& [server, name] : {std::pair(inference_.get(), kInference),
                                      std::pair(admin_.get(), kModelAdmin)}) {
-    server->GetHealthCheckService()->SetServingStatus("", serving);
-    server->GetHealthCheckService()->SetServingStatus(name, serving);
+    server->health().SetServingStatus("", serving);
+    server->health().SetServingStatus(name, serving);
   }
   on_serving_(serving);
 }
@@ -114,20 +86,19 @@ void Listeners::StartServing() { SetServing(true); }
 
 void Listeners::StopServing() {
   // gRPC then holds all names at NOT_SERVING, whatever is set afterwards.
-  inference_->GetHealthCheckService()->Shutdown();
-  admin_->GetHealthCheckService()->Shutdown();
+  inference_->health().Shutdown();
+  admin_->health().Shutdown();
   on_serving_(false);
 }
 
 void Listeners::SetModelServing(const std::string& model, bool serving) {
-  inference_->GetHealthCheckService()->SetServingStatus(
-      absl::StrCat("models/", model), serving);
+  inference_->health().SetServingStatus(absl::StrCat("models/", model),
+                                        serving);
 }
 
 void Listeners::Shutdown(absl::Duration patience) {
-  const gpr_timespec deadline = ToGrpcDeadline(patience);
-  inference_->Shutdown(deadline);
-  admin_->Shutdown(deadline);
+  if (inference_ != nullptr) inference_->Shutdown(patience);
+  if (admin_ != nullptr) admin_->Shutdown(patience);
 }
 
 std::unique_ptr<SchedulerObserver> ModelHealth::ObserveScheduler(

@@ -1,5 +1,6 @@
-// The two gRPC servers: one for everybody (Inference), one for those who run
-// the place (ModelAdmin), each with grpc.health.v1 and reflection.
+// The two gRPC servers, each behind a guard: one for everybody (Inference), one
+// for those who run the place (ModelAdmin), each with grpc.health.v1 and
+// reflection.
 //
 // Health names: "" (all models of the start are loaded, and the server is not
 // shutting down) and the service's own name on both; on the public one also
@@ -10,8 +11,6 @@
 #ifndef OUNCE_SERVER_SERVICE_LISTENERS_H_
 #define OUNCE_SERVER_SERVICE_LISTENERS_H_
 
-#include <grpcpp/server.h>
-
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +19,8 @@
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "server/metrics/figures.h"
+#include "server/net/peer.h"
+#include "server/service/guarded_server.h"
 #include "server/service/inference_service.h"
 #include "server/service/model_admin_service.h"
 
@@ -31,7 +32,13 @@ class Listeners {
     std::string inference;  // HOST:PORT; port 0: a free one
     std::string admin;
     int max_message_bytes = 32 << 20;
-    // Where calls are counted; must outlive the result. Null: nowhere.
+    // Of the public one, fewer if the process may not open so many descriptors.
+    int64_t max_connections = 1024;
+    int64_t max_connections_per_peer = 256;
+    absl::Duration idle_connection = absl::Minutes(5);
+    PeerSet trusted_proxies = {};
+    // Where calls and connections are counted; must outlive the result. Null:
+    // nowhere.
     Figures* figures = nullptr;
     // Told what the health of "" becomes, for others who tell it.
     std::function<void(bool serving)> on_serving = [](bool) {};
@@ -46,8 +53,8 @@ class Listeners {
   ~Listeners();
 
   // HOST:PORT with the port that is really bound.
-  const std::string& inference_address() const { return inference_address_; }
-  const std::string& admin_address() const { return admin_address_; }
+  const std::string& inference_address() const { return inference_->address(); }
+  const std::string& admin_address() const { return admin_->address(); }
 
   // Of "" and of the services' names.
   void StartServing();
@@ -65,10 +72,8 @@ class Listeners {
   void SetServing(bool serving);
 
   const std::function<void(bool)> on_serving_;
-  std::unique_ptr<grpc::Server> inference_;
-  std::unique_ptr<grpc::Server> admin_;
-  std::string inference_address_;
-  std::string admin_address_;
+  std::unique_ptr<GuardedServer> inference_;
+  std::unique_ptr<GuardedServer> admin_;
 };
 
 // Passes on what a catalog tells, and keeps the health of models by it.

@@ -1,0 +1,144 @@
+#include "server/service/guarded_server.h"
+
+#include <google/protobuf/stubs/logging.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/server_credentials.h>
+
+#include <utility>
+
+#include "base/status_macros.h"
+#include "server/service/deadline.h"
+#include "server/service/reflection_service.h"
+#include "server/service/rpc_metrics.h"
+
+namespace ounce::server {
+namespace {
+
+// Of requests that come in at a time, in messages of the largest size.
+constexpr int64_t kPeerMessages = 2;
+constexpr int64_t kMessages = 4;
+// More than the relay lets in and answers take: gRPC would end any call, not
+// the one of whoever fills it.
+constexpr size_t kMaxBufferBytes = size_t{1} << 30;
+
+constexpr int kMaxStreamsPerConnection = 1024;
+constexpr int kMaxHeaderBytes = 16 << 10;  // of a call, unpacked
+constexpr int kPingEveryMs = 60'000;  // a silent peer, to see whether it lives
+constexpr int kPingTimeoutMs = 20'000;
+constexpr int kMinClientPingMs = 5'000;  // more often is refused
+
+void SetUpOnce() {
+  static const bool once = [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    // Else every malformed message of a client is a line in the log.
+    google::protobuf::SetLogHandler(nullptr);
+    return true;
+  }();
+  static_cast<void>(once);
+}
+
+void SetLimits(const GuardedServer::Options& options,
+               grpc::ServerBuilder* builder) {
+  grpc::ResourceQuota quota(options.setting);
+  quota.Resize(kMaxBufferBytes);
+  builder->SetResourceQuota(quota);
+  builder->SetMaxReceiveMessageSize(options.max_message_bytes);
+  for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder->SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
+  const auto set = [&](const char* name, int value) {
+    builder->AddChannelArgument(name, value);
+  };
+  set(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  set(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
+  set(GRPC_ARG_KEEPALIVE_TIME_MS, kPingEveryMs);
+  set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+  set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
+  set(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
+      static_cast<int>(absl::ToInt64Milliseconds(options.idle_connection)));
+  // Windows stay at 64 KiB but for streams whose message is larger, which the
+  // relay holds back; a probe would widen all of them.
+  set(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+}
+
+Relay::Options RelayOptions(const GuardedServer::Options& options) {
+  Relay::Options relay;
+  relay.name = options.setting;
+  relay.address = options.address;
+  relay.max_connections = options.max_connections;
+  relay.max_connections_per_peer = options.max_connections_per_peer;
+  relay.trusted_proxies = options.trusted_proxies;
+  const int64_t message = options.max_message_bytes;
+  relay.shares.large_messages = {kPeerMessages * message, kMessages * message};
+  return relay;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
+    const Options& options, const std::string& name, grpc::Service& service,
+    const Clock& clock) {
+  SetUpOnce();
+  std::unique_ptr<GuardedServer> guarded(new GuardedServer());
+  ASSIGN_OR_RETURN(guarded->relay_,
+                   Relay::Create(RelayOptions(options),
+                                 guarded->RelayCallbacks(options), clock));
+  grpc::ServerBuilder builder;
+  SetLimits(options, &builder);
+  guarded->acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
+  builder.RegisterService(&service);
+  guarded->reflection_ = CreateReflectionServices({name});
+  for (const auto& reflection : guarded->reflection_) {
+    builder.RegisterService(reflection.get());
+  }
+  if (options.figures != nullptr) {
+    builder.experimental().SetInterceptorCreators(
+        CountRpcs(*options.figures, clock));
+  }
+  guarded->server_ = builder.BuildAndStart();
+  if (guarded->server_ == nullptr) {
+    return absl::InternalError(options.setting + ": gRPC cannot start");
+  }
+  guarded->relay_->Start();
+  return guarded;
+}
+
+Relay::Callbacks GuardedServer::RelayCallbacks(const Options& options) {
+  Relay::Callbacks callbacks;
+  // Not before Relay::Start: the acceptor is there then.
+  callbacks.on_connection = [this](int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
+        connection;
+    connection.fd = fd;
+    acceptor_->HandleNewConnection(&connection);
+  };
+  callbacks.on_count = [](int) {};
+  callbacks.on_cut = [](absl::string_view) {};
+  if (Figures* const figures = options.figures; figures != nullptr) {
+    const std::string& setting = options.setting;
+    callbacks.on_count = [figures, setting](int connections) {
+      figures->Set(metric::kConnections, {setting}, connections);
+    };
+    callbacks.on_cut = [figures, setting](absl::string_view reason) {
+      figures->Add(metric::kConnectionsCut, {setting, std::string(reason)});
+    };
+  }
+  return callbacks;
+}
+
+GuardedServer::~GuardedServer() {
+  Shutdown(absl::ZeroDuration());
+  // No connection may come in any more, and none may hold a call.
+  server_.reset();
+  relay_.reset();
+}
+
+void GuardedServer::Shutdown(absl::Duration patience) {
+  if (relay_ != nullptr) relay_->StopAccepting();
+  if (server_ != nullptr) server_->Shutdown(ToGrpcDeadline(patience));
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,78 @@
+// A gRPC server behind a Relay (server/net/relay.h), which accepts for it and
+// holds its clients to their limits.
+//
+// What gRPC itself is told: connections without a call are closed after a while
+// (with GOAWAY, so that no call is lost); pings are welcome every 5 s and more
+// seldom, with and without calls; the headers of a call have 16 KiB; compressed
+// requests are refused, because their true size is known only after they were
+// unpacked; its buffers are larger than all that the relay lets in.
+//
+// Threads: any thread may call anything.
+#ifndef OUNCE_SERVER_SERVICE_GUARDED_SERVER_H_
+#define OUNCE_SERVER_SERVICE_GUARDED_SERVER_H_
+
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/service_type.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "server/metrics/figures.h"
+#include "server/net/relay.h"
+
+namespace ounce::server {
+
+class GuardedServer {
+ public:
+  struct Options {
+    std::string setting;  // "listen"
+    std::string address;  // HOST:PORT
+    int max_message_bytes = 32 << 20;
+    int max_connections = 1024;
+    int max_connections_per_peer = 256;
+    absl::Duration idle_connection = absl::Minutes(5);
+    PeerSet trusted_proxies = {};
+    // Where calls and connections are counted; must outlive the result. Null:
+    // nowhere.
+    Figures* figures = nullptr;
+  };
+
+  // Listens and serves `service`, called `name`, with health and reflection.
+  // Ownership: `service` and `clock` must outlive the result.
+  // Errors: as Relay's; kInternal when gRPC can't start.
+  static absl::StatusOr<std::unique_ptr<GuardedServer>> Start(
+      const Options& options, const std::string& name, grpc::Service& service,
+      const Clock& clock = Clock::Real());
+
+  ~GuardedServer();
+
+  const std::string& address() const { return relay_->address(); }
+  grpc::HealthCheckServiceInterface& health() {
+    return *server_->GetHealthCheckService();
+  }
+
+  // Takes no new connection and no new call, ends those that still run after
+  // `patience`, and waits.
+  void Shutdown(absl::Duration patience);
+
+ private:
+  GuardedServer() = default;
+
+  Relay::Callbacks RelayCallbacks(const Options& options);
+
+  // In the order in which they are needed.
+  std::vector<std::unique_ptr<grpc::Service>> reflection_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  std::unique_ptr<Relay> relay_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SERVICE_GUARDED_SERVER_H_
