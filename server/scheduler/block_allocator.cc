@@ -1,10 +1,13 @@
 #include "server/scheduler/block_allocator.h"
 
+#include <utility>
+
 #include "base/check.h"
 
 namespace ounce::server {
 
-BlockAllocator::BlockAllocator(int64_t num_blocks) : held_(num_blocks, false) {
+BlockAllocator::BlockAllocator(int64_t num_blocks, MayHold may_hold)
+    : may_hold_(std::move(may_hold)), held_(num_blocks, false) {
   free_.reserve(num_blocks);
   for (int64_t block = num_blocks - 1; block >= 0; --block) {
     free_.push_back(static_cast<int32_t>(block));
@@ -13,6 +16,7 @@ BlockAllocator::BlockAllocator(int64_t num_blocks) : held_(num_blocks, false) {
 
 bool BlockAllocator::Allocate(int64_t count, std::vector<int32_t>* blocks) {
   if (count > num_free()) return false;
+  if (may_hold_ && !may_hold_(num_held() + count)) return false;
   blocks->reserve(blocks->size() + count);
   for (int64_t i = 0; i < count; ++i) {
     const int32_t block = free_.back();
@@ -30,6 +34,7 @@ void BlockAllocator::Free(absl::Span<const int32_t> blocks) {
     held_[*block] = false;
     free_.push_back(*block);
   }
+  if (may_hold_) (void)may_hold_(num_held());
 }
 
 }  // namespace ounce::server

@@ -5,6 +5,7 @@
 #define OUNCE_SERVER_SCHEDULER_BLOCK_ALLOCATOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -13,11 +14,15 @@ namespace ounce::server {
 
 class BlockAllocator {
  public:
-  // Blocks 0 to num_blocks - 1, all free.
-  explicit BlockAllocator(int64_t num_blocks);
+  // Whether so many blocks may be held in all: their memory may be wanted
+  // elsewhere. Told of each number before it is held, and after fewer are.
+  using MayHold = std::function<bool(int64_t num_held)>;
 
-  // `count` blocks, or none if there aren't that many. The block freed last
-  // goes first.
+  // Blocks 0 to num_blocks - 1, all free. `may_hold` empty: always.
+  explicit BlockAllocator(int64_t num_blocks, MayHold may_hold = nullptr);
+
+  // `count` blocks, or none if there aren't that many or `may_hold` says no.
+  // The block freed last goes first.
   bool Allocate(int64_t count, std::vector<int32_t>* blocks);
 
   // Each must be held.
@@ -28,6 +33,7 @@ class BlockAllocator {
   int64_t num_held() const { return num_blocks() - num_free(); }
 
  private:
+  const MayHold may_hold_;
   std::vector<int32_t> free_;  // a stack
   std::vector<bool> held_;     // by block
 };

@@ -63,6 +63,15 @@ struct Sequence {
   absl::Time first_token = absl::InfiniteFuture();
 };
 
+BlockAllocator::MayHold MayHoldBlocks(const GenerateScheduler::Options& options,
+                                      const EngineInfo& engine) {
+  if (!options.may_hold_kv_bytes) return nullptr;
+  return [may_hold = options.may_hold_kv_bytes,
+          block_bytes = engine.kv_block_bytes](int64_t num_held) {
+    return may_hold(num_held * block_bytes);
+  };
+}
+
 class Scheduler final : public GenerateScheduler {
  public:
   Scheduler(const Options& options, std::shared_ptr<Engine> engine,
@@ -154,7 +163,7 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
       clock_(clock),
       observer_(observer),
       limits_(engine->info()),
-      blocks_(limits_.num_kv_blocks),
+      blocks_(limits_.num_kv_blocks, MayHoldBlocks(options, limits_)),
       sampler_(limits_.vocab_size, tokenizer.size()),
       engine_(std::move(engine)) {
   OUNCE_CHECK(options_.max_running >= 1 && options_.max_queued >= 1 &&

@@ -24,6 +24,7 @@
 #define OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -48,6 +49,11 @@ class GenerateScheduler {
     int64_t max_prefill_tokens_beside_decode = 128;
     // How long a started request waits for a reader without room, at a stretch.
     absl::Duration max_pause = absl::Seconds(60);
+    // Whether sequences may hold so many bytes of KV cache in all, for others
+    // may have the memory; asked before they do and told when it is less, on
+    // the engine's thread. Never false for less than before, nor for what one
+    // request of the most positions needs. Empty: always.
+    std::function<bool(int64_t bytes)> may_hold_kv_bytes = nullptr;
   };
 
   using RequestId = uint64_t;

@@ -38,6 +38,24 @@ TEST(BlockAllocatorTest, TakesBlocksBack) {
   EXPECT_EQ(again, std::vector<int32_t>{held[1]});
 }
 
+TEST(BlockAllocatorTest, AsksWhetherTheMemoryMayBeHad) {
+  int64_t most = 2;
+  std::vector<int64_t> told;
+  BlockAllocator blocks(5, [&](int64_t num_held) {
+    told.push_back(num_held);
+    return num_held <= most;
+  });
+  std::vector<int32_t> held;
+  ASSERT_TRUE(blocks.Allocate(2, &held));
+  EXPECT_FALSE(blocks.Allocate(1, &held));
+  EXPECT_EQ(held.size(), 2u);
+  EXPECT_EQ(blocks.num_held(), 2);
+  most = 3;
+  ASSERT_TRUE(blocks.Allocate(1, &held));
+  blocks.Free(held);
+  EXPECT_EQ(told, (std::vector<int64_t>{2, 3, 3, 0}));
+}
+
 TEST(BlockAllocatorDeathTest, NoticesABlockThatIsFreedTwice) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   BlockAllocator blocks(2);
