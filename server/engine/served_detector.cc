@@ -14,17 +14,24 @@ namespace {
 class ServedDetector final : public VersionedModel {
  public:
   ServedDetector(const EngineContext& context, const ModelInfo& info,
-                 BuiltVersion built,
+                 const BuiltVersion& built,
                  std::shared_ptr<const model::DetrImageProcessor> processor)
       : VersionedModel(info, built.folder, built.fingerprint),
         context_(context),
         processor_(std::move(processor)),
         observer_(context.observe_detection(info.name)) {
     if (built.has_own_floats) own_floats_ = built.model;
-    scheduler_ = DetectScheduler::Create(
-        context.options.detection,
-        MakeEngine({info.version, info.method}, std::move(built.model)),
-        context.clock, *observer_);
+  }
+
+  // Once, before anything else. Errors: as DetectScheduler::Create.
+  absl::Status Start(const ModelInfo& info,
+                     std::shared_ptr<const model::Model> model) {
+    ASSIGN_OR_RETURN(scheduler_, DetectScheduler::Create(
+                                     context_.options.detection,
+                                     MakeEngine({info.version, info.method},
+                                                std::move(model)),
+                                     context_.clock, *observer_));
+    return absl::OkStatus();
   }
 
   DetectScheduler* detect_scheduler() override { return scheduler_.get(); }
@@ -106,8 +113,10 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeDetector(
   ModelInfo info = NewModelInfo(name, path, built);
   info.tasks = {Task::kDetectObjects};
   info.compute = quant::ComputeName(built.model->detector()->compute());
-  return std::make_shared<ServedDetector>(
-      context, std::move(info), std::move(built), std::move(processor));
+  auto served = std::make_shared<ServedDetector>(context, info, built,
+                                                 std::move(processor));
+  RETURN_IF_ERROR(served->Start(info, std::move(built.model)));
+  return served;
 }
 
 }  // namespace ounce::server

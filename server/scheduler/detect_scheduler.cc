@@ -1,7 +1,6 @@
 #include "server/scheduler/detect_scheduler.h"
 
 #include <algorithm>
-#include <deque>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -9,6 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
+#include "base/thread.h"
+#include "server/scheduler/fair_queue.h"
 #include "server/scheduler/retry.h"
 
 namespace ounce::server {
@@ -23,6 +25,8 @@ struct Request {
   Request(DetectParams request, DetectSink* request_sink)
       : params(std::move(request)), sink(request_sink) {}
 
+  const std::string& peer() const { return params.peer; }
+
   DetectScheduler::RequestId id = 0;
   DetectParams params;
   DetectSink* const sink;
@@ -36,11 +40,13 @@ class Scheduler final : public DetectScheduler {
             const Clock& clock, DetectObserver& observer);
   ~Scheduler() override;
 
+  absl::Status Start();
+
   absl::StatusOr<RequestId> Submit(DetectParams params,
                                    DetectSink* sink) override;
   void Cancel(RequestId id, const absl::Status& why) override;
   void SetEngine(std::shared_ptr<DetectEngine> engine) override;
-  void Drain(absl::Time deadline) override;
+  bool Drain(absl::Time deadline) override;
   DetectStats stats() const override;
 
  private:
@@ -56,9 +62,11 @@ class Scheduler final : public DetectScheduler {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // How many of the queue make the next batch, and whether more than these
   // would be too many.
-  std::pair<size_t, bool> MeasureBatch() const
+  std::pair<int64_t, bool> MeasureBatch() const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Time NextDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The first deadline, and when the oldest has come.
+  std::pair<absl::Time, absl::Time> NextDeadlineAndOldest() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SleepUntil(absl::Time time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Publish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -78,7 +86,7 @@ class Scheduler final : public DetectScheduler {
   mutable Mutex mu_;
   CondVar work_;     // the engine thread waits here
   CondVar drained_;  // Drain waits here
-  std::deque<std::unique_ptr<Request>> queue_ ABSL_GUARDED_BY(mu_);
+  FairQueue<Request> queue_ ABSL_GUARDED_BY(mu_);
   // By the engine thread alone but for `why`, which anyone may set.
   std::vector<std::unique_ptr<Request>> running_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<DetectEngine> engine_ ABSL_GUARDED_BY(mu_);
@@ -104,7 +112,11 @@ Scheduler::Scheduler(const Options& options,
   OUNCE_CHECK(options_.max_queued >= 1 && options_.max_batch_pictures >= 1,
               "limits of a scheduler start at 1");
   observer_.OnStats({});
-  thread_ = std::thread([this] { Loop(); });
+}
+
+absl::Status Scheduler::Start() {
+  ASSIGN_OR_RETURN(thread_, StartThread("ounce-detect", [this] { Loop(); }));
+  return absl::OkStatus();
 }
 
 Scheduler::~Scheduler() {
@@ -115,7 +127,7 @@ Scheduler::~Scheduler() {
     stopping_ = true;
   }
   work_.Signal();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
@@ -123,41 +135,48 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
   auto request = std::make_unique<Request>(std::move(params), sink);
   request->queued = clock_.Now();
   RequestId id;
+  std::unique_ptr<Request> displaced;
   {
     MutexLock lock(&mu_);
     if (draining_) {
       return absl::UnavailableError("the model takes no new requests");
     }
-    if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
-      return FullForNow(
-          absl::StrCat("the queue is full: ", queue_.size(), " pictures wait"));
+    if (queue_.size() >= options_.max_queued) {
+      displaced =
+          queue_.Displace(request->peer(), [](const Request&) { return true; });
+      if (displaced == nullptr) {
+        return FullForNow(absl::StrCat("the queue is full: ", queue_.size(),
+                                       " pictures wait"));
+      }
     }
     id = next_id_++;
     request->id = id;
-    queue_.push_back(std::move(request));
+    queue_.Push(std::move(request));
     ++num_unfinished_;
     Publish();
   }
   work_.Signal();
+  if (displaced != nullptr) {
+    End(std::move(displaced),
+        FullForNow("the queue is full, and this peer has most in it"), {});
+  }
   return id;
 }
 
 void Scheduler::Cancel(RequestId id, const absl::Status& why) {
-  std::unique_ptr<Request> cancelled;
+  std::vector<std::unique_ptr<Request>> cancelled;
   {
     MutexLock lock(&mu_);
-    const auto is_it = [id](const std::unique_ptr<Request>& request) {
-      return request->id == id;
-    };
-    const auto running = std::find_if(running_.begin(), running_.end(), is_it);
-    if (running != running_.end()) (*running)->why = why;
-    const auto queued = std::find_if(queue_.begin(), queue_.end(), is_it);
-    if (queued == queue_.end()) return;
-    cancelled = std::move(*queued);
-    queue_.erase(queued);
+    for (const std::unique_ptr<Request>& request : running_) {
+      if (request->id == id) request->why = why;
+    }
+    cancelled = queue_.TakeIf(
+        [id](const Request& request) { return request.id == id; });
     Publish();
   }
-  End(std::move(cancelled), why, {});
+  for (std::unique_ptr<Request>& request : cancelled) {
+    End(std::move(request), why, {});
+  }
 }
 
 void Scheduler::SetEngine(std::shared_ptr<DetectEngine> engine) {
@@ -166,7 +185,7 @@ void Scheduler::SetEngine(std::shared_ptr<DetectEngine> engine) {
   if (!(draining_ && num_unfinished_ == 0)) engine_.swap(engine);
 }
 
-void Scheduler::Drain(absl::Time deadline) {
+bool Scheduler::Drain(absl::Time deadline) {
   std::shared_ptr<DetectEngine> last;  // freed after the lock is
   MutexLock lock(&mu_);
   draining_ = true;
@@ -176,11 +195,14 @@ void Scheduler::Drain(absl::Time deadline) {
     if (left <= absl::ZeroDuration()) break;
     drained_.WaitFor(&mu_, left);
   }
-  aborting_ = true;
-  work_.Signal();
+  if (num_unfinished_ > 0) {
+    aborting_ = true;
+    work_.Signal();
+  }
   while (num_unfinished_ > 0) drained_.Wait(&mu_);
   last.swap(engine_);
   holds_memory_ = false;
+  return !aborting_;
 }
 
 DetectStats Scheduler::stats() const {
@@ -189,7 +211,7 @@ DetectStats Scheduler::stats() const {
 }
 
 void Scheduler::Publish() {
-  const DetectStats now = {.queued = static_cast<int64_t>(queue_.size()),
+  const DetectStats now = {.queued = queue_.size(),
                            .running = static_cast<int64_t>(running_.size())};
   if (now == told_) return;
   told_ = now;
@@ -212,20 +234,20 @@ std::shared_ptr<DetectEngine> Scheduler::NextBatch() {
       dead = TakeTheDead();
       if (dead.empty() && !queue_.empty()) {
         const auto [count, is_full] = MeasureBatch();
-        const absl::Time start = queue_.front()->queued + options_.max_wait;
+        const auto [deadline, oldest] = NextDeadlineAndOldest();
+        const absl::Time start = oldest + options_.max_wait;
         if (is_full || draining_ || now >= start) {
           items_.clear();
-          for (size_t i = 0; i < count; ++i) {
-            const DetectParams& params = queue_.front()->params;
+          for (int64_t i = 0; i < count; ++i) {
+            running_.push_back(queue_.TakeNext());
+            const DetectParams& params = running_.back()->params;
             items_.push_back(
                 {&params.picture, params.threshold, params.max_detections});
-            running_.push_back(std::move(queue_.front()));
-            queue_.pop_front();
           }
           Publish();
           return engine_;
         }
-        SleepUntil(std::min(start, NextDeadline()));
+        SleepUntil(std::min(start, deadline));
       } else if (dead.empty()) {
         if (stopping_) return nullptr;
         if (holds_memory_ && now >= last_batch_ + options_.max_idle) {
@@ -287,42 +309,42 @@ void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
 
 std::vector<std::unique_ptr<Request>> Scheduler::TakeTheDead() {
   const absl::Time now = clock_.Now();
-  std::vector<std::unique_ptr<Request>> dead;
-  for (std::unique_ptr<Request>& request : queue_) {
-    if (request->params.deadline <= now) {
-      request->why = absl::DeadlineExceededError(
-          "the deadline passed while the picture waited for the model");
-    } else if (aborting_) {
-      request->why = ShuttingDown();
-    } else {
-      continue;
-    }
-    dead.push_back(std::move(request));
-  }
-  std::erase(queue_, nullptr);
+  std::vector<std::unique_ptr<Request>> dead =
+      queue_.TakeIf([&](Request& request) {
+        if (request.params.deadline <= now) {
+          request.why = absl::DeadlineExceededError(
+              "the deadline passed while the picture waited for the model");
+        } else if (aborting_) {
+          request.why = ShuttingDown();
+        }
+        return !request.why.ok();
+      });
   Publish();
   return dead;
 }
 
-std::pair<size_t, bool> Scheduler::MeasureBatch() const {
-  size_t count = 1;
-  int64_t pixels = queue_.front()->params.picture.num_pixels();
-  const size_t max_count = static_cast<size_t>(options_.max_batch_pictures);
-  while (count < queue_.size() && count < max_count) {
-    pixels += queue_[count]->params.picture.num_pixels();
-    if (pixels > options_.max_batch_pixels) break;
-    ++count;
-  }
-  return {count, count == max_count || count < queue_.size() ||
+std::pair<int64_t, bool> Scheduler::MeasureBatch() const {
+  int64_t count = 0;
+  int64_t pixels = 0;
+  queue_.ForEach([&](const Request& request) {
+    pixels += request.params.picture.num_pixels();
+    if (count > 0 && pixels > options_.max_batch_pixels) return false;
+    return ++count < options_.max_batch_pictures;
+  });
+  return {count, count == options_.max_batch_pictures ||
+                     count < queue_.size() ||
                      pixels >= options_.max_batch_pixels};
 }
 
-absl::Time Scheduler::NextDeadline() const {
-  absl::Time next = absl::InfiniteFuture();
-  for (const auto& request : queue_) {
-    next = std::min(next, request->params.deadline);
-  }
-  return next;
+std::pair<absl::Time, absl::Time> Scheduler::NextDeadlineAndOldest() const {
+  absl::Time deadline = absl::InfiniteFuture();
+  absl::Time oldest = absl::InfiniteFuture();
+  queue_.ForEach([&](const Request& request) {
+    deadline = std::min(deadline, request.params.deadline);
+    oldest = std::min(oldest, request.queued);
+    return true;
+  });
+  return {deadline, oldest};
 }
 
 void Scheduler::SleepUntil(absl::Time time) {
@@ -357,11 +379,13 @@ void Scheduler::Finish() {
 
 }  // namespace
 
-std::unique_ptr<DetectScheduler> DetectScheduler::Create(
+absl::StatusOr<std::unique_ptr<DetectScheduler>> DetectScheduler::Create(
     const Options& options, std::shared_ptr<DetectEngine> engine,
     const Clock& clock, DetectObserver& observer) {
-  return std::make_unique<Scheduler>(options, std::move(engine), clock,
-                                     observer);
+  auto scheduler =
+      std::make_unique<Scheduler>(options, std::move(engine), clock, observer);
+  RETURN_IF_ERROR(scheduler->Start());
+  return scheduler;
 }
 
 }  // namespace ounce::server

@@ -2,11 +2,11 @@
 //
 //   Submit() --> [ queue, bounded ] --> batch --> DetectEngine::Run() --> sink
 //
-// A batch takes what waits, in the order it came, up to a number of pictures
-// and of pixels; pictures of all sizes share one, because the result for a
-// picture does not depend on the others. It starts when it is full, or when its
-// oldest picture has waited for max_wait; what came while another batch ran has
-// waited already.
+// A batch takes what waits, up to a number of pictures and of pixels: peers
+// take turns, each one's pictures go in the order they came. Pictures of all
+// sizes share one, because the result for a picture does not depend on the
+// others. It starts when it is full, or when its oldest picture has waited for
+// max_wait; what came while another batch ran has waited already.
 //
 // One thread per scheduler (the engine's thread) runs the batches.
 //
@@ -14,8 +14,11 @@
 //   a batch except Drain and the destructor.
 // Ownership: engine versions are shared; a batch ends on the version it began
 //   on, which is freed then if it is no longer served.
-// Errors of Submit: kResourceExhausted when the queue is full (retry.h);
-//   kUnavailable after Drain. `sink` is not called then.
+// When the queue is full, a newcomer takes the place of the last request of the
+// peer that has most in it, if its own has fewer.
+// Errors of Submit: kResourceExhausted when the queue is full (retry.h; also
+//   told to sinks of requests that have to leave it); kUnavailable after Drain.
+//   `sink` is not called then.
 // A deadline that passes, or Cancel, ends a queued request at once. A batch
 // that runs is not interrupted: the answer to whoever no longer wants it is
 // dropped.
@@ -50,7 +53,8 @@ class DetectScheduler {
   using RequestId = uint64_t;
 
   // `clock` and `observer` must outlive it.
-  static std::unique_ptr<DetectScheduler> Create(
+  // Errors: kResourceExhausted when there is no thread to be had.
+  static absl::StatusOr<std::unique_ptr<DetectScheduler>> Create(
       const Options& options, std::shared_ptr<DetectEngine> engine,
       const Clock& clock, DetectObserver& observer);
 
@@ -67,8 +71,9 @@ class DetectScheduler {
 
   // Refuses new requests, waits until accepted ones are done or `deadline`
   // passes, then ends the rest with kUnavailable. After it no engine is held
-  // any more.
-  virtual void Drain(absl::Time deadline) = 0;
+  // any more. Several may drain: the earliest deadline counts for all. False if
+  // some were ended.
+  virtual bool Drain(absl::Time deadline) = 0;
 
   virtual DetectStats stats() const = 0;
 };

@@ -78,7 +78,7 @@ absl::Status DetectCall::Start(const std::shared_ptr<ServedModel>& model,
 
 void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
   if (status.ok()) *response_ = Serialize(ToProto(std::move(result)));
-  Finish(ToGrpcStatus(status));
+  Finish(ToGrpcStatus(WithRetryInfo(status)));
   Unref();
 }
 

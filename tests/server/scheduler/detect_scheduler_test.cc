@@ -68,7 +68,7 @@ class DetectSchedulerTest : public ::testing::Test {
   }
 
   void Create(DetectScheduler::Options options) {
-    scheduler_ = DetectScheduler::Create(options, engine_, clock_, observer_);
+    scheduler_ = *DetectScheduler::Create(options, engine_, clock_, observer_);
   }
 
   DetectParams Params(int64_t width, int64_t height = 1) {
@@ -210,6 +210,53 @@ TEST_F(DetectSchedulerTest, RefusesForNowWhenTheQueueIsFull) {
   EXPECT_EQ(sink.times_done(), 0);
   EXPECT_EQ(scheduler_->stats(), (DetectStats{.queued = 2, .running = 1}));
   EXPECT_EQ(observer_.stats(), (DetectStats{.queued = 2, .running = 1}));
+}
+
+TEST_F(DetectSchedulerTest, PeersTakeTurnsInABatch) {
+  Create({.max_batch_pictures = 3});
+  Occupy();
+  for (int64_t width = 1; width <= 4; ++width) {
+    DetectParams params = Params(width);
+    params.peer = "hog";
+    Submit(std::move(params));
+  }
+  for (int64_t width = 5; width <= 6; ++width) {
+    DetectParams params = Params(width);
+    params.peer = "other";
+    Submit(std::move(params));
+  }
+  engine_->Finish();
+  EXPECT_THAT(engine_->AwaitBatch(), ElementsAre(1, 5, 2));
+  engine_->Finish();
+  EXPECT_THAT(engine_->AwaitBatch(), ElementsAre(6, 3, 4));
+}
+
+TEST_F(DetectSchedulerTest, AFullQueueMakesRoomAtTheCostOfWhoHasMost) {
+  PictureMemory memory(100);
+  Create({.max_queued = 2});
+  Occupy();
+  std::vector<RecordingDetectSink*> hogs;
+  for (int64_t width = 1; width <= 2; ++width) {
+    DetectParams params = Params(width);
+    params.peer = "hog";
+    params.picture.memory = *memory.Reserve(50);
+    hogs.push_back(&Submit(std::move(params)));
+  }
+  DetectParams params = Params(3);
+  params.peer = "other";
+  RecordingDetectSink& other = Submit(std::move(params));
+  EXPECT_EQ(hogs[1]->times_done(), 1);
+  EXPECT_THAT(hogs[1]->status(), StatusIs(StatusCode::kResourceExhausted,
+                                          HasSubstr("queue is full")));
+  EXPECT_TRUE(RetryAfter(hogs[1]->status()).has_value());
+  EXPECT_EQ(memory.used_bytes(), 50);
+  EXPECT_EQ(scheduler_->stats().queued, 2);
+  engine_->Free();
+  clock_.Advance(absl::Milliseconds(2));
+  ASSERT_TRUE(other.AwaitDone());
+  ASSERT_TRUE(hogs[0]->AwaitDone());
+  EXPECT_OK(other.status());
+  EXPECT_OK(hogs[0]->status());
 }
 
 TEST_F(DetectSchedulerTest, CancelEndsAQueuedRequestAtOnceAndGivesItsMemory) {
@@ -359,7 +406,8 @@ TEST_F(DetectSchedulerTest, DrainEndsWhatStillWaitsAtItsDeadline) {
   Create({.max_queued = 1, .max_batch_pictures = 1});
   RecordingDetectSink& running = Occupy();
   RecordingDetectSink& queued = Submit(1);
-  std::thread drain([&] { scheduler_->Drain(clock_.Now()); });
+  bool all_finished = true;
+  std::thread drain([&] { all_finished = scheduler_->Drain(clock_.Now()); });
   // Until then the queue is full.
   EXPECT_TRUE(WaitUntil([&] {
     RecordingDetectSink late;
@@ -371,6 +419,7 @@ TEST_F(DetectSchedulerTest, DrainEndsWhatStillWaitsAtItsDeadline) {
   EXPECT_OK(running.status());
   EXPECT_EQ(queued.times_done(), 1);
   EXPECT_THAT(queued.status(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_FALSE(all_finished);
 }
 
 TEST_F(DetectSchedulerTest, TheDestructorEndsWhatWaits) {

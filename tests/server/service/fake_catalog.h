@@ -232,8 +232,8 @@ class FakeDetector final : public server::ServedModel {
       std::make_shared<FakeDetectEngine>(
           server::DetectEngineInfo{.model_version = 3, .method = "fake"});
   const std::unique_ptr<server::DetectScheduler> scheduler_ =
-      server::DetectScheduler::Create({.max_queued = 2}, engine_, Clock::Real(),
-                                      observer_);
+      *server::DetectScheduler::Create({.max_queued = 2}, engine_,
+                                       Clock::Real(), observer_);
 };
 
 // Knows "tiny" (256 ids, 64 positions), "long" (1,000,000 positions) and
