@@ -33,17 +33,15 @@ class ServedCausalLm final : public VersionedModel {
                  std::string folder, CheckpointFingerprint fingerprint,
                  std::shared_ptr<const model::Tokenizer> tokenizer,
                  std::shared_ptr<model::KvCache> kv,
-                 std::shared_ptr<Engine> engine,
-                 std::unique_ptr<SchedulerObserver> observer)
+                 std::unique_ptr<SchedulerObserver> observer,
+                 std::unique_ptr<GenerateScheduler> scheduler)
       : VersionedModel(std::move(info), std::move(folder),
                        std::move(fingerprint)),
         context_(context),
         tokenizer_(std::move(tokenizer)),
         observer_(std::move(observer)),
         kv_(std::move(kv)),
-        scheduler_(GenerateScheduler::Create(context.options.scheduler,
-                                             std::move(engine), *tokenizer_,
-                                             context.clock, *observer_)) {}
+        scheduler_(std::move(scheduler)) {}
 
   GenerateScheduler* scheduler() override { return scheduler_.get(); }
   const model::Tokenizer* tokenizer() const override {
@@ -136,10 +134,15 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
   CheckpointFingerprint fingerprint = built.fingerprint;
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
                    MakeEngine(context, 1, std::move(built), kv));
+  std::unique_ptr<SchedulerObserver> observer = context.observe_scheduler(name);
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<GenerateScheduler> scheduler,
+      GenerateScheduler::Create(context.options.scheduler, std::move(engine),
+                                *tokenizer, context.clock, *observer));
   return std::make_shared<ServedCausalLm>(
       context, std::move(info), std::move(folder), std::move(fingerprint),
-      std::move(tokenizer), std::move(kv), std::move(engine),
-      context.observe_scheduler(name));
+      std::move(tokenizer), std::move(kv), std::move(observer),
+      std::move(scheduler));
 }
 
 }  // namespace ounce::server

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 
+#include "server/scheduler/retry.h"
+
 namespace ounce::server {
 namespace {
 
@@ -34,7 +36,7 @@ const char* Outcome(const absl::Status& status, FinishReason reason) {
     case absl::StatusCode::kUnavailable:
       return "unavailable";
     default:
-      return "error";
+      return RetryAfter(status).has_value() ? "rejected" : "error";
   }
 }
 
@@ -78,6 +80,7 @@ class SchedulerMetrics final : public SchedulerObserver {
             series.Get(metric::kTimePerOutputToken, {model})),
         duration_(series.Get(metric::kRequestDuration, {model})),
         queue_(series.Get(metric::kQueueDuration, {model})),
+        preemptions_(series.Get(metric::kPreemptions, {model})),
         outcomes_(series, metric::kRequests, model, kOutcomes) {}
 
   void OnFirstToken(absl::Duration time_to_first_token) override {
@@ -102,6 +105,10 @@ class SchedulerMetrics final : public SchedulerObserver {
     }
   }
 
+  void OnPreempted(int64_t sequences) override {
+    preemptions_->Increment(static_cast<double>(sequences));
+  }
+
   void OnStats(const SchedulerStats& stats) override {
     queued_->Set(static_cast<double>(stats.queued));
     running_->Set(static_cast<double>(stats.running));
@@ -120,6 +127,7 @@ class SchedulerMetrics final : public SchedulerObserver {
   const std::shared_ptr<Histogram> time_per_output_token_;
   const std::shared_ptr<Histogram> duration_;
   const std::shared_ptr<Histogram> queue_;
+  const std::shared_ptr<Counter> preemptions_;
   Outcomes outcomes_;
 };
 

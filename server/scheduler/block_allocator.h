@@ -21,6 +21,11 @@ class BlockAllocator {
   // Blocks 0 to num_blocks - 1, all free. `may_hold` empty: always.
   explicit BlockAllocator(int64_t num_blocks, MayHold may_hold = nullptr);
 
+  // What `may_hold` says.
+  bool CanHold(int64_t num_held) const {
+    return !may_hold_ || may_hold_(num_held);
+  }
+
   // `count` blocks, or none if there aren't that many or `may_hold` says no.
   // The block freed last goes first.
   bool Allocate(int64_t count, std::vector<int32_t>* blocks);
@@ -28,12 +33,13 @@ class BlockAllocator {
   // Each must be held.
   void Free(absl::Span<const int32_t> blocks);
 
+  bool IsHeld(int32_t block) const { return held_[block]; }
   int64_t num_blocks() const { return static_cast<int64_t>(held_.size()); }
   int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
   int64_t num_held() const { return num_blocks() - num_free(); }
 
  private:
-  const MayHold may_hold_;
+  MayHold may_hold_;
   std::vector<int32_t> free_;  // a stack
   std::vector<bool> held_;     // by block
 };

@@ -1,7 +1,7 @@
 #include "server/scheduler/generate_scheduler.h"
 
 #include <algorithm>
-#include <deque>
+#include <iterator>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -9,10 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/mutex.h"
-#include "server/scheduler/block_allocator.h"
+#include "base/status_macros.h"
+#include "base/thread.h"
+#include "server/scheduler/fair_queue.h"
 #include "server/scheduler/retry.h"
+#include "server/scheduler/running_sequences.h"
 #include "server/scheduler/sampler.h"
-#include "server/scheduler/stop_matcher.h"
+#include "server/scheduler/sequence.h"
 
 namespace ounce::server {
 namespace {
@@ -20,48 +23,6 @@ namespace {
 // Prompt tokens of one sequence in a step, if it has so many and the step too:
 // fewer would not be worth a pass over the weights.
 constexpr int64_t kMinPromptShare = 16;
-
-// One request, from Submit to OnDone.
-struct Sequence {
-  Sequence(GenerateParams request, ResponseSink* response_sink,
-           const model::Tokenizer& tokenizer)
-      : params(std::move(request)),
-        sink(response_sink),
-        decoder(tokenizer),
-        stop_matcher(params.stop) {}
-
-  int64_t num_prompt() const {
-    return static_cast<int64_t>(params.prompt.size());
-  }
-  int64_t num_new() const {
-    return static_cast<int64_t>(tokens.size()) - num_prompt();
-  }
-  int64_t num_uncached() const {
-    return static_cast<int64_t>(tokens.size()) - num_cached;
-  }
-  // Past its prompt: all but its last token are in the cache.
-  bool decoding() const { return num_new() > 0; }
-  bool paused() const { return paused_since != absl::InfiniteFuture(); }
-
-  GenerateScheduler::RequestId id = 0;
-  GenerateParams params;
-  ResponseSink* const sink;
-  int64_t max_new_tokens = 0;  // what fits the model's positions
-  int64_t num_blocks_needed = 0;
-
-  // Set when it is admitted.
-  std::shared_ptr<Engine> engine;
-  std::vector<int32_t> blocks;
-  std::vector<int32_t> tokens;  // prompt, then new ones; never reallocated
-
-  int64_t num_cached = 0;  // of `tokens`, by the cache
-  model::StreamDecoder decoder;
-  StopMatcher stop_matcher;
-  // Since when every look at the sink found no room; InfiniteFuture: it had.
-  absl::Time paused_since = absl::InfiniteFuture();
-  absl::Time first_step = absl::InfiniteFuture();
-  absl::Time first_token = absl::InfiniteFuture();
-};
 
 BlockAllocator::MayHold MayHoldBlocks(const GenerateScheduler::Options& options,
                                       const EngineInfo& engine) {
@@ -79,12 +40,14 @@ class Scheduler final : public GenerateScheduler {
             SchedulerObserver& observer);
   ~Scheduler() override;
 
+  absl::Status Start();
+
   absl::StatusOr<RequestId> Submit(GenerateParams params,
                                    ResponseSink* sink) override;
   void Cancel(RequestId id) override;
   void Wake() override;
   void SetEngine(std::shared_ptr<Engine> engine) override;
-  void Drain(absl::Time deadline) override;
+  bool Drain(absl::Time deadline) override;
   SchedulerStats stats() const override;
 
  private:
@@ -102,18 +65,22 @@ class Scheduler final : public GenerateScheduler {
   absl::Time NextDeadline() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndTheDead();
   void Admit();
-  void NotePauses();
+  void NoteReaders();
   void ComposeStep();
+  void ComposePrompts(int64_t num_prompts);
+  void QueuePushedOut();
   void RunStep();
   void RunPartsOf(Engine& engine);
 
-  // The token that `logits` give to a sequence whose last token is now cached;
-  // false if that was its last.
-  bool Advance(Sequence& sequence, absl::Span<const float> logits,
+  // Gives a sequence whose last token is now cached the token that `logits`
+  // say, which may end it.
+  void Advance(Sequence& sequence, absl::Span<const float> logits,
                absl::Time now);
   static void FlushText(Sequence& sequence, GenerateChunk* chunk);
+  void EndRunning(const Sequence& sequence, const absl::Status& status,
+                  FinishReason reason);
   void End(Sequence& sequence, const absl::Status& status, FinishReason reason);
-  void Erase(const Sequence& sequence);
+  void UpdateStats() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PublishStats();
 
   // Constant.
@@ -124,24 +91,26 @@ class Scheduler final : public GenerateScheduler {
   const EngineInfo limits_;  // of the first engine; the same for later ones
 
   // The engine thread's own.
-  BlockAllocator blocks_;
+  RunningSequences running_;
   Sampler sampler_;
-  std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
   std::vector<Part> parts_;
   std::vector<StepSlice> slices_;
   std::vector<Part> slice_parts_;  // by slice
   std::vector<absl::Span<const float>> logits_;
   std::vector<RequestId> cancelled_;
   bool abort_ = false;
-  bool progressed_ = false;  // the last round ran a step
+  bool look_again_ = false;  // the last round changed something
   int64_t prompt_tokens_in_step_ = 0;
   int64_t new_tokens_in_step_ = 0;
   SchedulerStats told_;
+  int64_t preempted_told_ = 0;
 
   mutable Mutex mu_;
   CondVar work_;     // the engine thread waits here
   CondVar drained_;  // Drain waits here
-  std::deque<std::unique_ptr<Sequence>> queue_ ABSL_GUARDED_BY(mu_);
+  FairQueue<Sequence> queue_ ABSL_GUARDED_BY(mu_);
+  // Out of the queue, for want of room in it.
+  std::vector<std::unique_ptr<Sequence>> displaced_ ABSL_GUARDED_BY(mu_);
   std::vector<RequestId> cancel_orders_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<Engine> engine_ ABSL_GUARDED_BY(mu_);
   RequestId next_id_ ABSL_GUARDED_BY(mu_) = 1;
@@ -163,18 +132,20 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
       clock_(clock),
       observer_(observer),
       limits_(engine->info()),
-      blocks_(limits_.num_kv_blocks, MayHoldBlocks(options, limits_)),
+      running_(options.max_running, limits_.kv_block_tokens,
+               BlockAllocator(limits_.num_kv_blocks,
+                              MayHoldBlocks(options, limits_))),
       sampler_(limits_.vocab_size, tokenizer.size()),
       engine_(std::move(engine)) {
   OUNCE_CHECK(options_.max_running >= 1 && options_.max_queued >= 1 &&
                   options_.max_prefill_tokens_beside_decode >= 1 &&
+                  options_.max_stalled >= 1 &&
                   options_.max_pause > absl::ZeroDuration(),
               "limits of a scheduler start at 1");
   OUNCE_CHECK(limits_.max_step_tokens >= options_.max_step_tokens &&
                   limits_.max_step_logits >= options_.max_running &&
                   options_.max_step_tokens >= options_.max_running,
               "the engine is too small for the steps of its scheduler");
-  running_.reserve(options_.max_running);
   parts_.reserve(options_.max_running);
   slices_.reserve(options_.max_running);
   slice_parts_.reserve(options_.max_running);
@@ -182,7 +153,11 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
   told_.kv_capacity_bytes = limits_.num_kv_blocks * limits_.kv_block_bytes;
   stats_ = told_;
   observer_.OnStats(told_);
-  thread_ = std::thread([this] { Loop(); });
+}
+
+absl::Status Scheduler::Start() {
+  ASSIGN_OR_RETURN(thread_, StartThread("ounce-generate", [this] { Loop(); }));
+  return absl::OkStatus();
 }
 
 Scheduler::~Scheduler() {
@@ -194,47 +169,46 @@ Scheduler::~Scheduler() {
     ordered_ = true;
   }
   work_.Signal();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
     GenerateParams params, ResponseSink* sink) {
   const int64_t num_prompt = static_cast<int64_t>(params.prompt.size());
   if (num_prompt == 0) {
-    return absl::InvalidArgumentError("the prompt has no tokens");
+    return absl::InvalidArgumentError("the prompt is empty: it has no tokens");
   }
   for (const int32_t id : params.prompt) {
     if (id < 0 || id >= limits_.vocab_size) {
       return absl::InvalidArgumentError(
-          absl::StrCat("token id ", id, " found, one in [0, ",
-                       limits_.vocab_size, ") wanted"));
+          absl::StrCat("a token id must be from 0 to ", limits_.vocab_size - 1,
+                       ", is ", id));
     }
   }
   if (params.max_new_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "max_new_tokens ", params.max_new_tokens, " found, at least 1 wanted"));
+        "max_new_tokens must be at least 1, is ", params.max_new_tokens));
   }
   if (num_prompt >= limits_.max_positions) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the prompt has ", num_prompt, " tokens; the model has ",
-                     limits_.max_positions,
-                     " positions for the prompt and at least one new token"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the prompt must have at most ", limits_.max_positions - 1,
+        " tokens, has ", num_prompt, "; the model has ", limits_.max_positions,
+        " positions, one of them for a new token"));
   }
   auto sequence =
       std::make_unique<Sequence>(std::move(params), sink, tokenizer_);
   sequence->max_new_tokens = std::min(sequence->params.max_new_tokens,
                                       limits_.max_positions - num_prompt);
   // The last new token is never read again, so it needs no room.
-  const int64_t num_cached = num_prompt + sequence->max_new_tokens - 1;
-  sequence->num_blocks_needed =
-      (num_cached + limits_.kv_block_tokens - 1) / limits_.kv_block_tokens;
-  if (sequence->num_blocks_needed > limits_.num_kv_blocks) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("prompt and new tokens need ",
-                     sequence->num_blocks_needed * limits_.kv_block_bytes,
-                     " bytes of KV cache; --kv_cache_bytes allows ",
-                     limits_.num_kv_blocks * limits_.kv_block_bytes,
-                     ": ask for fewer new tokens"));
+  sequence->max_blocks =
+      running_.BlocksFor(num_prompt + sequence->max_new_tokens - 1);
+  if (sequence->max_blocks > limits_.num_kv_blocks) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the prompt and ", sequence->max_new_tokens, " new tokens need ",
+        sequence->max_blocks * limits_.kv_block_bytes,
+        " bytes of KV cache, --kv_cache_bytes allows ",
+        limits_.num_kv_blocks * limits_.kv_block_bytes,
+        ": ask for fewer new tokens"));
   }
 
   RequestId id;
@@ -243,13 +217,19 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
     if (draining_) {
       return absl::UnavailableError("the model takes no new requests");
     }
-    if (static_cast<int64_t>(queue_.size()) >= options_.max_queued) {
-      return FullForNow(
-          absl::StrCat("the queue is full: ", queue_.size(), " requests wait"));
+    if (queue_.size() >= options_.max_queued) {
+      std::unique_ptr<Sequence> displaced = queue_.Displace(
+          sequence->peer(),
+          [](const Sequence& youngest) { return !youngest.started(); });
+      if (displaced == nullptr) {
+        return FullForNow(absl::StrCat("the queue is full: ", queue_.size(),
+                                       " requests wait"));
+      }
+      displaced_.push_back(std::move(displaced));
     }
     id = next_id_++;
     sequence->id = id;
-    queue_.push_back(std::move(sequence));
+    queue_.Push(std::move(sequence));
     idle_ = false;
     ordered_ = true;
   }
@@ -291,7 +271,7 @@ void Scheduler::SetEngine(std::shared_ptr<Engine> engine) {
   if (!(draining_ && queue_.empty())) engine_.swap(engine);
 }
 
-void Scheduler::Drain(absl::Time deadline) {
+bool Scheduler::Drain(absl::Time deadline) {
   std::shared_ptr<Engine> last;  // freed after the lock is
   MutexLock lock(&mu_);
   draining_ = true;
@@ -300,17 +280,20 @@ void Scheduler::Drain(absl::Time deadline) {
     if (left <= absl::ZeroDuration()) break;
     drained_.WaitFor(&mu_, left);
   }
-  abort_order_ = true;
-  ordered_ = true;
-  work_.Signal();
+  if (!idle_) {
+    abort_order_ = true;
+    ordered_ = true;
+    work_.Signal();
+  }
   while (!idle_) drained_.Wait(&mu_);
   last.swap(engine_);
+  return !abort_order_;
 }
 
 SchedulerStats Scheduler::stats() const {
   MutexLock lock(&mu_);
   SchedulerStats result = stats_;
-  result.queued = static_cast<int64_t>(queue_.size());
+  result.queued = queue_.size();
   return result;
 }
 
@@ -318,8 +301,9 @@ void Scheduler::Loop() {
   while (TakeOrders()) {
     EndTheDead();
     Admit();
-    NotePauses();
+    NoteReaders();
     ComposeStep();
+    QueuePushedOut();
     RunStep();
     PublishStats();
   }
@@ -327,26 +311,31 @@ void Scheduler::Loop() {
 
 bool Scheduler::TakeOrders() {
   MutexLock lock(&mu_);
-  while (!ordered_ && !progressed_ && !stopping_) {
+  while (!ordered_ && !look_again_ && !stopping_) {
     const absl::Duration left = NextDeadline() - clock_.Now();
     if (left <= absl::ZeroDuration()) break;
     work_.WaitFor(&mu_, left);
   }
   ordered_ = false;
+  look_again_ = false;
   cancelled_.clear();
   cancelled_.swap(cancel_orders_);
   abort_ = abort_order_;
-  return !(stopping_ && queue_.empty() && running_.empty());
+  return !(stopping_ && queue_.empty() && displaced_.empty() &&
+           running_.empty());
 }
 
 absl::Time Scheduler::NextDeadline() const {
   absl::Time next = absl::InfiniteFuture();
-  for (const auto& sequence : queue_) {
-    next = std::min(next, sequence->params.deadline);
-  }
+  queue_.ForEach([&](const Sequence& sequence) {
+    next = std::min(next, sequence.params.deadline);
+    return true;
+  });
   for (const auto& sequence : running_) {
-    next = std::min({next, sequence->params.deadline,
-                     sequence->paused_since + options_.max_pause});
+    next = std::min(
+        {next, sequence->params.deadline,
+         sequence->paused_since +
+             (sequence->stalled ? options_.max_pause : options_.stall_after)});
   }
   return next;
 }
@@ -362,7 +351,10 @@ void Scheduler::EndTheDead() {
     }
     if (sequence.params.deadline <= now) {
       return absl::DeadlineExceededError(absl::StrCat(
-          "the deadline passed after ", sequence.num_new(), " new tokens"));
+          "the deadline passed ",
+          sequence.started()
+              ? absl::StrCat("after ", sequence.num_new(), " new tokens")
+              : "while the request waited"));
     }
     if (abort_) return absl::UnavailableError("the server is shutting down");
     if (sequence.paused_since + options_.max_pause <= now &&
@@ -375,53 +367,78 @@ void Scheduler::EndTheDead() {
     return absl::OkStatus();
   };
 
-  std::vector<std::pair<std::unique_ptr<Sequence>, absl::Status>> dead;
-  for (auto& sequence : running_) {
-    absl::Status status = verdict(*sequence);
-    if (!status.ok()) dead.emplace_back(std::move(sequence), std::move(status));
-  }
-  std::erase(running_, nullptr);
+  std::vector<absl::Status> why;
+  const auto is_dead = [&](const Sequence& sequence) {
+    absl::Status status = verdict(sequence);
+    const bool dead = !status.ok();
+    if (dead) why.push_back(std::move(status));
+    return dead;
+  };
+  std::vector<std::unique_ptr<Sequence>> dead = running_.TakeIf(is_dead);
   {
     MutexLock lock(&mu_);
-    for (auto& sequence : queue_) {
-      absl::Status status = verdict(*sequence);
-      if (!status.ok()) {
-        dead.emplace_back(std::move(sequence), std::move(status));
-      }
-    }
-    std::erase(queue_, nullptr);
+    std::vector<std::unique_ptr<Sequence>> queued = queue_.TakeIf(is_dead);
+    std::move(queued.begin(), queued.end(), std::back_inserter(dead));
+    why.resize(dead.size() + displaced_.size(),
+               FullForNow("the queue is full, and this peer has most in it"));
+    std::move(displaced_.begin(), displaced_.end(), std::back_inserter(dead));
+    displaced_.clear();
   }
-  for (auto& [sequence, status] : dead) {
-    End(*sequence, status, FinishReason::kLength);
+  for (size_t i = 0; i < dead.size(); ++i) {
+    End(*dead[i], why[i], FinishReason::kLength);
   }
 }
 
+// Peers take turns. One that has to wait though others of its peer run lets the
+// next peer's go first; one whose peer runs nothing does not, so that it gets
+// its room some day.
 void Scheduler::Admit() {
   MutexLock lock(&mu_);
-  while (!queue_.empty() &&
-         static_cast<int64_t>(running_.size()) < options_.max_running) {
-    Sequence& first = *queue_.front();
-    if (!blocks_.Allocate(first.num_blocks_needed, &first.blocks)) break;
-    first.engine = engine_;
-    first.tokens.reserve(first.num_prompt() + first.max_new_tokens);
-    first.tokens = first.params.prompt;
-    running_.push_back(std::move(queue_.front()));
-    queue_.pop_front();
+  const auto choose = [&](const Sequence& next) {
+    if (running_.MakeRoomFor(next)) return Turn::kTake;
+    return running_.Has(next.peer()) ? Turn::kPass : Turn::kWait;
+  };
+  while (std::unique_ptr<Sequence> next = queue_.TakeNext(choose)) {
+    if (!next->started()) {
+      next->engine = engine_;
+      next->tokens.reserve(next->num_prompt + next->max_new_tokens);
+      next->blocks.reserve(next->max_blocks);
+    }
+    running_.Add(std::move(next));
   }
-  stats_.running = static_cast<int64_t>(running_.size());
-  stats_.kv_used_bytes = blocks_.num_held() * limits_.kv_block_bytes;
+  UpdateStats();
 }
 
-void Scheduler::NotePauses() {
+void Scheduler::NoteReaders() {
   const absl::Time now = clock_.Now();
   for (const auto& sequence : running_) {
-    sequence->paused_since = sequence->sink->HasRoom()
-                                 ? absl::InfiniteFuture()
-                                 : std::min(sequence->paused_since, now);
+    if (sequence->sink->HasRoom()) {
+      sequence->paused_since = absl::InfiniteFuture();
+      continue;
+    }
+    sequence->paused_since = std::min(sequence->paused_since, now);
+    if (!sequence->stalled &&
+        sequence->paused_since + options_.stall_after <= now) {
+      sequence->stalled = true;
+      look_again_ = true;  // its place is free
+    }
+  }
+  running_.ResumeStalled();
+  while (const Sequence* const one =
+             running_.StalledTooMany(options_.max_stalled)) {
+    EndRunning(
+        *one,
+        FullForNow(absl::StrCat("the reader is behind, after ", one->num_new(),
+                                " new tokens, and more "
+                                "than ",
+                                options_.max_stalled, " others are")),
+        FinishReason::kLength);
+    look_again_ = true;
   }
 }
 
-// All that decode, one token each; then prompts. They share the step's tokens,
+// All that decode, one token each; then prompts, and what else was pushed out
+// of the cache. They share the step's tokens,
 // so that a short one does not wait for a long one to end; what the short ones
 // leave goes to the others, oldest first. The oldest always gets a share.
 void Scheduler::ComposeStep() {
@@ -435,7 +452,16 @@ void Scheduler::ComposeStep() {
       ++num_prompts;
     }
   }
-  if (num_prompts == 0) return;
+  if (num_prompts > 0) ComposePrompts(num_prompts);
+  for (const Part& part : parts_) {
+    running_.Reserve(*part.sequence,
+                     part.sequence->num_cached + part.num_tokens);
+  }
+  std::erase_if(parts_,
+                [](const Part& part) { return !part.sequence->running; });
+}
+
+void Scheduler::ComposePrompts(int64_t num_prompts) {
   const size_t num_decoding = parts_.size();
   int64_t budget =
       options_.max_step_tokens - static_cast<int64_t>(num_decoding);
@@ -459,11 +485,25 @@ void Scheduler::ComposeStep() {
   }
 }
 
+void Scheduler::QueuePushedOut() {
+  std::vector<std::unique_ptr<Sequence>> pushed_out = running_.TakePushedOut();
+  if (!pushed_out.empty()) {
+    look_again_ = true;
+    MutexLock lock(&mu_);
+    for (auto& sequence : pushed_out) queue_.Push(std::move(sequence));
+  }
+  running_.ReleaseFreed();
+  if (running_.num_preempted() > preempted_told_) {
+    observer_.OnPreempted(running_.num_preempted() - preempted_told_);
+    preempted_told_ = running_.num_preempted();
+  }
+}
+
 // Sequences of different versions of the model go through their engines one
 // after the other.
 void Scheduler::RunStep() {
-  progressed_ = !parts_.empty();
-  if (!progressed_) return;
+  if (parts_.empty()) return;
+  look_again_ = true;
   prompt_tokens_in_step_ = 0;
   new_tokens_in_step_ = 0;
   while (!parts_.empty()) {
@@ -486,13 +526,12 @@ void Scheduler::RunPartsOf(Engine& engine) {
     if (sequence.engine.get() != &engine) continue;
     sequence.first_step = std::min(sequence.first_step, start);
     const int64_t end = sequence.num_cached + part.num_tokens;
-    const int64_t num_blocks =
-        (end + limits_.kv_block_tokens - 1) / limits_.kv_block_tokens;
-    slices_.push_back({absl::MakeConstSpan(sequence.tokens)
-                           .subspan(sequence.num_cached, part.num_tokens),
-                       sequence.num_cached,
-                       absl::MakeConstSpan(sequence.blocks).first(num_blocks),
-                       end == static_cast<int64_t>(sequence.tokens.size())});
+    slices_.push_back(
+        {absl::MakeConstSpan(sequence.tokens)
+             .subspan(sequence.num_cached, part.num_tokens),
+         sequence.num_cached,
+         absl::MakeConstSpan(sequence.blocks).first(running_.BlocksFor(end)),
+         end == sequence.num_tokens()});
     slice_parts_.push_back(part);
   }
   std::erase_if(parts_, [&](const Part& part) {
@@ -505,28 +544,28 @@ void Scheduler::RunPartsOf(Engine& engine) {
   for (size_t i = 0; i < slice_parts_.size(); ++i) {
     Sequence& sequence = *slice_parts_[i].sequence;
     if (!status.ok()) {
-      End(sequence, status, FinishReason::kLength);
-      Erase(sequence);
+      EndRunning(sequence, status, FinishReason::kLength);
       continue;
     }
-    if (sequence.num_new() == 0) {
-      prompt_tokens_in_step_ += slice_parts_[i].num_tokens;
-    }
     sequence.num_cached += slice_parts_[i].num_tokens;
-    if (!slices_[i].wants_logits) continue;
-    if (!Advance(sequence, logits_[next_logits++], now)) Erase(sequence);
+    const int64_t prompt = std::min(sequence.num_cached, sequence.num_prompt);
+    if (prompt > sequence.num_prompt_told) {
+      prompt_tokens_in_step_ += prompt - sequence.num_prompt_told;
+      sequence.num_prompt_told = prompt;
+    }
+    if (slices_[i].wants_logits) Advance(sequence, logits_[next_logits++], now);
   }
 }
 
-bool Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
+void Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
                         absl::Time now) {
   const GenerateParams& params = sequence.params;
   const absl::StatusOr<SampledToken> sampled =
       sampler_.Sample(logits, params.sampling, sequence.tokens,
                       sequence.num_new(), params.num_logprobs);
   if (!sampled.ok()) {
-    End(sequence, sampled.status(), FinishReason::kLength);
-    return false;
+    EndRunning(sequence, sampled.status(), FinishReason::kLength);
+    return;
   }
   if (sequence.first_token == absl::InfiniteFuture()) {
     sequence.first_token = now;
@@ -539,10 +578,10 @@ bool Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
     FlushText(sequence, &chunk);
     if (!chunk.text.empty()) sequence.sink->OnChunk(std::move(chunk));
     // The last bytes of a broken character may complete a stop string.
-    End(sequence, absl::OkStatus(),
-        sequence.stop_matcher.stopped() ? FinishReason::kStop
-                                        : FinishReason::kEos);
-    return false;
+    EndRunning(sequence, absl::OkStatus(),
+               sequence.stop_matcher.stopped() ? FinishReason::kStop
+                                               : FinishReason::kEos);
+    return;
   }
 
   sequence.tokens.push_back(sampled->id);
@@ -564,14 +603,10 @@ bool Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
   sequence.sink->OnChunk(std::move(chunk));
 
   if (sequence.stop_matcher.stopped()) {
-    End(sequence, absl::OkStatus(), FinishReason::kStop);
-    return false;
+    EndRunning(sequence, absl::OkStatus(), FinishReason::kStop);
+  } else if (full) {
+    EndRunning(sequence, absl::OkStatus(), FinishReason::kLength);
   }
-  if (full) {
-    End(sequence, absl::OkStatus(), FinishReason::kLength);
-    return false;
-  }
-  return true;
 }
 
 void Scheduler::FlushText(Sequence& sequence, GenerateChunk* chunk) {
@@ -581,48 +616,56 @@ void Scheduler::FlushText(Sequence& sequence, GenerateChunk* chunk) {
   }
 }
 
+void Scheduler::EndRunning(const Sequence& sequence, const absl::Status& status,
+                           FinishReason reason) {
+  End(*running_.Take(sequence), status, reason);
+}
+
 // Blocks, counts and metrics first, so that whoever hears of the end sees it
 // everywhere.
 void Scheduler::End(Sequence& sequence, const absl::Status& status,
                     FinishReason reason) {
   GenerateResult result;
   result.reason = reason;
-  result.prompt_tokens = sequence.num_prompt();
+  result.prompt_tokens = sequence.num_prompt;
   const absl::Time now = clock_.Now();
   const absl::Time arrival = sequence.params.arrival;
   result.queued = std::min(sequence.first_step, now) - arrival;
   result.time_to_first_token = std::min(sequence.first_token, now) - arrival;
   result.total = now - arrival;
-  if (sequence.engine != nullptr) {
+  if (sequence.started()) {
     result.new_tokens = sequence.num_new();
     result.model_version = sequence.engine->info().model_version;
     result.method = sequence.engine->info().method;
-    blocks_.Free(sequence.blocks);
-    sequence.engine->ReleaseBlocks(sequence.blocks);
+    running_.Free(sequence);
     sequence.engine = nullptr;
     MutexLock lock(&mu_);
-    --stats_.running;
-    stats_.kv_used_bytes = blocks_.num_held() * limits_.kv_block_bytes;
+    UpdateStats();
   }
   observer_.OnDone(status, reason, result);
   sequence.sink->OnDone(status, result);
 }
 
-void Scheduler::Erase(const Sequence& sequence) {
-  std::erase_if(running_, [&](const std::unique_ptr<Sequence>& candidate) {
-    return candidate.get() == &sequence;
-  });
+void Scheduler::UpdateStats() {
+  stats_.running = running_.size();
+  stats_.kv_used_bytes = running_.blocks().num_held() * limits_.kv_block_bytes;
 }
 
 void Scheduler::PublishStats() {
-  const SchedulerStats now = stats();
+  SchedulerStats now;
+  {
+    MutexLock lock(&mu_);
+    UpdateStats();
+    now = stats_;
+    now.queued = queue_.size();
+  }
   if (now.queued != told_.queued || now.running != told_.running ||
       now.kv_used_bytes != told_.kv_used_bytes) {
     told_ = now;
     observer_.OnStats(now);
   }
   MutexLock lock(&mu_);
-  if (running_.empty() && queue_.empty()) {
+  if (running_.empty() && queue_.empty() && displaced_.empty()) {
     idle_ = true;
     drained_.SignalAll();
   }
@@ -630,12 +673,14 @@ void Scheduler::PublishStats() {
 
 }  // namespace
 
-std::unique_ptr<GenerateScheduler> GenerateScheduler::Create(
+absl::StatusOr<std::unique_ptr<GenerateScheduler>> GenerateScheduler::Create(
     const Options& options, std::shared_ptr<Engine> engine,
     const model::Tokenizer& tokenizer, const Clock& clock,
     SchedulerObserver& observer) {
-  return std::make_unique<Scheduler>(options, std::move(engine), tokenizer,
-                                     clock, observer);
+  auto scheduler = std::make_unique<Scheduler>(options, std::move(engine),
+                                               tokenizer, clock, observer);
+  RETURN_IF_ERROR(scheduler->Start());
+  return scheduler;
 }
 
 }  // namespace ounce::server

@@ -2,24 +2,34 @@
 // two steps; prompts are prefilled in chunks among the decoding of others.
 //
 //   Submit() --> [ queue, bounded ] --> running --> Engine::Step() --> sink
+//                        ^                 |
+//                        +-- pushed out <--+
 //
 // One thread per scheduler (the engine's thread) runs everything below Submit.
-// A request is admitted when the KV blocks that it may ever need are free, so a
-// running sequence never starves. Requests start in the order they came in.
+// Peers take turns to start; each one's requests start in the order they came.
+// KV blocks are taken as tokens come (running_sequences.h says from whom when
+// none is free); a sequence that lost its blocks goes on later, from its tokens
+// so far and to the very tokens that it would have had.
+//
+// Peers share: when the queue is full, a newcomer takes the place of the last
+// request of the peer that has most in it, if its own has fewer; when places or
+// blocks lack, it may push out sequences of peers that have more than twice its
+// own peer's share.
 //
 // Threads: Submit, Cancel, Wake, SetEngine, Drain, stats: any thread; none
 //   waits for a step except Drain and the destructor.
 // Ownership: engine versions are shared; a sequence finishes on the version it
 //   began on, and the last one to leave frees it.
-// Errors of Submit: kResourceExhausted when the queue is full (retry.h) or
-//   the request could never fit the KV cache (never retry; the message says
-//   so); kUnavailable after Drain; kInvalidArgument when the prompt leaves no
-//   room for a new token in the model's positions. `sink` is not called then.
+// Errors of Submit: kResourceExhausted when the queue is full (retry.h; also
+//   told to sinks of requests that have to leave it) or the request could never
+//   fit the KV cache (never retry; the message says so); kUnavailable after
+//   Drain; kInvalidArgument when the prompt leaves no room for a new token in
+//   the model's positions. `sink` is not called then.
 // A deadline that passes, or Cancel, ends a request within one step wherever it
 // is: queued, in prefill or decoding; its blocks are free before OnDone.
 // So does a sink that had no room for Options::max_pause, looked at between
-// steps: a reader who takes nothing holds its place and its blocks no longer
-// than that (kDeadlineExceeded).
+// steps (kDeadlineExceeded). Long before, after Options::stall_after, others
+// may take its place and its blocks.
 #ifndef OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
 #define OUNCE_SERVER_SCHEDULER_GENERATE_SCHEDULER_H_
 
@@ -42,11 +52,18 @@ class GenerateScheduler {
  public:
   struct Options {
     int64_t max_queued = 256;       // requests, about to start included
-    int64_t max_running = 32;       // requests in a step
+    int64_t max_running = 32;       // requests in a step, at most
     int64_t max_step_tokens = 512;  // prompt and new tokens of one step
     // Prompt tokens of one step while other sequences decode: bounds how long
     // a long prompt makes them wait.
     int64_t max_prefill_tokens_beside_decode = 128;
+    // A started request whose reader had no room for so long has stalled: it
+    // counts in max_running no more, and its KV blocks are the first to go when
+    // others need some.
+    absl::Duration stall_after = absl::Seconds(1);
+    // Of those, the one that has been for longest ends when there are more, of
+    // the peer that has most (kResourceExhausted).
+    int64_t max_stalled = 64;
     // How long a started request waits for a reader without room, at a stretch.
     absl::Duration max_pause = absl::Seconds(60);
     // Whether sequences may hold so many bytes of KV cache in all, for others
@@ -59,7 +76,8 @@ class GenerateScheduler {
   using RequestId = uint64_t;
 
   // `tokenizer`, `clock` and `observer` must outlive it.
-  static std::unique_ptr<GenerateScheduler> Create(
+  // Errors: kResourceExhausted when there is no thread to be had.
+  static absl::StatusOr<std::unique_ptr<GenerateScheduler>> Create(
       const Options& options, std::shared_ptr<Engine> engine,
       const model::Tokenizer& tokenizer, const Clock& clock,
       SchedulerObserver& observer);
@@ -82,7 +100,9 @@ class GenerateScheduler {
   // Refuses new requests, waits until running and queued ones are done or
   // `deadline` passes (looked at when something happens, Wake included), then
   // ends the rest with kUnavailable. After it no engine is held any more.
-  virtual void Drain(absl::Time deadline) = 0;
+  // Several may drain: the earliest deadline counts for all. False if some were
+  // ended.
+  virtual bool Drain(absl::Time deadline) = 0;
 
   virtual SchedulerStats stats() const = 0;
 };

@@ -73,15 +73,16 @@ class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
 
-  // False while the reader is behind: the sequence then pauses, holding its
-  // blocks, until GenerateScheduler::Wake() is called and this is true again,
-  // or GenerateScheduler::Options::max_pause has passed.
+  // False while the reader is behind: the sequence then pauses until
+  // GenerateScheduler::Wake() is called and this is true again, or
+  // GenerateScheduler::Options::max_pause has passed.
   virtual bool HasRoom() const = 0;
 
   virtual void OnChunk(GenerateChunk chunk) = 0;
 
   // Exactly once, last. `result` is meaningful if status is OK; otherwise the
-  // status is kCancelled, kDeadlineExceeded, kUnavailable or kInternal.
+  // status is kCancelled, kDeadlineExceeded, kResourceExhausted, kUnavailable
+  // or kInternal.
   virtual void OnDone(const absl::Status& status,
                       const GenerateResult& result) = 0;
 };

@@ -11,10 +11,10 @@
 namespace ounce::server {
 
 struct SchedulerStats {
-  int64_t queued = 0;   // requests
-  int64_t running = 0;  // requests
+  int64_t queued = 0;   // requests, those that were pushed out included
+  int64_t running = 0;  // requests, those whose readers are behind included
   int64_t kv_capacity_bytes = 0;
-  int64_t kv_used_bytes = 0;  // reserved by running sequences
+  int64_t kv_used_bytes = 0;  // blocks that hold or get somebody's tokens
 };
 
 // Threads: called on the engine's thread, first on the one that creates the
@@ -26,6 +26,9 @@ class SchedulerObserver {
   virtual void OnFirstToken(absl::Duration time_to_first_token) = 0;
   // Of one step, all sequences together.
   virtual void OnTokens(int64_t prompt_tokens, int64_t new_tokens) = 0;
+  // So many sequences have lost their blocks to others; their tokens will be
+  // computed again.
+  virtual void OnPreempted(int64_t sequences) = 0;
   // Once per accepted request. status as given to the sink; if OK, reason is
   // meaningful.
   virtual void OnDone(const absl::Status& status, FinishReason reason,

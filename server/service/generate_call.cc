@@ -205,7 +205,7 @@ void GenerateCall::Pump() {
     } else if (done_) {
       action = kFinish;
       finished_ = true;
-      status = ToGrpcStatus(status_);
+      status = ToGrpcStatus(WithRetryInfo(status_));
     } else {
       return;
     }

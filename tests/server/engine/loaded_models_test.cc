@@ -168,6 +168,42 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensInABatchAsAlone) {
   }
 }
 
+TEST_F(LoadedModelsTest, GivesTheSameTokensWhenTheirBlocksGoToOthers) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (int i = 0; i < 6; ++i) {
+    auto& prompt = prompts.emplace_back();
+    for (int j = 0; j < 5 + i * 7; ++j)
+      prompt.push_back((i * 31 + j * 13) % 290);
+  }
+  // With room for all of them, then for little more than the longest.
+  std::vector<std::vector<int32_t>> roomy;
+  for (const bool tight : {false, true}) {
+    if (tight) {
+      const int64_t block_bytes =
+          InfoOf("tiny").stats.kv_capacity_bytes /
+          (options_.scheduler.max_running * ((128 + 15) / 16));
+      catalog_->Drain(absl::Now());
+      options_.kv_cache_bytes = 9 * block_bytes;
+      catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
+    }
+    ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
+    const int64_t before = observer_.preempted();
+    std::vector<RecordingSink*> sinks;
+    for (const auto& prompt : prompts)
+      sinks.push_back(&Start("tiny", prompt, 70));
+    for (size_t i = 0; i < sinks.size(); ++i) {
+      ASSERT_TRUE(sinks[i]->AwaitDone());
+      EXPECT_OK(sinks[i]->status());
+      if (tight) {
+        EXPECT_EQ(sinks[i]->token_ids(), roomy[i]) << i;
+      } else {
+        roomy.push_back(sinks[i]->token_ids());
+      }
+    }
+    EXPECT_EQ(observer_.preempted() > before, tight);
+  }
+}
+
 TEST_F(LoadedModelsTest, TellsWhatItServes) {
   ASSERT_OK_AND_ASSIGN(const ModelInfo info,
                        catalog_->Load({"tiny", kTinyModelFolder, ""}));

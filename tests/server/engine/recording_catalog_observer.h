@@ -2,6 +2,8 @@
 #ifndef OUNCE_TESTS_SERVER_ENGINE_RECORDING_CATALOG_OBSERVER_H_
 #define OUNCE_TESTS_SERVER_ENGINE_RECORDING_CATALOG_OBSERVER_H_
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,13 +14,19 @@
 
 namespace ounce::server {
 
-class SilentSchedulerObserver final : public SchedulerObserver {
+class CountingSchedulerObserver final : public SchedulerObserver {
  public:
+  explicit CountingSchedulerObserver(std::atomic<int64_t>& preempted)
+      : preempted_(preempted) {}
   void OnFirstToken(absl::Duration) override {}
   void OnTokens(int64_t, int64_t) override {}
+  void OnPreempted(int64_t sequences) override { preempted_ += sequences; }
   void OnDone(const absl::Status&, FinishReason,
               const GenerateResult&) override {}
   void OnStats(const SchedulerStats&) override {}
+
+ private:
+  std::atomic<int64_t>& preempted_;
 };
 
 class SilentDetectObserver final : public DetectObserver {
@@ -33,7 +41,7 @@ class RecordingCatalogObserver final : public CatalogObserver {
   std::unique_ptr<SchedulerObserver> ObserveScheduler(
       const std::string& model) override {
     Add("observe " + model);
-    return std::make_unique<SilentSchedulerObserver>();
+    return std::make_unique<CountingSchedulerObserver>(preempted_);
   }
   std::unique_ptr<DetectObserver> ObserveDetection(
       const std::string& model) override {
@@ -66,12 +74,16 @@ class RecordingCatalogObserver final : public CatalogObserver {
     MutexLock lock(&mu_);
     return events_;
   }
+  // Sequences of all models that lost their KV blocks.
+  int64_t preempted() const { return preempted_; }
 
  private:
   void Add(std::string event) {
     MutexLock lock(&mu_);
     events_.push_back(std::move(event));
   }
+
+  std::atomic<int64_t> preempted_{0};
 
   mutable Mutex mu_;
   std::vector<std::string> events_ ABSL_GUARDED_BY(mu_);

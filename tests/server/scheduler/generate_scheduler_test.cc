@@ -50,6 +50,10 @@ class CountingObserver final : public SchedulerObserver {
     prompt_tokens_ += prompt_tokens;
     new_tokens_ += new_tokens;
   }
+  void OnPreempted(int64_t sequences) override {
+    MutexLock lock(&mu_);
+    preempted_ += sequences;
+  }
   void OnDone(const absl::Status& status, FinishReason,
               const GenerateResult&) override {
     MutexLock lock(&mu_);
@@ -63,6 +67,7 @@ class CountingObserver final : public SchedulerObserver {
   int64_t first_tokens() const { return Get(first_tokens_); }
   int64_t prompt_tokens() const { return Get(prompt_tokens_); }
   int64_t new_tokens() const { return Get(new_tokens_); }
+  int64_t preempted() const { return Get(preempted_); }
   std::vector<StatusCode> done() const { return Get(done_); }
   SchedulerStats last() const { return Get(last_); }
 
@@ -76,6 +81,7 @@ class CountingObserver final : public SchedulerObserver {
   int64_t first_tokens_ = 0;
   int64_t prompt_tokens_ = 0;
   int64_t new_tokens_ = 0;
+  int64_t preempted_ = 0;
   std::vector<StatusCode> done_;
   SchedulerStats last_;
 };
@@ -114,8 +120,8 @@ class GenerateSchedulerTest : public ::testing::Test {
   void Start() {
     kv_ = std::make_shared<FakeKv>(info_);
     engine_ = std::make_shared<FakeEngine>(info_, kv_);
-    scheduler_ = GenerateScheduler::Create(options_, engine_, tokenizer_,
-                                           clock_, observer_);
+    scheduler_ = *GenerateScheduler::Create(options_, engine_, tokenizer_,
+                                            clock_, observer_);
   }
   void StartHeld() {
     Start();
@@ -285,7 +291,7 @@ TEST_F(GenerateSchedulerTest, KeepsAWideRequestInFrontOfNarrowOnes) {
   RecordingSink& late = Sink();
   Submit(1, 12, 9, &narrow);  // 20 positions: 5 blocks
   engine_->AwaitStep();
-  Submit(2, 20, 9, &wide);  // 7 blocks: has to wait
+  Submit(2, 28, 9, &wide);  // 7 blocks, and one for the other to grow into
   Submit(3, 1, 1, &late);   // 1 block: would fit, but came later
   EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1));
   for (int i = 0; i < 7; ++i) EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1));
@@ -337,15 +343,16 @@ TEST_F(GenerateSchedulerTest, RefusesPromptsTheModelCannotTake) {
   EXPECT_THAT(scheduler_->Submit(Params({}, 5), &sink),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("no tokens")));
   EXPECT_THAT(scheduler_->Submit(Params({1, 64}, 5), &sink),
-              StatusIs(StatusCode::kInvalidArgument, HasSubstr("id 64")));
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("id must be from 0 to 63, is 64")));
   EXPECT_THAT(scheduler_->Submit(Params({-1}, 5), &sink),
-              StatusIs(StatusCode::kInvalidArgument, HasSubstr("id -1")));
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("is -1")));
   EXPECT_THAT(scheduler_->Submit(Params({1}, 0), &sink),
               StatusIs(StatusCode::kInvalidArgument));
-  EXPECT_THAT(
-      scheduler_->Submit(Params(Prompt(1, 100), 5), &sink),
-      StatusIs(StatusCode::kInvalidArgument,
-               AllOf(HasSubstr("100 tokens"), HasSubstr("100 positions"))));
+  EXPECT_THAT(scheduler_->Submit(Params(Prompt(1, 100), 5), &sink),
+              StatusIs(StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("at most 99 tokens, has 100"),
+                             HasSubstr("100 positions"))));
   // 99 leave room for one, however many were asked for.
   Submit(1, 99, 1'000'000'000'000, &sink);
   ASSERT_TRUE(sink.AwaitDone());
@@ -496,8 +503,7 @@ class EndingTest : public GenerateSchedulerTest,
     EXPECT_TRUE(sink_.done());
     EXPECT_THAT(sink_.status(), StatusIs(code));
     EXPECT_THAT(FirstIds(step), ElementsAre(1));
-    // 91 positions of the other: 23 blocks.
-    EXPECT_EQ(at_done_.kv_used_bytes, 2300);
+    EXPECT_EQ(at_done_.kv_used_bytes, 100) << "the other's few tokens";
     EXPECT_EQ(at_done_.running, 1);
     EXPECT_EQ(at_done_.queued, 0);
     engine_->Free();
@@ -674,6 +680,423 @@ TEST_F(GenerateSchedulerTest, DrainEndsThoughAReaderTakesNothing) {
   sink.set_has_room(true);  // so that the test ends when it fails
   scheduler_->Wake();
   drain.join();
+  ExpectAllFree();
+}
+
+TEST_F(GenerateSchedulerTest, TakesBlocksAsTokensCome) {
+  StartHeld();
+  RecordingSink& sink = Sink();
+  Submit(1, 6, 40, &sink);
+  std::vector<int64_t> used;
+  SeenStep step = engine_->AwaitStep();
+  for (int i = 0; i < 8; ++i) {
+    used.push_back(static_cast<int64_t>(SliceOf(step, 1).blocks.size()));
+    step = NextStep();
+  }
+  // 6 tokens, then one more a step, in blocks of 4.
+  EXPECT_THAT(used, ElementsAre(2, 2, 2, 3, 3, 3, 3, 4));
+  EXPECT_EQ(scheduler_->stats().kv_used_bytes, 400);
+}
+
+TEST_F(GenerateSchedulerTest, TheYoungestGivesItsBlocksAndGoesOnAfterwards) {
+  info_.num_kv_blocks = 6;
+  StartHeld();
+  RecordingSink& elder = Sink();
+  RecordingSink& younger = Sink();
+  Submit(1, 4, 20, &elder);  // 6 blocks at the end
+  engine_->AwaitStep();
+  Submit(2, 4, 12, &younger);
+  SeenStep step = NextStep();
+  while (SliceOf(step, 2).num_tokens > 0) step = NextStep();
+  // Each had three blocks, and the elder needed a fourth.
+  EXPECT_EQ(SliceOf(step, 1).position, 12);
+  EXPECT_THAT(SliceOf(step, 1).blocks, SizeIs(4));
+  EXPECT_EQ(scheduler_->stats().queued, 1);
+  const std::vector<int32_t> so_far = younger.token_ids();
+  while (!elder.done()) {
+    EXPECT_THAT(FirstIds(step), ElementsAre(1));
+    step = NextStep();
+  }
+  // All its tokens again, in one step.
+  EXPECT_EQ(SliceOf(step, 2).position, 0);
+  EXPECT_EQ(SliceOf(step, 2).num_tokens,
+            4 + static_cast<int64_t>(so_far.size()));
+  EXPECT_TRUE(SliceOf(step, 2).wants_logits);
+  engine_->Free();
+  ASSERT_TRUE(younger.AwaitDone());
+  EXPECT_EQ(elder.token_ids(), FakeContinuation(Prompt(1, 4), 20, 60));
+  EXPECT_EQ(younger.token_ids(), FakeContinuation(Prompt(2, 4), 12, 60));
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_EQ(observer_.preempted(), 1);
+  EXPECT_EQ(observer_.prompt_tokens(), 8) << "each is told once";
+  EXPECT_EQ(observer_.new_tokens(), 32);
+  EXPECT_EQ(observer_.first_tokens(), 2);
+  ExpectAllFree();
+}
+
+TEST_F(GenerateSchedulerTest, SaysTheSameWithoutRoomAsWithRoom) {
+  // Text, logprobs, the number of the random draw, stop strings that are held
+  // back: all of it must outlive the loss of the blocks.
+  const auto params_of = [&](int i) {
+    GenerateParams params = Params(Prompt(i, 1 + i * 5 % 17), 5 + i * 7 % 31);
+    params.peer = std::string(1, static_cast<char>('a' + i % 3));
+    params.sampling.temperature = i % 3 == 0 ? 0 : 0.9f;
+    params.sampling.repetition_penalty = 1.1f;
+    params.sampling.seed = i;
+    params.num_logprobs = i % 4;
+    params.stop = {"the end of it", "zqzq"};
+    return params;
+  };
+  constexpr int kSequences = 40;
+  options_.max_running = 16;
+  options_.max_step_tokens = 16;
+  options_.max_prefill_tokens_beside_decode = 5;
+  const auto run = [&](int64_t num_blocks) {
+    info_.num_kv_blocks = num_blocks;
+    Start();
+    std::deque<RecordingSink>& sinks = Sinks(kSequences);
+    for (int i = 0; i < kSequences; ++i) Submit(params_of(i), &sinks[i]);
+    for (RecordingSink& sink : sinks) EXPECT_TRUE(sink.AwaitDone());
+    return &sinks;
+  };
+  const std::deque<RecordingSink>& roomy = *run(400);
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_EQ(observer_.preempted(), 0);
+  const std::deque<RecordingSink>& tight = *run(14);
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_GE(observer_.preempted(), 10);
+  for (int i = 0; i < kSequences; ++i) {
+    EXPECT_OK(tight[i].status());
+    EXPECT_EQ(tight[i].token_ids(), roomy[i].token_ids()) << i;
+    EXPECT_EQ(tight[i].text(), roomy[i].text()) << i;
+    EXPECT_EQ(tight[i].result().reason, roomy[i].result().reason) << i;
+    const auto a = tight[i].logprobs(), b = roomy[i].logprobs();
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t t = 0; t < a.size(); ++t) {
+      EXPECT_EQ(a[t].logprob, b[t].logprob);
+    }
+  }
+  ExpectAllFree();
+}
+
+TEST_F(GenerateSchedulerTest, APushedOutSequenceKeepsItsVersion) {
+  info_.num_kv_blocks = 6;
+  StartHeld();
+  RecordingSink& elder = Sink();
+  RecordingSink& younger = Sink();
+  Submit(1, 4, 20, &elder);
+  engine_->AwaitStep();
+  Submit(2, 4, 12, &younger);
+  while (SliceOf(NextStep(), 2).num_tokens == 0) {
+  }
+  scheduler_->SetEngine(std::make_shared<FakeEngine>(info_, kv_, /*salt=*/99));
+  engine_->Free();
+  ASSERT_TRUE(elder.AwaitDone());
+  ASSERT_TRUE(younger.AwaitDone());
+  EXPECT_EQ(elder.token_ids(), FakeContinuation(Prompt(1, 4), 20, 60));
+  EXPECT_EQ(younger.token_ids(), FakeContinuation(Prompt(2, 4), 12, 60));
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_EQ(observer_.preempted(), 1);
+}
+
+TEST_F(GenerateSchedulerTest, APushedOutSequenceCanBeCancelledAndBeLate) {
+  info_.num_kv_blocks = 6;
+  for (const bool cancel : {true, false}) {
+    StartHeld();
+    RecordingSink& elder = Sink();
+    RecordingSink& younger = Sink();
+    Submit(1, 4, 20, &elder);
+    engine_->AwaitStep();
+    GenerateParams params = Params(Prompt(2, 4), 12);
+    params.deadline = clock_.Now() + absl::Seconds(5);
+    const auto id = Submit(std::move(params), &younger);
+    NextStep();
+    while (SliceOf(NextStep(), 2).num_tokens > 0) {
+    }
+    if (cancel) {
+      scheduler_->Cancel(id);
+    } else {
+      clock_.Advance(absl::Seconds(5));
+    }
+    EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1));
+    ASSERT_TRUE(younger.done());
+    EXPECT_THAT(younger.status(),
+                StatusIs(cancel ? StatusCode::kCancelled
+                                : StatusCode::kDeadlineExceeded));
+    EXPECT_EQ(younger.result().new_tokens, 8);
+    engine_->Free();
+    ASSERT_TRUE(elder.AwaitDone());
+    EXPECT_OK(elder.status());
+    Stop();
+  }
+}
+
+TEST_F(GenerateSchedulerTest, StalledReadersKeepNobodyWaiting) {
+  info_.num_kv_blocks = 30;
+  options_.stall_after = absl::ZeroDuration();
+  StartHeld();
+  std::deque<RecordingSink>& stalled = Sinks(3);
+  for (int i = 0; i < 3; ++i) {
+    Submit(i + 1, 36, 60, &stalled[i]);
+    if (i == 0) engine_->AwaitStep();
+  }
+  NextStep();
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2, 3));
+  for (RecordingSink& sink : stalled) sink.set_has_room(false);
+  RecordingSink& victim = Sink();
+  Submit(9, 40, 5, &victim);  // 10 blocks; nothing is free
+  engine_->Free();
+  ASSERT_TRUE(victim.AwaitDone());
+  EXPECT_EQ(victim.token_ids(), FakeContinuation(Prompt(9, 40), 5, 60));
+  for (RecordingSink& sink : stalled) {
+    EXPECT_FALSE(sink.done());
+    sink.set_has_room(true);
+  }
+  scheduler_->Wake();
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(stalled[i].AwaitDone());
+    EXPECT_EQ(stalled[i].token_ids(),
+              FakeContinuation(Prompt(i + 1, 36), 60, 60));
+  }
+}
+
+TEST_F(GenerateSchedulerTest, AStalledReaderHoldsNoPlace) {
+  options_.max_running = 1;
+  options_.stall_after = absl::Milliseconds(50);
+  Start();
+  RecordingSink& slow = Sink();
+  RecordingSink& next = Sink();
+  slow.set_room(1);
+  Submit(1, 2, 6, &slow);
+  ASSERT_TRUE(slow.AwaitTokens(1));
+  Submit(2, 2, 4, &next);
+  absl::SleepFor(absl::Milliseconds(60));
+  EXPECT_FALSE(next.done()) << "by the clock it has only just fallen behind";
+  // Nobody calls Wake.
+  for (int i = 0; i < 3000 && !next.done(); ++i) {
+    clock_.Advance(absl::Milliseconds(10));
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  EXPECT_OK(next.status());
+  EXPECT_THAT(next.token_ids(), SizeIs(4));
+  EXPECT_THAT(slow.token_ids(), SizeIs(1));
+  slow.set_has_room(true);
+  scheduler_->Wake();
+  ASSERT_TRUE(slow.AwaitDone());
+  EXPECT_EQ(slow.token_ids(), FakeContinuation(Prompt(1, 2), 6, 60));
+}
+
+TEST_F(GenerateSchedulerTest, AReaderWhoComesBackWaitsForAPlace) {
+  options_.max_running = 1;
+  options_.stall_after = absl::ZeroDuration();
+  StartHeld();
+  RecordingSink& slow = Sink();
+  RecordingSink& next = Sink();
+  Submit(1, 2, 6, &slow);
+  engine_->AwaitStep();
+  Submit(2, 2, 4, &next);
+  slow.set_has_room(false);
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2));
+  EXPECT_EQ(scheduler_->stats().running, 2);
+  slow.set_has_room(true);
+  for (int i = 0; i < 3; ++i) EXPECT_THAT(FirstIds(NextStep()), ElementsAre(2));
+  EXPECT_EQ(scheduler_->stats().running, 1);
+  EXPECT_EQ(scheduler_->stats().queued, 1);
+  const SeenStep step = NextStep();
+  EXPECT_THAT(FirstIds(step), ElementsAre(1));
+  EXPECT_EQ(SliceOf(step, 1).position, 0) << "the blocks went with the place";
+  engine_->Free();
+  ASSERT_TRUE(slow.AwaitDone());
+  EXPECT_EQ(slow.token_ids(), FakeContinuation(Prompt(1, 2), 6, 60));
+}
+
+TEST_F(GenerateSchedulerTest, OfTooManyStalledReadersTheWorstPeersGo) {
+  options_.max_stalled = 2;
+  StartHeld();
+  std::deque<RecordingSink>& hogs = Sinks(3);
+  RecordingSink& other = Sink();
+  for (int i = 0; i < 4; ++i) {
+    GenerateParams params = Params(Prompt(i + 1, 2), 20);
+    params.peer = i < 3 ? "hog" : "other";
+    Submit(std::move(params), i < 3 ? &hogs[i] : &other);
+    if (i == 0) engine_->AwaitStep();
+  }
+  NextStep();
+  // One after the other falls behind, the other peer's first.
+  for (RecordingSink* sink : {&other, &hogs[2], &hogs[1], &hogs[0]}) {
+    sink->set_has_room(false);
+    NextStep();
+    clock_.Advance(absl::Milliseconds(10));
+    if (sink == &hogs[1]) break;
+  }
+  clock_.Advance(absl::Seconds(2));
+  NextStep();
+  NextStep();
+  EXPECT_FALSE(other.done());
+  EXPECT_FALSE(hogs[1].done());
+  ASSERT_TRUE(hogs[2].done()) << "behind for longest, of the worst peer";
+  EXPECT_THAT(hogs[2].status(), StatusIs(StatusCode::kResourceExhausted,
+                                         HasSubstr("more than 2 others")));
+  EXPECT_TRUE(RetryAfter(hogs[2].status()).has_value());
+}
+
+TEST_F(GenerateSchedulerTest, PeersStartInTurn) {
+  options_.max_running = 1;
+  StartHeld();
+  std::deque<RecordingSink>& sinks = Sinks(6);
+  Submit(0, 1, 1, &sinks[0]);
+  engine_->AwaitStep();
+  const char* const peers[] = {"", "hog", "hog", "hog", "a", "b"};
+  for (int i = 1; i < 6; ++i) {
+    GenerateParams params = Params(Prompt(i, 1), 1);
+    params.peer = peers[i];
+    Submit(std::move(params), &sinks[i]);
+  }
+  std::vector<int32_t> order;
+  for (int i = 1; i < 6; ++i) order.push_back(NextStep()[0].first_id);
+  EXPECT_THAT(order, ElementsAre(1, 4, 5, 2, 3));
+}
+
+TEST_F(GenerateSchedulerTest, AFullQueueMakesRoomAtTheCostOfWhoHasMost) {
+  options_.max_running = 1;
+  options_.max_queued = 3;
+  StartHeld();
+  std::deque<RecordingSink>& hogs = Sinks(5);
+  for (int i = 0; i < 4; ++i) {
+    GenerateParams params = Params(Prompt(i + 1, 2), 3);
+    params.peer = "hog";
+    Submit(std::move(params), &hogs[i]);
+    if (i == 0) engine_->AwaitStep();
+  }
+  GenerateParams params = Params(Prompt(5, 2), 3);
+  params.peer = "hog";
+  EXPECT_THAT(scheduler_->Submit(std::move(params), &hogs[4]),
+              StatusIs(StatusCode::kResourceExhausted));
+  RecordingSink& other = Sink();
+  params = Params(Prompt(6, 2), 3);
+  params.peer = "other";
+  Submit(std::move(params), &other);
+  EXPECT_EQ(scheduler_->stats().queued, 3);
+  engine_->Free();
+  ASSERT_TRUE(hogs[3].AwaitDone());
+  EXPECT_THAT(hogs[3].status(), StatusIs(StatusCode::kResourceExhausted,
+                                         HasSubstr("queue is full")));
+  EXPECT_TRUE(RetryAfter(hogs[3].status()).has_value());
+  ASSERT_TRUE(other.AwaitDone());
+  EXPECT_OK(other.status());
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(hogs[i].AwaitDone());
+    EXPECT_OK(hogs[i].status());
+  }
+  EXPECT_TRUE(scheduler_->Drain(absl::InfiniteFuture()));
+}
+
+TEST_F(GenerateSchedulerTest, ANewcomerGetsAPlaceFromWhoHasThemAll) {
+  options_.max_running = 4;
+  StartHeld();
+  std::deque<RecordingSink>& hogs = Sinks(5);
+  for (int i = 0; i < 5; ++i) {
+    GenerateParams params = Params(Prompt(i + 1, 2), 20);
+    params.peer = "hog";
+    Submit(std::move(params), &hogs[i]);
+    if (i == 0) engine_->AwaitStep();
+  }
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2, 3, 4));
+  std::deque<RecordingSink>& others = Sinks(2);
+  for (int i = 0; i < 2; ++i) {
+    GenerateParams params = Params(Prompt(i + 6, 2), 4);
+    params.peer = "other";
+    Submit(std::move(params), &others[i]);
+  }
+  // At once, at the cost of the youngest; not more than a fair share.
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2, 3, 6));
+  EXPECT_THAT(FirstIds(NextStep()), ElementsAre(1, 2, 3, 6));
+  EXPECT_EQ(scheduler_->stats().queued, 3);
+  engine_->Free();
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(hogs[i].AwaitDone());
+    EXPECT_EQ(hogs[i].token_ids(), FakeContinuation(Prompt(i + 1, 2), 20, 60));
+  }
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(others[i].AwaitDone());
+    EXPECT_OK(others[i].status());
+  }
+}
+
+TEST_F(GenerateSchedulerTest, WithoutBlocksThePeerThatHoldsMostGivesThem) {
+  info_.num_kv_blocks = 12;
+  StartHeld();
+  std::deque<RecordingSink>& hogs = Sinks(2);
+  RecordingSink& other = Sink();
+  for (int i = 0; i < 3; ++i) {
+    GenerateParams params = Params(Prompt(i + 1, i < 2 ? 16 : 4), 16);
+    params.peer = i < 2 ? "hog" : "other";
+    Submit(std::move(params), i < 2 ? &hogs[i] : &other);
+    if (i == 0) engine_->AwaitStep();
+  }
+  SeenStep step = NextStep();
+  while (FirstIds(step).size() == 3 || step.size() < 2) step = NextStep();
+  // The youngest of all is not of the peer that holds most.
+  EXPECT_THAT(FirstIds(step), ElementsAre(1, 3));
+  engine_->Free();
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(hogs[i].AwaitDone());
+    EXPECT_EQ(hogs[i].token_ids(), FakeContinuation(Prompt(i + 1, 16), 16, 60));
+  }
+  ASSERT_TRUE(other.AwaitDone());
+  EXPECT_EQ(other.token_ids(), FakeContinuation(Prompt(3, 4), 16, 60));
+}
+
+TEST_F(GenerateSchedulerTest, OneThatMayNotHoldMoreGoesOnLater) {
+  options_.may_hold_kv_bytes = [](int64_t bytes) { return bytes <= 600; };
+  Start();
+  std::deque<RecordingSink>& sinks = Sinks(6);
+  for (int i = 0; i < 6; ++i) Submit(i, 4, 20, &sinks[i]);
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_TRUE(sinks[i].AwaitDone());
+    EXPECT_EQ(sinks[i].token_ids(), FakeContinuation(Prompt(i, 4), 20, 60));
+  }
+}
+
+TEST_F(GenerateSchedulerTest, AllEndThoughReadersAreSlowAndTheCacheIsSmall) {
+  info_.num_kv_blocks = 26;  // the largest request takes 25
+  options_.max_running = 6;
+  options_.max_step_tokens = 24;
+  options_.stall_after = absl::Milliseconds(3);
+  options_.max_stalled = 1000;
+  options_.max_pause = absl::Hours(1);
+  Start();
+  constexpr int kRequests = 60;
+  std::deque<RecordingSink>& sinks = Sinks(kRequests);
+  const auto prompt_of = [](int i) { return Prompt(i, 1 + i * 7 % 40); };
+  const auto new_of = [](int i) { return 1 + i * 11 % 60; };
+  for (int i = 0; i < kRequests; ++i) {
+    if (i % 3 == 0) sinks[i].set_room(1 + i % 5);
+    GenerateParams params = Params(prompt_of(i), new_of(i));
+    params.peer = std::string(1, static_cast<char>('a' + i % 7 % 4));
+    Submit(std::move(params), &sinks[i]);
+  }
+  // Slow readers take a few tokens now and then.
+  const absl::Time give_up = absl::Now() + absl::Seconds(60);
+  for (size_t round = 1; absl::Now() < give_up; ++round) {
+    bool all_done = true;
+    for (int i = 0; i < kRequests; ++i) {
+      all_done &= sinks[i].done();
+      if (i % 3 == 0) sinks[i].set_room(1 + i % 5 + round * (i % 9 + 1));
+    }
+    if (all_done) break;
+    clock_.Advance(absl::Milliseconds(2));
+    scheduler_->Wake();
+    absl::SleepFor(absl::Microseconds(500));
+  }
+  for (int i = 0; i < kRequests; ++i) {
+    ASSERT_TRUE(sinks[i].done()) << i;
+    EXPECT_OK(sinks[i].status());
+    EXPECT_EQ(sinks[i].token_ids(),
+              FakeContinuation(prompt_of(i), new_of(i), 60));
+  }
+  scheduler_->Drain(absl::InfiniteFuture());
+  EXPECT_GT(observer_.preempted(), 0);
   ExpectAllFree();
 }
 
@@ -939,6 +1362,7 @@ TEST_F(GenerateSchedulerTest, HoldsNoEngineAfterDrain) {
 
 TEST_F(GenerateSchedulerTest, DrainEndsTheRestAtItsDeadline) {
   options_.max_running = 1;
+  options_.stall_after = absl::Hours(1);  // the other one gets no place
   Start();
   RecordingSink& running = Sink();
   RecordingSink& queued = Sink();
@@ -947,8 +1371,9 @@ TEST_F(GenerateSchedulerTest, DrainEndsTheRestAtItsDeadline) {
   Submit(2, 2, 3, &queued);
   const absl::Time deadline = clock_.Now() + absl::Seconds(10);
   std::atomic<bool> drained = false;
+  bool all_finished = true;
   std::thread drain([&] {
-    scheduler_->Drain(deadline);
+    all_finished = scheduler_->Drain(deadline);
     drained = true;
   });
   scheduler_->Wake();
@@ -963,7 +1388,31 @@ TEST_F(GenerateSchedulerTest, DrainEndsTheRestAtItsDeadline) {
                 StatusIs(StatusCode::kUnavailable, HasSubstr("shutting down")));
   }
   ExpectAllFree();
+  EXPECT_FALSE(all_finished);
   scheduler_->Drain(absl::InfiniteFuture());  // again: nothing to do
+}
+
+TEST_F(GenerateSchedulerTest, OfSeveralDrainsTheEarliestDeadlineCounts) {
+  Start();
+  RecordingSink& sink = Sink();
+  sink.set_has_room(false);
+  Submit(1, 2, 30, &sink);
+  bool patient = true;
+  std::thread drain(
+      [&] { patient = scheduler_->Drain(absl::InfiniteFuture()); });
+  EXPECT_FALSE(scheduler_->Drain(clock_.Now()));
+  drain.join();
+  EXPECT_FALSE(patient);
+  EXPECT_THAT(sink.status(), StatusIs(StatusCode::kUnavailable));
+}
+
+TEST_F(GenerateSchedulerTest, DrainSaysWhenAllHaveFinished) {
+  Start();
+  RecordingSink& sink = Sink();
+  Submit(1, 2, 3, &sink);
+  EXPECT_TRUE(scheduler_->Drain(absl::InfiniteFuture()));
+  EXPECT_OK(sink.status());
+  EXPECT_TRUE(scheduler_->Drain(clock_.Now()));
 }
 
 TEST_F(GenerateSchedulerTest, TheDestructorEndsWhatRuns) {

@@ -98,7 +98,7 @@ class FakeScheduler final : public server::GenerateScheduler {
   }
 
   void SetEngine(std::shared_ptr<server::Engine>) override {}
-  void Drain(absl::Time) override {}
+  bool Drain(absl::Time) override { return true; }
   server::SchedulerStats stats() const override { return {}; }
 
   // What Submit answers from now on; OK accepts.

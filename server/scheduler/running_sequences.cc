@@ -1,0 +1,254 @@
+#include "server/scheduler/running_sequences.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace ounce::server {
+
+RunningSequences::RunningSequences(int64_t max_active, int64_t block_tokens,
+                                   BlockAllocator blocks)
+    : max_active_(max_active),
+      block_tokens_(block_tokens),
+      blocks_(std::move(blocks)) {
+  sequences_.reserve(max_active);
+}
+
+bool RunningSequences::Has(const std::string& peer) const {
+  return ShareOf(peer, Share::kPlaces) > 0;
+}
+
+int64_t RunningSequences::ShareOf(const std::string& peer, Share share) const {
+  int64_t sum = 0;
+  for (const auto& sequence : sequences_) {
+    if (sequence->peer() != peer || IsDoomed(*sequence)) continue;
+    sum += share == Share::kBlocks ? sequence->num_blocks()
+           : sequence->stalled     ? 0
+                                   : 1;
+  }
+  return sum;
+}
+
+bool RunningSequences::IsDoomed(const Sequence& sequence) const {
+  return std::find(doomed_.begin(), doomed_.end(), &sequence) != doomed_.end();
+}
+
+const Sequence* RunningSequences::Eldest() const {
+  for (const auto& sequence : sequences_) {
+    if (!sequence->paused()) return sequence.get();
+  }
+  return nullptr;
+}
+
+Sequence* RunningSequences::StalledVictim() {
+  Sequence* victim = nullptr;
+  int64_t most = 0;
+  for (const auto& sequence : sequences_) {
+    if (!sequence->stalled || sequence->blocks.empty() || IsDoomed(*sequence)) {
+      continue;
+    }
+    const int64_t share = ShareOf(sequence->peer(), Share::kBlocks);
+    if (share < most) continue;
+    most = share;
+    victim = sequence.get();
+  }
+  return victim;
+}
+
+Sequence* RunningSequences::Victim(const Sequence& asking) {
+  if (Sequence* const stalled = StalledVictim()) return stalled;
+  const Sequence* const eldest = Eldest();
+  Sequence* victim = nullptr;
+  int64_t most = 0;
+  for (const auto& sequence : sequences_) {
+    if (sequence.get() == eldest) continue;
+    if (sequence->blocks.empty() && sequence.get() != &asking) continue;
+    // Among peers that have as much, the one that asks.
+    const bool own = sequence->peer() == asking.peer();
+    const int64_t share =
+        2 * ShareOf(sequence->peer(), Share::kBlocks) + (own ? 1 : 0);
+    if (share < most) continue;
+    most = share;
+    victim = sequence.get();
+  }
+  OUNCE_CHECK(victim != nullptr, "a request that cannot fit has started");
+  return victim;
+}
+
+Sequence* RunningSequences::ForTheSakeOf(const std::string& peer, Share share,
+                                         int64_t taken) {
+  const int64_t enough = 2 * (ShareOf(peer, share) + taken);
+  const int64_t all =
+      share == Share::kPlaces ? max_active_ : blocks_.num_blocks();
+  if (enough >= all) return nullptr;
+  const Sequence* const eldest = Eldest();
+  Sequence* victim = nullptr;
+  int64_t most = enough + 1;
+  for (const auto& sequence : sequences_) {
+    if (sequence.get() == eldest || sequence->stalled || IsDoomed(*sequence)) {
+      continue;
+    }
+    const int64_t has = ShareOf(sequence->peer(), share);
+    if (has < most) continue;
+    most = has;
+    victim = sequence.get();
+  }
+  return victim;
+}
+
+bool RunningSequences::MakeRoomFor(const Sequence& newcomer) {
+  const int64_t need = BlocksFor(newcomer.num_tokens());
+  doomed_.clear();
+  while (true) {
+    int64_t places = max_active_;
+    int64_t free = blocks_.num_free();
+    for (const auto& sequence : sequences_) {
+      if (IsDoomed(*sequence)) {
+        free += sequence->num_blocks();
+      } else if (!sequence->stalled) {
+        --places;
+        // What its tokens still take, and the block to grow into.
+        free -=
+            std::max<int64_t>(
+                BlocksFor(sequence->num_tokens()) - sequence->num_blocks(), 0) +
+            1;
+      }
+    }
+    if (places > 0 && free >= need &&
+        blocks_.CanHold(blocks_.num_blocks() - free + need)) {
+      break;
+    }
+    Sequence* victim = nullptr;
+    if (places < 1) {
+      victim = ForTheSakeOf(newcomer.peer(), Share::kPlaces, 1);
+    } else {
+      victim = StalledVictim();
+      if (victim == nullptr) {
+        victim = ForTheSakeOf(newcomer.peer(), Share::kBlocks, need);
+      }
+    }
+    if (victim == nullptr) {
+      doomed_.clear();
+      return false;
+    }
+    doomed_.push_back(victim);
+  }
+  while (!doomed_.empty()) {
+    Sequence& victim = *doomed_.back();
+    doomed_.pop_back();
+    Preempt(victim);
+  }
+  return true;
+}
+
+void RunningSequences::Add(std::unique_ptr<Sequence> sequence) {
+  sequence->running = true;
+  const auto place = std::upper_bound(
+      sequences_.begin(), sequences_.end(), sequence->id,
+      [](uint64_t id, const auto& other) { return id < other->id; });
+  sequences_.insert(place, std::move(sequence));
+}
+
+bool RunningSequences::Reserve(Sequence& sequence, int64_t tokens) {
+  if (!sequence.running) return false;
+  const int64_t more = BlocksFor(tokens) - sequence.num_blocks();
+  if (more <= 0) return true;
+  while (!blocks_.Allocate(more, &sequence.blocks)) {
+    Sequence* const victim = Victim(sequence);
+    Preempt(*victim);
+    if (victim == &sequence) return false;
+  }
+  return true;
+}
+
+void RunningSequences::ResumeStalled() {
+  int64_t places = max_active_;
+  std::vector<Sequence*> resumed;
+  for (const auto& sequence : sequences_) {
+    if (!sequence->stalled) --places;
+    if (sequence->stalled && !sequence->paused()) {
+      resumed.push_back(sequence.get());
+    }
+  }
+  for (Sequence* const sequence : resumed) {
+    sequence->stalled = false;
+    if (places > 0 && !sequence->blocks.empty()) {
+      --places;
+    } else {
+      Preempt(*sequence);
+    }
+  }
+}
+
+Sequence* RunningSequences::StalledTooMany(int64_t max_stalled) const {
+  const auto stalled_of = [&](const std::string* peer) {
+    return std::count_if(
+        sequences_.begin(), sequences_.end(), [&](const auto& sequence) {
+          return sequence->stalled &&
+                 (peer == nullptr || sequence->peer() == *peer);
+        });
+  };
+  if (stalled_of(nullptr) <= max_stalled) return nullptr;
+  Sequence* worst = nullptr;
+  int64_t most = 0;
+  for (const auto& sequence : sequences_) {
+    if (!sequence->stalled) continue;
+    const int64_t share = stalled_of(&sequence->peer());
+    if (share < most ||
+        (share == most && worst->paused_since <= sequence->paused_since)) {
+      continue;
+    }
+    most = share;
+    worst = sequence.get();
+  }
+  return worst;
+}
+
+void RunningSequences::Preempt(Sequence& sequence) {
+  if (!sequence.blocks.empty()) {
+    ++num_preempted_;
+    blocks_.Free(sequence.blocks);
+    freed_.insert(freed_.end(), sequence.blocks.begin(), sequence.blocks.end());
+    engine_ = sequence.engine;
+    sequence.blocks.clear();
+    sequence.num_cached = 0;
+  }
+  if (!sequence.stalled) PushOut(sequence);
+}
+
+void RunningSequences::PushOut(Sequence& sequence) {
+  sequence.paused_since = absl::InfiniteFuture();
+  pushed_out_.push_back(Take(sequence));
+}
+
+RunningSequences::Sequences RunningSequences::TakePushedOut() {
+  return std::exchange(pushed_out_, {});
+}
+
+void RunningSequences::ReleaseFreed() {
+  if (engine_ == nullptr) return;
+  std::erase_if(freed_, [&](int32_t block) { return blocks_.IsHeld(block); });
+  engine_->ReleaseBlocks(freed_);
+  freed_.clear();
+  engine_ = nullptr;
+}
+
+std::unique_ptr<Sequence> RunningSequences::Take(const Sequence& sequence) {
+  const auto found =
+      std::find_if(sequences_.begin(), sequences_.end(),
+                   [&](const auto& other) { return other.get() == &sequence; });
+  OUNCE_CHECK(found != sequences_.end(), "a sequence is taken that runs not");
+  std::unique_ptr<Sequence> taken = std::move(*found);
+  sequences_.erase(found);
+  taken->running = false;
+  return taken;
+}
+
+void RunningSequences::Free(Sequence& sequence) {
+  blocks_.Free(sequence.blocks);
+  sequence.engine->ReleaseBlocks(sequence.blocks);
+  sequence.blocks.clear();
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,129 @@
+// The sequences that have started, and the KV blocks that they share.
+//
+// A sequence takes blocks as its tokens come. When none is free, blocks are
+// taken from others, whose tokens are computed again later: first from those
+// whose readers have stalled, then from the youngest of the peer that holds
+// most. The eldest that is not paused keeps its blocks, so there is always one
+// that runs to its end. All decisions depend on ids, peers and blocks alone.
+//
+//   Add --> running --> Erase
+//            |   ^
+//     pushed out |  (back to the queue, without blocks)
+//
+// Threads: one at a time.
+#ifndef OUNCE_SERVER_SCHEDULER_RUNNING_SEQUENCES_H_
+#define OUNCE_SERVER_SCHEDULER_RUNNING_SEQUENCES_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/scheduler/block_allocator.h"
+#include "server/scheduler/sequence.h"
+
+namespace ounce::server {
+
+class RunningSequences {
+ public:
+  using Sequences = std::vector<std::unique_ptr<Sequence>>;
+
+  // `max_active`: started and not stalled. A request that has started fits
+  // `blocks`, each of `block_tokens` positions, alone.
+  RunningSequences(int64_t max_active, int64_t block_tokens,
+                   BlockAllocator blocks);
+
+  // By age, the eldest first.
+  Sequences::const_iterator begin() const { return sequences_.begin(); }
+  Sequences::const_iterator end() const { return sequences_.end(); }
+  int64_t size() const { return static_cast<int64_t>(sequences_.size()); }
+  bool empty() const { return sequences_.empty(); }
+  bool Has(const std::string& peer) const;
+
+  const BlockAllocator& blocks() const { return blocks_; }
+  // Blocks for `tokens` tokens.
+  int64_t BlocksFor(int64_t tokens) const {
+    return (tokens + block_tokens_ - 1) / block_tokens_;
+  }
+
+  // Whether there is a place for `newcomer` and blocks for its tokens, and one
+  // more for each that runs, so that it is not thrown out at once; if need be,
+  // at the cost of the stalled, and of peers that have more than twice what its
+  // own peer will have then. If not, nothing has changed.
+  bool MakeRoomFor(const Sequence& newcomer);
+  void Add(std::unique_ptr<Sequence> sequence);
+
+  // Blocks for the sequence's first `tokens` tokens, if need be at the cost of
+  // others. False if it was pushed out itself, now or before.
+  bool Reserve(Sequence& sequence, int64_t tokens);
+
+  // Stalled ones whose sink has room again: they run on if they have blocks and
+  // there is a place, else they are pushed out.
+  void ResumeStalled();
+  // Of the peer that has most stalled ones, the one that has been for longest;
+  // null if there are at most `max_stalled`.
+  Sequence* StalledTooMany(int64_t max_stalled) const;
+
+  // Those pushed out since the last call.
+  Sequences TakePushedOut();
+  // How many have lost their blocks, ever.
+  int64_t num_preempted() const { return num_preempted_; }
+
+  // Tells an engine which blocks were taken from somebody and are still free.
+  void ReleaseFreed();
+
+  // Takes a sequence out; its blocks stay its own.
+  std::unique_ptr<Sequence> Take(const Sequence& sequence);
+  template <class Wanted>
+  Sequences TakeIf(const Wanted& wanted);
+  // Frees the blocks of one that was taken out, and tells its engine.
+  void Free(Sequence& sequence);
+
+ private:
+  // How a peer's share is counted: places (running sequences that are not
+  // stalled), or blocks.
+  enum class Share { kPlaces, kBlocks };
+  int64_t ShareOf(const std::string& peer, Share share) const;
+
+  const Sequence* Eldest() const;
+  // One of those that may lose their blocks: a stalled one first, then, unless
+  // `only_stalled`, the youngest of the peer that holds most. `asking` may be
+  // the answer, and its peer's come before others' that hold as much.
+  Sequence* Victim(const Sequence& asking);
+  Sequence* StalledVictim();
+  // The youngest of the peer that has most, if that is more than twice what
+  // `peer` has when it gets `taken` more.
+  Sequence* ForTheSakeOf(const std::string& peer, Share share, int64_t taken);
+
+  // Takes the blocks; unless it has stalled, the place too.
+  void Preempt(Sequence& sequence);
+  void PushOut(Sequence& sequence);
+  bool IsDoomed(const Sequence& sequence) const;
+
+  const int64_t max_active_;
+  const int64_t block_tokens_;
+  BlockAllocator blocks_;
+  Sequences sequences_;
+  Sequences pushed_out_;
+  std::vector<Sequence*> doomed_;   // while MakeRoomFor decides
+  std::vector<int32_t> freed_;      // of the preempted, until ReleaseFreed
+  std::shared_ptr<Engine> engine_;  // one that may release them
+  int64_t num_preempted_ = 0;
+};
+
+template <class Wanted>
+RunningSequences::Sequences RunningSequences::TakeIf(const Wanted& wanted) {
+  Sequences taken;
+  for (auto& sequence : sequences_) {
+    if (!wanted(*sequence)) continue;
+    sequence->running = false;
+    taken.push_back(std::move(sequence));
+  }
+  std::erase(sequences_, nullptr);
+  return taken;
+}
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_SCHEDULER_RUNNING_SEQUENCES_H_
