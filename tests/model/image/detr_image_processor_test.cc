@@ -132,7 +132,7 @@ TEST(DetrImageProcessorTest, NamesTheKeyThatIsWrong) {
   const auto refused = [](const std::string& text, const char* what) {
     EXPECT_THAT(Parse(text), StatusIs(kInvalid, HasSubstr(what))) << text;
   };
-  refused("[]", "an object wanted");
+  refused("[]", "must be a JSON object, is JSON array");
   refused(R"({"size": 0})", "'size' must be an integer from 1 to 8192, is 0");
   refused(R"({"size": "large"})", "is 'large'");
   refused(R"({"size": {"shortest_edge": 800}})", "longest_edge");

@@ -172,7 +172,7 @@ TEST_F(ServedDetectorTest, APictureGivesTheSameToTheBitAloneAndInABatch) {
       {70, 96}, {49, 61}, {33, 200}, {120, 31}, {64, 64}, {71, 95}};
   for (const quant::Compute compute :
        {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
-    for (const char* method : {"", "linear"}) {
+    for (const std::string method : {"", "linear"}) {
       std::vector<std::vector<DetectedObject>> results[2];
       for (const int64_t batch : {int64_t{1}, int64_t{6}}) {
         CatalogOptions options;
@@ -180,7 +180,8 @@ TEST_F(ServedDetectorTest, APictureGivesTheSameToTheBitAloneAndInABatch) {
         options.detection.max_batch_pictures = batch;
         options.detection.max_wait = absl::Minutes(1);
         Create(options);
-        ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, method, true}));
+        ASSERT_OK(catalog_->Load(
+            {"detr", kTinyDetectorFolder, method, !method.empty()}));
         std::vector<RecordingDetectSink*> sinks;
         for (size_t i = 0; i < sizes.size(); ++i) {
           sinks.push_back(&Start(
