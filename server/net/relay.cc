@@ -287,11 +287,12 @@ class Loop final : public Relay {
   // longest.
   bool MakeRoom(const Peer* peer, absl::Time now) {
     auto longest = connections_.end();
-    absl::Time since = now - kQuiet;
+    absl::Time since;
     for (auto i = connections_.begin(); i != connections_.end(); ++i) {
       if (peer != nullptr && i->second.peer != peer) continue;
       const auto idle = i->second.connection->idle_since();
-      if (idle.has_value() && *idle <= since) {
+      if (idle.has_value() && *idle <= now - kQuiet &&
+          (longest == connections_.end() || *idle < since)) {
         longest = i;
         since = *idle;
       }

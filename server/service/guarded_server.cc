@@ -1,9 +1,12 @@
 #include "server/service/guarded_server.h"
 
 #include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
+#include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -24,14 +27,28 @@ constexpr size_t kMaxBufferBytes = size_t{1} << 30;
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMaxHeaderBytes = 16 << 10;  // of a call, unpacked
 constexpr int kPingEveryMs = 60'000;  // a silent peer, to see whether it lives
+constexpr int64_t kLogEveryMs = 5'000;
 constexpr int kPingTimeoutMs = 20'000;
 constexpr int kMinClientPingMs = 5'000;  // more often is refused
+
+// gRPC's errors, mostly of what clients do: one now and then is enough.
+void LogOfGrpc(gpr_log_func_args* line) {
+  static std::atomic<int64_t> next_ms{0};
+  if (line->severity != GPR_LOG_SEVERITY_ERROR) return;
+  const int64_t now = absl::ToUnixMillis(Clock::Real().Now());
+  int64_t next = next_ms;
+  if (now < next || !next_ms.compare_exchange_strong(next, now + kLogEveryMs)) {
+    return;
+  }
+  spdlog::warn("gRPC: {}", line->message);
+}
 
 void SetUpOnce() {
   static const bool once = [] {
     grpc::EnableDefaultHealthCheckService(true);
     // Else every malformed message of a client is a line in the log.
     google::protobuf::SetLogHandler(nullptr);
+    gpr_set_log_function(&LogOfGrpc);
     return true;
   }();
   static_cast<void>(once);

@@ -3,7 +3,7 @@
 //
 // What gRPC itself is told: connections without a call are closed after a while
 // (with GOAWAY, so that no call is lost); pings are welcome every 5 s and more
-// seldom, with and without calls; the headers of a call have 16 KiB; compressed
+// seldom, with and without calls; clients hear that headers have 16 KiB; compressed
 // requests are refused, because their true size is known only after they were
 // unpacked; its buffers are larger than all that the relay lets in.
 //

@@ -23,13 +23,17 @@ inline constexpr char kTinyModel[] = OUNCE_SOURCE_ROOT "/models/codegen-tiny";
 
 class ServingTest : public ::testing::Test {
  protected:
-  // Starts a server on free ports and waits until it serves.
-  void Start(std::vector<std::string> flags = {
-                 "--model", absl::StrCat("tiny=", kTinyModel)}) {
+  // Starts a server on free ports and waits until it serves. `under` is what
+  // starts it: a command that takes another one as its arguments.
+  void Start(std::vector<std::string> flags = {"--model",
+                                               absl::StrCat("tiny=",
+                                                            kTinyModel)},
+             std::vector<std::string> under = {}) {
     std::vector<std::string> args = {
         OUNCE_SERVER_BINARY, "--listen",     "127.0.0.1:0",
         "--admin_listen",    "127.0.0.1:0",  "--metrics_listen",
         "127.0.0.1:0",       "--ports_file", folder_.Path("ports")};
+    args.insert(args.begin(), under.begin(), under.end());
     args.insert(args.end(), flags.begin(), flags.end());
     server_ = std::make_unique<Process>(args);
     const absl::Time deadline = absl::Now() + absl::Minutes(1);
