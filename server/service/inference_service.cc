@@ -39,7 +39,8 @@ absl::Status TooManyPictures() {
 // An error when nobody wants the answer any more to a text that has waited.
 absl::Status CheckStillWanted(const grpc::CallbackServerContext& context,
                               const Clock& clock) {
-  if (clock.Now() >= FromGrpcDeadline(context.raw_deadline(), clock)) {
+  if (clock.Now() + kDeadlineSlack >=
+      FromGrpcDeadline(context.raw_deadline(), clock)) {
     return absl::DeadlineExceededError(
         "the deadline passed while the text waited to be tokenized");
   }

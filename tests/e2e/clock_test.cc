@@ -1,6 +1,9 @@
 // The server while somebody sets the system's clock.
 
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
@@ -82,6 +85,57 @@ TEST_F(ClockTest, StepsEndNoDeadlineAndNoDurationIsNegative) {
   ExpectPlausible(Metric("ounce_time_to_first_token_seconds_sum"));
   ExpectPlausible(Metric("ounce_time_per_output_token_seconds_sum"));
   ExpectPlausible(Metric("ounce_quantization_seconds_sum"));
+}
+
+// HTTP/2, as far as one call takes it.
+std::string Frame(char type, char flags, char stream,
+                  const std::string& payload) {
+  const size_t size = payload.size();
+  return std::string{static_cast<char>(size >> 16),
+                     static_cast<char>(size >> 8),
+                     static_cast<char>(size),
+                     type,
+                     flags,
+                     0,
+                     0,
+                     0,
+                     stream} +
+         payload;
+}
+std::string Literal(const std::string& text) {
+  return static_cast<char>(text.size()) + text;
+}
+
+TEST_F(ClockTest, ADeadlineOfThreeHundredYearsIsNotNow) {
+  const std::string request = Request("import os", 3).SerializeAsString();
+  const std::string call =
+      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, "") +
+      Frame(1, 4, 1,
+            // POST, http, then headers that no table knows.
+            std::string("\x83\x86") + '\x04' +
+                Literal("/ounce.v1.Inference/Generate") + '\x01' +
+                Literal("localhost") + "\x0f\x10" +
+                Literal("application/grpc") + '\0' + Literal("te") +
+                Literal("trailers") + '\0' + Literal("grpc-timeout") +
+                Literal("2562047H")) +
+      Frame(0, 1, 1,
+            std::string(4, '\0') + static_cast<char>(request.size()) + request);
+  const int connection = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<uint16_t>(
+      std::stoi(inference_.substr(inference_.rfind(':') + 1))));
+  ASSERT_EQ(connect(connection, reinterpret_cast<sockaddr*>(&to), sizeof(to)),
+            0);
+  ASSERT_EQ(send(connection, call.data(), call.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(call.size()));
+  EXPECT_TRUE(WaitUntil([&] {
+    return Metric("ounce_requests_total", {"outcome=\"length\""}) == 1;
+  })) << HttpGet(metrics_, "/metrics");
+  close(connection);
+  EXPECT_EQ(Metric("ounce_requests_total", {"outcome=\"deadline_exceeded\""}),
+            0);
 }
 
 }  // namespace
