@@ -55,6 +55,7 @@ class Scheduler final : public GenerateScheduler {
   struct Part {
     Sequence* sequence;
     int64_t num_tokens;
+    bool has_blocks = false;
   };
 
   void Loop();
@@ -437,10 +438,10 @@ void Scheduler::NoteReaders() {
   }
 }
 
-// All that decode, one token each; then prompts, and what else was pushed out
-// of the cache. They share the step's tokens,
-// so that a short one does not wait for a long one to end; what the short ones
-// leave goes to the others, oldest first. The oldest always gets a share.
+// All that decode, one token each; then prompts, and what was pushed out of the
+// cache. They share the step's tokens, so that a short one does not wait for a
+// long one to end; what the short ones leave goes to the others, oldest first.
+// The oldest always gets a share.
 void Scheduler::ComposeStep() {
   parts_.clear();
   int64_t num_prompts = 0;
@@ -453,12 +454,20 @@ void Scheduler::ComposeStep() {
     }
   }
   if (num_prompts > 0) ComposePrompts(num_prompts);
-  for (const Part& part : parts_) {
-    running_.Reserve(*part.sequence,
-                     part.sequence->num_cached + part.num_tokens);
+  for (Part& part : parts_) {
+    part.has_blocks = running_.Reserve(
+        *part.sequence, part.sequence->num_cached + part.num_tokens);
   }
-  std::erase_if(parts_,
-                [](const Part& part) { return !part.sequence->running; });
+  std::erase_if(parts_, [&](const Part& part) {
+    if (part.sequence->running && !part.has_blocks) {
+      EndRunning(*part.sequence,
+                 FullForNow("no memory is left for the KV cache"),
+                 FinishReason::kLength);
+      look_again_ = true;
+      return true;
+    }
+    return !part.sequence->running;
+  });
 }
 
 void Scheduler::ComposePrompts(int64_t num_prompts) {

@@ -72,7 +72,6 @@ Sequence* RunningSequences::Victim(const Sequence& asking) {
     most = share;
     victim = sequence.get();
   }
-  OUNCE_CHECK(victim != nullptr, "a request that cannot fit has started");
   return victim;
 }
 
@@ -156,6 +155,7 @@ bool RunningSequences::Reserve(Sequence& sequence, int64_t tokens) {
   if (more <= 0) return true;
   while (!blocks_.Allocate(more, &sequence.blocks)) {
     Sequence* const victim = Victim(sequence);
+    if (victim == nullptr) return false;
     Preempt(*victim);
     if (victim == &sequence) return false;
   }

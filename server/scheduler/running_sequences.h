@@ -55,7 +55,8 @@ class RunningSequences {
   void Add(std::unique_ptr<Sequence> sequence);
 
   // Blocks for the sequence's first `tokens` tokens, if need be at the cost of
-  // others. False if it was pushed out itself, now or before.
+  // others. False if it was pushed out itself, now or before; or, and then it
+  // still runs, if it may not even hold them alone.
   bool Reserve(Sequence& sequence, int64_t tokens);
 
   // Stalled ones whose sink has room again: they run on if they have blocks and
@@ -87,9 +88,10 @@ class RunningSequences {
   int64_t ShareOf(const std::string& peer, Share share) const;
 
   const Sequence* Eldest() const;
-  // One of those that may lose their blocks: a stalled one first, then, unless
-  // `only_stalled`, the youngest of the peer that holds most. `asking` may be
-  // the answer, and its peer's come before others' that hold as much.
+  // One of those that may lose their blocks: a stalled one first, then the
+  // youngest of the peer that holds most. `asking` may be
+  // the answer, and its peer's come before others' that hold as much. Null if
+  // nobody may.
   Sequence* Victim(const Sequence& asking);
   Sequence* StalledVictim();
   // The youngest of the peer that has most, if that is more than twice what

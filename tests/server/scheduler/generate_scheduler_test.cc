@@ -1058,6 +1058,21 @@ TEST_F(GenerateSchedulerTest, OneThatMayNotHoldMoreGoesOnLater) {
   }
 }
 
+TEST_F(GenerateSchedulerTest, WithoutMemoryForItAloneARequestEndsAlone) {
+  options_.may_hold_kv_bytes = [](int64_t bytes) { return bytes <= 300; };
+  Start();
+  RecordingSink& large = Sink();
+  RecordingSink& small = Sink();
+  Submit(1, 4, 20, &large);
+  Submit(2, 4, 4, &small);
+  ASSERT_TRUE(large.AwaitDone());
+  EXPECT_THAT(large.status(),
+              StatusIs(StatusCode::kResourceExhausted, HasSubstr("no memory")));
+  EXPECT_THAT(large.token_ids(), SizeIs(9));
+  ASSERT_TRUE(small.AwaitDone());
+  EXPECT_EQ(small.token_ids(), FakeContinuation(Prompt(2, 4), 4, 60));
+}
+
 TEST_F(GenerateSchedulerTest, AllEndThoughReadersAreSlowAndTheCacheIsSmall) {
   info_.num_kv_blocks = 26;  // the largest request takes 25
   options_.max_running = 6;
