@@ -230,8 +230,8 @@ absl::StatusOr<std::string> DrawDetections(
     surface = ToSurface(picture);
   } else {
     ASSIGN_OR_RETURN(const image::Rgb8 enlarged,
-                     image::ResizeBilinear(picture, picture.height() * zoom,
-                                           picture.width() * zoom));
+                     image::Resize(picture, picture.height() * zoom,
+                                   picture.width() * zoom));
     surface = ToSurface(enlarged);
   }
   RETURN_IF_ERROR(ToStatus(cairo_surface_status(surface.get())));

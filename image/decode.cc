@@ -135,12 +135,12 @@ absl::Status DecodePixels(Format format, std::string_view bytes,
 absl::Status CheckLimits(const StoredHeader& header, const Limits& limits) {
   const auto over = [&](const std::string& allowed) {
     return absl::ResourceExhaustedError(
-        absl::StrCat(header.width, "x", header.height,
-                     " pixels found; at most ", allowed, " are allowed"));
+        absl::StrCat("it has ", header.width, "x", header.height,
+                     " pixels; at most ", allowed, " are allowed"));
   };
   if (header.width < 1 || header.height < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "corrupt: ", header.width, "x", header.height, " pixels found"));
+        "corrupt: it has ", header.width, "x", header.height, " pixels"));
   }
   if (std::max(header.width, header.height) > limits.max_dimension) {
     return over(absl::StrCat(limits.max_dimension, " a side"));
@@ -159,7 +159,7 @@ struct Found {
 absl::StatusOr<Found> Examine(std::string_view bytes, const Limits& limits) {
   if (static_cast<int64_t>(bytes.size()) > limits.max_bytes) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("a picture of ", bytes.size(), " bytes found; at most ",
+        absl::StrCat("the picture has ", bytes.size(), " bytes; at most ",
                      limits.max_bytes, " are allowed"));
   }
   ASSIGN_OR_RETURN(const Format format, FindFormat(bytes));
@@ -169,7 +169,7 @@ absl::StatusOr<Found> Examine(std::string_view bytes, const Limits& limits) {
     return absl::InvalidArgumentError(
         absl::StrCat(std::string(FormatName(format)), ": an animation of ",
                      header->frames, header->frames == 1 ? " frame" : " frames",
-                     " found, a still picture wanted"));
+                     "; send one frame as a still picture"));
   }
   if (absl::Status status = CheckLimits(*header, limits); !status.ok()) {
     return WithContext(status, FormatName(format));

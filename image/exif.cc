@@ -53,4 +53,28 @@ int ExifOrientation(std::string_view exif) {
   return 1;
 }
 
+std::string ExifOfRawProfile(std::string_view text) {
+  for (int line = 0; line < 3; ++line) {
+    const size_t end = text.find('\n');
+    if (end == std::string_view::npos) return "";
+    text.remove_prefix(end + 1);
+  }
+  std::string bytes;
+  int digits = 0, value = 0;
+  for (const char c : text) {
+    if (c == '\n' || c == '\r' || c == ' ' || c == '\t') continue;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
+    if (digit < 0) break;
+    value = value * 16 + digit;
+    if (++digits % 2 == 0) {
+      bytes.push_back(static_cast<char>(value));
+      value = 0;
+    }
+  }
+  return bytes;
+}
+
 }  // namespace ounce::image

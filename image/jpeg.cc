@@ -108,7 +108,7 @@ class Jpeg {
     const int channels = job_->info.num_components;
     if (channels != 1 && channels != 3 && channels != 4) {
       return Corrupt(
-          absl::StrCat(channels, " channels found; 1, 3 or 4 wanted"));
+          absl::StrCat("it has ", channels, " channels, not 1, 3 or 4"));
     }
     return absl::OkStatus();
   }
@@ -189,7 +189,7 @@ class Jpeg {
             absl::StrCat("no memory to decode: ", job_->message));
       case Fault::kScans:
         return absl::ResourceExhaustedError(absl::StrCat(
-            "more than ", kMaxScans, " scans found; ", kMaxScans, " allowed"));
+            "it has more than ", kMaxScans, " scans, which is the limit"));
       case Fault::kNone:
       case Fault::kCorrupt:
         break;

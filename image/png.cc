@@ -1,5 +1,5 @@
-// PNG by libpng. It decodes pixels alone: of the other chunks we read the two
-// that matter, eXIf and acTL, ourselves.
+// PNG by libpng. It decodes pixels alone: of the other chunks we read those
+// that matter ourselves: acTL, eXIf, and texts in which ImageMagick keeps EXIF.
 //
 // The library reports errors by longjmp; see jpeg.cc for how that is kept safe.
 #include <csetjmp>
@@ -12,6 +12,10 @@
 
 // After <csetjmp>, whose setjmp it names.
 #include <png.h>
+#include <zlib.h>
+
+#include <string>
+#include <string_view>
 
 #include "base/status_macros.h"
 #include "image/exif.h"
@@ -29,6 +33,49 @@ uint32_t BigEndian32(std::string_view bytes, size_t offset) {
     value = value << 8 | static_cast<uint8_t>(bytes[offset + i]);
   }
   return value;
+}
+
+// The last text with EXIF in it: tEXt as it is, zTXt packed.
+struct RawProfile {
+  std::string_view bytes;
+  bool packed = false;
+};
+
+// Takes the chunk if it is such a text. (Pillow knows iTXt too, which nobody
+// writes profiles to.)
+void TakeRawProfile(std::string_view type, std::string_view payload,
+                    RawProfile& profile) {
+  constexpr std::string_view kKeyword("Raw profile type exif\0", 22);
+  if (!payload.starts_with(kKeyword)) return;
+  payload.remove_prefix(kKeyword.size());
+  if (type == "tEXt") {
+    profile = {payload, /*packed=*/false};
+  } else if (type == "zTXt" && payload.starts_with('\0')) {
+    profile = {payload.substr(1), /*packed=*/true};
+  }
+}
+
+// Its orientation stands near the beginning, so a few kilobytes are enough; a
+// text that claims to be larger takes no more.
+int OrientationOf(const RawProfile& profile) {
+  constexpr size_t kMaxText = 160 << 10;  // 64 KiB of EXIF in hexadecimal
+  if (!profile.packed) {
+    return ExifOrientation(ExifOfRawProfile(profile.bytes.substr(0, kMaxText)));
+  }
+  z_stream stream = {};
+  if (inflateInit(&stream) != Z_OK) return 1;
+  std::string text(kMaxText, '\0');
+  stream.next_in =
+      const_cast<Bytef*>(reinterpret_cast<const Bytef*>(profile.bytes.data()));
+  stream.avail_in = static_cast<uInt>(profile.bytes.size());
+  stream.next_out = reinterpret_cast<Bytef*>(text.data());
+  stream.avail_out = static_cast<uInt>(text.size());
+  const int code = inflate(&stream, Z_SYNC_FLUSH);
+  text.resize(text.size() - stream.avail_out);
+  inflateEnd(&stream);
+  // What is broken gives nothing, as in Pillow.
+  if (code != Z_OK && code != Z_STREAM_END) return 1;
+  return ExifOrientation(ExifOfRawProfile(text));
 }
 
 // After the last row libpng unpacks whatever else there is, a gigabyte for each
@@ -148,7 +195,8 @@ absl::StatusOr<StoredHeader> ReadPngHeader(std::string_view bytes) {
                          .height = BigEndian32(bytes, kSignatureBytes + 12)};
   // zlib's window and libpng's tables; a row or two, as stored and as wanted.
   header.working_bytes = (int64_t{1} << 20) + 32 * header.width;
-  bool pixels = false;
+  bool pixels = false, has_exif = false;
+  RawProfile profile;
   for (int64_t at = kSignatureBytes; at + 8 <= size;) {
     const int64_t length = BigEndian32(bytes, at);
     const std::string_view type = bytes.substr(at + 4, 4);
@@ -163,9 +211,15 @@ absl::StatusOr<StoredHeader> ReadPngHeader(std::string_view bytes) {
       header.frames = BigEndian32(payload, 0);
       header.animated = header.frames > 1;
     } else if (type == "eXIf") {
+      has_exif = true;
       header.orientation = ExifOrientation(payload);
+    } else {
+      TakeRawProfile(type, payload, profile);
     }
     at += length + kChunkOverhead;
+  }
+  if (!has_exif && !profile.bytes.empty()) {
+    header.orientation = OrientationOf(profile);
   }
   return header;
 }

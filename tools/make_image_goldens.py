@@ -11,6 +11,8 @@ Written:
                    ImageOps.exif_transpose(Image.open(file)).convert("RGB")
   resized.txt      width, height of a noise picture; width, height to resize to;
                    CRC-32 of the RGB bytes of Image.resize with BILINEAR
+  resampled.txt    the same for the other filters, after Pillow's number of the
+                   filter
   sizes.txt        shortest and longest edge; height, width of a picture; height,
                    width that get_size_with_aspect_ratio says
   normalized.txt   rescale_factor or -, three means and deviations or -, CRC-32 of
@@ -55,6 +57,14 @@ def tiff(orientation: int, order: str = "<", kind: int = 3) -> bytes:
     value = struct.pack(order + ("HH" if kind == 3 else "I"), *((orientation, 0) if kind == 3 else (orientation,)))
     entries += struct.pack(order + "HHI", 0x0112, kind, 1) + value
     return mark + struct.pack(order + "IH", 8, 2) + entries + bytes(4)
+
+
+def raw_profile(exif: bytes) -> bytes:
+    """EXIF as ImageMagick writes it into a text of a PNG."""
+    digits = (b"Exif\0\0" + exif).hex()
+    lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
+    text = f"\nexif\n{len(digits) // 2:8}\n" + "\n".join(lines) + "\n"
+    return b"Raw profile type exif\0" + text.encode()
 
 
 def encode(picture: Image.Image, kind: str, **options) -> bytes:
@@ -162,6 +172,12 @@ def pngs() -> dict:
     files["png_gamma"] = png(levels[:, :, :3], 8, 2, False, [(b"gAMA", struct.pack(">I", 100000))])
     files["png_exif6_before_pixels"] = png(levels[:, :, :3], 8, 2, False, [(b"eXIf", tiff(6, ">"))])
     files["png_exif8_after_pixels"] = png(levels[:, :, :3], 8, 2, False, [], [(b"eXIf", tiff(8))])
+    files["png_exif6_in_text"] = png(levels[:, :, :3], 8, 2, False, [(b"tEXt", raw_profile(tiff(6)))])
+    packed = raw_profile(tiff(8, ">")).partition(b"\0")
+    packed = packed[0] + b"\0\0" + zlib.compress(packed[2])
+    files["png_exif8_in_packed_text"] = png(levels[:, :, :3], 8, 2, False, [], [(b"zTXt", packed)])
+    files["png_exif3_beside_text"] = png(
+        levels[:, :, :3], 8, 2, False, [(b"eXIf", tiff(3)), (b"tEXt", raw_profile(tiff(6)))])
     files["png_1x1"] = png(levels[:1, :1, :3], 8, 2)
     files["png_one_frame_of_animation"] = png(levels[:, :, :3], 8, 2, False, [(b"acTL", struct.pack(">II", 1, 0))])
     files["png_without_end"] = png(levels[:, :, :3], 8, 2)[:-12]
@@ -182,7 +198,37 @@ def webps() -> dict:
         "webp_exif6": encode(color, "WEBP", quality=80, exif=b"Exif\0\0" + tiff(6)),
         "webp_exif3_lossless": encode(color, "WEBP", lossless=True, exif=b"Exif\0\0" + tiff(3, ">")),
     }
+    for name, corner, canvas in (("lossy_alpha", (0, 0), (35, 22)), ("lossy", (4, 6), (50, 31)),
+                                 ("lossless_alpha", (0, 2), (35, 24)), ("exif6", (0, 0), (35, 22))):
+        files[f"webp_one_frame_{name}"] = one_frame(files[f"webp_{name}"], corner, canvas)
     return {name + ".webp": data for name, data in files.items()}
+
+
+def one_frame(still: bytes, corner: tuple, canvas: tuple) -> bytes:
+    """An animation of one frame, `still`, which lies at `corner` of a canvas."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    def small(value: int) -> bytes:
+        return struct.pack("<I", value)[:3]
+
+    width, height = Image.open(io.BytesIO(still)).size
+    frame, exif, at = b"", b"", 12
+    while at < len(still):
+        kind, size = still[at : at + 4], struct.unpack("<I", still[at + 4 : at + 8])[0]
+        data = still[at + 8 : at + 8 + size]
+        if kind in (b"ALPH", b"VP8 ", b"VP8L"):
+            frame += chunk(kind, data)
+        if kind == b"EXIF":
+            exif = chunk(kind, data)
+        at += 8 + size + size % 2
+    place = small(corner[0] // 2) + small(corner[1] // 2) + small(width - 1) + small(height - 1)
+    body = chunk(b"VP8X", bytes([0x02 | 0x10 | (0x08 if exif else 0), 0, 0, 0]) + small(canvas[0] - 1)
+                 + small(canvas[1] - 1))
+    body += chunk(b"ANIM", b"\xff\x80\x40\xff" + struct.pack("<H", 0))
+    body += chunk(b"ANMF", place + small(100) + b"\0" + frame) + exif
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
 def tiles() -> Image.Image:
@@ -223,6 +269,17 @@ RESIZES = [
     (321, 123, 40, 17), (7, 5, 700, 500), (640, 480, 1066, 800), (100, 300, 60, 200), (100, 300, 50, 200),
 ]
 
+def resampled() -> list:
+    lines = []
+    resampling = Image.Resampling
+    for resample in (resampling.NEAREST, resampling.LANCZOS, resampling.BICUBIC, resampling.BOX, resampling.HAMMING):
+        for width, height, to_width, to_height in RESIZES:
+            picture = Image.fromarray(noise(width, height)).resize((to_width, to_height), resample)
+            lines.append(
+                f"{int(resample)} {width} {height} {to_width} {to_height} {crc(np.array(picture).tobytes())}")
+    return lines
+
+
 SIZES = [
     (480, 640), (640, 480), (800, 1066), (800, 800), (427, 641), (641, 427), (1, 1), (1, 2), (2, 1), (375, 500),
     (500, 375), (333, 500), (640, 360), (360, 640), (1080, 1920), (1920, 1080), (3000, 4000), (4000, 3000), (100, 167),
@@ -250,6 +307,7 @@ def main() -> None:
         resized = Image.fromarray(noise(width, height)).resize((to_width, to_height), Image.Resampling.BILINEAR)
         lines.append(f"{width} {height} {to_width} {to_height} {crc(np.array(resized).tobytes())}")
     (folder / "resized.txt").write_text("\n".join(lines) + "\n")
+    (folder / "resampled.txt").write_text("\n".join(resampled()) + "\n")
 
     lines = []
     generator = random.Random(0)

@@ -9,6 +9,7 @@
 
 #include "base/status_macros.h"
 #include "image/resize.h"
+#include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/json_fields.h"
 #include "model/checkpoint/json_file.h"
 #include "nlohmann/json.hpp"
@@ -19,8 +20,6 @@ namespace {
 using nlohmann::json;
 
 constexpr char kFileName[] = "preprocessor_config.json";
-constexpr int kPillowBilinear = 2;
-
 using Channels = std::array<double, 3>;
 
 const json* Find(const json& object, const char* key) {
@@ -34,9 +33,11 @@ absl::Status CheckType(const json& config) {
     ASSIGN_OR_RETURN(const std::string type,
                      OptionalJsonString(config, key, ""));
     if (!type.empty() && type != "DetrImageProcessor" &&
-        type != "DetrImageProcessorFast" && type != "DetrFeatureExtractor") {
-      return absl::UnimplementedError(absl::StrCat(
-          "'", key, "': \"", type, "\" found, \"DetrImageProcessor\" wanted"));
+        type != "DetrImageProcessorFast" && type != "DetrImageProcessorPil" &&
+        type != "DetrFeatureExtractor") {
+      return absl::UnimplementedError(
+          absl::StrCat("'", key, "' must be 'DetrImageProcessor', is ",
+                       Quoted(type), ", which is not supported"));
     }
   }
   return absl::OkStatus();
@@ -56,8 +57,8 @@ absl::StatusOr<Channels> ReadChannels(const json& config, const char* key,
   }
   if (value->size() != 3) {
     return absl::InvalidArgumentError(
-        absl::StrCat("'", key, "': ", value->size(),
-                     " values found, 3 wanted: red, green, blue"));
+        absl::StrCat("'", key, "' must have 3 values (red, green, blue), has ",
+                     value->size()));
   }
   for (int c = 0; c < 3; ++c) {
     const json entry = {{key, (*value)[c]}};
@@ -156,14 +157,15 @@ absl::Status DetrImageProcessor::Configure(const json& config) {
                    OptionalJsonBool(config, "do_resize", true));
   ASSIGN_OR_RETURN(
       const int64_t resample,
-      OptionalJsonInt(config, "resample", 0, 100, kPillowBilinear));
-  if (resize && resample != kPillowBilinear) {
+      OptionalJsonInt(config, "resample", 0, image::kNumResamples - 1,
+                      static_cast<int64_t>(image::Resample::kBilinear)));
+  resample_ = static_cast<image::Resample>(resample);
+  // Padding to the largest of a batch is not seen from outside.
+  ASSIGN_OR_RETURN(const bool pad, OptionalJsonBool(config, "do_pad", true));
+  if (pad && Find(config, "pad_size") != nullptr) {
     return absl::UnimplementedError(
-        absl::StrCat("'resample': ", resample, " found, 2 (bilinear) wanted"));
-  }
-  if (Find(config, "pad_size") != nullptr) {
-    return absl::UnimplementedError(
-        "'pad_size': padding to a fixed size is not implemented");
+        "'pad_size': padding to a fixed size is not supported; without it a "
+        "picture is computed at its own size");
   }
   RETURN_IF_ERROR(ReadSize(config));
   if (!resize) rule_ = Rule::kAsItIs;
@@ -205,9 +207,9 @@ absl::Status DetrImageProcessor::ReadSize(const json& config) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "'size': ", size->dump(-1, ' ', true, json::error_handler_t::replace),
-      " found, shortest_edge and longest_edge, height and width, or max_height "
-      "and max_width wanted"));
+      "'size' must have shortest_edge and longest_edge, height and width, or "
+      "max_height and max_width, is ",
+      size->dump(-1, ' ', true, json::error_handler_t::replace)));
 }
 
 absl::StatusOr<PictureSize> DetrImageProcessor::TargetSize(
@@ -255,8 +257,8 @@ absl::StatusOr<PreparedPicture> DetrImageProcessor::Prepare(
     prepared.rgb = std::move(picture);
     return prepared;
   }
-  ASSIGN_OR_RETURN(prepared.rgb,
-                   image::ResizeBilinear(picture, target.height, target.width));
+  ASSIGN_OR_RETURN(prepared.rgb, image::Resize(picture, target.height,
+                                               target.width, resample_));
   return prepared;
 }
 
@@ -264,7 +266,8 @@ absl::StatusOr<int64_t> DetrImageProcessor::PrepareBytes(int64_t height,
                                                          int64_t width) const {
   ASSIGN_OR_RETURN(const PictureSize target, TargetSize(height, width));
   if (target.height == height && target.width == width) return 0;
-  return image::ResizeBytes(height, width, target.height, target.width);
+  return image::ResizeBytes(height, width, target.height, target.width,
+                            resample_);
 }
 
 }  // namespace ounce::model

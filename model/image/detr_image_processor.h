@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "image/resize.h"
 #include "image/rgb8.h"
 #include "model/detector.h"
 #include "nlohmann/json_fwd.hpp"
@@ -42,8 +43,7 @@ class DetrImageProcessor {
   // Reads preprocessor_config.json of a checkpoint folder; the defaults when
   // there is none.
   // Errors: kInvalidArgument naming the file, the key and the reason;
-  //   kUnimplemented naming the processor type, resample filter or option that
-  //   we do not have.
+  //   kUnimplemented naming the processor type or option that we do not have.
   static absl::StatusOr<DetrImageProcessor> Load(const std::string& folder);
 
   // The same from the file's text; `name` is for messages.
@@ -56,7 +56,7 @@ class DetrImageProcessor {
   //   can be; kResourceExhausted when it would be over kMaxSide or kMaxPixels.
   absl::StatusOr<PictureSize> TargetSize(int64_t height, int64_t width) const;
 
-  // Errors: those of TargetSize and ResizeBilinear.
+  // Errors: those of TargetSize and image::Resize.
   absl::StatusOr<PreparedPicture> Prepare(image::Rgb8 picture) const;
 
   // The most memory that Prepare holds besides its input, the result included.
@@ -83,6 +83,7 @@ class DetrImageProcessor {
   Rule rule_ = Rule::kEdges;
   int64_t first_ = 800;
   int64_t second_ = 1333;
+  image::Resample resample_ = image::Resample::kBilinear;
   PixelTable table_;
 };
 

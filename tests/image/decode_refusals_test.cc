@@ -160,7 +160,24 @@ TEST(DecodeRefusalsTest, RefusesAnimations) {
     body += "ANMF" + LittleEndian(16) + std::string(16, '\0');
   }
   EXPECT_THAT(Decode("RIFF" + LittleEndian(body.size()) + body),
-              StatusIs(kInvalid, HasSubstr("WebP: an animation of 2 frames")));
+              StatusIs(kInvalid, HasSubstr("WebP: an animation of 2 frames; "
+                                           "send one frame as a still")));
+}
+
+// One frame is a still picture, if it lies on its canvas.
+TEST(DecodeRefusalsTest, RefusesAFrameThatLeavesItsCanvas) {
+  std::string webp = GoldenPicture("webp_one_frame_lossy.webp");
+  EXPECT_OK(Decode(webp));
+  webp[webp.find("ANMF") + 8] = 9;  // twice this, of 35 from 50
+  EXPECT_THAT(Decode(webp),
+              StatusIs(kInvalid, HasSubstr("35x22 at 18,6 of a canvas of "
+                                           "50x31")));
+  const std::string whole = GoldenPicture("webp_one_frame_exif6.webp");
+  for (size_t size = 12; size < whole.size(); ++size) {
+    std::string cut = whole.substr(0, size);
+    cut.replace(4, 4, LittleEndian(size - 8));
+    EXPECT_FALSE(Decode(cut).ok() && size < whole.find("EXIF")) << size;
+  }
 }
 
 TEST(DecodeRefusalsTest, RefusesMoreBytesThanTheLimit) {
@@ -192,16 +209,14 @@ TEST(DecodeRefusalsTest, RefusesMorePixelsThanTheLimitInEveryFormat) {
 
 TEST(DecodeRefusalsTest, RefusesExtremeSizes) {
   const std::string jpeg = GoldenPicture("jpeg_444.jpg");
-  EXPECT_THAT(
-      Inspect(Resized(jpeg, 1, 65'000)),
-      StatusIs(kOver, HasSubstr("1x65000 pixels found; at most 16384")));
+  EXPECT_THAT(Inspect(Resized(jpeg, 1, 65'000)),
+              StatusIs(kOver, HasSubstr("1x65000 pixels; at most 16384")));
   EXPECT_THAT(Inspect(Resized(jpeg, 16'000, 16'000)),
               StatusIs(kOver, HasSubstr("at most 64000000 in all")));
   EXPECT_THAT(Inspect(Resized(jpeg, 0, 10)), StatusIs(kInvalid));
   EXPECT_THAT(Inspect(Resized(jpeg, 10, 0)), StatusIs(kInvalid));
-  EXPECT_THAT(
-      Decode(Png(1, 100'000, "")),
-      StatusIs(kOver, HasSubstr("1x100000 pixels found; at most 16384")));
+  EXPECT_THAT(Decode(Png(1, 100'000, "")),
+              StatusIs(kOver, HasSubstr("1x100000 pixels; at most 16384")));
   EXPECT_THAT(Decode(Png(0xffffffff, 0xffffffff, "")), StatusIs(kOver));
   EXPECT_THAT(Decode(Png(0, 7, "")),
               StatusIs(kInvalid, HasSubstr("0x7 pixels")));
@@ -278,13 +293,15 @@ TEST(DecodeRefusalsTest, RefusesAWebpOfAnotherSizeThanItsCanvas) {
   std::string webp = GoldenPicture("webp_lossy_alpha.webp");
   const size_t canvas = webp.find("VP8X") + 12;
   webp[canvas] ^= 1;
-  EXPECT_THAT(Decode(webp), StatusIs(kInvalid, HasSubstr("on a canvas of")));
+  EXPECT_THAT(Decode(webp),
+              StatusIs(kInvalid, HasSubstr("at 0,0 of a canvas of")));
 }
 
 TEST(DecodeRefusalsTest, SurvivesEveryByteChanged) {
-  for (const char* name : {"jpeg_progressive_420.jpg", "jpeg_exif6.jpg",
-                           "png_palette4_interlaced.png", "webp_lossless.webp",
-                           "webp_exif6.webp"}) {
+  for (const char* name :
+       {"jpeg_progressive_420.jpg", "jpeg_exif6.jpg",
+        "png_palette4_interlaced.png", "webp_lossless.webp", "webp_exif6.webp",
+        "webp_one_frame_lossy.webp", "png_exif8_in_packed_text.png"}) {
     const std::string bytes = GoldenPicture(name);
     for (size_t i = 0; i < bytes.size(); ++i) {
       std::string changed = bytes;
@@ -295,6 +312,23 @@ TEST(DecodeRefusalsTest, SurvivesEveryByteChanged) {
           << name << " byte " << i << ": " << decoded.status();
     }
   }
+}
+
+// A text that unpacks to far more than EXIF is not unpacked whole, nor more
+// than one of them.
+TEST(DecodeRefusalsTest, TakesLittleOfAPackedText) {
+  const std::string bomb =
+      PngChunk("zTXt", "Raw profile type exif\0\0"s +
+                           CompressedZeros(int64_t{512} << 20));
+  std::string texts;
+  for (int i = 0; i < 20; ++i) texts += bomb;
+  const std::string png = Png(1, 1, std::string(2, '\0'), texts);
+  ASSERT_GT(png.size(), 5'000'000u);
+  const int64_t before = PeakResidentBytes();
+  const auto info = Inspect(png);
+  ASSERT_OK(info);
+  EXPECT_EQ(info->orientation, 1);
+  EXPECT_LT(PeakResidentBytes() - before, 4 << 20);
 }
 
 }  // namespace

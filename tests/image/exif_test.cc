@@ -61,5 +61,15 @@ TEST(ExifOrientationTest, ReadsNothingBehindTheEnd) {
   EXPECT_EQ(ExifOrientation("II*\0\x08\0\0\0\xff\xff"s), 1);
 }
 
+TEST(ExifOfRawProfileTest, ReadsDigitsBehindThreeEndsOfLine) {
+  EXPECT_EQ(ExifOfRawProfile("\nexif\n       6\n457869\n66 0A0a\n"),
+            "Exif\n\n");
+  EXPECT_EQ(ExifOfRawProfile("a\nb\nc\n4"), "");
+  EXPECT_EQ(ExifOfRawProfile("\nexif\n 2\n4578,6966"), "Ex");
+  for (const char* text : {"", "\n", "\nexif\n", "457869", "\n\n\n"}) {
+    EXPECT_EQ(ExifOfRawProfile(text), "") << text;
+  }
+}
+
 }  // namespace
 }  // namespace ounce::image

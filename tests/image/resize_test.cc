@@ -33,11 +33,32 @@ TEST(ResizeTest, GivesPillowsBytesForOddSizes) {
     for (int i = 0; i < 4; ++i) sizes.push_back(std::stoll(line[i]));
     const Rgb8 picture = Noise(sizes[1], sizes[0]);
     for (const Isa isa : Isas()) {
-      ASSERT_OK_AND_ASSIGN(const Rgb8 resized,
-                           ResizeBilinear(picture, sizes[3], sizes[2], isa));
+      ASSERT_OK_AND_ASSIGN(
+          const Rgb8 resized,
+          Resize(picture, sizes[3], sizes[2], Resample::kBilinear, isa));
       EXPECT_EQ(Crc(resized), line[4])
           << sizes[0] << "x" << sizes[1] << " to " << sizes[2] << "x"
           << sizes[3] << " by " << IsaName(isa);
+    }
+  }
+}
+
+TEST(ResizeTest, GivesPillowsBytesForEveryFilter) {
+  const auto lines = GoldenLines("resampled.txt");
+  ASSERT_GE(lines.size(), 5u * 20);
+  for (const auto& line : lines) {
+    std::vector<int64_t> numbers;
+    for (int i = 0; i < 5; ++i) numbers.push_back(std::stoll(line[i]));
+    const auto resample = static_cast<Resample>(numbers[0]);
+    const Rgb8 picture = Noise(numbers[2], numbers[1]);
+    for (const Isa isa : Isas()) {
+      ASSERT_OK_AND_ASSIGN(
+          const Rgb8 resized,
+          Resize(picture, numbers[4], numbers[3], resample, isa));
+      EXPECT_EQ(Crc(resized), line[5])
+          << "filter " << line[0] << ": " << numbers[1] << "x" << numbers[2]
+          << " to " << numbers[3] << "x" << numbers[4] << " by "
+          << IsaName(isa);
     }
   }
 }
@@ -53,10 +74,11 @@ TEST(ResizeTest, GivesTheSameBytesOnEveryInstructionSet) {
     const int64_t from_height = side(), from_width = side();
     const int64_t height = side(), width = side();
     const Rgb8 picture = Noise(from_height, from_width);
-    ASSERT_OK_AND_ASSIGN(const Rgb8 slow, ResizeBilinear(picture, height, width,
-                                                         Isa::kPortable));
+    const auto resample = static_cast<Resample>(i % kNumResamples);
+    ASSERT_OK_AND_ASSIGN(const Rgb8 slow, Resize(picture, height, width,
+                                                 resample, Isa::kPortable));
     ASSERT_OK_AND_ASSIGN(const Rgb8 fast,
-                         ResizeBilinear(picture, height, width, Isa::kAvx2));
+                         Resize(picture, height, width, resample, Isa::kAvx2));
     ASSERT_EQ(std::memcmp(slow.data(), fast.data(), slow.num_bytes()), 0)
         << from_width << "x" << from_height << " to " << width << "x" << height;
   }
@@ -71,7 +93,7 @@ TEST(ResizeTest, KeepsWhiteWhiteAtAnyScale) {
     std::fill_n(picture.data(), picture.num_bytes(), 255);
     for (const Isa isa : Isas()) {
       ASSERT_OK_AND_ASSIGN(const Rgb8 resized,
-                           ResizeBilinear(picture, to, to, isa));
+                           Resize(picture, to, to, Resample::kBilinear, isa));
       EXPECT_EQ(
           std::count(resized.data(), resized.data() + resized.num_bytes(), 255),
           resized.num_bytes())
@@ -82,9 +104,9 @@ TEST(ResizeTest, KeepsWhiteWhiteAtAnyScale) {
 
 TEST(ResizeTest, RefusesEmptyPictures) {
   const auto invalid = StatusIs(absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(ResizeBilinear(Rgb8(), 3, 3), invalid);
-  EXPECT_THAT(ResizeBilinear(Noise(2, 2), 0, 3), invalid);
-  EXPECT_THAT(ResizeBilinear(Noise(2, 2), 3, -1), invalid);
+  EXPECT_THAT(Resize(Rgb8(), 3, 3), invalid);
+  EXPECT_THAT(Resize(Noise(2, 2), 0, 3), invalid);
+  EXPECT_THAT(Resize(Noise(2, 2), 3, -1), invalid);
 }
 
 TEST(ResizeTest, SaysHowMuchMemoryItTakes) {

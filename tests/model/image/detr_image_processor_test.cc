@@ -119,12 +119,14 @@ TEST(DetrImageProcessorTest, RefusesWhatItDoesNotKnowByName) {
                                             HasSubstr(what))));
   };
   unimplemented(R"({"image_processor_type": "YolosImageProcessor"})",
-                "'image_processor_type': \"YolosImageProcessor\"");
+                "'image_processor_type' must be 'DetrImageProcessor', is "
+                "'YolosImageProcessor'");
   unimplemented(R"({"feature_extractor_type": "ViTFeatureExtractor"})",
                 "ViTFeatureExtractor");
-  unimplemented(R"({"resample": 3})", "'resample': 3 found");
   unimplemented(R"({"pad_size": {"height": 64, "width": 64}})", "'pad_size'");
   EXPECT_OK(Parse(R"({"image_processor_type": "DetrImageProcessorFast"})"));
+  EXPECT_OK(Parse(R"({"image_processor_type": "DetrImageProcessorPil"})"));
+  EXPECT_OK(Parse(R"({"do_pad": false, "pad_size": {"height": 64}})"));
   EXPECT_OK(Parse(R"({"do_pad": true, "pad_size": null})"));
 }
 
@@ -138,11 +140,29 @@ TEST(DetrImageProcessorTest, NamesTheKeyThatIsWrong) {
   refused(R"({"size": {"shortest_edge": 800}})", "longest_edge");
   refused(R"({"size": {"height": 100000, "width": 2}})",
           "'size': 'height' must be an integer from 1 to 8192, is 100000");
-  refused(R"({"image_mean": [0.5, 0.5]})", "'image_mean': 2 values found");
+  refused(R"({"image_mean": [0.5, 0.5]})",
+          "'image_mean' must have 3 values (red, green, blue), has 2");
   refused(R"({"image_std": [0.5, 0, 0.5]})",
           "'image_std' must be a number from 1e-06 to 1e+06, is 0");
   refused(R"({"rescale_factor": 0})", "'rescale_factor'");
   refused(R"({"do_resize": 1})", "'do_resize'");
+  refused(R"({"resample": 6})", "'resample' must be an integer from 0 to 5");
+}
+
+// Pillow's numbers of its filters.
+TEST(DetrImageProcessorTest, ResizesByTheFilterThatTheFileNames) {
+  for (int resample = 0; resample < image::kNumResamples; ++resample) {
+    ASSERT_OK_AND_ASSIGN(
+        const DetrImageProcessor processor,
+        Parse(R"({"size": {"height": 20, "width": 30}, "resample": )" +
+              std::to_string(resample) + "}"));
+    ASSERT_OK_AND_ASSIGN(const PreparedPicture prepared,
+                         processor.Prepare(Noise(31, 47)));
+    ASSERT_OK_AND_ASSIGN(const image::Rgb8 wanted,
+                         image::Resize(Noise(31, 47), 20, 30,
+                                       static_cast<image::Resample>(resample)));
+    EXPECT_EQ(Crc(prepared.rgb), Crc(wanted)) << resample;
+  }
 }
 
 TEST(DetrImageProcessorTest, LetsNoPictureGrowBeyondTheLimits) {
@@ -168,7 +188,7 @@ TEST(DetrImageProcessorTest, ResizesAndKeepsTheOriginalSize) {
   EXPECT_EQ(prepared.original.height, 31);
   EXPECT_EQ(prepared.original.width, 47);
   ASSERT_OK_AND_ASSIGN(const image::Rgb8 resized,
-                       image::ResizeBilinear(Noise(31, 47), 20, 30));
+                       image::Resize(Noise(31, 47), 20, 30));
   EXPECT_EQ(Crc(prepared.rgb), Crc(resized));
   ASSERT_OK_AND_ASSIGN(const int64_t bytes, processor.PrepareBytes(31, 47));
   EXPECT_GE(bytes, 20 * 30 * 3);
