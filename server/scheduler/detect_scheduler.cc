@@ -16,10 +16,6 @@
 namespace ounce::server {
 namespace {
 
-absl::Status ShuttingDown() {
-  return absl::UnavailableError("the server is shutting down");
-}
-
 // One request, from Submit to OnDone.
 struct Request {
   Request(DetectParams request, DetectSink* request_sink)
@@ -139,7 +135,7 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
   {
     MutexLock lock(&mu_);
     if (draining_) {
-      return absl::UnavailableError("the model takes no new requests");
+      return NotServedAnyMore();
     }
     if (queue_.size() >= options_.max_queued) {
       displaced =
@@ -158,7 +154,7 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
   work_.Signal();
   if (displaced != nullptr) {
     End(std::move(displaced),
-        FullForNow("the queue is full, and this peer has most in it"), {});
+        FullForNow("the queue is full, and this address has most in it"), {});
   }
   return id;
 }
@@ -315,7 +311,7 @@ std::vector<std::unique_ptr<Request>> Scheduler::TakeTheDead() {
           request.why = absl::DeadlineExceededError(
               "the deadline passed while the picture waited for the model");
         } else if (aborting_) {
-          request.why = ShuttingDown();
+          request.why = NotServedAnyMore();
         }
         return !request.why.ok();
       });

@@ -216,7 +216,7 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
   {
     MutexLock lock(&mu_);
     if (draining_) {
-      return absl::UnavailableError("the model takes no new requests");
+      return NotServedAnyMore();
     }
     if (queue_.size() >= options_.max_queued) {
       std::unique_ptr<Sequence> displaced = queue_.Displace(
@@ -357,11 +357,11 @@ void Scheduler::EndTheDead() {
               ? absl::StrCat("after ", sequence.num_new(), " new tokens")
               : "while the request waited"));
     }
-    if (abort_) return absl::UnavailableError("the server is shutting down");
+    if (abort_) return NotServedAnyMore();
     if (sequence.paused_since + options_.max_pause <= now &&
         !sequence.sink->HasRoom()) {
       return absl::DeadlineExceededError(
-          absl::StrCat("the reader took nothing for ",
+          absl::StrCat("the client read nothing for ",
                        absl::FormatDuration(options_.max_pause), ", after ",
                        sequence.num_new(), " new tokens"));
     }
@@ -380,8 +380,9 @@ void Scheduler::EndTheDead() {
     MutexLock lock(&mu_);
     std::vector<std::unique_ptr<Sequence>> queued = queue_.TakeIf(is_dead);
     std::move(queued.begin(), queued.end(), std::back_inserter(dead));
-    why.resize(dead.size() + displaced_.size(),
-               FullForNow("the queue is full, and this peer has most in it"));
+    why.resize(
+        dead.size() + displaced_.size(),
+        FullForNow("the queue is full, and this address has most in it"));
     std::move(displaced_.begin(), displaced_.end(), std::back_inserter(dead));
     displaced_.clear();
   }
@@ -429,9 +430,8 @@ void Scheduler::NoteReaders() {
              running_.StalledTooMany(options_.max_stalled)) {
     EndRunning(
         *one,
-        FullForNow(absl::StrCat("the reader is behind, after ", one->num_new(),
-                                " new tokens, and more "
-                                "than ",
+        FullForNow(absl::StrCat("the client is behind with reading, after ",
+                                one->num_new(), " new tokens, and more than ",
                                 options_.max_stalled, " others are")),
         FinishReason::kLength);
     look_again_ = true;

@@ -23,16 +23,17 @@ void PictureMemory::Reservation::Shrink(int64_t bytes) {
 absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
     int64_t bytes) {
   if (bytes > capacity_bytes_) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "reading this picture takes ", bytes,
-        " bytes; --picture_memory_bytes allows ", capacity_bytes_, " for all"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("reading this picture needs ", bytes,
+                     " bytes, --picture_memory_bytes allows ", capacity_bytes_,
+                     " in all: send a smaller picture"));
   }
   MutexLock lock(&mu_);
   if (bytes > capacity_bytes_ - used_bytes_) {
     return FullForNow(absl::StrCat(
-        "too many pictures wait: reading this one takes ", bytes, " bytes, of ",
-        capacity_bytes_, " (--picture_memory_bytes) ",
-        capacity_bytes_ - used_bytes_, " are free"));
+        "too many pictures wait: reading this one needs ", bytes, " bytes, ",
+        capacity_bytes_ - used_bytes_, " of --picture_memory_bytes ",
+        capacity_bytes_, " are free"));
   }
   Change(1, bytes);
   return Reservation(this, bytes);

@@ -20,6 +20,11 @@ absl::Status FullForNow(absl::string_view message) {
   return status;
 }
 
+absl::Status NotServedAnyMore() {
+  return absl::UnavailableError(
+      "the model is being unloaded, or the server is shutting down");
+}
+
 std::optional<absl::Duration> RetryAfter(const absl::Status& status) {
   if (!status.GetPayload(kRetryPayload).has_value()) return std::nullopt;
   return absl::Milliseconds(kRetryMilliseconds);

@@ -272,9 +272,8 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const float> row,
   }
   const Maximum maximum = FindMaximum(logits);
   if (!maximum.usable || maximum.value < -FLT_MAX) {
-    return absl::InternalError(
-        absl::StrCat("the model gave logits that are no numbers for new token ",
-                     token_index));
+    return absl::InternalError(absl::StrCat("the model's logits for new token ",
+                                            token_index, " are not numbers"));
   }
 
   SampledToken token;

@@ -655,7 +655,7 @@ TEST_F(GenerateSchedulerTest, EndsTheRequestOfAReaderWhoTakesNothing) {
   ASSERT_TRUE(stuck.done());
   EXPECT_THAT(stuck.status(),
               StatusIs(StatusCode::kDeadlineExceeded,
-                       HasSubstr("took nothing for 1m, after 3 new tokens")));
+                       HasSubstr("read nothing for 1m, after 3 new tokens")));
   engine_->Free();
   ASSERT_TRUE(other.AwaitDone());
   ASSERT_TRUE(next.AwaitDone());

@@ -21,9 +21,10 @@ TEST(PictureMemoryTest, RefusesForNowWhatOthersLeaveNoRoomFor) {
   PictureMemory memory(100);
   ASSERT_OK_AND_ASSIGN(PictureMemory::Reservation first, memory.Reserve(70));
   const absl::Status refused = memory.Reserve(31).status();
-  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted,
-                                AllOf(HasSubstr("31"), HasSubstr("100"),
-                                      HasSubstr("30 are free"))));
+  EXPECT_THAT(refused,
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("31"), HasSubstr("100"),
+                             HasSubstr("30 of --picture_memory_bytes"))));
   EXPECT_TRUE(RetryAfter(refused).has_value());
   EXPECT_OK(memory.Reserve(30));
   first = {};
@@ -35,7 +36,7 @@ TEST(PictureMemoryTest, RefusesForGoodWhatCanNeverFit) {
   const absl::Status refused = memory.Reserve(101).status();
   EXPECT_THAT(refused,
               StatusIs(absl::StatusCode::kResourceExhausted,
-                       AllOf(HasSubstr("101"), HasSubstr("100 for all"))));
+                       AllOf(HasSubstr("101"), HasSubstr("100 in all"))));
   EXPECT_FALSE(RetryAfter(refused).has_value());
 }
 
