@@ -7,10 +7,17 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/error_details.h>
 
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "client/address.h"
+#include "client/proxy.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -22,31 +29,119 @@ namespace {
 
 constexpr int kMaxReceiveBytes = 64 << 20;  // a report of very many tensors
 
-// The gRPC library's own words for a connection that could not be made.
-bool IsUnreachable(const grpc::Status& status) {
-  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
-         (status.error_message().find("connect") != std::string::npos ||
-          status.error_message().find("resolution") != std::string::npos);
+// Far deadlines are none: durations must fit 64 bits of nanoseconds.
+constexpr absl::Duration kLongestTimeout = absl::Hours(24 * 365 * 100);
+
+// A listener to call, and the way there.
+struct Endpoint {
+  std::string address;  // for messages
+  std::string setting;  // what sets it, for messages
+  std::string host;     // without the port
+  std::optional<Proxy> proxy;
+  absl::Status usable;  // why `channel` is none
+  std::shared_ptr<grpc::Channel> channel;
+};
+
+Endpoint Connect(const std::string& address, const char* setting) {
+  Endpoint endpoint;
+  endpoint.address = address;
+  endpoint.setting = setting;
+  const absl::StatusOr<Address> parsed = ParseAddress(address);
+  if (!parsed.ok()) {
+    endpoint.usable = WithContext(parsed.status(), setting);
+    return endpoint;
+  }
+  endpoint.host = parsed->host;
+  const absl::StatusOr<std::optional<Proxy>> proxy =
+      ProxyFor(*parsed, EnvironmentVariable);
+  if (!proxy.ok()) {
+    endpoint.usable = proxy.status();
+    return endpoint;
+  }
+  endpoint.proxy = *proxy;
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, proxy->has_value());
+  if (proxy->has_value()) {
+    arguments.SetString(GRPC_ARG_HTTP_PROXY, (*proxy)->url);
+  }
+  endpoint.channel = grpc::CreateCustomChannel(
+      parsed->target, grpc::InsecureChannelCredentials(), arguments);
+  return endpoint;
+}
+
+// "last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host:
+// Connection refused" -> "Connection refused".
+std::string LastReason(absl::string_view message) {
+  const size_t colon = message.rfind(": ");
+  return std::string(
+      colon == absl::string_view::npos ? message : message.substr(colon + 2));
+}
+
+// What the gRPC library itself says about a connection, in our words; nothing
+// for what a server says.
+std::optional<std::string> ConnectionFailure(const grpc::Status& status,
+                                             const Endpoint& endpoint) {
+  if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+    return std::nullopt;
+  }
+  const std::string& message = status.error_message();
+  const std::string reason = LastReason(message);
+  const bool not_found = absl::StartsWith(message, "DNS resolution failed");
+  if (!not_found && !absl::StartsWith(message, "failed to connect to all")) {
+    for (const char* gone :
+         {"Socket closed", "Connection reset", "Broken pipe", "recvmsg",
+          "sendmsg", "Transport closed", "GOAWAY"}) {
+      if (absl::StrContains(message, gone)) return "the server went away";
+    }
+    return std::nullopt;
+  }
+  if (endpoint.proxy.has_value()) {
+    return absl::StrCat(
+        "cannot reach ", endpoint.address, " through the proxy ",
+        endpoint.proxy->shown, " (", endpoint.proxy->variable, "): ", reason,
+        "; to go there directly, unset ", endpoint.proxy->variable, " or name ",
+        endpoint.host, " in no_proxy");
+  }
+  if (not_found) {
+    return absl::StrCat("no host '", endpoint.host, "' (", reason, "); check ",
+                        endpoint.setting);
+  }
+  if (absl::StrContains(message, "HTTP/2") ||
+      absl::StrContains(message, "http1.x")) {
+    return absl::StrCat(
+        "what answers at ", endpoint.address,
+        " does not speak gRPC; is it the port for metrics, which speaks HTTP? "
+        "Say where the server is with ",
+        endpoint.setting);
+  }
+  return absl::StrCat(
+      "nothing answers at ", endpoint.address, " (", reason,
+      "); start a server (ounce-server --model NAME=PATH) or say where it is "
+      "with ",
+      endpoint.setting);
 }
 
 absl::Status ToAbslStatus(const grpc::Status& status,
-                          const std::string& address) {
+                          const Endpoint& endpoint) {
   if (status.ok()) return absl::OkStatus();
-  if (IsUnreachable(status)) {
-    return absl::UnavailableError(absl::StrCat(
-        "nothing answers at ", address,
-        "; start a server (ounce-server --model NAME=PATH) or say where it is "
-        "(--server, --admin, OUNCE_SERVER, OUNCE_ADMIN)"));
+  if (const auto failure = ConnectionFailure(status, endpoint);
+      failure.has_value()) {
+    return absl::UnavailableError(*failure);
   }
   std::string message = status.error_message();
   if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED &&
       message.empty()) {
-    message = absl::StrCat("what answers at ", address,
-                           " does not know this call; are --server (Inference) "
-                           "and --admin (ModelAdmin) the right way round?");
+    message = absl::StrCat(
+        "what answers at ", endpoint.address,
+        " does not know this call; are --server (Inference) and --admin "
+        "(ModelAdmin) swapped, or is the server older than this program?");
   } else if (absl::StrContains(message, "larger than max")) {
     absl::StrAppend(&message,
                     "; ounce-server's --max_message_bytes is the limit");
+  } else if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED &&
+             message == "Deadline Exceeded") {
+    message = "the deadline has passed";
   }
   google::rpc::Status details;
   if (!status.error_details().empty() &&
@@ -65,96 +160,132 @@ absl::Status ToAbslStatus(const grpc::Status& status,
                       message);
 }
 
+// The calls of one client, while they are under way.
+class Calls {
+ public:
+  // A call that is under way as long as this lives.
+  class UnderWay {
+   public:
+    UnderWay(Calls& calls, grpc::ClientContext& context)
+        : calls_(calls), context_(context) {
+      const MutexLock lock(&calls_.mu_);
+      calls_.contexts_.insert(&context_);
+      if (calls_.cancelled_) context_.TryCancel();
+    }
+    ~UnderWay() {
+      const MutexLock lock(&calls_.mu_);
+      calls_.contexts_.erase(&context_);
+    }
+    UnderWay(const UnderWay&) = delete;
+    UnderWay& operator=(const UnderWay&) = delete;
+
+   private:
+    Calls& calls_;
+    grpc::ClientContext& context_;
+  };
+
+  bool Cancel() {
+    const MutexLock lock(&mu_);
+    cancelled_ = true;
+    for (grpc::ClientContext* context : contexts_) context->TryCancel();
+    return !contexts_.empty();
+  }
+
+  bool cancelled() {
+    const MutexLock lock(&mu_);
+    return cancelled_;
+  }
+
+ private:
+  Mutex mu_;
+  std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mu_);
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+};
+
 class ClientImpl final : public Client {
  public:
-  explicit ClientImpl(Options options) : options_(std::move(options)) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
-    const auto channel = [&](const std::string& address) {
-      return grpc::CreateCustomChannel(
-          address, grpc::InsecureChannelCredentials(), arguments);
-    };
-    const std::shared_ptr<grpc::Channel> server = channel(options_.server);
-    inference_ = v1::Inference::NewStub(server);
-    health_ = grpc::health::v1::Health::NewStub(server);
-    admin_ = v1::ModelAdmin::NewStub(channel(options_.admin));
+  ClientImpl(Endpoint server, Endpoint admin, absl::Duration timeout)
+      : server_(std::move(server)),
+        admin_(std::move(admin)),
+        timeout_(timeout) {}
+
+  std::unique_ptr<Client> WithTimeout(absl::Duration timeout) const override {
+    return std::make_unique<ClientImpl>(server_, admin_, timeout);
   }
+
+  bool Cancel() override { return calls_.Cancel(); }
 
   absl::Status Generate(const v1::GenerateRequest& request,
                         const std::function<bool(const v1::GenerateResponse&)>&
                             on_message) override {
-    grpc::ClientContext context;
-    SetDeadline(&context);
-    return ReadAll(inference_->Generate(&context, request), &context,
-                   on_message, options_.server);
+    return Stream<v1::Inference, v1::GenerateResponse>(
+        server_, &v1::Inference::Stub::Generate, request, on_message);
   }
 
   absl::StatusOr<v1::TokenizeResponse> Tokenize(
       const v1::TokenizeRequest& request) override {
-    return Call(*inference_, &v1::Inference::Stub::Tokenize, request,
-                options_.server);
+    return Call<v1::Inference>(server_, &v1::Inference::Stub::Tokenize,
+                               request);
   }
 
   absl::StatusOr<v1::DetokenizeResponse> Detokenize(
       const v1::DetokenizeRequest& request) override {
-    return Call(*inference_, &v1::Inference::Stub::Detokenize, request,
-                options_.server);
+    return Call<v1::Inference>(server_, &v1::Inference::Stub::Detokenize,
+                               request);
   }
 
   absl::StatusOr<v1::DetectObjectsResponse> DetectObjects(
       const v1::DetectObjectsRequest& request) override {
-    return Call(*inference_, &v1::Inference::Stub::DetectObjects, request,
-                options_.server);
+    return Call<v1::Inference>(server_, &v1::Inference::Stub::DetectObjects,
+                               request);
   }
 
   absl::StatusOr<v1::ListModelsResponse> ListModels() override {
-    return Call(*admin_, &v1::ModelAdmin::Stub::ListModels,
-                v1::ListModelsRequest(), options_.admin);
+    return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::ListModels,
+                                v1::ListModelsRequest());
   }
 
   absl::StatusOr<v1::Model> GetModel(
       const v1::GetModelRequest& request) override {
-    return Call(*admin_, &v1::ModelAdmin::Stub::GetModel, request,
-                options_.admin);
+    return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::GetModel,
+                                request);
   }
 
   absl::StatusOr<v1::Model> LoadModel(
       const v1::LoadModelRequest& request) override {
-    return Call(*admin_, &v1::ModelAdmin::Stub::LoadModel, request,
-                options_.admin);
+    return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::LoadModel,
+                                request);
   }
 
   absl::StatusOr<v1::UnloadModelResponse> UnloadModel(
       const v1::UnloadModelRequest& request) override {
-    return Call(*admin_, &v1::ModelAdmin::Stub::UnloadModel, request,
-                options_.admin);
+    return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::UnloadModel,
+                                request);
   }
 
   absl::Status Quantize(const v1::QuantizeRequest& request,
                         const std::function<bool(const v1::QuantizeProgress&)>&
                             on_message) override {
-    grpc::ClientContext context;
-    SetDeadline(&context);
-    return ReadAll(admin_->Quantize(&context, request), &context, on_message,
-                   options_.admin);
+    return Stream<v1::ModelAdmin, v1::QuantizeProgress>(
+        admin_, &v1::ModelAdmin::Stub::Quantize, request, on_message);
   }
 
   absl::StatusOr<v1::ListMethodsResponse> ListMethods() override {
-    return Call(*admin_, &v1::ModelAdmin::Stub::ListMethods,
-                v1::ListMethodsRequest(), options_.admin);
+    return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::ListMethods,
+                                v1::ListMethodsRequest());
   }
 
   absl::StatusOr<bool> IsServing(const std::string& service) override {
     grpc::health::v1::HealthCheckRequest request;
     request.set_service(service);
     const absl::StatusOr<grpc::health::v1::HealthCheckResponse> response =
-        Call(*health_, &grpc::health::v1::Health::Stub::Check, request,
-             options_.server);
+        Call<grpc::health::v1::Health>(
+            server_, &grpc::health::v1::Health::Stub::Check, request);
     if (absl::IsNotFound(response.status())) {
       return absl::NotFoundError(absl::StrCat(
-          "nothing named '", service,
-          "'; ounce.v1.Inference, models/NAME of a served model or an empty "
-          "name wanted"));
+          "nothing is named '", service,
+          "'; ask for ounce.v1.Inference, for models/NAME of a served model, "
+          "or, with no name, for the whole server"));
     }
     if (!response.ok()) return response.status();
     return response->status() == grpc::health::v1::HealthCheckResponse::SERVING;
@@ -162,55 +293,74 @@ class ClientImpl final : public Client {
 
  private:
   void SetDeadline(grpc::ClientContext* context) const {
-    if (options_.timeout == absl::InfiniteDuration()) return;
+    if (timeout_ > kLongestTimeout) return;
     // By the monotonic clock, which nobody sets.
     context->set_deadline(gpr_time_add(
         gpr_now(GPR_CLOCK_MONOTONIC),
-        gpr_time_from_nanos(absl::ToInt64Nanoseconds(options_.timeout),
-                            GPR_TIMESPAN)));
+        gpr_time_from_nanos(absl::ToInt64Nanoseconds(timeout_), GPR_TIMESPAN)));
   }
 
-  template <class Stub, class Request, class Response>
+  absl::Status Ended(const grpc::Status& status, const Endpoint& endpoint) {
+    if (status.error_code() == grpc::StatusCode::CANCELLED &&
+        calls_.cancelled()) {
+      return absl::CancelledError("cancelled");
+    }
+    return ToAbslStatus(status, endpoint);
+  }
+
+  template <class Service, class Request, class Response>
   absl::StatusOr<Response> Call(
-      Stub& stub,
-      grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
-                                   Response*),
-      const Request& request, const std::string& address) const {
+      const Endpoint& endpoint,
+      grpc::Status (Service::Stub::*method)(grpc::ClientContext*,
+                                            const Request&, Response*),
+      const Request& request) {
+    RETURN_IF_ERROR(endpoint.usable);
     grpc::ClientContext context;
     SetDeadline(&context);
+    const Calls::UnderWay under_way(calls_, context);
+    const auto stub = Service::NewStub(endpoint.channel);
     Response response;
-    const grpc::Status status = (stub.*method)(&context, request, &response);
-    if (!status.ok()) return ToAbslStatus(status, address);
+    const grpc::Status status = (*stub.*method)(&context, request, &response);
+    if (!status.ok()) return Ended(status, endpoint);
     return response;
   }
 
-  template <class Message>
-  static absl::Status ReadAll(
-      std::unique_ptr<grpc::ClientReader<Message>> reader,
-      grpc::ClientContext* context,
-      const std::function<bool(const Message&)>& on_message,
-      const std::string& address) {
+  template <class Service, class Message, class Request>
+  absl::Status Stream(const Endpoint& endpoint,
+                      std::unique_ptr<grpc::ClientReader<Message>> (
+                          Service::Stub::*method)(grpc::ClientContext*,
+                                                  const Request&),
+                      const Request& request,
+                      const std::function<bool(const Message&)>& on_message) {
+    RETURN_IF_ERROR(endpoint.usable);
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    const Calls::UnderWay under_way(calls_, context);
+    const auto stub = Service::NewStub(endpoint.channel);
+    const auto reader = (*stub.*method)(&context, request);
     Message message;
     bool wanted = true;  // what was under way still comes after a cancellation
     while (reader->Read(&message)) {
       if (wanted && !on_message(message)) {
         wanted = false;
-        context->TryCancel();
+        context.TryCancel();
       }
     }
-    return ToAbslStatus(reader->Finish(), address);
+    return Ended(reader->Finish(), endpoint);
   }
 
-  const Options options_;
-  std::unique_ptr<v1::Inference::Stub> inference_;
-  std::unique_ptr<v1::ModelAdmin::Stub> admin_;
-  std::unique_ptr<grpc::health::v1::Health::Stub> health_;
+  const Endpoint server_;
+  const Endpoint admin_;
+  const absl::Duration timeout_;
+  Calls calls_;
 };
 
 }  // namespace
 
 std::unique_ptr<Client> Client::Create(const Options& options) {
-  return std::make_unique<ClientImpl>(options);
+  return std::make_unique<ClientImpl>(
+      Connect(options.server, "--server or OUNCE_SERVER"),
+      Connect(options.admin, "--admin or OUNCE_ADMIN"), options.timeout);
 }
 
 }  // namespace ounce::client

@@ -1,9 +1,14 @@
 // Ounce over gRPC, for C++ programs: calls with a deadline, and statuses back
 // as absl::Status, with what the server's details add in their message.
 //
+// Connections go through the HTTP proxy that the environment names, but never
+// to this very machine (proxy.h).
+//
 // Threads: any thread may call anything.
-// Errors: the server's codes (inference.proto, model_admin.proto); kUnavailable
-//   when nothing answers at the address, and the message says what to do.
+// Errors: the server's codes (inference.proto, model_admin.proto);
+//   kInvalidArgument for an address or a proxy that is none; kUnavailable when
+//   nothing answers at the address, or the server went away, and the message
+//   says what to do; kCancelled, "cancelled", after Cancel.
 #ifndef OUNCE_CLIENT_CLIENT_H_
 #define OUNCE_CLIENT_CLIENT_H_
 
@@ -22,14 +27,23 @@ namespace ounce::client {
 class Client {
  public:
   struct Options {
-    std::string server = "127.0.0.1:8500";  // HOST:PORT of Inference
-    std::string admin = "127.0.0.1:8501";   // HOST:PORT of ModelAdmin
+    // HOST:PORT of Inference and of ModelAdmin, as ParseAddress takes them.
+    std::string server = "127.0.0.1:8500";
+    std::string admin = "127.0.0.1:8501";
     // Of each call; infinite: none.
     absl::Duration timeout = absl::InfiniteDuration();
   };
 
   static std::unique_ptr<Client> Create(const Options& options);
   virtual ~Client() = default;
+
+  // A client of the same server, on the same connections, whose calls may take
+  // `timeout` and are not cancelled by this one's Cancel.
+  virtual std::unique_ptr<Client> WithTimeout(absl::Duration timeout) const = 0;
+
+  // Cancels the calls under way and all later ones. Returns whether any was
+  // under way.
+  virtual bool Cancel() = 0;
 
   // Streams call `on_message` for each message as it comes; when it returns
   // false the call is cancelled.

@@ -1,11 +1,19 @@
 #include "client/client.h"
 
+#include <arpa/inet.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <cstdlib>
+#include <map>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -15,6 +23,7 @@
 namespace ounce::client {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::StatusIs;
 
@@ -33,6 +42,73 @@ class EchoService final : public v1::Inference::Service {
     response->set_model_version(request->max_detections());
     return grpc::Status::OK;
   }
+
+  // Tokens without an end.
+  grpc::Status Generate(
+      grpc::ServerContext* context, const v1::GenerateRequest*,
+      grpc::ServerWriter<v1::GenerateResponse>* writer) override {
+    v1::GenerateResponse response;
+    response.add_token_ids(1);
+    while (!context->IsCancelled() && writer->Write(response)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return grpc::Status::CANCELLED;
+  }
+};
+
+// Answers every connection as a web server does that is not spoken to in
+// HTTP/1.
+class HttpServer {
+ public:
+  HttpServer() : listener_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address));
+    listen(listener_, 5);
+    socklen_t size = sizeof(address);
+    getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
+    address_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    thread_ = std::thread([this] {
+      for (int one; (one = accept(listener_, nullptr, nullptr)) >= 0;) {
+        const std::string answer = "HTTP/1.1 400 Bad Request\r\n\r\n";
+        EXPECT_EQ(send(one, answer.data(), answer.size(), MSG_NOSIGNAL),
+                  static_cast<ssize_t>(answer.size()));
+        shutdown(one, SHUT_WR);
+        char rest[1024];
+        while (read(one, rest, sizeof(rest)) > 0) {
+        }
+        close(one);
+      }
+    });
+  }
+  ~HttpServer() {
+    shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    close(listener_);
+  }
+  const std::string& address() const { return address_; }
+
+ private:
+  const int listener_;
+  std::string address_;
+  std::thread thread_;
+};
+
+class EnvironmentVariables {
+ public:
+  explicit EnvironmentVariables(std::map<std::string, std::string> variables)
+      : variables_(std::move(variables)) {
+    for (const auto& [name, value] : variables_) {
+      setenv(name.c_str(), value.c_str(), 1);
+    }
+  }
+  ~EnvironmentVariables() {
+    for (const auto& [name, value] : variables_) unsetenv(name.c_str());
+  }
+
+ private:
+  const std::map<std::string, std::string> variables_;
 };
 
 class ClientTest : public ::testing::Test {
@@ -84,6 +160,87 @@ TEST_F(ClientTest, SaysWhatToDoWhenNothingAnswers) {
   EXPECT_THAT(client_->DetectObjects({}),
               StatusIs(absl::StatusCode::kUnavailable,
                        HasSubstr("nothing answers at " + address_)));
+}
+
+TEST_F(ClientTest, SaysWhatIsWrongWithAnAddress) {
+  const auto answer = [](const std::string& server) {
+    return Client::Create({.server = server})->DetectObjects({}).status();
+  };
+  EXPECT_THAT(answer(""), StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr("must be HOST:PORT, is empty")));
+  EXPECT_THAT(answer("nosuchhost.invalid:80"),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("no host 'nosuchhost.invalid'")));
+  const HttpServer http;
+  EXPECT_THAT(answer(http.address()),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("does not speak gRPC"),
+                             HasSubstr("the port for metrics"))));
+  EXPECT_THAT(answer("http://" + address_ + "/"),
+              StatusIs(absl::StatusCode::kInvalidArgument, "image: empty"));
+}
+
+TEST_F(ClientTest, UsesNoProxyForThisMachine) {
+  const EnvironmentVariables proxy({{"http_proxy", "http://127.0.0.1:1"},
+                                    {"https_proxy", "http://127.0.0.1:1"},
+                                    {"grpc_proxy", "http://127.0.0.1:1"}});
+  EXPECT_THAT(Client::Create({.server = address_})->DetectObjects({}),
+              StatusIs(absl::StatusCode::kInvalidArgument, "image: empty"));
+}
+
+TEST_F(ClientTest, NamesAProxyThatFails) {
+  const auto answer = [] {
+    return Client::Create({.server = "192.0.2.1:8500"})
+        ->DetectObjects({})
+        .status();
+  };
+  {
+    const EnvironmentVariables proxy(std::map<std::string, std::string>{
+        {"http_proxy", "http://user:secret@127.0.0.1:1"}});
+    EXPECT_THAT(
+        answer(),
+        StatusIs(
+            absl::StatusCode::kUnavailable,
+            "cannot reach 192.0.2.1:8500 through the proxy 127.0.0.1:1 "
+            "(http_proxy): Connection refused; to go there directly, unset "
+            "http_proxy or name 192.0.2.1 in no_proxy"));
+  }
+  const HttpServer http;
+  const EnvironmentVariables proxy(
+      std::map<std::string, std::string>{{"grpc_proxy", http.address()}});
+  EXPECT_THAT(
+      answer(),
+      StatusIs(absl::StatusCode::kUnavailable,
+               AllOf(HasSubstr("the proxy " + http.address() + " (grpc_proxy)"),
+                     HasSubstr("400"))));
+}
+
+TEST_F(ClientTest, CancelsWhatIsUnderWayAndAllThatFollows) {
+  const auto other = client_->WithTimeout(absl::InfiniteDuration());
+  EXPECT_FALSE(Client::Create({.server = address_})->Cancel());
+  int num_tokens = 0;
+  bool any = false;
+  const absl::Status status =
+      client_->Generate({}, [&](const v1::GenerateResponse&) {
+        if (++num_tokens == 3) any = client_->Cancel();
+        return true;
+      });
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kCancelled, "cancelled"));
+  EXPECT_TRUE(any);
+  EXPECT_THAT(client_->DetectObjects({}),
+              StatusIs(absl::StatusCode::kCancelled, "cancelled"));
+  EXPECT_THAT(other->DetectObjects({}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(ClientTest, GivesWhatIsUnderWayUpAtTheDeadline) {
+  const auto hasty = client_->WithTimeout(absl::Milliseconds(50));
+  EXPECT_THAT(
+      hasty->Generate({}, [](const auto&) { return true; }),
+      StatusIs(absl::StatusCode::kDeadlineExceeded, "the deadline has passed"));
+  // Further than the clock's nanoseconds reach.
+  EXPECT_THAT(client_->WithTimeout(absl::Seconds(1e12))->DetectObjects({}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 }  // namespace

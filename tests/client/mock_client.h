@@ -3,8 +3,10 @@
 #define OUNCE_TESTS_CLIENT_MOCK_CLIENT_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "absl/time/time.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
 
@@ -12,6 +14,9 @@ namespace ounce::client {
 
 class MockClient : public Client {
  public:
+  MOCK_METHOD(std::unique_ptr<Client>, WithTimeout, (absl::Duration),
+              (const, override));
+  MOCK_METHOD(bool, Cancel, (), (override));
   MOCK_METHOD(absl::Status, Generate,
               (const v1::GenerateRequest&,
                const std::function<bool(const v1::GenerateResponse&)>&),
