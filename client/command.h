@@ -2,9 +2,8 @@
 #ifndef OUNCE_CLIENT_COMMAND_H_
 #define OUNCE_CLIENT_COMMAND_H_
 
-#include <google/protobuf/message.h>
-
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <functional>
 #include <iostream>
 #include <string>
@@ -12,6 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/client.h"
+#include "client/json.h"
+#include "client/output.h"
 
 namespace ounce::client {
 
@@ -38,20 +39,24 @@ void AddModelCommands(CLI::App& app, Command* command);
 void AddQuantizeCommand(CLI::App& app, Command* command);
 void AddHealthCommand(CLI::App& app, Command* command);
 
-// On one line. Fields with their defaults are left out unless `whole`.
-std::string ToJson(const google::protobuf::Message& message,
-                   bool whole = false);
+// The text that an argument stands for: itself, or all of stdin for "-". On a
+// terminal, says that it waits for `what`.
+// Errors: what read(2) says; kResourceExhausted above 64 MiB.
+absl::StatusOr<std::string> TextOrStdin(const std::string& argument,
+                                        const std::string& what);
 
-// Prints the response as JSON or by `print`.
-template <class Response, class Print>
-int Show(const absl::StatusOr<Response>& response, bool json, Print print) {
+// "; code still serves version 1 (float16)": what the server says about a model
+// after a change to it that did not come to its end; empty when it can't tell.
+std::string StillServes(const Client& client, const std::string& model);
+
+// Prints the response as JSON or by `print`, to std::cout.
+template <class Response, class Printer>
+int Show(const absl::StatusOr<Response>& response, bool json, Printer print) {
   if (!response.ok()) return Report(response.status());
-  if (json) {
-    std::cout << ToJson(*response) << std::endl;
-  } else {
-    print(*response);
-  }
-  return 0;
+  if (json) return Report(Print(JsonLine(ToJson(*response))));
+  errno = 0;
+  print(*response);
+  return Report(FlushOutput());
 }
 
 }  // namespace ounce::client

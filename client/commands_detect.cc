@@ -1,11 +1,12 @@
 // detect.
+#include <unistd.h>
+
 #include <algorithm>
-#include <cerrno>
 #include <deque>
 #include <filesystem>
-#include <fstream>
 #include <future>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +20,7 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "client/command.h"
+#include "client/command_line.h"
 #include "client/draw.h"
 #include "client/picture_file.h"
 #include "client/report.h"
@@ -64,18 +66,13 @@ absl::Status DrawTo(const std::string& path, const std::string& name,
   if (picture.width() != response.image_width() ||
       picture.height() != response.image_height()) {
     return absl::FailedPreconditionError(absl::StrFormat(
-        "%s: %dx%d pixels found, the server found %dx%d; are both of one "
-        "version?",
+        "%s: has %dx%d pixels here, but %dx%d to the server; are both of the "
+        "same version?",
         name, picture.width(), picture.height(), response.image_width(),
         response.image_height()));
   }
   ASSIGN_OR_RETURN(const std::string png, DrawDetections(picture, response));
-  errno = 0;
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << png;
-  file.close();
-  if (!file) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": write"));
-  return absl::OkStatus();
+  return WriteFile(path, png);
 }
 
 bool ConcernsAll(const absl::Status& status) {
@@ -84,6 +81,7 @@ bool ConcernsAll(const absl::Status& status) {
     case absl::StatusCode::kFailedPrecondition:  // it detects nothing
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kCancelled:
       return true;
     default:
       return false;
@@ -119,41 +117,73 @@ Detected DetectIn(Client& client, const DetectFlags& flags, size_t i,
   return detected;
 }
 
-void Print(const DetectFlags& flags, size_t i, const Detected& detected,
-           bool json) {
-  if (json) {
-    std::cout << ToJson(detected.response, /*whole=*/true) << std::endl;
-    return;
+bool Draws(const DetectFlags& flags) { return !flags.draw.empty(); }
+
+// The line of --json about a picture.
+std::string JsonOf(const DetectFlags& flags, size_t i,
+                   const Detected& detected) {
+  nlohmann::ordered_json line = {{"file", flags.pictures[i]}};
+  if (!detected.status.ok()) {
+    line["error"] = ToJson(detected.status);
+    return JsonLine(line);
   }
+  line["response"] = ToJson(detected.response);
+  if (Draws(flags) && detected.drawn.ok()) line["drawn"] = DrawnPath(flags, i);
+  if (!detected.drawn.ok()) line["error"] = ToJson(detected.drawn);
+  return JsonLine(line);
+}
+
+absl::Status ShowDetected(const DetectFlags& flags, size_t i,
+                          const Detected& detected, bool json) {
+  if (json) return Print(JsonOf(flags, i, detected));
+  if (!detected.status.ok()) return absl::OkStatus();
+  std::string text;
   if (flags.pictures.size() > 1) {
-    std::cout << (i > 0 ? "\n" : "") << PictureName(flags.pictures[i]) << "\n";
+    text =
+        absl::StrCat(i > 0 ? "\n" : "", PictureName(flags.pictures[i]), "\n");
   }
-  std::cout << DetectionsText(detected.response, flags.threshold) << std::flush;
+  RETURN_IF_ERROR(Print(
+      absl::StrCat(text, DetectionsText(detected.response, flags.threshold))));
   std::cerr << DetectionUsageText(flags.model, detected.response);
-  if (!flags.draw.empty() && detected.drawn.ok()) {
+  if (Draws(flags) && detected.drawn.ok()) {
     std::cerr << " -> " << DrawnPath(flags, i);
   }
   std::cerr << std::endl;
+  return absl::OkStatus();
+}
+
+// Those from the `i`th on, which the server would refuse for the same reason.
+absl::Status ShowNotTried(const DetectFlags& flags, size_t i,
+                          const absl::Status& why, bool json) {
+  const size_t num = flags.pictures.size();
+  if (i < num) {
+    std::cerr << "ounce: " << num - i << " more not tried" << std::endl;
+  }
+  const Detected not_tried = {.status = WithContext(why, "not tried")};
+  for (; json && i < num; ++i) {
+    RETURN_IF_ERROR(Print(JsonOf(flags, i, not_tried)));
+  }
+  return absl::OkStatus();
 }
 
 // What is wrong with the line, if anything.
 std::optional<std::string> WrongUsage(const DetectFlags& flags) {
   const std::vector<std::string>& pictures = flags.pictures;
   if (std::count(pictures.begin(), pictures.end(), "-") > 1) {
-    return "stdin (-) can be read once only";
+    return "stdin (-) can be read once, is given several times";
   }
   if (flags.draw.empty()) return std::nullopt;
   std::error_code error;
   const std::string folder =
       std::filesystem::absolute(flags.draw, error).parent_path();
   if (!std::filesystem::is_directory(folder, error)) {
-    return absl::StrCat("--draw: no folder ", folder);
+    return absl::StrCat("--draw: there is no folder '", folder, "'");
   }
   for (size_t i = 0; i < pictures.size(); ++i) {
     for (const std::string& picture : pictures) {
       const std::string drawn = DrawnPath(flags, i);
       if (std::filesystem::equivalent(drawn, picture, error)) {
-        return absl::StrCat("--draw would overwrite ", picture,
+        return absl::StrCat("--draw: would overwrite ", picture,
                             "; give it another name");
       }
     }
@@ -163,9 +193,14 @@ std::optional<std::string> WrongUsage(const DetectFlags& flags) {
 
 int Detect(Client& client, const DetectFlags& flags, bool json) {
   if (const auto wrong = WrongUsage(flags); wrong.has_value()) {
-    std::cerr << *wrong << "\nRun with --help for more information."
-              << std::endl;
+    std::cerr << "ounce detect: " << *wrong
+              << "\n'ounce help detect' tells more." << std::endl;
     return kWrongUsage;
+  }
+  if (std::count(flags.pictures.begin(), flags.pictures.end(), "-") > 0 &&
+      isatty(STDIN_FILENO)) {
+    std::cerr << "reading the picture from this terminal; end it with Ctrl-D"
+              << std::endl;
   }
   Mutex drawing;
   const size_t num = flags.pictures.size();
@@ -182,12 +217,13 @@ int Detect(Client& client, const DetectFlags& flags, bool json) {
     }
     const Detected detected = running.front().get();
     running.pop_front();
-    if (detected.status.ok()) Print(flags, i, detected, json);
-    code = std::max({code, Report(detected.status), Report(detected.drawn)});
+    const absl::Status shown = ShowDetected(flags, i, detected, json);
+    code = std::max(
+        {code, Report(detected.status), Report(detected.drawn), Report(shown)});
+    if (!shown.ok()) break;
     if (detected.concerns_all) {
-      if (i + 1 < num) {
-        std::cerr << "ounce: " << num - i - 1 << " more not tried" << std::endl;
-      }
+      code = std::max(
+          code, Report(ShowNotTried(flags, i + 1, detected.status, json)));
       break;
     }
   }
@@ -197,8 +233,7 @@ int Detect(Client& client, const DetectFlags& flags, bool json) {
 std::string CheckPng(const std::string& path) {
   return absl::EndsWithIgnoreCase(path, ".png") && path.size() > 4
              ? ""
-             : absl::StrCat("a name that ends in .png wanted, ", path,
-                            " found");
+             : absl::StrCat("must end in .png, is '", path, "'");
 }
 
 }  // namespace
@@ -214,20 +249,24 @@ void AddDetectCommand(CLI::App& app, Command* command) {
       ->required()
       ->type_name("");
   sub->add_option("-t,--threshold", flags->threshold,
-                  "Objects with a score above this, 0 to 1 [0.9]")
-      ->type_name("T");
+                  "Show objects with a score above this, 0 to 1 [0.9]")
+      ->type_name("T")
+      ->transform(Number("from 0 to 1"));
   sub->add_option("--max", flags->max_detections,
-                  "Objects at most, the best ones [100]")
-      ->type_name("N");
+                  "Show this many objects at most, the best ones [100]")
+      ->type_name("N")
+      ->transform(WholeNumber(std::numeric_limits<uint32_t>::max()));
   sub->add_option("--draw", flags->draw,
-                  "Write the picture with its objects framed; of several\n"
+                  "Write the picture with its objects framed; for several\n"
                   "pictures OUT-1.png, OUT-2.png, ... in their order. A\n"
                   "small one is enlarged by a whole factor")
       ->type_name("OUT.png")
       ->check(CheckPng);
   sub->footer(absl::StrCat(
-      "\nGoes on after a picture that was refused; such a one has no line in "
-      "--json.\nEnds with the worst code: ounce --help.",
+      "Goes on after a picture that was refused, and exits with the worst "
+      "code.\n--json prints a line per picture: {\"file\", \"response\"}, with "
+      "\"drawn\" after --draw,\nor {\"file\", \"error\": {\"code\", "
+      "\"message\"}}.\n",
       sub->get_footer()));
   sub->callback([flags, command] {
     *command = [flags](Client& client, bool json) {

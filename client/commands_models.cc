@@ -1,16 +1,80 @@
 // models, methods, load, unload, health.
+#include <unistd.h>
+
+#include <chrono>
+#include <future>
 #include <iostream>
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/mutex.h"
 #include "client/command.h"
 #include "client/report.h"
 #include "grpc/health/v1/health.pb.h"
 
 namespace ounce::client {
+namespace {
+
+// What the server makes of a load whose call did not come to its end.
+std::string AfterLoad(const Client& client, const std::string& name) {
+  const std::unique_ptr<Client> asking = client.WithTimeout(absl::Seconds(5));
+  v1::GetModelRequest request;
+  request.set_name(name);
+  // It needs a moment to notice.
+  constexpr int kMostLooks = 100;
+  Mutex mu;
+  CondVar never;
+  const MutexLock lock(&mu);
+  for (int i = 0; i < kMostLooks; ++i) {
+    const absl::StatusOr<v1::Model> model = asking->GetModel(request);
+    if (absl::IsNotFound(model.status())) {
+      return absl::StrCat("; '", name, "' is not served");
+    }
+    if (!model.ok()) return "";
+    if (model->version() > 0) {
+      return absl::StrCat("; '", name,
+                          "' was loaded by then and is served: ounce unload ",
+                          name, " ends that");
+    }
+    never.WaitFor(&mu, absl::Milliseconds(20));
+  }
+  return absl::StrCat("; the server still loads '", name,
+                      "': ounce models shows it");
+}
+
+// Shows how long it takes: the server does not tell how far it is.
+absl::StatusOr<v1::Model> LoadShowingSeconds(
+    Client& client, const v1::LoadModelRequest& request) {
+  auto loading =
+      std::async(std::launch::async, [&] { return client.LoadModel(request); });
+  constexpr std::chrono::seconds kTick(1);
+  for (int s = 1; loading.wait_for(kTick) != std::future_status::ready; ++s) {
+    ShowOnTerminal(absl::StrCat("loading ", request.name(), ": ", s, " s"));
+  }
+  ShowOnTerminal("");
+  return loading.get();
+}
+
+absl::StatusOr<v1::Model> Load(Client& client,
+                               const v1::LoadModelRequest& request, bool json) {
+  absl::StatusOr<v1::Model> model = !json && IsTerminal(STDERR_FILENO)
+                                        ? LoadShowingSeconds(client, request)
+                                        : client.LoadModel(request);
+  const absl::Status& status = model.status();
+  if (absl::IsCancelled(status) || absl::IsDeadlineExceeded(status)) {
+    return absl::Status(
+        status.code(),
+        absl::StrCat(status.message(), AfterLoad(client, request.name())));
+  }
+  return model;
+}
+
+}  // namespace
 
 void AddModelCommands(CLI::App& app, Command* command) {
-  auto* models = app.add_subcommand("models", "What is served");
+  auto* models = app.add_subcommand("models", "Show what is served");
   models->callback([command] {
     *command = [](Client& client, bool json) {
       return Show(client.ListModels(), json,
@@ -19,8 +83,8 @@ void AddModelCommands(CLI::App& app, Command* command) {
                   });
     };
   });
-  auto* methods =
-      app.add_subcommand("methods", "Ways to quantize, with their parameters");
+  auto* methods = app.add_subcommand(
+      "methods", "Show the ways to quantize, with their parameters");
   methods->callback([command] {
     *command = [](Client& client, bool json) {
       return Show(client.ListMethods(), json,
@@ -34,17 +98,19 @@ void AddModelCommands(CLI::App& app, Command* command) {
   auto path = std::make_shared<std::string>();
   auto method = std::make_shared<std::string>();
   auto convolutions = std::make_shared<bool>(false);
-  auto* load = app.add_subcommand("load", "Serve a checkpoint");
-  load->add_option("NAME", *name, "To serve it under")
+  auto* load = app.add_subcommand("load", "Load a checkpoint and serve it");
+  load->add_option("NAME", *name, "The name to serve it under")
       ->required()
       ->type_name("");
   load->add_option("PATH", *path, "A folder on the server, or org/name")
       ->required()
       ->type_name("");
-  load->add_option("--method", *method, "[as in the checkpoint]")
+  load->add_option("--method", *method,
+                   "How to store the weights (ounce methods) [as in the\n"
+                   "checkpoint]")
       ->type_name("SPEC");
   load->add_flag("--convolutions", *convolutions,
-                 "By that method convolutions too");
+                 "Store convolutions by that method too");
   load->callback([name, path, method, convolutions, command] {
     *command = [name, path, method, convolutions](Client& client, bool json) {
       v1::LoadModelRequest request;
@@ -52,11 +118,12 @@ void AddModelCommands(CLI::App& app, Command* command) {
       request.set_path(*path);
       request.set_method(*method);
       request.set_convolutions(*convolutions);
-      return Show(client.LoadModel(request), json, [&](const v1::Model& model) {
-        v1::ListModelsResponse list;
-        *list.add_models() = model;
-        std::cout << ModelsText(list);
-      });
+      return Show(Load(client, request, json), json,
+                  [](const v1::Model& model) {
+                    v1::ListModelsResponse list;
+                    *list.add_models() = model;
+                    std::cout << ModelsText(list);
+                  });
     };
   });
 
@@ -78,27 +145,30 @@ void AddModelCommands(CLI::App& app, Command* command) {
 
 void AddHealthCommand(CLI::App& app, Command* command) {
   auto service = std::make_shared<std::string>();
-  auto* health = app.add_subcommand("health", "Does it serve?");
+  auto* health = app.add_subcommand(
+      "health", "Ask whether the server, or a model, serves");
   health
       ->add_option("SERVICE", *service,
-                   "ounce.v1.Inference or models/NAME [all of it]")
+                   "ounce.v1.Inference or models/NAME [the whole server]")
       ->type_name("");
   health->callback([service, command] {
     *command = [service](Client& client, bool json) {
       using Response = grpc::health::v1::HealthCheckResponse;
       const absl::StatusOr<bool> serving = client.IsServing(*service);
       if (!serving.ok()) return Report(serving.status());
+      absl::Status written = absl::OkStatus();
       if (json) {
         Response response;
         response.set_status(*serving ? Response::SERVING
                                      : Response::NOT_SERVING);
-        std::cout << ToJson(response) << std::endl;
+        written = Print(JsonLine(ToJson(response)));
       } else {
-        std::cout << (*serving ? "serving" : "not serving") << std::endl;
+        written = Print(*serving ? "serving\n" : "not serving\n");
       }
+      if (!written.ok()) return Report(written);
       return *serving ? 0
                       : Report(absl::UnavailableError(
-                            "the server does not serve now"));
+                            "not ready: loading models, or shutting down"));
     };
   });
 }

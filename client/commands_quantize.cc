@@ -11,6 +11,7 @@
 #include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "client/command.h"
+#include "client/command_line.h"
 #include "client/picture_file.h"
 #include "client/report.h"
 
@@ -25,6 +26,37 @@ struct QuantizeFlags {
   bool all = false;
 };
 
+// How far it is, on stderr: one line that changes on a terminal, else a line
+// per stage and per tenth of the tensors.
+class Progress {
+ public:
+  void Show(const v1::QuantizeProgress& progress) {
+    if (terminal_) {
+      ShowOnTerminal(ProgressBar(progress));
+      return;
+    }
+    const int64_t total = progress.tensors_total();
+    const int64_t tenth = total > 0 ? 10 * progress.tensors_done() / total : 0;
+    if (progress.stage() != stage_ || tenth >= next_tenth_) {
+      std::cerr << StageName(progress.stage());
+      if (total > 0)
+        std::cerr << " " << progress.tensors_done() << "/" << total;
+      std::cerr << std::endl;
+      next_tenth_ = tenth + 1;
+    }
+    stage_ = progress.stage();
+  }
+
+  void End() const {
+    if (terminal_) ShowOnTerminal("");
+  }
+
+ private:
+  const bool terminal_ = IsTerminal(STDERR_FILENO);
+  int64_t next_tenth_ = 0;
+  v1::QuantizeStage stage_ = v1::QUANTIZE_STAGE_UNSPECIFIED;
+};
+
 // All of them in one message, so their sizes add up.
 absl::Status AddPictures(const std::vector<std::string>& paths,
                          v1::QuantizeRequest* request) {
@@ -37,7 +69,7 @@ absl::Status AddPictures(const std::vector<std::string>& paths,
       return absl::ResourceExhaustedError(absl::StrCat(
           path, ": the pictures up to this one have more than ",
           FormatByteSize(kMaxPictureBytes),
-          ", which is more than the server takes; give fewer or smaller ones"));
+          ", the most that the server takes; give fewer or smaller ones"));
     }
     request->add_pictures(*std::move(bytes));
   }
@@ -54,74 +86,64 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
   request.set_dry_run(flags.dry_run);
   request.set_convolutions(flags.convolutions);
   RETURN_IF_ERROR(AddPictures(flags.pictures, &request));
-  const bool terminal = isatty(STDERR_FILENO);
-  int64_t next_tenth = 0;
-  v1::QuantizeStage stage = v1::QUANTIZE_STAGE_UNSPECIFIED;
   v1::QuantizeReport report;
-  const absl::Status status =
+  absl::Status written = absl::OkStatus();
+  Progress shown;
+  absl::Status status =
       client.Quantize(request, [&](const v1::QuantizeProgress& progress) {
         if (progress.has_report()) report = progress.report();
         if (json) {
-          std::cout << ToJson(progress) << std::endl;
-        } else if (terminal) {
-          std::cerr << "\r\033[K" << ProgressBar(progress) << std::flush;
+          written = Print(JsonLine(ToJson(progress)));
         } else {
-          // A line per stage, and per tenth of the tensors.
-          const int64_t tenth =
-              progress.tensors_total() > 0
-                  ? 10 * progress.tensors_done() / progress.tensors_total()
-                  : 0;
-          if (progress.stage() != stage || tenth >= next_tenth) {
-            std::cerr << StageName(progress.stage());
-            if (progress.tensors_total() > 0) {
-              std::cerr << " " << progress.tensors_done() << "/"
-                        << progress.tensors_total();
-            }
-            std::cerr << std::endl;
-            next_tenth = tenth + 1;
-          }
-          stage = progress.stage();
+          shown.Show(progress);
         }
-        return true;
+        return written.ok();
       });
-  if (terminal && !json) std::cerr << "\r\033[K" << std::flush;
+  if (!json) shown.End();
+  RETURN_IF_ERROR(written);
+  if (absl::IsCancelled(status) || absl::IsDeadlineExceeded(status)) {
+    return absl::Status(
+        status.code(),
+        absl::StrCat(status.message(), StillServes(client, flags.model)));
+  }
   RETURN_IF_ERROR(status);
-  if (!json) std::cout << ReportText(report, flags.all);
-  return absl::OkStatus();
+  if (json) return absl::OkStatus();
+  return Print(ReportText(report, flags.model, flags.all));
 }
 
 }  // namespace
 
 void AddQuantizeCommand(CLI::App& app, Command* command) {
   auto* sub = app.add_subcommand(
-      "quantize", "Serve a model in other bits, while it serves");
+      "quantize", "Quantize a model, or restore it, without stopping it");
   auto flags = std::make_shared<QuantizeFlags>();
   sub->add_option("MODEL", flags->model, "A served model")
       ->required()
       ->type_name("");
   sub->add_option("SPEC", flags->method,
-                  "name or name:key=value,... (ounce methods)")
+                  "NAME or NAME:KEY=VALUE,... (ounce methods)")
       ->required()
       ->type_name("");
   sub->add_option("--include", flags->include,
-                  "Only modules that match the glob [linear layers but heads]; "
-                  "again for more")
+                  "Only modules that match the glob (*, ?); may be given\n"
+                  "several times [linear layers but heads]")
       ->allow_extra_args(false)
       ->type_name("GLOB");
   sub->add_option("--exclude", flags->exclude,
-                  "Leave alone modules that match; again for more")
+                  "Leave alone modules that match the glob; may be given\n"
+                  "several times")
       ->allow_extra_args(false)
       ->type_name("GLOB");
   sub->add_option("--as", flags->as,
-                  "Serve the result under this name beside the old model")
+                  "Serve the result under this name, beside the model")
       ->type_name("NAME");
   sub->add_flag("--convolutions", flags->convolutions,
-                "Convolutions too, with their batch norm folded in");
+                "Quantize convolutions too, batch norms folded in");
   sub->add_option("--pictures", flags->pictures,
-                  "Picture files, at most 64, on which to compare what a\n"
-                  "model detects with what it detects in floats")
+                  "Picture files, at most 64, on which to compare what the\n"
+                  "model detects with what its float version detects")
       ->type_name("FILE");
-  sub->add_flag("--dry_run", flags->dry_run,
+  sub->add_flag(Names("--dry_run"), flags->dry_run,
                 "Report only; what is served stays as it is");
   sub->add_flag("--all", flags->all, "Show every tensor");
   sub->callback([flags, command] {

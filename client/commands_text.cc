@@ -1,38 +1,28 @@
 // generate, tokenize, detokenize.
 #include <unistd.h>
 
+#include <cstdint>
 #include <iostream>
-#include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "client/command.h"
+#include "client/command_line.h"
 #include "client/report.h"
 
 namespace ounce::client {
 namespace {
 
-// CLI11's own check lets "--seed -1" pass.
-std::string CheckSeed(const std::string& text) {
-  uint64_t seed = 0;
-  return absl::SimpleAtoi(text, &seed)
-             ? ""
-             : absl::StrCat("0 to 18446744073709551615 wanted, ", text,
-                            " found");
-}
-
-std::string TextOrStdin(const std::string& argument) {
-  if (argument != "-") return argument;
-  return std::string(std::istreambuf_iterator<char>(std::cin), {});
-}
+constexpr uint64_t kMax32 = std::numeric_limits<uint32_t>::max();
 
 struct GenerateFlags {
   std::string model;
@@ -49,10 +39,11 @@ struct GenerateFlags {
   bool echo = false;
 };
 
-v1::GenerateRequest ToRequest(const GenerateFlags& flags) {
+absl::StatusOr<v1::GenerateRequest> ToRequest(const GenerateFlags& flags) {
   v1::GenerateRequest request;
   request.set_model(flags.model);
-  request.set_prompt(TextOrStdin(flags.prompt));
+  ASSIGN_OR_RETURN(*request.mutable_prompt(),
+                   TextOrStdin(flags.prompt, "prompt"));
   request.set_max_new_tokens(flags.max_new_tokens.value_or(0));
   v1::Sampling* sampling = request.mutable_sampling();
   sampling->set_temperature(flags.temperature.value_or(0));
@@ -66,36 +57,76 @@ v1::GenerateRequest ToRequest(const GenerateFlags& flags) {
   return request;
 }
 
+// What stdout ends with need not be a line; what comes next on stderr is one.
+void EndLine() {
+  if (isatty(STDOUT_FILENO)) {
+    std::cout << std::endl;
+  } else if (OutputsMeet()) {
+    std::cerr << std::endl;
+  }
+}
+
+absl::Status AfterTokens(const absl::Status& status, int64_t num_tokens) {
+  if (status.ok() || num_tokens == 0) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(), " after ", num_tokens,
+                                   num_tokens == 1 ? " token" : " tokens"));
+}
+
+// Flags that change how tokens are drawn, where none was drawn.
+void NoteWhatHadNoEffect(const GenerateFlags& flags) {
+  std::vector<std::string> given;
+  if (flags.top_k.value_or(0) > 0) given.emplace_back("--top_k");
+  if (flags.top_p.value_or(0) > 0) given.emplace_back("--top_p");
+  if (flags.min_p.value_or(0) > 0) given.emplace_back("--min_p");
+  if (flags.seed.has_value()) given.emplace_back("--seed");
+  if (given.empty()) return;
+  std::cerr << "ounce: without --temperature the most probable token is taken: "
+            << absl::StrJoin(given, ", ") << " had no effect" << std::endl;
+}
+
+// Log-probabilities of the tokens of one message, a line each.
+std::string LogprobsText(const v1::GenerateResponse& response) {
+  std::string text;
+  for (int i = 0; i < response.logprobs_size(); ++i) {
+    absl::StrAppendFormat(&text, "%d %.4f\n", response.token_ids(i),
+                          response.logprobs(i).logprob());
+    for (const v1::TopLogprob& top : response.logprobs(i).top()) {
+      absl::StrAppendFormat(&text, "    %d %.4f '%s'\n", top.token_id(),
+                            top.logprob(), absl::CHexEscape(top.token()));
+    }
+  }
+  return text;
+}
+
 absl::Status Generate(Client& client, const GenerateFlags& flags, bool json) {
-  const v1::GenerateRequest request = ToRequest(flags);
-  if (flags.echo && !json) std::cout << request.prompt() << std::flush;
-  std::string logprobs;
-  v1::GenerateResponse last;
+  ASSIGN_OR_RETURN(const v1::GenerateRequest request, ToRequest(flags));
+  absl::Status written = absl::OkStatus();
   char last_char = '\n';
-  absl::Status status =
+  const auto print = [&](const std::string& text) {
+    if (!text.empty()) last_char = text.back();
+    written = Print(text);
+    return written.ok();
+  };
+  if (flags.echo && !json && !print(request.prompt())) return written;
+  std::string logprobs;
+  int64_t num_tokens = 0;
+  v1::GenerateResponse last;
+  const absl::Status status =
       client.Generate(request, [&](const v1::GenerateResponse& response) {
         last = response;
-        if (json) {
-          std::cout << ToJson(response) << std::endl;
-          return true;
-        }
-        std::cout << response.text() << std::flush;
-        if (!response.text().empty()) last_char = response.text().back();
-        for (int i = 0; i < response.logprobs_size(); ++i) {
-          absl::StrAppendFormat(&logprobs, "%d %.4f\n", response.token_ids(i),
-                                response.logprobs(i).logprob());
-          for (const v1::TopLogprob& top : response.logprobs(i).top()) {
-            absl::StrAppendFormat(&logprobs, "    %d %.4f '%s'\n",
-                                  top.token_id(), top.logprob(),
-                                  absl::CHexEscape(top.token()));
-          }
-        }
-        return true;
+        num_tokens += response.token_ids_size();
+        if (json) return print(JsonLine(ToJson(response)));
+        logprobs += LogprobsText(response);
+        return print(response.text());
       });
-  if (json) return status;
-  if (isatty(STDOUT_FILENO) && last_char != '\n') std::cout << std::endl;
-  RETURN_IF_ERROR(status);
-  std::cerr << logprobs << UsageText(flags.model, last) << std::endl;
+  if (last_char != '\n') EndLine();
+  RETURN_IF_ERROR(written);
+  RETURN_IF_ERROR(AfterTokens(status, num_tokens));
+  if (!last.has_seed()) NoteWhatHadNoEffect(flags);
+  if (!json) {
+    std::cerr << logprobs << UsageText(flags.model, last) << std::endl;
+  }
   return absl::OkStatus();
 }
 
@@ -105,36 +136,49 @@ void AddGenerate(CLI::App& app, Command* command) {
   sub->add_option("MODEL", flags->model, "A served model")
       ->required()
       ->type_name("");
-  sub->add_option("PROMPT", flags->prompt, "Text; - reads it from stdin")
+  sub->add_option("PROMPT", flags->prompt,
+                  "The text to continue; - reads it from stdin")
       ->required()
       ->type_name("");
-  sub->add_option("-n,--max_new_tokens", flags->max_new_tokens,
-                  "Tokens to generate, at most; 0 is the default [256]")
-      ->type_name("N");
-  sub->add_option("-t,--temperature", flags->temperature, "0 is greedy [0]")
-      ->type_name("T");
-  sub->add_option("--top_k", flags->top_k,
-                  "Draw from the K most probable [all]")
-      ->type_name("K");
-  sub->add_option("--top_p", flags->top_p,
-                  "Draw from the most probable that make up P [all]")
-      ->type_name("P");
-  sub->add_option("--min_p", flags->min_p,
-                  "Draw from those at least P times as probable as the best "
-                  "[all]")
-      ->type_name("P");
-  sub->add_option("--repetition_penalty", flags->repetition_penalty,
-                  "Makes tokens that already occur less likely [1]")
-      ->type_name("R");
-  sub->add_option("--seed", flags->seed, "Same seed, same tokens [random]")
+  sub->add_option(Names("-n,--max_new_tokens"), flags->max_new_tokens,
+                  "Tokens to generate at most; 0 is the default [256]")
       ->type_name("N")
-      ->check(CheckSeed);
-  sub->add_option("--stop", flags->stop, "End before this text; again for more")
+      ->transform(WholeNumber(kMax32));
+  sub->add_option("-t,--temperature", flags->temperature,
+                  "0 takes the most probable token [0]")
+      ->type_name("T")
+      ->transform(Number("a number from 0 to 100"));
+  sub->add_option(Names("--top_k"), flags->top_k,
+                  "Draw from the K most probable tokens [all]")
+      ->type_name("K")
+      ->transform(WholeNumber(kMax32));
+  sub->add_option(Names("--top_p"), flags->top_p,
+                  "Draw from the most probable tokens that together\n"
+                  "have probability P [all]")
+      ->type_name("P")
+      ->transform(Number("from 0 to 1"));
+  sub->add_option(Names("--min_p"), flags->min_p,
+                  "Draw from tokens at least P times as probable as\n"
+                  "the best [all]")
+      ->type_name("P")
+      ->transform(Number("from 0 to 1"));
+  sub->add_option(Names("--repetition_penalty"), flags->repetition_penalty,
+                  "Above 1 makes tokens that already occur less likely\n[1]")
+      ->type_name("R")
+      ->transform(Number("a number from 0.01 to 100"));
+  sub->add_option("--seed", flags->seed,
+                  "The same seed draws the same tokens [random]")
+      ->type_name("N")
+      ->transform(WholeNumber(std::numeric_limits<uint64_t>::max()));
+  sub->add_option("--stop", flags->stop,
+                  "End before this text; may be given several times")
       ->allow_extra_args(false)
       ->type_name("TEXT");
   sub->add_option("--logprobs", flags->logprobs,
-                  "Log-probabilities of each token and the N best, on stderr")
-      ->type_name("N");
+                  "Print the log-probabilities of each token and of the N\n"
+                  "best, on stderr")
+      ->type_name("N")
+      ->transform(WholeNumber(kMax32));
   sub->add_flag("--echo", flags->echo, "Print the prompt first");
   sub->callback([flags, command] {
     *command = [flags](Client& client, bool json) {
@@ -146,7 +190,7 @@ void AddGenerate(CLI::App& app, Command* command) {
 void AddTokens(CLI::App& app, Command* command) {
   auto model = std::make_shared<std::string>();
   auto text = std::make_shared<std::string>();
-  auto* tokenize = app.add_subcommand("tokenize", "Text to token ids");
+  auto* tokenize = app.add_subcommand("tokenize", "Turn text into token ids");
   tokenize->add_option("MODEL", *model, "A served model")
       ->required()
       ->type_name("");
@@ -157,7 +201,9 @@ void AddTokens(CLI::App& app, Command* command) {
     *command = [model, text](Client& client, bool json) {
       v1::TokenizeRequest request;
       request.set_model(*model);
-      request.set_text(TextOrStdin(*text));
+      absl::StatusOr<std::string> input = TextOrStdin(*text, "text");
+      if (!input.ok()) return Report(input.status());
+      request.set_text(*std::move(input));
       return Show(client.Tokenize(request), json,
                   [](const v1::TokenizeResponse& response) {
                     std::cout << absl::StrJoin(response.token_ids(), " ")
@@ -167,11 +213,15 @@ void AddTokens(CLI::App& app, Command* command) {
   });
 
   auto ids = std::make_shared<std::vector<int32_t>>();
-  auto* detokenize = app.add_subcommand("detokenize", "Token ids to text");
+  auto* detokenize =
+      app.add_subcommand("detokenize", "Turn token ids into text");
   detokenize->add_option("MODEL", *model, "A served model")
       ->required()
       ->type_name("");
-  detokenize->add_option("ID", *ids, "Token ids")->required()->type_name("");
+  detokenize->add_option("ID", *ids, "Token ids")
+      ->required()
+      ->type_name("")
+      ->transform(WholeNumber(std::numeric_limits<int32_t>::max()));
   detokenize->callback([model, ids, command] {
     *command = [model, ids](Client& client, bool json) {
       v1::DetokenizeRequest request;

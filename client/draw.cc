@@ -222,6 +222,14 @@ int64_t DrawnZoom(int64_t width, int64_t height) {
                              1, 8);
 }
 
+std::string ScoreText(float score) {
+  const double percent = 100.0 * std::clamp(score, 0.0f, 1.0f);
+  if (percent < 99.5 || percent == 100) {
+    return absl::StrFormat("%.0f%%", percent);
+  }
+  return absl::StrFormat("%.1f%%", std::floor(10 * percent) / 10);
+}
+
 absl::StatusOr<std::string> DrawDetections(
     const image::Rgb8& picture, const v1::DetectObjectsResponse& detected) {
   const int64_t zoom = DrawnZoom(picture.width(), picture.height());
@@ -250,10 +258,8 @@ absl::StatusOr<std::string> DrawDetections(
     drawn.frame = FrameOf(detection.box(), static_cast<double>(zoom), width,
                           height, style);
     drawn.color = LabelColor(detection.label_id());
-    drawn.text = absl::StrFormat(
-        "%s %d %%", detection.label(),
-        static_cast<int>(
-            std::lround(100 * std::clamp(detection.score(), 0.0f, 1.0f))));
+    drawn.text =
+        absl::StrCat(detection.label(), " ", ScoreText(detection.score()));
     const double reach = style.line / 2 + style.halo;
     Label label;
     label.frame = {drawn.frame.left - reach, drawn.frame.top - reach,

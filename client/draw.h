@@ -1,5 +1,5 @@
 // Pictures with what was detected in them: a rounded frame and a label ("cat
-// 99 %") per object, in a colour per label.
+// 98%") per object, in a colour per label.
 //
 // Lines and letters grow with the picture. One that is too small for letters
 // is enlarged by a whole factor first (DrawnZoom). The best detections are
@@ -21,6 +21,9 @@ namespace ounce::client {
 // How many pixels, either way, a pixel of a picture becomes: 1 where the longer
 // side has more than 320, at most 8.
 int64_t DrawnZoom(int64_t width, int64_t height);
+
+// "98%", and never rounded up to all: 0.9977 is "99.7%".
+std::string ScoreText(float score);
 
 // The bytes of a PNG file. `picture` is the upright one that the boxes are
 // about; boxes that leave it are clipped, those with coordinates or scores that

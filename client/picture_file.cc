@@ -15,9 +15,9 @@ namespace {
 
 absl::Status TooLarge(const std::string& name, int64_t max_bytes) {
   return absl::ResourceExhaustedError(absl::StrCat(
-      name, ": more than ", FormatByteSize(max_bytes),
-      " found, which is more than the server takes; models look at about a "
-      "megapixel, so send it smaller or as a JPEG"));
+      name, ": is larger than ", FormatByteSize(max_bytes),
+      ", the most that the server takes; models look at about a megapixel, so "
+      "send it smaller or as a JPEG"));
 }
 
 absl::StatusOr<std::string> ReadAll(int file, const std::string& name,
@@ -35,8 +35,9 @@ absl::StatusOr<std::string> ReadAll(int file, const std::string& name,
     if (num_read < 0) {
       return errno == EISDIR
                  ? absl::InvalidArgumentError(
-                       absl::StrCat(name, ": a folder; a picture file wanted"))
-                 : absl::ErrnoToStatus(errno, absl::StrCat(name, ": read"));
+                       absl::StrCat(name, ": is a folder, not a picture file"))
+                 : absl::ErrnoToStatus(
+                       errno, absl::StrCat("cannot read '", name, "'"));
     }
     bytes.resize(so_far + num_read);
     if (num_read == 0) return bytes;
@@ -58,13 +59,13 @@ absl::StatusOr<std::string> ReadPicture(const std::string& path,
   const int file =
       path == "-" ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat(name, ": open"));
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot read '", name, "'"));
   }
   absl::StatusOr<std::string> bytes = ReadAll(file, name, max_bytes);
   if (file != STDIN_FILENO) close(file);
   if (bytes.ok() && bytes->empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(name, ": empty; a JPEG, PNG or WebP file wanted"));
+        absl::StrCat(name, ": is empty, not a JPEG, PNG or WebP file"));
   }
   return bytes;
 }

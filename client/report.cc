@@ -47,32 +47,15 @@ std::string TaskNames(const v1::Model& model) {
   return absl::StrJoin(names, ",");
 }
 
+// Never rounded up to all of it.
 std::string Percent(double ratio) {
-  return absl::StrFormat("%.2f %%", 100 * ratio);
+  const std::string text = absl::StrFormat("%.2f%%", 100 * ratio);
+  return ratio < 1 && text == "100.00%" ? "99.99%" : text;
 }
 
-// Text of a checkpoint that nobody vouches for, in one cell: what moves a
-// terminal's cursor, colours or turns it becomes U+FFFD, what is long is cut.
-std::string Cell(const std::string& text) {
-  constexpr int kMaxCharacters = 60;
-  const auto moves = [](char32_t c) {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) ||
-           (c >= 0x2028 && c <= 0x202e) ||  // breaks and directions
-           (c >= 0x2066 && c <= 0x2069);
-  };
-  absl::string_view left = text;
-  std::string cell;
-  for (int i = 0; !left.empty(); ++i) {
-    if (i == kMaxCharacters) return cell + "...";
-    const Utf8Sequence next = FirstUtf8Sequence({left.data(), left.size()});
-    if (next.kind != Utf8Sequence::kWhole || moves(next.code_point)) {
-      cell += "\xef\xbf\xbd";
-    } else {
-      absl::StrAppend(&cell, left.substr(0, next.length));
-    }
-    left.remove_prefix(next.length);
-  }
-  return cell;
+std::string Score(double score) {
+  const std::string text = absl::StrFormat("%.4f", score);
+  return score < 1 && text == "1.0000" ? "0.9999" : text;
 }
 
 // The method, and in short what else was asked for with it.
@@ -215,7 +198,7 @@ std::string KindsText(const v1::QuantizeReport& report) {
 }
 
 std::string QualityText(const v1::DetectionQuality& quality) {
-  TextTable table({"-PICTURES", "-OBJECTS IN FLOATS", "-AFTER", "-MATCHED",
+  TextTable table({"-PICTURES", "-FLOAT OBJECTS", "-AFTER", "-MATCHED",
                    "-SCORE DRIFT", "-BOX DRIFT"});
   const bool any = quality.matched() > 0;
   table.Add({absl::StrCat(quality.pictures()),
@@ -227,7 +210,75 @@ std::string QualityText(const v1::DetectionQuality& quality) {
   return table.Text();
 }
 
+// What becomes of what, on the report's first line.
+std::string HeaderText(const v1::QuantizeReport& report,
+                       const std::string& source) {
+  const std::string version =
+      report.version() > 0 ? absl::StrCat("version ", report.version())
+                           : "dry run: nothing that is served has changed";
+  if (report.model() != source) {
+    return absl::StrFormat("%s -> %s: %s, %s, +%s in memory, %.2f s", source,
+                           report.model(), report.method(), version,
+                           FormatByteSize(report.resident_bytes_after()),
+                           report.seconds());
+  }
+  return absl::StrFormat("%s: %s -> %s, %s, %.2f s", report.model(),
+                         report.method_before(), report.method(), version,
+                         report.seconds());
+}
+
+std::string SizesText(const v1::QuantizeReport& report,
+                      const std::string& source) {
+  constexpr char kStored[] = "stored (parameters and buffers)";
+  constexpr char kInMemory[] = "in memory (packed)";
+  const std::string in_memory = FormatByteSize(report.resident_bytes_after());
+  const std::vector<std::string> against_checkpoint = {
+      FormatByteSize(report.checkpoint_bytes()),
+      FormatByteSize(report.stored_bytes_after()),
+      Percent(report.saved_ratio())};
+  const auto row = [](const char* name, std::vector<std::string> cells) {
+    cells.insert(cells.begin(), name);
+    return cells;
+  };
+  if (report.model() != source) {  // it replaces nothing
+    TextTable table({"", "-CHECKPOINT", "-NEW", "-SAVED"});
+    table.Add(row(kStored, against_checkpoint));
+    table.Add({kInMemory, "", in_memory, ""});
+    return table.Text();
+  }
+  TextTable table({"", "-BEFORE", "-AFTER", "-SAVED"});
+  table.Add({kStored, FormatByteSize(report.stored_bytes_before()),
+             FormatByteSize(report.stored_bytes_after()),
+             Saved(report.stored_bytes_before(), report.stored_bytes_after())});
+  table.Add(
+      {kInMemory, FormatByteSize(report.resident_bytes_before()), in_memory,
+       Saved(report.resident_bytes_before(), report.resident_bytes_after())});
+  table.Add(row("stored, against the checkpoint", against_checkpoint));
+  return table.Text();
+}
+
 }  // namespace
+
+std::string Printable(const std::string& text, int max_characters) {
+  const auto moves = [](char32_t c) {
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) ||
+           (c >= 0x2028 && c <= 0x202e) ||  // breaks and directions
+           (c >= 0x2066 && c <= 0x2069);
+  };
+  absl::string_view left = text;
+  std::string printable;
+  for (int i = 0; !left.empty(); ++i) {
+    if (i == max_characters) return printable + "...";
+    const Utf8Sequence next = FirstUtf8Sequence({left.data(), left.size()});
+    if (next.kind != Utf8Sequence::kWhole || moves(next.code_point)) {
+      printable += "\xef\xbf\xbd";
+    } else {
+      absl::StrAppend(&printable, left.substr(0, next.length));
+    }
+    left.remove_prefix(next.length);
+  }
+  return printable;
+}
 
 std::string ModelsText(const v1::ListModelsResponse& response) {
   if (response.models().empty()) return "no models\n";
@@ -238,7 +289,7 @@ std::string ModelsText(const v1::ListModelsResponse& response) {
                      "-RUNNING", "-QUEUED"});
   std::vector<std::string> headers = {"MODEL",   "-PARAMETERS", "-CHECKPOINT",
                                       "-STORED", "-SAVED",      "-IN MEMORY"};
-  if (has_kv) headers.insert(headers.end(), {"-KV USED", "-KV CAPACITY"});
+  if (has_kv) headers.insert(headers.end(), {"-KV USED", "-KV LIMIT"});
   TextTable weights(headers);
   bool any_loaded = false;
   for (const v1::Model& model : response.models()) {
@@ -287,27 +338,10 @@ std::string MethodsText(const v1::ListMethodsResponse& response) {
   return text;
 }
 
-std::string ReportText(const v1::QuantizeReport& report, bool all) {
-  std::string text = absl::StrFormat(
-      "%s: %s -> %s, %s, %.2f s\n\n", report.model(), report.method_before(),
-      report.method(),
-      report.version() > 0 ? absl::StrCat("version ", report.version())
-                           : "dry run, nothing served has changed",
-      report.seconds());
-  TextTable sizes({"", "-BEFORE", "-AFTER", "-SAVED"});
-  sizes.Add({"stored (parameters and buffers)",
-             FormatByteSize(report.stored_bytes_before()),
-             FormatByteSize(report.stored_bytes_after()),
-             Saved(report.stored_bytes_before(), report.stored_bytes_after())});
-  sizes.Add(
-      {"in memory (packed)", FormatByteSize(report.resident_bytes_before()),
-       FormatByteSize(report.resident_bytes_after()),
-       Saved(report.resident_bytes_before(), report.resident_bytes_after())});
-  sizes.Add({"stored, against the checkpoint",
-             FormatByteSize(report.checkpoint_bytes()),
-             FormatByteSize(report.stored_bytes_after()),
-             Percent(report.saved_ratio())});
-  absl::StrAppend(&text, sizes.Text(), "\n");
+std::string ReportText(const v1::QuantizeReport& report,
+                       const std::string& source, bool all) {
+  std::string text = absl::StrCat(HeaderText(report, source), "\n\n",
+                                  SizesText(report, source), "\n");
   if (report.has_detection()) {
     absl::StrAppend(&text, QualityText(report.detection()), "\n");
   }
@@ -325,7 +359,7 @@ std::string ReportText(const v1::QuantizeReport& report, bool all) {
     return absl::StrCat("[", found - reasons.begin() + 1, "]");
   };
   for (const Group& group : Groups(report, all)) {
-    tensors.Add({all ? group.name : Shortened(group.name),
+    tensors.Add({Printable(all ? group.name : Shortened(group.name), 200),
                  absl::StrCat(group.count), group.shape, group.method,
                  FormatByteSize(group.bytes_before),
                  FormatByteSize(group.bytes_after),
@@ -355,9 +389,9 @@ std::string DetectionsText(const v1::DetectObjectsResponse& response,
   const auto pixels = [](float x) { return absl::StrFormat("%.1f", x); };
   for (const v1::Detection& detection : response.detections()) {
     const v1::BoundingBox& box = detection.box();
-    table.Add({Cell(detection.label()),
-               absl::StrFormat("%.4f", detection.score()), pixels(box.x_min()),
-               pixels(box.y_min()), pixels(box.x_max()), pixels(box.y_max())});
+    table.Add({Printable(detection.label(), 60), Score(detection.score()),
+               pixels(box.x_min()), pixels(box.y_min()), pixels(box.x_max()),
+               pixels(box.y_max())});
   }
   return table.Text();
 }
@@ -400,10 +434,11 @@ std::string ProgressBar(const v1::QuantizeProgress& progress) {
   const int64_t total = std::max<int64_t>(1, progress.tensors_total());
   const int64_t filled =
       std::clamp<int64_t>(kWidth * progress.tensors_done() / total, 0, kWidth);
-  return absl::StrFormat("[%s%s] %d/%d %s %.30s", std::string(filled, '#'),
+  return absl::StrFormat("[%s%s] %d/%d %s %s", std::string(filled, '#'),
                          std::string(kWidth - filled, '.'),
                          progress.tensors_done(), progress.tensors_total(),
-                         StageName(progress.stage()), progress.tensor());
+                         StageName(progress.stage()),
+                         Printable(progress.tensor(), 30));
 }
 
 std::string StageName(v1::QuantizeStage stage) {

@@ -10,18 +10,25 @@
 
 namespace ounce::client {
 
+// Text that nobody vouches for, on one line: what moves a terminal's cursor,
+// colours or turns it becomes U+FFFD, what is longer than `max_characters` is
+// cut.
+std::string Printable(const std::string& text, int max_characters);
+
 // What each model does, then what it weighs; columns of a KV cache if any model
 // has one.
 std::string ModelsText(const v1::ListModelsResponse& response);
 
 std::string MethodsText(const v1::ListMethodsResponse& response);
 
-// Bytes before and after; where detections moved, if that was asked for; bytes
-// by kind of tensor; then the tensors: those whose names differ only in numbers
-// on one line, with their worst error, and all norms and biases on one; each on
-// its own if `all`. Why some were left alone comes as notes below, which keeps
-// lines short.
-std::string ReportText(const v1::QuantizeReport& report, bool all);
+// Of a quantization of `source`. Bytes before and after, or, if it is served
+// beside `source` under another name, what it takes; where detections moved, if
+// that was asked for; bytes by kind of tensor; then the tensors: those whose
+// names differ only in numbers on one line, with their worst error, and all
+// norms and biases on one; each on its own if `all`. Why some were left alone
+// comes as notes below, which keeps lines short.
+std::string ReportText(const v1::QuantizeReport& report,
+                       const std::string& source, bool all);
 
 // A table of objects, best first, with the corners of their boxes; or that
 // there is none above `threshold` (absent: the default one).
@@ -37,7 +44,7 @@ std::string DetectionUsageText(const std::string& model,
 std::string UsageText(const std::string& model,
                       const v1::GenerateResponse& last);
 
-// One line for a terminal of about 80 columns: a bar, counts, the tensor.
+// One line for a terminal: a bar, counts, the tensor.
 std::string ProgressBar(const v1::QuantizeProgress& progress);
 
 // "reading", "quantizing", "swapping", "done".

@@ -54,7 +54,7 @@ keep_generating() {
 }
 lines() { if [[ -e $1 ]]; then wc -l <"$1"; else echo 0; fi; }
 
-say "A server on free loopback ports, with the models that lie in models/"
+say "A server on free loopback ports, with the models in models/"
 "$bin/ounce-server" --model code=models/codegen-tiny --model shapes=models/detr-tiny --listen 127.0.0.1:0 --admin_listen 127.0.0.1:0 \
   --metrics_listen 127.0.0.1:0 --ports_file "$temp/ports.json" >"$temp/server.log" 2>&1 &
 server=$!
@@ -90,7 +90,7 @@ sleep 1
 kill -TERM "$other"
 wait "$other" || true
 other=
-versions=$(sed -n 's/.*"model_version": *"\([0-9]*\)".*/\1/p' "$temp/other.json" | sort -n | uniq -c |
+versions=$(sed -n 's/.*"model_version":\([1-9][0-9]*\).*/\1/p' "$temp/other.json" | sort -n | uniq -c |
   awk '{printf "%s%d by version %s", (NR > 1 ? ", " : ""), $1, $2}')
 echo "The other client: $(lines "$temp/other.done") requests answered ($versions), $(lines "$temp/other.failed") failed."
 if [[ -e $temp/other.failed ]]; then

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -94,6 +95,15 @@ class CommandsDetectTest : public ::testing::Test {
     return ended;
   }
 
+  static std::vector<nlohmann::json> Lines(const std::string& out) {
+    std::vector<nlohmann::json> lines;
+    std::istringstream in(out);
+    for (std::string line; std::getline(in, line);) {
+      lines.push_back(nlohmann::json::parse(line));
+    }
+    return lines;
+  }
+
   std::string WritePng(const std::string& name, int width = 400,
                        int height = 300) {
     return folder_.WriteFile(name, Png(width, height));
@@ -154,7 +164,7 @@ TEST_F(CommandsDetectTest, PrintsSeveralPicturesInOrder) {
   }
   // The first ones take longest.
   EXPECT_CALL(client_, DetectObjects)
-      .Times(18)
+      .Times(9)
       .WillRepeatedly([](const v1::DetectObjectsRequest& request) {
         auto response = Half(request);
         std::this_thread::sleep_for(
@@ -171,14 +181,26 @@ TEST_F(CommandsDetectTest, PrintsSeveralPicturesInOrder) {
     at = ended.out.find(absl::StrCat("\nw", 400 + i, " "), name);
     ASSERT_NE(at, std::string::npos) << ended.out;
   }
+}
+
+TEST_F(CommandsDetectTest, PrintsAJsonLineForEachFile) {
+  std::vector<std::string> args = {"detr"};
+  for (int i = 0; i < 9; ++i) {
+    args.push_back(WritePng(absl::StrCat(i, ".png"), 400 + i));
+  }
   const Ended json = Run(args, /*json=*/true);
   EXPECT_THAT(json.err, IsEmpty());
   std::istringstream lines(json.out);
   std::string line;
   int i = 0;
   while (std::getline(lines, line)) {
-    const auto response = nlohmann::json::parse(line);
+    const auto parsed = nlohmann::json::parse(line);
+    const auto& response = parsed["response"];
+    EXPECT_EQ(parsed["file"], args[i + 1]);
     EXPECT_EQ(response["image_width"], 400 + i++);
+    EXPECT_EQ(response["model_version"], 2);
+    EXPECT_FALSE(parsed.contains("error"));
+    EXPECT_FALSE(parsed.contains("drawn"));
     // Zero is a coordinate like any other.
     EXPECT_EQ(response["detections"][0]["box"]["x_min"], 0);
     EXPECT_EQ(response["detections"][0]["label_id"], 0);
@@ -216,7 +238,7 @@ TEST_F(CommandsDetectTest, GoesOnAfterARefusedPictureAndEndsWithTheWorstCode) {
   EXPECT_THAT(ended.err,
               AllOf(HasSubstr(absl::StrCat("INVALID_ARGUMENT: ", broken, ": ")),
                     HasSubstr("NOT_FOUND: "), HasSubstr("none.png"),
-                    HasSubstr("empty.png: empty")));
+                    HasSubstr("empty.png: is empty")));
 
   EXPECT_CALL(client_, DetectObjects)
       .WillOnce([](const v1::DetectObjectsRequest&) {
@@ -224,6 +246,53 @@ TEST_F(CommandsDetectTest, GoesOnAfterARefusedPictureAndEndsWithTheWorstCode) {
       })
       .WillRepeatedly(Half);
   EXPECT_EQ(Run({"detr", good, broken}).code, kFailed);
+}
+
+TEST_F(CommandsDetectTest, GivesARefusedFileItsJsonLineToo) {
+  const std::string good = WritePng("good.png");
+  const std::string none = folder_.Path("none.png");
+  const Ended ended =
+      Run({"detr", good, none, good, "--draw", folder_.Path("drawn.png")},
+          /*json=*/true);
+  EXPECT_EQ(ended.code, kRefused);
+  const auto lines = Lines(ended.out);
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(lines[0]["drawn"], folder_.Path("drawn-1.png"));
+  EXPECT_EQ(lines[1]["file"], none);
+  EXPECT_EQ(lines[1]["error"]["code"], "NOT_FOUND");
+  EXPECT_THAT(std::string(lines[1]["error"]["message"]),
+              HasSubstr("No such file"));
+  EXPECT_FALSE(lines[1].contains("response"));
+  EXPECT_EQ(lines[2]["file"], good);
+  EXPECT_TRUE(lines[2].contains("response"));
+}
+
+TEST_F(CommandsDetectTest, GivesFilesThatWereNotTriedTheirJsonLines) {
+  const std::string path = WritePng("a.png");
+  EXPECT_CALL(client_, DetectObjects)
+      .WillRepeatedly([](const v1::DetectObjectsRequest&) {
+        return absl::NotFoundError("no model 'other'");
+      });
+  std::vector<std::string> args = {"other"};
+  args.insert(args.end(), 6, path);
+  const auto lines = Lines(Run(args, /*json=*/true).out);
+  ASSERT_EQ(lines.size(), 6u);
+  EXPECT_EQ(lines[5]["file"], path);
+  EXPECT_EQ(lines[5]["error"]["code"], "NOT_FOUND");
+  EXPECT_EQ(lines[5]["error"]["message"], "not tried: no model 'other'");
+}
+
+TEST_F(CommandsDetectTest, TriesNoFurtherPictureAfterACancellation) {
+  const std::string path = WritePng("a.png");
+  EXPECT_CALL(client_, DetectObjects)
+      .WillRepeatedly([](const v1::DetectObjectsRequest&) {
+        return absl::CancelledError("cancelled");
+      });
+  std::vector<std::string> args = {"detr"};
+  args.insert(args.end(), 10, path);
+  const Ended ended = Run(args);
+  EXPECT_EQ(ended.code, kFailed);
+  EXPECT_EQ(ended.err, "ounce: cancelled\nounce: 9 more not tried\n");
 }
 
 TEST_F(CommandsDetectTest, StopsWhereNoPictureWouldFareBetter) {
@@ -247,7 +316,7 @@ TEST_F(CommandsDetectTest, RefusesATooLargePictureBeforeSendingIt) {
       Run({"detr",
            folder_.WriteFile("a.png", std::string(kMaxPictureBytes + 1, 'x'))});
   EXPECT_EQ(ended.code, kRefused);
-  EXPECT_THAT(ended.err, AllOf(HasSubstr("a.png: more than 31.9 MiB found"),
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("a.png: is larger than 31.9 MiB"),
                                HasSubstr("send it smaller")));
 }
 
@@ -297,26 +366,39 @@ TEST_F(CommandsDetectTest, RefusesLinesThatCannotBeMeant) {
   const std::string path = WritePng("a.png");
   EXPECT_EQ(Run({"detr"}).code, kWrongUsage);
   EXPECT_THAT(Run({"detr", path, "--draw", "out.jpg"}).err,
-              HasSubstr("a name that ends in .png wanted, out.jpg found"));
+              HasSubstr("must end in .png, is 'out.jpg'"));
   EXPECT_THAT(Run({"detr", "-", "-"}).err, HasSubstr("can be read once"));
+  EXPECT_THAT(Run({"detr", path, "--threshold", "50%"}).err,
+              HasSubstr("--threshold: must be from 0 to 1, is '50%'"));
   const Ended folder =
       Run({"detr", path, "--draw", folder_.Path("none/out.png")});
   EXPECT_EQ(folder.code, kWrongUsage);
-  EXPECT_THAT(folder.err, HasSubstr("no folder"));
+  EXPECT_THAT(folder.err, HasSubstr("there is no folder"));
   const std::string circle = folder_.Path("circle");
   std::filesystem::create_directory_symlink("circle", circle);
   EXPECT_THAT(Run({"detr", path, "--draw", circle + "/out.png"}).err,
-              HasSubstr("no folder"));
+              HasSubstr("there is no folder"));
 }
 
 TEST_F(CommandsDetectTest, TellsOfADrawingThatCouldNotBeWritten) {
   std::filesystem::create_directory(folder_.Path("out.png"));
   const Ended ended =
       Run({"detr", WritePng("a.png"), "--draw", folder_.Path("out.png")});
-  EXPECT_NE(ended.code, 0);
+  EXPECT_EQ(ended.code, kFailed);
   EXPECT_THAT(ended.out, HasSubstr("w400"));
-  EXPECT_THAT(ended.err, AllOf(HasSubstr("out.png: write: Is a directory"),
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("out.png': Is a directory"),
                                Not(HasSubstr("->"))));
+  const std::string full = folder_.Path("full.png");
+  std::filesystem::create_symlink("/dev/full", full);
+  const Ended json =
+      Run({"detr", WritePng("a.png"), "--draw", full}, /*json=*/true);
+  EXPECT_EQ(json.code, kFailed);
+  const auto lines = Lines(json.out);
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_TRUE(lines[0].contains("response"));
+  EXPECT_THAT(std::string(lines[0]["error"]["message"]),
+              HasSubstr("No space left on device"));
+  EXPECT_FALSE(lines[0].contains("drawn"));
 }
 
 TEST_F(CommandsDetectTest, DrawsOnNoPictureOfAnotherSize) {
@@ -329,8 +411,8 @@ TEST_F(CommandsDetectTest, DrawsOnNoPictureOfAnotherSize) {
   const Ended ended =
       Run({"detr", WritePng("a.png"), "--draw", folder_.Path("out.png")});
   EXPECT_EQ(ended.code, kRefused);
-  EXPECT_THAT(ended.err, HasSubstr("400x300 pixels found, the server found "
-                                   "7x300"));
+  EXPECT_THAT(ended.err, HasSubstr("has 400x300 pixels here, but 7x300 to "
+                                   "the server"));
 }
 
 }  // namespace

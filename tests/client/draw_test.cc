@@ -218,5 +218,14 @@ TEST(DrawTest, RefusesTextThatIsNoUtf8) {
               testing::StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST(DrawTest, RoundsNoScoreUpToAll) {
+  EXPECT_EQ(ScoreText(0.5f), "50%");
+  EXPECT_EQ(ScoreText(0.994f), "99%");
+  EXPECT_EQ(ScoreText(0.9977f), "99.7%");
+  EXPECT_EQ(ScoreText(0.999'99f), "99.9%");
+  EXPECT_EQ(ScoreText(1), "100%");
+  EXPECT_EQ(ScoreText(0), "0%");
+}
+
 }  // namespace
 }  // namespace ounce::client

@@ -33,10 +33,10 @@ TEST(PictureFileTest, NamesWhatItCannotRead) {
   EXPECT_THAT(ReadPicture(folder.path().string()),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr(folder.path().string()),
-                             HasSubstr("a folder"))));
+                             HasSubstr("is a folder"))));
   EXPECT_THAT(ReadPicture(folder.WriteFile("empty.png", "")),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       AllOf(HasSubstr("empty.png: empty"),
+                       AllOf(HasSubstr("empty.png: is empty"),
                              HasSubstr("JPEG, PNG or WebP"))));
 }
 
@@ -46,7 +46,7 @@ TEST(PictureFileTest, RefusesWhatNoMessageHolds) {
   EXPECT_OK(ReadPicture(path, 5));
   EXPECT_THAT(ReadPicture(path, 4),
               StatusIs(absl::StatusCode::kResourceExhausted,
-                       AllOf(HasSubstr("a.png: more than 4 B"),
+                       AllOf(HasSubstr("a.png: is larger than 4 B"),
                              HasSubstr("send it smaller"))));
   // Endless: it must not be read to its end.
   EXPECT_THAT(ReadPicture("/dev/zero"),

@@ -15,6 +15,7 @@ using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 v1::QuantizeReport Report() {
   v1::QuantizeReport report;
@@ -66,7 +67,7 @@ TEST(ReportTest, FitsATerminalOf120Columns) {
       "kept: an embedding stays in the checkpoint's dtype unless included");
   report.mutable_tensors(3)->set_method("float16");
   for (const bool all : {false, true}) {
-    const std::string text = ReportText(report, all);
+    const std::string text = ReportText(report, "tiny", all);
     EXPECT_THAT(text, AllOf(HasSubstr("  [1]\n"),
                             HasSubstr("\n[1] kept: an embedding stays")));
     for (const absl::string_view line : absl::StrSplit(text, '\n')) {
@@ -76,26 +77,63 @@ TEST(ReportTest, FitsATerminalOf120Columns) {
 }
 
 TEST(ReportTest, GathersTensorsThatDifferInNumbersWithTheirWorstError) {
-  const std::string text = ReportText(Report(), /*all=*/false);
-  EXPECT_THAT(text,
-              AllOf(HasSubstr("tiny: float16 -> linear, "
-                              "version 2, 1.25 s"),
-                    HasSubstr("50.00 %"), HasSubstr("75.00 %"),
-                    HasSubstr("h.*.w"), HasSubstr("0.00300"),
-                    HasSubstr("58.0 dB"), HasSubstr("120 B"), HasSubstr("60 B"),
-                    HasSubstr("not a matrix"), Not(HasSubstr("h.1.w"))));
+  const std::string text = ReportText(Report(), "tiny", /*all=*/false);
+  EXPECT_THAT(
+      text, AllOf(HasSubstr("tiny: float16 -> linear, "
+                            "version 2, 1.25 s"),
+                  HasSubstr("50.00%"), HasSubstr("75.00%"), HasSubstr("h.*.w"),
+                  HasSubstr("0.00300"), HasSubstr("58.0 dB"),
+                  HasSubstr("120 B"), HasSubstr("60 B"),
+                  HasSubstr("not a matrix"), Not(HasSubstr("h.1.w"))));
 }
 
 TEST(ReportTest, ShowsEveryTensorOnDemand) {
-  EXPECT_THAT(ReportText(Report(), /*all=*/true),
+  EXPECT_THAT(ReportText(Report(), "tiny", /*all=*/true),
               AllOf(HasSubstr("h.0.w"), HasSubstr("h.1.w"), HasSubstr("h.2.w"),
                     HasSubstr("0.00100"), HasSubstr("60.0 dB")));
+}
+
+TEST(ReportTest, SaysWhatAVersionBesideTheModelTakesInsteadOfWhatItSaves) {
+  v1::QuantizeReport report = Report();
+  report.set_model("tiny8");
+  report.set_version(1);
+  report.set_resident_bytes_after(5'935'000);
+  const std::string text = ReportText(report, "tiny", false);
+  EXPECT_THAT(text,
+              AllOf(StartsWith("tiny -> tiny8: linear, version 1, +5.66 MiB in "
+                               "memory, 1.25 s\n"),
+                    ContainsRegex("\n +CHECKPOINT +NEW +SAVED\n"),
+                    ContainsRegex("\nin memory \\(packed\\) +5.66 MiB\n")));
+}
+
+TEST(ReportTest, RoundsNothingUpToAll) {
+  v1::QuantizeReport report = Report();
+  report.set_saved_ratio(0.999'999);
+  EXPECT_THAT(ReportText(report, "tiny", false),
+              AllOf(HasSubstr("99.99%"), Not(HasSubstr("100.00%"))));
+  v1::DetectObjectsResponse response;
+  response.add_detections()->set_score(0.999'99f);
+  EXPECT_THAT(DetectionsText(response, std::nullopt),
+              AllOf(HasSubstr("0.9999"), Not(HasSubstr("1.0000"))));
+  response.mutable_detections(0)->set_score(1);
+  EXPECT_THAT(DetectionsText(response, std::nullopt), HasSubstr("1.0000"));
+}
+
+TEST(ReportTest, LetsNoTensorWriteToTheTerminal) {
+  v1::QuantizeReport report = Report();
+  report.mutable_tensors(0)->set_name("h.0.\x1b[2Jw");
+  for (const bool all : {false, true}) {
+    EXPECT_THAT(ReportText(report, "tiny", all), Not(HasSubstr("\x1b")));
+  }
+  v1::QuantizeProgress progress;
+  progress.set_tensor("h.0.\x1b[2Jw");
+  EXPECT_THAT(ProgressBar(progress), Not(HasSubstr("\x1b")));
 }
 
 TEST(ReportTest, SaysThatADryRunChangedNothing) {
   v1::QuantizeReport report = Report();
   report.set_version(0);
-  EXPECT_THAT(ReportText(report, false), HasSubstr("dry run"));
+  EXPECT_THAT(ReportText(report, "tiny", false), HasSubstr("dry run"));
 }
 
 TEST(ReportTest, ShowsAModelThatLoadsWithoutFiguresItHasNot) {
@@ -143,7 +181,7 @@ TEST(ReportTest, ShowsWhatModelsDoAndWhatTheyWeighIn100Columns) {
                                 "+float32 +31 +256\n"),
                   ContainsRegex("\ndetr-resnet-101-dc5 +detect +quantizing +12 "
                                 "+float16 +bfloat16 +31"),
-                  ContainsRegex("\ncode +356.71 M +680 MiB +441 MiB +35.22 % "
+                  ContainsRegex("\ncode +356.71 M +680 MiB +441 MiB +35.22% "
                                 "+442 MiB +10.0 MiB +2.00 GiB\n"),
                   ContainsRegex("\ndetr-resnet-101-dc5 .* 442 MiB\n")));
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
@@ -194,40 +232,41 @@ v1::QuantizeReport ReportOfKinds() {
 }
 
 TEST(ReportTest, ShowsBytesByKindToTheByte) {
-  const std::string text = ReportText(ReportOfKinds(), false);
+  const std::string text = ReportText(ReportOfKinds(), "tiny", false);
   EXPECT_THAT(
       text,
       AllOf(ContainsRegex("\nBYTES BY KIND +TENSORS +CHECKPOINT +AFTER "
                           "+SAVED\n"),
-            ContainsRegex("\nlinear layers +3 +120 +60 +50.00 %\n"),
+            ContainsRegex("\nlinear layers +3 +120 +60 +50.00%\n"),
             ContainsRegex(
-                "\nconvolutions +1 +1,234,567,000 +617,283,500 +50.00 %\n"),
-            ContainsRegex("\nnorms and biases +1 +8 +8 +0.00 %\n"),
-            ContainsRegex("\ntogether +4,000 +1,000 +75.00 %\n"),
+                "\nconvolutions +1 +1,234,567,000 +617,283,500 +50.00%\n"),
+            ContainsRegex("\nnorms and biases +1 +8 +8 +0.00%\n"),
+            ContainsRegex("\ntogether +4,000 +1,000 +75.00%\n"),
             Not(HasSubstr("embeddings")), Not(HasSubstr("others"))));
-  EXPECT_THAT(ReportText(Report(), false), Not(HasSubstr("BYTES BY KIND")));
+  EXPECT_THAT(ReportText(Report(), "tiny", false),
+              Not(HasSubstr("BYTES BY KIND")));
 }
 
 TEST(ReportTest, ShortensNamesAndGathersVectorsUnlessAllAreShown) {
-  EXPECT_THAT(ReportText(ReportOfKinds(), false),
+  EXPECT_THAT(ReportText(ReportOfKinds(), "tiny", false),
               AllOf(HasSubstr("\nmodel.backbone...*.layer.*.convolution "),
                     ContainsRegex("\nnorms and biases +1 +4 "),
                     Not(HasSubstr("h.*.b"))));
   EXPECT_THAT(
-      ReportText(ReportOfKinds(), true),
+      ReportText(ReportOfKinds(), "tiny", true),
       HasSubstr("encoder.stages.2.layers.5.layer.1.convolution.weight "));
 }
 
 TEST(ReportTest, GathersShapesOfOneName) {
   v1::QuantizeReport report = Report();
   report.mutable_tensors(1)->set_shape(0, 9);
-  EXPECT_THAT(ReportText(report, false),
+  EXPECT_THAT(ReportText(report, "tiny", false),
               ContainsRegex("\nh\\.\\*\\.w +3 +various "));
 }
 
 TEST(ReportTest, ShowsHowFarDetectionsMoved) {
   v1::QuantizeReport report = Report();
-  EXPECT_THAT(ReportText(report, false), Not(HasSubstr("MATCHED")));
+  EXPECT_THAT(ReportText(report, "tiny", false), Not(HasSubstr("MATCHED")));
   v1::DetectionQuality* quality = report.mutable_detection();
   quality->set_pictures(6);
   quality->set_float_detections(21);
@@ -235,12 +274,13 @@ TEST(ReportTest, ShowsHowFarDetectionsMoved) {
   quality->set_matched(19);
   quality->set_mean_score_drift(0.00123);
   quality->set_mean_box_drift(0.456);
-  EXPECT_THAT(ReportText(report, false),
-              AllOf(ContainsRegex("\nPICTURES +OBJECTS IN FLOATS +AFTER "
+  EXPECT_THAT(ReportText(report, "tiny", false),
+              AllOf(ContainsRegex("\nPICTURES +FLOAT OBJECTS +AFTER "
                                   "+MATCHED +SCORE DRIFT +BOX DRIFT\n"),
                     ContainsRegex("\n +6 +21 +20 +19 +0.0012 +0.46 px\n")));
   quality->set_matched(0);
-  EXPECT_THAT(ReportText(report, false), ContainsRegex("\n +6 +21 +20 +0\n"));
+  EXPECT_THAT(ReportText(report, "tiny", false),
+              ContainsRegex("\n +6 +21 +20 +0\n"));
 }
 
 TEST(ReportTest, TabulatesDetections) {

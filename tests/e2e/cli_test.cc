@@ -1,18 +1,26 @@
 // The ounce command line against a real server.
 #include <algorithm>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "client/report.h"
 #include "gmock/gmock.h"
 #include "image/decode.h"
 #include "tests/e2e/serving.h"
+#include "tests/e2e/terminal.h"
 
 namespace ounce {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
+using ::testing::ContainsRegex;
+using ::testing::EndsWith;
 using testing::Finished;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class CliTest : public testing::ServingTest {
@@ -82,7 +90,7 @@ TEST_F(CliTest, PrintsEachMessageAsAJsonLine) {
   EXPECT_EQ(text, Generate(Request("def ", 8))->first);
   EXPECT_EQ(num_logprobs, 8);
   EXPECT_EQ(lines.back()["finish_reason"], "FINISH_REASON_LENGTH");
-  EXPECT_EQ(lines.back()["usage"]["new_tokens"], "8");
+  EXPECT_EQ(lines.back()["usage"]["new_tokens"], 8);
 
   const auto models = Lines(Cli({"models", "--json"}).out);
   ASSERT_EQ(models.size(), 1u);
@@ -93,6 +101,83 @@ TEST_F(CliTest, PrintsEachMessageAsAJsonLine) {
       Lines(Cli({"quantize", "tiny", "linear", "--dry_run", "--json"}).out);
   EXPECT_EQ(quantize.back()["stage"], "QUANTIZE_STAGE_DONE");
   EXPECT_GT(quantize.back()["report"]["tensors"].size(), 10u);
+}
+
+TEST_F(CliTest, PrintsJsonThatPythonReadsAsNumbers) {
+  const Finished models = Cli({"models", "--json"});
+  const auto model = Lines(models.out)[0]["models"][0];
+  for (const char* field :
+       {"version", "stored_bytes", "kv_used_bytes", "running_requests"}) {
+    EXPECT_TRUE(model[field].is_number_integer()) << field << model;
+  }
+  const Finished python = testing::RunToEnd(
+      {"python3", "-c",
+       "import json, sys\n"
+       "model = json.load(sys.stdin)['models'][0]\n"
+       "print(model['stored_bytes'] // 1000 + model['queued_requests'])"},
+      models.out);
+  EXPECT_EQ(python.code, 0) << python.err;
+  EXPECT_EQ(python.out,
+            absl::StrCat(Model("tiny").stored_bytes() / 1000, "\n"));
+}
+
+TEST_F(CliTest, UsesNoProxyForThisMachine) {
+  std::vector<std::string> args = {"env"};
+  for (const char* name :
+       {"http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY"}) {
+    args.push_back(absl::StrCat(name, "=http://127.0.0.1:1"));
+  }
+  args.insert(args.end(), {OUNCE_CLI_BINARY, "--server", inference_, "health"});
+  const Finished cli = testing::RunToEnd(args);
+  EXPECT_EQ(cli.code, 0) << cli.err;
+  EXPECT_EQ(cli.out, "serving\n");
+}
+
+TEST_F(CliTest, NamesTheMetricsPortForWhatItIs) {
+  const Finished cli =
+      testing::RunToEnd({OUNCE_CLI_BINARY, "--server", metrics_, "health"});
+  EXPECT_EQ(cli.code, 4);
+  EXPECT_THAT(cli.err, AllOf(HasSubstr("does not speak gRPC"),
+                             HasSubstr("the port for metrics")));
+}
+
+TEST_F(CliTest, ReportsOutputThatIsNotWritten) {
+  const std::vector<std::vector<std::string>> lines = {
+      {"models"},
+      {"models", "--json"},
+      {"methods"},
+      {"health"},
+      {"tokenize", "tiny", "a"},
+      {"detokenize", "tiny", "1"},
+      {"generate", "tiny", "a", "-n", "2000"},
+      {"generate", "tiny", "a", "-n", "2000", "--json"},
+      {"quantize", "tiny", "linear", "--dry_run"},
+      {"quantize", "tiny", "linear", "--dry_run", "--json"}};
+  for (const std::vector<std::string>& line : lines) {
+    std::vector<std::string> args = {"sh",
+                                     "-c",
+                                     "exec \"$0\" \"$@\" > /dev/full",
+                                     OUNCE_CLI_BINARY,
+                                     "--server",
+                                     inference_,
+                                     "--admin",
+                                     admin_};
+    args.insert(args.end(), line.begin(), line.end());
+    const Finished full = testing::RunToEnd(args);
+    EXPECT_EQ(full.code, 4) << absl::StrJoin(line, " ");
+    EXPECT_THAT(full.err, EndsWith("ounce: DATA_LOSS: cannot write to stdout: "
+                                   "No space left on device\n"))
+        << absl::StrJoin(line, " ");
+  }
+  // A completion that nobody takes ends.
+  EXPECT_TRUE(WaitUntil([&] { return Model("tiny").running_requests() == 0; }));
+}
+
+TEST_F(CliTest, QuantizesBesideTheModelAndSaysWhatThatTakes) {
+  const Finished cli = Cli({"quantize", "tiny", "linear", "--as", "tiny8"});
+  EXPECT_EQ(cli.code, 0) << cli.err;
+  EXPECT_THAT(cli.out, MatchesRegex("tiny -> tiny8: linear, version 1, "
+                                    "\\+[0-9.]+ MiB in memory, (.|\n)*"));
 }
 
 TEST_F(CliTest, ShowsModelsMethodsTokensAndHealth) {
@@ -115,7 +200,7 @@ TEST_F(CliTest, ShowsModelsMethodsTokensAndHealth) {
   EXPECT_EQ(Cli({"health", "models/tiny"}).out, "serving\n");
   const Finished other = Cli({"health", "models/other"});
   EXPECT_EQ(other.code, 3);
-  EXPECT_THAT(other.err, HasSubstr("nothing named 'models/other'"));
+  EXPECT_THAT(other.err, HasSubstr("nothing is named 'models/other'"));
   const auto json = Lines(Cli({"health", "--json"}).out);
   ASSERT_EQ(json.size(), 1u);
   EXPECT_EQ(json[0], nlohmann::json({{"status", "SERVING"}}));
@@ -163,7 +248,8 @@ TEST_F(CliTest, ExitCodesTellBadUsageRefusedAndFailedApart) {
   for (const char* seconds : {"0", "-1", "nan", "soon"}) {
     const Finished never = Cli({"--deadline", seconds, "models"});
     EXPECT_EQ(never.code, 2);
-    EXPECT_THAT(never.err, HasSubstr("a number of seconds above 0 wanted"));
+    EXPECT_THAT(never.err,
+                HasSubstr("must be a number of seconds above 0, is '"));
   }
   EXPECT_EQ(Cli({"--help"}).code, 0);
 
@@ -194,6 +280,177 @@ TEST_F(CliTest, ExitCodesTellBadUsageRefusedAndFailedApart) {
   EXPECT_EQ(nobody.code, 4);
   EXPECT_THAT(nobody.err, AllOf(HasSubstr("nothing answers at 127.0.0.1:1"),
                                 HasSubstr("ounce-server --model")));
+}
+
+// A server is elsewhere, or nowhere.
+class CliAloneTest : public ::testing::Test {
+ protected:
+  static Finished Ounce(std::vector<std::string> args) {
+    args.insert(args.begin(), OUNCE_CLI_BINARY);
+    return testing::RunToEnd(args);
+  }
+};
+
+TEST_F(CliAloneTest, HelpsAndSuggests) {
+  const Finished help = Ounce({"help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_THAT(help.out,
+              AllOf(HasSubstr("\n  generate "), HasSubstr("\n  help "),
+                    HasSubstr("Exit codes: 0 success, 2 wrong usage, "
+                              "3 refused")));
+  EXPECT_EQ(help.out, Ounce({"--help"}).out);
+  EXPECT_EQ(Ounce({"help", "quantize"}).out, Ounce({"quantize", "--help"}).out);
+  const Finished wrong = Ounce({"genrate", "tiny", "a"});
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_EQ(wrong.out, "");
+  EXPECT_THAT(wrong.err, HasSubstr("did you mean 'generate'?"));
+  EXPECT_EQ(Ounce({"dance", "--help"}).code, 2);
+  EXPECT_EQ(Ounce({"help", "dance"}).code, 2);
+}
+
+// Every flag, of every command.
+TEST_F(CliAloneTest, TakesEveryFlagWithDashesAndListsItOnce) {
+  int num_flags = 0;
+  for (const char* command : {"generate", "detect", "quantize", "load"}) {
+    const std::string help = Ounce({"help", command}).out;
+    for (const absl::string_view word :
+         absl::StrSplit(help, absl::ByAnyChar(" ,\n"), absl::SkipEmpty())) {
+      if (!absl::StartsWith(word, "--") || !absl::StrContains(word, '_')) {
+        continue;
+      }
+      ++num_flags;
+      const std::string dashed = absl::StrReplaceAll(word, {{"_", "-"}});
+      EXPECT_FALSE(absl::StrContains(help, dashed)) << dashed;
+      EXPECT_THAT(Ounce({command, dashed}).err,
+                  AnyOf(HasSubstr("needs a value"), HasSubstr("is missing\n")))
+          << dashed;
+    }
+  }
+  EXPECT_GE(num_flags, 6);
+}
+
+TEST_F(CliAloneTest, ReportsOutputThatIsNotWritten) {
+  for (const std::string line : {"--help", "--version", "help generate"}) {
+    const Finished full = testing::RunToEnd(
+        {"sh", "-c", "exec $0 $1 > /dev/full", OUNCE_CLI_BINARY, line});
+    EXPECT_EQ(full.code, 4) << line;
+    EXPECT_EQ(full.err,
+              "ounce: DATA_LOSS: cannot write to stdout: No space left on "
+              "device\n");
+  }
+}
+
+TEST_F(CliAloneTest, SaysWhatIsWrongWithAnAddressAndNothingOfGrpc) {
+  const auto says = [](const std::string& server, int code,
+                       const std::string& what) {
+    const Finished cli = Ounce({"--server", server, "health"});
+    EXPECT_EQ(cli.code, code) << server;
+    EXPECT_THAT(cli.err, AllOf(StartsWith("ounce: "), HasSubstr(what)));
+    EXPECT_EQ(std::count(cli.err.begin(), cli.err.end(), '\n'), 1) << cli.err;
+  };
+  says("", 2, "ounce: --server: must be HOST:PORT, is empty");
+  says("somewhere", 2, "is 'somewhere', which has no port");
+  says("https://127.0.0.1:1", 2, "a listener without TLS");
+  says("127.0.0.1:x", 2, "a port from 1 to 65535");
+  says("nosuchhost.invalid:1", 4, "no host 'nosuchhost.invalid'");
+  says("127.0.0.1:1", 4, "nothing answers at 127.0.0.1:1 (Connection refused)");
+  const Finished environment = testing::RunToEnd(
+      {"env", "OUNCE_SERVER=here", OUNCE_CLI_BINARY, "health"});
+  EXPECT_EQ(environment.code, 2);
+  EXPECT_THAT(environment.err,
+              HasSubstr("ounce: OUNCE_SERVER: must be HOST:PORT, is 'here'"));
+}
+
+// A server that a test ends as it likes.
+class CliTerminalTest : public testing::ServingTest {
+ protected:
+  void SetUp() override { Start(); }
+
+  std::vector<std::string> Line(std::vector<std::string> args) const {
+    args.insert(args.begin(),
+                {OUNCE_CLI_BINARY, "--server", inference_, "--admin", admin_});
+    return args;
+  }
+
+  // Long enough to be interrupted.
+  std::vector<std::string> LongCompletion() const {
+    return Line({"generate", "tiny", "def f(x):\n", "-n", "4000",
+                 "--temperature", "1"});
+  }
+};
+
+TEST_F(CliTerminalTest, EndsByTheSignalAfterSayingWhatCtrlCDid) {
+  testing::Terminal terminal(LongCompletion(), 80);
+  ASSERT_TRUE(terminal.Shows("\n")) << terminal.screen();
+  terminal.Type("\x03");
+  EXPECT_EQ(terminal.Wait(), 128 + SIGINT) << terminal.screen();
+  EXPECT_THAT(terminal.screen(),
+              ContainsRegex("\r\n[^\r\n]*ounce: cancelled after [0-9]+ "
+                            "tokens?[^\r\n]*\r\n$"));
+  EXPECT_TRUE(WaitUntil([&] { return Model("tiny").running_requests() == 0; }));
+}
+
+TEST_F(CliTerminalTest, SaysThatItWaitsForATerminalsInput) {
+  testing::Terminal waiting(Line({"generate", "tiny", "-", "-n", "3"}), 80);
+  ASSERT_TRUE(
+      waiting.Shows("reading the prompt from this terminal; end it "
+                    "with Ctrl-D"))
+      << waiting.screen();
+  waiting.Type("def f(x):\n\x04");
+  EXPECT_EQ(waiting.Wait(), 0) << waiting.screen();
+  EXPECT_THAT(waiting.screen(), HasSubstr("3 new tokens"));
+
+  // Nothing is under way that could be cancelled.
+  testing::Terminal ended(Line({"tokenize", "tiny", "-"}), 80);
+  ASSERT_TRUE(ended.Shows("reading the text")) << ended.screen();
+  ended.Type("\x03");
+  EXPECT_EQ(ended.Wait(), 128 + SIGINT) << ended.screen();
+}
+
+TEST_F(CliTerminalTest, KeepsProgressOnOneLineOfANarrowTerminal) {
+  for (const int columns : {20, 60, 74, 200}) {
+    testing::Terminal terminal(Line({"quantize", "tiny", "linear"}), columns);
+    ASSERT_EQ(terminal.Wait(), 0) << terminal.screen();
+    const std::string& screen = terminal.screen();
+    const size_t report = screen.find("tiny: ");
+    ASSERT_NE(report, std::string::npos) << screen;
+    int num_updates = 0;
+    for (const absl::string_view shown :
+         absl::StrSplit(screen.substr(0, report), "\r\033[K")) {
+      EXPECT_LT(shown.size(), static_cast<size_t>(columns)) << shown;
+      EXPECT_FALSE(absl::StrContains(shown, '\n')) << shown;
+      ++num_updates;
+    }
+    EXPECT_GE(num_updates, 3);
+  }
+  EXPECT_THAT(Cli({"quantize", "tiny", "float16"}).err, Not(HasSubstr("\033")));
+}
+
+TEST_F(CliTerminalTest, KeepsWhatItSaysApartFromTheText) {
+  const std::vector<std::string> line =
+      Line({"generate", "tiny", "import os\n", "-n", "3"});
+  // Into a pipe whose end is the same terminal.
+  std::vector<std::string> piped = {"sh", "-c", "\"$0\" \"$@\" | cat"};
+  piped.insert(piped.end(), line.begin(), line.end());
+  for (const auto& args : {line, piped}) {
+    testing::Terminal terminal(args, 80);
+    EXPECT_EQ(terminal.Wait(), 0);
+    EXPECT_THAT(terminal.screen(), HasSubstr("\r\n[3 prompt + 3 new"))
+        << terminal.screen();
+  }
+  // In files of their own nothing is added to either.
+  const Finished files = testing::RunToEnd(line);
+  EXPECT_THAT(files.err, StartsWith("["));
+}
+
+TEST_F(CliTerminalTest, SaysAfterHowManyTokensTheServerWentAway) {
+  testing::Terminal terminal(LongCompletion(), 80);
+  ASSERT_TRUE(terminal.Shows("\n")) << terminal.screen();
+  server_->Signal(SIGKILL);
+  EXPECT_EQ(terminal.Wait(), 4) << terminal.screen();
+  EXPECT_THAT(terminal.screen(),
+              ContainsRegex("ounce: UNAVAILABLE: the server went away after "
+                            "[0-9]+ tokens"));
 }
 
 // Where the pictures that the embedded detector was not trained on lie.
@@ -229,7 +486,9 @@ TEST_F(CliDetectTest, PrintsWhatTheRpcFinds) {
   const Finished from_stdin = Cli(
       {"detect", "detr", "-", "--threshold", "0.5", "--json"}, request.image());
   EXPECT_EQ(from_stdin.code, 0) << from_stdin.err;
-  const auto json = nlohmann::json::parse(from_stdin.out);
+  const auto line = nlohmann::json::parse(from_stdin.out);
+  EXPECT_EQ(line["file"], "-");
+  const auto& json = line["response"];
   ASSERT_EQ(json["detections"].size(),
             static_cast<size_t>(expected->detections_size()));
   EXPECT_EQ(json["detections"][0]["label"], expected->detections(0).label());
@@ -262,7 +521,7 @@ TEST_F(CliDetectTest, FindsTheShapesOfTheExamples) {
     const Finished cli = Cli({"detect", "detr", Example(picture["file_name"]),
                               "--threshold", "0.5", "--json"});
     ASSERT_EQ(cli.code, 0) << cli.err;
-    const auto answer = nlohmann::json::parse(cli.out);
+    const auto answer = nlohmann::json::parse(cli.out)["response"];
     for (const auto& object : truth["annotations"]) {
       if (object["image_id"] != picture["id"]) continue;
       ++num_objects;
@@ -337,7 +596,7 @@ TEST_F(CliDetectTest, ReportsConvolutionsApartAndHowFarDetectionsMoved) {
   EXPECT_EQ(Model("small").stored_bytes(), Model("detr").stored_bytes());
   const Finished models = Cli({"models"});
   EXPECT_THAT(models.out, AllOf(HasSubstr("detect"), HasSubstr("generate"),
-                                HasSubstr("KV CAPACITY")));
+                                HasSubstr("KV LIMIT")));
   for (const absl::string_view line : absl::StrSplit(models.out, '\n')) {
     EXPECT_LE(line.size(), 100u) << line;
   }

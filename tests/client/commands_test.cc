@@ -1,0 +1,190 @@
+// Commands but detect as they are typed, with a server made up here.
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client/command.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/client/mock_client.h"
+
+namespace ounce::client {
+namespace {
+
+using ::testing::_;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::NiceMock;
+using ::testing::Not;
+using ::testing::Return;
+
+struct Ended {
+  int code = -1;
+  std::string out, err;
+};
+
+class CommandsTest : public ::testing::Test {
+ protected:
+  Ended Run(std::vector<std::string> args, bool json = false) {
+    CLI::App app;
+    Command command;
+    AddTextCommands(app, &command);
+    AddModelCommands(app, &command);
+    AddQuantizeCommand(app, &command);
+    AddHealthCommand(app, &command);
+    std::reverse(args.begin(), args.end());
+    app.parse(args);
+    ::testing::internal::CaptureStdout();
+    ::testing::internal::CaptureStderr();
+    Ended ended;
+    ended.code = command(client_, json);
+    ended.out = ::testing::internal::GetCapturedStdout();
+    ended.err = ::testing::internal::GetCapturedStderr();
+    return ended;
+  }
+
+  // What GetModel says after a call that did not come to its end.
+  void ThenGetModelSays(const absl::StatusOr<v1::Model>& model) {
+    EXPECT_CALL(client_, WithTimeout).WillOnce([model](absl::Duration) {
+      auto asked = std::make_unique<NiceMock<MockClient>>();
+      ON_CALL(*asked, GetModel).WillByDefault(Return(model));
+      return asked;
+    });
+  }
+
+  static v1::Model Code() {
+    v1::Model model;
+    model.set_name("code");
+    model.set_version(1);
+    model.set_method("float16");
+    return model;
+  }
+
+  // Messages of two tokens, "ab" each, then `status`.
+  void Generates(int num_messages, absl::Status status, bool sampled = false) {
+    EXPECT_CALL(client_, Generate)
+        .WillRepeatedly(
+            [=](const v1::GenerateRequest&,
+                const std::function<bool(const v1::GenerateResponse&)>& take) {
+              for (int i = 0; i < num_messages; ++i) {
+                v1::GenerateResponse response;
+                response.set_text("ab");
+                response.add_token_ids(1);
+                response.add_token_ids(2);
+                if (sampled) response.set_seed(7);
+                if (!take(response)) return absl::CancelledError("cancelled");
+              }
+              return status;
+            });
+  }
+
+  NiceMock<MockClient> client_;
+};
+
+TEST_F(CommandsTest, SaysAfterHowManyTokensACompletionEnded) {
+  Generates(120, absl::UnavailableError("the server went away"));
+  const Ended gone = Run({"generate", "code", "x"});
+  EXPECT_EQ(gone.code, kFailed);
+  EXPECT_THAT(
+      gone.err,
+      HasSubstr("ounce: UNAVAILABLE: the server went away after 240 tokens\n"));
+  Generates(1, absl::CancelledError("cancelled"));
+  EXPECT_EQ(Run({"generate", "code", "x"}).err,
+            "ounce: cancelled after 2 tokens\n");
+  Generates(0, absl::NotFoundError("no model 'code'"));
+  EXPECT_EQ(Run({"generate", "code", "x"}).err,
+            "ounce: NOT_FOUND: no model 'code'\n");
+}
+
+TEST_F(CommandsTest, NotesFlagsThatHadNoEffect) {
+  Generates(1, absl::OkStatus());
+  EXPECT_THAT(
+      Run({"generate", "code", "x", "--top-p", "0.9", "--seed", "1"}).err,
+      HasSubstr("ounce: without --temperature the most probable token "
+                "is taken: --top_p, --seed had no effect\n"));
+  EXPECT_THAT(Run({"generate", "code", "x"}).err, Not(HasSubstr("no effect")));
+  Generates(1, absl::OkStatus(), /*sampled=*/true);
+  EXPECT_THAT(Run({"generate", "code", "x", "--top_p", "0.9"}).err,
+              Not(HasSubstr("no effect")));
+}
+
+absl::Status Quantizing(
+    const v1::QuantizeRequest&,
+    const std::function<bool(const v1::QuantizeProgress&)>& take) {
+  v1::QuantizeProgress progress;
+  progress.set_stage(v1::QUANTIZE_STAGE_QUANTIZING);
+  take(progress);
+  return absl::CancelledError("cancelled");
+}
+
+TEST_F(CommandsTest, SaysWhatServesAfterACancelledQuantization) {
+  EXPECT_CALL(client_, Quantize).WillRepeatedly(Quantizing);
+  ThenGetModelSays(Code());
+  const Ended cancelled = Run({"quantize", "code", "linear"});
+  EXPECT_EQ(cancelled.code, kFailed);
+  EXPECT_THAT(
+      cancelled.err,
+      HasSubstr("ounce: cancelled; code still serves version 1 (float16)\n"));
+
+  EXPECT_CALL(client_, Quantize)
+      .WillOnce(Return(absl::DeadlineExceededError("the deadline has passed")))
+      .RetiresOnSaturation();
+  ThenGetModelSays(Code());
+  EXPECT_THAT(Run({"quantize", "code", "linear"}).err,
+              HasSubstr("DEADLINE_EXCEEDED: the deadline has passed; code "
+                        "still serves version 1 (float16)\n"));
+  ThenGetModelSays(absl::UnavailableError("the server went away"));
+  EXPECT_THAT(Run({"quantize", "code", "linear"}).err,
+              HasSubstr("ounce: cancelled\n"));
+}
+
+TEST_F(CommandsTest, SaysWhatBecameOfACancelledLoad) {
+  EXPECT_CALL(client_, LoadModel)
+      .WillRepeatedly(Return(absl::CancelledError("cancelled")));
+  const auto load = [&] { return Run({"load", "code", "/models/code"}); };
+  ThenGetModelSays(absl::NotFoundError("no model 'code'"));
+  const Ended stopped = load();
+  EXPECT_EQ(stopped.code, kFailed);
+  EXPECT_EQ(stopped.err, "ounce: cancelled; 'code' is not served\n");
+  ThenGetModelSays(Code());
+  EXPECT_EQ(load().err,
+            "ounce: cancelled; 'code' was loaded by then and is served: ounce "
+            "unload code ends that\n");
+  v1::Model loading = Code();
+  loading.set_version(0);
+  ThenGetModelSays(loading);
+  EXPECT_EQ(load().err,
+            "ounce: cancelled; the server still loads 'code': ounce models "
+            "shows it\n");
+}
+
+TEST_F(CommandsTest, SaysThatItIsNotReady) {
+  EXPECT_CALL(client_, IsServing).WillOnce(Return(false));
+  const Ended health = Run({"health"});
+  EXPECT_EQ(health.code, kFailed);
+  EXPECT_EQ(health.out, "not serving\n");
+  EXPECT_THAT(health.err,
+              HasSubstr("not ready: loading models, or shutting down"));
+}
+
+TEST_F(CommandsTest, LetsNoErrorWriteToTheTerminal) {
+  EXPECT_CALL(client_, ListModels)
+      .WillOnce(Return(absl::NotFoundError("no \x1b[2Jfile\nsecond line")));
+  EXPECT_EQ(Run({"models"}).err,
+            "ounce: NOT_FOUND: no \xef\xbf\xbd[2Jfile\nsecond line\n");
+}
+
+TEST_F(CommandsTest, PrintsNothingButJsonToStdout) {
+  Generates(2, absl::OkStatus());
+  const Ended ended = Run({"generate", "code", "x", "--echo"}, /*json=*/true);
+  EXPECT_THAT(ended.err, IsEmpty());
+  EXPECT_THAT(ended.out,
+              AllOf(HasSubstr("{\"text\":\"ab\",\"token_ids\":[1,2]"),
+                    HasSubstr("\"model_version\":0")));
+}
+
+}  // namespace
+}  // namespace ounce::client
