@@ -32,8 +32,8 @@ absl::StatusOr<const Architecture*> FindArchitecture(
     if (architecture->name == *found) return architecture;
     StrAppend(&known, known.empty() ? "" : ", ", architecture->name);
   }
-  return absl::UnimplementedError(StrCat(file, ": model_type '", *found,
-                                         "' found, one of ", known, " wanted"));
+  return absl::UnimplementedError(StrCat(file, ": 'model_type' must be one of ",
+                                         known, ", is '", *found, "'"));
 }
 
 }  // namespace ounce::model

@@ -18,8 +18,8 @@
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/arch/codegen_config.h"
 #include "model/causal_lm.h"
-#include "model/checkpoint/json_fields.h"
 #include "model/layers/attention.h"
 #include "model/layers/layer_norm.h"
 #include "model/layers/rope.h"
@@ -42,100 +42,6 @@ using quant::Scratch;
 using quant::ScratchScope;
 using quant::TakeMatrix;
 
-constexpr int64_t kQkvBlocks = 4;
-
-struct Config {
-  int64_t vocab_size;
-  int64_t positions;
-  int64_t width;  // n_embd
-  int64_t layers;
-  int64_t heads;
-  int64_t rotary_dim;
-  int64_t inner;
-  float epsilon;
-  bool tied;
-  std::vector<int32_t> eos_ids;
-
-  int64_t head_dim() const { return width / heads; }
-};
-
-// Bounds that no known model comes near; products of any three of these fit 64
-// bits.
-constexpr int64_t kMaxVocab = 1 << 24;
-constexpr int64_t kMaxPositions = 1 << 20;
-constexpr int64_t kMaxWidth = 1 << 16;
-constexpr int64_t kMaxLayers = 1024;
-
-absl::Status Refuse(std::string_view key, int64_t found,
-                    const std::string& wanted) {
-  return absl::InvalidArgumentError(
-      StrCat("'", key, "': ", found, " found, ", wanted, " wanted"));
-}
-
-// One id or a list of them. Ids past the vocabulary can't be generated, so they
-// are left out (transformers' default is 50256 however small the model).
-absl::StatusOr<std::vector<int32_t>> ReadEos(const json& object,
-                                             int64_t vocab_size) {
-  std::vector<int32_t> ids;
-  const auto field = object.find("eos_token_id");
-  if (field == object.end() || field->is_null()) return ids;
-  const json list = field->is_array() ? *field : json::array({*field});
-  for (const json& entry : list) {
-    ASSIGN_OR_RETURN(const int64_t id, JsonInt(json{{"eos_token_id", entry}},
-                                               "eos_token_id", 0, INT32_MAX));
-    if (id < vocab_size) ids.push_back(static_cast<int32_t>(id));
-  }
-  return ids;
-}
-
-absl::StatusOr<Config> ReadConfig(const json& object) {
-  Config config;
-  ASSIGN_OR_RETURN(config.vocab_size,
-                   JsonInt(object, "vocab_size", 1, kMaxVocab));
-  ASSIGN_OR_RETURN(config.positions,
-                   JsonInt(object, "n_positions", 1, kMaxPositions));
-  ASSIGN_OR_RETURN(config.width, JsonInt(object, "n_embd", 1, kMaxWidth));
-  ASSIGN_OR_RETURN(config.layers, JsonInt(object, "n_layer", 1, kMaxLayers));
-  ASSIGN_OR_RETURN(config.heads, JsonInt(object, "n_head", 1, config.width));
-  if (config.heads % kQkvBlocks != 0) {
-    return Refuse("n_head", config.heads, "a multiple of 4");
-  }
-  if (config.width % config.heads != 0) {
-    return Refuse("n_embd", config.width,
-                  StrCat("a multiple of n_head = ", config.heads));
-  }
-  ASSIGN_OR_RETURN(config.rotary_dim,
-                   OptionalJsonInt(object, "rotary_dim", 2, config.head_dim(),
-                                   config.head_dim()));
-  if (config.rotary_dim % 2 != 0) {
-    return Refuse("rotary_dim", config.rotary_dim, "an even number");
-  }
-  ASSIGN_OR_RETURN(config.inner, OptionalJsonInt(object, "n_inner", 1,
-                                                 kMaxWidth, 4 * config.width));
-  if (config.inner > kMaxWidth) {
-    return Refuse("n_embd", config.width,
-                  StrCat("at most ", kMaxWidth / 4, " without n_inner"));
-  }
-  // The other names under which transformers knows the same function.
-  ASSIGN_OR_RETURN(
-      const std::string activation,
-      OptionalJsonString(object, "activation_function", "gelu_new"));
-  if (activation != "gelu_new" && activation != "gelu_fast" &&
-      activation != "gelu_pytorch_tanh") {
-    return absl::UnimplementedError(
-        StrCat("'activation_function': '", activation,
-               "' found, 'gelu_new' (or 'gelu_fast', 'gelu_pytorch_tanh': the "
-               "same function) wanted"));
-  }
-  ASSIGN_OR_RETURN(
-      const double epsilon,
-      OptionalJsonNumber(object, "layer_norm_epsilon", 1e-12, 1, 1e-5));
-  config.epsilon = static_cast<float>(epsilon);
-  ASSIGN_OR_RETURN(config.tied,
-                   OptionalJsonBool(object, "tie_word_embeddings", false));
-  return config;
-}
-
 struct Block {
   LayerNormWeights ln_1;
   SharedWeight qkv_proj;  // [3 * width, width]
@@ -155,7 +61,7 @@ struct Weights {
 };
 
 absl::StatusOr<LayerNormWeights> ReadLayerNorm(const std::string& name,
-                                               const Config& config,
+                                               const CodeGenConfig& config,
                                                WeightReader& reader) {
   LayerNormWeights norm;
   norm.epsilon = config.epsilon;
@@ -164,7 +70,8 @@ absl::StatusOr<LayerNormWeights> ReadLayerNorm(const std::string& name,
   return norm;
 }
 
-absl::StatusOr<Block> ReadBlock(const std::string& name, const Config& config,
+absl::StatusOr<Block> ReadBlock(const std::string& name,
+                                const CodeGenConfig& config,
                                 WeightReader& reader) {
   const int64_t width = config.width;
   constexpr WeightRole kLinear = WeightRole::kLinear;
@@ -185,7 +92,7 @@ absl::StatusOr<Block> ReadBlock(const std::string& name, const Config& config,
   return block;
 }
 
-absl::StatusOr<Weights> ReadWeights(const Config& config,
+absl::StatusOr<Weights> ReadWeights(const CodeGenConfig& config,
                                     WeightReader& reader) {
   Weights weights;
   ASSIGN_OR_RETURN(weights.wte,
@@ -215,8 +122,8 @@ absl::StatusOr<Weights> ReadWeights(const Config& config,
   return weights;
 }
 
-std::vector<HeadColumns> LayOutHeads(const Config& config) {
-  const int64_t heads_per_block = config.heads / kQkvBlocks;
+std::vector<HeadColumns> LayOutHeads(const CodeGenConfig& config) {
+  const int64_t heads_per_block = config.heads / CodeGenConfig::kQkvBlocks;
   const int64_t part = heads_per_block * config.head_dim();
   std::vector<HeadColumns> heads;
   for (int64_t head = 0; head < config.heads; ++head) {
@@ -234,8 +141,9 @@ bool WantsIntegers(const quant::PackedWeight& weight) {
 
 class CodeGenModel final : public CausalLm {
  public:
-  CodeGenModel(Config config, Weights weights)
-      : config_(std::move(config)),
+  CodeGenModel(const CodeGenConfig& config, std::vector<int32_t> eos_ids,
+               Weights weights)
+      : config_(config),
         weights_(std::move(weights)),
         heads_(LayOutHeads(config_)),
         rope_(config_.rotary_dim) {
@@ -244,7 +152,7 @@ class CodeGenModel final : public CausalLm {
     shape_.kv = {.layers = config_.layers,
                  .heads = config_.heads,
                  .head_dim = config_.head_dim()};
-    shape_.eos_ids = config_.eos_ids;
+    shape_.eos_ids = std::move(eos_ids);
   }
 
   std::string_view architecture() const override { return "codegen"; }
@@ -388,32 +296,42 @@ class CodeGenModel final : public CausalLm {
            logits, pool, scratch);
   }
 
-  const Config config_;
+  const CodeGenConfig config_;
   const Weights weights_;
   const std::vector<HeadColumns> heads_;
   const InterleavedRope rope_;
   CausalLmShape shape_;
 };
 
-absl::StatusOr<std::unique_ptr<const Model>> Create(
-    const Checkpoint& checkpoint, quant::Compute, WeightReader& reader) {
-  const std::string config_file = checkpoint.folder() + "/config.json";
-  absl::StatusOr<Config> config = ReadConfig(checkpoint.config());
-  RETURN_IF_ERROR(WithContext(config.status(), config_file));
-  // What generation_config.json says wins.
+// What generation_config.json says wins; absent in both, the class's default.
+absl::StatusOr<std::vector<int32_t>> EosIds(const Checkpoint& checkpoint,
+                                            int64_t vocab_size) {
   const json& generation = checkpoint.generation_config();
   const bool in_generation = generation.is_object() &&
                              generation.contains("eos_token_id") &&
                              !generation["eos_token_id"].is_null();
-  auto eos = ReadEos(in_generation ? generation : checkpoint.config(),
-                     config->vocab_size);
+  constexpr int32_t kDefault = 50256;
+  std::vector<int32_t> absent;
+  if (kDefault < vocab_size) absent.push_back(kDefault);
+  auto ids = ReadEosIds(in_generation ? generation : checkpoint.config(),
+                        vocab_size, std::move(absent));
   RETURN_IF_ERROR(WithContext(
-      eos.status(), in_generation
-                        ? checkpoint.folder() + "/generation_config.json"
-                        : config_file));
-  config->eos_ids = *std::move(eos);
+      ids.status(),
+      StrCat(checkpoint.folder(),
+             in_generation ? "/generation_config.json" : "/config.json")));
+  return ids;
+}
+
+absl::StatusOr<std::unique_ptr<const Model>> Create(
+    const Checkpoint& checkpoint, quant::Compute, WeightReader& reader) {
+  const std::string config_file = checkpoint.folder() + "/config.json";
+  const absl::StatusOr<CodeGenConfig> config =
+      ReadCodeGenConfig(checkpoint.config());
+  RETURN_IF_ERROR(WithContext(config.status(), config_file));
+  ASSIGN_OR_RETURN(std::vector<int32_t> eos_ids,
+                   EosIds(checkpoint, config->vocab_size));
   ASSIGN_OR_RETURN(Weights weights, ReadWeights(*config, reader));
-  return std::make_unique<const CodeGenModel>(*std::move(config),
+  return std::make_unique<const CodeGenModel>(*config, std::move(eos_ids),
                                               std::move(weights));
 }
 

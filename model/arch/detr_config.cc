@@ -10,6 +10,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/arch/config_fields.h"
 #include "model/checkpoint/json_fields.h"
 #include "nlohmann/json.hpp"
 
@@ -28,49 +29,31 @@ constexpr int64_t kMaxQueries = 1 << 12;
 constexpr int64_t kMaxLabels = 1 << 15;
 constexpr int64_t kMaxStages = 16;
 
-absl::Status Unknown(std::string_view key, const std::string& found,
-                     std::string_view wanted) {
-  return absl::UnimplementedError(
-      StrCat("'", key, "': ", found, " found, ", wanted, " wanted"));
-}
-
-// The beginning of a value, for messages.
-std::string Short(const json& value) {
-  return value.dump(-1, ' ', /*ensure_ascii=*/true).substr(0, 100);
-}
-
-bool IsGiven(const json& object, std::string_view key) {
-  const auto found = object.find(key);
-  return found != object.end() && !found->is_null();
-}
-
 // A choice of which we have one.
 absl::Status OnlyString(const json& object, std::string_view key,
                         std::string_view only) {
-  ASSIGN_OR_RETURN(const std::string value,
-                   OptionalJsonString(object, key, only));
+  ASSIGN_OR_RETURN(const std::string value, StringField(object, key, only));
   if (value == only) return absl::OkStatus();
-  return Unknown(key, StrCat("'", value, "'"), StrCat("'", only, "'"));
+  return UnsupportedField(key, StrCat("'", only, "'"), StrCat("'", value, "'"));
 }
 
 absl::Status OnlyThreeChannels(const json& object, std::string_view key) {
   ASSIGN_OR_RETURN(const int64_t channels,
-                   OptionalJsonInt(object, key, 1, kMaxWidth, 3));
+                   IntField(object, key, 1, kMaxWidth, 3));
   return channels == 3 ? absl::OkStatus()
-                       : Unknown(key, absl::StrCat(channels), "3");
+                       : UnsupportedField(key, "3", StrCat(channels));
 }
 
 absl::StatusOr<std::vector<int64_t>> ReadSizes(const json& object,
                                                std::string_view key,
                                                int64_t max,
                                                std::vector<int64_t> absent) {
-  if (!IsGiven(object, key)) return absent;
+  if (!object.contains(key)) return absent;
   const json& list = object[std::string(key)];
   if (!list.is_array() || list.empty() ||
       list.size() > static_cast<size_t>(kMaxStages)) {
-    return absl::InvalidArgumentError(StrCat("'", key, "': ", Short(list),
-                                             " found, a list of 1 to ",
-                                             kMaxStages, " integers wanted"));
+    return WrongField(key, StrCat("a list of 1 to ", kMaxStages, " integers"),
+                      ShortJson(list));
   }
   std::vector<int64_t> sizes;
   for (const json& entry : list) {
@@ -81,130 +64,147 @@ absl::StatusOr<std::vector<int64_t>> ReadSizes(const json& object,
   return sizes;
 }
 
+// As many as id2label has entries, which is how many the network tells apart. A
+// label that is missing or null is named as transformers names those that
+// nobody named; one whose id no network of that many labels answers, for
+// instance the last of those that count from 1, is never seen.
 absl::StatusOr<std::vector<std::string>> ReadLabels(const json& config) {
-  std::vector<std::string> labels;
-  if (!IsGiven(config, "id2label")) {
-    ASSIGN_OR_RETURN(const int64_t count,
-                     OptionalJsonInt(config, "num_labels", 1, kMaxLabels, 2));
-    for (int64_t id = 0; id < count; ++id) {
-      labels.push_back(StrCat("LABEL_", id));
+  int64_t count = 0;
+  const bool named = IsGiven(config, "id2label");
+  if (named) {
+    const json& map = config["id2label"];
+    count = static_cast<int64_t>(map.size());
+    if (!map.is_object() || count < 1 || count > kMaxLabels) {
+      return WrongField(
+          "id2label", StrCat("an object of 1 to ", kMaxLabels, " labels"),
+          map.is_object() ? StrCat("one of ", count) : ShortJson(map));
     }
-    return labels;
+  } else {
+    ASSIGN_OR_RETURN(count, IntField(config, "num_labels", 1, kMaxLabels, 2));
   }
-  const json& map = config["id2label"];
-  if (!map.is_object() || map.empty() ||
-      map.size() > static_cast<size_t>(kMaxLabels)) {
-    return absl::InvalidArgumentError(
-        StrCat("'id2label': ", map.type_name(), " of ", map.size(),
-               " found, an object of 1 to ", kMaxLabels, " labels wanted"));
+  std::vector<std::string> labels;
+  for (int64_t id = 0; id < count; ++id) {
+    labels.push_back(StrCat("LABEL_", id));
   }
-  labels.resize(map.size());
-  for (const auto& [key, label] : map.items()) {
-    size_t id = 0;
+  if (!named) return labels;
+  for (const auto& [key, label] : config["id2label"].items()) {
+    int64_t id = 0;
     const auto [end, error] =
         std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size() ||
-        id >= labels.size() || StrCat(id) != key) {
-      return absl::InvalidArgumentError(StrCat("'id2label': key ", Short(key),
-                                               " found, 0 to ",
-                                               labels.size() - 1, " wanted"));
+    if (error != std::errc() || end != key.data() + key.size()) {
+      return absl::InvalidArgumentError(StrCat(
+          "'id2label' must have integers as keys, has ", ShortJson(key)));
     }
-    if (!label.is_string()) {
-      return absl::InvalidArgumentError(StrCat("'id2label': label ",
-                                               Short(label), " of ", key,
-                                               " found, a string wanted"));
+    if (label.is_structured()) {
+      return absl::InvalidArgumentError(
+          StrCat("'id2label' must have strings, has ", ShortJson(label),
+                 " under ", key));
     }
-    labels[id] = label.get<std::string>();
+    if (id < 0 || id >= count || label.is_null()) continue;
+    labels[id] = label.is_string() ? label.get<std::string>() : label.dump();
   }
   return labels;
 }
 
-// Cuts the stages behind the one whose output is wanted: the last of those that
-// the backbone is asked for.
-absl::Status CutStages(const json& backbone, ResNetShape& shape) {
-  const auto stages = static_cast<int64_t>(shape.depths.size());
-  int64_t last = stages;
-  if (IsGiven(backbone, "out_features")) {
-    const json& names = backbone["out_features"];
-    last = -1;
-    for (int64_t i = 1; i <= stages; ++i) {
-      if (names.is_array() && std::find(names.begin(), names.end(),
-                                        StrCat("stage", i)) != names.end()) {
-        last = i;
-      }
-    }
-    if (last < 0) {
-      return absl::InvalidArgumentError(StrCat(
-          "'out_features': ", Short(names),
-          " found, a list with one of 'stage1' to 'stage", stages, "' wanted"));
-    }
-  } else if (IsGiven(backbone, "out_indices")) {
-    const json& indices = backbone["out_indices"];
-    last = 0;
-    for (const json& index : indices) {
-      ASSIGN_OR_RETURN(const int64_t i, JsonInt(json{{"out_indices", index}},
-                                                "out_indices", 0, stages));
-      last = std::max(last, i);
-    }
-    if (last == 0) {
-      return absl::InvalidArgumentError(
-          StrCat("'out_indices': ", Short(indices),
-                 " found, a list with one of 1 to ", stages, " wanted"));
+// The last stage that `out_features` names (`prefix` and a number); absent or
+// null: nothing.
+absl::StatusOr<std::optional<int64_t>> LastFeature(const json& backbone,
+                                                   std::string_view prefix,
+                                                   int64_t stages) {
+  if (!IsGiven(backbone, "out_features")) return std::nullopt;
+  const json& names = backbone["out_features"];
+  for (int64_t i = stages; i > 0 && names.is_array(); --i) {
+    if (std::find(names.begin(), names.end(), StrCat(prefix, i)) !=
+        names.end()) {
+      return i;
     }
   }
+  return WrongField(
+      "out_features",
+      StrCat("a list with one of '", prefix, "1' to '", prefix, stages, "'"),
+      ShortJson(names));
+}
+
+// The last stage that `out_indices` names, in which 0 is the stem and negative
+// ones count from the end.
+absl::StatusOr<std::optional<int64_t>> LastIndex(const json& backbone,
+                                                 int64_t stages) {
+  if (!IsGiven(backbone, "out_indices")) return std::nullopt;
+  const json& indices = backbone["out_indices"];
+  int64_t last = 0;
+  if (indices.is_array()) {
+    for (const json& entry : indices) {
+      ASSIGN_OR_RETURN(const int64_t index,
+                       JsonInt(json{{"out_indices", entry}}, "out_indices",
+                               -stages - 1, stages));
+      last = std::max(last, index < 0 ? index + stages + 1 : index);
+    }
+  }
+  if (last > 0) return last;
+  return WrongField("out_indices", StrCat("a list with one of 1 to ", stages),
+                    ShortJson(indices));
+}
+
+// Cuts the stages behind the one whose output is wanted: the last of those that
+// the backbone is asked for.
+absl::Status CutStages(const json& backbone, std::string_view prefix,
+                       ResNetShape& shape) {
+  const auto stages = static_cast<int64_t>(shape.depths.size());
+  ASSIGN_OR_RETURN(const std::optional<int64_t> by_name,
+                   LastFeature(backbone, prefix, stages));
+  ASSIGN_OR_RETURN(const std::optional<int64_t> by_index,
+                   LastIndex(backbone, stages));
+  if (by_name.has_value() && by_index.has_value() && by_name != by_index) {
+    return WrongField("out_indices", "those of 'out_features'",
+                      ShortJson(backbone["out_indices"]));
+  }
+  const int64_t last = by_name.value_or(by_index.value_or(stages));
   shape.hidden_sizes.resize(last);
   shape.depths.resize(last);
   return absl::OkStatus();
 }
 
-// Of transformers' ResNetConfig; null stands for its defaults.
-absl::StatusOr<ResNetShape> ReadBackboneConfig(const json& backbone) {
+// Of transformers' ResNetConfig.
+absl::StatusOr<ResNetShape> ReadResNetConfig(const json& backbone) {
   ResNetShape shape;
   // Its stages stride on, however many there are.
   shape.output_stride = std::numeric_limits<int64_t>::max();
-  if (backbone.is_null()) return shape;
-  if (!backbone.is_object()) {
-    return absl::InvalidArgumentError(
-        StrCat("'backbone_config': ", backbone.type_name(),
-               " found, an object wanted"));
-  }
-  RETURN_IF_ERROR(OnlyString(backbone, "model_type", "resnet"));
   RETURN_IF_ERROR(OnlyString(backbone, "hidden_act", "relu"));
   RETURN_IF_ERROR(OnlyThreeChannels(backbone, "num_channels"));
-  ASSIGN_OR_RETURN(shape.embedding_size,
-                   OptionalJsonInt(backbone, "embedding_size", 1, kMaxWidth,
-                                   shape.embedding_size));
+  ASSIGN_OR_RETURN(
+      shape.embedding_size,
+      IntField(backbone, "embedding_size", 1, kMaxWidth, shape.embedding_size));
   ASSIGN_OR_RETURN(
       shape.hidden_sizes,
       ReadSizes(backbone, "hidden_sizes", kMaxWidth, shape.hidden_sizes));
   ASSIGN_OR_RETURN(shape.depths,
                    ReadSizes(backbone, "depths", kMaxLayers, shape.depths));
   if (shape.depths.size() != shape.hidden_sizes.size()) {
-    return absl::InvalidArgumentError(
-        StrCat("'depths': ", shape.depths.size(), " stages found, ",
-               shape.hidden_sizes.size(), " as in 'hidden_sizes' wanted"));
+    return WrongField(
+        "depths",
+        StrCat("as long as 'hidden_sizes', ", shape.hidden_sizes.size()),
+        StrCat(shape.depths.size(), " long"));
   }
   ASSIGN_OR_RETURN(const std::string layer_type,
-                   OptionalJsonString(backbone, "layer_type", "bottleneck"));
+                   StringField(backbone, "layer_type", "bottleneck"));
   if (layer_type != "basic" && layer_type != "bottleneck") {
-    return Unknown("layer_type", StrCat("'", layer_type, "'"),
-                   "'basic' or 'bottleneck'");
+    return UnsupportedField("layer_type", "'basic' or 'bottleneck'",
+                            StrCat("'", layer_type, "'"));
   }
   shape.bottleneck = layer_type == "bottleneck";
   for (int64_t size : shape.hidden_sizes) {
     if (shape.bottleneck && size % 4 != 0) {
-      return absl::InvalidArgumentError(
-          StrCat("'hidden_sizes': ", size,
-                 " found, multiples of 4 wanted with bottleneck layers"));
+      return absl::InvalidArgumentError(StrCat(
+          "'hidden_sizes' must be multiples of 4 with bottleneck layers, "
+          "one is ",
+          size));
     }
   }
-  ASSIGN_OR_RETURN(
-      shape.downsample_in_first_stage,
-      OptionalJsonBool(backbone, "downsample_in_first_stage", false));
-  ASSIGN_OR_RETURN(
-      shape.downsample_in_bottleneck,
-      OptionalJsonBool(backbone, "downsample_in_bottleneck", false));
-  RETURN_IF_ERROR(CutStages(backbone, shape));
+  ASSIGN_OR_RETURN(shape.downsample_in_first_stage,
+                   BoolField(backbone, "downsample_in_first_stage", false));
+  ASSIGN_OR_RETURN(shape.downsample_in_bottleneck,
+                   BoolField(backbone, "downsample_in_bottleneck", false));
+  RETURN_IF_ERROR(CutStages(backbone, "stage", shape));
   return shape;
 }
 
@@ -232,58 +232,120 @@ absl::StatusOr<ResNetShape> NamedBackbone(const std::string& name) {
     if (!known.bottleneck) shape.hidden_sizes = {64, 128, 256, 512};
     return shape;
   }
-  return Unknown("backbone", StrCat("'", name, "'"), StrCat("one of ", names));
+  return UnsupportedField("backbone", StrCat("one of ", names),
+                          StrCat("'", name, "'"));
 }
 
-absl::StatusOr<ResNetShape> ReadTimmBackbone(const json& config) {
+absl::Status ReadOutputStride(const json& object, ResNetShape& shape) {
+  ASSIGN_OR_RETURN(
+      shape.output_stride,
+      OptionalJsonInt(object, "output_stride", 8, 32, shape.output_stride));
+  if (shape.output_stride % 8 != 0 || shape.output_stride == 24) {
+    return WrongField("output_stride", "8, 16 or 32",
+                      StrCat(shape.output_stride));
+  }
+  return absl::OkStatus();
+}
+
+// timm's backbone by the keys of DetrConfig itself, as transformers 4 has them.
+absl::StatusOr<ResNetShape> ReadTimmKeys(const json& config) {
   ASSIGN_OR_RETURN(const std::string name,
                    OptionalJsonString(config, "backbone", "resnet50"));
   ASSIGN_OR_RETURN(ResNetShape shape, NamedBackbone(name));
-  ASSIGN_OR_RETURN(const bool dilation,
-                   OptionalJsonBool(config, "dilation", false));
+  ASSIGN_OR_RETURN(const bool dilation, BoolField(config, "dilation", false));
   if (dilation) shape.output_stride = 16;
   if (!IsGiven(config, "backbone_kwargs")) return shape;
   const json& kwargs = config["backbone_kwargs"];
   if (!kwargs.is_object()) {
-    return absl::InvalidArgumentError(StrCat(
-        "'backbone_kwargs': ", kwargs.type_name(), " found, an object wanted"));
+    return WrongField("backbone_kwargs", "an object", ShortJson(kwargs));
   }
   for (const auto& [key, value] : kwargs.items()) {
     if (key != "out_indices" && key != "in_chans" && key != "output_stride") {
-      return Unknown("backbone_kwargs", StrCat("'", key, "'"),
-                     "'out_indices', 'in_chans' and 'output_stride' alone");
+      return UnsupportedField(
+          "backbone_kwargs", "of 'out_indices', 'in_chans' and 'output_stride'",
+          StrCat("with '", key, "'"));
     }
   }
   RETURN_IF_ERROR(OnlyThreeChannels(kwargs, "in_chans"));
-  ASSIGN_OR_RETURN(
-      shape.output_stride,
-      OptionalJsonInt(kwargs, "output_stride", 8, 32, shape.output_stride));
-  if (shape.output_stride % 8 != 0 || shape.output_stride == 24) {
-    return absl::InvalidArgumentError(
-        StrCat("'output_stride': ", shape.output_stride,
-               " found, 8, 16 or 32 wanted"));
-  }
-  RETURN_IF_ERROR(CutStages(kwargs, shape));
+  RETURN_IF_ERROR(ReadOutputStride(kwargs, shape));
+  RETURN_IF_ERROR(CutStages(kwargs, "layer", shape));
   return shape;
+}
+
+// Of transformers' TimmBackboneConfig, which is how transformers 5 writes the
+// same.
+absl::StatusOr<ResNetShape> ReadTimmConfig(const json& backbone) {
+  ASSIGN_OR_RETURN(const std::string name, JsonString(backbone, "backbone"));
+  ASSIGN_OR_RETURN(ResNetShape shape, NamedBackbone(name));
+  RETURN_IF_ERROR(OnlyThreeChannels(backbone, "num_channels"));
+  ASSIGN_OR_RETURN(const bool features,
+                   BoolField(backbone, "features_only", true));
+  if (!features) return UnsupportedField("features_only", "true", "false");
+  RETURN_IF_ERROR(ReadOutputStride(backbone, shape));
+  RETURN_IF_ERROR(CutStages(backbone, "layer", shape));
+  return shape;
+}
+
+// `backbone_config`, which counts if it is given.
+absl::StatusOr<ResNetShape> ReadBackboneConfig(const json& backbone) {
+  if (!backbone.is_object()) {
+    return absl::InvalidArgumentError(
+        StrCat("must be an object, is ", ShortJson(backbone)));
+  }
+  ASSIGN_OR_RETURN(const std::string type, JsonString(backbone, "model_type"));
+  if (type == "resnet") return ReadResNetConfig(backbone);
+  if (type == "timm_backbone") return ReadTimmConfig(backbone);
+  return UnsupportedField("model_type", "'resnet' or 'timm_backbone'",
+                          StrCat("'", type, "'"));
 }
 
 absl::StatusOr<ResNetShape> ReadBackbone(const json& config) {
   RETURN_IF_ERROR(OnlyThreeChannels(config, "num_channels"));
+  if (IsGiven(config, "backbone_config")) {
+    auto shape = ReadBackboneConfig(config["backbone_config"]);
+    RETURN_IF_ERROR(WithContext(shape.status(), "'backbone_config'"));
+    // Keys of timm beside it: transformers 4 refuses some and ignores others, 5
+    // ignores all. "resnet50" is a default that was left over.
+    ASSIGN_OR_RETURN(const std::string name,
+                     OptionalJsonString(config, "backbone", "resnet50"));
+    const json& backbone = config["backbone_config"];
+    if (name != "resnet50" && name != backbone.value("backbone", json())) {
+      return UnsupportedField("backbone", "null beside 'backbone_config'",
+                              StrCat("'", name, "'"));
+    }
+    ASSIGN_OR_RETURN(const bool dilation, BoolField(config, "dilation", false));
+    if (dilation && shape->output_stride != 16) {
+      return UnsupportedField("dilation", "false beside 'backbone_config'",
+                              "true");
+    }
+    if (IsGiven(config, "backbone_kwargs") &&
+        !config["backbone_kwargs"].empty()) {
+      return UnsupportedField("backbone_kwargs",
+                              "null beside 'backbone_config'",
+                              ShortJson(config["backbone_kwargs"]));
+    }
+    return shape;
+  }
   ASSIGN_OR_RETURN(const bool timm,
-                   OptionalJsonBool(config, "use_timm_backbone", true));
-  if (timm) return ReadTimmBackbone(config);
-  // So says transformers; `dilation` is for timm's alone.
-  RETURN_IF_ERROR(OnlyString(config, "backbone", "resnet50"));
-  return ReadBackboneConfig(config.value("backbone_config", json()));
+                   BoolField(config, "use_timm_backbone", true));
+  if (timm) return ReadTimmKeys(config);
+  // Then `backbone` is a model of the hub, whose shape stands elsewhere, but
+  // for the default's name, which is left over; `dilation` is for timm's alone.
+  // So says transformers.
+  ASSIGN_OR_RETURN(const std::string name,
+                   OptionalJsonString(config, "backbone", "resnet50"));
+  if (name != "resnet50") {
+    return UnsupportedField("backbone",
+                            "null without timm and without 'backbone_config'",
+                            StrCat("'", name, "'"));
+  }
+  return ReadResNetConfig(json::object());
 }
 
-absl::Status CheckHeads(const json& config, std::string_view key, int64_t width,
-                        int64_t* heads) {
-  ASSIGN_OR_RETURN(*heads, OptionalJsonInt(config, key, 1, width, 8));
-  if (width % *heads == 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      StrCat("'", key, "': ", *heads, " found, a divisor of d_model = ", width,
-             " wanted"));
+absl::Status CheckHeads(std::string_view key, int64_t width, int64_t heads) {
+  if (width % heads == 0) return absl::OkStatus();
+  return WrongField(key, StrCat("a divisor of d_model = ", width),
+                    StrCat(heads));
 }
 
 // Options of other DETRs, under which the network is another one.
@@ -291,14 +353,15 @@ absl::Status RefuseOtherNetworks(const json& config) {
   RETURN_IF_ERROR(OnlyString(config, "activation_function", "relu"));
   RETURN_IF_ERROR(OnlyString(config, "position_embedding_type", "sine"));
   for (const char* key : {"pre_norm", "normalize_before", "two_stage"}) {
-    ASSIGN_OR_RETURN(const bool on, OptionalJsonBool(config, key, false));
-    if (on) return Unknown(key, "true", "false");
+    ASSIGN_OR_RETURN(const bool on, BoolField(config, key, false));
+    if (on) return UnsupportedField(key, "false", "true");
   }
   const json& names = config.value("architectures", json());
   if (names.is_array() && !names.empty() &&
       std::find(names.begin(), names.end(), "DetrForObjectDetection") ==
           names.end()) {
-    return Unknown("architectures", Short(names), "'DetrForObjectDetection'");
+    return UnsupportedField("architectures", "'DetrForObjectDetection'",
+                            ShortJson(names));
   }
   return absl::OkStatus();
 }
@@ -308,30 +371,33 @@ absl::Status RefuseOtherNetworks(const json& config) {
 absl::StatusOr<DetrConfig> ReadDetrConfig(const json& object) {
   RETURN_IF_ERROR(RefuseOtherNetworks(object));
   DetrConfig config;
-  ASSIGN_OR_RETURN(config.width,
-                   OptionalJsonInt(object, "d_model", 4, kMaxWidth, 256));
+  ASSIGN_OR_RETURN(config.width, IntField(object, "d_model", "hidden_size", 4,
+                                          kMaxWidth, 256));
   if (config.width % 4 != 0) {
-    return absl::InvalidArgumentError(
-        StrCat("'d_model': ", config.width, " found, a multiple of 4 wanted"));
+    return WrongField("d_model", "a multiple of 4", StrCat(config.width));
   }
-  RETURN_IF_ERROR(CheckHeads(object, "encoder_attention_heads", config.width,
-                             &config.encoder_heads));
-  RETURN_IF_ERROR(CheckHeads(object, "decoder_attention_heads", config.width,
-                             &config.decoder_heads));
+  ASSIGN_OR_RETURN(config.encoder_heads,
+                   IntField(object, "encoder_attention_heads",
+                            "num_attention_heads", 1, config.width, 8));
+  RETURN_IF_ERROR(CheckHeads("encoder_attention_heads", config.width,
+                             config.encoder_heads));
+  ASSIGN_OR_RETURN(
+      config.decoder_heads,
+      IntField(object, "decoder_attention_heads", 1, config.width, 8));
+  RETURN_IF_ERROR(CheckHeads("decoder_attention_heads", config.width,
+                             config.decoder_heads));
   ASSIGN_OR_RETURN(config.encoder_layers,
-                   OptionalJsonInt(object, "encoder_layers", 0, kMaxLayers, 6));
+                   IntField(object, "encoder_layers", 0, kMaxLayers, 6));
   ASSIGN_OR_RETURN(config.decoder_layers,
-                   OptionalJsonInt(object, "decoder_layers", 0, kMaxLayers, 6));
-  ASSIGN_OR_RETURN(
-      config.encoder_inner,
-      OptionalJsonInt(object, "encoder_ffn_dim", 1, kMaxInner, 2048));
-  ASSIGN_OR_RETURN(
-      config.decoder_inner,
-      OptionalJsonInt(object, "decoder_ffn_dim", 1, kMaxInner, 2048));
+                   IntField(object, "decoder_layers", 0, kMaxLayers, 6));
+  ASSIGN_OR_RETURN(config.encoder_inner,
+                   IntField(object, "encoder_ffn_dim", 1, kMaxInner, 2048));
+  ASSIGN_OR_RETURN(config.decoder_inner,
+                   IntField(object, "decoder_ffn_dim", 1, kMaxInner, 2048));
   ASSIGN_OR_RETURN(config.num_queries,
-                   OptionalJsonInt(object, "num_queries", 1, kMaxQueries, 100));
+                   IntField(object, "num_queries", 1, kMaxQueries, 100));
   ASSIGN_OR_RETURN(config.norm_after_each_layer,
-                   OptionalJsonBool(object, "auxiliary_loss", false));
+                   BoolField(object, "auxiliary_loss", false));
   ASSIGN_OR_RETURN(config.labels, ReadLabels(object));
   ASSIGN_OR_RETURN(config.backbone, ReadBackbone(object));
   return config;

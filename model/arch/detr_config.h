@@ -28,12 +28,14 @@ struct DetrConfig {
   ResNetShape backbone;
 };
 
-// Absent keys have transformers' defaults. The backbone's shape comes from
-// `backbone` (a timm name) or `backbone_config`; which of their naming schemes
-// the tensors follow is the checkpoint's matter.
+// Absent keys have the defaults of transformers' DetrConfig, ResNetConfig and
+// TimmBackboneConfig. The backbone's shape comes from `backbone_config` (a
+// ResNet of transformers, or timm's as transformers 5 writes it), else from
+// `backbone` (a name of timm's); which of their naming schemes the tensors
+// follow is the checkpoint's matter.
 //
-// Errors: kInvalidArgument and kUnimplemented with the key, what was found and
-//   what was wanted, but not the file.
+// Errors: kInvalidArgument and kUnimplemented with the key, what it must be and
+//   what it is, but not the file.
 absl::StatusOr<DetrConfig> ReadDetrConfig(const nlohmann::json& config);
 
 }  // namespace ounce::model

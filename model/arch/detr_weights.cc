@@ -69,6 +69,23 @@ absl::StatusOr<InnerLayer> ReadInner(const std::string& name, int64_t width,
   return layer;
 }
 
+// transformers 5 has one module less around the backbone; either may have
+// timm's network inside a TimmBackbone.
+std::string BackboneRoot(const WeightReader& reader) {
+  const std::string usual = "model.backbone.conv_encoder.model.";
+  for (const std::string& outer :
+       {usual, std::string("model.backbone.model.")}) {
+    for (const char* inner : {"", "_backbone."}) {
+      const std::string root = outer + inner;
+      if (reader.Has(root + "conv1.weight") ||
+          reader.Has(root + "embedder.embedder.convolution.weight")) {
+        return root;
+      }
+    }
+  }
+  return usual;
+}
+
 }  // namespace
 
 absl::StatusOr<DetrWeights> ReadDetrWeights(const DetrConfig& config,
@@ -76,8 +93,7 @@ absl::StatusOr<DetrWeights> ReadDetrWeights(const DetrConfig& config,
   const int64_t width = config.width;
   DetrWeights weights;
   ASSIGN_OR_RETURN(weights.backbone,
-                   ResNet::Read(config.backbone,
-                                "model.backbone.conv_encoder.model.", reader));
+                   ResNet::Read(config.backbone, BackboneRoot(reader), reader));
   weights.projection_shape = {.out_channels = width,
                               .in_channels = weights.backbone.channels()};
   ASSIGN_OR_RETURN(weights.projection,

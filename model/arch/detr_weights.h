@@ -53,7 +53,8 @@ struct DetrWeights {
 };
 
 // Names are those of transformers 4, or where newer releases have others,
-// those: o_proj for out_proj, mlp.fc1 and mlp.fc2 for fc1 and fc2.
+// those: o_proj for out_proj, mlp.fc1 and mlp.fc2 for fc1 and fc2, backbone for
+// backbone.conv_encoder.
 //
 // Errors: what `reader` returns.
 absl::StatusOr<DetrWeights> ReadDetrWeights(const DetrConfig& config,

@@ -46,8 +46,8 @@ struct ResNetShape {
 class ResNet {
  public:
   // Tensors are `root` + the names of timm's resnet or of transformers'
-  // ResNetBackbone, whichever the checkpoint has. What belongs to later stages
-  // is ignored.
+  // ResNetBackbone, whichever the checkpoint has. What belongs to stages that
+  // `shape` was cut from (numbers up to 16) is ignored.
   static absl::StatusOr<ResNet> Read(const ResNetShape& shape,
                                      const std::string& root,
                                      WeightReader& reader);

@@ -475,6 +475,16 @@ absl::StatusOr<const Architecture*> FindFloatArchitecture(
         "/config.json: 'quantization_config' says that the weights are "
         "quantized already; only checkpoints of floats are supported");
   }
+  const auto code = checkpoint.config().find("auto_map");
+  if (code != checkpoint.config().end() && code->is_object()) {
+    for (const auto& [name, where] : code->items()) {
+      if (!name.starts_with("AutoModel")) continue;
+      return absl::UnimplementedError(StrCat(
+          checkpoint.folder(), "/config.json: 'auto_map' says that ", name,
+          " is code of the checkpoint's own, as codegen2 has it; "
+          "only the networks of transformers itself are supported"));
+    }
+  }
   return architecture;
 }
 

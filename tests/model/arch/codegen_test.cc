@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/arch/codegen_config.h"
 #include "model/registry.h"
 #include "tests/model/arch/lm_runner.h"
 #include "tests/testing/status_matchers.h"
@@ -191,20 +192,41 @@ TEST(CodeGenTest, RefusesConfigsItCannotRun) {
       {"n_embd", 1 << 20, absl::StatusCode::kInvalidArgument, "n_embd"},
       {"n_layer", "two", absl::StatusCode::kInvalidArgument, "n_layer"},
       {"n_layer", 1e300, absl::StatusCode::kInvalidArgument, "n_layer"},
-      {"vocab_size", nullptr, absl::StatusCode::kInvalidArgument, "vocab_size"},
+      {"vocab_size", nullptr, absl::StatusCode::kInvalidArgument,
+       "'vocab_size' must not be null"},
+      {"hidden_size", 64, absl::StatusCode::kInvalidArgument,
+       "'n_embd' and 'hidden_size' are two names of one number, but are 32 and "
+       "64"},
+      {"head_dim", 8, absl::StatusCode::kUnimplemented,
+       "'head_dim' is a key of codegen2"},
+      {"auto_map",
+       {{"AutoConfig", "configuration_codegen.CodeGenConfig"},
+        {"AutoModelForCausalLM", "modeling_codegen.CodeGenForCausalLM"}},
+       absl::StatusCode::kUnimplemented,
+       "'auto_map' says that AutoModelForCausalLM is code of the checkpoint's "
+       "own, as codegen2"},
+      {"pruned_heads",
+       {{"0", {1}}},
+       absl::StatusCode::kUnimplemented,
+       "pruned_heads"},
+      {"activation_function", nullptr, absl::StatusCode::kInvalidArgument,
+       "'activation_function' must not be null"},
+      {"layer_norm_epsilon", nullptr, absl::StatusCode::kInvalidArgument,
+       "'layer_norm_epsilon' must not be null"},
+      {"rotary_dim", 0, absl::StatusCode::kInvalidArgument, "rotary_dim"},
       {"n_positions", int64_t{1} << 40, absl::StatusCode::kInvalidArgument,
        "n_positions"},
       {"rotary_dim", 3, absl::StatusCode::kInvalidArgument, "rotary_dim"},
       {"rotary_dim", 10, absl::StatusCode::kInvalidArgument, "rotary_dim"},
       {"n_inner", 0, absl::StatusCode::kInvalidArgument, "n_inner"},
       {"activation_function", "relu", absl::StatusCode::kUnimplemented,
-       "'relu' found, 'gelu_new'"},
+       "'activation_function' must be 'gelu_new' (or"},
       {"layer_norm_epsilon", 0, absl::StatusCode::kInvalidArgument,
        "layer_norm_epsilon"},
       {"eos_token_id", "end", absl::StatusCode::kInvalidArgument,
        "eos_token_id"},
       {"eos_token_id",
-       {1, -2},
+       {1, "two"},
        absl::StatusCode::kInvalidArgument,
        "eos_token_id"},
       {"quantization_config",
@@ -212,7 +234,7 @@ TEST(CodeGenTest, RefusesConfigsItCannotRun) {
        absl::StatusCode::kUnimplemented,
        "quantization_config"},
       {"model_type", "gpt2", absl::StatusCode::kUnimplemented,
-       "'gpt2' found, one of codegen, detr wanted"},
+       "'model_type' must be one of codegen, detr, is 'gpt2'"},
       {"model_type", nullptr, absl::StatusCode::kInvalidArgument, "model_type"},
   };
   for (const auto& c : cases) {
@@ -243,7 +265,54 @@ TEST(CodeGenTest, NamesTheTensorThatIsMissingOrOfAnotherShape) {
                     "is missing")));
 }
 
-TEST(CodeGenTest, DefaultsAreThoseOfTransformers) {
+// CodeGenConfig of transformers 4.57.6 and 5.2.0, field by field. Those that
+// are not below don't change what the network computes: n_ctx and
+// scale_attn_weights (nothing reads them: attention is always scaled),
+// dropouts, initializer_range, use_cache, bos_token_id, gradient_checkpointing,
+// summary_*, task_specific_params, tokenizer_class, dtype.
+TEST(CodeGenConfigTest, DefaultsAreThoseOfTransformers) {
+  ASSERT_OK_AND_ASSIGN(const CodeGenConfig config,
+                       ReadCodeGenConfig({{"model_type", "codegen"}}));
+  EXPECT_EQ(config.vocab_size, 50400);  // vocab_size
+  EXPECT_EQ(config.positions, 2048);    // n_positions, max_position_embeddings
+  EXPECT_EQ(config.width, 4096);        // n_embd, hidden_size
+  EXPECT_EQ(config.layers, 28);         // n_layer, num_hidden_layers
+  EXPECT_EQ(config.heads, 16);          // n_head, num_attention_heads
+  EXPECT_EQ(config.rotary_dim, 64);     // rotary_dim
+  EXPECT_EQ(config.inner, 4 * 4096);    // n_inner
+  EXPECT_EQ(config.epsilon, 1e-5f);     // layer_norm_epsilon
+  EXPECT_FALSE(config.tied);            // tie_word_embeddings
+  // activation_function is "gelu_new"; others are refused.
+}
+
+TEST(CodeGenConfigTest, KnowsTheOtherNamesOfItsFields) {
+  ASSERT_OK_AND_ASSIGN(const CodeGenConfig config,
+                       ReadCodeGenConfig({{"hidden_size", 512},
+                                          {"num_attention_heads", 4},
+                                          {"num_hidden_layers", 3},
+                                          {"max_position_embeddings", 100},
+                                          {"n_layer", 3}}));
+  EXPECT_EQ(config.width, 512);
+  EXPECT_EQ(config.heads, 4);
+  EXPECT_EQ(config.layers, 3);
+  EXPECT_EQ(config.positions, 100);
+  EXPECT_EQ(config.inner, 2048);
+}
+
+TEST(CodeGenConfigTest, AnAbsentRotaryDimIs64AndNullTheWholeHead) {
+  const nlohmann::json wide = {{"n_embd", 512}, {"n_head", 4}};
+  EXPECT_EQ(ReadCodeGenConfig(wide)->rotary_dim, 64);
+  nlohmann::json null = wide;
+  null["rotary_dim"] = nullptr;
+  EXPECT_EQ(ReadCodeGenConfig(null)->rotary_dim, 128);
+  EXPECT_THAT(ReadCodeGenConfig({{"n_embd", 128}, {"n_head", 4}}).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("'rotary_dim' must be at most the size of a "
+                                 "head, n_embd / n_head = 32, is absent, which "
+                                 "stands for 64")));
+}
+
+TEST(CodeGenTest, NullsAndAbsentKeysGiveTheSameNumbers) {
   const auto checkpoint = MakeTinyCheckpoint({.rotary_dim = 8});
   checkpoint->config_json["n_inner"] = nullptr;     // 4 * n_embd
   checkpoint->config_json["rotary_dim"] = nullptr;  // the whole head
@@ -260,12 +329,20 @@ TEST(CodeGenTest, DefaultsAreThoseOfTransformers) {
   EXPECT_NEAR(found[7], wanted[2 * same.vocab + 7], 1e-4);
 }
 
+TEST(CodeGenTest, BuffersOfOldReleasesAreIgnored) {
+  const auto checkpoint = MakeTinyCheckpoint({});
+  for (const char* name : {"causal_mask", "masked_bias", "bias"}) {
+    checkpoint->Add("transformer.h.1.attn." + std::string(name), {1}, {0});
+  }
+  EXPECT_OK(LoadModel(*checkpoint, {}));
+}
+
 TEST(CodeGenTest, EosIdsComeFromTheGenerationConfigFirst) {
   const auto eos = [](MemoryCheckpoint& checkpoint) {
     return LoadWith(checkpoint, "").model->causal_lm()->shape().eos_ids;
   };
   const auto checkpoint = MakeTinyCheckpoint({});
-  EXPECT_THAT(eos(*checkpoint), IsEmpty());
+  EXPECT_THAT(eos(*checkpoint), IsEmpty());  // 50256 is past the vocabulary
   checkpoint->config_json["eos_token_id"] = 4;
   EXPECT_THAT(eos(*checkpoint), ElementsAre(4));
   checkpoint->generation_json = {{"eos_token_id", nullptr}};
@@ -275,6 +352,18 @@ TEST(CodeGenTest, EosIdsComeFromTheGenerationConfigFirst) {
   checkpoint->generation_json = {
       {"eos_token_id", 50256}};  // past the vocabulary
   EXPECT_THAT(eos(*checkpoint), IsEmpty());
+}
+
+TEST(CodeGenTest, IdsThatNoTokenHasEndNothing) {
+  const nlohmann::json none[] = {-1, nullptr, nlohmann::json::array(), {-1}};
+  for (const nlohmann::json& ids : none) {
+    EXPECT_THAT(*ReadEosIds({{"eos_token_id", ids}}, 100, {7}), IsEmpty())
+        << ids;
+  }
+  EXPECT_THAT(
+      *ReadEosIds({{"eos_token_id", {3, -1, nullptr, 100, 99}}}, 100, {}),
+      ElementsAre(3, 99));
+  EXPECT_THAT(*ReadEosIds(nlohmann::json::object(), 100, {7}), ElementsAre(7));
 }
 
 TEST(CodeGenTest, ATiedHeadIsTheEmbeddingAndCountsOnce) {

@@ -1,6 +1,7 @@
 // What of a config DETR takes, where it finds its weights, and what its forward
 // pass promises beside exactness.
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -59,7 +60,7 @@ TEST(DetrConfigTest, RefusesByNameWhatItCannotRun) {
       {"/d_model", "wide", absl::StatusCode::kInvalidArgument, "d_model"},
       {"/d_model", 1 << 20, absl::StatusCode::kInvalidArgument, "d_model"},
       {"/encoder_attention_heads", 3, absl::StatusCode::kInvalidArgument,
-       "'encoder_attention_heads': 3 found, a divisor of d_model = 16"},
+       "'encoder_attention_heads' must be a divisor of d_model = 16, is 3"},
       {"/decoder_attention_heads", 32, absl::StatusCode::kInvalidArgument,
        "decoder_attention_heads"},
       {"/encoder_layers", -1, absl::StatusCode::kInvalidArgument,
@@ -72,9 +73,9 @@ TEST(DetrConfigTest, RefusesByNameWhatItCannotRun) {
        "auxiliary_loss"},
       {"/num_channels", 4, absl::StatusCode::kUnimplemented, "num_channels"},
       {"/activation_function", "gelu", absl::StatusCode::kUnimplemented,
-       "'activation_function': 'gelu' found, 'relu' wanted"},
+       "'activation_function' must be 'relu', is 'gelu'"},
       {"/position_embedding_type", "learned", absl::StatusCode::kUnimplemented,
-       "'learned' found, 'sine' wanted"},
+       "must be 'sine', is 'learned'"},
       {"/pre_norm", true, absl::StatusCode::kUnimplemented, "pre_norm"},
       {"/architectures",
        {"DetrForSegmentation"},
@@ -84,33 +85,42 @@ TEST(DetrConfigTest, RefusesByNameWhatItCannotRun) {
       {"/id2label", json::object(), absl::StatusCode::kInvalidArgument,
        "id2label"},
       {"/id2label",
-       {{"0", "cat"}, {"2", "dog"}},
-       absl::StatusCode::kInvalidArgument,
-       "key \"2\" found, 0 to 1 wanted"},
-      {"/id2label",
        {{"0", "cat"}, {"one", "dog"}},
        absl::StatusCode::kInvalidArgument,
-       "key \"one\""},
+       "must have integers as keys, has \"one\""},
       {"/id2label",
-       {{"0", "cat"}, {"00", "dog"}},
+       {{"0", {"cat"}}},
        absl::StatusCode::kInvalidArgument,
-       "key \"00\""},
-      {"/id2label",
-       {{"0", 5}},
-       absl::StatusCode::kInvalidArgument,
-       "label 5 of 0 found, a string"},
-      {"/use_timm_backbone", 1, absl::StatusCode::kInvalidArgument,
-       "use_timm_backbone"},
+       "must have strings, has [\"cat\"] under 0"},
+      {"/d_model", nullptr, absl::StatusCode::kInvalidArgument,
+       "'d_model' must not be null"},
+      {"/hidden_size", 32, absl::StatusCode::kInvalidArgument,
+       "'d_model' and 'hidden_size' are two names of one number, but are 16 "
+       "and 32"},
+      {"/activation_function", nullptr, absl::StatusCode::kInvalidArgument,
+       "'activation_function' must not be null"},
+      {"/auto_map",
+       {{"AutoModelForObjectDetection", "modeling_mine.Mine"}},
+       absl::StatusCode::kUnimplemented,
+       "AutoModelForObjectDetection is code of the checkpoint's own"},
+      {"/dilation", true, absl::StatusCode::kUnimplemented,
+       "'dilation' must be false beside 'backbone_config'"},
+      {"/backbone_kwargs",
+       {{"out_indices", {1}}},
+       absl::StatusCode::kUnimplemented,
+       "'backbone_kwargs' must be null beside 'backbone_config'"},
       {"/backbone", "resnet101", absl::StatusCode::kUnimplemented,
-       "'backbone': 'resnet101' found"},
+       "'backbone' must be null beside 'backbone_config', is 'resnet101'"},
       {"/backbone_config", "resnet", absl::StatusCode::kInvalidArgument,
        "backbone_config"},
       {"/backbone_config/model_type", "swin", absl::StatusCode::kUnimplemented,
-       "'swin' found, 'resnet' wanted"},
+       "'backbone_config': 'model_type' must be 'resnet' or 'timm_backbone', "
+       "is "
+       "'swin'"},
       {"/backbone_config/hidden_act", "gelu", absl::StatusCode::kUnimplemented,
        "hidden_act"},
       {"/backbone_config/layer_type", "wide", absl::StatusCode::kUnimplemented,
-       "'wide' found, 'basic' or 'bottleneck' wanted"},
+       "must be 'basic' or 'bottleneck', is 'wide'"},
       {"/backbone_config/num_channels", 1, absl::StatusCode::kUnimplemented,
        "num_channels"},
       {"/backbone_config/hidden_sizes",
@@ -124,13 +134,22 @@ TEST(DetrConfigTest, RefusesByNameWhatItCannotRun) {
       {"/backbone_config/hidden_sizes",
        {16, 24},
        absl::StatusCode::kInvalidArgument,
-       "'depths': 3 stages found, 2"},
+       "'depths' must be as long as 'hidden_sizes', 2, is 3 long"},
       {"/backbone_config/depths", 3, absl::StatusCode::kInvalidArgument,
-       "'depths': 3 found, a list"},
+       "'depths' must be a list of 1 to 16 integers, is 3"},
       {"/backbone_config/out_features",
        {"stage4"},
        absl::StatusCode::kInvalidArgument,
-       "'out_features': [\"stage4\"]"},
+       "'out_features' must be a list with one of 'stage1' to 'stage3', is "
+       "[\"stage4\"]"},
+      {"/backbone_config/out_indices",
+       {1},
+       absl::StatusCode::kInvalidArgument,
+       "'out_indices' must be those of 'out_features', is [1]"},
+      {"/backbone_config/model_type", nullptr,
+       absl::StatusCode::kInvalidArgument, "'model_type' must be a string"},
+      {"/backbone_config/hidden_sizes", nullptr,
+       absl::StatusCode::kInvalidArgument, "hidden_sizes"},
       {"/backbone_config/out_features", "stage1",
        absl::StatusCode::kInvalidArgument, "out_features"},
       {"/backbone_config/downsample_in_bottleneck", 1,
@@ -154,14 +173,47 @@ TEST(DetrConfigTest, RefusesByNameWhatIsUnknownOfTimm) {
     const char* message;
   } cases[] = {
       {"/backbone", "resnet26", absl::StatusCode::kUnimplemented,
-       "'resnet26' found, one of resnet18, resnet34, resnet50"},
+       "'backbone' must be one of resnet18, resnet34, resnet50, resnet101, "
+       "resnet152, is 'resnet26'"},
       {"/dilation", 2, absl::StatusCode::kInvalidArgument, "dilation"},
+      {"/use_timm_backbone", 1, absl::StatusCode::kInvalidArgument,
+       "use_timm_backbone"},
+      {"/backbone_kwargs",
+       {{"out_indices", 3}},
+       absl::StatusCode::kInvalidArgument,
+       "out_indices"},
+      {"/backbone_config",
+       {{"model_type", "timm_backbone"}},
+       absl::StatusCode::kInvalidArgument,
+       "'backbone_config': 'backbone' must be a string"},
+      {"/backbone_config",
+       {{"model_type", "timm_backbone"}, {"backbone", "resnet50d"}},
+       absl::StatusCode::kUnimplemented,
+       "is 'resnet50d'"},
+      {"/backbone_config",
+       {{"model_type", "timm_backbone"},
+        {"backbone", "resnet50"},
+        {"features_only", false}},
+       absl::StatusCode::kUnimplemented,
+       "'features_only' must be true"},
+      {"/backbone_config",
+       {{"model_type", "timm_backbone"},
+        {"backbone", "resnet50"},
+        {"num_channels", 1}},
+       absl::StatusCode::kUnimplemented,
+       "num_channels"},
+      {"/backbone_config",
+       {{"model_type", "timm_backbone"},
+        {"backbone", "resnet50"},
+        {"out_indices", {-6}}},
+       absl::StatusCode::kInvalidArgument,
+       "out_indices"},
       {"/backbone_kwargs", 1, absl::StatusCode::kInvalidArgument,
        "backbone_kwargs"},
       {"/backbone_kwargs",
        {{"replace_stem_pool", true}},
        absl::StatusCode::kUnimplemented,
-       "'replace_stem_pool' found"},
+       "is with 'replace_stem_pool', which is not supported"},
       {"/backbone_kwargs",
        {{"in_chans", 1}},
        absl::StatusCode::kUnimplemented,
@@ -184,20 +236,93 @@ TEST(DetrConfigTest, RefusesByNameWhatIsUnknownOfTimm) {
   }
 }
 
+// DetrConfig of transformers 4.57.6 and 5.2.0, field by field. Those that are
+// not below don't change what the network computes: dropouts and layerdrops (0
+// when it does not train), init_std, init_xavier_std, the costs and
+// coefficients of losses, num_hidden_layers (a second name of encoder_layers
+// that nothing reads), is_encoder_decoder, use_pretrained_backbone. Of
+// PretrainedConfig: label2id, dtype, problem_type, use_cache, output_*,
+// return_dict, chunk_size_*.
 TEST(DetrConfigTest, DefaultsAreThoseOfTransformers) {
   ASSERT_OK_AND_ASSIGN(const DetrConfig config,
                        ReadDetrConfig({{"model_type", "detr"}}));
-  EXPECT_EQ(config.width, 256);
-  EXPECT_EQ(config.encoder_layers, 6);
-  EXPECT_EQ(config.decoder_layers, 6);
-  EXPECT_EQ(config.encoder_heads, 8);
-  EXPECT_EQ(config.decoder_inner, 2048);
-  EXPECT_EQ(config.num_queries, 100);
-  EXPECT_FALSE(config.norm_after_each_layer);
+  EXPECT_EQ(config.width, 256);                // d_model, hidden_size
+  EXPECT_EQ(config.encoder_layers, 6);         // encoder_layers
+  EXPECT_EQ(config.decoder_layers, 6);         // decoder_layers
+  EXPECT_EQ(config.encoder_heads, 8);          // encoder_attention_heads
+  EXPECT_EQ(config.decoder_heads, 8);          // decoder_attention_heads
+  EXPECT_EQ(config.encoder_inner, 2048);       // encoder_ffn_dim
+  EXPECT_EQ(config.decoder_inner, 2048);       // decoder_ffn_dim
+  EXPECT_EQ(config.num_queries, 100);          // num_queries
+  EXPECT_FALSE(config.norm_after_each_layer);  // auxiliary_loss
   EXPECT_THAT(config.labels, ElementsAre("LABEL_0", "LABEL_1"));
+  // use_timm_backbone, backbone, backbone_kwargs, dilation, backbone_config.
   EXPECT_THAT(config.backbone.depths, ElementsAre(3, 4, 6, 3));
   EXPECT_TRUE(config.backbone.bottleneck);
   EXPECT_EQ(config.backbone.output_stride, 32);
+  // Refused unless the default: activation_function "relu", num_channels 3,
+  // position_embedding_type "sine"; RefusesByNameWhatItCannotRun.
+}
+
+// ResNetConfig; beside these, num_channels 3 and hidden_act "relu", others
+// being refused. stage_names follows from depths.
+TEST(DetrConfigTest, DefaultsOfABackboneAreThoseOfResNetConfig) {
+  for (const json& backbone :
+       {json({{"model_type", "resnet"}}), json(nullptr)}) {
+    ASSERT_OK_AND_ASSIGN(const DetrConfig config,
+                         ReadDetrConfig({{"use_timm_backbone", false},
+                                         {"backbone_config", backbone}}));
+    EXPECT_EQ(config.backbone.embedding_size, 64);
+    EXPECT_THAT(config.backbone.hidden_sizes,
+                ElementsAre(256, 512, 1024, 2048));
+    EXPECT_THAT(config.backbone.depths, ElementsAre(3, 4, 6, 3));
+    EXPECT_TRUE(config.backbone.bottleneck);
+    EXPECT_FALSE(config.backbone.downsample_in_first_stage);
+    EXPECT_FALSE(config.backbone.downsample_in_bottleneck);
+  }
+  // In Python null is false.
+  EXPECT_EQ(
+      ReadDetrConfig({{"use_timm_backbone", nullptr}})->backbone.output_stride,
+      std::numeric_limits<int64_t>::max());
+}
+
+// What transformers 5.2.0 writes for DetrConfig(backbone="resnet101").
+TEST(DetrConfigTest, ReadsTimmsBackboneAsTransformers5WritesIt) {
+  json config = json::parse(R"({
+    "activation_dropout": 0.0, "activation_function": "relu",
+    "attention_dropout": 0.0, "auxiliary_loss": false,
+    "backbone_config": {
+      "backbone": "resnet101", "features_only": true,
+      "freeze_batch_norm_2d": false, "model_type": "timm_backbone",
+      "num_channels": 3, "out_features": null, "out_indices": [1, 2, 3, 4],
+      "output_stride": null, "use_pretrained_backbone": false
+    },
+    "bbox_cost": 5, "bbox_loss_coefficient": 5, "class_cost": 1,
+    "d_model": 256, "decoder_attention_heads": 8, "decoder_ffn_dim": 2048,
+    "decoder_layerdrop": 0.0, "decoder_layers": 6, "dice_loss_coefficient": 1,
+    "dropout": 0.1, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048,
+    "encoder_layerdrop": 0.0, "encoder_layers": 6, "eos_coefficient": 0.1,
+    "giou_cost": 2, "giou_loss_coefficient": 2, "init_std": 0.02,
+    "init_xavier_std": 1.0, "is_encoder_decoder": true,
+    "mask_loss_coefficient": 1, "model_type": "detr", "num_channels": 3,
+    "num_hidden_layers": 6, "num_queries": 100,
+    "position_embedding_type": "sine", "transformers_version": "5.2.0"
+  })");
+  const auto backbone = [&] { return ReadDetrConfig(config)->backbone; };
+  EXPECT_THAT(backbone().depths, ElementsAre(3, 4, 23, 3));
+  EXPECT_THAT(backbone().hidden_sizes, ElementsAre(256, 512, 1024, 2048));
+  EXPECT_EQ(backbone().output_stride, 32);
+  // DetrConfig(dilation=True).
+  config["backbone_config"]["output_stride"] = 16;
+  EXPECT_EQ(backbone().output_stride, 16);
+  config["backbone_config"]["out_indices"] = {-2};
+  EXPECT_THAT(backbone().depths, ElementsAre(3, 4, 23));
+  config["backbone_config"].erase("out_indices");
+  config["backbone_config"]["out_features"] = {"layer1", "layer2"};
+  EXPECT_THAT(backbone().depths, ElementsAre(3, 4));
+  // A default that was left over beside it.
+  config["backbone"] = "resnet50";
+  EXPECT_THAT(backbone().depths, ElementsAre(3, 4));
 }
 
 TEST(DetrConfigTest, KnowsTimmsBackbonesByName) {
@@ -230,7 +355,7 @@ TEST(DetrConfigTest, OnlyTimmsBackbonesStopStriding) {
   EXPECT_GE(config.backbone.output_stride, 4 << config.backbone.depths.size());
 }
 
-TEST(DetrConfigTest, LabelsComeByIdAndKeepTheirGaps) {
+TEST(DetrConfigTest, LabelsComeById) {
   json config = json::object();
   for (int id = 0; id < 12; ++id) {
     config["id2label"][std::to_string(id)] = id % 5 == 0 ? "N/A" : "x";
@@ -241,6 +366,23 @@ TEST(DetrConfigTest, LabelsComeByIdAndKeepTheirGaps) {
                           "N/A", "z\u00e9bre"));
   EXPECT_THAT(ReadDetrConfig({{"num_labels", 3}})->labels,
               ElementsAre("LABEL_0", "LABEL_1", "LABEL_2"));
+  EXPECT_THAT(
+      ReadDetrConfig({{"id2label", nullptr}, {"num_labels", 1}})->labels,
+      ElementsAre("LABEL_0"));
+}
+
+// As many labels as entries, whatever their ids: so the network is shaped.
+TEST(DetrConfigTest, LabelsMayCountFromOneAndHaveHoles) {
+  const auto labels = [](const json& map) {
+    return ReadDetrConfig({{"id2label", map}})->labels;
+  };
+  EXPECT_THAT(labels({{"1", "cat"}, {"2", "dog"}}),
+              ElementsAre("LABEL_0", "cat"));
+  EXPECT_THAT(labels({{"0", "cat"}, {"2", "dog"}, {"90", "bus"}}),
+              ElementsAre("cat", "LABEL_1", "dog"));
+  EXPECT_THAT(labels({{"0", nullptr}, {"1", "dog"}, {"-1", "none"}}),
+              ElementsAre("LABEL_0", "dog", "LABEL_2"));
+  EXPECT_THAT(labels({{"0", 5}, {"1", true}}), ElementsAre("5", "true"));
 }
 
 // `name` with `from` replaced; empty if it isn't there.
@@ -307,6 +449,33 @@ TEST(DetrTest, ReadsTheBackboneByEitherNaming) {
   const DetectorOutputs found = RunOne(renamed);
   EXPECT_EQ(found.logits, wanted.logits);
   EXPECT_EQ(found.boxes, wanted.boxes);
+}
+
+TEST(DetrTest, ReadsTheBackboneWhereverReleasesHavePutIt) {
+  const std::string usual = "model.backbone.conv_encoder.model.";
+  const DetectorOutputs wanted = RunOne(GeneratedCheckpoint(kBasic));
+  for (const char* root :
+       {"model.backbone.model.", "model.backbone.conv_encoder.model._backbone.",
+        "model.backbone.model._backbone."}) {
+    GeneratedCheckpoint renamed(kBasic);
+    for (const std::string& name : Names(renamed)) {
+      const std::string as = Replaced(name, usual, root);
+      if (!as.empty()) renamed.Rename(name, as);
+    }
+    const DetectorOutputs found = RunOne(renamed);
+    EXPECT_EQ(found.logits, wanted.logits) << root;
+  }
+}
+
+// Not by leaving out the rest of it.
+TEST(DetrTest, RefusesABackboneThatIsDeeperThanTheConfigSays) {
+  GeneratedCheckpoint checkpoint(kSmall);
+  checkpoint.config_json["backbone_config"]["depths"] = {1, 1, 1};
+  EXPECT_THAT(
+      LoadModel(checkpoint, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr("encoder.stages.1.layers.1."),
+                     HasSubstr("config.json does not account for them"))));
 }
 
 TEST(DetrTest, NamesTheTensorThatIsMissing) {
