@@ -305,12 +305,13 @@ void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
 
 std::vector<std::unique_ptr<Request>> Scheduler::TakeTheDead() {
   const absl::Time now = clock_.Now();
+  const bool aborting = aborting_;
   std::vector<std::unique_ptr<Request>> dead =
       queue_.TakeIf([&](Request& request) {
         if (request.params.deadline <= now) {
           request.why = absl::DeadlineExceededError(
               "the deadline passed while the picture waited for the model");
-        } else if (aborting_) {
+        } else if (aborting) {
           request.why = NotServedAnyMore();
         }
         return !request.why.ok();

@@ -19,15 +19,27 @@ bool RunningSequences::Has(const std::string& peer) const {
   return ShareOf(peer, Share::kPlaces) > 0;
 }
 
+int64_t RunningSequences::PartOf(const Sequence& sequence, Share share) const {
+  if (IsDoomed(sequence)) return 0;
+  if (share == Share::kBlocks) return sequence.num_blocks();
+  return sequence.stalled ? 0 : 1;
+}
+
 int64_t RunningSequences::ShareOf(const std::string& peer, Share share) const {
   int64_t sum = 0;
   for (const auto& sequence : sequences_) {
-    if (sequence->peer() != peer || IsDoomed(*sequence)) continue;
-    sum += share == Share::kBlocks ? sequence->num_blocks()
-           : sequence->stalled     ? 0
-                                   : 1;
+    if (sequence->peer() == peer) sum += PartOf(*sequence, share);
   }
   return sum;
+}
+
+std::map<std::string_view, int64_t> RunningSequences::Shares(
+    Share share) const {
+  std::map<std::string_view, int64_t> shares;
+  for (const auto& sequence : sequences_) {
+    shares[sequence->peer()] += PartOf(*sequence, share);
+  }
+  return shares;
 }
 
 bool RunningSequences::IsDoomed(const Sequence& sequence) const {
@@ -42,13 +54,19 @@ const Sequence* RunningSequences::Eldest() const {
 }
 
 Sequence* RunningSequences::StalledVictim() {
+  const auto is_candidate = [&](const auto& sequence) {
+    return sequence->stalled && !sequence->blocks.empty() &&
+           !IsDoomed(*sequence);
+  };
+  if (std::none_of(sequences_.begin(), sequences_.end(), is_candidate)) {
+    return nullptr;
+  }
+  const auto shares = Shares(Share::kBlocks);
   Sequence* victim = nullptr;
   int64_t most = 0;
   for (const auto& sequence : sequences_) {
-    if (!sequence->stalled || sequence->blocks.empty() || IsDoomed(*sequence)) {
-      continue;
-    }
-    const int64_t share = ShareOf(sequence->peer(), Share::kBlocks);
+    if (!is_candidate(sequence)) continue;
+    const int64_t share = shares.at(sequence->peer());
     if (share < most) continue;
     most = share;
     victim = sequence.get();
@@ -59,6 +77,7 @@ Sequence* RunningSequences::StalledVictim() {
 Sequence* RunningSequences::Victim(const Sequence& asking) {
   if (Sequence* const stalled = StalledVictim()) return stalled;
   const Sequence* const eldest = Eldest();
+  const auto shares = Shares(Share::kBlocks);
   Sequence* victim = nullptr;
   int64_t most = 0;
   for (const auto& sequence : sequences_) {
@@ -66,8 +85,7 @@ Sequence* RunningSequences::Victim(const Sequence& asking) {
     if (sequence->blocks.empty() && sequence.get() != &asking) continue;
     // Among peers that have as much, the one that asks.
     const bool own = sequence->peer() == asking.peer();
-    const int64_t share =
-        2 * ShareOf(sequence->peer(), Share::kBlocks) + (own ? 1 : 0);
+    const int64_t share = 2 * shares.at(sequence->peer()) + (own ? 1 : 0);
     if (share < most) continue;
     most = share;
     victim = sequence.get();
@@ -82,13 +100,14 @@ Sequence* RunningSequences::ForTheSakeOf(const std::string& peer, Share share,
       share == Share::kPlaces ? max_active_ : blocks_.num_blocks();
   if (enough >= all) return nullptr;
   const Sequence* const eldest = Eldest();
+  const auto shares = Shares(share);
   Sequence* victim = nullptr;
   int64_t most = enough + 1;
   for (const auto& sequence : sequences_) {
     if (sequence.get() == eldest || sequence->stalled || IsDoomed(*sequence)) {
       continue;
     }
-    const int64_t has = ShareOf(sequence->peer(), share);
+    const int64_t has = shares.at(sequence->peer());
     if (has < most) continue;
     most = has;
     victim = sequence.get();

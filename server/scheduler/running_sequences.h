@@ -15,8 +15,10 @@
 #define OUNCE_SERVER_SCHEDULER_RUNNING_SEQUENCES_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -85,7 +87,10 @@ class RunningSequences {
   // How a peer's share is counted: places (running sequences that are not
   // stalled), or blocks.
   enum class Share { kPlaces, kBlocks };
+  // Nothing for those that MakeRoomFor has doomed.
+  int64_t PartOf(const Sequence& sequence, Share share) const;
   int64_t ShareOf(const std::string& peer, Share share) const;
+  std::map<std::string_view, int64_t> Shares(Share share) const;  // by peer
 
   const Sequence* Eldest() const;
   // One of those that may lose their blocks: a stalled one first, then the

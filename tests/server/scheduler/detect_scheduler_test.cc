@@ -11,6 +11,7 @@
 #include "server/scheduler/retry.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_detect_engine.h"
+#include "tests/testing/no_threads.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -18,6 +19,7 @@ namespace {
 
 using ::ounce::testing::FakeClock;
 using ::ounce::testing::FakeDetectEngine;
+using ::ounce::testing::NoThreads;
 using ::ounce::testing::RecordingDetectSink;
 using ::ounce::testing::StatusIs;
 using ::testing::ElementsAre;
@@ -420,6 +422,12 @@ TEST_F(DetectSchedulerTest, DrainEndsWhatStillWaitsAtItsDeadline) {
   EXPECT_EQ(queued.times_done(), 1);
   EXPECT_THAT(queued.status(), StatusIs(StatusCode::kUnavailable));
   EXPECT_FALSE(all_finished);
+}
+
+TEST_F(DetectSchedulerTest, IsNotThereWithoutAThread) {
+  const NoThreads none;
+  EXPECT_THAT(DetectScheduler::Create({}, engine_, clock_, observer_),
+              StatusIs(StatusCode::kResourceExhausted, HasSubstr("no thread")));
 }
 
 TEST_F(DetectSchedulerTest, TheDestructorEndsWhatWaits) {

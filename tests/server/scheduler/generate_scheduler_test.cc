@@ -15,6 +15,7 @@
 #include "server/scheduler/sampler.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_engine.h"
+#include "tests/testing/no_threads.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -27,6 +28,7 @@ using ::ounce::testing::FakeKv;
 using ::ounce::testing::FakeLogits;
 using ::ounce::testing::FakeTokenizer;
 using ::ounce::testing::IsOk;
+using ::ounce::testing::NoThreads;
 using ::ounce::testing::RecordingSink;
 using ::ounce::testing::SeenSlice;
 using ::ounce::testing::SeenStep;
@@ -1355,6 +1357,14 @@ TEST_F(GenerateSchedulerTest, DrainLetsRunningAndQueuedOnesFinish) {
   EXPECT_EQ(queued.token_ids(), FakeContinuation(Prompt(2, 2), 3, 60));
   for (const RecordingSink& probe : probes) EXPECT_OK(probe.status());
   ExpectAllFree();
+}
+
+TEST_F(GenerateSchedulerTest, IsNotThereWithoutAThread) {
+  auto engine = std::make_shared<FakeEngine>(info_, kv_);
+  const NoThreads none;
+  EXPECT_THAT(GenerateScheduler::Create(options_, engine, tokenizer_, clock_,
+                                        observer_),
+              StatusIs(StatusCode::kResourceExhausted, HasSubstr("no thread")));
 }
 
 TEST_F(GenerateSchedulerTest, TellsTheCapacityBeforeTheFirstRequest) {
