@@ -120,26 +120,43 @@ fetch_libtorch() (
   echo "setup: LibTorch is in $root"
 )
 
-prometheus_folder() { echo "$(deps_folder)/prometheus/usr/bin"; }
+# Programs that tests start. Their packages are unpacked, not installed:
+# installing them would start services.
+test_programs=(prometheus nginx)
 
-# Prometheus reads /metrics in a test. The package is unpacked, not installed:
-# installing it would start a service.
-fetch_prometheus() (
-  if command -v prometheus >/dev/null && command -v promtool >/dev/null; then return; fi
-  if [[ -x $(prometheus_folder)/prometheus ]] || ! command -v apt-get >/dev/null; then return; fi
+# Where they are, in the form of PATH.
+test_programs_path() {
+  local program path=
+  for program in "${test_programs[@]}"; do
+    path+=:$(deps_folder)/$program/usr/bin:$(deps_folder)/$program/usr/sbin
+  done
+  echo "${path#:}"
+}
+
+# fetch_test_program NAME: a package that is called as its program.
+fetch_test_program() (
+  if command -v "$1" >/dev/null || ! command -v apt-get >/dev/null; then return; fi
+  if [[ -x $(deps_folder)/$1/usr/bin/$1 || -x $(deps_folder)/$1/usr/sbin/$1 ]]; then return; fi
   mkdir -p "$(deps_folder)"
-  temp=$(mktemp -d "$(deps_folder)/prometheus.XXXXXX")
+  temp=$(mktemp -d "$(deps_folder)/$1.XXXXXX")
   trap 'rm -rf "$temp"' EXIT
-  echo "setup: fetching Prometheus"
+  echo "setup: fetching $1"
   cd "$temp"
   {
-    apt-get download prometheus || { as_root apt-get update -q && apt-get download prometheus; }
+    apt-get download "$1" || { as_root apt-get update -q && apt-get download "$1"; }
     mkdir unpacked
-    dpkg-deb -x prometheus_*.deb unpacked
+    dpkg-deb -x "$1"_*.deb unpacked
   } >log 2>&1 </dev/null || {
     cat log >&2
-    echo "setup: no Prometheus; the test that wants one will skip" >&2
+    echo "setup: no $1; the test that wants it will skip" >&2
     return 0
   }
-  mv -T unpacked "$(deps_folder)/prometheus"
+  mv -T unpacked "$(deps_folder)/$1"
 )
+
+fetch_test_programs() {
+  local program
+  for program in "${test_programs[@]}"; do
+    fetch_test_program "$program"
+  done
+}

@@ -13,20 +13,6 @@ namespace {
 
 class PrometheusTest : public testing::ServingTest {
  protected:
-  // One that nothing listens on now; Prometheus can't choose one itself.
-  static int FreePort() {
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    OUNCE_CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0,
-                "a free port");
-    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-    close(fd);
-    return ntohs(address.sin_port);
-  }
-
   std::vector<server::FileDescriptor> IdleConnections(int count) {
     std::vector<server::FileDescriptor> connections;
     sockaddr_in address{};

@@ -3,6 +3,9 @@
 #ifndef OUNCE_TESTS_E2E_SERVING_H_
 #define OUNCE_TESTS_E2E_SERVING_H_
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -140,6 +143,20 @@ class ServingTest : public ::testing::Test {
       sum += std::stod(line.substr(line.rfind(' ') + 1));
     }
     return found ? sum : -1;
+  }
+
+  // One that nothing listens on now, for programs that can't choose one.
+  static int FreePort() {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    OUNCE_CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0,
+                "a free port");
+    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+    close(fd);
+    return ntohs(address.sin_port);
   }
 
   static bool WaitUntil(const std::function<bool()>& condition) {
