@@ -1,0 +1,197 @@
+#include "server/net/relay.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "base/mutex.h"
+#include "gmock/gmock.h"
+#include "server/net/file_descriptor.h"
+#include "tests/server/net/http2_frames.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce::server {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::Frame;
+using ::testing::IsEmpty;
+
+class RelayTest : public ::testing::Test {
+ protected:
+  void Start(Relay::Options options = {}) {
+    options.name = "listen";
+    options.address = "127.0.0.1:0";
+    auto relay = Relay::Create(options,
+                               {.on_connection =
+                                    [this](int fd) {
+                                      MutexLock lock(&mu_);
+                                      server_ends_.emplace_back(fd);
+                                    },
+                                .on_count =
+                                    [this](int count) {
+                                      MutexLock lock(&mu_);
+                                      count_ = count;
+                                    },
+                                .on_cut =
+                                    [this](absl::string_view reason) {
+                                      MutexLock lock(&mu_);
+                                      cut_.emplace_back(reason);
+                                    }},
+                               Clock::Real());
+    ASSERT_TRUE(relay.ok()) << relay.status();
+    relay_ = *std::move(relay);
+    relay_->Start();
+  }
+
+  FileDescriptor Connect(bool expected = true) {
+    FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const std::string& address = relay_->address();
+    to.sin_port = htons(static_cast<uint16_t>(
+        std::stoi(address.substr(address.rfind(':') + 1))));
+    EXPECT_EQ(
+        connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0,
+        expected);
+    return fd;
+  }
+
+  // The server's end of the newest connection, which blocks.
+  int ServerEnd() {
+    EXPECT_TRUE(WaitUntil([&] {
+      MutexLock lock(&mu_);
+      return !server_ends_.empty();
+    }));
+    MutexLock lock(&mu_);
+    const int fd = server_ends_.back().get();
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    return fd;
+  }
+
+  static bool WaitUntil(const std::function<bool()>& condition) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (!condition()) {
+      if (absl::Now() > deadline) return false;
+      absl::SleepFor(absl::Milliseconds(2));
+    }
+    return true;
+  }
+
+  static void Write(int fd, const std::string& bytes) {
+    size_t sent = 0;
+    while (sent < bytes.size()) {
+      const ssize_t n =
+          send(fd, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+      ASSERT_GT(n, 0);
+      sent += static_cast<size_t>(n);
+    }
+  }
+  static std::string Read(int fd, size_t bytes) {
+    std::string all(bytes, '\0');
+    size_t got = 0;
+    while (got < bytes) {
+      const ssize_t n = recv(fd, all.data() + got, bytes - got, 0);
+      if (n <= 0) break;
+      got += static_cast<size_t>(n);
+    }
+    all.resize(got);
+    return all;
+  }
+
+  Mutex mu_;
+  std::vector<FileDescriptor> server_ends_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> cut_ ABSL_GUARDED_BY(mu_);
+  int count_ ABSL_GUARDED_BY(mu_) = 0;
+  std::unique_ptr<Relay> relay_;
+};
+
+TEST_F(RelayTest, CarriesBytesBothWaysAndTheClientsAddress) {
+  Start();
+  const FileDescriptor client = Connect();
+  const int server = ServerEnd();
+  sockaddr_un name{};
+  socklen_t size = sizeof(name);
+  ASSERT_EQ(getpeername(server, reinterpret_cast<sockaddr*>(&name), &size), 0);
+  const std::string text(name.sun_path + 1, size - 1 - sizeof(sa_family_t));
+  EXPECT_EQ(PeerOf("unix-abstract:" + text, "", {}), "127.0.0.1");
+
+  const std::string request =
+      testing::Start() +
+      Frame(testing::kHeaders, testing::kEndHeaders, 1, "headers") +
+      Frame(testing::kData, 0, 1, std::string(10'000, 'x'));
+  Write(client.get(), request);
+  EXPECT_EQ(Read(server, request.size()), request);
+  // More than sockets hold: what does not fit waits.
+  std::string answer;
+  for (int i = 0; i < 2000; ++i) {
+    answer += Frame(testing::kData, 0, 1,
+                    std::string(16'000, static_cast<char>('a' + i % 26)));
+  }
+  std::thread writer([&] { Write(server, answer); });
+  EXPECT_EQ(Read(client.get(), answer.size()), answer);
+  writer.join();
+}
+
+TEST_F(RelayTest, PassesOnLastWordsAndThenCloses) {
+  Start();
+  const FileDescriptor client = Connect();
+  Write(ServerEnd(), Frame(testing::kGoAway, 0, 0, "12345678"));
+  {
+    MutexLock lock(&mu_);
+    server_ends_.clear();
+  }
+  EXPECT_EQ(Read(client.get(), 1000),
+            Frame(testing::kGoAway, 0, 0, "12345678"));
+  EXPECT_TRUE(WaitUntil([&] {
+    MutexLock lock(&mu_);
+    return count_ == 0;
+  }));
+}
+
+TEST_F(RelayTest, TellsTheServerThatTheClientIsGone) {
+  Start();
+  Connect();
+  EXPECT_THAT(Read(ServerEnd(), 1), IsEmpty());
+}
+
+TEST_F(RelayTest, ClosesAClientThatTakesNothing) {
+  Relay::Options options;
+  options.unread = absl::Milliseconds(300);
+  Start(options);
+  const FileDescriptor client = Connect();
+  const int server = ServerEnd();
+  const std::string frame =
+      Frame(testing::kData, 0, 1, std::string(16'000, 'x'));
+  // Until it is cut off, and nobody reads.
+  while (send(server, frame.data(), frame.size(), MSG_NOSIGNAL) > 0) {
+  }
+  EXPECT_TRUE(WaitUntil([&] {
+    MutexLock lock(&mu_);
+    return count_ == 0;
+  }));
+  MutexLock lock(&mu_);
+  EXPECT_THAT(cut_, ElementsAre("unread"));
+}
+
+TEST_F(RelayTest, KeepsWhatIsOpenWhenItAcceptsNoMore) {
+  Start();
+  const FileDescriptor client = Connect();
+  const int server = ServerEnd();
+  relay_->StopAccepting();
+  Connect(false);
+  Write(server, Frame(testing::kSettings, 0, 0));
+  EXPECT_EQ(Read(client.get(), 9), Frame(testing::kSettings, 0, 0));
+}
+
+}  // namespace
+}  // namespace ounce::server
