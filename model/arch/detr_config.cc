@@ -159,6 +159,7 @@ absl::Status CutStages(const json& backbone, std::string_view prefix,
                       ShortJson(backbone["out_indices"]));
   }
   const int64_t last = by_name.value_or(by_index.value_or(stages));
+  shape.cut_stages = stages - last;
   shape.hidden_sizes.resize(last);
   shape.depths.resize(last);
   return absl::OkStatus();

@@ -211,9 +211,8 @@ absl::StatusOr<ResNet> ResNet::Read(const ResNetShape& shape,
     }
   }
   net.channels_ = in;
-  constexpr int64_t kMaxStages = 16;
-  for (int64_t stage = stages; stage < kMaxStages; ++stage) {
-    reader.Ignore(naming.Stage(stage));
+  for (int64_t i = 0; i < shape.cut_stages; ++i) {
+    reader.Ignore(naming.Stage(stages + i));
   }
   reader.Ignore(root + "*.num_batches_tracked");
   return net;

@@ -33,6 +33,7 @@ struct ResNetShape {
   // Of the stages up to the one whose output is wanted.
   std::vector<int64_t> hidden_sizes = {256, 512, 1024, 2048};
   std::vector<int64_t> depths = {3, 4, 6, 3};
+  int64_t cut_stages = 0;  // how many came behind these
   bool bottleneck = true;
   bool downsample_in_first_stage = false;
   bool downsample_in_bottleneck = false;  // stride on the first 1x1
@@ -46,8 +47,8 @@ struct ResNetShape {
 class ResNet {
  public:
   // Tensors are `root` + the names of timm's resnet or of transformers'
-  // ResNetBackbone, whichever the checkpoint has. What belongs to stages that
-  // `shape` was cut from (numbers up to 16) is ignored.
+  // ResNetBackbone, whichever the checkpoint has. What belongs to cut stages is
+  // ignored.
   static absl::StatusOr<ResNet> Read(const ResNetShape& shape,
                                      const std::string& root,
                                      WeightReader& reader);

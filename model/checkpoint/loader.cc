@@ -80,7 +80,10 @@ class Loader final : public WeightReader {
         options_(options),
         read_(read),
         policy_(options) {
-    if (options.method.has_value()) float_dtype_ = FloatDType(*options.method);
+    if (options.method.has_value()) {
+      float_dtype_ = FloatDType(*options.method);
+      report_.method = options.method->ToString();
+    }
     report_.include = options.include;
     report_.exclude = options.exclude;
     report_.convolutions = options.convolutions;
@@ -206,6 +209,8 @@ class Loader final : public WeightReader {
     RETURN_IF_ERROR(ignore_status_);
     RETURN_IF_ERROR(policy_.CheckChoices());
     for (const TensorReport& tensor : report_.tensors) {
+      // Of a model without linear layers, whatever comes first.
+      if (report_.method.empty()) report_.method = tensor.method;
       report_.checkpoint_bytes += tensor.checkpoint_bytes;
       report_.stored_bytes += tensor.stored_bytes;
       report_.resident_bytes += tensor.resident_bytes;
@@ -376,8 +381,7 @@ class Loader final : public WeightReader {
     }
     report_.tensors.push_back(std::move(tensor));
     if (report_.method.empty() && role == WeightRole::kLinear) {
-      report_.method = options_.method.has_value() ? options_.method->ToString()
-                                                   : choice.spec.ToString();
+      report_.method = choice.spec.ToString();
     }
     return packed;
   }

@@ -1,9 +1,12 @@
-// A config.json, and the fields that an architecture asks it for.
+// A config.json as each architecture reads it, and as an image processor.
 #include <string_view>
 
 #include "base/check.h"
+#include "model/arch/codegen_config.h"
+#include "model/arch/detr_config.h"
 #include "model/checkpoint/json_fields.h"
 #include "model/checkpoint/json_file.h"
+#include "model/image/detr_image_processor.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ounce::model;
@@ -18,6 +21,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)JsonBool(*config, key);
     (void)OptionalJsonInt(*config, key, 1, 10, 3);
   }
+  const auto codegen = ReadCodeGenConfig(*config);
+  OUNCE_CHECK(!codegen.ok() || codegen->rotary_dim <= codegen->head_dim(),
+              "heads hold what is turned");
+  (void)ReadEosIds(*config, 100, {});
+  const auto detr = ReadDetrConfig(*config);
+  OUNCE_CHECK(
+      !detr.ok() ||
+          (!detr->labels.empty() && !detr->backbone.depths.empty() &&
+           detr->backbone.depths.size() == detr->backbone.hidden_sizes.size()),
+      "a network that can be built");
+  (void)DetrImageProcessor::Parse("preprocessor_config.json",
+                                  {reinterpret_cast<const char*>(data), size});
   (void)config->dump();  // throws for what is not UTF-8
   return 0;
 }

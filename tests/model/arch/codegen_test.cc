@@ -366,6 +366,30 @@ TEST(CodeGenTest, IdsThatNoTokenHasEndNothing) {
   EXPECT_THAT(*ReadEosIds(nlohmann::json::object(), 100, {7}), ElementsAre(7));
 }
 
+// As transformers has it: the token of that row spoils its own sequence alone.
+TEST(CodeGenTest, AnEmbeddingThatIsNoNumberHarmsNobodyElse) {
+  const auto checkpoint = MakeTinyCheckpoint({});
+  const auto broken = MakeTinyCheckpoint({});
+  broken->values("transformer.wte.weight")[9 * 32 + 3] = NAN;
+  broken->values("lm_head.bias")[8] = -INFINITY;
+  for (const char* spec : {"", "linear"}) {
+    std::vector<std::vector<float>> logits;
+    for (const auto* source : {&checkpoint, &broken}) {
+      const auto loaded = LoadWith(**source, spec);
+      LmRunner runner(*loaded.model->causal_lm(), 1);
+      LmRunner::Sequence good, bad;
+      logits.push_back(runner.Step({{&good, {1, 2, 3}, 1}, {&bad, {9, 2}, 1}}));
+    }
+    for (int i = 0; i < 50; ++i) {
+      if (i == 8) {
+        EXPECT_EQ(logits[1][i], -INFINITY);
+      } else {
+        EXPECT_EQ(logits[0][i], logits[1][i]) << spec << i;
+      }
+    }
+  }
+}
+
 TEST(CodeGenTest, ATiedHeadIsTheEmbeddingAndCountsOnce) {
   const auto tied = MakeTinyCheckpoint({.tied = true});
   const auto untied = MakeTinyCheckpoint({.tied = true});

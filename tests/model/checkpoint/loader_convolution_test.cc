@@ -275,6 +275,47 @@ TEST(LoaderConvolutionTest, ConvolutionsComeInBesideWhatIsIncluded) {
       "float32");
 }
 
+TEST(LoaderConvolutionTest, AModelWithoutLinearLayersHasAMethodToo) {
+  const auto checkpoint = SmallDetr();
+  checkpoint->config_json["encoder_layers"] = 0;
+  checkpoint->config_json["decoder_layers"] = 0;
+  std::vector<std::string> layers;
+  for (const auto& [name, info] : checkpoint->tensors()) {
+    if (name.find("coder.layers.") != std::string::npos) layers.push_back(name);
+  }
+  for (const std::string& name : layers) checkpoint->Remove(name);
+  EXPECT_EQ(ReportOf(*checkpoint, With("")).method, "float32");
+  EXPECT_EQ(ReportOf(*checkpoint, With("bfloat16")).method, "bfloat16");
+  EXPECT_THAT(LoadModel(*checkpoint, With("linear")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("the model has no linear layers")));
+  LoadOptions options = With("linear");
+  options.convolutions = true;
+  EXPECT_EQ(ReportOf(*checkpoint, options).method, "linear");
+}
+
+// Stages behind the one whose output is wanted are left out; but not such as
+// the config does not have at all.
+TEST(LoaderConvolutionTest, RefusesABackboneOfMoreStagesThanTheConfigHas) {
+  const auto checkpoint = SmallDetr();
+  nlohmann::json& backbone = checkpoint->config_json["backbone_config"];
+  checkpoint->Add(
+      kBackbone + "encoder.stages.3.layers.0.layer.0.convolution.weight", {1},
+      {0});
+  EXPECT_THAT(LoadModel(*checkpoint, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("encoder.stages.3."),
+                             HasSubstr("does not account for it"))));
+  backbone["depths"].push_back(1);
+  backbone["hidden_sizes"].push_back(64);
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded, LoadModel(*checkpoint, {}));
+  EXPECT_EQ(
+      Find(loaded.report,
+           kBackbone + "encoder.stages.3.layers.0.layer.0.convolution.weight")
+          .left_alone,
+      "not needed");
+}
+
 TEST(LoaderConvolutionTest, RefusesConvolutionsThatAreAllExcluded) {
   LoadOptions options = With("linear");
   options.convolutions = true;
