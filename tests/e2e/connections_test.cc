@@ -66,9 +66,11 @@ class ConnectionsTest : public testing::ServingTest {
     over = true;
     bystander.join();
     const double peak = Memory("VmHWM");
-    EXPECT_LT(peak, before + kFloodMiB);
-    EXPECT_TRUE(WaitUntil([&] { return Memory("VmRSS") < before + kKeptMiB; }))
-        << before << " before, " << Memory("VmRSS") << " after";
+    EXPECT_TRUE(peak < before + kFloodMiB || !testing::kMemoryIsReal) << peak;
+    EXPECT_TRUE(WaitUntil([&] {
+      return Memory("VmRSS") < before + kKeptMiB || !testing::kMemoryIsReal;
+    })) << before
+        << " before, " << Memory("VmRSS") << " after";
     absl::PrintF(
         "RSS %.0f MiB, at most %.0f, then %.0f; %d calls beside it, the "
         "slowest took %s\n",
@@ -218,8 +220,9 @@ TEST_F(ConnectionsTest, LetsNobodySufferFromAnothersLargeMessages) {
   }
   for (std::thread& thread : large) thread.join();
   EXPECT_EQ(large_answered, 16) << "its own calls come one after the other";
-  EXPECT_TRUE(WaitUntil([&] { return Memory("VmRSS") < 150; }))
-      << Memory("VmRSS");
+  EXPECT_TRUE(WaitUntil([&] {
+    return Memory("VmRSS") < 150 || !testing::kMemoryIsReal;
+  })) << Memory("VmRSS");
 }
 
 }  // namespace

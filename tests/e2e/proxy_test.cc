@@ -179,7 +179,7 @@ TEST_F(ProxyTest, StandsTheAttacks) {
     EXPECT_TRUE(idle[0].WaitClosed(absl::Seconds(40)));
   }
   EXPECT_TRUE(Ask().ok());
-  EXPECT_LT(Memory(), before + 48);
+  EXPECT_TRUE(Memory() < before + 48 || !testing::kMemoryIsReal) << Memory();
 }
 
 TEST_F(ProxyTest, LimitsTheCallsOfOneCaller) {

@@ -24,6 +24,13 @@ namespace ounce::testing {
 
 inline constexpr char kTinyModel[] = OUNCE_SOURCE_ROOT "/models/codegen-tiny";
 
+// AddressSanitizer keeps what is freed, so figures of memory mean nothing.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kMemoryIsReal = false;
+#else
+inline constexpr bool kMemoryIsReal = true;
+#endif
+
 class ServingTest : public ::testing::Test {
  protected:
   // Starts a server on free ports and waits until it serves. `under` is what
