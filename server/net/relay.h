@@ -38,6 +38,13 @@
 
 namespace ounce::server {
 
+// Why a connection is refused or cut off: FaultName's words, and the relay's.
+inline constexpr const char* kCutReasons[] = {
+    "connections",  "descriptors", "flow_control", "frame",
+    "header_block", "made_room",   "not_http2",    "peer_connections",
+    "rate",         "share",       "slow_headers", "slow_start",
+    "slow_upload",  "streams",     "unread"};
+
 class Relay {
  public:
   struct Options {
@@ -58,7 +65,7 @@ class Relay {
     std::function<void(int fd)> on_connection;
     // How many connections there are; after each change.
     std::function<void(int connections)> on_count;
-    // A connection was refused or cut off; `reason` is one of a small set.
+    // A connection was refused or cut off; `reason` is one of kCutReasons.
     std::function<void(absl::string_view reason)> on_cut;
   };
 

@@ -136,6 +136,10 @@ Relay::Callbacks GuardedServer::RelayCallbacks(const Options& options) {
   callbacks.on_cut = [](absl::string_view) {};
   if (Figures* const figures = options.figures; figures != nullptr) {
     const std::string& setting = options.setting;
+    figures->Set(metric::kConnections, {setting}, 0);
+    for (const char* reason : kCutReasons) {
+      figures->Add(metric::kConnectionsCut, {setting, reason}, 0);
+    }
     callbacks.on_count = [figures, setting](int connections) {
       figures->Set(metric::kConnections, {setting}, connections);
     };

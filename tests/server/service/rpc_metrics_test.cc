@@ -10,6 +10,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "server/metrics/metrics.h"
+#include "server/net/relay.h"
 #include "tests/server/service/service_fixture.h"
 
 namespace ounce {
@@ -88,6 +89,21 @@ TEST_F(RpcMetricsTest, CountsEveryCallByMethodAndCode) {
       metrics_->Text(),
       HasSubstr(
           R"(ounce_rpc_duration_seconds_count{rpc="ounce.v1.Inference/Generate"} 3)"));
+}
+
+TEST_F(RpcMetricsTest, EveryReasonToCutAConnectionIsThereFromTheStart) {
+  const std::string text = metrics_->Text();
+  for (const char* reason : server::kCutReasons) {
+    EXPECT_THAT(text,
+                HasSubstr(absl::StrCat(
+                    "ounce_connections_cut_total{listener=\"listen\",reason=\"",
+                    reason, "\"} 0\n")));
+  }
+  using Fault = server::Http2Guard::Fault;
+  for (int i = 0; i <= static_cast<int>(Fault::kSlowUpload); ++i) {
+    const absl::string_view name = FaultName(static_cast<Fault>(i));
+    EXPECT_THAT(server::kCutReasons, ::testing::Contains(name));
+  }
 }
 
 TEST_F(RpcMetricsTest, CountsAdminAndHealthCalls) {
