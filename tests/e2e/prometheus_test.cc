@@ -3,6 +3,10 @@
 #include <sys/socket.h>
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
 
 #include "gmock/gmock.h"
 #include "server/net/file_descriptor.h"
@@ -10,6 +14,8 @@
 
 namespace ounce {
 namespace {
+
+using ::testing::IsSupersetOf;
 
 class PrometheusTest : public testing::ServingTest {
  protected:
@@ -69,6 +75,53 @@ TEST_F(PrometheusTest, ScrapesWhatTheServerExports) {
   EXPECT_EQ(query("sum(ounce_model_weight_bytes)"),
             absl::StrCat(Model("tiny").resident_bytes()));
   EXPECT_EQ(query("ounce_time_to_first_token_seconds_count"), "1");
+}
+
+TEST_F(PrometheusTest, ReadsNoMoreAfterManyModelsHaveComeAndGone) {
+  Start();
+  const auto names = [&] {
+    std::set<std::string> names;  // of all series
+    const std::string page = testing::HttpGet(metrics_, "/metrics");
+    for (const absl::string_view line : absl::StrSplit(page, '\n')) {
+      names.emplace(line.substr(0, line.rfind(' ')));
+    }
+    return names;
+  };
+  v1::LoadModelRequest load;
+  load.set_path(testing::kTinyModel);
+  v1::UnloadModelRequest unload;
+  const auto load_and_unload = [&](const std::string& name) {
+    load.set_name(name);
+    unload.set_name(name);
+    ASSERT_TRUE(client_->LoadModel(load).ok());
+    ASSERT_TRUE(client_->UnloadModel(unload).ok());
+  };
+  load_and_unload("first");  // the histograms of these calls begin
+  names();
+  const std::set<std::string> before = names();
+  for (int i = 0; i < 10; ++i) load_and_unload(absl::StrCat("model", i));
+  EXPECT_GT(names().size(), before.size());
+  EXPECT_EQ(names(), before);
+}
+
+TEST_F(PrometheusTest, ThreadsAreNamedForWhatTheyDo) {
+  Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--model",
+         "shapes=" OUNCE_SOURCE_ROOT "/models/detr-tiny"});
+  const auto names = [&] {
+    std::set<std::string> names;
+    for (const auto& task : std::filesystem::directory_iterator(
+             absl::StrCat("/proc/", server_->pid(), "/task"))) {
+      std::ifstream in(task.path() / "comm");
+      std::string name;
+      std::getline(in, name);
+      names.insert(name);
+    }
+    return names;
+  };
+  // The last load's thread may be about to end.
+  EXPECT_TRUE(WaitUntil([&] { return !names().contains("ounce-loader"); }));
+  EXPECT_THAT(names(), IsSupersetOf({"ounce-generate", "ounce-detect",
+                                     "ounce-metrics", "ounce-net"}));
 }
 
 TEST_F(PrometheusTest, AsksForReadinessAsHealthTellsIt) {
