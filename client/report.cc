@@ -445,6 +445,8 @@ std::string StageName(v1::QuantizeStage stage) {
   switch (stage) {
     case v1::QUANTIZE_STAGE_READING:
       return "reading";
+    case v1::QUANTIZE_STAGE_WAITING:
+      return "waiting for memory";
     case v1::QUANTIZE_STAGE_QUANTIZING:
       return "quantizing";
     case v1::QUANTIZE_STAGE_SWAPPING:

@@ -42,7 +42,9 @@ struct Config {
 
   std::vector<Model> models;  // to serve from the start
   Listen listen;
-  int64_t threads = 0;                        // that compute; at least 1
+  int64_t threads = 0;  // that compute; at least 1
+  // Of the server in all; 0: what the machine and its control groups allow.
+  int64_t memory_bytes = 0;
   int64_t kv_cache_bytes = int64_t{1} << 30;  // per model
   // Of models with a choice; "auto" is decided by the CPU.
   quant::Compute compute = quant::FasterCompute();

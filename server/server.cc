@@ -16,7 +16,25 @@ namespace {
 // Threads that read pictures: they are there to keep the engines busy.
 constexpr int64_t kMaxPictureThreads = 4;
 
-CatalogOptions OptionsOfCatalog(const Config& config) {
+void SetMemoryFigures(const MemoryBudget& memory, Figures& figures) {
+  const MemoryBudget::State state = memory.state();
+  figures.Set(metric::kMemoryLimit, {}, static_cast<double>(state.limit_bytes));
+  for (const MemoryShare share :
+       {MemoryShare::kWeights, MemoryShare::kScratch, MemoryShare::kKvCache,
+        MemoryShare::kPictures}) {
+    figures.Set(metric::kMemoryBytes, {MemoryShareName(share)},
+                static_cast<double>(state.used[share]));
+  }
+  figures.Set(metric::kMemoryBytes, {"process"},
+              static_cast<double>(state.process_bytes));
+  figures.Set(metric::kMemoryEndingBytes, {},
+              static_cast<double>(state.ending_bytes));
+  for (const auto& [model, count] : state.versions) {
+    figures.Set(metric::kVersionsAlive, {model}, static_cast<double>(count));
+  }
+}
+
+CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
   const Config::Limits& limits = config.limits;
   return {.kv_cache_bytes = config.kv_cache_bytes,
           .scheduler = {.max_queued = limits.max_queued_requests,
@@ -24,7 +42,8 @@ CatalogOptions OptionsOfCatalog(const Config& config) {
                         .max_step_tokens = limits.max_step_tokens},
           .detection = {.max_queued = limits.max_queued_requests,
                         .max_batch_pictures = limits.max_batch_pictures},
-          .compute = config.compute};
+          .compute = config.compute,
+          .memory = &memory};
 }
 
 }  // namespace
@@ -36,12 +55,17 @@ Server::Server(const Config& config)
       pool_(static_cast<int>(config.threads)),
       metrics_(Metrics::Create({OUNCE_VERSION, isa_, OUNCE_COMPILER})),
       health_(*metrics_),
-      picture_memory_(config.limits.picture_memory_bytes,
-                      [this](int64_t count, int64_t bytes) {
-                        metrics_->OnPictures(count, bytes);
-                      }),
-      catalog_(
-          CreateModelCatalog(OptionsOfCatalog(config), pool_, clock_, health_)),
+      memory_(MemoryOfThisMachine(config.memory_bytes)),
+      memory_figures_(metrics_->AddSource(
+          [this](Figures& figures) { SetMemoryFigures(memory_, figures); })),
+      picture_memory_(
+          config.limits.picture_memory_bytes,
+          [this](int64_t count, int64_t bytes) {
+            metrics_->OnPictures(count, bytes);
+          },
+          &memory_),
+      catalog_(CreateModelCatalog(OptionsOfCatalog(config, memory_), pool_,
+                                  clock_, health_)),
       pictures_({.max_bytes = config.limits.max_message_bytes,
                  .max_pixels = config.limits.max_picture_pixels},
                 picture_memory_),

@@ -12,6 +12,7 @@
 #include "server/announce.h"
 #include "server/config.h"
 #include "server/metrics/metrics.h"
+#include "server/scheduler/memory_budget.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/picture_memory.h"
 #include "server/service/inference_service.h"
@@ -51,6 +52,8 @@ class Server {
   ThreadPool pool_;
   const std::unique_ptr<Metrics> metrics_;
   ModelHealth health_;
+  MemoryBudget memory_;  // outlives all that is counted
+  const std::unique_ptr<FigureSource> memory_figures_;
   PictureMemory picture_memory_;  // outlives every picture
   const std::unique_ptr<ModelCatalog> catalog_;
   const PictureReader pictures_;

@@ -81,6 +81,13 @@ const std::vector<Setting>& Rows() {
        .default_words = "auto",
        .help = "What detectors multiply floats in; auto is bfloat16 where the "
                "CPU has AMX, else float32"},
+      {.name = "memory_bytes",
+       .type = SettingType::kBytes,
+       .to = [](Config& c) -> int64_t& { return c.memory_bytes; },
+       .default_words = "what the machine and its container have",
+       .help =
+           "Most memory for the server in all; loads and quantizations that "
+           "would need more are refused"},
       {.name = "kv_cache_bytes",
        .type = SettingType::kBytes,
        .to = [](Config& c) -> int64_t& { return c.kv_cache_bytes; },

@@ -26,14 +26,20 @@ TensorKind KindOf(const model::TensorReport& tensor) {
 
 }  // namespace
 
-absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
-                                          const model::LoadOptions& options) {
+absl::StatusOr<BuiltVersion> BuildVersion(
+    const model::Checkpoint& checkpoint, const model::LoadOptions& options,
+    MemoryBudget::Reservation reservation) {
   BuiltVersion built;
   built.folder = checkpoint.folder();
   ASSIGN_OR_RETURN(built.fingerprint, FingerprintOf(checkpoint));
+  const auto memory = std::make_shared<VersionMemory>();
+  memory->reservation = std::move(reservation);
   ASSIGN_OR_RETURN(model::LoadedModel loaded,
                    model::LoadModel(checkpoint, options));
-  built.model = std::move(loaded.model);
+  memory->model = std::move(loaded.model);
+  built.model =
+      std::shared_ptr<const model::Model>(memory, memory->model.get());
+  built.memory = memory;
   built.report = std::move(loaded.report);
   built.has_own_floats =
       !options.method.has_value() ||
@@ -45,12 +51,10 @@ absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
   return built;
 }
 
-absl::StatusOr<BuiltVersion> RebuildVersion(
+absl::StatusOr<std::unique_ptr<model::Checkpoint>> ReopenCheckpoint(
     const std::string& folder, const CheckpointFingerprint& loaded,
-    const model::LoadOptions& options,
-    const std::function<absl::Status(const model::Checkpoint&)>& opened,
     const std::function<absl::Status()>& proceed) {
-  const auto checkpoint = model::Checkpoint::Open(folder, proceed);
+  auto checkpoint = model::Checkpoint::Open(folder, proceed);
   if (!checkpoint.ok()) {
     // It was opened once, so these are about what has become of it.
     switch (checkpoint.status().code()) {
@@ -64,19 +68,27 @@ absl::StatusOr<BuiltVersion> RebuildVersion(
         return checkpoint.status();
     }
   }
-  const auto check_unchanged = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(const CheckpointFingerprint now,
-                     FingerprintOf(**checkpoint));
-    return CheckUnchanged(loaded, now, folder);
-  };
-  RETURN_IF_ERROR(check_unchanged());
-  RETURN_IF_ERROR(opened(**checkpoint));
-  absl::StatusOr<BuiltVersion> built = BuildVersion(**checkpoint, options);
+  ASSIGN_OR_RETURN(const CheckpointFingerprint now,
+                   FingerprintOf(**checkpoint));
+  RETURN_IF_ERROR(CheckUnchanged(loaded, now, folder));
+  return checkpoint;
+}
+
+absl::StatusOr<BuiltVersion> RebuildVersion(
+    const std::string& folder, const CheckpointFingerprint& loaded,
+    const model::LoadOptions& options, MemoryBudget::Reservation reservation,
+    const std::function<absl::Status()>& proceed) {
+  ASSIGN_OR_RETURN(const auto checkpoint,
+                   ReopenCheckpoint(folder, loaded, proceed));
+  absl::StatusOr<BuiltVersion> built =
+      BuildVersion(*checkpoint, options, std::move(reservation));
   // Once more, now that all of it was read; and a file that was changed
   // meanwhile explains most errors.
   if (built.ok() || absl::IsDataLoss(built.status()) ||
       absl::IsInvalidArgument(built.status())) {
-    RETURN_IF_ERROR(check_unchanged());
+    ASSIGN_OR_RETURN(const CheckpointFingerprint now,
+                     FingerprintOf(*checkpoint));
+    RETURN_IF_ERROR(CheckUnchanged(loaded, now, folder));
   }
   return built;
 }

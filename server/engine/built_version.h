@@ -12,12 +12,22 @@
 #include "model/checkpoint/loader.h"
 #include "model/model.h"
 #include "server/engine/checkpoint_fingerprint.h"
+#include "server/scheduler/memory_budget.h"
 #include "server/scheduler/model_catalog.h"
 
 namespace ounce::server {
 
+// A version's weights and its share of the server's memory: both live until the
+// last one who holds `model` of a BuiltVersion lets go of it, and end in this
+// order.
+struct VersionMemory {
+  MemoryBudget::Reservation reservation;
+  std::unique_ptr<const model::Model> model;
+};
+
 struct BuiltVersion {
-  std::shared_ptr<const model::Model> model;
+  std::shared_ptr<const model::Model> model;  // shares `memory`
+  std::weak_ptr<VersionMemory> memory;
   model::LoadReport report;
   // Its weights are known to be those of the checkpoint, unchanged.
   bool has_own_floats = false;
@@ -25,19 +35,25 @@ struct BuiltVersion {
   CheckpointFingerprint fingerprint;
 };
 
+// `reservation` is what its weights and its engine take.
 // Errors: those of model::LoadModel and FingerprintOf.
-absl::StatusOr<BuiltVersion> BuildVersion(const model::Checkpoint& checkpoint,
-                                          const model::LoadOptions& options);
+absl::StatusOr<BuiltVersion> BuildVersion(
+    const model::Checkpoint& checkpoint, const model::LoadOptions& options,
+    MemoryBudget::Reservation reservation);
 
-// Another version of a model that was loaded from `folder` when `loaded` was
-// its fingerprint; `opened` sees the checkpoint before the long work begins,
-// and `proceed` is asked while it is read.
-// Errors: kFailedPrecondition when the checkpoint is no longer that one, or
-//   can't be read any more; those of BuildVersion, `opened` and `proceed`.
+// Opens a checkpoint that was loaded from `folder` when `loaded` was its
+// fingerprint. `proceed` is asked while it is opened and read.
+// Errors: kFailedPrecondition when it is no longer that one, or can't be read
+//   any more; kResourceExhausted; those of `proceed`.
+absl::StatusOr<std::unique_ptr<model::Checkpoint>> ReopenCheckpoint(
+    const std::string& folder, const CheckpointFingerprint& loaded,
+    const std::function<absl::Status()>& proceed);
+
+// Another version of that checkpoint.
+// Errors: those of ReopenCheckpoint and BuildVersion.
 absl::StatusOr<BuiltVersion> RebuildVersion(
     const std::string& folder, const CheckpointFingerprint& loaded,
-    const model::LoadOptions& options,
-    const std::function<absl::Status(const model::Checkpoint&)>& opened,
+    const model::LoadOptions& options, MemoryBudget::Reservation reservation,
     const std::function<absl::Status()>& proceed);
 
 // Fills in the weights' part: method, parameters, bytes.

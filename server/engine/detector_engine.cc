@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "model/detector.h"
 #include "quant/matmul.h"
 #include "quant/scratch.h"
+#include "server/scheduler/retry.h"
 
 namespace ounce::server {
 namespace {
@@ -32,14 +34,16 @@ class DetectorEngine final : public DetectEngine {
   DetectorEngine(DetectEngineInfo info,
                  std::shared_ptr<const model::Model> model,
                  std::shared_ptr<const model::DetrImageProcessor> processor,
-                 ThreadPool& pool, StepTurns& turns, const Clock& clock)
+                 ThreadPool& pool, StepTurns& turns, const Clock& clock,
+                 std::unique_ptr<MemoryUse> scratch_use)
       : info_(std::move(info)),
         model_(std::move(model)),
         processor_(std::move(processor)),
         detector_(*model_->detector()),
         pool_(pool),
         turns_(turns),
-        clock_(clock) {}
+        clock_(clock),
+        scratch_use_(std::move(scratch_use)) {}
 
   const DetectEngineInfo& info() const override { return info_; }
 
@@ -58,8 +62,7 @@ class DetectorEngine final : public DetectEngine {
       canvases.push_back(size);
     }
     RETURN_IF_ERROR(FitScratch(
-        FloatBytes(num_rows * (num_labels + 1)) + FloatBytes(num_rows * 4) +
-        detector_.ScratchBytes(canvases, pool_.num_threads())));
+        DetectorScratchBytes(detector_, canvases, pool_.num_threads())));
 
     quant::ScratchScope scope(*scratch_);
     const quant::Matrix logits = {
@@ -106,7 +109,10 @@ class DetectorEngine final : public DetectEngine {
     return absl::OkStatus();
   }
 
-  void ReleaseMemory() override { scratch_ = nullptr; }
+  void ReleaseMemory() override {
+    scratch_ = nullptr;
+    if (scratch_use_ != nullptr) (void)scratch_use_->Resize(0);
+  }
 
  private:
   absl::Status FitScratch(size_t bytes) {
@@ -119,10 +125,17 @@ class DetectorEngine final : public DetectEngine {
     if (bytes > kMostScratch) {
       return absl::ResourceExhaustedError(
           absl::StrCat("the model needs ", bytes,
-                       " bytes to work on these pictures, at most ",
+                       " bytes to work on these pictures; at most ",
                        kMostScratch, " are given to one"));
     }
-    scratch_ = nullptr;  // never two of them
+    ReleaseMemory();  // never two of them
+    if (scratch_use_ != nullptr &&
+        !scratch_use_->Resize(static_cast<int64_t>(bytes))) {
+      return FullForNow(
+          absl::StrCat("memory is short: the model needs ",
+                       FormatByteSize(static_cast<int64_t>(bytes)),
+                       " to work on these pictures"));
+    }
     ASSIGN_OR_RETURN(quant::Scratch scratch, quant::Scratch::Create(bytes));
     scratch_ = std::make_unique<quant::Scratch>(std::move(scratch));
     return absl::OkStatus();
@@ -135,18 +148,31 @@ class DetectorEngine final : public DetectEngine {
   ThreadPool& pool_;
   StepTurns& turns_;
   const Clock& clock_;
+  const std::unique_ptr<MemoryUse> scratch_use_;
   std::unique_ptr<quant::Scratch> scratch_;
 };
 
 }  // namespace
 
+size_t DetectorScratchBytes(const model::Detector& detector,
+                            absl::Span<const model::PictureSize> sizes,
+                            int threads) {
+  const model::DetectorShape& shape = detector.shape();
+  const int64_t num_rows =
+      static_cast<int64_t>(sizes.size()) * shape.num_queries;
+  const auto num_labels = static_cast<int64_t>(shape.labels.size());
+  return FloatBytes(num_rows * (num_labels + 1)) + FloatBytes(num_rows * 4) +
+         detector.ScratchBytes(sizes, threads);
+}
+
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
     std::shared_ptr<const model::DetrImageProcessor> processor,
-    ThreadPool& pool, StepTurns& turns, const Clock& clock) {
+    ThreadPool& pool, StepTurns& turns, const Clock& clock,
+    std::unique_ptr<MemoryUse> scratch_use) {
   return std::make_unique<DetectorEngine>(std::move(info), std::move(model),
                                           std::move(processor), pool, turns,
-                                          clock);
+                                          clock, std::move(scratch_use));
 }
 
 }  // namespace ounce::server

@@ -3,31 +3,41 @@
 #ifndef OUNCE_SERVER_ENGINE_DETECTOR_ENGINE_H_
 #define OUNCE_SERVER_ENGINE_DETECTOR_ENGINE_H_
 
+#include <cstddef>
 #include <memory>
 
+#include "absl/types/span.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "model/detector.h"
 #include "model/image/detr_image_processor.h"
 #include "model/model.h"
 #include "server/engine/step_turns.h"
 #include "server/scheduler/detect_engine.h"
+#include "server/scheduler/memory_budget.h"
 
 namespace ounce::server {
 
+// Bytes of working memory for a batch of pictures of these sizes.
+size_t DetectorScratchBytes(const model::Detector& detector,
+                            absl::Span<const model::PictureSize> sizes,
+                            int threads);
+
 // Working memory is one mapping, as large as the largest batch has needed; it
 // is made smaller for a batch that needs less than a quarter, and given back by
-// ReleaseMemory.
+// ReleaseMemory. `scratch_use`, if there is one, says whether it may be had.
 //
 // Ownership: shares of model and processor; `pool`, `turns` and `clock` must
 //   outlive it.
 // Requires a detector, and pictures prepared by `processor`.
 // Errors of Run: kResourceExhausted when a batch would take more than 8 GiB of
-//   working memory, or memory is short; kInternal when the model's outputs are
-//   not finite.
+//   working memory, or memory is short (retry.h); kInternal when the model's
+//   outputs are not finite.
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
     std::shared_ptr<const model::DetrImageProcessor> processor,
-    ThreadPool& pool, StepTurns& turns, const Clock& clock);
+    ThreadPool& pool, StepTurns& turns, const Clock& clock,
+    std::unique_ptr<MemoryUse> scratch_use = nullptr);
 
 }  // namespace ounce::server
 

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/byte_size.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "model/checkpoint/byte_source.h"
@@ -24,6 +25,8 @@
 #include "server/engine/detection_quality.h"
 #include "server/engine/step_turns.h"
 #include "server/engine/versioned_model.h"
+#include "server/scheduler/memory_budget.h"
+#include "server/scheduler/retry.h"
 #include "spdlog/spdlog.h"
 
 namespace ounce::server {
@@ -32,6 +35,9 @@ namespace {
 // A caller that is told nothing new for so long is told the old again, and may
 // say that it is gone.
 constexpr absl::Duration kProgressInterval = absl::Seconds(1);
+
+// How often a quantization that waits for a version to end looks again.
+constexpr absl::Duration kVersionPoll = absl::Milliseconds(100);
 
 absl::Status CheckName(std::string_view name) {
   if (IsModelName(name)) return absl::OkStatus();
@@ -72,6 +78,7 @@ class LoadedModels final : public ModelCatalog {
                  pool,
                  turns_,
                  clock,
+                 options_.memory == nullptr ? unlimited_ : *options_.memory,
                  [this](const std::string& model) {
                    MutexLock lock(&mu_);
                    return observer_.ObserveScheduler(model);
@@ -117,9 +124,16 @@ class LoadedModels final : public ModelCatalog {
       absl::StatusOr<std::shared_ptr<VersionedModel>> served)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  absl::StatusOr<QuantizeReport> MakeVersion(const QuantizeParams& params,
-                                             const Run& run,
-                                             const Progress& progress);
+  // `made_beside` gets the model to serve under a name of its own.
+  absl::StatusOr<QuantizeReport> MakeVersion(
+      const QuantizeParams& params, const Run& run, const Progress& progress,
+      std::shared_ptr<VersionedModel>* made_beside);
+
+  // Memory for another version of `served`. Where versions that no longer serve
+  // are in the way, it waits for them, for some time; `wait` is told and asked.
+  absl::StatusOr<MemoryBudget::Reservation> ReserveForVersion(
+      const std::string& name, const VersionedModel& served,
+      const MemoryNeed& need, const std::function<absl::Status()>& wait);
 
   absl::Status CheckOpen() const ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Unknown(std::string_view name) const
@@ -130,6 +144,7 @@ class LoadedModels final : public ModelCatalog {
   const Clock& clock_;
   CatalogObserver& observer_;
   StepTurns turns_;
+  MemoryBudget unlimited_;  // where there is no other
   const EngineContext context_;
 
   mutable Mutex mu_;
@@ -242,22 +257,41 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   }
   const absl::Time start = clock_.Now();
   struct Loaded {
+    MemoryBudget::Reservation reservation;
     BuiltVersion built;
     Companions companions;
   };
+  const auto reserve = [&](const model::ModelPlan& plan,
+                           const Companions& companions,
+                           MemoryBudget::Reservation* reservation) {
+    auto reserved = context_.memory.Reserve(
+        NeedOfNewModel(context_, *plan.outline, plan.report, companions),
+        absl::StrCat("loading '", name, "'"));
+    if (!reserved.ok()) return reserved.status();
+    *reservation = *std::move(reserved);
+    reservation->CountAsVersionOf(name);
+    return absl::OkStatus();
+  };
   const auto loaded = std::make_shared<Loaded>();
   const absl::Status status = RunInBackground(
-      [loaded, path, options](Waiter& waiter) mutable -> absl::Status {
+      [loaded, path, options,
+       &reserve](Waiter& waiter) mutable -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
         options.progress = [&](const model::LoadProgress&) {
           return proceed();
         };
         ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                          model::Checkpoint::Open(path, proceed));
-        ASSIGN_OR_RETURN(loaded->built, BuildVersion(*checkpoint, options));
+        ASSIGN_OR_RETURN(const model::ModelPlan plan,
+                         model::PlanModel(*checkpoint, options));
+        ASSIGN_OR_RETURN(loaded->companions,
+                         ReadCompanions(*plan.outline, checkpoint->folder()));
+        RETURN_IF_ERROR(waiter.Ask([&, loaded]() -> absl::Status {
+          return reserve(plan, loaded->companions, &loaded->reservation);
+        }));
         ASSIGN_OR_RETURN(
-            loaded->companions,
-            ReadCompanions(*loaded->built.model, loaded->built.folder));
+            loaded->built,
+            BuildVersion(*checkpoint, options, std::move(loaded->reservation)));
         return absl::OkStatus();
       },
       [&]() -> absl::Status {
@@ -335,7 +369,16 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
   }
 
   const absl::Time start = clock_.Now();
-  absl::StatusOr<QuantizeReport> report = MakeVersion(params, run, progress);
+  std::shared_ptr<VersionedModel> made_beside;
+  absl::StatusOr<QuantizeReport> report =
+      MakeVersion(params, run, progress, &made_beside);
+  if (beside) {
+    // The name is free again, or serves.
+    const absl::StatusOr<ModelInfo> info =
+        report.ok() ? Settle(params.as, std::move(made_beside))
+                    : Settle(params.as, report.status());
+    if (report.ok() && !info.ok()) report = info.status();
+  }
   const absl::Duration duration = clock_.Now() - start;
   if (report.ok()) report->seconds = absl::ToDoubleSeconds(duration);
   {
@@ -357,7 +400,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
 }
 
 absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
-    const QuantizeParams& params, const Run& run, const Progress& progress) {
+    const QuantizeParams& params, const Run& run, const Progress& progress,
+    std::shared_ptr<VersionedModel>* made_beside) {
   const bool beside = !params.as.empty() && !params.dry_run;
   QuantizeUpdate update;
   absl::Time told = clock_.Now();
@@ -378,16 +422,76 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     return tell(update.stage);
   };
 
-  const auto build = [&](model::LoadOptions options,
-                         QuantizeStage stage) -> absl::StatusOr<BuiltVersion> {
-    options.compute = options_.compute;
-    const auto built = std::make_shared<BuiltVersion>();
-    // The folder, and not the name it was found by: a hub cache may have
-    // another snapshot under that name by now.
-    const auto work = [&update, &tell, stage, built, options,
-                       folder = run.served->folder(),
-                       fingerprint = run.served->fingerprint()](
-                          Waiter& waiter) mutable -> absl::Status {
+  // The folder, and not the name it was found by: a hub cache may have another
+  // snapshot under that name by now.
+  const std::string& folder = run.served->folder();
+  const CheckpointFingerprint& fingerprint = run.served->fingerprint();
+
+  model::LoadOptions options;
+  options.method = run.method;
+  options.include = params.include;
+  options.exclude = params.exclude;
+  options.convolutions = params.convolutions;
+  options.compute = options_.compute;
+  options.measure_error = true;
+  model::LoadOptions float_options;
+  float_options.compute = options_.compute;
+  const bool compares = !params.pictures.empty();
+  if (compares) RETURN_IF_ERROR(CheckTask(run.before, Task::kDetectObjects));
+  std::shared_ptr<const model::Model> floats;
+  if (compares) floats = run.served->own_floats();
+
+  // Before anything is built: whether there is memory for it.
+  struct Plan {
+    int64_t num_tensors = 0;
+    model::ModelPlan version;
+    std::optional<model::ModelPlan> floats;
+  };
+  const auto plan = std::make_shared<Plan>();
+  RETURN_IF_ERROR(RunInBackground(
+      [plan, folder, fingerprint, options, float_options,
+       wants_floats =
+           compares && floats == nullptr](Waiter& waiter) -> absl::Status {
+        ASSIGN_OR_RETURN(const auto checkpoint,
+                         ReopenCheckpoint(folder, fingerprint, [&] {
+                           return waiter.CheckProceed();
+                         }));
+        plan->num_tensors = static_cast<int64_t>(checkpoint->tensors().size());
+        ASSIGN_OR_RETURN(plan->version, model::PlanModel(*checkpoint, options));
+        if (!wants_floats) return absl::OkStatus();
+        ASSIGN_OR_RETURN(plan->floats,
+                         model::PlanModel(*checkpoint, float_options));
+        return absl::OkStatus();
+      },
+      proceed));
+  update.tensors_total = plan->num_tensors;
+  RETURN_IF_ERROR(tell(QuantizeStage::kReading));
+  const MemoryNeed need =
+      beside ? NeedOfNewModel(context_, *plan->version.outline,
+                              plan->version.report, run.served->companions())
+             : run.served->NeedOf(*plan->version.outline, plan->version.report);
+  // The floats are gone before the new version is built.
+  const MemoryNeed most =
+      plan->floats.has_value()
+          ? need.Max(run.served->NeedOf(*plan->floats->outline,
+                                        plan->floats->report))
+          : need;
+  ASSIGN_OR_RETURN(MemoryBudget::Reservation reservation,
+                   ReserveForVersion(params.model, *run.served, most, [&] {
+                     return tell(QuantizeStage::kWaiting);
+                   }));
+
+  const auto build =
+      [&](const model::LoadOptions& how, QuantizeStage stage,
+          MemoryBudget::Reservation share) -> absl::StatusOr<BuiltVersion> {
+    struct Made {
+      MemoryBudget::Reservation reservation;
+      BuiltVersion built;
+    };
+    const auto made = std::make_shared<Made>();
+    made->reservation = std::move(share);
+    const auto work = [made, folder, fingerprint, options = how, stage, &update,
+                       &tell](Waiter& waiter) mutable -> absl::Status {
       options.progress = [&](const model::LoadProgress& loaded) {
         return waiter.Ask([&] {
           update.tensors_done = loaded.tensors_done;
@@ -396,20 +500,14 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
           return tell(stage);
         });
       };
-      const auto opened = [&](const model::Checkpoint& checkpoint) {
-        return waiter.Ask([&] {
-          update.tensors_total =
-              static_cast<int64_t>(checkpoint.tensors().size());
-          return tell(QuantizeStage::kReading);
-        });
-      };
-      ASSIGN_OR_RETURN(*built,
-                       RebuildVersion(folder, fingerprint, options, opened,
+      ASSIGN_OR_RETURN(made->built,
+                       RebuildVersion(folder, fingerprint, options,
+                                      std::move(made->reservation),
                                       [&] { return waiter.CheckProceed(); }));
       return absl::OkStatus();
     };
     RETURN_IF_ERROR(RunInBackground(work, proceed));
-    return std::move(*built);
+    return std::move(made->built);
   };
   const auto detect = [&](std::shared_ptr<const model::Model> model)
       -> absl::StatusOr<std::vector<Detections>> {
@@ -425,79 +523,79 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     return found;
   };
 
-  // Before the new version is built: there are never more than two.
   std::vector<Detections> float_detections;
-  const auto look_at_floats = [&]() -> absl::Status {
-    if (params.pictures.empty()) return absl::OkStatus();
-    RETURN_IF_ERROR(CheckTask(run.before, Task::kDetectObjects));
-    std::shared_ptr<const model::Model> floats = run.served->own_floats();
+  if (compares) {
     if (floats == nullptr) {
       ASSIGN_OR_RETURN(BuiltVersion built,
-                       build(model::LoadOptions(), QuantizeStage::kReading));
+                       build(float_options, QuantizeStage::kReading, {}));
       floats = std::move(built.model);
     }
     ASSIGN_OR_RETURN(float_detections, detect(std::move(floats)));
-    return absl::OkStatus();
-  };
-
-  model::LoadOptions options;
-  options.method = run.method;
-  options.include = params.include;
-  options.exclude = params.exclude;
-  options.convolutions = params.convolutions;
-  options.compute = options_.compute;
-  options.measure_error = true;
-  // What can be refused without a look at a weight is refused before the floats
-  // are built and look at pictures.
-  const auto judge = [&]() -> absl::Status {
-    const auto work = [options, folder = run.served->folder()](
-                          Waiter& waiter) -> absl::Status {
-      const auto checkpoint = model::Checkpoint::Open(
-          folder, [&] { return waiter.CheckProceed(); });
-      // A folder that is gone or changed is the build's to explain.
-      if (!checkpoint.ok()) return absl::OkStatus();
-      return model::PlanModel(**checkpoint, options).status();
-    };
-    if (params.pictures.empty()) return absl::OkStatus();  // LoadModel's matter
-    return RunInBackground(work, proceed);
-  };
-
-  std::optional<DetectionQuality> quality;
-  absl::StatusOr<BuiltVersion> built = [&]() -> absl::StatusOr<BuiltVersion> {
-    RETURN_IF_ERROR(judge());
-    RETURN_IF_ERROR(look_at_floats());
-    ASSIGN_OR_RETURN(BuiltVersion version,
-                     build(options, QuantizeStage::kQuantizing));
-    if (!params.pictures.empty()) {
-      ASSIGN_OR_RETURN(const std::vector<Detections> detections,
-                       detect(version.model));
-      quality = CompareDetections(float_detections, detections);
-    }
-    update.tensor.clear();
-    RETURN_IF_ERROR(tell(QuantizeStage::kSwapping));
-    return version;
-  }();
-  if (!built.ok()) {
-    if (beside) (void)Settle(params.as, built.status());
-    return built.status();
   }
+  reservation.ShrinkTo(need);
+  ASSIGN_OR_RETURN(
+      BuiltVersion version,
+      build(options, QuantizeStage::kQuantizing, std::move(reservation)));
+  std::optional<DetectionQuality> quality;
+  if (compares) {
+    ASSIGN_OR_RETURN(const std::vector<Detections> detections,
+                     detect(version.model));
+    quality = CompareDetections(float_detections, detections);
+  }
+  update.tensor.clear();
+  RETURN_IF_ERROR(tell(QuantizeStage::kSwapping));
 
-  QuantizeReport report = CompareWeights(run.before, built->report);
+  QuantizeReport report = CompareWeights(run.before, version.report);
   report.model = beside ? params.as : params.model;
   report.detection = quality;
   if (params.dry_run) return report;
-
   if (beside) {
-    const absl::StatusOr<ModelInfo> info =
-        Settle(params.as,
-               run.served->ServeBeside(params.as, run.path, *std::move(built)));
-    if (!info.ok()) return info.status();
-    report.version = info->version;
+    ASSIGN_OR_RETURN(*made_beside, run.served->ServeBeside(params.as, run.path,
+                                                           std::move(version)));
+    report.version = (*made_beside)->info().version;
     return report;
   }
   report.version = run.before.version + 1;
-  RETURN_IF_ERROR(run.served->Swap(report.version, *std::move(built)));
+  RETURN_IF_ERROR(run.served->Swap(report.version, std::move(version)));
   return report;
+}
+
+absl::StatusOr<MemoryBudget::Reservation> LoadedModels::ReserveForVersion(
+    const std::string& name, const VersionedModel& served,
+    const MemoryNeed& need, const std::function<absl::Status()>& wait) {
+  const absl::Time deadline = clock_.Now() + options_.max_version_wait;
+  while (true) {
+    const std::vector<VersionedModel::OldVersion> old = served.OldVersions();
+    absl::Status refusal;
+    // The one that serves, and the one that is to be built.
+    if (static_cast<int64_t>(old.size()) + 2 <= options_.max_versions) {
+      auto reserved = context_.memory.Reserve(
+          need, absl::StrCat("quantizing '", name, "'"));
+      if (reserved.ok()) {
+        reserved->CountAsVersionOf(name);
+        return reserved;
+      }
+      refusal = reserved.status();
+      if (old.empty()) return refusal;
+    } else {
+      refusal = FullForNow(absl::StrCat("at most ", options_.max_versions,
+                                        " versions of '", name,
+                                        "' may be in memory at a time"));
+    }
+    if (clock_.Now() >= deadline) {
+      int64_t bytes = 0, requests = 0;
+      for (const VersionedModel::OldVersion& version : old) {
+        bytes += version.bytes;
+        requests += version.requests;
+      }
+      return FullForNow(
+          absl::StrCat(std::string(refusal.message()), "; old versions of '",
+                       name, "' still hold ", FormatByteSize(bytes), " for ",
+                       requests, requests == 1 ? " request" : " requests"));
+    }
+    RETURN_IF_ERROR(wait());
+    context_.memory.AwaitRelease(kVersionPoll);
+  }
 }
 
 std::vector<MethodInfo> LoadedModels::Methods() const {

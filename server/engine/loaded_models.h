@@ -5,21 +5,34 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "quant/compute.h"
 #include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/generate_scheduler.h"
+#include "server/scheduler/memory_budget.h"
 #include "server/scheduler/model_catalog.h"
 
 namespace ounce::server {
 
 struct CatalogOptions {
   // Bytes of keys and values per model, at most. Address space until used.
+  // A model whose limit would not fit the server's memory beside its weights
+  // gets a smaller one.
   int64_t kv_cache_bytes = int64_t{1} << 30;
   GenerateScheduler::Options scheduler;  // of every model that generates
   DetectScheduler::Options detection;    // of every model that detects
   quant::Compute compute = quant::Compute::kFloat32;
+  // What all of it may take together; must outlive the catalog and every
+  // ServedModel that it gave out. Null: as much as there is.
+  MemoryBudget* memory = nullptr;
+  // Versions of one model whose weights are in memory at a time: the one that
+  // serves, those before it on which requests still run, and one being built.
+  // At least 2.
+  int64_t max_versions = 3;
+  // How long a quantization waits for versions to end that are in its way.
+  absl::Duration max_version_wait = absl::Seconds(20);
 };
 
 // Every model gets a scheduler with an engine thread of its own; they take

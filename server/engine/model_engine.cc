@@ -81,6 +81,14 @@ class ModelEngine final : public Engine {
 
 }  // namespace
 
+size_t EngineScratchBytes(const ModelEngineOptions& options,
+                          const model::CausalLm& causal_lm, int threads) {
+  return causal_lm.ScratchBytes(options.max_step_tokens,
+                                options.max_step_logits, threads) +
+         options.max_step_logits * LogitStride(causal_lm.shape().vocab_size) *
+             sizeof(float);
+}
+
 absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
     const ModelEngineOptions& options,
     std::shared_ptr<const model::Model> model,

@@ -3,12 +3,14 @@
 #ifndef OUNCE_SERVER_ENGINE_MODEL_ENGINE_H_
 #define OUNCE_SERVER_ENGINE_MODEL_ENGINE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "base/thread_pool.h"
+#include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
 #include "model/model.h"
 #include "server/engine/step_turns.h"
@@ -22,6 +24,10 @@ struct ModelEngineOptions {
   int64_t max_step_tokens = 0;  // at least 1
   int64_t max_step_logits = 0;  // at least 1
 };
+
+// Bytes of working memory that an engine of these options sets aside.
+size_t EngineScratchBytes(const ModelEngineOptions& options,
+                          const model::CausalLm& causal_lm, int threads);
 
 // Memory for the largest step is set aside here; a step allocates nothing.
 //

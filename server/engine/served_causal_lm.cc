@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
@@ -15,33 +16,81 @@
 namespace ounce::server {
 namespace {
 
-absl::StatusOr<std::shared_ptr<Engine>> MakeEngine(
-    const EngineContext& context, int64_t version, BuiltVersion built,
-    std::shared_ptr<model::KvCache> kv) {
+// A model's keys and values, all versions together, and their share of the
+// server's memory: what one request needs is reserved, more is taken as it is
+// used.
+struct KvMemory {
+  KvMemory(MemoryBudget& budget, MemoryBudget::Reservation floor_share,
+           model::KvCache kv_cache)
+      : floor(std::move(floor_share)),
+        use(budget, MemoryShare::kKvCache, floor.need().total()),
+        cache(std::move(kv_cache)) {}
+
+  const MemoryBudget::Reservation floor;
+  MemoryUse use;  // the engine thread's
+  model::KvCache cache;
+};
+
+ModelEngineOptions EngineOptions(const EngineContext& context) {
   ModelEngineOptions options;
-  options.version = version;
-  options.method = built.report.method;
   options.max_step_tokens = context.options.scheduler.max_step_tokens;
   options.max_step_logits = context.options.scheduler.max_running;
-  return CreateModelEngine(options, std::move(built.model), std::move(kv),
+  return options;
+}
+
+absl::StatusOr<std::shared_ptr<Engine>> MakeEngine(
+    const EngineContext& context, int64_t version, BuiltVersion built,
+    const std::shared_ptr<KvMemory>& kv) {
+  ModelEngineOptions options = EngineOptions(context);
+  options.version = version;
+  options.method = built.report.method;
+  return CreateModelEngine(options, std::move(built.model),
+                           std::shared_ptr<model::KvCache>(kv, &kv->cache),
                            context.pool, context.turns);
+}
+
+// Blocks for one request of all positions.
+int64_t BlocksPerSequence(const model::CausalLmShape& shape) {
+  return (shape.max_positions + model::kKvBlockTokens - 1) /
+         model::kKvBlockTokens;
+}
+
+GenerateScheduler::Options SchedulerOptions(
+    const EngineContext& context, const std::shared_ptr<KvMemory>& kv) {
+  GenerateScheduler::Options options = context.options.scheduler;
+  // Not held: the memory goes with the engines.
+  options.may_hold_kv_bytes = [weak =
+                                   std::weak_ptr<KvMemory>(kv)](int64_t bytes) {
+    const std::shared_ptr<KvMemory> memory = weak.lock();
+    return memory == nullptr || memory->use.Resize(bytes);
+  };
+  return options;
 }
 
 class ServedCausalLm final : public VersionedModel {
  public:
   ServedCausalLm(const EngineContext& context, ModelInfo info,
-                 std::string folder, CheckpointFingerprint fingerprint,
+                 const BuiltVersion& built,
                  std::shared_ptr<const model::Tokenizer> tokenizer,
-                 std::shared_ptr<model::KvCache> kv,
-                 std::unique_ptr<SchedulerObserver> observer,
-                 std::unique_ptr<GenerateScheduler> scheduler)
-      : VersionedModel(std::move(info), std::move(folder),
-                       std::move(fingerprint)),
+                 std::shared_ptr<KvMemory> kv,
+                 std::unique_ptr<SchedulerObserver> observer)
+      : VersionedModel(std::move(info), built.folder, built.fingerprint),
         context_(context),
         tokenizer_(std::move(tokenizer)),
         observer_(std::move(observer)),
-        kv_(std::move(kv)),
-        scheduler_(std::move(scheduler)) {}
+        kv_(std::move(kv)) {}
+
+  // Once, before anything else. Errors: as GenerateScheduler::Create.
+  absl::Status Start(std::weak_ptr<VersionMemory> memory,
+                     std::shared_ptr<Engine> engine) {
+    NoteVersion(1, std::move(memory), engine);
+    MutexLock lock(&mu_);
+    ASSIGN_OR_RETURN(scheduler_, GenerateScheduler::Create(
+                                     SchedulerOptions(context_, kv_),
+                                     std::move(engine), *tokenizer_,
+                                     context_.clock, *observer_));
+    return absl::OkStatus();
+  }
 
   GenerateScheduler* scheduler() override { return scheduler_.get(); }
   const model::Tokenizer* tokenizer() const override {
@@ -54,6 +103,12 @@ class ServedCausalLm final : public VersionedModel {
     return ServeCausalLm(context_, name, path, std::move(built), tokenizer_);
   }
 
+  MemoryNeed NeedOf(const model::Model& model,
+                    const model::LoadReport& report) const override {
+    return CausalLmNeed(context_, *model.causal_lm(), report);
+  }
+  Companions companions() const override { return {.tokenizer = tokenizer_}; }
+
   void Drain(absl::Time deadline) override { scheduler_->Drain(deadline); }
 
   void Empty() override {
@@ -63,14 +118,15 @@ class ServedCausalLm final : public VersionedModel {
 
  private:
   absl::Status SetEngine(int64_t version, BuiltVersion built) override {
-    std::shared_ptr<model::KvCache> kv;
+    std::shared_ptr<KvMemory> kv;
     {
       MutexLock lock(&mu_);
       kv = kv_;
     }
-    ASSIGN_OR_RETURN(
-        std::shared_ptr<Engine> engine,
-        MakeEngine(context_, version, std::move(built), std::move(kv)));
+    const std::weak_ptr<VersionMemory> memory = built.memory;
+    ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
+                     MakeEngine(context_, version, std::move(built), kv));
+    NoteVersion(version, memory, engine);
     scheduler_->SetEngine(std::move(engine));
     return absl::OkStatus();
   }
@@ -81,12 +137,31 @@ class ServedCausalLm final : public VersionedModel {
   const std::unique_ptr<SchedulerObserver> observer_;
 
   Mutex mu_;
-  std::shared_ptr<model::KvCache> kv_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<KvMemory> kv_ ABSL_GUARDED_BY(mu_);
 
-  const std::unique_ptr<GenerateScheduler> scheduler_;  // first to go
+  std::unique_ptr<GenerateScheduler> scheduler_;  // first to go
 };
 
 }  // namespace
+
+MemoryNeed CausalLmNeed(const EngineContext& context,
+                        const model::CausalLm& causal_lm,
+                        const model::LoadReport& report) {
+  MemoryNeed need;
+  need[MemoryShare::kWeights] = report.resident_bytes;
+  need[MemoryShare::kScratch] = static_cast<int64_t>(EngineScratchBytes(
+      EngineOptions(context), causal_lm, context.pool.num_threads()));
+  return need;
+}
+
+int64_t KvFloorBytes(const EngineContext& context,
+                     const model::CausalLm& causal_lm) {
+  const model::CausalLmShape& shape = causal_lm.shape();
+  const int64_t block_bytes = shape.kv.bytes_per_block();
+  return std::min(context.options.kv_cache_bytes / block_bytes,
+                  BlocksPerSequence(shape)) *
+         block_bytes;
+}
 
 absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
     const EngineContext& context, const std::string& name,
@@ -109,40 +184,50 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
 
   const int64_t kv_cache_bytes = context.options.kv_cache_bytes;
   const int64_t block_bytes = shape.kv.bytes_per_block();
-  const int64_t blocks_per_sequence =
-      (shape.max_positions + model::kKvBlockTokens - 1) / model::kKvBlockTokens;
-  const int64_t num_blocks =
-      std::min(kv_cache_bytes / block_bytes,
-               context.options.scheduler.max_running * blocks_per_sequence);
+  int64_t num_blocks = std::min(
+      kv_cache_bytes / block_bytes,
+      context.options.scheduler.max_running * BlocksPerSequence(shape));
   if (num_blocks < 1) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("--kv_cache_bytes ", kv_cache_bytes, " found; model '",
-                     name, "' needs at least one block of ", block_bytes,
-                     " bytes, and ", blocks_per_sequence * block_bytes,
-                     " for a request of all its positions"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--kv_cache_bytes must be at least ", block_bytes,
+        ", one block, for model '", name, "', and ",
+        BlocksPerSequence(shape) * block_bytes,
+        " for a request of all its positions; it is ", kv_cache_bytes));
+  }
+  const std::shared_ptr<VersionMemory> memory = built.memory.lock();
+  MemoryNeed floor;
+  floor[MemoryShare::kKvCache] =
+      memory->reservation.need()[MemoryShare::kKvCache];
+  MemoryBudget::Reservation floor_share = memory->reservation.Split(floor);
+  // What it could have if it were alone.
+  const int64_t most_blocks =
+      (context.memory.usable_bytes() - memory->reservation.need().total()) /
+      block_bytes;
+  if (most_blocks < num_blocks) {
+    num_blocks = std::max(most_blocks, floor.total() / block_bytes);
+    spdlog::info(
+        "model {}: its KV cache may grow to {} and not to {}, since memory is "
+        "limited",
+        name, FormatByteSize(num_blocks * block_bytes),
+        FormatByteSize(kv_cache_bytes));
   }
   ASSIGN_OR_RETURN(model::KvCache cache,
                    model::KvCache::Create(shape.kv, num_blocks));
-  auto kv = std::make_shared<model::KvCache>(std::move(cache));
+  const auto kv = std::make_shared<KvMemory>(
+      context.memory, std::move(floor_share), std::move(cache));
 
   ModelInfo info = NewModelInfo(name, path, built);
   info.max_positions = shape.max_positions;
   info.vocabulary_size = shape.vocab_size;
   info.tasks = {Task::kGenerate};
   info.compute = quant::ComputeName(quant::Compute::kFloat32);
-  std::string folder = built.folder;
-  CheckpointFingerprint fingerprint = built.fingerprint;
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
-                   MakeEngine(context, 1, std::move(built), kv));
-  std::unique_ptr<SchedulerObserver> observer = context.observe_scheduler(name);
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<GenerateScheduler> scheduler,
-      GenerateScheduler::Create(context.options.scheduler, std::move(engine),
-                                *tokenizer, context.clock, *observer));
-  return std::make_shared<ServedCausalLm>(
-      context, std::move(info), std::move(folder), std::move(fingerprint),
-      std::move(tokenizer), std::move(kv), std::move(observer),
-      std::move(scheduler));
+                   MakeEngine(context, 1, built, kv));
+  const auto served = std::make_shared<ServedCausalLm>(
+      context, std::move(info), built, std::move(tokenizer), kv,
+      context.observe_scheduler(name));
+  RETURN_IF_ERROR(served->Start(built.memory, std::move(engine)));
+  return served;
 }
 
 }  // namespace ounce::server

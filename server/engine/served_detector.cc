@@ -24,13 +24,15 @@ class ServedDetector final : public VersionedModel {
   }
 
   // Once, before anything else. Errors: as DetectScheduler::Create.
-  absl::Status Start(const ModelInfo& info,
-                     std::shared_ptr<const model::Model> model) {
-    ASSIGN_OR_RETURN(scheduler_, DetectScheduler::Create(
-                                     context_.options.detection,
-                                     MakeEngine({info.version, info.method},
-                                                std::move(model)),
-                                     context_.clock, *observer_));
+  absl::Status Start(const ModelInfo& info, BuiltVersion built) {
+    const std::weak_ptr<VersionMemory> memory = built.memory;
+    std::shared_ptr<DetectEngine> engine =
+        MakeEngine({info.version, info.method}, std::move(built));
+    NoteVersion(info.version, memory, engine);
+    ASSIGN_OR_RETURN(
+        scheduler_,
+        DetectScheduler::Create(context_.options.detection, std::move(engine),
+                                context_.clock, *observer_));
     return absl::OkStatus();
   }
 
@@ -45,6 +47,14 @@ class ServedDetector final : public VersionedModel {
     return ServeDetector(context_, name, path, std::move(built), processor_);
   }
 
+  MemoryNeed NeedOf(const model::Model& model,
+                    const model::LoadReport& report) const override {
+    return DetectorNeed(context_, *model.detector(), report, *processor_);
+  }
+  Companions companions() const override {
+    return {.image_processor = processor_};
+  }
+
   void Drain(absl::Time deadline) override { scheduler_->Drain(deadline); }
   void Empty() override {}  // no engine is held after Drain
 
@@ -57,8 +67,10 @@ class ServedDetector final : public VersionedModel {
       std::shared_ptr<const model::Model> model,
       absl::Span<const std::shared_ptr<const Picture>> pictures,
       const std::function<absl::Status()>& proceed) const override {
-    const std::unique_ptr<DetectEngine> engine =
-        MakeEngine({}, std::move(model));
+    const std::unique_ptr<DetectEngine> engine = CreateDetectorEngine(
+        {}, std::move(model), processor_, context_.pool, context_.turns,
+        context_.clock,
+        std::make_unique<MemoryUse>(context_.memory, MemoryShare::kScratch, 0));
     std::vector<Detections> found;
     DetectBatch batch;
     // One by one, so that requests to the serving models get their turns.
@@ -72,10 +84,16 @@ class ServedDetector final : public VersionedModel {
   }
 
  private:
-  std::unique_ptr<DetectEngine> MakeEngine(
-      DetectEngineInfo info, std::shared_ptr<const model::Model> model) const {
-    return CreateDetectorEngine(std::move(info), std::move(model), processor_,
-                                context_.pool, context_.turns, context_.clock);
+  // Its working memory begins with what the version has reserved for it.
+  std::shared_ptr<DetectEngine> MakeEngine(DetectEngineInfo info,
+                                           BuiltVersion built) const {
+    const std::shared_ptr<VersionMemory> memory = built.memory.lock();
+    return CreateDetectorEngine(
+        std::move(info), std::move(built.model), processor_, context_.pool,
+        context_.turns, context_.clock,
+        std::make_unique<MemoryUse>(
+            context_.memory, MemoryShare::kScratch,
+            memory->reservation.need()[MemoryShare::kScratch]));
   }
 
   absl::Status SetEngine(int64_t version, BuiltVersion built) override {
@@ -84,8 +102,11 @@ class ServedDetector final : public VersionedModel {
       own_floats_.reset();
       if (built.has_own_floats) own_floats_ = built.model;
     }
-    scheduler_->SetEngine(
-        MakeEngine({version, built.report.method}, std::move(built.model)));
+    const std::weak_ptr<VersionMemory> memory = built.memory;
+    const DetectEngineInfo info = {version, built.report.method};
+    std::shared_ptr<DetectEngine> engine = MakeEngine(info, std::move(built));
+    NoteVersion(version, memory, engine);
+    scheduler_->SetEngine(std::move(engine));
     return absl::OkStatus();
   }
   SchedulerStats stats() const override {
@@ -106,6 +127,22 @@ class ServedDetector final : public VersionedModel {
 
 }  // namespace
 
+MemoryNeed DetectorNeed(const EngineContext& context,
+                        const model::Detector& detector,
+                        const model::LoadReport& report,
+                        const model::DetrImageProcessor& processor) {
+  MemoryNeed need;
+  need[MemoryShare::kWeights] = report.resident_bytes;
+  // As large as a picture becomes by transformers' defaults, or as this
+  // processor makes it.
+  const auto size = processor.TargetSize(800, 1333);
+  if (size.ok()) {
+    need[MemoryShare::kScratch] = static_cast<int64_t>(DetectorScratchBytes(
+        detector, {&*size, 1}, context.pool.num_threads()));
+  }
+  return need;
+}
+
 absl::StatusOr<std::shared_ptr<VersionedModel>> ServeDetector(
     const EngineContext& context, const std::string& name,
     const std::string& path, BuiltVersion built,
@@ -115,7 +152,7 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeDetector(
   info.compute = quant::ComputeName(built.model->detector()->compute());
   auto served = std::make_shared<ServedDetector>(context, info, built,
                                                  std::move(processor));
-  RETURN_IF_ERROR(served->Start(info, std::move(built.model)));
+  RETURN_IF_ERROR(served->Start(info, std::move(built)));
   return served;
 }
 

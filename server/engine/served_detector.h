@@ -6,10 +6,19 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "model/checkpoint/loader.h"
+#include "model/detector.h"
 #include "model/image/detr_image_processor.h"
 #include "server/engine/versioned_model.h"
+#include "server/scheduler/memory_budget.h"
 
 namespace ounce::server {
+
+// What a version takes, with working memory for one large picture.
+MemoryNeed DetectorNeed(const EngineContext& context,
+                        const model::Detector& detector,
+                        const model::LoadReport& report,
+                        const model::DetrImageProcessor& processor);
 
 // Requires a detector and its image processor. Ownership: as Serve.
 // Errors: kResourceExhausted.

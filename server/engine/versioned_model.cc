@@ -45,6 +45,31 @@ absl::Status VersionedModel::Swap(int64_t version, BuiltVersion built) {
   return absl::OkStatus();
 }
 
+void VersionedModel::NoteVersion(int64_t version,
+                                 std::weak_ptr<VersionMemory> memory,
+                                 std::weak_ptr<const void> engine) {
+  MutexLock lock(&mu_);
+  std::erase_if(versions_,
+                [](const Version& old) { return old.memory.expired(); });
+  for (const Version& old : versions_) {
+    if (const auto held = old.memory.lock()) held->reservation.MarkEnding();
+  }
+  versions_.push_back({version, std::move(memory), std::move(engine)});
+}
+
+std::vector<VersionedModel::OldVersion> VersionedModel::OldVersions() const {
+  MutexLock lock(&mu_);
+  std::vector<OldVersion> result;
+  for (const Version& version : versions_) {
+    if (&version == &versions_.back()) break;
+    if (const auto held = version.memory.lock()) {
+      result.push_back({version.number, held->reservation.need().total(),
+                        static_cast<int64_t>(version.engine.use_count())});
+    }
+  }
+  return result;
+}
+
 absl::StatusOr<std::vector<Detections>> VersionedModel::Detect(
     // Overrides keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)
     std::shared_ptr<const model::Model> /*model*/,
@@ -83,6 +108,19 @@ absl::StatusOr<Companions> ReadCompanions(const model::Model& model,
       "architecture ", std::string(model.architecture()),
       " neither generates text nor detects objects, and nothing else is "
       "served"));
+}
+
+MemoryNeed NeedOfNewModel(const EngineContext& context,
+                          const model::Model& model,
+                          const model::LoadReport& report,
+                          const Companions& companions) {
+  if (model.causal_lm() != nullptr) {
+    MemoryNeed need = CausalLmNeed(context, *model.causal_lm(), report);
+    need[MemoryShare::kKvCache] = KvFloorBytes(context, *model.causal_lm());
+    return need;
+  }
+  return DetectorNeed(context, *model.detector(), report,
+                      *companions.image_processor);
 }
 
 absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(

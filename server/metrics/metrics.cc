@@ -43,6 +43,8 @@ const char* StageName(QuantizeStage stage) {
   switch (stage) {
     case QuantizeStage::kReading:
       return "reading";
+    case QuantizeStage::kWaiting:
+      return "waiting";
     case QuantizeStage::kQuantizing:
       return "quantizing";
     case QuantizeStage::kSwapping:
@@ -50,9 +52,9 @@ const char* StageName(QuantizeStage stage) {
   }
   return "";
 }
-constexpr QuantizeStage kStages[] = {QuantizeStage::kReading,
-                                     QuantizeStage::kQuantizing,
-                                     QuantizeStage::kSwapping};
+constexpr QuantizeStage kStages[] = {
+    QuantizeStage::kReading, QuantizeStage::kWaiting,
+    QuantizeStage::kQuantizing, QuantizeStage::kSwapping};
 
 constexpr const char* kRunOutcomes[] = {"done", "cancelled", "unavailable",
                                         "error"};

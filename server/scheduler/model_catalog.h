@@ -144,7 +144,9 @@ struct QuantizeParams {
   std::vector<std::shared_ptr<const Picture>> pictures;
 };
 
-enum class QuantizeStage { kReading, kQuantizing, kSwapping };
+// kWaiting: for versions before it to end, because there are too many or memory
+// is short; if at all, it comes after kReading.
+enum class QuantizeStage { kReading, kWaiting, kQuantizing, kSwapping };
 
 struct QuantizeUpdate {
   QuantizeStage stage = QuantizeStage::kReading;

@@ -8,6 +8,7 @@ namespace ounce::server {
 
 PictureMemory::Reservation::~Reservation() {
   if (memory_ == nullptr) return;
+  memory_->GiveBack(bytes_);
   MutexLock lock(&memory_->mu_);
   memory_->Change(-1, -bytes_);
 }
@@ -15,6 +16,7 @@ PictureMemory::Reservation::~Reservation() {
 void PictureMemory::Reservation::Shrink(int64_t bytes) {
   OUNCE_CHECK(memory_ != nullptr && bytes >= 0 && bytes <= bytes_,
               "a reservation only shrinks");
+  memory_->GiveBack(bytes_ - bytes);
   MutexLock lock(&memory_->mu_);
   memory_->Change(0, bytes - bytes_);
   bytes_ = bytes;
@@ -35,8 +37,17 @@ absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
         capacity_bytes_ - used_bytes_, " of --picture_memory_bytes ",
         capacity_bytes_, " are free"));
   }
+  if (budget_ != nullptr && !budget_->Take(MemoryShare::kPictures, bytes)) {
+    return FullForNow(
+        absl::StrCat("memory is short: reading this picture takes ", bytes,
+                     " bytes, ", budget_->state().free_bytes(), " are free"));
+  }
   Change(1, bytes);
   return Reservation(this, bytes);
+}
+
+void PictureMemory::GiveBack(int64_t bytes) {
+  if (budget_ != nullptr) budget_->GiveBack(MemoryShare::kPictures, bytes);
 }
 
 void PictureMemory::Change(int64_t pictures, int64_t bytes) {

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
+#include "server/scheduler/memory_budget.h"
 
 namespace ounce::server {
 
@@ -22,9 +23,14 @@ class PictureMemory {
   // Told of each change, with a lock held: must neither block nor call back.
   using OnChange = std::function<void(int64_t pictures, int64_t bytes)>;
 
+  // What is taken is the server's memory too; `budget`, if any, must outlive
+  // it.
   explicit PictureMemory(
-      int64_t capacity_bytes, OnChange on_change = [](int64_t, int64_t) {})
-      : capacity_bytes_(capacity_bytes), on_change_(std::move(on_change)) {}
+      int64_t capacity_bytes, OnChange on_change = [](int64_t, int64_t) {},
+      MemoryBudget* budget = nullptr)
+      : capacity_bytes_(capacity_bytes),
+        on_change_(std::move(on_change)),
+        budget_(budget) {}
   PictureMemory(const PictureMemory&) = delete;
   PictureMemory& operator=(const PictureMemory&) = delete;
 
@@ -66,11 +72,13 @@ class PictureMemory {
   }
 
  private:
+  void GiveBack(int64_t bytes);
   void Change(int64_t pictures, int64_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int64_t capacity_bytes_;
   const OnChange on_change_;
+  MemoryBudget* const budget_;
 
   mutable Mutex mu_;
   int64_t used_bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -50,6 +50,8 @@ v1::QuantizeStage ToProto(QuantizeStage stage) {
   switch (stage) {
     case QuantizeStage::kReading:
       return v1::QUANTIZE_STAGE_READING;
+    case QuantizeStage::kWaiting:
+      return v1::QUANTIZE_STAGE_WAITING;
     case QuantizeStage::kQuantizing:
       return v1::QUANTIZE_STAGE_QUANTIZING;
     case QuantizeStage::kSwapping:

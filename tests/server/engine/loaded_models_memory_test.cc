@@ -1,15 +1,13 @@
 // Memory of a checkpoint that is large enough to be seen among everything else
 // that a process holds.
-#include <filesystem>
+#include <deque>
 #include <fstream>
 #include <memory>
-#include <random>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/clock.h"
 #include "base/mapped_memory.h"
@@ -18,8 +16,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/engine/loaded_models.h"
+#include "server/scheduler/memory_budget.h"
+#include "server/scheduler/retry.h"
 #include "tests/server/engine/recording_catalog_observer.h"
 #include "tests/testing/fake_engine.h"
+#include "tests/testing/random_codegen.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 #include "tests/testing/tiny_model.h"
@@ -32,80 +33,20 @@ using ::ounce::testing::kTinyModelFolder;
 using ::ounce::testing::RecordingSink;
 using ::ounce::testing::StatusIs;
 using ::ounce::testing::TempFolder;
+using ::ounce::testing::WriteRandomCodeGen;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Pair;
 
 using absl::StatusCode;
 
 constexpr int64_t kWidth = 1024;
 constexpr int64_t kLayers = 3;
-constexpr int64_t kVocab = 304;
 // 12 matrices of kWidth^2 per layer, in 16 bits.
 constexpr int64_t kLinearBytes = kLayers * 12 * kWidth * kWidth * 2;
 constexpr int64_t kMiB = int64_t{1} << 20;
-
-// A CodeGen of 38 M parameters in float16, written without holding it in
-// memory; the tokenizer is the tiny model's.
-void WriteMediumCheckpoint(const TempFolder& folder) {
-  folder.WriteFile(
-      "config.json",
-      absl::StrCat(R"({"model_type":"codegen","vocab_size":)", kVocab,
-                   R"(,"n_positions":256,"n_ctx":256,"n_embd":)", kWidth,
-                   R"(,"n_layer":)", kLayers,
-                   R"(,"n_head":16,"rotary_dim":32,"n_inner":null,)"
-                   R"("activation_function":"gelu_new",)"
-                   R"("layer_norm_epsilon":1e-5,"tie_word_embeddings":false,)"
-                   R"("bos_token_id":298,"eos_token_id":298})"));
-  std::filesystem::copy(std::string(kTinyModelFolder) + "/tokenizer.json",
-                        folder.path());
-  std::vector<std::pair<std::string, std::vector<int64_t>>> tensors = {
-      {"transformer.wte.weight", {kVocab, kWidth}},
-      {"transformer.ln_f.weight", {kWidth}},
-      {"transformer.ln_f.bias", {kWidth}},
-      {"lm_head.weight", {kVocab, kWidth}},
-      {"lm_head.bias", {kVocab}}};
-  for (int64_t layer = 0; layer < kLayers; ++layer) {
-    const std::string h = absl::StrCat("transformer.h.", layer, ".");
-    tensors.push_back({h + "ln_1.weight", {kWidth}});
-    tensors.push_back({h + "ln_1.bias", {kWidth}});
-    tensors.push_back({h + "attn.qkv_proj.weight", {3 * kWidth, kWidth}});
-    tensors.push_back({h + "attn.out_proj.weight", {kWidth, kWidth}});
-    tensors.push_back({h + "mlp.fc_in.weight", {4 * kWidth, kWidth}});
-    tensors.push_back({h + "mlp.fc_in.bias", {4 * kWidth}});
-    tensors.push_back({h + "mlp.fc_out.weight", {kWidth, 4 * kWidth}});
-    tensors.push_back({h + "mlp.fc_out.bias", {kWidth}});
-  }
-  std::string header = "{";
-  int64_t offset = 0;
-  for (const auto& [name, shape] : tensors) {
-    int64_t bytes = 2;
-    for (const int64_t extent : shape) bytes *= extent;
-    absl::StrAppend(&header, header.size() > 1 ? "," : "", "\"", name,
-                    R"(":{"dtype":"F16","shape":[)", absl::StrJoin(shape, ","),
-                    R"(],"data_offsets":[)", offset, ",", offset + bytes, "]}");
-    offset += bytes;
-  }
-  header += "}";
-  header.resize((header.size() + 7) / 8 * 8, ' ');
-
-  std::ofstream file(folder.Path("model.safetensors"), std::ios::binary);
-  uint64_t length = header.size();
-  file.write(reinterpret_cast<const char*>(&length), 8);
-  file << header;
-  // Halves of 2^-6 to 2^-5 in size, either sign.
-  std::vector<uint16_t> halves(1 << 16);
-  std::mt19937 random(1);
-  for (uint16_t& half : halves) {
-    const uint32_t bits = random();
-    half = static_cast<uint16_t>((bits & 0x83ff) | 0x2400);
-  }
-  for (int64_t left = offset; left > 0;) {
-    const int64_t chunk =
-        std::min<int64_t>(left, static_cast<int64_t>(halves.size() * 2));
-    file.write(reinterpret_cast<const char*>(halves.data()), chunk);
-    left -= chunk;
-  }
-  ASSERT_TRUE(file.good());
-}
 
 // Stands still for whoever asks while it is held: a load asks between taking
 // the model's name and opening its checkpoint.
@@ -131,8 +72,10 @@ class HeldClock final : public Clock {
 class LoadedModelsMemoryTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
+    // 38 M parameters.
     folder_ = new TempFolder;
-    WriteMediumCheckpoint(*folder_);
+    WriteRandomCodeGen(folder_->path().string(), kTinyModelFolder,
+                       {.width = kWidth, .layers = kLayers, .positions = 256});
   }
   static void TearDownTestSuite() {
     delete folder_;
@@ -141,7 +84,7 @@ class LoadedModelsMemoryTest : public ::testing::Test {
 
   std::unique_ptr<ModelCatalog> MakeCatalog(
       const Clock& clock = Clock::Real()) {
-    return CreateModelCatalog(CatalogOptions{}, pool_, clock, observer_);
+    return CreateModelCatalog(options_, pool_, clock, observer_);
   }
   static std::string folder() { return folder_->path().string(); }
 
@@ -166,6 +109,7 @@ class LoadedModelsMemoryTest : public ::testing::Test {
   }
 
   static TempFolder* folder_;
+  CatalogOptions options_;
   RecordingCatalogObserver observer_;
   ThreadPool pool_{2};
 };
@@ -288,6 +232,208 @@ TEST_F(LoadedModelsMemoryTest, DrainEndsALoad) {
   clock.Release();
   load.join();
   EXPECT_THAT(catalog->List(), IsEmpty());
+}
+
+// What of it all a limit would let through is counted before the work: the
+// catalog never touches what it does not have.
+class LoadedModelsBudgetTest : public LoadedModelsMemoryTest {
+ protected:
+  void LimitTo(int64_t bytes) {
+    memory_.emplace(MemoryBudget::Options{.limit_bytes = bytes});
+    options_.memory = &*memory_;
+    options_.max_version_wait = absl::Milliseconds(300);
+  }
+  // What a model of the checkpoint takes beside its weights.
+  static constexpr int64_t kBeside = 60 * kMiB;
+
+  std::optional<MemoryBudget> memory_;
+};
+
+TEST_F(LoadedModelsBudgetTest, CountsEachShareWhileItIsThere) {
+  LimitTo(1000 * kMiB);
+  const auto catalog = MakeCatalog();
+  ASSERT_OK_AND_ASSIGN(const ModelInfo info,
+                       catalog->Load({"m", folder(), ""}));
+  const MemoryBudget::State state = memory_->state();
+  EXPECT_EQ(state.used[MemoryShare::kWeights], info.resident_bytes);
+  EXPECT_GT(state.used[MemoryShare::kScratch], 0);
+  // One request of 256 positions: keys and values of 3 layers in float32.
+  EXPECT_EQ(state.used[MemoryShare::kKvCache], 256 * kLayers * kWidth * 2 * 4);
+  EXPECT_THAT(state.versions, ElementsAre(Pair("m", 1)));
+  Generate(*catalog);
+  ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
+                       Quantize(*catalog, "linear"));
+  Generate(*catalog);
+  EXPECT_EQ(memory_->state().used[MemoryShare::kWeights],
+            report.resident_bytes_after);
+  EXPECT_EQ(memory_->state().used[MemoryShare::kScratch],
+            state.used[MemoryShare::kScratch]);
+  ASSERT_OK(catalog->Unload("m"));
+  EXPECT_EQ(memory_->state().used.total(), 0);
+  EXPECT_THAT(memory_->state().versions, IsEmpty());
+}
+
+TEST_F(LoadedModelsBudgetTest, RefusesALoadBeforeItsWork) {
+  LimitTo(kLinearBytes);  // and nothing for what is beside
+  const auto catalog = MakeCatalog();
+  const int64_t before = ResidentBytes();
+  const absl::Status refused = catalog->Load({"m", folder(), ""}).status();
+  EXPECT_THAT(
+      refused,
+      StatusIs(StatusCode::kResourceExhausted,
+               AllOf(HasSubstr("loading 'm' needs"), HasSubstr("weights 7"),
+                     HasSubstr("72.0 MiB of the limit of 72.0 MiB are free"))));
+  EXPECT_FALSE(RetryAfter(refused).has_value());
+  EXPECT_LT(ResidentBytes() - before, kLinearBytes / 4);
+  EXPECT_EQ(memory_->state().used.total(), 0);
+  EXPECT_THAT(catalog->List(), IsEmpty());
+  // In fewer bits it fits.
+  EXPECT_OK(catalog->Load({"m", folder(), "linear"}));
+}
+
+TEST_F(LoadedModelsBudgetTest, RefusesAQuantizationBeforeItsWork) {
+  LimitTo(kLinearBytes + kBeside);
+  const auto catalog = MakeCatalog();
+  ASSERT_OK(catalog->Load({"m", folder(), ""}));
+  const int64_t used = memory_->state().used.total();
+  int tensors = 0;
+  for (const char* as : {"", "other"}) {
+    for (const bool dry_run : {false, true}) {
+      QuantizeParams params;
+      params.model = "m";
+      params.method = "float32";
+      params.as = as;
+      params.dry_run = dry_run;
+      const absl::Status refused =
+          catalog
+              ->Quantize(params,
+                         [&](const QuantizeUpdate& update) {
+                           tensors += update.tensors_done > 0;
+                           return absl::OkStatus();
+                         })
+              .status();
+      EXPECT_THAT(refused, StatusIs(StatusCode::kResourceExhausted,
+                                    HasSubstr("quantizing 'm' needs")));
+      EXPECT_FALSE(RetryAfter(refused).has_value());
+    }
+  }
+  EXPECT_EQ(tensors, 0);
+  EXPECT_EQ(memory_->state().used.total(), used);
+  EXPECT_EQ(catalog->List().size(), 1u);
+  Generate(*catalog);
+}
+
+// Keeps a version alive that no longer serves: a request whose reader takes
+// nothing.
+class Stalled {
+ public:
+  explicit Stalled(ModelCatalog& catalog) {
+    sink_.set_room(1);
+    auto served = catalog.Find("m");
+    EXPECT_OK(served);
+    served_ = *served;
+    GenerateParams params;
+    params.prompt = {1, 2, 3};
+    params.max_new_tokens = 30;
+    params.arrival = absl::Now();
+    EXPECT_OK(served_->scheduler()->Submit(std::move(params), &sink_));
+    EXPECT_TRUE(sink_.AwaitTokens(1));
+  }
+  void Finish() {
+    sink_.set_has_room(true);
+    served_->scheduler()->Wake();
+    EXPECT_TRUE(sink_.AwaitDone());
+  }
+
+ private:
+  RecordingSink sink_;
+  std::shared_ptr<ServedModel> served_;
+};
+
+TEST_F(LoadedModelsBudgetTest, VersionsThatDoNotEndAreBounded) {
+  LimitTo(1000 * kMiB);
+  const auto catalog = MakeCatalog();
+  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  Stalled on_first(*catalog);
+  ASSERT_OK(Quantize(*catalog, "linear"));
+  Stalled on_second(*catalog);
+  ASSERT_OK(Quantize(*catalog, "linear"));
+  Stalled on_third(*catalog);
+  for (int i = 0; i < 2; ++i) {
+    const absl::Status refused = Quantize(*catalog, "linear").status();
+    EXPECT_THAT(refused, StatusIs(StatusCode::kResourceExhausted,
+                                  AllOf(HasSubstr("at most 3 versions of 'm'"),
+                                        HasSubstr("old versions of 'm' still "
+                                                  "hold"),
+                                        HasSubstr("for 2 requests"))));
+    EXPECT_TRUE(RetryAfter(refused).has_value());
+    EXPECT_THAT(memory_->state().versions, ElementsAre(Pair("m", 3)));
+  }
+  EXPECT_GT(memory_->state().ending_bytes, kLinearBytes);
+  on_first.Finish();
+  EXPECT_OK(Quantize(*catalog, "linear"));
+  on_second.Finish();
+  on_third.Finish();
+}
+
+TEST_F(LoadedModelsBudgetTest, AQuantizationWaitsForAVersionToEnd) {
+  // Room for int8 and bfloat16, 55 and 92 MiB with their working memory, and
+  // for no third.
+  LimitTo(170 * kMiB);
+  options_.max_version_wait = absl::Hours(1);
+  const auto catalog = MakeCatalog();
+  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  Stalled stalled(*catalog);
+  ASSERT_OK(Quantize(*catalog, "linear"));
+  bool waited = false;
+  QuantizeParams params;
+  params.model = "m";
+  params.method = "bfloat16";
+  ASSERT_OK(catalog->Quantize(params, [&](const QuantizeUpdate& update) {
+    if (update.stage == QuantizeStage::kWaiting && !waited) {
+      waited = true;
+      stalled.Finish();
+    }
+    return absl::OkStatus();
+  }));
+  EXPECT_TRUE(waited);
+  // And can be told to stop meanwhile.
+  Stalled again(*catalog);
+  ASSERT_OK(Quantize(*catalog, "linear"));
+  EXPECT_THAT(catalog->Quantize(params,
+                                [&](const QuantizeUpdate& update) {
+                                  return update.stage == QuantizeStage::kWaiting
+                                             ? absl::CancelledError("enough")
+                                             : absl::OkStatus();
+                                }),
+              StatusIs(StatusCode::kCancelled, "enough"));
+  again.Finish();
+  Generate(*catalog);
+}
+
+TEST_F(LoadedModelsBudgetTest, AKvCacheIsNoLargerThanWhatItCouldGet) {
+  LimitTo(kLinearBytes + kBeside);
+  const auto catalog = MakeCatalog();
+  ASSERT_OK_AND_ASSIGN(const ModelInfo info,
+                       catalog->Load({"m", folder(), ""}));
+  const int64_t one = 256 * kLayers * kWidth * 2 * 4;
+  EXPECT_GE(info.stats.kv_capacity_bytes, one);
+  EXPECT_LE(info.stats.kv_capacity_bytes, kBeside);
+  // Requests are served one after the other where no more fits.
+  ASSERT_OK_AND_ASSIGN(const auto served, catalog->Find("m"));
+  std::deque<RecordingSink> sinks(12);
+  for (RecordingSink& sink : sinks) {
+    GenerateParams params;
+    params.prompt = std::vector<int32_t>(200, 7);
+    params.max_new_tokens = 4;
+    params.arrival = absl::Now();
+    ASSERT_OK(served->scheduler()->Submit(std::move(params), &sink));
+  }
+  for (RecordingSink& sink : sinks) {
+    ASSERT_TRUE(sink.AwaitDone());
+    EXPECT_OK(sink.status());
+  }
+  EXPECT_LE(memory_->state().used.total(), kLinearBytes + kBeside);
 }
 
 }  // namespace

@@ -724,7 +724,7 @@ TEST_F(LoadedModelsTest, RefusesAKvBudgetBelowOneBlock) {
   catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
   EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder, ""}),
               StatusIs(StatusCode::kFailedPrecondition,
-                       HasSubstr("--kv_cache_bytes 1000")));
+                       HasSubstr("--kv_cache_bytes must be at least 16384")));
 }
 
 TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {

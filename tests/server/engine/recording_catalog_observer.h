@@ -59,8 +59,8 @@ class RecordingCatalogObserver final : public CatalogObserver {
   }
   void OnQuantizeStage(const std::string& model, const std::string& /*method*/,
                        QuantizeStage stage) override {
-    static constexpr const char* kStages[] = {"reading", "quantizing tensors",
-                                              "swapping"};
+    static constexpr const char* kStages[] = {"reading", "waiting",
+                                              "quantizing tensors", "swapping"};
     Add(absl::StrCat(model, " ", kStages[static_cast<int>(stage)]));
   }
   void OnQuantizeDone(const std::string& model, const std::string& method,

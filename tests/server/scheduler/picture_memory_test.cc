@@ -40,6 +40,25 @@ TEST(PictureMemoryTest, RefusesForGoodWhatCanNeverFit) {
   EXPECT_FALSE(RetryAfter(refused).has_value());
 }
 
+TEST(PictureMemoryTest, TakesOfTheServersMemory) {
+  MemoryBudget budget({.limit_bytes = 80});
+  PictureMemory memory(
+      100, [](int64_t, int64_t) {}, &budget);
+  {
+    ASSERT_OK_AND_ASSIGN(PictureMemory::Reservation first, memory.Reserve(60));
+    EXPECT_EQ(budget.state().used[MemoryShare::kPictures], 60);
+    const absl::Status refused = memory.Reserve(21).status();
+    EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted,
+                                  AllOf(HasSubstr("memory is short"),
+                                        HasSubstr("20 are free"))));
+    EXPECT_TRUE(RetryAfter(refused).has_value());
+    EXPECT_EQ(memory.used_bytes(), 60);
+    first.Shrink(5);
+    EXPECT_OK(memory.Reserve(75));
+  }
+  EXPECT_EQ(budget.state().used.total(), 0);
+}
+
 TEST(PictureMemoryTest, CountsWhatReservationsHoldWhereverTheyGo) {
   std::vector<std::pair<int64_t, int64_t>> told;
   PictureMemory memory(100, [&](int64_t pictures, int64_t bytes) {
