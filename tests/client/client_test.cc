@@ -18,6 +18,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "ounce/v1/inference.grpc.pb.h"
+#include "tests/testing/relay.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::client {
@@ -231,6 +232,19 @@ TEST_F(ClientTest, CancelsWhatIsUnderWayAndAllThatFollows) {
               StatusIs(absl::StatusCode::kCancelled, "cancelled"));
   EXPECT_THAT(other->DetectObjects({}),
               StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(ClientTest, SaysThatTheServerWentAway) {
+  testing::Relay relay(address_, 1 << 30);
+  const auto client = Client::Create({.server = relay.address()});
+  int num_tokens = 0;
+  EXPECT_THAT(client->Generate({},
+                               [&](const v1::GenerateResponse&) {
+                                 if (++num_tokens == 3) relay.HangUp();
+                                 return true;
+                               }),
+              StatusIs(absl::StatusCode::kUnavailable, "the server went away"));
+  EXPECT_GE(num_tokens, 3);
 }
 
 TEST_F(ClientTest, GivesWhatIsUnderWayUpAtTheDeadline) {

@@ -1,4 +1,7 @@
 // Commands but detect as they are typed, with a server made up here.
+#include <pty.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
@@ -159,6 +162,36 @@ TEST_F(CommandsTest, SaysWhatBecameOfACancelledLoad) {
   EXPECT_EQ(load().err,
             "ounce: cancelled; the server still loads 'code': ounce models "
             "shows it\n");
+}
+
+TEST_F(CommandsTest, ShowsOnATerminalHowLongALoadTakes) {
+  int owner = -1, terminal = -1;
+  ASSERT_EQ(openpty(&owner, &terminal, nullptr, nullptr, nullptr), 0);
+  std::string shown;
+  EXPECT_CALL(client_, LoadModel).WillOnce([&](const v1::LoadModelRequest&) {
+    while (shown.find("loading code: 1 s") == std::string::npos) {
+      char bytes[256];
+      const ssize_t num_read = read(owner, bytes, sizeof(bytes));
+      if (num_read <= 0) break;
+      shown.append(bytes, num_read);
+    }
+    return Code();
+  });
+  const int stderr_before = dup(STDERR_FILENO);
+  ::testing::internal::CaptureStdout();
+  dup2(terminal, STDERR_FILENO);
+  CLI::App app;
+  Command command;
+  AddModelCommands(app, &command);
+  app.parse("load code /models/code");
+  const int code = command(client_, /*json=*/false);
+  dup2(stderr_before, STDERR_FILENO);
+  EXPECT_THAT(::testing::internal::GetCapturedStdout(), HasSubstr("code"));
+  EXPECT_EQ(code, 0);
+  EXPECT_THAT(shown, HasSubstr("\r\033[Kloading code: 1 s"));
+  close(stderr_before);
+  close(terminal);
+  close(owner);
 }
 
 TEST_F(CommandsTest, SaysThatItIsNotReady) {

@@ -64,9 +64,9 @@ TEST(OutputTest, CutsALineToTheTerminal) {
   ShowOnTerminal("");
   dup2(stderr_before, STDERR_FILENO);
   close(stderr_before);
-  const std::string expected =
-      "\r\033[K" + std::string(19, 'x') + "\r\033[Kcaf\xc3\xa9 " +
-      std::string(14, 'y') + "\r\033[K";
+  const std::string expected = "\r\033[K" + std::string(19, 'x') +
+                               "\r\033[Kcaf\xc3\xa9 " + std::string(14, 'y') +
+                               "\r\033[K";
   std::string shown;
   while (shown.size() < expected.size()) {
     char bytes[1024];

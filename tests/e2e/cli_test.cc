@@ -9,6 +9,7 @@
 #include "image/decode.h"
 #include "tests/e2e/serving.h"
 #include "tests/e2e/terminal.h"
+#include "tests/testing/relay.h"
 
 namespace ounce {
 namespace {
@@ -234,6 +235,13 @@ TEST_F(CliTest, LoadsAndUnloads) {
   EXPECT_EQ(Cli({"generate", "second", "a", "-n", "1"}).code, 0);
   EXPECT_EQ(Cli({"load", "second", testing::kTinyModel}).code, 3);
   EXPECT_EQ(Cli({"unload", "second"}).out, "unloaded second\n");
+  // The server may have been done by then, and the program says so.
+  const Finished hasty =
+      Cli({"--deadline", "0.001", "load", "third", testing::kTinyModel});
+  EXPECT_EQ(hasty.code, 4);
+  EXPECT_THAT(hasty.err,
+              AnyOf(HasSubstr("the deadline has passed; 'third' is not served"),
+                    HasSubstr("'third' was loaded by then and is served")));
   EXPECT_EQ(Cli({"generate", "second", "a", "-n", "1"}).code, 3);
 }
 
@@ -372,22 +380,44 @@ class CliTerminalTest : public testing::ServingTest {
     return args;
   }
 
-  // Long enough to be interrupted.
-  std::vector<std::string> LongCompletion() const {
-    return Line({"generate", "tiny", "def f(x):\n", "-n", "4000",
-                 "--temperature", "1"});
+  // A completion that does not come to its end, because the relay holds back
+  // more than half of it; returns when a part of it is shown.
+  std::unique_ptr<testing::Terminal> Stuck(const testing::Relay& relay) {
+    const std::string prompt = "def f(x):\n";
+    auto terminal = std::make_unique<testing::Terminal>(
+        std::vector<std::string>{OUNCE_CLI_BINARY, "--server", relay.address(),
+                                 "generate", "tiny", prompt, "-n", "400",
+                                 "--logprobs", "20"},
+        80);
+    const std::string text = Generate(Request(prompt, 1))->first;
+    EXPECT_TRUE(terminal->Shows(text)) << terminal->screen();
+    EXPECT_TRUE(WaitUntil([&] { return relay.holding(); }));
+    return terminal;
   }
 };
 
+constexpr int64_t kPartOfACompletion = 32 << 10;  // bytes, with logprobs
+
 TEST_F(CliTerminalTest, EndsByTheSignalAfterSayingWhatCtrlCDid) {
-  testing::Terminal terminal(LongCompletion(), 80);
-  ASSERT_TRUE(terminal.Shows("\n")) << terminal.screen();
-  terminal.Type("\x03");
-  EXPECT_EQ(terminal.Wait(), 128 + SIGINT) << terminal.screen();
-  EXPECT_THAT(terminal.screen(),
+  const testing::Relay relay(inference_, kPartOfACompletion);
+  const auto terminal = Stuck(relay);
+  terminal->Type("\x03");
+  EXPECT_EQ(terminal->Wait(), 128 + SIGINT) << terminal->screen();
+  EXPECT_THAT(terminal->screen(),
               ContainsRegex("\r\n[^\r\n]*ounce: cancelled after [0-9]+ "
                             "tokens?[^\r\n]*\r\n$"));
   EXPECT_TRUE(WaitUntil([&] { return Model("tiny").running_requests() == 0; }));
+}
+
+TEST_F(CliTerminalTest, SaysAfterHowManyTokensTheServerWentAway) {
+  testing::Relay relay(inference_, kPartOfACompletion);
+  const auto terminal = Stuck(relay);
+  relay.HangUp();
+  EXPECT_EQ(terminal->Wait(), 4) << terminal->screen();
+  EXPECT_THAT(
+      terminal->screen(),
+      ContainsRegex("\r\n[^\r\n]*ounce: UNAVAILABLE: the server went away "
+                    "after [0-9]+ tokens?"));
 }
 
 TEST_F(CliTerminalTest, SaysThatItWaitsForATerminalsInput) {
@@ -441,16 +471,6 @@ TEST_F(CliTerminalTest, KeepsWhatItSaysApartFromTheText) {
   // In files of their own nothing is added to either.
   const Finished files = testing::RunToEnd(line);
   EXPECT_THAT(files.err, StartsWith("["));
-}
-
-TEST_F(CliTerminalTest, SaysAfterHowManyTokensTheServerWentAway) {
-  testing::Terminal terminal(LongCompletion(), 80);
-  ASSERT_TRUE(terminal.Shows("\n")) << terminal.screen();
-  server_->Signal(SIGKILL);
-  EXPECT_EQ(terminal.Wait(), 4) << terminal.screen();
-  EXPECT_THAT(terminal.screen(),
-              ContainsRegex("ounce: UNAVAILABLE: the server went away after "
-                            "[0-9]+ tokens"));
 }
 
 // Where the pictures that the embedded detector was not trained on lie.
