@@ -111,6 +111,11 @@ void AddModelCommands(CLI::App& app, Command* command) {
       ->type_name("SPEC");
   load->add_flag("--convolutions", *convolutions,
                  "Store convolutions by that method too");
+  load->footer(absl::StrCat(
+      "On a terminal it shows the seconds: the server does not tell how far it "
+      "is. Ctrl-C,\nor --deadline, cancels it, and what became of it is "
+      "told.\n",
+      load->get_footer()));
   load->callback([name, path, method, convolutions, command] {
     *command = [name, path, method, convolutions](Client& client, bool json) {
       v1::LoadModelRequest request;

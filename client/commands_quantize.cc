@@ -125,8 +125,8 @@ void AddQuantizeCommand(CLI::App& app, Command* command) {
       ->required()
       ->type_name("");
   sub->add_option("--include", flags->include,
-                  "Only modules that match the glob (*, ?); may be given\n"
-                  "several times [linear layers but heads]")
+                  "Only modules that match the glob (*, ?, [0-2]); may be\n"
+                  "given several times [linear layers but heads]")
       ->allow_extra_args(false)
       ->type_name("GLOB");
   sub->add_option("--exclude", flags->exclude,
