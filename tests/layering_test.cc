@@ -91,6 +91,7 @@ const std::vector<LibraryRule>& LibraryRules() {
        {"server/service/", "server/config", "server/settings",
         "server/main.cc", "client/"}},
       {"prometheus-cpp", {"prometheus/"}, {"server/metrics/"}},
+      {"libmicrohttpd", {"microhttpd.h"}, {"server/metrics/"}},
       {"libjpeg, libpng or libwebp",
        {"jpeglib.h", "jerror.h", "png.h", "webp/"},
        {"image/"}},
