@@ -188,8 +188,8 @@ absl::StatusOr<std::shared_ptr<ServedModel>> LoadedModels::Find(
   }
   if (draining_) return absl::UnavailableError("the server is shutting down");
   if (found->second.served == nullptr) {
-    return absl::UnavailableError(
-        absl::StrCat("model ", model::Quoted(name), " is still loading"));
+    return absl::UnavailableError(absl::StrCat(
+        "model ", model::Quoted(name), " is still loading; try again later"));
   }
   return found->second.served;
 }
@@ -210,7 +210,7 @@ absl::Status LoadedModels::Reserve(const std::string& name,
   const auto [it, is_new] = models_.try_emplace(name, Entry{path, nullptr});
   if (!is_new) {
     return absl::AlreadyExistsError(
-        absl::StrCat("there is a model '", name, "' already, and it is ",
+        absl::StrCat("a model '", name, "' exists already and is ",
                      StateName(InfoOf(name, it->second).state)));
   }
   observer_.OnModelChanged(InfoOf(name, it->second));
@@ -306,7 +306,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   absl::StatusOr<ModelInfo> info = Settle(name, serve());
   if (info.ok()) {
     spdlog::info("model {}: {} as {} loaded in {:.1f} s, {} bytes resident",
-                 name, path, info->method,
+                 name, model::Quoted(path), info->method,
                  absl::ToDoubleSeconds(clock_.Now() - start),
                  info->resident_bytes);
   }
@@ -323,7 +323,7 @@ absl::Status LoadedModels::Unload(const std::string& name) {
     if (info.state != ModelState::kReady) {
       return absl::AbortedError(absl::StrCat("model '", name, "' is ",
                                              StateName(info.state),
-                                             "; try again afterwards"));
+                                             "; try again when that is done"));
     }
     served = found->second.served;
     served->SetState(ModelState::kUnloading);
@@ -357,7 +357,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     if (run.before.state != ModelState::kReady) {
       return absl::AbortedError(absl::StrCat("model '", params.model, "' is ",
                                              StateName(run.before.state),
-                                             "; try again afterwards"));
+                                             "; try again when that is done"));
     }
     run.served = found->second.served;
     run.path = found->second.path;
