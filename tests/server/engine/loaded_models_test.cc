@@ -20,6 +20,7 @@
 #include "gtest/gtest.h"
 #include "tests/server/engine/recording_catalog_observer.h"
 #include "tests/testing/fake_engine.h"
+#include "tests/testing/hung_file.h"
 #include "tests/testing/no_threads.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
@@ -29,6 +30,7 @@ namespace ounce::server {
 namespace {
 
 using ::ounce::testing::Golden;
+using ::ounce::testing::HungFile;
 using ::ounce::testing::IsOk;
 using ::ounce::testing::kOtherTinyModelFolder;
 using ::ounce::testing::kTinyModelFolder;
@@ -501,6 +503,29 @@ TEST_F(LoadedModelsTest, AVersionSaysWhatWasTakenIn) {
   EXPECT_EQ(InfoOf("tiny").exclude, params.exclude);
   ASSERT_OK(Quantize("tiny", "float32"));
   EXPECT_THAT(InfoOf("tiny").include, IsEmpty());
+}
+
+TEST_F(LoadedModelsTest, WhatHangsInAFileSystemEndsWhenNobodyWantsItAnyMore) {
+  TempFolder folder;
+  const std::string copy = CopyTinyModel(folder);
+  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  auto hung = HungFile::Create(copy + "/model.safetensors");
+  if (hung == nullptr) GTEST_SKIP() << "no file can be made to hang here";
+  int asked = 0;
+  LoadParams params = {"other", copy, ""};
+  params.proceed = [&] {
+    return ++asked < 3 ? absl::OkStatus() : absl::CancelledError("gone");
+  };
+  EXPECT_THAT(catalog_->Load(params), StatusIs(StatusCode::kCancelled, "gone"));
+  EXPECT_THAT(Names(), ElementsAre("tiny"));
+  EXPECT_THAT(Generate("tiny", prompt_, 20), SizeIs(20));
+  std::thread quantize([&] {
+    EXPECT_THAT(Quantize("tiny", "linear"),
+                StatusIs(StatusCode::kUnavailable, HasSubstr("shutting down")));
+  });
+  while (InfoOf("tiny").state == ModelState::kReady) std::this_thread::yield();
+  catalog_->Drain(absl::Now());
+  quantize.join();
 }
 
 TEST_F(LoadedModelsTest, ALoadEndsWhenItsCallerGivesUp) {
