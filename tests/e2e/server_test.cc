@@ -1,8 +1,11 @@
 // The real server: start, stop, and what it refuses.
+#include <filesystem>
 #include <thread>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "tests/e2e/serving.h"
+#include "tests/testing/hung_file.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce {
@@ -157,12 +160,44 @@ TEST_F(ServerTest, ASecondSignalEndsItAtOnce) {
   }
   EXPECT_TRUE(WaitUntil([&] { return Metric("ounce_requests_running") > 16; }));
   server_->Signal(SIGINT);
-  EXPECT_TRUE(WaitUntil(
-      [&] { return server_->err().find("shutting down") != std::string::npos; }));
+  EXPECT_TRUE(WaitUntil([&] {
+    return server_->err().find("shutting down") != std::string::npos;
+  }));
   EXPECT_TRUE(server_->Running());
   server_->Signal(SIGINT);
   EXPECT_EQ(server_->Wait(absl::Seconds(10)), 130);
   for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(ServerTest, EndsInItsTimeWhileLoadsHangInAFileSystem) {
+  const std::string copy = folder_.Path("hangs");
+  std::filesystem::copy(testing::kTinyModel, copy);
+  const auto hung = testing::HungFile::Create(copy + "/model.safetensors");
+  if (hung == nullptr) GTEST_SKIP() << "no file can be made to hang here";
+  Start();
+  std::vector<std::thread> loads;
+  for (int i = 0; i < 4; ++i) {
+    loads.emplace_back([&, i] {
+      v1::LoadModelRequest load;
+      load.set_name(absl::StrCat("hangs", i));
+      load.set_path(copy);
+      EXPECT_FALSE(
+          client::Client::Create({.server = inference_, .admin = admin_})
+              ->LoadModel(load)
+              .ok());
+    });
+  }
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_TRUE(WaitUntil([&] {
+      v1::GetModelRequest request;
+      request.set_name(absl::StrCat("hangs", i));
+      return client_->GetModel(request).ok();
+    }));
+  }
+  EXPECT_TRUE(Generate(Request("a", 1)).ok());
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(absl::Seconds(25)), 0) << server_->err();
+  for (std::thread& load : loads) load.join();
 }
 
 TEST_F(ServerTest, StopsTheWorkOfAClientThatIsGone) {
