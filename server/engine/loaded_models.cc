@@ -92,7 +92,7 @@ class LoadedModels final : public ModelCatalog {
       std::string_view name) override;
   std::vector<ModelInfo> List() const override;
   absl::StatusOr<ModelInfo> Load(const LoadParams& params) override;
-  absl::Status Unload(const std::string& name) override;
+  absl::Status Unload(const std::string& name, bool force) override;
   absl::StatusOr<QuantizeReport> Quantize(
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress)
@@ -148,6 +148,7 @@ class LoadedModels final : public ModelCatalog {
   const EngineContext context_;
 
   mutable Mutex mu_;
+  CondVar unloaded_;  // a model is gone from models_
   std::map<std::string, Entry, std::less<>> models_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
 };
@@ -313,23 +314,38 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   return info;
 }
 
-absl::Status LoadedModels::Unload(const std::string& name) {
+absl::Status LoadedModels::Unload(const std::string& name, bool force) {
   std::shared_ptr<VersionedModel> served;
+  std::shared_ptr<VersionedModel> other;  // that is being unloaded already
   {
     MutexLock lock(&mu_);
     const auto found = models_.find(name);
     if (found == models_.end()) return Unknown(name);
     const ModelInfo info = InfoOf(name, found->second);
-    if (info.state != ModelState::kReady) {
+    if (force && info.state == ModelState::kUnloading) {
+      other = found->second.served;
+    } else if (info.state != ModelState::kReady) {
       return absl::AbortedError(absl::StrCat("model '", name, "' is ",
                                              StateName(info.state),
                                              "; try again when that is done"));
+    } else {
+      served = found->second.served;
+      served->SetState(ModelState::kUnloading);
+      observer_.OnModelChanged(served->info());
     }
-    served = found->second.served;
-    served->SetState(ModelState::kUnloading);
-    observer_.OnModelChanged(served->info());
   }
-  served->Drain(absl::InfiniteFuture());
+  if (other != nullptr) {
+    // Another call waits for its requests, and goes on when they have ended.
+    other->Drain(absl::InfinitePast());
+    MutexLock lock(&mu_);
+    while (true) {
+      const auto found = models_.find(name);
+      if (found == models_.end() || found->second.served != other) break;
+      unloaded_.Wait(&mu_);
+    }
+    return absl::OkStatus();
+  }
+  served->Drain(force ? absl::InfinitePast() : absl::InfiniteFuture());
   served->Empty();
   served = nullptr;
   {
@@ -337,6 +353,7 @@ absl::Status LoadedModels::Unload(const std::string& name) {
     models_.erase(name);
     observer_.OnModelRemoved(name);
   }
+  unloaded_.SignalAll();
   malloc_trim(0);
   spdlog::info("model {}: unloaded", name);
   return absl::OkStatus();

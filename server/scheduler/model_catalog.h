@@ -222,7 +222,9 @@ class ModelCatalog {
   virtual std::vector<ModelInfo> List() const = 0;  // by name
 
   virtual absl::StatusOr<ModelInfo> Load(const LoadParams& params) = 0;
-  virtual absl::Status Unload(const std::string& name) = 0;
+  // With `force` running requests end at once, also those that another Unload
+  // of the same model waits for.
+  virtual absl::Status Unload(const std::string& name, bool force = false) = 0;
 
   // `progress` is called on the caller's thread while it waits, for each change
   // and, while there is none, about once a second with the last one again; an
