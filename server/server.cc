@@ -48,7 +48,7 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
 
 }  // namespace
 
-Server::Server(const Config& config)
+Server::Server(const Config& config, const PeerSet& trusted_proxies)
     : config_(config),
       isa_(IsaName(BestIsa())),
       clock_(Clock::Real()),
@@ -69,6 +69,7 @@ Server::Server(const Config& config)
       pictures_({.max_bytes = config.limits.max_message_bytes,
                  .max_pixels = config.limits.max_picture_pixels},
                 picture_memory_),
+      reception_(clock_, trusted_proxies),
       inference_({.max_new_tokens = config.limits.max_new_tokens,
                   .draw_seed = DrawSeed,
                   .on_rejected =
@@ -81,16 +82,16 @@ Server::Server(const Config& config)
                       },
                   .picture_threads = static_cast<int>(
                       std::min(config.threads, kMaxPictureThreads))},
-                 *catalog_, pictures_, clock_),
-      admin_(*catalog_, pictures_, clock_) {}
+                 *catalog_, pictures_, reception_, clock_),
+      admin_(*catalog_, pictures_, reception_, clock_) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
-  std::unique_ptr<Server> server(new Server(config));
+  ASSIGN_OR_RETURN(const PeerSet trusted_proxies,
+                   PeerSet::Parse(config.trusted_proxies));
+  std::unique_ptr<Server> server(new Server(config, trusted_proxies));
   RETURN_IF_ERROR(server->pool_.status());
   Metrics& metrics = *server->metrics_;
   const Config::Limits& limits = config.limits;
-  ASSIGN_OR_RETURN(const PeerSet trusted_proxies,
-                   PeerSet::Parse(config.trusted_proxies));
   ASSIGN_OR_RETURN(
       server->listeners_,
       Listeners::Start(

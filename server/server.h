@@ -43,7 +43,7 @@ class Server {
   const Addresses& addresses() const { return addresses_; }
 
  private:
-  explicit Server(const Config& config);
+  Server(const Config& config, const PeerSet& trusted_proxies);
 
   // In order: each may use those above it.
   const Config config_;
@@ -57,6 +57,7 @@ class Server {
   PictureMemory picture_memory_;  // outlives every picture
   const std::unique_ptr<ModelCatalog> catalog_;
   const PictureReader pictures_;
+  Reception reception_;
   InferenceService inference_;
   ModelAdminService admin_;
   std::unique_ptr<Listeners> listeners_;

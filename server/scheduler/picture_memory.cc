@@ -5,12 +5,18 @@
 #include "server/scheduler/retry.h"
 
 namespace ounce::server {
+namespace {
+
+// What a peer may hold, as a multiple of what stays free.
+constexpr int64_t kPeerShare = 7;
+
+}  // namespace
 
 PictureMemory::Reservation::~Reservation() {
   if (memory_ == nullptr) return;
   memory_->GiveBack(bytes_);
   MutexLock lock(&memory_->mu_);
-  memory_->Change(-1, -bytes_);
+  memory_->Change(peer_, -1, -bytes_);
 }
 
 void PictureMemory::Reservation::Shrink(int64_t bytes) {
@@ -18,12 +24,12 @@ void PictureMemory::Reservation::Shrink(int64_t bytes) {
               "a reservation only shrinks");
   memory_->GiveBack(bytes_ - bytes);
   MutexLock lock(&memory_->mu_);
-  memory_->Change(0, bytes - bytes_);
+  memory_->Change(peer_, 0, bytes - bytes_);
   bytes_ = bytes;
 }
 
 absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
-    int64_t bytes) {
+    int64_t bytes, const std::string& peer) {
   if (bytes > capacity_bytes_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("reading this picture needs ", bytes,
@@ -37,20 +43,36 @@ absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
         capacity_bytes_ - used_bytes_, " of --picture_memory_bytes ",
         capacity_bytes_, " are free"));
   }
+  const auto own = peers_.find(peer);
+  const int64_t free_after = capacity_bytes_ - used_bytes_ - bytes;
+  if (!peer.empty() && own != peers_.end() &&
+      own->second.bytes + bytes > kPeerShare * free_after) {
+    return FullForNow(absl::StrCat(
+        "too many of your pictures wait: they hold ", own->second.bytes,
+        " bytes, reading this one takes ", bytes, ", and of ", capacity_bytes_,
+        " (--picture_memory_bytes) some is kept for others"));
+  }
+  Reservation reservation(nullptr, bytes, peer);
   if (budget_ != nullptr && !budget_->Take(MemoryShare::kPictures, bytes)) {
     return FullForNow(
         absl::StrCat("memory is short: reading this picture takes ", bytes,
                      " bytes, ", budget_->state().free_bytes(), " are free"));
   }
-  Change(1, bytes);
-  return Reservation(this, bytes);
+  Change(peer, 1, bytes);
+  reservation.memory_ = this;
+  return reservation;
 }
 
 void PictureMemory::GiveBack(int64_t bytes) {
   if (budget_ != nullptr) budget_->GiveBack(MemoryShare::kPictures, bytes);
 }
 
-void PictureMemory::Change(int64_t pictures, int64_t bytes) {
+void PictureMemory::Change(const std::string& peer, int64_t pictures,
+                           int64_t bytes) {
+  const auto held = peers_.try_emplace(peer).first;
+  held->second.pictures += pictures;
+  held->second.bytes += bytes;
+  if (held->second.pictures == 0) peers_.erase(held);
   num_pictures_ += pictures;
   used_bytes_ += bytes;
   on_change_(num_pictures_, used_bytes_);

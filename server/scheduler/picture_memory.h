@@ -4,12 +4,19 @@
 //   header read --> Reserve(the most that decoding takes) --> decoded, resized
 //   --> Shrink(what is kept) --> detected --> given back
 //
+// Peers share it. One may have its first picture whenever that fits, and more
+// as long as all of its own take at most 7 times what stays free: alone it gets
+// to 7/8 of all, two such get 7/15 each, and some is always left for others.
+// The peer without a name, which is the server itself, may have it all.
+//
 // Threads: any thread may call anything, each Reservation from one at a time.
 #ifndef OUNCE_SERVER_SCHEDULER_PICTURE_MEMORY_H_
 #define OUNCE_SERVER_SCHEDULER_PICTURE_MEMORY_H_
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -41,10 +48,12 @@ class PictureMemory {
     Reservation() = default;
     Reservation(Reservation&& other) noexcept
         : memory_(std::exchange(other.memory_, nullptr)),
-          bytes_(std::exchange(other.bytes_, 0)) {}
+          bytes_(std::exchange(other.bytes_, 0)),
+          peer_(std::move(other.peer_)) {}
     Reservation& operator=(Reservation&& other) noexcept {
       std::swap(memory_, other.memory_);
       std::swap(bytes_, other.bytes_);
+      std::swap(peer_, other.peer_);
       return *this;
     }
     ~Reservation();
@@ -55,15 +64,17 @@ class PictureMemory {
 
    private:
     friend class PictureMemory;
-    Reservation(PictureMemory* memory, int64_t bytes)
-        : memory_(memory), bytes_(bytes) {}
+    Reservation(PictureMemory* memory, int64_t bytes, std::string peer)
+        : memory_(memory), bytes_(bytes), peer_(std::move(peer)) {}
 
     PictureMemory* memory_ = nullptr;
     int64_t bytes_ = 0;
+    std::string peer_;
   };
 
   // Errors: kResourceExhausted; retry.h tells whether it passes.
-  absl::StatusOr<Reservation> Reserve(int64_t bytes);
+  absl::StatusOr<Reservation> Reserve(int64_t bytes,
+                                      const std::string& peer = "");
 
   int64_t capacity_bytes() const { return capacity_bytes_; }
   int64_t used_bytes() const {
@@ -73,7 +84,12 @@ class PictureMemory {
 
  private:
   void GiveBack(int64_t bytes);
-  void Change(int64_t pictures, int64_t bytes)
+  struct Held {
+    int64_t pictures = 0;
+    int64_t bytes = 0;
+  };
+
+  void Change(const std::string& peer, int64_t pictures, int64_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int64_t capacity_bytes_;
@@ -83,6 +99,7 @@ class PictureMemory {
   mutable Mutex mu_;
   int64_t used_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t num_pictures_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<std::string, Held> peers_ ABSL_GUARDED_BY(mu_);  // with pictures
 };
 
 }  // namespace ounce::server

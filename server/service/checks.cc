@@ -10,42 +10,34 @@
 namespace ounce::server {
 namespace {
 
-constexpr int kMaxStops = 16;
-constexpr size_t kMaxStopBytes = 256;
 constexpr int64_t kMaxTopK = 1'000'000;
 constexpr int kMaxLogprobs = 20;
 constexpr float kMaxTemperature = 100;
 constexpr float kGreedyBelow = 1e-4f;
 constexpr float kMinRepetitionPenalty = 0.01f;
 constexpr float kMaxRepetitionPenalty = 100;
-constexpr size_t kMaxPathBytes = 4096;
-constexpr size_t kMaxSpecBytes = 1024;
-constexpr int kMaxGlobs = 1024;
-constexpr size_t kMaxGlobBytes = 256;
 constexpr float kDefaultThreshold = 0.9f;
 constexpr int64_t kDefaultDetections = 100;
 constexpr int64_t kMaxDetections = 1000;
-constexpr int kMaxQuantizePictures = 64;
 
 // NaN is in no range.
 absl::Status CheckRange(absl::string_view field, float value, float min,
                         float max) {
   if (value >= min && value <= max) return absl::OkStatus();
   return FieldError(
-      field, absl::StrCat(min, " to ", max, " wanted, ", value, " found"));
+      field, absl::StrCat("must be from ", min, " to ", max, ", is ", value));
 }
 
 absl::Status CheckAtMost(absl::string_view field, int64_t value, int64_t max) {
   if (value <= max) return absl::OkStatus();
-  return FieldError(
-      field, absl::StrCat("at most ", max, " wanted, ", value, " found"));
+  return FieldError(field,
+                    absl::StrCat("must be at most ", max, ", is ", value));
 }
 
-absl::Status CheckBytes(absl::string_view field, absl::string_view text,
-                        size_t min, size_t max) {
-  if (text.size() >= min && text.size() <= max) return absl::OkStatus();
-  return FieldError(field, absl::StrCat(min, " to ", max, " bytes wanted, ",
-                                        text.size(), " found"));
+absl::Status CheckNotEmpty(absl::string_view field, absl::string_view text,
+                           absl::string_view what) {
+  if (!text.empty()) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("is empty; must be ", what));
 }
 
 absl::StatusOr<SamplingParams> CheckSampling(const v1::Sampling& sampling) {
@@ -73,10 +65,9 @@ absl::StatusOr<SamplingParams> CheckSampling(const v1::Sampling& sampling) {
 
 template <class Globs>
 absl::Status CheckGlobs(absl::string_view field, const Globs& globs) {
-  RETURN_IF_ERROR(CheckAtMost(field, globs.size(), kMaxGlobs));
   for (int i = 0; i < globs.size(); ++i) {
-    RETURN_IF_ERROR(CheckBytes(absl::StrCat(field, "[", i, "]"), globs[i], 1,
-                               kMaxGlobBytes));
+    RETURN_IF_ERROR(CheckNotEmpty(absl::StrCat(field, "[", i, "]"), globs[i],
+                                  "a pattern of module names"));
   }
   return absl::OkStatus();
 }
@@ -89,8 +80,9 @@ absl::Status CheckModelName(absl::string_view field, absl::string_view name) {
   }
   constexpr size_t kShownBytes = 64;
   return FieldError(field,
-                    absl::StrCat(kModelNameRule, " wanted, '",
-                                 name.substr(0, kShownBytes), "' found"));
+                    absl::StrCat("must be ", kModelNameRule, ", is '",
+                                 name.substr(0, kShownBytes),
+                                 name.size() > kShownBytes ? "...'" : "'"));
 }
 
 absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
@@ -98,20 +90,16 @@ absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
   GenerateParams params;
   switch (request.input_case()) {
     case v1::GenerateRequest::kPrompt:
-      if (request.prompt().empty()) {
-        return FieldError("prompt", "text wanted, an empty string found");
-      }
-      RETURN_IF_ERROR(CheckText("prompt", request.prompt()));
+      if (request.prompt().empty()) return FieldError("prompt", "is empty");
       break;
     case v1::GenerateRequest::kPromptTokenIds:
       if (request.prompt_token_ids().ids().empty()) {
-        return FieldError("prompt_token_ids.ids",
-                          "at least one id wanted, none found");
+        return FieldError("prompt_token_ids.ids", "is empty");
       }
       break;
     case v1::GenerateRequest::INPUT_NOT_SET:
       return FieldError("prompt",
-                        "prompt or prompt_token_ids wanted, neither found");
+                        "is missing, and so is prompt_token_ids; give one");
   }
   RETURN_IF_ERROR(CheckAtMost("max_new_tokens", request.max_new_tokens(),
                               max_new_tokens_cap));
@@ -120,10 +108,10 @@ absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
           ? request.max_new_tokens()
           : std::min<int64_t>(kDefaultNewTokens, max_new_tokens_cap);
   ASSIGN_OR_RETURN(params.sampling, CheckSampling(request.sampling()));
-  RETURN_IF_ERROR(CheckAtMost("stop", request.stop_size(), kMaxStops));
   for (int i = 0; i < request.stop_size(); ++i) {
-    RETURN_IF_ERROR(CheckBytes(absl::StrCat("stop[", i, "]"), request.stop(i),
-                               1, kMaxStopBytes));
+    if (request.stop(i).empty()) {
+      return FieldError(absl::StrCat("stop[", i, "]"), "is empty");
+    }
   }
   params.stop.assign(request.stop().begin(), request.stop().end());
   RETURN_IF_ERROR(CheckAtMost("logprobs", request.logprobs(), kMaxLogprobs));
@@ -139,8 +127,8 @@ absl::StatusOr<DetectParams> CheckDetect(
   // NaN is in no range.
   if (!(params.threshold >= 0 && params.threshold < 1)) {
     return FieldError("threshold",
-                      absl::StrCat("0 up to, not including, 1 wanted, ",
-                                   params.threshold, " found"));
+                      absl::StrCat("must be at least 0 and less than 1, is ",
+                                   params.threshold));
   }
   RETURN_IF_ERROR(
       CheckAtMost("max_detections", request.max_detections(), kMaxDetections));
@@ -156,8 +144,8 @@ absl::Status CheckTokenIds(absl::string_view field,
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary_size) {
       return FieldError(absl::StrCat(field, "[", i, "]"),
-                        absl::StrCat("0 to ", vocabulary_size - 1, " wanted, ",
-                                     ids[i], " found"));
+                        absl::StrCat("must be from 0 to ", vocabulary_size - 1,
+                                     ", is ", ids[i]));
     }
   }
   return absl::OkStatus();
@@ -167,35 +155,31 @@ absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
                                int64_t max_positions) {
   if (num_tokens < max_positions) return absl::OkStatus();
   return FieldError(
-      field, absl::StrCat("at most ", max_positions - 1, " tokens wanted, ",
-                          num_tokens, " found (prompt and new tokens share ",
+      field, absl::StrCat("must be at most ", max_positions - 1, " tokens, is ",
+                          num_tokens, " (prompt and new tokens share ",
                           max_positions, " positions)"));
-}
-
-absl::Status CheckText(absl::string_view field, absl::string_view text) {
-  return CheckBytes(field, text, 0, kMaxTextBytes);
 }
 
 absl::Status CheckLoad(const v1::LoadModelRequest& request) {
   RETURN_IF_ERROR(CheckModelName("name", request.name()));
-  RETURN_IF_ERROR(CheckBytes("path", request.path(), 1, kMaxPathBytes));
+  RETURN_IF_ERROR(CheckNotEmpty("path", request.path(),
+                                "a folder of the server, or org/name"));
   if (request.path().find('\0') != std::string::npos) {
-    return FieldError("path", "a path wanted, a zero byte found in it");
+    return FieldError("path", "must be a path, contains a zero byte");
   }
-  return CheckBytes("method", request.method(), 0, kMaxSpecBytes);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<QuantizeParams> CheckQuantize(
     const v1::QuantizeRequest& request) {
   RETURN_IF_ERROR(CheckModelName("model", request.model()));
-  RETURN_IF_ERROR(CheckBytes("method", request.method(), 1, kMaxSpecBytes));
+  RETURN_IF_ERROR(
+      CheckNotEmpty("method", request.method(), "one of ListMethods"));
   RETURN_IF_ERROR(CheckGlobs("include", request.include()));
   RETURN_IF_ERROR(CheckGlobs("exclude", request.exclude()));
   if (!request.as().empty()) {
     RETURN_IF_ERROR(CheckModelName("as", request.as()));
   }
-  RETURN_IF_ERROR(
-      CheckAtMost("pictures", request.pictures_size(), kMaxQuantizePictures));
   return QuantizeParams{
       .model = request.model(),
       .method = request.method(),

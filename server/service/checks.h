@@ -1,12 +1,12 @@
 // What the services check before anything else sees a request: every field
-// against the range that the proto files promise.
+// against the range that the proto files promise. How many bytes and elements
+// there may be has been seen to before (request_limits.h).
 //
-// Errors: kInvalidArgument by FieldError: the field, what was found, what was
-//   wanted.
+// Errors: kInvalidArgument by FieldError: the field, what it must be, what it
+//   is.
 #ifndef OUNCE_SERVER_SERVICE_CHECKS_H_
 #define OUNCE_SERVER_SERVICE_CHECKS_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -22,8 +22,6 @@
 
 namespace ounce::server {
 
-inline constexpr size_t kMaxTextBytes = size_t{1} << 20;  // prompt or text
-inline constexpr int kMaxDetokenizeIds = 65'536;
 inline constexpr int kDefaultNewTokens = 256;
 
 // 1 to 64 characters of letters, digits, '.', '_', '-'.
@@ -47,11 +45,9 @@ absl::Status CheckTokenIds(absl::string_view field,
 absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
                                int64_t max_positions);
 
-absl::Status CheckText(absl::string_view field, absl::string_view text);
-
 absl::Status CheckLoad(const v1::LoadModelRequest& request);
 
-// Everything of a request but its pictures, of which it checks the number.
+// Everything of a request but its pictures.
 absl::StatusOr<QuantizeParams> CheckQuantize(
     const v1::QuantizeRequest& request);
 

@@ -6,6 +6,7 @@
 #include "ounce/v1/inference.pb.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
+#include "server/service/guard.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {
@@ -39,10 +40,10 @@ v1::DetectObjectsResponse ToProto(DetectResult result) {
 absl::Status DetectCall::CheckWanted() const {
   if (clock_.Now() + kDeadlineSlack >= deadline_) {
     return absl::DeadlineExceededError(
-        "the deadline passed while the picture waited");
+        "the deadline passed before the picture was read");
   }
   MutexLock lock(&mu_);
-  if (gone_) return absl::CancelledError("the client is gone");
+  if (gone_) return absl::CancelledError("the client cancelled the call");
   return absl::OkStatus();
 }
 
@@ -77,8 +78,11 @@ absl::Status DetectCall::Start(const std::shared_ptr<ServedModel>& model,
 }
 
 void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
-  if (status.ok()) *response_ = Serialize(ToProto(std::move(result)));
-  Finish(ToGrpcStatus(WithRetryInfo(status)));
+  const absl::Status answered = Guarded([&] {
+    if (status.ok()) *response_ = Serialize(ToProto(std::move(result)));
+    return status;
+  });
+  Finish(ToGrpcStatus(WithRetryInfo(answered)));
   Unref();
 }
 

@@ -6,6 +6,7 @@
 #include "ounce/v1/inference.pb.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
+#include "server/service/guard.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {
@@ -64,14 +65,6 @@ void AddResult(const GenerateResult& result, v1::GenerateResponse* response) {
 
 }  // namespace
 
-void GenerateCall::Refuse(const absl::Status& status) {
-  {
-    MutexLock lock(&mu_);
-    finished_ = true;
-  }
-  Finish(ToGrpcStatus(status));
-}
-
 absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
                                  GenerateParams params) {
   GenerateScheduler& scheduler = *model->scheduler();
@@ -92,13 +85,21 @@ absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
     gone = gone_;
   }
   if (!id.ok()) {
-    Refuse(WithRetryInfo(id.status()));
     Unref();
   } else if (gone) {
     scheduler.Cancel(*id);
   }
   Unref();
-  return id.status();
+  return WithRetryInfo(id.status());
+}
+
+void GenerateCall::Refuse(const absl::Status& status) {
+  {
+    MutexLock lock(&mu_);
+    done_ = true;
+    finished_ = true;
+  }
+  Finish(ToGrpcStatus(status));
 }
 
 bool GenerateCall::HasRoom() const {
@@ -112,18 +113,28 @@ void GenerateCall::OnChunk(GenerateChunk chunk) {
   {
     MutexLock lock(&mu_);
     if (gone_) return;
-    if (HasOutput(pending_)) {
+    const absl::Status kept = Guarded([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      if (!HasOutput(pending_)) {
+        pending_ = std::move(chunk);
+        return absl::OkStatus();
+      }
       pending_.text += chunk.text;
       pending_.token_ids.insert(pending_.token_ids.end(),
                                 chunk.token_ids.begin(), chunk.token_ids.end());
       pending_.logprobs.insert(pending_.logprobs.end(),
                                std::make_move_iterator(chunk.logprobs.begin()),
                                std::make_move_iterator(chunk.logprobs.end()));
-    } else {
-      pending_ = std::move(chunk);
-    }
+      return absl::OkStatus();
+    });
+    if (!kept.ok()) Abandon();
   }
   Pump();
+}
+
+void GenerateCall::Abandon() {
+  gone_ = true;
+  pending_ = {};
+  abandoned_ = true;
 }
 
 void GenerateCall::OnDone(const absl::Status& status,
@@ -176,48 +187,70 @@ void GenerateCall::OnDone() {
   // Here and not in the destructor, which may run on the engine's thread: the
   // last user of a model joins that thread.
   std::shared_ptr<ServedModel> model;
+  std::optional<GenerateScheduler::RequestId> abandoned;
   {
     MutexLock lock(&mu_);
     model = std::move(model_);
+    if (abandoned_ && !done_) abandoned = id_;
   }
+  if (abandoned.has_value()) model->scheduler()->Cancel(*abandoned);
   calls_.Remove();
   Unref();
 }
 
+bool GenerateCall::NextAction(Action* action, grpc::Status* status) {
+  if (writing_ || finished_) return false;
+  if (abandoned_) {
+    *action = Action::kFinish;
+    *status = ToGrpcStatus(OutOfMemory());
+  } else if (done_ && status_.ok()) {
+    *action = Action::kWriteAndFinish;
+    v1::GenerateResponse response =
+        ToProto(std::exchange(pending_, GenerateChunk()));
+    AddResult(result_, &response);
+    if (seed_.has_value()) response.set_seed(*seed_);
+    outgoing_ = Serialize(response);
+  } else if (HasOutput(pending_)) {
+    *action = Action::kWrite;
+    outgoing_ = Serialize(ToProto(std::exchange(pending_, GenerateChunk())));
+  } else if (done_) {
+    *action = Action::kFinish;
+    *status = ToGrpcStatus(WithRetryInfo(status_));
+  } else {
+    return false;
+  }
+  return true;
+}
+
 void GenerateCall::Pump() {
-  enum { kWrite, kWriteAndFinish, kFinish } action;
+  Action action = Action::kFinish;
   grpc::Status status;
   {
     MutexLock lock(&mu_);
-    if (writing_ || finished_) return;
-    if (done_ && status_.ok()) {
-      action = kWriteAndFinish;
-      finished_ = true;
-      v1::GenerateResponse response =
-          ToProto(std::exchange(pending_, GenerateChunk()));
-      AddResult(result_, &response);
-      if (seed_.has_value()) response.set_seed(*seed_);
-      outgoing_ = Serialize(response);
-    } else if (HasOutput(pending_)) {
-      action = kWrite;
+    bool any = false;
+    const absl::Status made = Guarded([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      any = NextAction(&action, &status);
+      return absl::OkStatus();
+    });
+    if (!made.ok()) {
+      Abandon();
+      any = NextAction(&action, &status);
+    }
+    if (!any) return;
+    if (action == Action::kWrite) {
       writing_ = true;
-      outgoing_ = Serialize(ToProto(std::exchange(pending_, GenerateChunk())));
-    } else if (done_) {
-      action = kFinish;
-      finished_ = true;
-      status = ToGrpcStatus(WithRetryInfo(status_));
     } else {
-      return;
+      finished_ = true;
     }
   }
   switch (action) {
-    case kWrite:
+    case Action::kWrite:
       StartWrite(&outgoing_);
       return;
-    case kWriteAndFinish:
+    case Action::kWriteAndFinish:
       StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), grpc::Status::OK);
       return;
-    case kFinish:
+    case Action::kFinish:
       Finish(status);
       return;
   }

@@ -39,11 +39,11 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     calls_.Add();
   }
 
-  // Exactly one of these, once.
-  void Refuse(const absl::Status& status);
-  // The scheduler's error when it refuses; the client has been told then.
+  // The scheduler's error when it refuses; then Refuse is to be called.
   absl::Status Start(const std::shared_ptr<ServedModel>& model,
                      GenerateParams params);
+  // Tells the client; the last that is done to a call that did not start.
+  void Refuse(const absl::Status& status);
 
   // ResponseSink
   bool HasRoom() const override;
@@ -57,11 +57,18 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override;
 
  private:
+  enum class Action { kWrite, kWriteAndFinish, kFinish };
+
   ~GenerateCall() override = default;
 
-  // Starts the next write, or the end, if there is one and nothing is under
-  // way.
+  // What the next write is to be, or the end; false: neither now.
+  bool NextAction(Action* action, grpc::Status* status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Starts it, if nothing is under way.
   void Pump();
+  // There is no memory for what comes: the call ends, and OnDone() stops the
+  // sequence.
+  void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Unref();
 
   const Clock& clock_;
@@ -81,6 +88,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   bool gone_ ABSL_GUARDED_BY(mu_) = false;      // nobody reads any more
   bool done_ ABSL_GUARDED_BY(mu_) = false;      // the scheduler is
   bool finished_ ABSL_GUARDED_BY(mu_) = false;  // gRPC knows the end
+  bool abandoned_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mu_);
   GenerateResult result_ ABSL_GUARDED_BY(mu_);
 

@@ -14,6 +14,7 @@
 #include "google/rpc/status.pb.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/retry.h"
+#include "server/service/guard.h"
 
 namespace ounce::server {
 namespace {
@@ -75,8 +76,9 @@ absl::Status WithRetryInfo(const absl::Status& status) {
   return WithRetryDelay(absl::Status(status.code(), status.message()), *delay);
 }
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
+namespace {
+
+grpc::Status WithDetails(const absl::Status& status) {
   google::rpc::Status details;
   status.ForEachPayload([&](absl::string_view type, const absl::Cord& value) {
     google::protobuf::Any* any = details.add_details();
@@ -93,6 +95,19 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   grpc::Status result;
   grpc::SetErrorDetails(details, &result);
   return result;
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  grpc::Status result;
+  const absl::Status made = Guarded([&] {
+    result = WithDetails(status);
+    return absl::OkStatus();
+  });
+  if (made.ok()) return result;
+  return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "out of memory");
 }
 
 }  // namespace ounce::server

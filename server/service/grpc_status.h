@@ -38,6 +38,7 @@ absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
 // The same of a refusal that passes (retry.h); any other status as it is.
 absl::Status WithRetryInfo(const absl::Status& status);
 
+// Does not throw: without the memory it is kResourceExhausted, "out of memory".
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace ounce::server

@@ -9,43 +9,48 @@
 #include "server/service/checks.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
-#include "server/service/wire.h"
+#include "server/service/guard.h"
 
 namespace ounce::server {
 namespace {
 
 // Texts and requests longer than this leave gRPC's threads.
 constexpr size_t kQuickBytes = 4096;
-constexpr int kMaxLongTexts = 64;  // being tokenized or waiting for it
-// Being read or waiting for it; their memory is bounded besides.
-constexpr int kMaxPictures = 1024;
+// Texts longer than this take turns with the shorter ones of the same peer.
+constexpr size_t kVeryLongBytes = size_t{64} << 10;
+// That wait for a thread, of all peers and of one.
+constexpr int kMaxLongTexts = 64;
+constexpr int kMaxLongTextsOfAPeer = 48;
+constexpr int kMaxPictures = 1024;  // their memory is bounded besides
+constexpr int kMaxPicturesOfAPeer = 896;
+// Texts wait rather than the engines: with the CPUs full, a thread of this
+// priority gets a third of what a normal one gets.
+constexpr int kTextNiceLevels = 5;
 
 constexpr absl::Duration kRetryBusy = absl::Milliseconds(200);
 constexpr absl::Duration kRetryLoading = absl::Seconds(1);
 
-absl::Status Busy() {
-  return WithRetryDelay(
-      absl::ResourceExhaustedError(absl::StrCat(
-          "at most ", kMaxLongTexts, " long texts wait to be tokenized")),
-      kRetryBusy);
+absl::Status Busy(absl::string_view what) {
+  return WithRetryDelay(absl::ResourceExhaustedError(what), kRetryBusy);
 }
 
-absl::Status TooManyPictures() {
-  return WithRetryDelay(absl::ResourceExhaustedError(absl::StrCat(
-                            "at most ", kMaxPictures, " pictures wait")),
-                        kRetryBusy);
+// Texts and pictures of one peer, short texts apart from very long ones.
+std::string FlowOf(const std::string& peer, size_t text_bytes) {
+  return absl::StrCat(peer, text_bytes > kVeryLongBytes ? " very long" : "");
 }
 
-// An error when nobody wants the answer any more to a text that has waited.
+// An error when nobody wants the answer any more.
 absl::Status CheckStillWanted(const grpc::CallbackServerContext& context,
                               const Clock& clock) {
-  if (clock.Now() + kDeadlineSlack >=
-      FromGrpcDeadline(context.raw_deadline(), clock)) {
+  const absl::Duration left =
+      FromGrpcDeadline(context.raw_deadline(), clock) - clock.Now();
+  const bool cancelled = context.IsCancelled();
+  if (left <= (cancelled ? kDeadlineSlack : absl::ZeroDuration())) {
     return absl::DeadlineExceededError(
-        "the deadline passed while the text waited to be tokenized");
+        "the deadline passed before the request began");
   }
-  if (context.IsCancelled()) return absl::CancelledError("the client is gone");
-  return absl::OkStatus();
+  return cancelled ? absl::CancelledError("the client cancelled the call")
+                   : absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<int32_t>> PromptIds(
@@ -68,9 +73,20 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(
 
 }  // namespace
 
+// One Generate, until its scheduler has it.
+struct InferenceService::TextJob {
+  GenerateCall* call;
+  const grpc::CallbackServerContext* context;
+  absl::Time arrival;
+  std::string peer;
+  v1::GenerateRequest request;
+  std::shared_ptr<ServedModel> model;
+};
+
 // One DetectObjects, until its model has it.
 struct InferenceService::PictureJob {
   DetectCall* call;
+  const grpc::CallbackServerContext* context;
   v1::DetectObjectsRequest request;
   std::shared_ptr<ServedModel> model;
   DetectParams params;
@@ -79,20 +95,30 @@ struct InferenceService::PictureJob {
 
 InferenceService::InferenceService(Options options, ModelCatalog& catalog,
                                    const PictureReader& pictures,
-                                   const Clock& clock)
+                                   Reception& reception, const Clock& clock)
     : options_(std::move(options)),
       catalog_(catalog),
       pictures_(pictures),
+      reception_(reception),
       clock_(clock),
-      long_texts_(/*num_threads=*/1, kMaxLongTexts),
-      picture_workers_(options_.picture_threads, kMaxPictures) {}
+      long_texts_({.num_threads = options_.text_threads,
+                   .max_waiting = kMaxLongTexts,
+                   .max_waiting_per_flow = kMaxLongTextsOfAPeer,
+                   .nice_levels = kTextNiceLevels,
+                   .thread_name = "ounce-text",
+                   .full = Busy("too many long texts wait to be tokenized")}),
+      picture_workers_({.num_threads = options_.picture_threads,
+                        .max_waiting = kMaxPictures,
+                        .max_waiting_per_flow = kMaxPicturesOfAPeer,
+                        .thread_name = "ounce-picture",
+                        .full = Busy("too many pictures wait to be read")}) {}
 
 InferenceService::~InferenceService() = default;
 
 absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
     const std::string& name) {
   if (name.empty()) {
-    return FieldError("model", "the name of a served model wanted, none found");
+    return FieldError("model", "is empty; name a model that is served");
   }
   absl::StatusOr<std::shared_ptr<ServedModel>> model = catalog_.Find(name);
   if (absl::IsUnavailable(model.status()) && !stopping_) {
@@ -105,7 +131,6 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
                                            v1::TokenizeResponse* response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
   RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
-  RETURN_IF_ERROR(CheckText("text", request.text()));
   ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                    model->tokenizer()->Encode(request.text()));
   response->mutable_token_ids()->Add(ids.begin(), ids.end());
@@ -116,12 +141,6 @@ absl::Status InferenceService::DetokenizeNow(
     const v1::DetokenizeRequest& request, v1::DetokenizeResponse* response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
   RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
-  if (request.token_ids_size() > kMaxDetokenizeIds) {
-    return FieldError(
-        "token_ids",
-        absl::StrCat("at most ", kMaxDetokenizeIds, " ids wanted, ",
-                     request.token_ids_size(), " found"));
-  }
   RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),
                                 model->info().vocabulary_size));
   model::StreamDecoder decoder(*model->tokenizer());
@@ -133,140 +152,174 @@ absl::Status InferenceService::DetokenizeNow(
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
-  const absl::Time arrival = clock_.Now();
-  auto* call = new GenerateCall(clock_, calls_);
-  v1::GenerateRequest request;
-  if (absl::Status status = ParseRequest(*bytes, &request); !status.ok()) {
-    options_.on_rejected("", status);
-    call->Refuse(status);
-    return call;
-  }
-  if (request.prompt().size() <= kQuickBytes) {
-    Begin(*context, request, arrival, call);
-    return call;
-  }
-  if (!long_texts_.TryRun([this, context, request, arrival, call] {
-        Begin(*context, request, arrival, call);
-      })) {
-    options_.on_rejected("", Busy());
-    call->Refuse(Busy());
+  auto* const call = new GenerateCall(clock_, calls_);
+  std::unique_ptr<TextJob> job;
+  const absl::Status status = Guarded([&] {
+    job = std::make_unique<TextJob>();
+    job->call = call;
+    job->context = context;
+    job->arrival = clock_.Now();
+    job->peer = reception_.PeerOf(*context);
+    return Accept(&job, *bytes);
+  });
+  if (!status.ok()) {
+    if (job == nullptr) {
+      call->Refuse(status);
+    } else {
+      Refuse(*job, status);
+    }
   }
   return call;
 }
 
-void InferenceService::Begin(const grpc::CallbackServerContext& context,
-                             const v1::GenerateRequest& request,
-                             absl::Time arrival, GenerateCall* call) {
-  std::string known_model;
-  const absl::Status status = [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> model,
-                     FindModel(request.model()));
-    known_model = request.model();
-    if (request.prompt().size() > kQuickBytes) {
-      RETURN_IF_ERROR(CheckStillWanted(context, clock_));
-    }
-    RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
-    ASSIGN_OR_RETURN(GenerateParams params,
-                     CheckGenerate(request, options_.max_new_tokens));
-    const ModelInfo info = model->info();
-    ASSIGN_OR_RETURN(params.prompt,
-                     PromptIds(request, info, *model->tokenizer()));
-    params.max_new_tokens = std::min(
-        params.max_new_tokens,
-        info.max_positions - static_cast<int64_t>(params.prompt.size()));
-    if (!request.sampling().has_seed()) {
-      params.sampling.seed = options_.draw_seed();
-    }
-    params.arrival = arrival;
-    params.deadline = FromGrpcDeadline(context.raw_deadline(), clock_);
-    const absl::Status started = call->Start(model, std::move(params));
-    if (!started.ok()) options_.on_rejected(known_model, started);
-    return absl::OkStatus();
-  }();
-  if (status.ok()) return;
-  options_.on_rejected(known_model, status);
-  call->Refuse(status);
+absl::Status InferenceService::Accept(std::unique_ptr<TextJob>* job,
+                                      const grpc::ByteBuffer& bytes) {
+  v1::GenerateRequest& request = (*job)->request;
+  RETURN_IF_ERROR(reception_.Read(bytes, &request));
+  absl::StatusOr<std::shared_ptr<ServedModel>> model =
+      FindModel(request.model());
+  if (model.ok()) (*job)->model = *std::move(model);
+  RETURN_IF_ERROR(CheckStillWanted(*(*job)->context, clock_));
+  RETURN_IF_ERROR(model.status());
+  RETURN_IF_ERROR(CheckTask((*job)->model->info(), Task::kGenerate));
+  if (request.prompt().size() <= kQuickBytes) return Begin(**job);
+  const std::string flow = FlowOf((*job)->peer, request.prompt().size());
+  long_texts_.Run(flow,
+                  [this, job = std::move(*job)](const absl::Status& room) {
+                    const absl::Status status = Guarded([&]() -> absl::Status {
+                      RETURN_IF_ERROR(room);
+                      RETURN_IF_ERROR(CheckStillWanted(*job->context, clock_));
+                      return Begin(*job);
+                    });
+                    if (!status.ok()) Refuse(*job, status);
+                  });
+  return absl::OkStatus();
+}
+
+absl::Status InferenceService::Begin(TextJob& job) {
+  const v1::GenerateRequest& request = job.request;
+  ASSIGN_OR_RETURN(GenerateParams params,
+                   CheckGenerate(request, options_.max_new_tokens));
+  const ModelInfo info = job.model->info();
+  ASSIGN_OR_RETURN(params.prompt,
+                   PromptIds(request, info, *job.model->tokenizer()));
+  params.max_new_tokens =
+      std::min(params.max_new_tokens,
+               info.max_positions - static_cast<int64_t>(params.prompt.size()));
+  if (!request.sampling().has_seed()) {
+    params.sampling.seed = options_.draw_seed();
+  }
+  params.peer = job.peer;
+  params.arrival = job.arrival;
+  params.deadline = FromGrpcDeadline(job.context->raw_deadline(), clock_);
+  return job.call->Start(job.model, std::move(params));
+}
+
+void InferenceService::Refuse(const TextJob& job, const absl::Status& status) {
+  const std::string model = job.model == nullptr ? "" : job.request.model();
+  options_.on_rejected(model, status);
+  reception_.LogFailure("Generate", job.peer, job.request.model(), status);
+  job.call->Refuse(status);
 }
 
 grpc::ServerUnaryReactor* InferenceService::DetectObjects(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes,
     grpc::ByteBuffer* response) {
-  auto job = std::make_shared<PictureJob>();
-  job->params.arrival = clock_.Now();
-  job->params.deadline = FromGrpcDeadline(context->raw_deadline(), clock_);
-  DetectCall* const call =
-      new DetectCall(job->params.deadline, response, clock_, calls_);
-  job->call = call;
-  std::string known_model;
-  absl::Status status = ParseRequest(*bytes, &job->request);
-  // gRPC keeps the message until the call ends; a picture need not be there
-  // twice.
-  const_cast<grpc::ByteBuffer*>(bytes)->Clear();
+  const absl::Time deadline = FromGrpcDeadline(context->raw_deadline(), clock_);
+  auto* const call = new DetectCall(deadline, response, clock_, calls_);
+  std::shared_ptr<PictureJob> job;
   reading_.Add();
-  if (status.ok()) status = BeginPicture(job, &known_model);
+  const absl::Status status = Guarded([&] {
+    job = std::make_shared<PictureJob>();
+    job->call = call;
+    job->context = context;
+    job->params.peer = reception_.PeerOf(*context);
+    job->params.arrival = clock_.Now();
+    job->params.deadline = deadline;
+    return Accept(job, *bytes);
+  });
   if (!status.ok()) {
-    reading_.Remove();
-    options_.on_detect_rejected(known_model, status);
-    call->Refuse(status);
+    if (job == nullptr) {
+      call->Refuse(status);
+      reading_.Remove();
+    } else {
+      Refuse(*job, status);
+    }
   }
   return call;
 }
 
-absl::Status InferenceService::BeginPicture(
-    const std::shared_ptr<PictureJob>& job, std::string* known_model) {
-  const v1::DetectObjectsRequest& request = job->request;
+absl::Status InferenceService::Accept(const std::shared_ptr<PictureJob>& job,
+                                      const grpc::ByteBuffer& bytes) {
+  v1::DetectObjectsRequest& request = job->request;
+  RETURN_IF_ERROR(reception_.Read(bytes, &request));
   if (stopping_) return absl::UnavailableError("the server is shutting down");
-  ASSIGN_OR_RETURN(job->model, FindModel(request.model()));
-  *known_model = request.model();
+  absl::StatusOr<std::shared_ptr<ServedModel>> model =
+      FindModel(request.model());
+  if (model.ok()) job->model = *std::move(model);
+  RETURN_IF_ERROR(CheckStillWanted(*job->context, clock_));
+  RETURN_IF_ERROR(model.status());
   RETURN_IF_ERROR(CheckTask(job->model->info(), Task::kDetectObjects));
   ASSIGN_OR_RETURN(const DetectParams checked, CheckDetect(request));
   job->params.threshold = checked.threshold;
   job->params.max_detections = checked.max_detections;
   ASSIGN_OR_RETURN(job->memory, pictures_.Open("image", request.image(),
-                                               *job->model->image_processor()));
-  if (!picture_workers_.TryRun([this, job] { ReadPicture(*job); })) {
-    return TooManyPictures();
-  }
+                                               *job->model->image_processor(),
+                                               job->params.peer));
+  picture_workers_.Run(job->params.peer, [this, job](const absl::Status& room) {
+    const absl::Status status = Guarded([&]() -> absl::Status {
+      RETURN_IF_ERROR(room);
+      return ReadPicture(*job);
+    });
+    if (!status.ok()) {
+      Refuse(*job, status);
+    } else {
+      reading_.Remove();
+    }
+  });
   return absl::OkStatus();
 }
 
-void InferenceService::ReadPicture(PictureJob& job) {
-  const std::string name = job.request.model();
-  const absl::Status status = [&]() -> absl::Status {
-    RETURN_IF_ERROR(job.call->CheckWanted());
-    const absl::Time start = clock_.Now();
-    ASSIGN_OR_RETURN(
-        job.params.picture,
-        pictures_.Read("image", job.request.image(),
-                       *job.model->image_processor(), std::move(job.memory)));
-    job.request = v1::DetectObjectsRequest();  // frees the file's bytes
-    job.params.decode = clock_.Now() - start;
-    return job.call->Start(job.model, std::move(job.params));
-  }();
-  if (!status.ok()) {
-    job.memory = {};
-    options_.on_detect_rejected(name, status);
-    job.call->Refuse(status);
-  }
+absl::Status InferenceService::ReadPicture(PictureJob& job) {
+  RETURN_IF_ERROR(job.call->CheckWanted());
+  const absl::Time start = clock_.Now();
+  ASSIGN_OR_RETURN(
+      job.params.picture,
+      pictures_.Read("image", job.request.image(),
+                     *job.model->image_processor(), std::move(job.memory)));
+  job.request.clear_image();
+  job.request = v1::DetectObjectsRequest(job.request);  // frees its bytes
+  job.params.decode = clock_.Now() - start;
+  return job.call->Start(job.model, std::move(job.params));
+}
+
+void InferenceService::Refuse(PictureJob& job, const absl::Status& status) {
+  job.memory = {};
+  const std::string model = job.model == nullptr ? "" : job.request.model();
+  options_.on_detect_rejected(model, status);
+  reception_.LogFailure("DetectObjects", job.params.peer, job.request.model(),
+                        status);
+  job.call->Refuse(status);
   reading_.Remove();
 }
 
 template <class Request, class Response>
 grpc::ServerUnaryReactor* InferenceService::Answer(
-    grpc::CallbackServerContext* context, const grpc::ByteBuffer& in,
-    grpc::ByteBuffer* out,
+    const UnaryCall& call,
     absl::Status (InferenceService::*method)(const Request&, Response*)) {
-  if (in.Length() <= kQuickBytes) {
+  const size_t size = call.in->Length();
+  if (size <= kQuickBytes) {
     return AnswerNow<Request, Response>(
-        context, in, out,
+        reception_, call,
         [this, method](const Request& request, Response* response) {
           return (this->*method)(request, response);
         });
   }
   return AnswerOn<Request, Response>(
-      long_texts_, Busy(), context, in, out,
-      [this, context, method](const Request& request,
-                              Response* response) -> absl::Status {
+      long_texts_, FlowOf(reception_.PeerOf(*call.context), size), reception_,
+      call,
+      [this, context = call.context, method](
+          const Request& request, Response* response) -> absl::Status {
         RETURN_IF_ERROR(CheckStillWanted(*context, clock_));
         return (this->*method)(request, response);
       });
@@ -275,13 +328,15 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
 grpc::ServerUnaryReactor* InferenceService::Tokenize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer(context, *request, response, &InferenceService::TokenizeNow);
+  return Answer({"Tokenize", context, request, response},
+                &InferenceService::TokenizeNow);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer(context, *request, response, &InferenceService::DetokenizeNow);
+  return Answer({"Detokenize", context, request, response},
+                &InferenceService::DetokenizeNow);
 }
 
 }  // namespace ounce::server

@@ -1,8 +1,8 @@
 // The Inference service of inference.proto: checks every field, turns text into
 // ids and back, reads pictures, hands requests to the model's scheduler.
 //
-// Threads: gRPC's. Nothing blocks there: long texts are tokenized on a thread
-//   of the service's own, pictures are read on a few others.
+// Threads: gRPC's. Nothing blocks there: long texts are tokenized and pictures
+//   read on threads of the service's own, fairly among peers (worker_pool.h).
 #ifndef OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 
@@ -19,6 +19,8 @@
 #include "server/service/detect_call.h"
 #include "server/service/generate_call.h"
 #include "server/service/picture_reader.h"
+#include "server/service/reception.h"
+#include "server/service/wire.h"
 #include "server/service/worker_pool.h"
 
 namespace ounce::server {
@@ -36,20 +38,23 @@ class InferenceService final : public RawInference {
     int64_t max_new_tokens = 4096;  // of one request, at most
     // Seeds for requests that bring none; called on any thread.
     std::function<uint64_t()> draw_seed;
-    // Told of each Generate that no scheduler accepted, and why; the model's
-    // name is empty when there is no such model. Called on any thread.
+    // Told of each Generate that no scheduler accepted, and why: refused, or
+    // cancelled or too late before that. The model's name is empty when there
+    // is no such model, or nothing was heard of it. Called on any thread.
     std::function<void(const std::string& model, const absl::Status& why)>
         on_rejected;
     // The same of each DetectObjects.
     std::function<void(const std::string& model, const absl::Status& why)>
         on_detect_rejected;
+    int text_threads = 2;     // that tokenize long texts; at least 1
     int picture_threads = 2;  // that read pictures; at least 1
   };
 
-  // `catalog`, `pictures` and `clock` must outlive the service, the service its
-  // server.
+  // `catalog`, `pictures`, `reception` and `clock` must outlive the service,
+  // the service its server.
   InferenceService(Options options, ModelCatalog& catalog,
-                   const PictureReader& pictures, const Clock& clock);
+                   const PictureReader& pictures, Reception& reception,
+                   const Clock& clock);
   ~InferenceService() override;
 
   // From now on no picture is taken, and nobody is told to come back for a
@@ -81,6 +86,7 @@ class InferenceService final : public RawInference {
                                           grpc::ByteBuffer* response) override;
 
  private:
+  struct TextJob;
   struct PictureJob;
 
   absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(
@@ -92,22 +98,26 @@ class InferenceService final : public RawInference {
   // At once if it is quick, else on long_texts_.
   template <class Request, class Response>
   grpc::ServerUnaryReactor* Answer(
-      grpc::CallbackServerContext* context, const grpc::ByteBuffer& in,
-      grpc::ByteBuffer* out,
+      const UnaryCall& call,
       absl::Status (InferenceService::*method)(const Request&, Response*));
-  void Begin(const grpc::CallbackServerContext& context,
-             const v1::GenerateRequest& request, absl::Time arrival,
-             GenerateCall* call);
 
-  // Checks a request and has its picture read; `job` is complete but for its
-  // model, parameters and memory.
-  absl::Status BeginPicture(const std::shared_ptr<PictureJob>& job,
-                            std::string* known_model);
-  void ReadPicture(PictureJob& job);
+  // Reads a request; has it begun, at once or later.
+  absl::Status Accept(std::unique_ptr<TextJob>* job,
+                      const grpc::ByteBuffer& bytes);
+  absl::Status Begin(TextJob& job);
+  // Tells everybody that no scheduler has it.
+  void Refuse(const TextJob& job, const absl::Status& status);
+
+  // Reads a request and has its picture read.
+  absl::Status Accept(const std::shared_ptr<PictureJob>& job,
+                      const grpc::ByteBuffer& bytes);
+  absl::Status ReadPicture(PictureJob& job);
+  void Refuse(PictureJob& job, const absl::Status& status);
 
   const Options options_;
   ModelCatalog& catalog_;
   const PictureReader& pictures_;
+  Reception& reception_;
   const Clock& clock_;
   CallCount calls_;
   CallCount reading_;  // DetectObjects before its model has it

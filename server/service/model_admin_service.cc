@@ -1,32 +1,23 @@
 #include "server/service/model_admin_service.h"
 
-#include <spdlog/spdlog.h>
-
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/service/checks.h"
+#include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
-#include "server/service/quantize_call.h"
-#include "server/service/wire.h"
+#include "server/service/guard.h"
 
 namespace ounce::server {
 namespace {
 
-constexpr int kMaxJobs =
-    4;  // loads, unloads and quantizations at the same time
-
-constexpr absl::Duration kRetryBusy = absl::Seconds(5);
-
-absl::Status Busy() {
-  return WithRetryDelay(
-      absl::ResourceExhaustedError(absl::StrCat(
-          "at most ", kMaxJobs,
-          " loads, unloads and quantizations run at the same time")),
-      kRetryBusy);
-}
+// At the same time. Loads and quantizations are bounded by memory besides;
+// unloads wait for the last readers of their models and cost nothing.
+constexpr int kMaxLoads = 16;
+constexpr int kMaxUnloads = 64;
+constexpr int kMaxQuantizations = 4;
 
 absl::Status ShuttingDown() {
   return absl::UnavailableError("the server is shutting down");
@@ -173,25 +164,46 @@ v1::Method ToProto(const MethodInfo& info) {
   return method;
 }
 
-void LogFailure(const std::string& what, const absl::Status& status) {
-  if (!status.ok()) spdlog::warn("{}: {}", what, status.ToString());
-}
-
 }  // namespace
 
 ModelAdminService::ModelAdminService(ModelCatalog& catalog,
                                      const PictureReader& pictures,
-                                     const Clock& clock)
+                                     Reception& reception, const Clock& clock)
     : catalog_(catalog),
       pictures_(pictures),
+      reception_(reception),
       clock_(clock),
-      jobs_(kMaxJobs, kMaxJobs) {}
+      loads_(kMaxLoads, "loads"),
+      unloads_(kMaxUnloads, "unloads"),
+      quantizations_(kMaxQuantizations, "quantizations") {}
+
+void ModelAdminService::Stop() {
+  stopping_ = true;
+  std::vector<std::weak_ptr<EndableCall>> running;
+  {
+    MutexLock lock(&mu_);
+    running.swap(running_);
+  }
+  for (const std::weak_ptr<EndableCall>& call : running) {
+    if (const auto still = call.lock()) still->EndEarly(ShuttingDown());
+  }
+}
+
+void ModelAdminService::Watch(std::shared_ptr<EndableCall> call) {
+  {
+    MutexLock lock(&mu_);
+    std::erase_if(running_, [](const auto& other) { return other.expired(); });
+    running_.push_back(call);
+  }
+  // It may have come too late for Stop to see it.
+  if (stopping_) call->EndEarly(ShuttingDown());
+}
 
 grpc::ServerUnaryReactor* ModelAdminService::ListModels(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::ListModelsRequest, v1::ListModelsResponse>(
-      context, *request, response,
+      reception_, {"ListModels", context, request, response},
       [this](const v1::ListModelsRequest&, v1::ListModelsResponse* out) {
         for (const ModelInfo& info : catalog_.List()) {
           *out->add_models() = ToProto(info);
@@ -204,7 +216,7 @@ grpc::ServerUnaryReactor* ModelAdminService::GetModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::GetModelRequest, v1::Model>(
-      context, *request, response,
+      reception_, {"GetModel", context, request, response},
       [this](const v1::GetModelRequest& in, v1::Model* out) -> absl::Status {
         RETURN_IF_ERROR(CheckModelName("name", in.name()));
         std::string known;
@@ -221,45 +233,87 @@ grpc::ServerUnaryReactor* ModelAdminService::GetModel(
       });
 }
 
+template <class Request, class Response>
+grpc::ServerUnaryReactor* ModelAdminService::Begin(
+    const UnaryCall& call, JobThreads& threads,
+    absl::StatusOr<Response> (ModelAdminService::*work)(const Request&,
+                                                        const SlowCall&)) {
+  struct Job {
+    const char* method;
+    std::string peer;
+    Request request;
+    std::shared_ptr<SlowCall> call;
+  };
+  const auto slow = SlowCall::Create(
+      FromGrpcDeadline(call.context->raw_deadline(), clock_), call.out, clock_);
+  std::shared_ptr<Job> job;
+  const auto fail = [this, slow](const Job* job, const absl::Status& status) {
+    if (job != nullptr) {
+      reception_.LogFailure(job->method, job->peer, ModelNamedIn(job->request),
+                            status);
+    }
+    slow->End(status);
+  };
+  const absl::Status status = Guarded([&]() -> absl::Status {
+    job = std::make_shared<Job>(
+        Job{call.method, reception_.PeerOf(*call.context), Request(), slow});
+    RETURN_IF_ERROR(reception_.Read(*call.in, &job->request));
+    Watch(slow);
+    return threads.Start([this, job, fail, work] {
+      const absl::Status status = Guarded([&]() -> absl::Status {
+        RETURN_IF_ERROR(job->call->CheckWanted());
+        ASSIGN_OR_RETURN(const Response response,
+                         (this->*work)(job->request, *job->call));
+        job->call->End(absl::OkStatus(), Serialize(response));
+        return absl::OkStatus();
+      });
+      if (!status.ok()) fail(job.get(), status);
+    });
+  });
+  if (!status.ok()) fail(job.get(), status);
+  return slow.get();
+}
+
+absl::StatusOr<v1::Model> ModelAdminService::Load(
+    const v1::LoadModelRequest& request, const SlowCall& call) {
+  RETURN_IF_ERROR(CheckLoad(request));
+  ASSIGN_OR_RETURN(
+      const ModelInfo info,
+      catalog_.Load({.name = request.name(),
+                     .path = request.path(),
+                     .method = request.method(),
+                     .convolutions = request.convolutions(),
+                     .proceed = [&call] { return call.CheckWanted(); }}));
+  return ToProto(info);
+}
+
 grpc::ServerUnaryReactor* ModelAdminService::LoadModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return AnswerOn<v1::LoadModelRequest, v1::Model>(
-      jobs_, Busy(), context, *request, response,
-      [this](const v1::LoadModelRequest& in, v1::Model* out) -> absl::Status {
-        RETURN_IF_ERROR(CheckLoad(in));
-        if (stopping_) return ShuttingDown();
-        const auto info = catalog_.Load({.name = in.name(),
-                                         .path = in.path(),
-                                         .method = in.method(),
-                                         .convolutions = in.convolutions()});
-        LogFailure(absl::StrCat("load of '", in.name(), "' from ", in.path()),
-                   info.status());
-        if (!info.ok()) return info.status();
-        *out = ToProto(*info);
-        return absl::OkStatus();
-      });
+  return Begin<v1::LoadModelRequest, v1::Model>(
+      {"LoadModel", context, request, response}, loads_,
+      &ModelAdminService::Load);
+}
+
+absl::StatusOr<v1::UnloadModelResponse> ModelAdminService::Unload(
+    const v1::UnloadModelRequest& request, const SlowCall&) {
+  RETURN_IF_ERROR(CheckModelName("name", request.name()));
+  RETURN_IF_ERROR(catalog_.Unload(request.name(), request.force()));
+  return v1::UnloadModelResponse();
 }
 
 grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return AnswerOn<v1::UnloadModelRequest, v1::UnloadModelResponse>(
-      jobs_, Busy(), context, *request, response,
-      [this](const v1::UnloadModelRequest& in,
-             v1::UnloadModelResponse*) -> absl::Status {
-        RETURN_IF_ERROR(CheckModelName("name", in.name()));
-        absl::Status status = catalog_.Unload(in.name());
-        LogFailure(absl::StrCat("unload of '", in.name(), "'"), status);
-        return status;
-      });
+  return Begin<v1::UnloadModelRequest, v1::UnloadModelResponse>(
+      {"UnloadModel", context, request, response}, unloads_,
+      &ModelAdminService::Unload);
 }
 
 absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
     QuantizeParams params, std::vector<std::string> pictures,
     QuantizeCall& call) {
   const auto progress = [&](const QuantizeUpdate& update) -> absl::Status {
-    if (stopping_) return ShuttingDown();
     v1::QuantizeProgress message;
     message.set_stage(ToProto(update.stage));
     message.set_tensors_done(update.tensors_done);
@@ -277,7 +331,7 @@ absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
       const std::string field = absl::StrCat("pictures[", i, "]");
       const std::string bytes = std::move(pictures[i]);
       ASSIGN_OR_RETURN(PictureMemory::Reservation memory,
-                       pictures_.Open(field, bytes, processor));
+                       pictures_.Open(field, bytes, processor, /*peer=*/""));
       ASSIGN_OR_RETURN(Picture picture, pictures_.Read(field, bytes, processor,
                                                        std::move(memory)));
       params.pictures.push_back(
@@ -288,51 +342,57 @@ absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
-    grpc::CallbackServerContext*, const grpc::ByteBuffer* bytes) {
-  auto* call = new QuantizeCall(clock_);
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  const auto call = QuantizeCall::Create(
+      FromGrpcDeadline(context->raw_deadline(), clock_), clock_);
   v1::QuantizeRequest request;
-  absl::Status status = ParseRequest(*bytes, &request);
+  std::string peer;
+  const absl::Status status = Guarded([&] {
+    peer = reception_.PeerOf(*context);
+    return BeginQuantize(*bytes, peer, &request, call);
+  });
   if (!status.ok()) {
+    reception_.LogFailure("Quantize", peer, request.model(), status);
     call->End(status);
-    return call;
   }
-  const absl::StatusOr<QuantizeParams> params = CheckQuantize(request);
-  if (!params.ok()) {
-    call->End(params.status());
-    return call;
-  }
+  return call.get();
+}
+
+absl::Status ModelAdminService::BeginQuantize(
+    const grpc::ByteBuffer& bytes, const std::string& peer,
+    v1::QuantizeRequest* request, const std::shared_ptr<QuantizeCall>& call) {
+  RETURN_IF_ERROR(reception_.Read(bytes, request));
+  ASSIGN_OR_RETURN(const QuantizeParams params, CheckQuantize(*request));
+  if (stopping_) return ShuttingDown();
   const auto pictures = std::make_shared<std::vector<std::string>>();
-  for (std::string& picture : *request.mutable_pictures()) {
+  for (std::string& picture : *request->mutable_pictures()) {
     pictures->push_back(std::move(picture));
   }
-  if (!jobs_.TryRun([this, call, params = *params, pictures] {
-        const absl::StatusOr<QuantizeReport> report =
-            stopping_ ? ShuttingDown()
-                      : RunQuantize(params, std::move(*pictures), *call);
-        LogFailure(absl::StrCat("quantization of '", params.model, "' with ",
-                                params.method),
-                   report.status());
-        if (!report.ok()) {
-          call->End(report.status());
-          return;
-        }
-        v1::QuantizeProgress last;
-        last.set_stage(v1::QUANTIZE_STAGE_DONE);
-        last.set_tensors_done(static_cast<int64_t>(report->tensors.size()));
-        last.set_tensors_total(static_cast<int64_t>(report->tensors.size()));
-        *last.mutable_report() = ToProto(*report);
-        call->End(std::move(last));
-      })) {
-    call->End(Busy());
-  }
-  return call;
+  Watch(call);
+  return quantizations_.Start([this, call, peer, params, pictures] {
+    const absl::Status status = Guarded([&]() -> absl::Status {
+      ASSIGN_OR_RETURN(const QuantizeReport report,
+                       RunQuantize(params, std::move(*pictures), *call));
+      v1::QuantizeProgress last;
+      last.set_stage(v1::QUANTIZE_STAGE_DONE);
+      last.set_tensors_done(static_cast<int64_t>(report.tensors.size()));
+      last.set_tensors_total(static_cast<int64_t>(report.tensors.size()));
+      *last.mutable_report() = ToProto(report);
+      call->End(std::move(last));
+      return absl::OkStatus();
+    });
+    if (!status.ok()) {
+      reception_.LogFailure("Quantize", peer, params.model, status);
+      call->End(status);
+    }
+  });
 }
 
 grpc::ServerUnaryReactor* ModelAdminService::ListMethods(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::ListMethodsRequest, v1::ListMethodsResponse>(
-      context, *request, response,
+      reception_, {"ListMethods", context, request, response},
       [this](const v1::ListMethodsRequest&, v1::ListMethodsResponse* out) {
         for (const MethodInfo& info : catalog_.Methods()) {
           *out->add_methods() = ToProto(info);

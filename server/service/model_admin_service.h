@@ -1,21 +1,27 @@
 // The ModelAdmin service of model_admin.proto.
 //
-// Threads: gRPC's for the quick methods; Load, Unload and Quantize each keep
-//   one of a few threads of the service's own, and are refused when all are
-//   busy.
+// Threads: gRPC's for the quick methods; each Load, Unload and Quantize has a
+//   thread of its own. There are only so many of each kind at a time, so that
+//   loads which hang leave room for the others. A call ends at once when it is
+//   cancelled or the server stops; its thread follows as soon as it can.
 #ifndef OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "ounce/v1/model_admin.grpc.pb.h"
 #include "server/scheduler/model_catalog.h"
+#include "server/service/job_threads.h"
 #include "server/service/picture_reader.h"
 #include "server/service/quantize_call.h"
-#include "server/service/worker_pool.h"
+#include "server/service/reception.h"
+#include "server/service/slow_call.h"
+#include "server/service/wire.h"
 
 namespace ounce::server {
 
@@ -30,13 +36,13 @@ using RawModelAdmin = v1::ModelAdmin::WithRawCallbackMethod_ListModels<
 
 class ModelAdminService final : public RawModelAdmin {
  public:
-  // `catalog`, `pictures` and `clock` must outlive the service, the service its
-  // server.
+  // `catalog`, `pictures`, `reception` and `clock` must outlive the service,
+  // the service its server.
   ModelAdminService(ModelCatalog& catalog, const PictureReader& pictures,
-                    const Clock& clock);
+                    Reception& reception, const Clock& clock);
 
-  // Refuses new work and stops quantizations (kUnavailable).
-  void Stop() { stopping_ = true; }
+  // Refuses new work and ends what runs (kUnavailable).
+  void Stop();
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer* request,
@@ -58,16 +64,40 @@ class ModelAdminService final : public RawModelAdmin {
                                         grpc::ByteBuffer* response) override;
 
  private:
+  // Reads a request and starts `work` on a thread of `threads`; the work's
+  // result is the answer.
+  template <class Request, class Response>
+  grpc::ServerUnaryReactor* Begin(
+      const UnaryCall& call, JobThreads& threads,
+      absl::StatusOr<Response> (ModelAdminService::*work)(const Request&,
+                                                          const SlowCall&));
+  absl::StatusOr<v1::Model> Load(const v1::LoadModelRequest& request,
+                                 const SlowCall& call);
+  absl::StatusOr<v1::UnloadModelResponse> Unload(
+      const v1::UnloadModelRequest& request, const SlowCall& call);
+
+  absl::Status BeginQuantize(const grpc::ByteBuffer& bytes,
+                             const std::string& peer,
+                             v1::QuantizeRequest* request,
+                             const std::shared_ptr<QuantizeCall>& call);
   // Reads the pictures, then quantizes.
   absl::StatusOr<QuantizeReport> RunQuantize(QuantizeParams params,
                                              std::vector<std::string> pictures,
                                              QuantizeCall& call);
 
+  // Stop is to end it.
+  void Watch(std::shared_ptr<EndableCall> call);
+
   ModelCatalog& catalog_;
   const PictureReader& pictures_;
+  Reception& reception_;
   const Clock& clock_;
   std::atomic<bool> stopping_ = false;  // set once, read by every job
-  WorkerPool jobs_;
+  Mutex mu_;
+  std::vector<std::weak_ptr<EndableCall>> running_ ABSL_GUARDED_BY(mu_);
+  JobThreads loads_;
+  JobThreads unloads_;
+  JobThreads quantizations_;
 };
 
 }  // namespace ounce::server

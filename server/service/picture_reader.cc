@@ -26,9 +26,9 @@ absl::Status InField(absl::string_view field, const absl::Status& status) {
 
 absl::StatusOr<PictureMemory::Reservation> PictureReader::Open(
     absl::string_view field, std::string_view bytes,
-    const model::DetrImageProcessor& processor) const {
+    const model::DetrImageProcessor& processor, const std::string& peer) const {
   if (bytes.empty()) {
-    return FieldError(field, "a JPEG, PNG or WebP file wanted, nothing found");
+    return FieldError(field, "is empty; must be a JPEG, PNG or WebP file");
   }
   const absl::StatusOr<image::PictureInfo> info =
       image::Inspect(bytes, limits_);
@@ -40,8 +40,9 @@ absl::StatusOr<PictureMemory::Reservation> PictureReader::Open(
   // resized.
   absl::StatusOr<PictureMemory::Reservation> memory =
       memory_.Reserve(static_cast<int64_t>(bytes.size()) +
-                      std::max(image::DecodedBytes(*info),
-                               info->height * info->width * 3 + *prepare));
+                          std::max(image::DecodedBytes(*info),
+                                   info->height * info->width * 3 + *prepare),
+                      peer);
   if (!memory.ok()) return InField(field, memory.status());
   return memory;
 }

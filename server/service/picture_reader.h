@@ -9,6 +9,7 @@
 #ifndef OUNCE_SERVER_SERVICE_PICTURE_READER_H_
 #define OUNCE_SERVER_SERVICE_PICTURE_READER_H_
 
+#include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -26,10 +27,11 @@ class PictureReader {
   PictureReader(const image::Limits& limits, PictureMemory& memory)
       : limits_(limits), memory_(memory) {}
 
-  // Checks the header, and reserves what Read will take.
+  // Checks the header, and reserves what Read will take for `peer`.
   absl::StatusOr<PictureMemory::Reservation> Open(
       absl::string_view field, std::string_view bytes,
-      const model::DetrImageProcessor& processor) const;
+      const model::DetrImageProcessor& processor,
+      const std::string& peer) const;
 
   // `memory` is Open's, of the same bytes; the picture keeps what it needs.
   absl::StatusOr<Picture> Read(absl::string_view field, std::string_view bytes,

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 
@@ -12,10 +13,18 @@ constexpr absl::Duration kMinInterval = absl::Milliseconds(50);
 
 }  // namespace
 
+std::shared_ptr<QuantizeCall> QuantizeCall::Create(absl::Time deadline,
+                                                   const Clock& clock) {
+  std::shared_ptr<QuantizeCall> call(new QuantizeCall(deadline, clock));
+  MutexLock lock(&call->mu_);
+  call->self_ = call;
+  return call;
+}
+
 absl::Status QuantizeCall::Report(v1::QuantizeProgress progress) {
   {
     MutexLock lock(&mu_);
-    if (gone_) return absl::CancelledError("the client is gone");
+    if (ended_) return status_;
     pending_ = std::move(progress);
   }
   Pump();
@@ -25,7 +34,7 @@ absl::Status QuantizeCall::Report(v1::QuantizeProgress progress) {
 void QuantizeCall::End(absl::StatusOr<v1::QuantizeProgress> last) {
   {
     MutexLock lock(&mu_);
-    ended_ = true;
+    if (std::exchange(ended_, true)) return;
     status_ = last.status();
     pending_.reset();
     if (last.ok()) pending_ = *std::move(last);
@@ -33,18 +42,24 @@ void QuantizeCall::End(absl::StatusOr<v1::QuantizeProgress> last) {
   Pump();
 }
 
-void QuantizeCall::OnWriteDone(bool ok) {
+void QuantizeCall::OnWriteDone(bool) {
   {
     MutexLock lock(&mu_);
     writing_ = false;
-    if (!ok) gone_ = true;
   }
   Pump();
 }
 
 void QuantizeCall::OnCancel() {
+  EndEarly(clock_.Now() + kDeadlineSlack >= deadline_
+               ? absl::DeadlineExceededError("the deadline passed")
+               : absl::CancelledError("the client cancelled the call"));
+}
+
+void QuantizeCall::OnDone() {
+  std::shared_ptr<QuantizeCall> self;  // freed after the lock is
   MutexLock lock(&mu_);
-  gone_ = true;
+  self = std::move(self_);
 }
 
 void QuantizeCall::Pump() {

@@ -2,14 +2,16 @@
 // the other. Progress that the client is too slow to read, or that comes within
 // 50 ms, is replaced by newer progress; the last message always arrives.
 //
-// Threads: gRPC's call the reactor's half, the worker's calls Report and End.
-// Ownership: deletes itself when gRPC has let go, which is after End.
+// Threads: gRPC's call the reactor's half, the worker's calls Report and End,
+//   any thread EndEarly.
+// Ownership: shared by gRPC, until it has sent the end, and the worker.
 #ifndef OUNCE_SERVER_SERVICE_QUANTIZE_CALL_H_
 #define OUNCE_SERVER_SERVICE_QUANTIZE_CALL_H_
 
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <memory>
 #include <optional>
 
 #include "absl/status/status.h"
@@ -18,27 +20,35 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "ounce/v1/model_admin.pb.h"
+#include "server/service/slow_call.h"
 
 namespace ounce::server {
 
-class QuantizeCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+class QuantizeCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                           public EndableCall {
  public:
   // `clock` must outlive the call.
-  explicit QuantizeCall(const Clock& clock) : clock_(clock) {}
+  static std::shared_ptr<QuantizeCall> Create(absl::Time deadline,
+                                              const Clock& clock);
 
-  // kCancelled when the client is gone.
+  // An error when nobody waits for more: kCancelled, kDeadlineExceeded, or what
+  // EndEarly was given.
   absl::Status Report(v1::QuantizeProgress progress);
 
-  // Exactly once, last: the last message, or why there is none.
+  // Last: the last message, or why there is none. The first call counts.
   void End(absl::StatusOr<v1::QuantizeProgress> last);
+  void EndEarly(const absl::Status& status) override { End(status); }
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
-  void OnDone() override { delete this; }
+  void OnDone() override;
 
  private:
-  ~QuantizeCall() override = default;
+  QuantizeCall(absl::Time deadline, const Clock& clock)
+      : deadline_(deadline), clock_(clock) {}
   void Pump();
+
+  const absl::Time deadline_;
 
   const Clock& clock_;
 
@@ -46,7 +56,7 @@ class QuantizeCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   std::optional<v1::QuantizeProgress> pending_ ABSL_GUARDED_BY(mu_);
   absl::Time last_write_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool gone_ ABSL_GUARDED_BY(mu_) = false;
+  std::shared_ptr<QuantizeCall> self_ ABSL_GUARDED_BY(mu_);  // until OnDone
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mu_);

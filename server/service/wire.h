@@ -1,8 +1,4 @@
-// Reads a request from the wire ourselves, instead of leaving it to gRPC's
-// generated code: there, a string field that is not UTF-8 ends in UNIMPLEMENTED
-// without a word; here it ends in INVALID_ARGUMENT with the field's name.
-//
-// So the services are "raw" callback services, whose methods see ByteBuffers.
+// The common shape of the unary methods: read, answer, finish.
 #ifndef OUNCE_SERVER_SERVICE_WIRE_H_
 #define OUNCE_SERVER_SERVICE_WIRE_H_
 
@@ -11,58 +7,90 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "base/status_macros.h"
 #include "server/service/grpc_status.h"
+#include "server/service/guard.h"
+#include "server/service/reception.h"
 #include "server/service/worker_pool.h"
 
 namespace ounce::server {
 
-// Errors: kInvalidArgument; names the first string field that is not UTF-8, or
-//   says that the bytes are no such message.
-absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
-                          google::protobuf::Message* request);
-
 // `message` must be serializable: strings in it are UTF-8.
 grpc::ByteBuffer Serialize(const google::protobuf::Message& message);
 
-// A unary method that is quick enough for gRPC's own thread: parses, calls
+// A unary call on its way: what the functions below need of it.
+struct UnaryCall {
+  const char* method;  // for the log
+  grpc::CallbackServerContext* context;
+  const grpc::ByteBuffer* in;
+  grpc::ByteBuffer* out;
+};
+
+// Answers, and writes a line if it went wrong. `model`: that of the request.
+void FinishUnary(Reception& reception, const UnaryCall& call,
+                 grpc::ServerUnaryReactor* reactor, const std::string& model,
+                 const absl::Status& status);
+
+// The name of the model that a request is about, or nothing.
+std::string ModelNamedIn(const google::protobuf::Message& request);
+
+// A method that is quick enough for gRPC's own thread: reads the request, calls
 // `method(request, &response)`, which returns an absl::Status, and answers.
 template <class Request, class Response, class Method>
-grpc::ServerUnaryReactor* AnswerNow(grpc::CallbackServerContext* context,
-                                    const grpc::ByteBuffer& in,
-                                    grpc::ByteBuffer* out, Method method) {
+grpc::ServerUnaryReactor* AnswerNow(Reception& reception, const UnaryCall& call,
+                                    Method method) {
+  grpc::ServerUnaryReactor* const reactor = call.context->DefaultReactor();
   Request request;
-  Response response;
-  absl::Status status = ParseRequest(in, &request);
-  if (status.ok()) status = method(request, &response);
-  if (status.ok()) *out = Serialize(response);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
+  const absl::Status status = Guarded([&]() -> absl::Status {
+    RETURN_IF_ERROR(reception.Read(*call.in, &request));
+    Response response;
+    RETURN_IF_ERROR(method(request, &response));
+    *call.out = Serialize(response);
+    return absl::OkStatus();
+  });
+  FinishUnary(reception, call, reactor, ModelNamedIn(request), status);
   return reactor;
 }
 
-// The same on a thread of `pool`; answers `busy` when that has no room.
+// The same on a thread of `pool`, as part of `flow`.
 template <class Request, class Response, class Method>
-grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, const absl::Status& busy,
-                                   grpc::CallbackServerContext* context,
-                                   const grpc::ByteBuffer& in,
-                                   grpc::ByteBuffer* out, Method method) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  Request request;
-  if (absl::Status status = ParseRequest(in, &request); !status.ok()) {
-    reactor->Finish(ToGrpcStatus(status));
+grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, const std::string& flow,
+                                   Reception& reception, const UnaryCall& call,
+                                   Method method) {
+  struct Job {
+    Reception& reception;
+    const UnaryCall call;
+    grpc::ServerUnaryReactor* const reactor;
+    Method method;
+    Request request;
+  };
+  // Once: each call of this makes another one.
+  grpc::ServerUnaryReactor* const reactor = call.context->DefaultReactor();
+  std::unique_ptr<Job> job;
+  const absl::Status status = Guarded([&] {
+    job.reset(new Job{reception, call, reactor, std::move(method), Request()});
+    return reception.Read(*call.in, &job->request);
+  });
+  if (!status.ok()) {
+    FinishUnary(reception, call, reactor, "", status);
     return reactor;
   }
-  if (!pool.TryRun([request = std::move(request), out, reactor, method] {
-        Response response;
-        const absl::Status status = method(request, &response);
-        if (status.ok()) *out = Serialize(response);
-        reactor->Finish(ToGrpcStatus(status));
-      })) {
-    reactor->Finish(ToGrpcStatus(busy));
-  }
+  pool.Run(flow, [job = std::move(job)](const absl::Status& room) {
+    const absl::Status status = Guarded([&]() -> absl::Status {
+      RETURN_IF_ERROR(room);
+      Response response;
+      RETURN_IF_ERROR(job->method(job->request, &response));
+      *job->call.out = Serialize(response);
+      return absl::OkStatus();
+    });
+    FinishUnary(job->reception, job->call, job->reactor,
+                ModelNamedIn(job->request), status);
+  });
   return reactor;
 }
 

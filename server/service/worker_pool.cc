@@ -1,11 +1,18 @@
 #include "server/service/worker_pool.h"
 
+#include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstddef>
 #include <utility>
+
+#include "server/service/guard.h"
 
 namespace ounce::server {
 
-WorkerPool::WorkerPool(int num_threads, int max_jobs) : max_jobs_(max_jobs) {
-  for (int i = 0; i < num_threads; ++i) {
+WorkerPool::WorkerPool(Options options) : options_(std::move(options)) {
+  for (int i = 0; i < options_.num_threads; ++i) {
     threads_.emplace_back([this] { Work(); });
   }
 }
@@ -19,31 +26,69 @@ WorkerPool::~WorkerPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-bool WorkerPool::TryRun(std::function<void()> job) {
-  {
+void WorkerPool::Run(const std::string& flow, Job job) {
+  const absl::Status placed = Guarded([&] {
     MutexLock lock(&mu_);
-    if (stopping_ || num_jobs_ >= max_jobs_) return false;
-    ++num_jobs_;
-    waiting_.push_back(std::move(job));
-  }
+    Place(flow, &job);
+    return absl::OkStatus();
+  });
   wake_.Signal();
-  return true;
+  if (job != nullptr) job(placed.ok() ? options_.full : placed);
+}
+
+void WorkerPool::Place(const std::string& flow, Job* job) {
+  const auto own = flows_.find(flow);
+  const size_t num_own = own == flows_.end() ? 0 : own->second.size();
+  if (num_own >= static_cast<size_t>(options_.max_waiting_per_flow)) return;
+  std::list<Job>* largest = nullptr;
+  if (num_waiting_ >= options_.max_waiting) {
+    for (auto& [name, jobs] : flows_) {
+      if (largest == nullptr || jobs.size() > largest->size()) largest = &jobs;
+    }
+    // It must stay at least as large as the flow that grows.
+    if (largest == nullptr || largest->size() <= num_own + 1) return;
+  }
+  std::list<Job> place(1);
+  std::list<std::string> turn;
+  if (num_own == 0) turn.push_back(flow);
+  std::list<Job>& jobs = flows_[flow];
+  // Nothing throws from here on.
+  place.front() = std::exchange(*job, nullptr);
+  jobs.splice(jobs.end(), place);
+  turns_.splice(turns_.end(), turn);
+  ++num_waiting_;
+  if (largest == nullptr) return;
+  *job = std::move(largest->back());
+  largest->pop_back();
+  --num_waiting_;
 }
 
 void WorkerPool::Work() {
+  pthread_setname_np(pthread_self(), options_.thread_name.c_str());
+  if (options_.nice_levels != 0) {
+    const id_t tid = static_cast<id_t>(gettid());
+    // Best effort: it may not be allowed.
+    (void)setpriority(PRIO_PROCESS, tid,
+                      getpriority(PRIO_PROCESS, tid) + options_.nice_levels);
+  }
   while (true) {
-    std::function<void()> job;
+    Job job;
     {
       MutexLock lock(&mu_);
-      while (waiting_.empty() && !stopping_) wake_.Wait(&mu_);
-      if (waiting_.empty()) return;
-      job = std::move(waiting_.front());
-      waiting_.pop_front();
+      while (num_waiting_ == 0 && !stopping_) wake_.Wait(&mu_);
+      if (num_waiting_ == 0) return;
+      const auto flow = flows_.find(turns_.front());
+      job = std::move(flow->second.front());
+      flow->second.pop_front();
+      --num_waiting_;
+      if (flow->second.empty()) {
+        flows_.erase(flow);
+        turns_.pop_front();
+      } else {
+        turns_.splice(turns_.end(), turns_, turns_.begin());
+      }
     }
-    job();
-    job = nullptr;  // what it holds goes before its place is free
-    MutexLock lock(&mu_);
-    --num_jobs_;
+    job(absl::OkStatus());
   }
 }
 

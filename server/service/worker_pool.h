@@ -1,38 +1,64 @@
-// A few threads for what takes too long for gRPC's own.
+// A few threads for what takes too long for gRPC's own, shared fairly.
 //
-// Threads: any thread may call TryRun; jobs run on the pool's threads. The
-//   destructor runs what was accepted to its end, then joins.
+//   Run(flow, job) --> [ a queue per flow, bounded ] --> threads, flow by flow
+//
+// A flow is whatever belongs to one peer. Threads take the oldest job of each
+// flow in turn, so a peer with many jobs delays its own. When all places are
+// taken, the newcomer of a smaller flow takes that of the youngest job of the
+// largest one.
+//
+// Threads: any thread may call Run. A job is called exactly once: with OK on a
+//   thread of the pool, or with why it is not done, on a thread that calls Run;
+//   it must not throw. The destructor has what was accepted done, then joins.
 #ifndef OUNCE_SERVER_SERVICE_WORKER_POOL_H_
 #define OUNCE_SERVER_SERVICE_WORKER_POOL_H_
 
-#include <deque>
-#include <functional>
+#include <list>
+#include <map>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "base/mutex.h"
 
 namespace ounce::server {
 
 class WorkerPool {
  public:
-  // `max_jobs`: running and waiting together.
-  WorkerPool(int num_threads, int max_jobs);
+  using Job = absl::AnyInvocable<void(const absl::Status&)>;
+
+  struct Options {
+    int num_threads = 1;
+    int max_waiting = 64;           // jobs that no thread has begun
+    int max_waiting_per_flow = 64;  // the same of one flow
+    int nice_levels = 0;            // less priority than the thread that starts
+    std::string thread_name = "ounce-worker";  // at most 15 characters
+    absl::Status full = {};  // what a job without a place is called with
+  };
+
+  explicit WorkerPool(Options options);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // False, and `job` is not run, when max_jobs are at work already.
-  bool TryRun(std::function<void()> job);
+  void Run(const std::string& flow, Job job);
 
  private:
+  // Leaves in `job` the one to refuse, if there is one: itself, or the one
+  // whose place it took. Throws without having changed anything.
+  void Place(const std::string& flow, Job* job)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Work();
 
-  const int max_jobs_;
+  const Options options_;
   Mutex mu_;
   CondVar wake_;
-  std::deque<std::function<void()>> waiting_ ABSL_GUARDED_BY(mu_);
-  int num_jobs_ ABSL_GUARDED_BY(mu_) = 0;  // running and waiting
+  // No flow here is empty; each is in turns_ once.
+  std::map<std::string, std::list<Job>> flows_ ABSL_GUARDED_BY(mu_);
+  std::list<std::string> turns_ ABSL_GUARDED_BY(mu_);
+  int num_waiting_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;
 };

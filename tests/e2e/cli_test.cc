@@ -264,7 +264,7 @@ TEST_F(CliTest, ExitCodesTellBadUsageRefusedAndFailedApart) {
   const Finished refused = Cli({"generate", "tiny", "a", "--top_p", "7"});
   EXPECT_EQ(refused.code, 3);
   EXPECT_THAT(refused.err,
-              HasSubstr("INVALID_ARGUMENT: sampling.top_p: 0 to 1 wanted, 7"));
+              HasSubstr("sampling.top_p: must be from 0 to 1, is 7"));
   const Finished unknown = Cli({"generate", "other", "a"});
   EXPECT_EQ(unknown.code, 3);
   EXPECT_THAT(unknown.err, HasSubstr("NOT_FOUND"));

@@ -46,7 +46,7 @@ TEST_F(ServerTest, ServesWhatItsConfigFileSays) {
   EXPECT_THAT(Model("tiny").method(), HasSubstr("linear"));
   EXPECT_THAT(Generate(Request("a", 6)),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("at most 5 wanted, 6 found")));
+                       HasSubstr("must be at most 5, is 6")));
   EXPECT_EQ(Generate(Request("a", 5))->second.usage().new_tokens(), 5);
 }
 
@@ -254,12 +254,12 @@ TEST_F(ServerTest, RefusesBadInputAndGoesOn) {
   v1::GenerateRequest ids = Request("", 1);
   ids.mutable_prompt_token_ids()->add_ids(1'000'000);
   EXPECT_THAT(Generate(ids), StatusIs(absl::StatusCode::kInvalidArgument,
-                                      HasSubstr("1000000 found")));
+                                      HasSubstr("is 1000000")));
   std::string words;
   for (int i = 0; i < 2000; ++i) words += "word ";
   EXPECT_THAT(Generate(Request(words, 1)),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("at most 511 tokens wanted")));
+                       HasSubstr("must be at most 511 tokens")));
   EXPECT_THAT(Generate(Request(std::string(40'000'000, 'x'), 1)),
               StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_THAT(Generate(Request(std::string(1'000'000, ' '), 1)),

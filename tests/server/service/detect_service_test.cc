@@ -86,8 +86,8 @@ TEST_F(DetectServiceTest, NamesTheFieldThatIsWrong) {
     std::string message;
   };
   const std::vector<Case> cases = {
-      {"model", [](auto& r) { r.clear_model(); }, "none found"},
-      {"image", [](auto& r) { r.clear_image(); }, "nothing found"},
+      {"model", [](auto& r) { r.clear_model(); }, "is empty"},
+      {"image", [](auto& r) { r.clear_image(); }, "is empty"},
       {"image", [](auto& r) { r.set_image("hello"); }, ""},
       {"image",
        [](auto& r) { r.mutable_image()->resize(r.image().size() / 2); }, ""},
@@ -96,11 +96,11 @@ TEST_F(DetectServiceTest, NamesTheFieldThatIsWrong) {
        [](auto& r) {
          r.set_threshold(std::numeric_limits<float>::quiet_NaN());
        },
-       "nan found"},
-      {"threshold", [](auto& r) { r.set_threshold(-0.1f); }, "-0.1 found"},
-      {"threshold", [](auto& r) { r.set_threshold(1); }, "1 found"},
+       "is nan"},
+      {"threshold", [](auto& r) { r.set_threshold(-0.1f); }, "is -0.1"},
+      {"threshold", [](auto& r) { r.set_threshold(1); }, "is 1"},
       {"max_detections", [](auto& r) { r.set_max_detections(1001); },
-       "at most 1000 wanted, 1001 found"},
+       "must be at most 1000, is 1001"},
   };
   for (const Case& c : cases) {
     v1::DetectObjectsRequest request = Request(picture_);

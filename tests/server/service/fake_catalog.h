@@ -299,7 +299,9 @@ class FakeCatalog final : public server::ModelCatalog {
       const server::LoadParams& params) override {
     return load(params);
   }
-  absl::Status Unload(const std::string& name) override { return unload(name); }
+  absl::Status Unload(const std::string& name, bool force) override {
+    return unload(name, force);
+  }
   absl::StatusOr<server::QuantizeReport> Quantize(
       const server::QuantizeParams& params,
       const std::function<absl::Status(const server::QuantizeUpdate&)>&
@@ -330,7 +332,7 @@ class FakeCatalog final : public server::ModelCatalog {
 
   std::function<absl::StatusOr<server::ModelInfo>(const server::LoadParams&)>
       load;
-  std::function<absl::Status(const std::string&)> unload;
+  std::function<absl::Status(const std::string&, bool force)> unload;
   std::function<absl::StatusOr<server::QuantizeReport>(
       const server::QuantizeParams&,
       const std::function<absl::Status(const server::QuantizeUpdate&)>&)>

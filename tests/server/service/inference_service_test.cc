@@ -125,77 +125,77 @@ TEST_F(InferenceServiceTest, RefusesEachBadFieldWithItsNameAndWhatWasWanted) {
        grpc::StatusCode::NOT_FOUND,
        "no model 'other'; served: detr, long, tiny", ""},
       {"no prompt", [](auto* r) { r->clear_prompt(); }, kInvalid,
-       "prompt or prompt_token_ids wanted, neither found", "prompt"},
+       "is missing, and so is prompt_token_ids", "prompt"},
       {"empty prompt", [](auto* r) { r->set_prompt(""); }, kInvalid,
-       "an empty string found", "prompt"},
+       "prompt: is empty", "prompt"},
       {"no ids", [](auto* r) { r->mutable_prompt_token_ids(); }, kInvalid,
-       "at least one id wanted", "prompt_token_ids.ids"},
+       "is empty", "prompt_token_ids.ids"},
       {"prompt of 64 tokens, no room for another",
        [](auto* r) { r->set_prompt(std::string(64, 'x')); }, kInvalid,
-       "at most 63 tokens wanted, 64 found", "prompt"},
+       "must be at most 63 tokens, is 64", "prompt"},
       {"many ids",
        [](auto* r) {
          for (int i = 0; i < 100; ++i) {
            r->mutable_prompt_token_ids()->add_ids(1);
          }
        },
-       kInvalid, "at most 63 tokens wanted, 100 found", "prompt_token_ids.ids"},
+       kInvalid, "must be at most 63 tokens, is 100", "prompt_token_ids.ids"},
       {"prompt above 1 MiB",
        [](auto* r) { r->set_prompt(std::string((1 << 20) + 1, 'x')); },
-       kInvalid, "0 to 1048576 bytes wanted, 1048577 found", "prompt"},
+       kInvalid, "must be at most 1048576 bytes, is 1048577", "prompt"},
       {"id too large",
        [](auto* r) {
          r->mutable_prompt_token_ids()->add_ids(1);
          r->mutable_prompt_token_ids()->add_ids(256);
        },
-       kInvalid, "0 to 255 wanted, 256 found", "prompt_token_ids.ids[1]"},
+       kInvalid, "must be from 0 to 255, is 256", "prompt_token_ids.ids[1]"},
       {"negative id",
        [](auto* r) { r->mutable_prompt_token_ids()->add_ids(-1); }, kInvalid,
-       "0 to 255 wanted, -1 found", "prompt_token_ids.ids[0]"},
+       "must be from 0 to 255, is -1", "prompt_token_ids.ids[0]"},
       {"huge max_new_tokens",
        [](auto* r) { r->set_max_new_tokens(4294967295u); }, kInvalid,
-       "at most 1000000 wanted, 4294967295 found", "max_new_tokens"},
+       "must be at most 1000000, is 4294967295", "max_new_tokens"},
       {"NaN temperature",
        [=](auto* r) { r->mutable_sampling()->set_temperature(nan); }, kInvalid,
-       "0 to 100 wanted, nan found", "sampling.temperature"},
+       "must be from 0 to 100, is nan", "sampling.temperature"},
       {"infinite temperature",
        [=](auto* r) { r->mutable_sampling()->set_temperature(infinity); },
-       kInvalid, "0 to 100 wanted, inf found", "sampling.temperature"},
+       kInvalid, "must be from 0 to 100, is inf", "sampling.temperature"},
       {"negative temperature",
        [](auto* r) { r->mutable_sampling()->set_temperature(-1); }, kInvalid,
-       "0 to 100 wanted, -1 found", "sampling.temperature"},
+       "must be from 0 to 100, is -1", "sampling.temperature"},
       {"huge top_k",
        [](auto* r) { r->mutable_sampling()->set_top_k(4294967295u); }, kInvalid,
-       "at most 1000000 wanted", "sampling.top_k"},
+       "must be at most 1000000", "sampling.top_k"},
       {"top_p above 1", [](auto* r) { r->mutable_sampling()->set_top_p(1.5f); },
-       kInvalid, "0 to 1 wanted, 1.5 found", "sampling.top_p"},
+       kInvalid, "must be from 0 to 1, is 1.5", "sampling.top_p"},
       {"NaN top_p", [=](auto* r) { r->mutable_sampling()->set_top_p(nan); },
-       kInvalid, "nan found", "sampling.top_p"},
+       kInvalid, "is nan", "sampling.top_p"},
       {"negative min_p",
        [](auto* r) { r->mutable_sampling()->set_min_p(-0.5f); }, kInvalid,
-       "0 to 1 wanted, -0.5 found", "sampling.min_p"},
+       "must be from 0 to 1, is -0.5", "sampling.min_p"},
       {"NaN repetition_penalty",
        [=](auto* r) { r->mutable_sampling()->set_repetition_penalty(nan); },
-       kInvalid, "0.01 to 100 wanted, nan found",
+       kInvalid, "must be from 0.01 to 100, is nan",
        "sampling.repetition_penalty"},
       {"negative repetition_penalty",
        [](auto* r) { r->mutable_sampling()->set_repetition_penalty(-1); },
-       kInvalid, "-1 found", "sampling.repetition_penalty"},
+       kInvalid, "is -1", "sampling.repetition_penalty"},
       {"many stop strings",
        [](auto* r) {
          for (int i = 0; i < 17; ++i) r->add_stop(std::string(1, 'x'));
        },
-       kInvalid, "at most 16 wanted, 17 found", "stop"},
+       kInvalid, "must have at most 16 elements", "stop"},
       {"empty stop string",
        [](auto* r) {
          r->add_stop(std::string(1, 'x'));
          r->add_stop(std::string());
        },
-       kInvalid, "1 to 256 bytes wanted, 0 found", "stop[1]"},
+       kInvalid, "is empty", "stop[1]"},
       {"long stop string", [](auto* r) { r->add_stop(std::string(257, 'x')); },
-       kInvalid, "1 to 256 bytes wanted, 257 found", "stop[0]"},
+       kInvalid, "must be at most 256 bytes, is 257", "stop"},
       {"many logprobs", [](auto* r) { r->set_logprobs(21); }, kInvalid,
-       "at most 20 wanted, 21 found", "logprobs"},
+       "must be at most 20, is 21", "logprobs"},
   };
   for (const BadField& bad : cases) {
     SCOPED_TRACE(bad.what);
@@ -209,8 +209,6 @@ TEST_F(InferenceServiceTest, RefusesEachBadFieldWithItsNameAndWhatWasWanted) {
     if (details.has_value()) {
       ASSERT_EQ(details->field_violations_size(), 1);
       EXPECT_EQ(details->field_violations(0).field(), bad.field);
-      EXPECT_THAT(details->field_violations(0).description(),
-                  HasSubstr("wanted"));
     }
     EXPECT_THAT(answer.messages, SizeIs(0));
   }
@@ -227,7 +225,7 @@ TEST_F(InferenceServiceTest, NamesTheFieldThatIsNotUtf8) {
   const grpc::Status status = CallRaw("/ounce.v1.Inference/Generate", bytes);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(),
-              AllOf(HasSubstr("prompt: UTF-8 wanted"), HasSubstr("byte 2")));
+              AllOf(HasSubstr("prompt: must be UTF-8"), HasSubstr("byte 2")));
   const auto details = DetailOf<google::rpc::BadRequest>(status);
   ASSERT_TRUE(details.has_value());
   EXPECT_EQ(details->field_violations(0).field(), "prompt");
@@ -239,7 +237,7 @@ TEST_F(InferenceServiceTest, NamesTheFieldThatIsNotUtf8InEveryMethod) {
         CallRaw(absl::StrCat("/ounce.v1.Inference/", method),
                 std::string("\x0a\x02\xc3\x28", 4));
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-    EXPECT_THAT(status.error_message(), HasSubstr("model: UTF-8 wanted"));
+    EXPECT_THAT(status.error_message(), HasSubstr("model: must be UTF-8"));
   }
 }
 
@@ -248,7 +246,7 @@ TEST_F(InferenceServiceTest, RefusesBytesThatAreNoMessage) {
       CallRaw("/ounce.v1.Inference/Generate", std::string("\x0a\x7ftiny", 6));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(),
-              HasSubstr("a serialized ounce.v1.GenerateRequest wanted, 6"));
+              HasSubstr("not a serialized ounce.v1.GenerateRequest"));
 }
 
 TEST_F(InferenceServiceTest, RefusesAMessageOf10MegabytesUnread) {
@@ -447,16 +445,16 @@ TEST_F(InferenceServiceTest, RefusesBadTextsAndIds) {
   EXPECT_TRUE(detokenize(0, 0).ok());
   EXPECT_TRUE(detokenize(65'536, 65).ok());
   EXPECT_THAT(detokenize(65'537, 65).error_message(),
-              HasSubstr("at most 65536 ids wanted, 65537 found"));
+              HasSubstr("token_ids: must have at most 65536 elements"));
   EXPECT_THAT(detokenize(1, 256).error_message(),
-              HasSubstr("token_ids[0]: 0 to 255 wanted, 256 found"));
-  EXPECT_THAT(detokenize(1, -7).error_message(), HasSubstr("-7 found"));
+              HasSubstr("token_ids[0]: must be from 0 to 255, is 256"));
+  EXPECT_THAT(detokenize(1, -7).error_message(), HasSubstr("is -7"));
 }
 
 TEST_F(InferenceServiceTest, CutsALongNameShortInItsAnswer) {
   const Answer answer = Generate(Request(std::string(3'000'000, 'm'), "a"));
-  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::NOT_FOUND);
-  EXPECT_LT(answer.status.error_message().size(), 2000u);
+  EXPECT_EQ(answer.status.error_message(),
+            "model: must be at most 256 bytes, is 3000000");
 }
 
 }  // namespace

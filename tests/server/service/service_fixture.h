@@ -46,10 +46,11 @@ class ServiceTest : public ::testing::Test {
                   detect_rejected_.push_back(absl::StrCat(
                       model, " ", absl::StatusCodeToString(why.code())));
                 },
+            .text_threads = 1,
             .picture_threads = 1},
-        catalog_, pictures_, Clock::Real());
+        catalog_, pictures_, reception_, Clock::Real());
     admin_service_ = std::make_unique<server::ModelAdminService>(
-        catalog_, pictures_, Clock::Real());
+        catalog_, pictures_, reception_, Clock::Real());
     auto listeners =
         server::Listeners::Start({.inference = "127.0.0.1:0",
                                   .admin = "127.0.0.1:0",
@@ -137,6 +138,7 @@ class ServiceTest : public ::testing::Test {
   server::PictureMemory picture_memory_{kPictureMemory};
   const server::PictureReader pictures_{{.max_pixels = kMaxPixels},
                                         picture_memory_};
+  server::Reception reception_{Clock::Real()};
   FakeCatalog catalog_;
   server::Figures* figures_ = nullptr;  // to be set before SetUp
   std::unique_ptr<server::InferenceService> inference_service_;

@@ -1,0 +1,69 @@
+#include "server/service/job_threads.h"
+
+#include <pthread.h>
+
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "server/service/grpc_status.h"
+
+namespace ounce::server {
+namespace {
+
+constexpr absl::Duration kRetryBusy = absl::Seconds(5);
+
+}  // namespace
+
+JobThreads::JobThreads(int max_jobs, std::string what)
+    : max_jobs_(max_jobs), what_(std::move(what)) {}
+
+JobThreads::~JobThreads() {
+  {
+    MutexLock lock(&mu_);
+    while (!running_.empty()) none_.Wait(&mu_);
+  }
+  Clear();
+}
+
+void JobThreads::Clear() {
+  std::list<std::thread> over;
+  {
+    MutexLock lock(&mu_);
+    over.swap(over_);
+  }
+  for (std::thread& thread : over) thread.join();
+}
+
+absl::Status JobThreads::Start(std::function<void()> job) {
+  Clear();
+  MutexLock lock(&mu_);
+  if (running_.size() >= static_cast<size_t>(max_jobs_)) {
+    return WithRetryDelay(absl::ResourceExhaustedError(absl::StrCat(
+                              "already at the limit of ", max_jobs_, " ", what_,
+                              " at the same time")),
+                          kRetryBusy);
+  }
+  running_.emplace_back();
+  const auto place = std::prev(running_.end());
+  try {
+    *place = std::thread([this, place, job = std::move(job)]() mutable {
+      pthread_setname_np(pthread_self(), "ounce-admin");
+      job();
+      job = nullptr;  // what it holds goes before its place is free
+      MutexLock done(&mu_);
+      over_.splice(over_.end(), running_, place);
+      if (running_.empty()) none_.SignalAll();
+    });
+  } catch (const std::system_error& error) {
+    running_.erase(place);
+    return WithRetryDelay(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "the system gives the server no more threads: ", error.what())),
+        kRetryBusy);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ounce::server

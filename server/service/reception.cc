@@ -1,0 +1,109 @@
+#include "server/service/reception.h"
+
+#include <grpcpp/support/proto_buffer_reader.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "server/service/guard.h"
+#include "server/service/message_judge.h"
+
+namespace ounce::server {
+namespace {
+
+constexpr double kLinesPerSecond = 5;
+constexpr double kMaxLines = 20;  // at once, after a quiet time
+constexpr size_t kMaxShownBytes = 256;
+
+// One line of a text that a client may have written.
+std::string Shown(std::string_view text) {
+  std::string result;
+  for (const char c : text.substr(0, kMaxShownBytes)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (absl::ascii_iscntrl(byte)) {
+      absl::StrAppend(&result, "\\x", absl::Hex(byte, absl::kZeroPad2));
+    } else {
+      result += c;
+    }
+  }
+  if (text.size() > kMaxShownBytes) result += "...";
+  return result;
+}
+
+}  // namespace
+
+absl::Status Reception::Read(const grpc::ByteBuffer& bytes,
+                             google::protobuf::Message* request) {
+  if (!bytes.Valid()) {
+    return absl::InvalidArgumentError("the call brought no message");
+  }
+  grpc::ByteBuffer own;
+  own.Swap(const_cast<grpc::ByteBuffer*>(&bytes));
+  const size_t size = own.Length();
+  trimmer_.Note(size);
+  {
+    grpc::ProtoBufferReader reader(&own);
+    RETURN_IF_ERROR(JudgeMessage(&reader, size, *request->GetDescriptor()));
+  }
+  grpc::ProtoBufferReader reader(&own);
+  if (!request->ParseFromZeroCopyStream(&reader)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the request is not a serialized ",
+                     request->GetDescriptor()->full_name()));
+  }
+  request->DiscardUnknownFields();
+  return absl::OkStatus();
+}
+
+std::string Reception::PeerOf(
+    const grpc::CallbackServerContext& context) const {
+  // Proxies append: the last entry of the last header is the nearest one's.
+  absl::string_view forwarded_for;
+  const auto [first, last] =
+      context.client_metadata().equal_range("x-forwarded-for");
+  for (auto entry = first; entry != last; ++entry) {
+    forwarded_for = {entry->second.data(), entry->second.size()};
+  }
+  return server::PeerOf(context.peer(), forwarded_for, trusted_proxies_);
+}
+
+int64_t Reception::TakeLine() {
+  MutexLock lock(&mu_);
+  const absl::Time now = clock_.Now();
+  lines_ = std::min(
+      kMaxLines,
+      lines_ + kLinesPerSecond *
+                   std::max(0.0, absl::ToDoubleSeconds(now - last_line_)));
+  last_line_ = now;
+  if (lines_ < 1) {
+    ++unwritten_;
+    return -1;
+  }
+  lines_ -= 1;
+  return std::exchange(unwritten_, 0);
+}
+
+void Reception::LogFailure(std::string_view method, std::string_view peer,
+                           std::string_view model, const absl::Status& status) {
+  if (status.ok() || absl::IsCancelled(status)) return;
+  const int64_t unwritten = TakeLine();
+  if (unwritten < 0) return;
+  // Without memory for a line there is none.
+  (void)Guarded([&] {
+    if (unwritten > 0) {
+      spdlog::warn("{} more calls failed in the meantime", unwritten);
+    }
+    spdlog::warn("{} from {}{}{}: {}: {}", method,
+                 peer.empty() ? "an unknown peer" : peer,
+                 model.empty() ? "" : ", model ", Shown(model),
+                 absl::StatusCodeToString(status.code()),
+                 Shown(std::string(status.message())));
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,62 @@
+#include "server/service/request_limits.h"
+
+namespace ounce::server {
+namespace {
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+// Names (`model`, `name`, `as`) need no row: what is longer than the default
+// is no name.
+constexpr FieldLimit kFields[] = {
+    {"GenerateRequest.prompt", 1, kMiB},
+    {"GenerateRequest.stop", 16, 256},
+    {"TokenIds.ids", 65'536},
+    {"TokenizeRequest.text", 1, kMiB},
+    {"DetokenizeRequest.token_ids", 65'536},
+    {"DetectObjectsRequest.image", 1, 0},
+    {"LoadModelRequest.path", 1, 4096},
+    {"LoadModelRequest.method", 1, 1024},
+    {"QuantizeRequest.method", 1, 1024},
+    {"QuantizeRequest.include", 1024, 256},
+    {"QuantizeRequest.exclude", 1024, 256},
+    {"QuantizeRequest.pictures", 64, 0},
+};
+
+constexpr MessageLimit kMessages[] = {
+    {"GenerateRequest", 2 * kMiB}, {"TokenizeRequest", 2 * kMiB},
+    {"DetokenizeRequest", kMiB},   {"DetectObjectsRequest", 0},
+    {"QuantizeRequest", 0},
+};
+
+// "GenerateRequest.stop" of "ounce.v1.GenerateRequest.stop".
+std::string_view WithoutPackage(std::string_view full_name,
+                                std::string_view package) {
+  return full_name.substr(package.empty() ? 0 : package.size() + 1);
+}
+
+}  // namespace
+
+absl::Span<const FieldLimit> FieldLimits() { return kFields; }
+
+FieldLimit LimitOf(const google::protobuf::FieldDescriptor& field) {
+  const std::string_view name =
+      WithoutPackage(field.full_name(), field.file()->package());
+  for (const FieldLimit& limit : kFields) {
+    if (limit.field == name) return limit;
+  }
+  FieldLimit limit;
+  limit.field = name;
+  if (field.is_repeated()) limit.max_elements = 0;
+  return limit;
+}
+
+size_t MaxBytesOf(const google::protobuf::Descriptor& message) {
+  const std::string_view name =
+      WithoutPackage(message.full_name(), message.file()->package());
+  for (const MessageLimit& limit : kMessages) {
+    if (limit.message == name) return limit.max_bytes;
+  }
+  return MessageLimit().max_bytes;
+}
+
+}  // namespace ounce::server
