@@ -13,11 +13,14 @@
 #include "model/detector.h"
 #include "model/image/detr_image_processor.h"
 #include "server/engine/step_turns.h"
+#include "server/scheduler/memory_budget.h"
+#include "server/scheduler/retry.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
 namespace {
 
+using ::ounce::testing::IsOk;
 using ::ounce::testing::StatusIs;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
@@ -56,14 +59,15 @@ class FakeDetector final : public model::Detector {
 
 class DetectorEngineTest : public ::testing::Test {
  protected:
-  absl::Status Run(float logit, size_t scratch_bytes) {
+  absl::Status Run(float logit, size_t scratch_bytes,
+                   std::unique_ptr<MemoryUse> scratch_use = nullptr) {
     ASSIGN_OR_RETURN(model::DetrImageProcessor processor,
                      model::DetrImageProcessor::Parse("test", "{}"));
     const auto engine = CreateDetectorEngine(
         {.model_version = 1, .method = "float32"},
         std::make_shared<FakeDetector>(logit, scratch_bytes),
         std::make_shared<const model::DetrImageProcessor>(std::move(processor)),
-        pool_, turns_, Clock::Real());
+        pool_, turns_, Clock::Real(), std::move(scratch_use));
     Picture picture;
     ASSIGN_OR_RETURN(picture.rgb, image::Rgb8::Create(8, 8));
     picture.original_height = picture.original_width = 8;
@@ -94,6 +98,24 @@ TEST_F(DetectorEngineTest, GivesNoModelMoreWorkingMemoryThanThereIs) {
   EXPECT_THAT(
       Run(5, (size_t{8} << 30) + 1),
       StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("8589934592")));
+}
+
+TEST_F(DetectorEngineTest, TakesItsWorkingMemoryOfTheServers) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  MemoryBudget budget({.limit_bytes = 10 * kMiB});
+  const auto use = [&](int64_t floor) {
+    return std::make_unique<MemoryUse>(budget, MemoryShare::kScratch, floor);
+  };
+  EXPECT_OK(Run(5, 8 * kMiB, use(0)));
+  EXPECT_EQ(budget.state().used.total(), 0) << "given back with the engine";
+  const absl::Status refused = Run(5, 20 * kMiB, use(0));
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted,
+                                HasSubstr("memory is short")));
+  EXPECT_TRUE(RetryAfter(refused).has_value());
+  // What its version has reserved is its own.
+  ASSERT_TRUE(budget.Take(MemoryShare::kPictures, 10 * kMiB));
+  EXPECT_FALSE(Run(5, 4 * kMiB, use(0)).ok());
+  EXPECT_OK(Run(5, 4 * kMiB, use(5 * kMiB)));
 }
 
 }  // namespace
