@@ -27,12 +27,9 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::AnyNumber;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::MatchesRegex;
 using ::testing::Not;
-using ::testing::StartsWith;
 using testing::TempFolder;
 
 // A grey PNG.
