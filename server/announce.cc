@@ -1,67 +1,106 @@
 #include "server/announce.h"
 
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
-#include <filesystem>
+#include <cstring>
 #include <fstream>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/byte_size.h"
-#include "base/text_table.h"
+#include "server/log.h"
 
 namespace ounce::server {
+namespace {
 
-void PrintStart(const std::string& version, const std::string& isa,
-                const Config& config, const Addresses& addresses) {
-  absl::PrintF("ounce-server %s, %d thread%s, %s, detectors in %s\n", version,
-               config.threads, config.threads == 1 ? "" : "s", isa,
-               quant::ComputeName(config.compute));
-  absl::PrintF("listening inference %s\n", addresses.inference);
-  absl::PrintF("listening admin %s\n", addresses.admin);
-  absl::PrintF("listening metrics %s\n", addresses.metrics);
-  for (const Config::Model& model : config.models) {
-    absl::PrintF("loading %s from %s\n", model.name, model.path);
-  }
-  std::fflush(stdout);
+absl::Status PortsFileError(const std::string& path, const std::string& why) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("--ports_file '", path, "': ", why));
 }
 
-void PrintModels(const std::vector<ModelInfo>& models) {
-  TextTable table({"MODEL", "ARCHITECTURE", "ANSWERS", "METHOD", "COMPUTE",
-                   "-PARAMETERS", "-CHECKPOINT", "-IN MEMORY", "-KV UP TO",
-                   "-POSITIONS"});
+}  // namespace
+
+void AnnounceStart(const std::string& version, const std::string& isa,
+                   const Config& config, const Addresses& addresses) {
+  Announce(
+      absl::StrFormat("ounce-server %s, %d compute thread%s, %s, "
+                      "detectors in %s",
+                      version, config.threads, config.threads == 1 ? "" : "s",
+                      isa, quant::ComputeName(config.compute)));
+  Announce(absl::StrCat("listening inference ", addresses.inference));
+  Announce(absl::StrCat("listening admin ", addresses.admin));
+  Announce(absl::StrCat("listening metrics ", addresses.metrics));
+  for (const Config::Model& model : config.models) {
+    Announce(absl::StrCat("loading ", model.name, " from ", model.path));
+  }
+}
+
+void AnnounceModels(const std::vector<ModelInfo>& models) {
+  if (models.empty()) {
+    spdlog::warn(
+        "no model is served: name one with --model, --config or `ounce load`");
+  }
   for (const ModelInfo& model : models) {
     const bool generates = CheckTask(model, Task::kGenerate).ok();
-    table.Add(
-        {model.name, model.architecture,
-         generates ? "Generate" : "DetectObjects", model.method, model.compute,
-         absl::StrFormat("%.2f M", static_cast<double>(model.parameters) / 1e6),
-         FormatByteSize(model.checkpoint_bytes),
-         FormatByteSize(model.resident_bytes),
-         generates ? FormatByteSize(model.stats.kv_capacity_bytes) : "-",
-         generates ? absl::StrCat(model.max_positions) : "-"});
+    std::string line = absl::StrFormat(
+        "serving %s: %s, %s, %s as %s, computed in %s, %.2f M parameters, %s "
+        "of memory",
+        model.name, model.architecture,
+        generates ? "Generate" : "DetectObjects",
+        FormatByteSize(model.checkpoint_bytes), model.method, model.compute,
+        static_cast<double>(model.parameters) / 1e6,
+        FormatByteSize(model.resident_bytes));
+    if (generates) {
+      absl::StrAppend(&line, ", KV cache up to ",
+                      FormatByteSize(model.stats.kv_capacity_bytes), ", ",
+                      model.max_positions, " positions");
+    }
+    Announce(line);
   }
-  absl::PrintF("%s", models.empty() ? "no models yet\n" : table.Text());
-  absl::PrintF("serving\n");
-  std::fflush(stdout);
+  Announce("ready");
 }
 
-absl::Status WritePorts(const std::string& path, const Addresses& addresses) {
-  if (path.empty()) return absl::OkStatus();
-  const std::string draft = path + ".part";
-  std::ofstream out(draft, std::ios::trunc);
+absl::Status PortsFile::Prepare(const Addresses& addresses) {
+  if (path_.empty()) return absl::OkStatus();
+  struct stat status = {};
+  const bool exists = lstat(path_.c_str(), &status) == 0;
+  if (exists && S_ISLNK(status.st_mode) && stat(path_.c_str(), &status) != 0) {
+    return PortsFileError(path_, "is a link that leads nowhere");
+  }
+  if (exists && !S_ISREG(status.st_mode)) {
+    return PortsFileError(
+        path_, S_ISDIR(status.st_mode) ? "is a folder" : "is no regular file");
+  }
+  errno = 0;
+  std::ofstream out(Draft(), std::ios::trunc);
   // HOST:PORT needs no escapes: hosts with quotes can't be bound.
   out << absl::StrCat("{\"inference\": \"", addresses.inference,
                       "\", \"admin\": \"", addresses.admin,
                       "\", \"metrics\": \"", addresses.metrics, "\"}\n");
   out.close();
-  std::error_code error;
-  if (out.good()) std::filesystem::rename(draft, path, error);
-  if (!out.good() || error) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--ports_file: a file that can be written wanted, '", path, "' found"));
+  if (!out.good() || (exists && unlink(path_.c_str()) != 0)) {
+    const std::string why = std::strerror(errno);
+    unlink(Draft().c_str());
+    return PortsFileError(path_, why);
   }
+  prepared_ = true;
   return absl::OkStatus();
+}
+
+absl::Status PortsFile::Publish() {
+  if (path_.empty()) return absl::OkStatus();
+  if (rename(Draft().c_str(), path_.c_str()) == 0) return absl::OkStatus();
+  return PortsFileError(path_, std::strerror(errno));
+}
+
+void PortsFile::Remove() {
+  if (!prepared_.exchange(false)) return;
+  unlink(Draft().c_str());
+  unlink(path_.c_str());
 }
 
 }  // namespace ounce::server

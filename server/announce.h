@@ -1,9 +1,11 @@
-// What the server says at its start, to people on stdout and to programs in a
-// file.
+// What the server says once it listens and once it is ready: on stdout, and to
+// programs in a file.
 #ifndef OUNCE_SERVER_ANNOUNCE_H_
 #define OUNCE_SERVER_ANNOUNCE_H_
 
+#include <atomic>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,18 +20,43 @@ struct Addresses {  // HOST:PORT, as bound
   std::string metrics;
 };
 
-// Among others one line `listening NAME HOST:PORT` per listener, NAME one of
-// inference, admin, metrics: programs may read them.
-void PrintStart(const std::string& version, const std::string& isa,
-                const Config& config, const Addresses& addresses);
+// Lines of stdout (log.h). Among them one `listening NAME HOST:PORT` per
+// listener, NAME one of inference, admin, metrics: programs may look for them.
+void AnnounceStart(const std::string& version, const std::string& isa,
+                   const Config& config, const Addresses& addresses);
 
-// A table of what is served, then the line `serving`.
-void PrintModels(const std::vector<ModelInfo>& models);
+// A line for each model, then `ready`, with a warning where there is none.
+void AnnounceModels(const std::vector<ModelInfo>& models);
 
-// {"inference": "HOST:PORT", "admin": ..., "metrics": ...}; whoever sees the
-// file sees all of it. Nothing if `path` is empty.
-// Errors: kInvalidArgument when it can't be written.
-absl::Status WritePorts(const std::string& path, const Addresses& addresses);
+// The file of --ports_file, {"inference": "HOST:PORT", "admin": ...,
+// "metrics": ...}: it is there while the server is ready, and whoever sees it
+// sees all of it.
+//
+// Errors: kFailedPrecondition, with the file and the system's words. What is no
+//   regular file (a device, a folder, a link to one) is never replaced.
+class PortsFile {
+ public:
+  // Empty: no file, and nothing else does anything.
+  explicit PortsFile(std::string path) : path_(std::move(path)) {}
+  // Removes it.
+  ~PortsFile() { Remove(); }
+  PortsFile(const PortsFile&) = delete;
+  PortsFile& operator=(const PortsFile&) = delete;
+
+  // Removes what a server before left there, and writes a draft beside it, so
+  // that what can't be written is known before models are loaded.
+  absl::Status Prepare(const Addresses& addresses);
+  // Puts the draft in its place.
+  absl::Status Publish();
+  // Both. Any thread.
+  void Remove();
+
+ private:
+  std::string Draft() const { return path_ + ".part"; }
+
+  const std::string path_;
+  std::atomic<bool> prepared_ = false;  // read by who ends the process
+};
 
 }  // namespace ounce::server
 

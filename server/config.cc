@@ -30,10 +30,11 @@ Examples:
   ounce-server --model detr=facebook/detr-resnet-50 --compute float32
   ounce-server --config server.textproto --threads 4 --kv_cache_bytes 512MiB
 
-Signals: SIGTERM and SIGINT let running requests finish, then end the server
-with exit code 0. A second signal, or one before it is ready, ends it at once
+Signals: SIGTERM, SIGINT and SIGHUP let running requests finish, then end the
+server with exit code 0. A second signal, or one before it is ready, ends it at once
 with 128 plus the signal's number.
-Exit codes: 0 stopped as told, 1 cannot serve, 2 wrong flags or file.)";
+Exit codes: 0 stopped as told, 1 cannot serve, 2 wrong flags or file, 3 a stop
+took longer than it may.)";
 
 // NAME=PATH[,method=SPEC][,convolutions=true]. A spec may have commas of its
 // own, so `convolutions` is looked for at the end.

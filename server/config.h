@@ -52,8 +52,12 @@ struct Config {
   // Addresses and networks that may say for whom they ask (x-forwarded-for) and
   // have no limits as a peer; see PeerSet. Empty: none.
   std::string trusted_proxies;
-  absl::Duration drain = absl::Seconds(30);  // after SIGTERM
-  std::string ports_file;                    // empty: none
+  // After SIGTERM. With what follows it less than the 10 s that docker gives.
+  absl::Duration drain = absl::Seconds(8);
+  // At the start a model that can't be loaded does not end the server.
+  bool keep_going = false;
+  bool log_json = false;
+  std::string ports_file;  // empty: none
 
   // What flags and file set, but for models, as an ounce.v1.ServerConfig in
   // protobuf text format.

@@ -1,10 +1,14 @@
 // The program: flags, a server, signals, exit codes.
+#include <spdlog/spdlog.h>
+
 #include <cstdio>
 #include <string>
 
+#include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "server/announce.h"
 #include "server/config.h"
+#include "server/log.h"
 #include "server/process.h"
 #include "server/server.h"
 #include "server/stop_signal.h"
@@ -12,36 +16,51 @@
 namespace ounce::server {
 namespace {
 
+// What a stop may take beyond the time for running requests.
+constexpr absl::Duration kStopGrace = absl::Milliseconds(1500);
+
 // Returns when a signal has stopped the server.
 absl::Status Serve(const Config& config) {
-  StopSignal stop;  // before any other thread
+  PortsFile ports(config.ports_file);
+  ASSIGN_OR_RETURN(  // before any other thread
+      const std::unique_ptr<StopSignal> stop,
+      StopSignal::Create(config.drain + kStopGrace, [&] { ports.Remove(); }));
   ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(config));
+  RETURN_IF_ERROR(ports.Prepare(server->addresses()));
   RETURN_IF_ERROR(server->LoadModels());
-  stop.Ready();
-  RETURN_IF_ERROR(WritePorts(config.ports_file, server->addresses()));
-  stop.Wait();
+  stop->Ready();
+  RETURN_IF_ERROR(ports.Publish());
+  stop->Wait();
+  ports.Remove();
   server->Drain();
+  stop->Answered();
   return absl::OkStatus();
 }
 
-}  // namespace
-}  // namespace ounce::server
-
-int main(int argc, char** argv) {
-  ounce::server::SetUpProcess();
-  const auto config = ounce::server::ReadConfig(argc, argv);
+int Main(int argc, char** argv) {
+  SetUpProcess();
+  SetUpLog(LogFormat::kText);
+  const auto config = ReadConfig(argc, argv);
   if (!config.ok()) {
     std::fprintf(stderr, "ounce-server: %s\n",
                  std::string(config.status().message()).c_str());
-    return 2;
+    return kExitUsage;
   }
   if (!config->print.empty()) {
     std::fputs(config->print.c_str(), stdout);
     return 0;
   }
-  const absl::Status status = ounce::server::Serve(*config);
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "ounce-server: %s\n",
-               std::string(status.message()).c_str());
-  return 1;
+  SetUpLog(config->log_json ? LogFormat::kJson : LogFormat::kText);
+  const absl::Status status = Serve(*config);
+  if (!status.ok()) {
+    spdlog::error("cannot serve: {}", std::string(status.message()));
+    return kExitCannotServe;
+  }
+  spdlog::info("stopped");
+  return kExitStopped;
 }
+
+}  // namespace
+}  // namespace ounce::server
+
+int main(int argc, char** argv) { return ounce::server::Main(argc, argv); }

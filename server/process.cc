@@ -1,9 +1,11 @@
 #include "server/process.h"
 
 #include <malloc.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
+#include <signal.h>
+#include <sys/resource.h>
 
+#include <algorithm>
+#include <limits>
 #include <random>
 
 namespace ounce::server {
@@ -13,7 +15,20 @@ void SetUpProcess() {
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_MMAP_THRESHOLD, 256 << 10);
   mallopt(M_TRIM_THRESHOLD, 1 << 20);
-  spdlog::set_default_logger(spdlog::stderr_color_mt("ounce"));
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit files = {};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+}
+
+int64_t MaxOpenFiles() {
+  rlimit files = {};
+  getrlimit(RLIMIT_NOFILE, &files);
+  return static_cast<int64_t>(
+      std::min<rlim_t>(files.rlim_cur, std::numeric_limits<int64_t>::max()));
 }
 
 uint64_t DrawSeed() {

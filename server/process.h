@@ -6,9 +6,13 @@
 
 namespace ounce::server {
 
-// The log goes to stderr; freed memory goes back to the system. First thing in
-// main.
+// Freed memory goes back to the system, a peer or reader that is gone is an
+// error and no signal, and the soft limit of open files is raised to the hard
+// one. First thing in main.
 void SetUpProcess();
+
+// The files and connections that may be open at the same time.
+int64_t MaxOpenFiles();
 
 // A random number of the system's. Any thread.
 uint64_t DrawSeed();

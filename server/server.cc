@@ -3,11 +3,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "base/cpu.h"
 #include "base/status_macros.h"
+#include "base/thread.h"
 #include "server/engine/loaded_models.h"
+#include "server/net/listen_socket.h"
 #include "server/process.h"
 
 namespace ounce::server {
@@ -15,6 +19,11 @@ namespace {
 
 // Threads that read pictures: they are there to keep the engines busy.
 constexpr int64_t kMaxPictureThreads = 4;
+
+// Descriptors that all connections which may be open together need, and others.
+int64_t NeededFiles(const Config& config) {
+  return 3 * config.limits.max_connections + 512;
+}
 
 void SetMemoryFigures(const MemoryBudget& memory, Figures& figures) {
   const MemoryBudget::State state = memory.state();
@@ -44,6 +53,29 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
                         .max_batch_pictures = limits.max_batch_pictures},
           .compute = config.compute,
           .memory = &memory};
+}
+
+// Threads of the process: gRPC starts about ten and one for each CPU, the
+// services eight, signals and metrics one each.
+int NeededThreads(const Config& config) {
+  constexpr size_t kOthers = 20;
+  return static_cast<int>(
+      static_cast<size_t>(config.threads +
+                          std::min(config.threads, kMaxPictureThreads)) +
+      config.models.size() + kOthers + static_cast<size_t>(NumCpus()));
+}
+
+// A port that another program has is told before anything is begun.
+absl::Status CheckAddresses(const Config::Listen& listen) {
+  std::vector<ListenSocket> sockets;  // all at once: none is given twice
+  for (const auto& [setting, address] :
+       {std::pair("listen", listen.inference),
+        std::pair("admin_listen", listen.admin),
+        std::pair("metrics_listen", listen.metrics)}) {
+    ASSIGN_OR_RETURN(ListenSocket socket, ListenOn(setting, address));
+    sockets.push_back(std::move(socket));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -86,6 +118,14 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
       admin_(*catalog_, pictures_, reception_, clock_) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
+  RETURN_IF_ERROR(CheckThreads(NeededThreads(config)));
+  RETURN_IF_ERROR(CheckAddresses(config.listen));
+  if (MaxOpenFiles() < NeededFiles(config)) {
+    spdlog::warn(
+        "only {} files may be open at the same time, which is too few for {} "
+        "connections; raise the hard limit (ulimit -Hn) to {}",
+        MaxOpenFiles(), config.limits.max_connections, NeededFiles(config));
+  }
   ASSIGN_OR_RETURN(const PeerSet trusted_proxies,
                    PeerSet::Parse(config.trusted_proxies));
   std::unique_ptr<Server> server(new Server(config, trusted_proxies));
@@ -111,19 +151,33 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   server->addresses_.inference = server->listeners_->inference_address();
   server->addresses_.admin = server->listeners_->admin_address();
   server->health_.SetListeners(server->listeners_.get());
-  PrintStart(OUNCE_VERSION, server->isa_, config, server->addresses_);
+  // Before a call can take one of the names.
+  for (const Config::Model& model : config.models) {
+    RETURN_IF_ERROR(WithContext(
+        server->catalog_->Reserve(model.name, model.path), "models"));
+  }
+  AnnounceStart(OUNCE_VERSION, server->isa_, config, server->addresses_);
   return server;
 }
 
 absl::Status Server::LoadModels() {
+  size_t failed = 0;
   for (const Config::Model& model : config_.models) {
-    RETURN_IF_ERROR(WithContext(
-        catalog_
-            ->Load({model.name, model.path, model.method, model.convolutions})
-            .status(),
-        "model '" + model.name + "'"));
+    const absl::Status status =
+        WithContext(catalog_
+                        ->Load({.name = model.name,
+                                .path = model.path,
+                                .method = model.method,
+                                .convolutions = model.convolutions,
+                                .reserved = true})
+                        .status(),
+                    "model '" + model.name + "'");
+    if (status.ok()) continue;
+    ++failed;
+    if (!config_.keep_going || failed == config_.models.size()) return status;
+    spdlog::error("going on without {}", std::string(status.message()));
   }
-  PrintModels(catalog_->List());
+  AnnounceModels(catalog_->List());
   listeners_->StartServing();
   return absl::OkStatus();
 }
@@ -143,7 +197,6 @@ void Server::Drain() {
   absl::SleepFor(absl::Milliseconds(200));
   // For the last words to quick calls; idle connections need no longer.
   listeners_->Shutdown(absl::Milliseconds(100));
-  spdlog::info("stopped");
 }
 
 }  // namespace ounce::server

@@ -91,6 +91,12 @@ class LoadedModels final : public ModelCatalog {
   absl::StatusOr<std::shared_ptr<ServedModel>> Find(
       std::string_view name) override;
   std::vector<ModelInfo> List() const override;
+  absl::Status Reserve(const std::string& name,
+                       const std::string& path) override {
+    RETURN_IF_ERROR(CheckName(name));
+    MutexLock lock(&mu_);
+    return Take(name, path);
+  }
   absl::StatusOr<ModelInfo> Load(const LoadParams& params) override;
   absl::Status Unload(const std::string& name, bool force) override;
   absl::StatusOr<QuantizeReport> Quantize(
@@ -116,7 +122,7 @@ class LoadedModels final : public ModelCatalog {
   };
 
   // Takes `name` for a model that is about to load.
-  absl::Status Reserve(const std::string& name, const std::string& path)
+  absl::Status Take(const std::string& name, const std::string& path)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends a reservation: with a model to serve, or with why there is none.
   absl::StatusOr<ModelInfo> Settle(
@@ -205,8 +211,8 @@ std::vector<ModelInfo> LoadedModels::List() const {
   return result;
 }
 
-absl::Status LoadedModels::Reserve(const std::string& name,
-                                   const std::string& path) {
+absl::Status LoadedModels::Take(const std::string& name,
+                                const std::string& path) {
   if (draining_) return absl::UnavailableError("the server is shutting down");
   const auto [it, is_new] = models_.try_emplace(name, Entry{path, nullptr});
   if (!is_new) {
@@ -248,13 +254,16 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   RETURN_IF_ERROR(CheckName(name));
   model::LoadOptions options;
   if (!params.method.empty()) {
-    ASSIGN_OR_RETURN(options.method, quant::ParseMethodSpec(params.method));
+    absl::StatusOr<quant::MethodSpec> method =
+        quant::ParseMethodSpec(params.method);
+    if (!method.ok() && params.reserved) return Settle(name, method.status());
+    ASSIGN_OR_RETURN(options.method, std::move(method));
   }
   options.convolutions = params.convolutions;
   options.compute = options_.compute;
-  {
+  if (!params.reserved) {
     MutexLock lock(&mu_);
-    RETURN_IF_ERROR(Reserve(name, path));
+    RETURN_IF_ERROR(Take(name, path));
   }
   const absl::Time start = clock_.Now();
   struct Loaded {
@@ -378,7 +387,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     }
     run.served = found->second.served;
     run.path = found->second.path;
-    if (beside) RETURN_IF_ERROR(Reserve(params.as, run.path));
+    if (beside) RETURN_IF_ERROR(Take(params.as, run.path));
     run.served->SetState(ModelState::kQuantizing);
     observer_.OnModelChanged(run.served->info());
     observer_.OnQuantizeStage(params.model, run.method.ToString(),

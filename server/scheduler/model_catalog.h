@@ -127,6 +127,7 @@ struct LoadParams {
   std::string path;
   std::string method;
   bool convolutions = false;
+  bool reserved = false;  // the name, by Reserve
   // Asked again and again while the caller waits, on its thread; the first
   // error ends the load with that error. Empty: always.
   std::function<absl::Status()> proceed = nullptr;
@@ -221,6 +222,10 @@ class ModelCatalog {
 
   virtual std::vector<ModelInfo> List() const = 0;  // by name
 
+  // Keeps a name for a Load that says `reserved`: until it ends the model is
+  // one that loads. kAlreadyExists if the name is taken.
+  virtual absl::Status Reserve(const std::string& name,
+                               const std::string& path) = 0;
   virtual absl::StatusOr<ModelInfo> Load(const LoadParams& params) = 0;
   // With `force` running requests end at once, also those that another Unload
   // of the same model waits for.

@@ -14,6 +14,7 @@ namespace {
 
 constexpr char kInference[] = "ounce.v1.Inference";
 constexpr char kModelAdmin[] = "ounce.v1.ModelAdmin";
+constexpr char kLiveness[] = "liveness";
 
 // Of ModelAdmin: few people run the place.
 constexpr int kAdminConnections = 64;
@@ -68,6 +69,8 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
   ASSIGN_OR_RETURN(listeners->admin_, start("admin_listen", options.admin,
                                             admin_allowed, kModelAdmin, admin));
   listeners->SetServing(false);
+  listeners->inference_->health().SetServingStatus(kLiveness, true);
+  listeners->admin_->health().SetServingStatus(kLiveness, true);
   return listeners;
 }
 
@@ -85,15 +88,20 @@ void Listeners::SetServing(bool serving) {
 void Listeners::StartServing() { SetServing(true); }
 
 void Listeners::StopServing() {
-  // gRPC then holds all names at NOT_SERVING, whatever is set afterwards.
-  inference_->health().Shutdown();
-  admin_->health().Shutdown();
-  on_serving_(false);
+  // Not by gRPC's own Shutdown, which takes the liveness with it.
+  MutexLock lock(&mu_);
+  stopped_ = true;
+  for (const std::string& model : models_) {
+    inference_->health().SetServingStatus(model, false);
+  }
+  SetServing(false);
 }
 
 void Listeners::SetModelServing(const std::string& model, bool serving) {
-  inference_->health().SetServingStatus(absl::StrCat("models/", model),
-                                        serving);
+  MutexLock lock(&mu_);
+  const std::string name = absl::StrCat("models/", model);
+  models_.insert(name);
+  inference_->health().SetServingStatus(name, serving && !stopped_);
 }
 
 void Listeners::Shutdown(absl::Duration patience) {

@@ -2,9 +2,9 @@
 // for those who run the place (ModelAdmin), each with grpc.health.v1 and
 // reflection.
 //
-// Health names: "" (all models of the start are loaded, and the server is not
-// shutting down) and the service's own name on both; on the public one also
-// "models/NAME" for each model.
+// Health names: "" (the start is over, and the server is not shutting down) and
+// the service's own name on both; on the public one also "models/NAME" for each
+// model; "liveness" on both, SERVING for as long as there is an answer.
 //
 // Threads: any thread may call anything.
 // Errors: kInvalidArgument when an address can't be listened on.
@@ -13,11 +13,13 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "server/metrics/figures.h"
 #include "server/net/peer.h"
 #include "server/service/guarded_server.h"
@@ -58,7 +60,7 @@ class Listeners {
 
   // Of "" and of the services' names.
   void StartServing();
-  // Of all names, those of models too, and for good.
+  // Of all names but "liveness", those of models too, and for good.
   void StopServing();
   void SetModelServing(const std::string& model, bool serving);
 
@@ -72,6 +74,9 @@ class Listeners {
   void SetServing(bool serving);
 
   const std::function<void(bool)> on_serving_;
+  Mutex mu_;
+  std::set<std::string> models_ ABSL_GUARDED_BY(mu_);
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   std::unique_ptr<GuardedServer> inference_;
   std::unique_ptr<GuardedServer> admin_;
 };

@@ -28,12 +28,13 @@ class ServerTest : public testing::ServingTest {
 TEST_F(ServerTest, PrintsWhatItServesWhereAndHowBig) {
   Start();
   EXPECT_TRUE(WaitUntil(
-      [&] { return server_->out().find("\nserving\n") != std::string::npos; }));
+      [&] { return server_->out().find(" ready\n") != std::string::npos; }));
   EXPECT_THAT(server_->out(),
-              AllOf(HasSubstr("\nlistening inference " + inference_ + "\n"),
-                    HasSubstr("\nlistening admin " + admin_ + "\n"),
-                    HasSubstr("\nlistening metrics " + metrics_ + "\n"),
-                    HasSubstr("codegen"), HasSubstr("4.2"), HasSubstr("MiB")));
+              AllOf(HasSubstr(" listening inference " + inference_ + "\n"),
+                    HasSubstr(" listening admin " + admin_ + "\n"),
+                    HasSubstr(" listening metrics " + metrics_ + "\n"),
+                    HasSubstr("serving tiny: codegen"), HasSubstr("4.24 M"),
+                    HasSubstr("MiB")));
 }
 
 TEST_F(ServerTest, ServesWhatItsConfigFileSays) {

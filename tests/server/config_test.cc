@@ -42,7 +42,9 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_EQ(config.limits.picture_memory_bytes, 512 << 20);
   EXPECT_EQ(config.limits.max_batch_pictures, 8);
   EXPECT_EQ(config.compute, quant::FasterCompute());
-  EXPECT_EQ(config.drain, absl::Seconds(30));
+  EXPECT_EQ(config.drain, absl::Seconds(8));
+  EXPECT_FALSE(config.keep_going);
+  EXPECT_FALSE(config.log_json);
 }
 
 TEST(ConfigTest, ReadsEveryFlag) {
@@ -87,7 +89,10 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "--drain_seconds",
             "0.5",
             "--ports_file",
-            "/tmp/ports"}));
+            "/tmp/ports",
+            "--keep_going",
+            "--log_format",
+            "json"}));
   ASSERT_THAT(config.models, SizeIs(4));
   EXPECT_EQ(config.models[0].name, "a");
   EXPECT_EQ(config.models[0].path, "/models/a");
@@ -117,6 +122,8 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.compute, quant::Compute::kBFloat16);
   EXPECT_EQ(config.drain, absl::Milliseconds(500));
   EXPECT_EQ(config.ports_file, "/tmp/ports");
+  EXPECT_TRUE(config.keep_going);
+  EXPECT_TRUE(config.log_json);
 }
 
 TEST(ConfigTest, FlagsOverrideTheFileFieldByField) {

@@ -295,6 +295,9 @@ class FakeCatalog final : public server::ModelCatalog {
     return list;
   }
 
+  absl::Status Reserve(const std::string&, const std::string&) override {
+    return absl::OkStatus();
+  }
   absl::StatusOr<server::ModelInfo> Load(
       const server::LoadParams& params) override {
     return load(params);
