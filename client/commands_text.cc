@@ -58,12 +58,14 @@ absl::StatusOr<v1::GenerateRequest> ToRequest(const GenerateFlags& flags) {
 }
 
 // What stdout ends with need not be a line; what comes next on stderr is one.
-void EndLine() {
+// Ends it there, or returns what stderr has to begin with: in one piece with
+// what follows, because a program between may pass the text on at any moment.
+std::string EndLine() {
   if (isatty(STDOUT_FILENO)) {
     std::cout << std::endl;
-  } else if (OutputsMeet()) {
-    std::cerr << std::endl;
+    return "";
   }
+  return OutputsMeet() ? "\n" : "";
 }
 
 absl::Status AfterTokens(const absl::Status& status, int64_t num_tokens) {
@@ -74,15 +76,16 @@ absl::Status AfterTokens(const absl::Status& status, int64_t num_tokens) {
 }
 
 // Flags that change how tokens are drawn, where none was drawn.
-void NoteWhatHadNoEffect(const GenerateFlags& flags) {
+std::string WhatHadNoEffect(const GenerateFlags& flags) {
   std::vector<std::string> given;
   if (flags.top_k.value_or(0) > 0) given.emplace_back("--top_k");
   if (flags.top_p.value_or(0) > 0) given.emplace_back("--top_p");
   if (flags.min_p.value_or(0) > 0) given.emplace_back("--min_p");
   if (flags.seed.has_value()) given.emplace_back("--seed");
-  if (given.empty()) return;
-  std::cerr << "ounce: without --temperature the most probable token is taken: "
-            << absl::StrJoin(given, ", ") << " had no effect" << std::endl;
+  if (given.empty()) return "";
+  return absl::StrCat(
+      "ounce: without --temperature the most probable token is taken: ",
+      absl::StrJoin(given, ", "), " had no effect\n");
 }
 
 // Log-probabilities of the tokens of one message, a line each.
@@ -120,13 +123,17 @@ absl::Status Generate(Client& client, const GenerateFlags& flags, bool json) {
         logprobs += LogprobsText(response);
         return print(response.text());
       });
-  if (last_char != '\n') EndLine();
-  RETURN_IF_ERROR(written);
-  RETURN_IF_ERROR(AfterTokens(status, num_tokens));
-  if (!last.has_seed()) NoteWhatHadNoEffect(flags);
-  if (!json) {
-    std::cerr << logprobs << UsageText(flags.model, last) << std::endl;
+  std::string told = last_char == '\n' ? "" : EndLine();
+  if (!written.ok() || !status.ok()) {
+    std::cerr << told;
+    RETURN_IF_ERROR(written);
+    return AfterTokens(status, num_tokens);
   }
+  if (!last.has_seed()) told += WhatHadNoEffect(flags);
+  if (!json) {
+    absl::StrAppend(&told, logprobs, UsageText(flags.model, last), "\n");
+  }
+  std::cerr << told << std::flush;
   return absl::OkStatus();
 }
 
