@@ -105,6 +105,7 @@ int Main(int argc, char** argv) {
   AddModelCommands(app, &command);
   AddQuantizeCommand(app, &command);
   AddHealthCommand(app, &command);
+  AddServerCommands(app, &command);
   app.footer(kFooter);
   if (const auto code = Parse(app, argc, argv); code.has_value()) return *code;
   if (!TakeAddress(app, "--server", "OUNCE_SERVER", &options.client.server) ||

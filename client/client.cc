@@ -275,6 +275,11 @@ class ClientImpl final : public Client {
                                 v1::ListMethodsRequest());
   }
 
+  absl::StatusOr<v1::Server> GetServer() override {
+    return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::GetServer,
+                                v1::GetServerRequest());
+  }
+
   absl::StatusOr<bool> IsServing(const std::string& service) override {
     grpc::health::v1::HealthCheckRequest request;
     request.set_service(service);

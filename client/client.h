@@ -69,6 +69,7 @@ class Client {
       const v1::QuantizeRequest& request,
       const std::function<bool(const v1::QuantizeProgress&)>& on_message) = 0;
   virtual absl::StatusOr<v1::ListMethodsResponse> ListMethods() = 0;
+  virtual absl::StatusOr<v1::Server> GetServer() = 0;
 
   // grpc.health.v1 on the public listener; `service` may be empty. kNotFound
   // for a name that the server has never heard of.

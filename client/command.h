@@ -38,6 +38,7 @@ void AddDetectCommand(CLI::App& app, Command* command);
 void AddModelCommands(CLI::App& app, Command* command);
 void AddQuantizeCommand(CLI::App& app, Command* command);
 void AddHealthCommand(CLI::App& app, Command* command);
+void AddServerCommands(CLI::App& app, Command* command);
 
 // The text that an argument stands for: itself, or all of stdin for "-". On a
 // terminal, says that it waits for `what`.

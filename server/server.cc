@@ -10,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "server/config_text.h"
 #include "server/engine/loaded_models.h"
 #include "server/net/listen_socket.h"
 #include "server/process.h"
@@ -84,6 +85,8 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
     : config_(config),
       isa_(IsaName(BestIsa())),
       clock_(Clock::Real()),
+      start_(clock_.Now()),
+      system_start_(absl::Now()),
       pool_(static_cast<int>(config.threads)),
       metrics_(Metrics::Create({OUNCE_VERSION, isa_, OUNCE_COMPILER})),
       health_(*metrics_),
@@ -115,7 +118,21 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
                   .picture_threads = static_cast<int>(
                       std::min(config.threads, kMaxPictureThreads))},
                  *catalog_, pictures_, reception_, clock_),
-      admin_(*catalog_, pictures_, reception_, clock_) {}
+      admin_(*catalog_, pictures_, reception_, clock_,
+             [this] { return Info(); }) {}
+
+ServerInfo Server::Info() const {
+  const MemoryBudget::State memory = memory_.state();
+  return {.version = OUNCE_VERSION,
+          .instruction_set = isa_,
+          .threads = config_.threads,
+          .compute = quant::ComputeName(config_.compute),
+          .start = system_start_,
+          .uptime = clock_.Now() - start_,
+          .memory_limit_bytes = memory.limit_bytes,
+          .memory_used_bytes = memory.limit_bytes - memory.free_bytes(),
+          .config = ConfigText(config_, catalog_->List())};
+}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   RETURN_IF_ERROR(CheckThreads(NeededThreads(config)));

@@ -19,6 +19,7 @@
 #include "server/service/listeners.h"
 #include "server/service/model_admin_service.h"
 #include "server/service/picture_reader.h"
+#include "server/service/server_info.h"
 
 namespace ounce::server {
 
@@ -45,10 +46,14 @@ class Server {
  private:
   Server(const Config& config, const PeerSet& trusted_proxies);
 
+  ServerInfo Info() const;
+
   // In order: each may use those above it.
   const Config config_;
   const std::string isa_;
   const Clock& clock_;
+  const absl::Time start_;         // by clock_
+  const absl::Time system_start_;  // for people
   ThreadPool pool_;
   const std::unique_ptr<Metrics> metrics_;
   ModelHealth health_;

@@ -168,11 +168,13 @@ v1::Method ToProto(const MethodInfo& info) {
 
 ModelAdminService::ModelAdminService(ModelCatalog& catalog,
                                      const PictureReader& pictures,
-                                     Reception& reception, const Clock& clock)
+                                     Reception& reception, const Clock& clock,
+                                     std::function<ServerInfo()> server_info)
     : catalog_(catalog),
       pictures_(pictures),
       reception_(reception),
       clock_(clock),
+      server_info_(std::move(server_info)),
       loads_(kMaxLoads, "loads"),
       unloads_(kMaxUnloads, "unloads"),
       quantizations_(kMaxQuantizations, "quantizations") {}
@@ -397,6 +399,27 @@ grpc::ServerUnaryReactor* ModelAdminService::ListMethods(
         for (const MethodInfo& info : catalog_.Methods()) {
           *out->add_methods() = ToProto(info);
         }
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* ModelAdminService::GetServer(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return AnswerNow<v1::GetServerRequest, v1::Server>(
+      reception_, {"GetServer", context, request, response},
+      [this](const v1::GetServerRequest&, v1::Server* out) {
+        const ServerInfo info = server_info_();
+        out->set_version(info.version);
+        out->set_instruction_set(info.instruction_set);
+        out->set_threads(info.threads);
+        out->set_compute(info.compute);
+        out->set_start_unix_seconds(
+            absl::ToDoubleSeconds(info.start - absl::UnixEpoch()));
+        out->set_uptime_seconds(absl::ToDoubleSeconds(info.uptime));
+        out->set_memory_limit_bytes(info.memory_limit_bytes);
+        out->set_memory_used_bytes(info.memory_used_bytes);
+        out->set_config(info.config);
         return absl::OkStatus();
       });
 }

@@ -8,6 +8,7 @@
 #define OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "server/service/picture_reader.h"
 #include "server/service/quantize_call.h"
 #include "server/service/reception.h"
+#include "server/service/server_info.h"
 #include "server/service/slow_call.h"
 #include "server/service/wire.h"
 
@@ -32,14 +34,17 @@ using RawModelAdmin = v1::ModelAdmin::WithRawCallbackMethod_ListModels<
             v1::ModelAdmin::WithRawCallbackMethod_UnloadModel<
                 v1::ModelAdmin::WithRawCallbackMethod_Quantize<
                     v1::ModelAdmin::WithRawCallbackMethod_ListMethods<
-                        v1::ModelAdmin::Service>>>>>>;
+                        v1::ModelAdmin::WithRawCallbackMethod_GetServer<
+                            v1::ModelAdmin::Service>>>>>>>;
 
 class ModelAdminService final : public RawModelAdmin {
  public:
   // `catalog`, `pictures`, `reception` and `clock` must outlive the service,
-  // the service its server.
-  ModelAdminService(ModelCatalog& catalog, const PictureReader& pictures,
-                    Reception& reception, const Clock& clock);
+  // the service its server. `server_info` is called on any thread.
+  ModelAdminService(
+      ModelCatalog& catalog, const PictureReader& pictures,
+      Reception& reception, const Clock& clock,
+      std::function<ServerInfo()> server_info = [] { return ServerInfo(); });
 
   // Refuses new work and ends what runs (kUnavailable).
   void Stop();
@@ -62,6 +67,9 @@ class ModelAdminService final : public RawModelAdmin {
   grpc::ServerUnaryReactor* ListMethods(grpc::CallbackServerContext* context,
                                         const grpc::ByteBuffer* request,
                                         grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetServer(grpc::CallbackServerContext* context,
+                                      const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
 
  private:
   // Reads a request and starts `work` on a thread of `threads`; the work's
@@ -92,6 +100,7 @@ class ModelAdminService final : public RawModelAdmin {
   const PictureReader& pictures_;
   Reception& reception_;
   const Clock& clock_;
+  const std::function<ServerInfo()> server_info_;
   std::atomic<bool> stopping_ = false;  // set once, read by every job
   Mutex mu_;
   std::vector<std::weak_ptr<EndableCall>> running_ ABSL_GUARDED_BY(mu_);

@@ -41,6 +41,7 @@ class MockClient : public Client {
               (override));
   MOCK_METHOD(absl::StatusOr<v1::ListMethodsResponse>, ListMethods, (),
               (override));
+  MOCK_METHOD(absl::StatusOr<v1::Server>, GetServer, (), (override));
   MOCK_METHOD(absl::StatusOr<bool>, IsServing, (const std::string&),
               (override));
 };

@@ -283,6 +283,30 @@ TEST_F(LifecycleTest, SaysWhichLimitOfThreadsItMet) {
   }
 }
 
+TEST_F(LifecycleTest, WritesItsConfigurationDownForTheNextStart) {
+  const std::string file = folder_.WriteFile(
+      "first.textproto",
+      absl::StrCat("models { name: 'told' path: '", testing::kTinyModel,
+                   "' method: 'linear' }\n"
+                   "limits { max_new_tokens: 5 }\n"));
+  Start({"--config", file, "--threads", "1"});
+  EXPECT_TRUE(Load("called", testing::kTinyModel).ok());
+  const Finished status = Cli({"status"});
+  EXPECT_EQ(status.code, 0) << status.err;
+  EXPECT_THAT(status.out,
+              AllOf(HasSubstr("version"), HasSubstr("compute threads  1\n")));
+  const Finished config = Cli({"config"});
+  EXPECT_EQ(config.code, 0) << config.err;
+  Stop();
+  Start({"--config", folder_.WriteFile("next.textproto", config.out)});
+  EXPECT_THAT(Model("told").method(), HasSubstr("linear"));
+  EXPECT_EQ(Model("called").state(), v1::MODEL_STATE_READY);
+  v1::GenerateRequest request = Request("a", 6);
+  request.set_model("told");
+  EXPECT_THAT(Generate(request), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(Cli({"config"}).out.find("threads: 1") != std::string::npos, true);
+}
+
 TEST_F(LifecycleTest, RaisesItsLimitOfOpenFiles) {
   StartListening(Command({"prlimit", "--nofile=256:5000"}, {}));
   rlimit files = {};
@@ -292,8 +316,7 @@ TEST_F(LifecycleTest, RaisesItsLimitOfOpenFiles) {
   server_->Signal(SIGTERM);
   EXPECT_TRUE(server_->Wait(absl::Minutes(1)).has_value());
   StartListening(Command({"prlimit", "--nofile=256:256"}, {}));
-  EXPECT_THAT(server_->err(),
-              HasSubstr("only 256 files may be open"));
+  EXPECT_THAT(server_->err(), HasSubstr("only 256 files may be open"));
 }
 
 }  // namespace
