@@ -85,10 +85,10 @@ class ServedCausalLm final : public VersionedModel {
                      std::shared_ptr<Engine> engine) {
     NoteVersion(1, std::move(memory), engine);
     MutexLock lock(&mu_);
-    ASSIGN_OR_RETURN(scheduler_, GenerateScheduler::Create(
-                                     SchedulerOptions(context_, kv_),
-                                     std::move(engine), *tokenizer_,
-                                     context_.clock, *observer_));
+    ASSIGN_OR_RETURN(scheduler_,
+                     GenerateScheduler::Create(SchedulerOptions(context_, kv_),
+                                               std::move(engine), *tokenizer_,
+                                               context_.clock, *observer_));
     return absl::OkStatus();
   }
 
