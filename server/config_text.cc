@@ -2,7 +2,9 @@
 
 #include <google/protobuf/text_format.h>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "ounce/v1/server_config.pb.h"
 
 namespace ounce::server {
@@ -16,6 +18,16 @@ const Config::Model* Told(const Config& config, const ModelInfo& model) {
     }
   }
   return nullptr;
+}
+
+// " with include 'a', 'b'", on the line of a comment.
+std::string Globs(const char* name, const std::vector<std::string>& globs) {
+  if (globs.empty()) return "";
+  std::vector<std::string> quoted;
+  for (const std::string& glob : globs) {
+    quoted.push_back(absl::StrCat("'", absl::CHexEscape(glob), "'"));
+  }
+  return absl::StrCat(", ", name, " ", absl::StrJoin(quoted, ", "));
 }
 
 }  // namespace
@@ -32,15 +44,16 @@ std::string ConfigText(const Config& config,
     model.set_name(info.name);
     model.set_path(info.path);
     model.set_method(told != nullptr ? told->method : info.method);
-    model.set_convolutions(told != nullptr && told->convolutions);
+    model.set_convolutions(told != nullptr ? told->convolutions
+                                           : info.convolutions);
     google::protobuf::TextFormat::Printer printer;
     printer.SetSingleLineMode(true);
     std::string line;
     printer.PrintToString(model, &line);
-    if (told == nullptr) {
-      absl::StrAppend(&text,
-                      "# By a call: without its include, exclude and "
-                      "convolutions.\n");
+    if (!info.include.empty() || !info.exclude.empty()) {
+      absl::StrAppend(
+          &text, "# Quantized by a call", Globs("include", info.include),
+          Globs("exclude", info.exclude), ": repeat the call after a start.\n");
     }
     absl::StrAppend(&text, "models { ", line, "}\n");
   }

@@ -11,8 +11,8 @@
 namespace ounce::server {
 
 // What --config reads: the settings that were made, and the models that are
-// served. Of one that was loaded or quantized by a call the method is known,
-// but not what include, exclude and convolutions were; the text then says so.
+// served, each as it is now. Globs that a quantization was called with have no
+// field there; a comment says which they were.
 std::string ConfigText(const Config& config,
                        const std::vector<ModelInfo>& models);
 
