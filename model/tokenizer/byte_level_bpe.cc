@@ -310,6 +310,7 @@ absl::Status ByteLevelBpe::SetTokenBytes(const BpeParts& parts,
   for (size_t a = 0; a < added.size(); ++a) {
     const AddedToken& token = added[a];
     special_[token.id] = token.special;
+    if (token.special) special_ids_.emplace(token.content, token.id);
     int32_t& owner = owners[token.id];
     if (owner == kNobody) {
       owner = -2 - static_cast<int32_t>(a);
@@ -438,6 +439,13 @@ std::string ByteLevelBpe::Decode(absl::Span<const int32_t> ids,
     text.append(token_bytes_, begin, token_end_[id] - begin);
   }
   return text;
+}
+
+std::optional<int32_t> ByteLevelBpe::SpecialTokenId(
+    std::string_view text) const {
+  const auto found = special_ids_.find(ToAbsl(text));
+  if (found == special_ids_.end()) return std::nullopt;
+  return found->second;
 }
 
 }  // namespace ounce::model

@@ -63,6 +63,7 @@ class ByteLevelBpe : public Tokenizer {
       std::string_view text) const override;
   std::string Decode(absl::Span<const int32_t> ids,
                      bool skip_special = true) const override;
+  std::optional<int32_t> SpecialTokenId(std::string_view text) const override;
   int32_t size() const override {
     return static_cast<int32_t>(token_end_.size());
   }
@@ -105,6 +106,7 @@ class ByteLevelBpe : public Tokenizer {
   std::string token_bytes_;
   std::vector<uint32_t> token_end_;
   std::vector<bool> special_;
+  absl::flat_hash_map<std::string, int32_t> special_ids_;
 };
 
 // The content of the small files that may lie beside either form.

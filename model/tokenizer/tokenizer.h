@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,10 @@ class Tokenizer {
   // special tokens decode to nothing if `skip_special`.
   virtual std::string Decode(absl::Span<const int32_t> ids,
                              bool skip_special = true) const = 0;
+
+  // The special token whose text is exactly `text`, which Decode leaves out.
+  virtual std::optional<int32_t> SpecialTokenId(
+      std::string_view text) const = 0;
 
   // Ids in [0, size) may stand for a token; models may pad beyond it.
   virtual int32_t size() const = 0;

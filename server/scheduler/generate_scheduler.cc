@@ -33,6 +33,10 @@ BlockAllocator::MayHold MayHoldBlocks(const GenerateScheduler::Options& options,
   };
 }
 
+bool Contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
 class Scheduler final : public GenerateScheduler {
  public:
   Scheduler(const Options& options, std::shared_ptr<Engine> engine,
@@ -582,8 +586,9 @@ void Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
   }
 
   GenerateChunk chunk;
-  const std::vector<int32_t>& eos_ids = sequence.engine->info().eos_ids;
-  if (std::find(eos_ids.begin(), eos_ids.end(), sampled->id) != eos_ids.end()) {
+  const bool at_stop_token = Contains(params.stop_token_ids, sampled->id);
+  if (!at_stop_token &&
+      Contains(sequence.engine->info().eos_ids, sampled->id)) {
     FlushText(sequence, &chunk);
     if (!chunk.text.empty()) sequence.sink->OnChunk(std::move(chunk));
     // The last bytes of a broken character may complete a stop string.
@@ -606,12 +611,16 @@ void Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
            tokenizer_.Decode({&top.id, 1}, /*skip_special=*/false)});
     }
   }
-  chunk.text = sequence.stop_matcher.Push(sequence.decoder.Push(sampled->id));
+  if (!at_stop_token) {
+    chunk.text = sequence.stop_matcher.Push(sequence.decoder.Push(sampled->id));
+  }
   const bool full = sequence.num_new() >= sequence.max_new_tokens;
-  if (full && !sequence.stop_matcher.stopped()) FlushText(sequence, &chunk);
+  if ((full || at_stop_token) && !sequence.stop_matcher.stopped()) {
+    FlushText(sequence, &chunk);
+  }
   sequence.sink->OnChunk(std::move(chunk));
 
-  if (sequence.stop_matcher.stopped()) {
+  if (at_stop_token || sequence.stop_matcher.stopped()) {
     EndRunning(sequence, absl::OkStatus(), FinishReason::kStop);
   } else if (full) {
     EndRunning(sequence, absl::OkStatus(), FinishReason::kLength);

@@ -29,6 +29,8 @@ struct GenerateParams {
   int64_t max_new_tokens = 0;   // at least 1
   SamplingParams sampling;
   std::vector<std::string> stop;
+  // Special tokens, which have no text that a stop string could meet.
+  std::vector<int32_t> stop_token_ids;
   int num_logprobs = 0;
   absl::Time arrival;
   absl::Time deadline = absl::InfiniteFuture();

@@ -209,6 +209,10 @@ absl::Status InferenceService::Begin(TextJob& job) {
   if (!request.sampling().has_seed()) {
     params.sampling.seed = options_.draw_seed();
   }
+  for (const std::string& stop : params.stop) {
+    const auto id = job.model->tokenizer()->SpecialTokenId(stop);
+    if (id.has_value()) params.stop_token_ids.push_back(*id);
+  }
   params.peer = job.peer;
   params.arrival = job.arrival;
   params.deadline = FromGrpcDeadline(job.context->raw_deadline(), clock_);

@@ -113,6 +113,9 @@ class FakeTokenizer final : public model::Tokenizer {
       std::string_view text) const override;
   std::string Decode(absl::Span<const int32_t> ids,
                      bool skip_special) const override;
+  std::optional<int32_t> SpecialTokenId(std::string_view) const override {
+    return std::nullopt;
+  }
   int32_t size() const override { return static_cast<int32_t>(texts_.size()); }
 
  private:

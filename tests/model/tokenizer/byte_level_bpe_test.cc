@@ -84,6 +84,19 @@ TEST(ByteLevelBpeTest, LeavesOnlySpecialTokensOutOfADecoding) {
   EXPECT_EQ(bpe->Decode(ids, true), "ab\u00e9 b");
 }
 
+TEST(ByteLevelBpeTest, KnowsSpecialTokensByTheirWholeText) {
+  BpeParts parts = FewParts();
+  parts.added_tokens = {{.content = "<end>", .special = true},
+                        {.content = "<plain>", .special = false},
+                        {.content = "b", .special = true}};
+  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  EXPECT_EQ(bpe->SpecialTokenId("<end>"), 4);
+  EXPECT_EQ(bpe->SpecialTokenId("b"), 1);
+  for (const char* other : {"", "<end", "<end> ", "<plain>", "a", "ab"}) {
+    EXPECT_EQ(bpe->SpecialTokenId(other), std::nullopt) << other;
+  }
+}
+
 // Test data of section 3: huggingface/transformers,
 // tests/models/codegen/test_tokenization_codegen.py.
 TEST(ByteLevelBpeTest, EncodesThePublishedTinyExample) {

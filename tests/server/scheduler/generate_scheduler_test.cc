@@ -1186,6 +1186,31 @@ TEST_F(GenerateSchedulerTest, EndsBeforeAStopStringThatSpansTokens) {
   EXPECT_EQ(TextOf(sink.token_ids()), before + stop);
 }
 
+// Text that is held back because a stop string may follow is not lost.
+TEST_F(GenerateSchedulerTest, EndsAtAStopTokenWithoutItsText) {
+  const std::vector<int32_t> plain = FakeContinuation(Prompt(4, 5), 20, 60);
+  const auto stop = std::find(plain.begin(), plain.end(), plain[6]);
+  const std::string before = TextOf({plain.begin(), stop});
+  for (const bool is_eos : {false, true}) {
+    info_.eos_ids = {61};
+    if (is_eos) info_.eos_ids.push_back(*stop);
+    Start();
+    RecordingSink& sink = Sink();
+    GenerateParams params = Params(Prompt(4, 5), 20);
+    params.stop = {before.substr(before.size() - 2) + "#", "<|end|>"};
+    params.stop_token_ids = {63, *stop};
+    params.num_logprobs = 1;
+    Submit(std::move(params), &sink);
+    ASSERT_TRUE(sink.AwaitDone());
+    EXPECT_EQ(sink.result().reason, FinishReason::kStop);
+    EXPECT_EQ(sink.text(), before);
+    EXPECT_EQ(sink.token_ids(), std::vector<int32_t>(plain.begin(), stop + 1));
+    EXPECT_EQ(sink.result().new_tokens, stop + 1 - plain.begin());
+    EXPECT_THAT(sink.logprobs(), SizeIs(stop + 1 - plain.begin()));
+    Stop();
+  }
+}
+
 TEST_F(GenerateSchedulerTest, GivesHeldBackTextAtTheEnd) {
   const std::vector<int32_t> plain = FakeContinuation(Prompt(4, 5), 6, 60);
   const std::string text = TextOf(plain);

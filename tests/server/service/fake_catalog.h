@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -39,6 +40,11 @@ class ByteTokenizer final : public model::Tokenizer {
     std::string text;
     for (const int32_t id : ids) text += static_cast<char>(id);
     return text;
+  }
+  // One that is special: byte 1.
+  std::optional<int32_t> SpecialTokenId(std::string_view text) const override {
+    if (text != "<|end|>") return std::nullopt;
+    return 1;
   }
   int32_t size() const override { return 256; }
 

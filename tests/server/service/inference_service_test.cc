@@ -100,6 +100,19 @@ TEST_F(InferenceServiceTest, DefaultsAreThoseOfTheContract) {
   EXPECT_EQ(submitted[0].sampling.temperature, 0.0f);
 }
 
+TEST_F(InferenceServiceTest, StopsAtTheSpecialTokenThatAStopStringNames) {
+  v1::GenerateRequest request = Request("tiny", "a", 2);
+  for (const char* stop : {"x", "<|end|>", "<|end|>\n"}) {
+    request.add_stop(stop);
+  }
+  ASSERT_TRUE(Generate(request).status.ok());
+  const auto submitted = catalog_.scheduler("tiny").submitted();
+  ASSERT_THAT(submitted, SizeIs(1));
+  EXPECT_THAT(submitted[0].stop_token_ids, ElementsAre(1));
+  // Ordinary tokens may spell it too.
+  EXPECT_THAT(submitted[0].stop, ElementsAre("x", "<|end|>", "<|end|>\n"));
+}
+
 TEST_F(InferenceServiceTest, GivesAsManyTokensAsThePositionsHold) {
   const Answer answer = Generate(Request("tiny", "0123456789", 1000));
   ASSERT_TRUE(answer.status.ok());
