@@ -240,6 +240,11 @@ class ClientImpl final : public Client {
                                request);
   }
 
+  absl::StatusOr<v1::ListServedModelsResponse> ListServedModels() override {
+    return Call<v1::Inference>(server_, &v1::Inference::Stub::ListModels,
+                               v1::ListServedModelsRequest());
+  }
+
   absl::StatusOr<v1::ListModelsResponse> ListModels() override {
     return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::ListModels,
                                 v1::ListModelsRequest());

@@ -57,6 +57,8 @@ class Client {
 
   virtual absl::StatusOr<v1::DetectObjectsResponse> DetectObjects(
       const v1::DetectObjectsRequest& request) = 0;
+  // What Inference tells about them; ListModels asks ModelAdmin.
+  virtual absl::StatusOr<v1::ListServedModelsResponse> ListServedModels() = 0;
 
   virtual absl::StatusOr<v1::ListModelsResponse> ListModels() = 0;
   virtual absl::StatusOr<v1::Model> GetModel(

@@ -17,7 +17,8 @@ namespace {
 // For a question after a call that ended badly.
 constexpr absl::Duration kShortTimeout = absl::Seconds(5);
 
-// A message may quote what a checkpoint or a file name holds.
+}  // namespace
+
 std::string PrintableLines(absl::string_view text) {
   constexpr int kMaxCharacters = 10'000;
   std::vector<std::string> lines;
@@ -26,8 +27,6 @@ std::string PrintableLines(absl::string_view text) {
   }
   return absl::StrJoin(lines, "\n");
 }
-
-}  // namespace
 
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {

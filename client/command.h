@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "client/client.h"
 #include "client/json.h"
 #include "client/output.h"
@@ -22,6 +23,10 @@ inline constexpr int kRefused = 3;
 inline constexpr int kFailed = 4;
 
 int ExitCode(const absl::Status& status);
+
+// A message, which may quote what a checkpoint or a file name holds, as text
+// that nobody vouches for (report.h); its lines stay lines.
+std::string PrintableLines(absl::string_view text);
 
 // One line on stderr, in red on a terminal, unless all is well. Returns the
 // exit code.

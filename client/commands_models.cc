@@ -71,18 +71,36 @@ absl::StatusOr<v1::Model> Load(Client& client,
   return model;
 }
 
+// Of the admin port, or, if nothing answers there, of the public one.
+int ShowModels(Client& client, bool json) {
+  const absl::StatusOr<v1::ListModelsResponse> models = client.ListModels();
+  if (absl::IsUnavailable(models.status())) {
+    const absl::StatusOr<v1::ListServedModelsResponse> served =
+        client.ListServedModels();
+    if (served.ok()) {
+      std::cerr << "ounce: sizes and load are left out, because only the admin "
+                   "port tells them: "
+                << PrintableLines(models.status().message()) << std::endl;
+      return Show(served, json,
+                  [](const v1::ListServedModelsResponse& response) {
+                    std::cout << ServedModelsText(response);
+                  });
+    }
+  }
+  return Show(models, json, [](const v1::ListModelsResponse& response) {
+    std::cout << ModelsText(response);
+  });
+}
+
 }  // namespace
 
 void AddModelCommands(CLI::App& app, Command* command) {
   auto* models = app.add_subcommand("models", "Show what is served");
-  models->callback([command] {
-    *command = [](Client& client, bool json) {
-      return Show(client.ListModels(), json,
-                  [](const v1::ListModelsResponse& response) {
-                    std::cout << ModelsText(response);
-                  });
-    };
-  });
+  models->footer(absl::StrCat(
+      "Where the admin port can't be reached it shows what the public one "
+      "tells: names,\ntasks, states and methods, without sizes and load.\n",
+      models->get_footer()));
+  models->callback([command] { *command = ShowModels; });
   auto* methods = app.add_subcommand(
       "methods", "Show the ways to quantize, with their parameters");
   methods->callback([command] {
@@ -132,14 +150,23 @@ void AddModelCommands(CLI::App& app, Command* command) {
     };
   });
 
+  auto force = std::make_shared<bool>(false);
   auto* unload = app.add_subcommand("unload", "Stop serving a model");
   unload->add_option("NAME", *name, "A served model")
       ->required()
       ->type_name("");
-  unload->callback([name, command] {
-    *command = [name](Client& client, bool json) {
+  unload->add_flag("--force", *force,
+                   "End its running requests at once (UNAVAILABLE), also\n"
+                   "while another unload waits for them");
+  unload->footer(absl::StrCat(
+      "Returns when the model's running requests have ended and its memory is "
+      "free.\n--deadline ends the waiting, not the unloading.\n",
+      unload->get_footer()));
+  unload->callback([name, force, command] {
+    *command = [name, force](Client& client, bool json) {
       v1::UnloadModelRequest request;
       request.set_name(*name);
+      request.set_force(*force);
       return Show(client.UnloadModel(request), json,
                   [&](const v1::UnloadModelResponse&) {
                     std::cout << "unloaded " << *name << std::endl;

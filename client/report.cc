@@ -21,6 +21,7 @@ namespace ounce::client {
 namespace {
 
 constexpr char kVectors[] = "norms and biases";
+constexpr char kNoModels[] = "no models\n";
 
 std::string StateName(v1::ModelState state) {
   switch (state) {
@@ -37,7 +38,8 @@ std::string StateName(v1::ModelState state) {
   }
 }
 
-std::string TaskNames(const v1::Model& model) {
+template <class Model>
+std::string TaskNames(const Model& model) {
   std::vector<std::string> names;
   for (const int task : model.tasks()) {
     names.emplace_back(task == v1::TASK_GENERATE         ? "generate"
@@ -281,7 +283,7 @@ std::string Printable(const std::string& text, int max_characters) {
 }
 
 std::string ModelsText(const v1::ListModelsResponse& response) {
-  if (response.models().empty()) return "no models\n";
+  if (response.models().empty()) return kNoModels;
   const bool has_kv = std::any_of(
       response.models().begin(), response.models().end(),
       [](const v1::Model& model) { return model.kv_capacity_bytes() > 0; });
@@ -316,6 +318,18 @@ std::string ModelsText(const v1::ListModelsResponse& response) {
   }
   return absl::StrCat(service.Text(), any_loaded ? "\n" : "",
                       any_loaded ? weights.Text() : "");
+}
+
+std::string ServedModelsText(const v1::ListServedModelsResponse& response) {
+  if (response.models().empty()) return kNoModels;
+  TextTable table(
+      {"MODEL", "TASK", "STATE", "-VERSION", "METHOD", "ARCHITECTURE"});
+  for (const v1::ServedModel& model : response.models()) {
+    table.Add({model.name(), TaskNames(model), StateName(model.state()),
+               absl::StrCat(model.version()), model.method(),
+               model.architecture()});
+  }
+  return table.Text();
 }
 
 std::string MethodsText(const v1::ListMethodsResponse& response) {

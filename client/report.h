@@ -19,6 +19,9 @@ std::string Printable(const std::string& text, int max_characters);
 // has one.
 std::string ModelsText(const v1::ListModelsResponse& response);
 
+// The same without what only ModelAdmin tells.
+std::string ServedModelsText(const v1::ListServedModelsResponse& response);
+
 std::string MethodsText(const v1::ListMethodsResponse& response);
 
 // Of a quantization of `source`. Bytes before and after, or, if it is served

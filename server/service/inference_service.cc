@@ -10,6 +10,7 @@
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/guard.h"
+#include "server/service/to_proto.h"
 
 namespace ounce::server {
 namespace {
@@ -341,6 +342,28 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(
     grpc::ByteBuffer* response) {
   return Answer({"Detokenize", context, request, response},
                 &InferenceService::DetokenizeNow);
+}
+
+grpc::ServerUnaryReactor* InferenceService::ListModels(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return AnswerNow<v1::ListServedModelsRequest, v1::ListServedModelsResponse>(
+      reception_, {"ListModels", context, request, response},
+      [this](const v1::ListServedModelsRequest&,
+             v1::ListServedModelsResponse* out) {
+        // Nothing of where models come from, or of what the server carries.
+        for (const ModelInfo& info : catalog_.List()) {
+          v1::ServedModel* const model = out->add_models();
+          model->set_name(info.name);
+          model->set_state(ToProto(info.state));
+          for (const Task task : info.tasks) model->add_tasks(ToProto(task));
+          model->set_version(info.version);
+          model->set_method(info.method);
+          model->set_architecture(info.architecture);
+          model->set_max_positions(info.max_positions);
+        }
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace ounce::server

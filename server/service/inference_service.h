@@ -30,7 +30,8 @@ using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
     v1::Inference::WithRawCallbackMethod_Tokenize<
         v1::Inference::WithRawCallbackMethod_Detokenize<
             v1::Inference::WithRawCallbackMethod_DetectObjects<
-                v1::Inference::Service>>>>;
+                v1::Inference::WithRawCallbackMethod_ListModels<
+                    v1::Inference::Service>>>>>;
 
 class InferenceService final : public RawInference {
  public:
@@ -84,6 +85,9 @@ class InferenceService final : public RawInference {
   grpc::ServerUnaryReactor* DetectObjects(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
 
  private:
   struct TextJob;

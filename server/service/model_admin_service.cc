@@ -9,6 +9,7 @@
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/guard.h"
+#include "server/service/to_proto.h"
 
 namespace ounce::server {
 namespace {
@@ -23,20 +24,6 @@ absl::Status ShuttingDown() {
   return absl::UnavailableError("the server is shutting down");
 }
 
-v1::ModelState ToProto(ModelState state) {
-  switch (state) {
-    case ModelState::kLoading:
-      return v1::MODEL_STATE_LOADING;
-    case ModelState::kReady:
-      return v1::MODEL_STATE_READY;
-    case ModelState::kQuantizing:
-      return v1::MODEL_STATE_QUANTIZING;
-    case ModelState::kUnloading:
-      return v1::MODEL_STATE_UNLOADING;
-  }
-  return v1::MODEL_STATE_UNSPECIFIED;
-}
-
 v1::QuantizeStage ToProto(QuantizeStage stage) {
   switch (stage) {
     case QuantizeStage::kReading:
@@ -49,16 +36,6 @@ v1::QuantizeStage ToProto(QuantizeStage stage) {
       return v1::QUANTIZE_STAGE_SWAPPING;
   }
   return v1::QUANTIZE_STAGE_UNSPECIFIED;
-}
-
-v1::Task ToProto(Task task) {
-  switch (task) {
-    case Task::kGenerate:
-      return v1::TASK_GENERATE;
-    case Task::kDetectObjects:
-      return v1::TASK_DETECT_OBJECTS;
-  }
-  return v1::TASK_UNSPECIFIED;
 }
 
 v1::TensorKind ToProto(TensorKind kind) {

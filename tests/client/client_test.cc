@@ -44,6 +44,13 @@ class EchoService final : public v1::Inference::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status ListModels(grpc::ServerContext*,
+                          const v1::ListServedModelsRequest*,
+                          v1::ListServedModelsResponse* response) override {
+    response->add_models()->set_name("code");
+    return grpc::Status::OK;
+  }
+
   // Tokens without an end.
   grpc::Status Generate(
       grpc::ServerContext* context, const v1::GenerateRequest*,
@@ -144,6 +151,14 @@ TEST_F(ClientTest, DetectsObjects) {
   EXPECT_EQ(response.image_width(), 1000);
   EXPECT_EQ(response.detections(0).score(), 0.25f);
   EXPECT_EQ(response.model_version(), 7);
+}
+
+TEST_F(ClientTest, ListsModelsOfThePublicListener) {
+  ASSERT_OK_AND_ASSIGN(
+      const v1::ListServedModelsResponse response,
+      Client::Create({.server = address_, .admin = "127.0.0.1:1"})
+          ->ListServedModels());
+  EXPECT_EQ(response.models(0).name(), "code");
 }
 
 TEST_F(ClientTest, PassesOnWhyAPictureWasRefused) {

@@ -17,6 +17,8 @@ namespace ounce::client {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::NiceMock;
@@ -191,6 +193,53 @@ TEST_F(CommandsTest, ShowsOnATerminalHowLongALoadTakes) {
   close(stderr_before);
   close(terminal);
   close(owner);
+}
+
+TEST_F(CommandsTest, ShowsWhatThePublicPortTellsWithoutTheAdminPort) {
+  EXPECT_CALL(client_, ListModels)
+      .WillRepeatedly(
+          Return(absl::UnavailableError("nothing answers at \x1b[2Jhere")));
+  EXPECT_CALL(client_, ListServedModels).WillRepeatedly([] {
+    v1::ListServedModelsResponse response;
+    v1::ServedModel* model = response.add_models();
+    model->set_name("code");
+    model->set_state(v1::MODEL_STATE_READY);
+    model->add_tasks(v1::TASK_GENERATE);
+    model->set_version(2);
+    model->set_method("linear");
+    model->set_architecture("codegen");
+    return response;
+  });
+  const Ended models = Run({"models"});
+  EXPECT_EQ(models.code, 0);
+  EXPECT_THAT(models.out,
+              ContainsRegex("MODEL +TASK +STATE +VERSION +METHOD +ARCHITECTURE"
+                            "\ncode +generate +ready +2 +linear +codegen\n"));
+  EXPECT_EQ(models.err,
+            "ounce: sizes and load are left out, because only the admin port "
+            "tells them: nothing answers at \xef\xbf\xbd[2Jhere\n");
+  const Ended json = Run({"models"}, /*json=*/true);
+  EXPECT_EQ(json.code, 0);
+  EXPECT_THAT(json.out, HasSubstr("{\"models\":[{\"name\":\"code\""));
+
+  EXPECT_CALL(client_, ListServedModels)
+      .WillOnce(Return(absl::UnavailableError("nothing there either")));
+  const Ended neither = Run({"models"});
+  EXPECT_EQ(neither.code, kFailed);
+  EXPECT_THAT(neither.err, HasSubstr("ounce: UNAVAILABLE: nothing answers"));
+  EXPECT_THAT(neither.out, IsEmpty());
+}
+
+TEST_F(CommandsTest, EndsRunningRequestsOnlyIfForced) {
+  std::vector<bool> forced;
+  EXPECT_CALL(client_, UnloadModel)
+      .WillRepeatedly([&](const v1::UnloadModelRequest& request) {
+        forced.push_back(request.force());
+        return v1::UnloadModelResponse();
+      });
+  EXPECT_EQ(Run({"unload", "code"}).out, "unloaded code\n");
+  EXPECT_EQ(Run({"unload", "code", "--force"}).out, "unloaded code\n");
+  EXPECT_THAT(forced, ElementsAre(false, true));
 }
 
 TEST_F(CommandsTest, SaysThatItIsNotReady) {

@@ -27,6 +27,8 @@ class MockClient : public Client {
               (const v1::DetokenizeRequest&), (override));
   MOCK_METHOD(absl::StatusOr<v1::DetectObjectsResponse>, DetectObjects,
               (const v1::DetectObjectsRequest&), (override));
+  MOCK_METHOD(absl::StatusOr<v1::ListServedModelsResponse>, ListServedModels,
+              (), (override));
   MOCK_METHOD(absl::StatusOr<v1::ListModelsResponse>, ListModels, (),
               (override));
   MOCK_METHOD(absl::StatusOr<v1::Model>, GetModel, (const v1::GetModelRequest&),

@@ -184,7 +184,8 @@ TEST_F(AbuseTest, SoDoUnknownGroupsInEveryMethod) {
   const int64_t peak = PeakDuring([&] {
     for (const char* method :
          {"Inference/Generate", "Inference/Tokenize", "Inference/Detokenize",
-          "Inference/DetectObjects", "ModelAdmin/ListModels",
+          "Inference/DetectObjects", "Inference/ListModels",
+          "ModelAdmin/GetServer", "ModelAdmin/ListModels",
           "ModelAdmin/GetModel", "ModelAdmin/LoadModel",
           "ModelAdmin/UnloadModel", "ModelAdmin/Quantize",
           "ModelAdmin/ListMethods"}) {

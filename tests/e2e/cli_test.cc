@@ -207,6 +207,25 @@ TEST_F(CliTest, ShowsModelsMethodsTokensAndHealth) {
   EXPECT_EQ(json[0], nlohmann::json({{"status", "SERVING"}}));
 }
 
+TEST_F(CliTest, ShowsModelsWhereOnlyThePublicPortIsInReach) {
+  const auto ask = [&](std::vector<std::string> args) {
+    args.insert(args.begin(), {OUNCE_CLI_BINARY, "--server", inference_,
+                               "--admin", "127.0.0.1:1", "models"});
+    return testing::RunToEnd(args);
+  };
+  const Finished models = ask({});
+  EXPECT_EQ(models.code, 0) << models.err;
+  EXPECT_THAT(models.out,
+              ContainsRegex("tiny +generate +ready +1 +float16 +codegen"));
+  EXPECT_THAT(models.err, AllOf(HasSubstr("only the admin port tells them"),
+                                HasSubstr("nothing answers at 127.0.0.1:1"),
+                                HasSubstr("--admin")));
+  const auto json = Lines(ask({"--json"}).out);
+  ASSERT_EQ(json.size(), 1u);
+  EXPECT_EQ(json[0]["models"][0]["name"], "tiny");
+  EXPECT_EQ(json[0]["models"][0]["max_positions"], 512);
+}
+
 TEST_F(CliTest, QuantizesAndReports) {
   const Finished cli = Cli({"quantize", "tiny", "linear:bits=8"});
   EXPECT_EQ(cli.code, 0) << cli.err;

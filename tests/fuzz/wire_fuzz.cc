@@ -22,6 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       &v1::QuantizeRequest::default_instance(),
       &v1::LoadModelRequest::default_instance(),
       &v1::ListModelsRequest::default_instance(),
+      &v1::ListServedModelsRequest::default_instance(),
   };
   constexpr size_t kFixedBytes = size_t{1} << 20;
   constexpr int kLargestSlice = 64;

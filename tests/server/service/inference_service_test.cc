@@ -18,6 +18,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class InferenceServiceTest : public testing::ServiceTest {
@@ -462,6 +463,26 @@ TEST_F(InferenceServiceTest, RefusesBadTextsAndIds) {
   EXPECT_THAT(detokenize(1, 256).error_message(),
               HasSubstr("token_ids[0]: must be from 0 to 255, is 256"));
   EXPECT_THAT(detokenize(1, -7).error_message(), HasSubstr("is -7"));
+}
+
+TEST_F(InferenceServiceTest, ListsModelsWithoutWhatIsTheOperators) {
+  v1::ListServedModelsResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(inference_->ListModels(&context, {}, &response).ok());
+  ASSERT_EQ(response.models_size(), 3);
+  const v1::ServedModel& detector = response.models(0);
+  EXPECT_EQ(detector.name(), "detr");
+  EXPECT_THAT(detector.tasks(), ElementsAre(v1::TASK_DETECT_OBJECTS));
+  EXPECT_EQ(detector.max_positions(), 0);
+  const v1::ServedModel& model = response.models(2);
+  EXPECT_EQ(model.name(), "tiny");
+  EXPECT_EQ(model.state(), v1::MODEL_STATE_READY);
+  EXPECT_THAT(model.tasks(), ElementsAre(v1::TASK_GENERATE));
+  EXPECT_EQ(model.version(), 3);
+  EXPECT_EQ(model.method(), "float32");
+  EXPECT_EQ(model.architecture(), "codegen");
+  EXPECT_EQ(model.max_positions(), 64);
+  EXPECT_THAT(response.SerializeAsString(), Not(HasSubstr("/models/")));
 }
 
 TEST_F(InferenceServiceTest, CutsALongNameShortInItsAnswer) {

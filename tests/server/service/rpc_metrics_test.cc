@@ -112,6 +112,10 @@ TEST_F(RpcMetricsTest, CountsAdminAndHealthCalls) {
   grpc::ClientContext list;
   EXPECT_TRUE(admin_->ListModels(&list, request, &response).ok());
   EXPECT_TRUE(Counts("ounce.v1.ModelAdmin/ListModels", "OK", 1));
+  v1::ListServedModelsResponse served;
+  grpc::ClientContext public_list;
+  EXPECT_TRUE(inference_->ListModels(&public_list, {}, &served).ok());
+  EXPECT_TRUE(Counts("ounce.v1.Inference/ListModels", "OK", 1));
   const auto health = grpc::health::v1::Health::NewStub(channel_);
   grpc::ClientContext check;
   grpc::health::v1::HealthCheckResponse checked;
