@@ -27,6 +27,12 @@ class RpcMetricsTest : public testing::ServiceTest {
     ServiceTest::SetUp();
   }
 
+  // Connections and calls are counted until they have ended.
+  void TearDown() override {
+    ServiceTest::TearDown();
+    listeners_.reset();
+  }
+
   std::string Line(const std::string& rpc, const std::string& code, int count) {
     return absl::StrCat("ounce_rpc_requests_total{code=\"", code, "\",rpc=\"",
                         rpc, "\"} ", count, "\n");
@@ -61,7 +67,7 @@ class RpcMetricsTest : public testing::ServiceTest {
     return result;
   }
 
-  std::unique_ptr<server::Metrics> metrics_;  // outlives the listeners' calls
+  std::unique_ptr<server::Metrics> metrics_;
 };
 
 TEST_F(RpcMetricsTest, CountsEveryCallByMethodAndCode) {
