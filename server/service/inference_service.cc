@@ -197,6 +197,13 @@ absl::Status InferenceService::Accept(std::unique_ptr<TextJob>* job,
   return absl::OkStatus();
 }
 
+absl::Status InferenceService::SeenByClient(
+    const grpc::CallbackServerContext& context,
+    const absl::Status& refusal) const {
+  const absl::Status wanted = CheckStillWanted(context, clock_);
+  return wanted.ok() ? refusal : wanted;
+}
+
 absl::Status InferenceService::Begin(TextJob& job) {
   const v1::GenerateRequest& request = job.request;
   ASSIGN_OR_RETURN(GenerateParams params,
@@ -220,7 +227,8 @@ absl::Status InferenceService::Begin(TextJob& job) {
   return job.call->Start(job.model, std::move(params));
 }
 
-void InferenceService::Refuse(const TextJob& job, const absl::Status& status) {
+void InferenceService::Refuse(const TextJob& job, const absl::Status& refusal) {
+  const absl::Status status = SeenByClient(*job.context, refusal);
   const std::string model = job.model == nullptr ? "" : job.request.model();
   options_.on_rejected(model, status);
   reception_.LogFailure("Generate", job.peer, job.request.model(), status);
@@ -298,8 +306,9 @@ absl::Status InferenceService::ReadPicture(PictureJob& job) {
   return job.call->Start(job.model, std::move(job.params));
 }
 
-void InferenceService::Refuse(PictureJob& job, const absl::Status& status) {
+void InferenceService::Refuse(PictureJob& job, const absl::Status& refusal) {
   job.memory = {};
+  const absl::Status status = SeenByClient(*job.context, refusal);
   const std::string model = job.model == nullptr ? "" : job.request.model();
   options_.on_detect_rejected(model, status);
   reception_.LogFailure("DetectObjects", job.params.peer, job.request.model(),
@@ -321,8 +330,11 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
         });
   }
   return AnswerOn<Request, Response>(
-      long_texts_, FlowOf(reception_.PeerOf(*call.context), size), reception_,
-      call,
+      long_texts_,
+      [this, size, context = call.context] {
+        return FlowOf(reception_.PeerOf(*context), size);
+      },
+      reception_, call,
       [this, context = call.context, method](
           const Request& request, Response* response) -> absl::Status {
         RETURN_IF_ERROR(CheckStillWanted(*context, clock_));

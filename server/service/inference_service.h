@@ -109,14 +109,17 @@ class InferenceService final : public RawInference {
   absl::Status Accept(std::unique_ptr<TextJob>* job,
                       const grpc::ByteBuffer& bytes);
   absl::Status Begin(TextJob& job);
+  // What the client sees of a refusal: nothing when it has gone by then.
+  absl::Status SeenByClient(const grpc::CallbackServerContext& context,
+                            const absl::Status& refusal) const;
   // Tells everybody that no scheduler has it.
-  void Refuse(const TextJob& job, const absl::Status& status);
+  void Refuse(const TextJob& job, const absl::Status& refusal);
 
   // Reads a request and has its picture read.
   absl::Status Accept(const std::shared_ptr<PictureJob>& job,
                       const grpc::ByteBuffer& bytes);
   absl::Status ReadPicture(PictureJob& job);
-  void Refuse(PictureJob& job, const absl::Status& status);
+  void Refuse(PictureJob& job, const absl::Status& refusal);
 
   const Options options_;
   ModelCatalog& catalog_;

@@ -62,6 +62,9 @@ absl::Status JobThreads::Start(std::function<void()> job) {
         absl::ResourceExhaustedError(absl::StrCat(
             "the system gives the server no more threads: ", error.what())),
         kRetryBusy);
+  } catch (...) {
+    running_.erase(place);
+    throw;
   }
   return absl::OkStatus();
 }

@@ -4,6 +4,7 @@
 
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
+#include "server/service/guard.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {
@@ -79,8 +80,19 @@ void QuantizeCall::Pump() {
       writing_ = true;
       action = kWrite;
     }
-    if (pending_.has_value()) outgoing_ = Serialize(*pending_);
+    const absl::Status made = Guarded([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      if (pending_.has_value()) outgoing_ = Serialize(*pending_);
+      return absl::OkStatus();
+    });
     pending_.reset();
+    if (!made.ok()) {
+      // Without memory for a message the call ends all the same.
+      ended_ = finished_ = true;
+      writing_ = false;
+      status_ = made;
+      action = kFinish;
+      status = ToGrpcStatus(made);
+    }
   }
   switch (action) {
     case kWrite:

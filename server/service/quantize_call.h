@@ -1,10 +1,11 @@
-// One Quantize call: a job on a worker's thread on one side, a gRPC stream on
-// the other. Progress that the client is too slow to read, or that comes within
-// 50 ms, is replaced by newer progress; the last message always arrives.
+// One Quantize call: a job on a thread of its own on one side, a gRPC stream on
+// the other. Progress that the client is too slow to read, or that comes less
+// than 50 ms after the last, is replaced by newer progress; the message that
+// ends it is always sent.
 //
-// Threads: gRPC's call the reactor's half, the worker's calls Report and End,
+// Threads: gRPC's call the reactor's half, the job's calls Report and End,
 //   any thread EndEarly.
-// Ownership: shared by gRPC, until it has sent the end, and the worker.
+// Ownership: shared by gRPC, until it has sent the end, and the job.
 #ifndef OUNCE_SERVER_SERVICE_QUANTIZE_CALL_H_
 #define OUNCE_SERVER_SERVICE_QUANTIZE_CALL_H_
 

@@ -39,7 +39,7 @@ std::string Shown(std::string_view text) {
 absl::Status Reception::Read(const grpc::ByteBuffer& bytes,
                              google::protobuf::Message* request) {
   if (!bytes.Valid()) {
-    return absl::InvalidArgumentError("the call brought no message");
+    return absl::CancelledError("the call ended before its message came");
   }
   grpc::ByteBuffer own;
   own.Swap(const_cast<grpc::ByteBuffer*>(&bytes));

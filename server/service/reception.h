@@ -37,7 +37,8 @@ class Reception {
 
   // Takes the bytes out of gRPC's buffer, which would keep them until the call
   // ends, and builds the message if JudgeMessage lets it.
-  // Errors: as JudgeMessage; kInvalidArgument when the call brought no message.
+  // Errors: as JudgeMessage; kCancelled when the call ended before its
+  // message came.
   absl::Status Read(const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* request);
 

@@ -32,10 +32,14 @@ std::string ModelNamedIn(const google::protobuf::Message& request) {
 void FinishUnary(Reception& reception, const UnaryCall& call,
                  grpc::ServerUnaryReactor* reactor, const std::string& model,
                  const absl::Status& status) {
-  if (!status.ok()) {
-    reception.LogFailure(call.method, reception.PeerOf(*call.context), model,
-                         status);
-  }
+  // Without memory for the line the call ends all the same.
+  (void)Guarded([&] {
+    if (!status.ok()) {
+      reception.LogFailure(call.method, reception.PeerOf(*call.context), model,
+                           status);
+    }
+    return absl::OkStatus();
+  });
   reactor->Finish(ToGrpcStatus(status));
 }
 

@@ -57,9 +57,9 @@ grpc::ServerUnaryReactor* AnswerNow(Reception& reception, const UnaryCall& call,
   return reactor;
 }
 
-// The same on a thread of `pool`, as part of `flow`.
-template <class Request, class Response, class Method>
-grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, const std::string& flow,
+// The same on a thread of `pool`, as part of the flow that `flow()` names.
+template <class Request, class Response, class Flow, class Method>
+grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, Flow flow,
                                    Reception& reception, const UnaryCall& call,
                                    Method method) {
   struct Job {
@@ -72,25 +72,30 @@ grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, const std::string& flow,
   // Once: each call of this makes another one.
   grpc::ServerUnaryReactor* const reactor = call.context->DefaultReactor();
   std::unique_ptr<Job> job;
-  const absl::Status status = Guarded([&] {
+  WorkerPool::Job work;
+  std::string name;
+  const absl::Status status = Guarded([&]() -> absl::Status {
+    name = flow();
     job.reset(new Job{reception, call, reactor, std::move(method), Request()});
-    return reception.Read(*call.in, &job->request);
+    RETURN_IF_ERROR(reception.Read(*call.in, &job->request));
+    work = [job = std::move(job)](const absl::Status& room) {
+      const absl::Status status = Guarded([&]() -> absl::Status {
+        RETURN_IF_ERROR(room);
+        Response response;
+        RETURN_IF_ERROR(job->method(job->request, &response));
+        *job->call.out = Serialize(response);
+        return absl::OkStatus();
+      });
+      FinishUnary(job->reception, job->call, job->reactor,
+                  ModelNamedIn(job->request), status);
+    };
+    return absl::OkStatus();
   });
-  if (!status.ok()) {
+  if (status.ok()) {
+    pool.Run(name, std::move(work));
+  } else {
     FinishUnary(reception, call, reactor, "", status);
-    return reactor;
   }
-  pool.Run(flow, [job = std::move(job)](const absl::Status& room) {
-    const absl::Status status = Guarded([&]() -> absl::Status {
-      RETURN_IF_ERROR(room);
-      Response response;
-      RETURN_IF_ERROR(job->method(job->request, &response));
-      *job->call.out = Serialize(response);
-      return absl::OkStatus();
-    });
-    FinishUnary(job->reception, job->call, job->reactor,
-                ModelNamedIn(job->request), status);
-  });
   return reactor;
 }
 

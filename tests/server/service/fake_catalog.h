@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -31,6 +32,7 @@ class ByteTokenizer final : public model::Tokenizer {
       MutexLock lock(&mu_);
       ++num_encoded_;
       while (held_) changed_.Wait(&mu_);
+      if (out_of_memory_) throw std::bad_alloc();
     }
     std::vector<int32_t> ids;
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
@@ -54,6 +56,11 @@ class ByteTokenizer final : public model::Tokenizer {
     held_ = held;
     changed_.SignalAll();
   }
+  // Whether Encode finds no memory.
+  void RunOutOfMemory(bool out) {
+    MutexLock lock(&mu_);
+    out_of_memory_ = out;
+  }
   // Texts whose encoding has begun.
   int num_encoded() const {
     MutexLock lock(&mu_);
@@ -64,6 +71,7 @@ class ByteTokenizer final : public model::Tokenizer {
   mutable Mutex mu_;
   mutable CondVar changed_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
+  bool out_of_memory_ ABSL_GUARDED_BY(mu_) = false;
   mutable int num_encoded_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

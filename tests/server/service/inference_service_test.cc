@@ -407,6 +407,66 @@ TEST_F(InferenceServiceTest, ASlowReaderHoldsBackItsOwnSequenceOnly) {
   }
 }
 
+TEST_F(InferenceServiceTest, WithoutMemoryEndsTheCallAndNothingElse) {
+  testing::ByteTokenizer& tokenizer = catalog_.tokenizer("long");
+  tokenizer.RunOutOfMemory(true);
+  const auto expect_refused = [](const grpc::Status& status) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(status.error_message(), "out of memory");
+  };
+  // On gRPC's thread and on one of the service's own.
+  const auto tokenize = [&](size_t bytes) {
+    v1::TokenizeRequest request;
+    request.set_model("long");
+    request.set_text(std::string(bytes, 'x'));
+    v1::TokenizeResponse response;
+    grpc::ClientContext context;
+    return inference_->Tokenize(&context, request, &response);
+  };
+  for (const size_t bytes : {size_t{10}, size_t{100'000}}) {
+    expect_refused(
+        Generate(Request("long", std::string(bytes, 'x'), 1)).status);
+    expect_refused(tokenize(bytes));
+  }
+  EXPECT_THAT(rejections(), ElementsAre("long RESOURCE_EXHAUSTED",
+                                        "long RESOURCE_EXHAUSTED"));
+  const absl::Time start = absl::Now();
+  inference_service_->Drain(start + absl::Minutes(2));
+  EXPECT_LT(absl::Now() - start, absl::Minutes(1)) << "no call is left over";
+  tokenizer.RunOutOfMemory(false);
+  EXPECT_EQ(Generate(Request("long", "x", 3)).text(), "abc");
+  EXPECT_TRUE(tokenize(100'000).ok());
+}
+
+TEST_F(InferenceServiceTest, ACallThatEndsBeforeItsMessageIsCancelled) {
+  grpc::GenericStub stub(channel_);
+  const auto end = [&](const std::string& method) {
+    grpc::CompletionQueue queue;
+    const auto await = [&] {
+      void* tag;
+      bool ok;
+      EXPECT_TRUE(queue.Next(&tag, &ok));
+    };
+    grpc::ClientContext context;
+    const auto call = stub.PrepareCall(&context, method, &queue);
+    call->StartCall(nullptr);
+    await();
+    call->WritesDone(nullptr);
+    await();
+    grpc::Status status;
+    call->Finish(&status, nullptr);
+    await();
+    return status;
+  };
+  for (const char* method : {"Generate", "Tokenize", "DetectObjects"}) {
+    EXPECT_EQ(end(absl::StrCat("/ounce.v1.Inference/", method)).error_code(),
+              grpc::StatusCode::CANCELLED)
+        << method;
+  }
+  EXPECT_THAT(rejections(), ElementsAre(" CANCELLED"));
+  EXPECT_THAT(detect_rejected(), ElementsAre(" CANCELLED"));
+}
+
 TEST_F(InferenceServiceTest, TokenizesAndDetokenizes) {
   v1::TokenizeRequest request;
   request.set_model("tiny");

@@ -160,6 +160,71 @@ TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
   EXPECT_EQ(unloaded, "new at once");
 }
 
+TEST_F(ModelAdminServiceTest, ALoadEndsWithItsCall) {
+  std::atomic<int> loading = 0;
+  Mutex mu;
+  std::vector<absl::StatusCode> ends;
+  catalog_.load = [&](const server::LoadParams& params)
+      -> absl::StatusOr<server::ModelInfo> {
+    ++loading;
+    absl::Status wanted;
+    while ((wanted = params.proceed()).ok()) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    const MutexLock lock(&mu);
+    ends.push_back(wanted.code());
+    return wanted;
+  };
+  const auto num_ended = [&] {
+    const MutexLock lock(&mu);
+    return ends.size();
+  };
+  v1::LoadModelRequest request;
+  request.set_name("new");
+  request.set_path("/models/new");
+  v1::Model model;
+  grpc::ClientContext cancelled;
+  std::thread cancel([&] {
+    EXPECT_TRUE(WaitUntil([&] { return loading == 1; }));
+    cancelled.TryCancel();
+  });
+  EXPECT_EQ(admin_->LoadModel(&cancelled, request, &model).error_code(),
+            grpc::StatusCode::CANCELLED);
+  cancel.join();
+  EXPECT_TRUE(WaitUntil([&] { return num_ended() == 1; }));
+  grpc::ClientContext late;
+  late.set_deadline(absl::ToChronoTime(absl::Now() + absl::Milliseconds(200)));
+  EXPECT_EQ(admin_->LoadModel(&late, request, &model).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(WaitUntil([&] { return num_ended() == 2; }));
+  const MutexLock lock(&mu);
+  EXPECT_THAT(ends, ElementsAre(absl::StatusCode::kCancelled,
+                                absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST_F(ModelAdminServiceTest, WithoutMemoryEndsTheCallAndNothingElse) {
+  catalog_.load =
+      [](const server::LoadParams&) -> absl::StatusOr<server::ModelInfo> {
+    throw std::bad_alloc();
+  };
+  catalog_.quantize = [](const server::QuantizeParams&,
+                         auto&) -> absl::StatusOr<server::QuantizeReport> {
+    throw std::bad_alloc();
+  };
+  v1::LoadModelRequest request;
+  request.set_name("new");
+  request.set_path("/models/new");
+  v1::Model model;
+  // More often than there may be at a time: none is left over.
+  for (int i = 0; i < 20; ++i) {
+    grpc::ClientContext context;
+    const grpc::Status load = admin_->LoadModel(&context, request, &model);
+    EXPECT_EQ(load.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(load.error_message(), "out of memory") << i;
+    EXPECT_EQ(Quantize(Request()).status.error_message(), "out of memory") << i;
+  }
+}
+
 TEST_F(ModelAdminServiceTest, PassesOnWhyALoadFailed) {
   catalog_.load =
       [](const server::LoadParams&) -> absl::StatusOr<server::ModelInfo> {

@@ -36,9 +36,11 @@ class ServiceTest : public ::testing::Test {
             .max_new_tokens = 1'000'000,
             .draw_seed = [] { return uint64_t{42}; },
             .on_rejected =
-                [this](const std::string& model, const absl::Status& /*why*/) {
+                [this](const std::string& model, const absl::Status& why) {
                   MutexLock lock(&mu_);
                   rejected_.push_back(model);
+                  rejections_.push_back(absl::StrCat(
+                      model, " ", absl::StatusCodeToString(why.code())));
                 },
             .on_detect_rejected =
                 [this](const std::string& model, const absl::Status& why) {
@@ -105,6 +107,11 @@ class ServiceTest : public ::testing::Test {
     MutexLock lock(&mu_);
     return rejected_;
   }
+  // The same with the codes.
+  std::vector<std::string> rejections() {
+    MutexLock lock(&mu_);
+    return rejections_;
+  }
 
   // The detail of type Detail in a status, if there is one.
   template <class Detail>
@@ -134,6 +141,7 @@ class ServiceTest : public ::testing::Test {
 
   Mutex mu_;
   std::vector<std::string> rejected_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> rejections_ ABSL_GUARDED_BY(mu_);
   std::vector<std::string> detect_rejected_ ABSL_GUARDED_BY(mu_);
   server::PictureMemory picture_memory_{kPictureMemory};
   const server::PictureReader pictures_{{.max_pixels = kMaxPixels},
