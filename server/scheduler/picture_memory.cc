@@ -48,14 +48,14 @@ absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
   if (!peer.empty() && own != peers_.end() &&
       own->second.bytes + bytes > kPeerShare * free_after) {
     return FullForNow(absl::StrCat(
-        "too many of your pictures wait: they hold ", own->second.bytes,
-        " bytes, reading this one takes ", bytes, ", and of ", capacity_bytes_,
-        " (--picture_memory_bytes) some is kept for others"));
+        "too many pictures of this peer wait: they hold ", own->second.bytes,
+        " bytes, reading this one needs ", bytes, ", and some of the ",
+        capacity_bytes_, " of --picture_memory_bytes is kept for others"));
   }
   Reservation reservation(nullptr, bytes, peer);
   if (budget_ != nullptr && !budget_->Take(MemoryShare::kPictures, bytes)) {
     return FullForNow(
-        absl::StrCat("memory is short: reading this picture takes ", bytes,
+        absl::StrCat("memory is short: reading this picture needs ", bytes,
                      " bytes, ", budget_->state().free_bytes(), " are free"));
   }
   Change(peer, 1, bytes);

@@ -40,6 +40,36 @@ TEST(PictureMemoryTest, RefusesForGoodWhatCanNeverFit) {
   EXPECT_FALSE(RetryAfter(refused).has_value());
 }
 
+TEST(PictureMemoryTest, LeavesSomeForOtherPeersHoweverMuchOneAsksFor) {
+  PictureMemory memory(800);
+  std::vector<PictureMemory::Reservation> hogs;
+  absl::Status refused;
+  while (true) {
+    auto more = memory.Reserve(10, "hog");
+    refused = more.status();
+    if (!more.ok()) break;
+    hogs.push_back(*std::move(more));
+  }
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted,
+                                AllOf(HasSubstr("this peer"),
+                                      HasSubstr("hold 700 bytes"),
+                                      HasSubstr("kept for others"))));
+  EXPECT_TRUE(RetryAfter(refused).has_value());
+  EXPECT_EQ(memory.used_bytes(), 700) << "7/8 of it";
+  // Anybody's first may take all that is left, the next one must leave some.
+  {
+    ASSERT_OK_AND_ASSIGN(const auto first, memory.Reserve(100, "other"));
+    EXPECT_FALSE(memory.Reserve(1, "other").ok());
+  }
+  ASSERT_OK_AND_ASSIGN(const auto small, memory.Reserve(40, "other"));
+  EXPECT_OK(memory.Reserve(40, "other"));
+  // What the hog gives back it may have again; the server itself has no share.
+  EXPECT_FALSE(memory.Reserve(10, "hog").ok());
+  hogs.resize(hogs.size() / 2);
+  EXPECT_OK(memory.Reserve(10, "hog"));
+  EXPECT_OK(memory.Reserve(memory.capacity_bytes() - memory.used_bytes()));
+}
+
 TEST(PictureMemoryTest, TakesOfTheServersMemory) {
   MemoryBudget budget({.limit_bytes = 80});
   PictureMemory memory(
