@@ -203,6 +203,36 @@ TEST_F(AbuseTest, SoDoUnknownGroupsInEveryMethod) {
   ExpectMemoryComesBackTo(before);
 }
 
+TEST_F(AbuseTest, GroupsAroundAPictureCostNoMoreThanTheirBytes) {
+  Stop();
+  Start({"--model",
+         absl::StrCat("detr=", OUNCE_SOURCE_ROOT, "/models/detr-tiny"),
+         "--threads", "2", "--trusted_proxies", "127.0.0.1"});
+  v1::DetectObjectsRequest request;
+  request.set_model("detr");
+  request.set_image(testing::ReadFile(
+      OUNCE_SOURCE_ROOT "/models/detr-tiny/examples/shapes-400x300.png"));
+  const std::string picture = request.SerializeAsString();
+  const char method[] = "/ounce.v1.Inference/DetectObjects";
+  ASSERT_TRUE(Send(Connect(inference_), method, picture).ok());
+  const int64_t before = Rss();
+  for (const std::string& flood :
+       {Flood(picture, "\x7b\x7c", kFloodBytes),
+        Flood("", "\x7b\x7c", kFloodBytes - picture.size()) + picture}) {
+    std::vector<grpc::Status> statuses;
+    const int64_t peak =
+        PeakDuring([&] { statuses = SendAtOnce(4, method, flood); });
+    for (const grpc::Status& status : statuses) {
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+      EXPECT_THAT(status.error_message(), HasSubstr("protobuf group"));
+    }
+    ExpectPeakAtMost(peak, before + 4 * int64_t{kFloodBytes} + kSlack);
+  }
+  EXPECT_EQ(Metric("ounce_picture_memory_used_bytes"), 0);
+  ExpectMemoryComesBackTo(before);
+  EXPECT_TRUE(Send(Connect(inference_), method, picture).ok());
+}
+
 TEST_F(AbuseTest, ManyLongPromptsWithFloodsAreNotCopied) {
   const std::string flood = StopFlood(std::string(5000, 'x'));
   const int64_t before = Rss();
@@ -226,7 +256,7 @@ TEST_F(AbuseTest, ABadStringAfterMillionsOfOthersCostsLittleTime) {
 
 TEST_F(AbuseTest, AHogsLongTextsDelayNobodyElse) {
   std::string text;
-  for (int i = 0; text.size() < 1'000'000; ++i) {
+  for (int i = 0; text.size() < (1 << 20) - 20; ++i) {
     absl::StrAppend(&text, "word", i, " ");
   }
   v1::TokenizeRequest request;
@@ -249,19 +279,59 @@ TEST_F(AbuseTest, AHogsLongTextsDelayNobodyElse) {
   // Prompts that a worker has to tokenize, short enough for the model.
   std::string prompt;
   while (prompt.size() < 5000) prompt += "                    ";
-  const auto channel = Connect(inference_);
-  int answered = 0;
-  for (int i = 0; i < 20; ++i) {
-    const grpc::Status status = GenerateAs(channel, kVictim, prompt);
-    // Either answered or found too long for the model: not turned away.
-    const bool heard = status.ok() || status.error_code() ==
-                                          grpc::StatusCode::INVALID_ARGUMENT;
-    EXPECT_TRUE(heard) << status.error_message();
-    answered += heard;
+  // Of many peers at once.
+  constexpr int kPeers = 31, kCalls = 2;
+  std::atomic<int> answered = 0;
+  std::vector<std::thread> victims;
+  for (int i = 0; i < kPeers; ++i) {
+    victims.emplace_back([&, i] {
+      const auto channel = Connect(inference_);
+      for (int call = 0; call < kCalls; ++call) {
+        const grpc::Status status =
+            GenerateAs(channel, absl::StrCat("203.0.113.", i), prompt);
+        EXPECT_TRUE(status.ok()) << status.error_message();
+        answered += status.ok();
+      }
+    });
   }
+  for (std::thread& victim : victims) victim.join();
   over = true;
   for (std::thread& hog : hogs) hog.join();
-  EXPECT_EQ(answered, 20);
+  EXPECT_EQ(answered, kPeers * kCalls);
+}
+
+TEST_F(AbuseTest, AHogsLargeTextsHarmNobodyElse) {
+  v1::TokenizeRequest request;
+  request.set_model("tiny");
+  request.set_text(std::string(kFloodBytes, 'a'));
+  const std::string bytes = request.SerializeAsString();
+  std::vector<grpc::Status> large;
+  std::atomic<bool> over = false;
+  std::thread hog([&] {
+    large = SendAtOnce(16, "/ounce.v1.Inference/Tokenize", bytes);
+    over = true;
+  });
+  std::atomic<int> answered = 0;
+  std::vector<std::thread> innocents;
+  for (int i = 0; i < 4; ++i) {
+    innocents.emplace_back([&, i] {
+      const auto channel = Connect(inference_);
+      do {
+        const grpc::Status status =
+            GenerateAs(channel, absl::StrCat("203.0.113.", i), "def f(x):");
+        EXPECT_TRUE(status.ok()) << status.error_message();
+        ++answered;
+      } while (!over);
+    });
+  }
+  hog.join();
+  for (std::thread& innocent : innocents) innocent.join();
+  for (const grpc::Status& status : large) {
+    // Too long a text, and nothing else.
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT)
+        << status.error_message();
+  }
+  RecordProperty("answered", answered);
 }
 
 TEST_F(AbuseTest, AWellBehavedClientIsServedAsBefore) {
@@ -291,6 +361,31 @@ TEST_F(AbuseTest, AWellBehavedClientIsServedAsBefore) {
   // time slice or two of it.
   EXPECT_LE(beside, 2 * alone + absl::Milliseconds(10))
       << "alone " << alone << ", beside " << beside;
+}
+
+TEST_F(AbuseTest, WithLittleAddressSpaceFloodsAreRefusedCountedAndOver) {
+  Stop();
+  if (!testing::kMemoryIsReal) GTEST_SKIP() << "sanitizers need more of it";
+  Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--threads",
+         "2", "--trusted_proxies", "127.0.0.1"},
+        {"prlimit", absl::StrCat("--as=", 2048 * kMiB)});
+  const std::string flood = StopFlood(std::string(5000, 'x'));
+  constexpr int kCalls = 16;
+  for (const grpc::Status& status :
+       SendAtOnce(kCalls, "/ounce.v1.Inference/Generate", flood)) {
+    EXPECT_TRUE(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||
+                status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED)
+        << status.error_code() << " " << status.error_message();
+  }
+  ASSERT_TRUE(server_->Running()) << server_->err();
+  EXPECT_TRUE(GenerateAs(Connect(inference_), kVictim, "def f(x):").ok());
+  const auto rejected = [&] {
+    return Metric("ounce_requests_total", {"outcome=\"rejected\""});
+  };
+  EXPECT_TRUE(WaitUntil([&] { return rejected() == kCalls; })) << rejected();
+  const absl::Time start = absl::Now();
+  Stop();
+  EXPECT_LT(absl::Now() - start, absl::Seconds(10)) << "no call is left over";
 }
 
 TEST_F(AbuseTest, AfterAllThatItStopsAtOnce) {

@@ -1,9 +1,16 @@
 // The real server: start, stop, and what it refuses.
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
 #include <filesystem>
+#include <memory>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
+#include "ounce/v1/inference.grpc.pb.h"
 #include "tests/e2e/serving.h"
 #include "tests/testing/hung_file.h"
 #include "tests/testing/status_matchers.h"
@@ -248,6 +255,106 @@ TEST_F(ServerTest, StopsTheWorkWhenADeadlinePasses) {
   EXPECT_EQ(Metric("ounce_kv_cache_used_bytes"), 0);
   EXPECT_EQ(Metric("ounce_requests_queued"), 0);
   EXPECT_EQ(Metric("ounce_kv_cache_used_bytes"), 0);
+}
+
+TEST_F(ServerTest, CountsWhatItsClientsGaveUpAsThat) {
+  Start({"--model", absl::StrCat("tiny=", LongModel())});
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateChannel(inference_, grpc::InsecureChannelCredentials()));
+  const auto counted = [&](const std::string& outcome) {
+    return Metric("ounce_requests_total",
+                  {absl::StrCat("outcome=\"", outcome, "\"")});
+  };
+  // Their texts wait for a thread, and their tokens take longer than that.
+  std::string prompt;
+  while (prompt.size() < 5000) prompt += "                    ";
+  ASSERT_TRUE(Generate(Request(prompt, 1)).ok());
+  constexpr int kAtOnce = 20, kRounds = 3;
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<std::thread> clients;
+    for (int i = 0; i < kAtOnce; ++i) {
+      clients.emplace_back([&] {
+        grpc::ClientContext context;
+        context.set_deadline(
+            absl::ToChronoTime(absl::Now() + absl::Milliseconds(50)));
+        const auto reader = stub->Generate(&context, Request(prompt, 4000));
+        v1::GenerateResponse message;
+        while (reader->Read(&message)) {
+        }
+        EXPECT_EQ(reader->Finish().error_code(),
+                  grpc::StatusCode::DEADLINE_EXCEEDED);
+      });
+    }
+    for (std::thread& client : clients) client.join();
+  }
+  EXPECT_TRUE(WaitUntil([&] {
+    return counted("deadline_exceeded") == kAtOnce * kRounds;
+  })) << counted("deadline_exceeded");
+  EXPECT_EQ(counted("rejected"), 0);
+
+  // All that the server has heard of is counted under its model.
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> calls;
+  for (int i = 0; i < kAtOnce; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    calls.push_back(
+        stub->Generate(contexts.back().get(), Request("def f(x):", 4000)));
+  }
+  ASSERT_TRUE(WaitUntil([&] {
+    return Metric("ounce_requests_running") + Metric("ounce_requests_queued") ==
+           kAtOnce;
+  }));
+  for (const auto& context : contexts) context->TryCancel();
+  for (const auto& call : calls) {
+    v1::GenerateResponse message;
+    while (call->Read(&message)) {
+    }
+    EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  const auto cancelled = [&] {
+    return Metric("ounce_requests_total",
+                  {"outcome=\"cancelled\"", "model=\"tiny\""});
+  };
+  EXPECT_TRUE(WaitUntil([&] { return cancelled() == kAtOnce; })) << cancelled();
+  // Those that are given up before the server hears of them are not refusals.
+  for (int i = 0; i < kAtOnce; ++i) {
+    grpc::ClientContext context;
+    const auto call = stub->Generate(&context, Request(prompt, 4000));
+    context.TryCancel();
+    EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  EXPECT_TRUE(Generate(Request("def f(x):", 1)).ok());
+  EXPECT_EQ(counted("rejected"), 0);
+}
+
+TEST_F(ServerTest, AFailedCallLeavesOneLine) {
+  Start();
+  v1::GenerateRequest request = Request("a", 1);
+  request.set_model("no\nbody");
+  EXPECT_FALSE(Generate(request).ok());
+  v1::TokenizeRequest tokenize;
+  tokenize.set_model("nobody");
+  EXPECT_FALSE(client_->Tokenize(tokenize).ok());
+  v1::LoadModelRequest load;
+  load.set_name("new");
+  load.set_path("/no/such/folder");
+  EXPECT_FALSE(client_->LoadModel(load).ok());
+  for (const char* line :
+       {"Generate from 127.0.0.1, model no\\x0abody: NOT_FOUND: no model",
+        "Tokenize from 127.0.0.1, model nobody: NOT_FOUND: no model",
+        "LoadModel from 127.0.0.1, model new: NOT_FOUND: "}) {
+    EXPECT_TRUE(WaitUntil([&] {
+      return absl::StrContains(server_->err(), line);
+    })) << line
+        << "\n"
+        << server_->err();
+  }
+  // Those that end well leave none.
+  EXPECT_TRUE(Generate(Request("a", 1)).ok());
+  Stop();
+  const std::vector<std::string> parts =
+      absl::StrSplit(server_->err(), "Generate from");
+  EXPECT_EQ(parts.size(), 2u) << server_->err();
 }
 
 TEST_F(ServerTest, RefusesBadInputAndGoesOn) {

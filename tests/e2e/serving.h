@@ -6,6 +6,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -84,6 +86,20 @@ class ServingTest : public ::testing::Test {
     request.set_prompt(prompt);
     request.set_max_new_tokens(max_new_tokens);
     return request;
+  }
+
+  // The embedded model as if it had been trained on longer texts; it writes
+  // without end then, though not well.
+  std::string LongModel() {
+    const std::string folder = folder_.Path("long");
+    std::filesystem::copy(kTinyModel, folder);
+    nlohmann::json config =
+        nlohmann::json::parse(ReadFile(folder + "/config.json"));
+    config["n_positions"] = 8192;
+    config["n_ctx"] = 8192;
+    std::filesystem::remove(folder + "/config.json");
+    std::ofstream(folder + "/config.json") << config;
+    return folder;
   }
 
   // The whole text, and the last message.

@@ -3,9 +3,13 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -18,33 +22,21 @@ namespace {
 
 class SlowReaderTest : public ServingTest {
  protected:
-  // The embedded model as if it had been trained on longer texts; it writes
-  // without end then, though not well.
-  std::string LongModel() {
-    const std::string folder = folder_.Path("long");
-    std::filesystem::copy(kTinyModel, folder);
-    nlohmann::json config =
-        nlohmann::json::parse(ReadFile(folder + "/config.json"));
-    config["n_positions"] = 8192;
-    config["n_ctx"] = 8192;
-    std::filesystem::remove(folder + "/config.json");
-    std::ofstream(folder + "/config.json") << config;
-    return folder;
-  }
-
   // A stream of a client that takes 64 KiB unread, and no more.
   struct Stream {
     std::unique_ptr<v1::Inference::Stub> stub;
     grpc::ClientContext context;
     std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader;
   };
-  std::unique_ptr<Stream> Begin(uint64_t seed, uint32_t max_new_tokens) {
+  std::unique_ptr<Stream> Begin(uint64_t seed, uint32_t max_new_tokens,
+                                const std::string& model = "tiny") {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     v1::GenerateRequest request = Request("def f(x):\n", max_new_tokens);
+    request.set_model(model);
     request.set_logprobs(10);  // to fill what is taken unread
     request.mutable_sampling()->set_temperature(1);
     request.mutable_sampling()->set_seed(seed);
@@ -99,6 +91,61 @@ TEST_F(SlowReaderTest, ThreeThatReadNothingKeepNobodyWaiting) {
   EXPECT_OK(Ask(Request("import os", 5), absl::Seconds(20)));
   EXPECT_EQ(Metric("ounce_requests_running"), 3);
   for (const auto& stream : stalled) stream->context.TryCancel();
+}
+
+TEST_F(SlowReaderTest, UnloadsThatWaitHoldUpNobodyAndForceEndsThem) {
+  const std::string model = LongModel();
+  std::vector<std::string> names, flags;
+  for (int i = 0; i < 4; ++i) {
+    names.push_back(absl::StrCat("m", i));
+    flags.insert(flags.end(), {"--model", absl::StrCat("m", i, "=", model)});
+  }
+  Start(flags);
+  std::vector<std::unique_ptr<Stream>> stalled;
+  for (const std::string& name : names) {
+    stalled.push_back(Begin(1, 4000, name));
+  }
+  AwaitStandstill();
+  std::vector<std::future<absl::Status>> unloads;
+  for (const std::string& name : names) {
+    unloads.push_back(std::async(std::launch::async, [this, name] {
+      v1::UnloadModelRequest request;
+      request.set_name(name);
+      return client_->UnloadModel(request).status();
+    }));
+  }
+  ASSERT_TRUE(WaitUntil([&] {
+    return std::all_of(names.begin(), names.end(), [&](const auto& name) {
+      return Model(name).state() == v1::MODEL_STATE_UNLOADING;
+    });
+  }));
+  // All other admin calls go on, far sooner than those readers end.
+  v1::LoadModelRequest load;
+  load.set_name("tiny");
+  load.set_path(kTinyModel);
+  const auto hasty = client_->WithTimeout(absl::Seconds(20));
+  EXPECT_OK(hasty->LoadModel(load));
+  EXPECT_OK(hasty->Quantize(ToInt8(), [](const auto&) { return true; }));
+  EXPECT_OK(Ask(Request("import os", 5), absl::Seconds(20)));
+  EXPECT_EQ(hasty->ListModels()->models_size(), 5);
+  v1::UnloadModelRequest last;
+  last.set_name("tiny");
+  EXPECT_OK(hasty->UnloadModel(last));
+  for (size_t i = 0; i < names.size(); ++i) {
+    EXPECT_EQ(unloads[i].wait_for(std::chrono::seconds(0)),
+              std::future_status::timeout)
+        << "its reader has not ended";
+    const Finished forced =
+        Cli({"--deadline", "20", "unload", names[i], "--force"});
+    EXPECT_EQ(forced.code, 0) << forced.err;
+    EXPECT_OK(unloads[i].get());
+    v1::GenerateResponse message;
+    while (stalled[i]->reader->Read(&message)) {
+    }
+    EXPECT_EQ(stalled[i]->reader->Finish().error_code(),
+              grpc::StatusCode::UNAVAILABLE);
+  }
+  EXPECT_EQ(client_->ListModels()->models_size(), 0);
 }
 
 TEST_F(SlowReaderTest, ThoseWhoLostTheirBlocksReadTheSameLater) {

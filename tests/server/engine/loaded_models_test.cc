@@ -787,6 +787,31 @@ TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
   ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
 }
 
+TEST_F(LoadedModelsTest, AForcedUnloadEndsWhatAnotherOneWaitsFor) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"other", kOtherTinyModelFolder, ""}));
+  RecordingSink& stalled = Start("tiny", prompt_, 40, 1);
+  RecordingSink& beside = Start("other", prompt_, 40, 1);
+  ASSERT_TRUE(stalled.AwaitTokens(1));
+  ASSERT_TRUE(beside.AwaitTokens(1));
+  absl::Status patient;
+  std::thread unload([&] { patient = catalog_->Unload("tiny"); });
+  while (catalog_->Find("tiny").ok()) std::this_thread::yield();
+  EXPECT_OK(catalog_->Unload("tiny", /*force=*/true));
+  unload.join();
+  EXPECT_OK(patient);
+  EXPECT_TRUE(stalled.AwaitDone());
+  EXPECT_THAT(stalled.status(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(Names(), ElementsAre("other"));
+  EXPECT_FALSE(beside.done());
+  // Without another one before it, too.
+  EXPECT_OK(catalog_->Unload("other", /*force=*/true));
+  EXPECT_TRUE(beside.AwaitDone());
+  EXPECT_THAT(beside.status(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(catalog_->Unload("other", /*force=*/true),
+              StatusIs(StatusCode::kNotFound));
+}
+
 TEST_F(LoadedModelsTest, DrainLetsRequestsFinishAndRefusesNewWork) {
   ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
   ASSERT_OK(catalog_->Load({"other", kOtherTinyModelFolder, ""}));
