@@ -111,7 +111,7 @@ std::string UnknownFlag(const CLI::App& app, const CLI::App* command,
 std::string Fault(const CLI::App& app, const CLI::App* command,
                   const CLI::ParseError& error) {
   const std::string& name = error.get_name();
-  const std::string what = error.what();
+  std::string what = error.what();
   const std::vector<std::string> unexpected = Unexpected(app);
   if (name == "RequiredError" && command != nullptr) {
     const std::string missing = what.substr(0, what.find(' '));

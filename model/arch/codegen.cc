@@ -34,7 +34,6 @@ namespace {
 using nlohmann::json;
 using quant::Activation;
 using quant::AsConst;
-using quant::ConstMatrix;
 using quant::Matmul;
 using quant::MatmulInput;
 using quant::Matrix;

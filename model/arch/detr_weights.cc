@@ -72,11 +72,11 @@ absl::StatusOr<InnerLayer> ReadInner(const std::string& name, int64_t width,
 // transformers 5 has one module less around the backbone; either may have
 // timm's network inside a TimmBackbone.
 std::string BackboneRoot(const WeightReader& reader) {
-  const std::string usual = "model.backbone.conv_encoder.model.";
+  std::string usual = "model.backbone.conv_encoder.model.";
   for (const std::string& outer :
        {usual, std::string("model.backbone.model.")}) {
     for (const char* inner : {"", "_backbone."}) {
-      const std::string root = outer + inner;
+      std::string root = outer + inner;
       if (reader.Has(root + "conv1.weight") ||
           reader.Has(root + "embedder.embedder.convolution.weight")) {
         return root;
