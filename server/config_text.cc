@@ -24,6 +24,7 @@ const Config::Model* Told(const Config& config, const ModelInfo& model) {
 std::string Globs(const char* name, const std::vector<std::string>& globs) {
   if (globs.empty()) return "";
   std::vector<std::string> quoted;
+  quoted.reserve(globs.size());
   for (const std::string& glob : globs) {
     quoted.push_back(absl::StrCat("'", absl::CHexEscape(glob), "'"));
   }
