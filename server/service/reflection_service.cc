@@ -2,6 +2,7 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
+#include <grpcpp/support/proto_buffer_reader.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <algorithm>
@@ -12,6 +13,9 @@
 #include "grpc/health/v1/health.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "server/service/guard.h"
+#include "server/service/message_judge.h"
+#include "server/service/wire.h"
 
 namespace ounce::server {
 namespace {
@@ -19,9 +23,6 @@ namespace {
 using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::FileDescriptor;
-
-// Names of files and symbols are short; a client's longer text is not echoed.
-constexpr size_t kMaxNameBytes = 1024;
 
 const DescriptorPool& Pool() { return *DescriptorPool::generated_pool(); }
 
@@ -61,14 +62,26 @@ void SetError(grpc::StatusCode code, const std::string& message,
   response->mutable_error_response()->set_error_message(message);
 }
 
+// Reads a question as requests of our own services are read: what is refused is
+// neither built nor echoed.
+template <class Request>
+absl::Status Read(grpc::ByteBuffer* bytes, Request* request) {
+  if (!bytes->Valid()) return absl::InvalidArgumentError("no message came");
+  {
+    grpc::ProtoBufferReader reader(bytes);
+    const absl::Status judged =
+        JudgeMessage(&reader, bytes->Length(), *Request::descriptor());
+    if (!judged.ok()) return judged;
+  }
+  grpc::ProtoBufferReader reader(bytes);
+  return request->ParseFromZeroCopyStream(&reader)
+             ? absl::OkStatus()
+             : absl::InvalidArgumentError("the message is malformed");
+}
+
 template <class Request, class Response>
 void Answer(const std::vector<std::string>& services, const Request& request,
             Response* response) {
-  if (request.ByteSizeLong() > kMaxNameBytes) {
-    SetError(grpc::StatusCode::INVALID_ARGUMENT, "the name is too long",
-             response);
-    return;
-  }
   response->set_valid_host(request.host());
   *response->mutable_original_request() = request;
   if (request.has_list_services()) {
@@ -103,45 +116,65 @@ void Answer(const std::vector<std::string>& services, const Request& request,
 
 // One stream of questions and answers; deletes itself when it is done.
 template <class Request, class Response>
-class Conversation final : public grpc::ServerBidiReactor<Request, Response> {
+class Conversation final
+    : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   explicit Conversation(const std::vector<std::string>& services)
       : services_(services) {
-    this->StartRead(&request_);
+    StartRead(&question_);
   }
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      this->Finish(grpc::Status::OK);
+      Finish(grpc::Status::OK);
       return;
     }
-    response_.Clear();
-    Answer(services_, request_, &response_);
-    this->StartWrite(&response_);
+    grpc::ByteBuffer question;
+    question.Swap(&question_);
+    const absl::Status answered = Guarded([&] {
+      Request request;
+      Response response;
+      const absl::Status read = Read(&question, &request);
+      if (read.ok()) {
+        Answer(services_, request, &response);
+      } else {
+        SetError(static_cast<grpc::StatusCode>(read.raw_code()),
+                 std::string(read.message()), &response);
+      }
+      answer_ = Serialize(response);
+      return absl::OkStatus();
+    });
+    if (answered.ok()) {
+      StartWrite(&answer_);
+    } else {
+      Finish(ToGrpcStatus(answered));
+    }
   }
   void OnWriteDone(bool ok) override {
     if (ok) {
-      this->StartRead(&request_);
+      StartRead(&question_);
     } else {
-      this->Finish(grpc::Status::OK);
+      Finish(grpc::Status::OK);
     }
   }
   void OnDone() override { delete this; }
 
  private:
   const std::vector<std::string>& services_;
-  Request request_;
-  Response response_;
+  grpc::ByteBuffer question_;
+  grpc::ByteBuffer answer_;
 };
 
 template <class Protocol, class Request, class Response>
-class ReflectionService final : public Protocol::CallbackService {
+class ReflectionService final
+    : public Protocol::template WithRawCallbackMethod_ServerReflectionInfo<
+          typename Protocol::Service> {
  public:
   explicit ReflectionService(std::vector<std::string> services)
       : services_(std::move(services)) {}
 
-  grpc::ServerBidiReactor<Request, Response>* ServerReflectionInfo(
-      grpc::CallbackServerContext*) override {
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
+  ServerReflectionInfo(grpc::CallbackServerContext*) override {
     return new Conversation<Request, Response>(services_);
   }
 

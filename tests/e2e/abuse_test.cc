@@ -233,6 +233,22 @@ TEST_F(AbuseTest, GroupsAroundAPictureCostNoMoreThanTheirBytes) {
   EXPECT_TRUE(Send(Connect(inference_), method, picture).ok());
 }
 
+TEST_F(AbuseTest, SoDoThoseInReflection) {
+  // Asks for the services, and has groups besides.
+  const std::string flood = Flood("\x3a\x01*", "\x7b\x7c", kFloodBytes);
+  const int64_t before = Rss();
+  const int64_t peak = PeakDuring([&] {
+    for (const char* version : {"v1", "v1alpha"}) {
+      SendAtOnce(2,
+                 absl::StrCat("/grpc.reflection.", version,
+                              ".ServerReflection/ServerReflectionInfo"),
+                 flood);
+    }
+  });
+  ExpectPeakAtMost(peak, before + 4 * int64_t{kFloodBytes} + kSlack);
+  ExpectMemoryComesBackTo(before);
+}
+
 TEST_F(AbuseTest, ManyLongPromptsWithFloodsAreNotCopied) {
   const std::string flood = StopFlood(std::string(5000, 'x'));
   const int64_t before = Rss();

@@ -312,6 +312,12 @@ void CheckReflection(const std::shared_ptr<grpc::Channel>& channel) {
   EXPECT_EQ(refused.error_response().error_code(),
             grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_LT(refused.ByteSizeLong(), 1000u) << "it is not echoed";
+  // Judged on its bytes, as every request: groups take far more memory than
+  // they have bytes.
+  Request groups = list;
+  groups.GetReflection()->MutableUnknownFields(&groups)->AddGroup(100);
+  EXPECT_EQ(ask(groups).error_response().error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
   stream->WritesDone();
   EXPECT_TRUE(stream->Finish().ok());
 }
