@@ -147,6 +147,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
                    PeerSet::Parse(config.trusted_proxies));
   std::unique_ptr<Server> server(new Server(config, trusted_proxies));
   RETURN_IF_ERROR(server->pool_.status());
+  // Before a call can take one of the names.
+  for (const Config::Model& model : config.models) {
+    RETURN_IF_ERROR(WithContext(
+        server->catalog_->Reserve(model.name, model.path), "models"));
+  }
   Metrics& metrics = *server->metrics_;
   const Config::Limits& limits = config.limits;
   ASSIGN_OR_RETURN(
@@ -168,13 +173,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   server->addresses_.inference = server->listeners_->inference_address();
   server->addresses_.admin = server->listeners_->admin_address();
   server->health_.SetListeners(server->listeners_.get());
-  // Before a call can take one of the names.
-  for (const Config::Model& model : config.models) {
-    RETURN_IF_ERROR(WithContext(
-        server->catalog_->Reserve(model.name, model.path), "models"));
-  }
   AnnounceStart(OUNCE_VERSION, server->isa_, config, server->addresses_);
   return server;
+}
+
+Server::~Server() {
+  // Jobs of calls may still run: none is to go on, nor to tell listeners that
+  // are gone.
+  admin_.Stop();
+  health_.SetListeners(nullptr);
 }
 
 absl::Status Server::LoadModels() {

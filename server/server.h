@@ -33,6 +33,8 @@ class Server {
   //   kResourceExhausted when threads can't be had.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
 
+  ~Server();
+
   // Loads the models of the configuration; from then on it serves.
   // Errors: as ModelCatalog::Load, with the model's name.
   absl::Status LoadModels();

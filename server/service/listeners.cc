@@ -119,17 +119,32 @@ std::unique_ptr<DetectObserver> ModelHealth::ObserveDetection(
   return next_.ObserveDetection(model);
 }
 
+void ModelHealth::SetListeners(Listeners* listeners) {
+  MutexLock lock(&mu_);
+  listeners_ = listeners;
+  if (listeners_ == nullptr) return;
+  for (const auto& [model, serving] : serving_) {
+    listeners_->SetModelServing(model, serving);
+  }
+}
+
 void ModelHealth::OnModelChanged(const ModelInfo& info) {
-  if (listeners_ != nullptr) {
-    listeners_->SetModelServing(info.name,
-                                info.state == ModelState::kReady ||
-                                    info.state == ModelState::kQuantizing);
+  {
+    const bool serving = info.state == ModelState::kReady ||
+                         info.state == ModelState::kQuantizing;
+    MutexLock lock(&mu_);
+    serving_[info.name] = serving;
+    if (listeners_ != nullptr) listeners_->SetModelServing(info.name, serving);
   }
   next_.OnModelChanged(info);
 }
 
 void ModelHealth::OnModelRemoved(const std::string& model) {
-  if (listeners_ != nullptr) listeners_->SetModelServing(model, false);
+  {
+    MutexLock lock(&mu_);
+    serving_.erase(model);
+    if (listeners_ != nullptr) listeners_->SetModelServing(model, false);
+  }
   next_.OnModelRemoved(model);
 }
 

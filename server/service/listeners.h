@@ -12,6 +12,7 @@
 #define OUNCE_SERVER_SERVICE_LISTENERS_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -83,13 +84,15 @@ class Listeners {
 
 // Passes on what a catalog tells, and keeps the health of models by it.
 //
-// Ownership: `next` must outlive it; `listeners` too once set.
+// Threads: any thread may call anything.
+// Ownership: `next` must outlive it; listeners until they are replaced.
 class ModelHealth final : public CatalogObserver {
  public:
   explicit ModelHealth(CatalogObserver& next) : next_(next) {}
 
-  // From now on; to be called before the first model loads.
-  void SetListeners(Listeners* listeners) { listeners_ = listeners; }
+  // They hear of the models that there are, and of all that follows. Null: from
+  // now on nobody does.
+  void SetListeners(Listeners* listeners);
 
   std::unique_ptr<SchedulerObserver> ObserveScheduler(
       const std::string& model) override;
@@ -105,7 +108,9 @@ class ModelHealth final : public CatalogObserver {
 
  private:
   CatalogObserver& next_;
-  Listeners* listeners_ = nullptr;
+  Mutex mu_;
+  std::map<std::string, bool> serving_ ABSL_GUARDED_BY(mu_);  // by model
+  Listeners* listeners_ ABSL_GUARDED_BY(mu_) = nullptr;
 };
 
 }  // namespace ounce::server

@@ -1,0 +1,62 @@
+#include "server/service/listeners.h"
+
+#include "gmock/gmock.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/engine/recording_catalog_observer.h"
+#include "tests/server/service/service_fixture.h"
+
+namespace ounce::server {
+namespace {
+
+using ::testing::Contains;
+using Response = grpc::health::v1::HealthCheckResponse;
+
+class ListenersTest : public testing::ServiceTest {
+ protected:
+  // Of the public one; SERVICE_UNKNOWN for a name that it does not know.
+  Response::ServingStatus Health(const std::string& service) {
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    Response response;
+    grpc::ClientContext context;
+    const grpc::Status status =
+        grpc::health::v1::Health::NewStub(channel_)->Check(&context, request,
+                                                           &response);
+    return status.error_code() == grpc::StatusCode::NOT_FOUND
+               ? Response::SERVICE_UNKNOWN
+               : response.status();
+  }
+};
+
+TEST_F(ListenersTest, ModelsThatWereThereFirstHaveTheirHealthToo) {
+  RecordingCatalogObserver next;
+  ModelHealth health(next);
+  const std::string early = "early", gone = "gone";
+  ModelInfo model;
+  model.state = ModelState::kLoading;
+  for (const std::string& name : {early, gone}) {
+    model.name = name;
+    health.OnModelChanged(model);
+  }
+  health.OnModelRemoved(gone);
+  health.SetListeners(listeners_.get());
+  EXPECT_EQ(Health("models/early"), Response::NOT_SERVING);
+  EXPECT_EQ(Health("models/gone"), Response::SERVICE_UNKNOWN);
+  model.name = early;
+  model.state = ModelState::kReady;
+  health.OnModelChanged(model);
+  EXPECT_EQ(Health("models/early"), Response::SERVING);
+}
+
+TEST_F(ListenersTest, ModelHealthOutlivesItsListeners) {
+  RecordingCatalogObserver next;
+  ModelHealth health(next);
+  health.SetListeners(listeners_.get());
+  health.SetListeners(nullptr);
+  listeners_.reset();
+  health.OnModelRemoved("tiny");  // as a job does that ends last
+  EXPECT_THAT(next.events(), Contains("tiny removed"));
+}
+
+}  // namespace
+}  // namespace ounce::server
