@@ -199,9 +199,10 @@ Http2Guard::Verdict Http2Guard::JudgeHeaders(const Head& head, absl::Time now) {
     last_stream_ = id;
     ++streams_seen_;
     streams_[id];
-  } else if (const Verdict verdict = TakeFrame(now);
-             verdict != Verdict::kPass) {
-    return verdict;
+  } else {  // trailers, which cost as much to read
+    const Verdict verdict = TakeFrame(now);
+    if (verdict != Verdict::kPass) return verdict;
+    if (!peer_.streams.Take(now, cost)) return Verdict::kWait;
   }
   block_stream_ = id;
   block_continuations_ = 0;

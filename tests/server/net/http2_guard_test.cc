@@ -214,6 +214,16 @@ TEST_F(Http2GuardTest, LetsNewStreamsInAtARateOfThePeer) {
   EXPECT_EQ(guard_->streams_seen(), 1000);
 }
 
+TEST_F(Http2GuardTest, CountsTheBytesOfTrailersAsThoseOfHeaders) {
+  Send(Start() + Call(1));
+  const std::string trailers =
+      Frame(kHeaders, kEndHeaders, 1, std::string(16'000, 'h'));
+  for (int i = 0; i < 50; ++i) Send(trailers);
+  EXPECT_FALSE(guard_->waits());
+  for (int i = 0; i < 50; ++i) Send(trailers);
+  EXPECT_TRUE(guard_->waits());
+}
+
 TEST_F(Http2GuardTest, SlowsDownResetsAndThenCutsOff) {
   Send(Start());
   const auto rapid = [&](uint32_t id) {
