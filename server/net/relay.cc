@@ -135,7 +135,8 @@ class Loop final : public Relay {
         if (what == kWake) {
           Obey();
         } else if (what == kListening) {
-          Accept(now);
+          // Closed by what came before it in the same round, perhaps.
+          if (listening_.ok()) Accept(now);
         } else {
           Ready(what, events[i].events, now);
         }
