@@ -173,8 +173,7 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
   if (tokenizer->size() > shape.vocab_size) {
     spdlog::warn(
         "model {}: the tokenizer has {} tokens, the model {}; texts with one "
-        "of "
-        "the others are refused",
+        "of the others are refused",
         name, tokenizer->size(), shape.vocab_size);
   }
   if (tokenizer->size() < 1) {

@@ -9,8 +9,7 @@
 // What it holds to its limits:
 // - The connection starts with the preface and a SETTINGS frame, in time.
 // - A header block (HEADERS with its CONTINUATIONs) is passed on whole or not
-// at
-//   all: within so many bytes, frames and seconds. A parser behind it never
+//   at all: within so many bytes, frames and seconds. A parser behind it never
 //   sees an unfinished one.
 // - New streams, resets of streams not yet answered, and frames that carry
 //   nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, ...) have

@@ -6,9 +6,8 @@
 //   client --TCP--> [ relay, guard ] --Unix socket--> the server
 //
 // - All connections and those of one peer are bounded. One too many is closed
-// at
-//   once; but when all places are taken, the connection that has been without a
-//   call for longest makes room.
+//   at once; but when all places are taken, the connection that has been
+//   without a call for longest makes room.
 // - Without descriptors, accepting goes on as soon as there are some again.
 // - A client that takes nothing of what waits for it is closed after a while.
 // - After a burst the heap's free memory goes back to the system.

@@ -3,9 +3,9 @@
 //
 // What gRPC itself is told: connections without a call are closed after a while
 // (with GOAWAY, so that no call is lost); pings are welcome every 5 s and more
-// seldom, with and without calls; clients hear that headers have 16 KiB; compressed
-// requests are refused, because their true size is known only after they were
-// unpacked; its buffers are larger than all that the relay lets in.
+// seldom, with and without calls; clients hear that headers have 16 KiB;
+// compressed requests are refused, because their true size is known only after
+// they were unpacked; its buffers are larger than all that the relay lets in.
 //
 // Threads: any thread may call anything.
 #ifndef OUNCE_SERVER_SERVICE_GUARDED_SERVER_H_
