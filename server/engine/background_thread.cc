@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "base/guard.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
@@ -61,7 +62,7 @@ class Shared final : public Waiter {
                      const BackgroundOptions& options, bool* left_behind) {
     absl::Duration waited;  // since it is no longer wanted
     while (true) {
-      const absl::Status wanted = proceed();
+      const absl::Status wanted = Guarded(proceed);
       MutexLock lock(&mu_);
       if (verdict_.ok()) verdict_ = wanted;
       if (!result_.has_value() && question_ == nullptr) {
@@ -84,7 +85,7 @@ class Shared final : public Waiter {
     absl::Status answer = verdict_;
     if (answer.ok()) {
       mu_.Unlock();
-      answer = question();
+      answer = Guarded(question);
       mu_.Lock();
     }
     question_ = nullptr;
@@ -111,7 +112,7 @@ absl::Status RunInBackground(std::function<absl::Status(Waiter&)> work,
       std::thread thread,
       StartThread("ounce-loader", [shared, work = std::move(work)]() mutable {
         LowerPriority();
-        absl::Status status = work(*shared);
+        absl::Status status = Guarded([&] { return work(*shared); });
         work = nullptr;  // what it holds is free before it is over
         shared->Finish(std::move(status));
       }));

@@ -46,9 +46,9 @@ struct BackgroundOptions {
 // ends when it comes back or with the process, and the caller gets the error.
 //
 // Requires that `work` uses nothing of the caller's but inside Waiter::Ask;
-// with infinite patience it may. Errors: kResourceExhausted when there is no
-// thread to be had; those of
-//   `proceed` and `work`.
+// with infinite patience it may.
+// Errors: kResourceExhausted when there is no thread to be had; those of
+//   `proceed` and `work`, and for what they throw those of Guarded.
 absl::Status RunInBackground(std::function<absl::Status(Waiter&)> work,
                              const std::function<absl::Status()>& proceed,
                              const BackgroundOptions& options = {});

@@ -3,10 +3,10 @@
 #include <iterator>
 #include <utility>
 
+#include "base/guard.h"
 #include "ounce/v1/inference.pb.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
-#include "server/service/guard.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {

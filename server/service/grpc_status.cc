@@ -10,11 +10,11 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "base/guard.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/retry.h"
-#include "server/service/guard.h"
 
 namespace ounce::server {
 namespace {

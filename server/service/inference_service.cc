@@ -5,11 +5,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/guard.h"
 #include "base/status_macros.h"
 #include "server/service/checks.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
-#include "server/service/guard.h"
 #include "server/service/to_proto.h"
 
 namespace ounce::server {

@@ -2,9 +2,9 @@
 
 #include <utility>
 
+#include "base/guard.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
-#include "server/service/guard.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {

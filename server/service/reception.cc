@@ -8,8 +8,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/guard.h"
 #include "base/status_macros.h"
-#include "server/service/guard.h"
 #include "server/service/message_judge.h"
 
 namespace ounce::server {

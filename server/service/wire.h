@@ -12,9 +12,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "base/guard.h"
 #include "base/status_macros.h"
 #include "server/service/grpc_status.h"
-#include "server/service/guard.h"
 #include "server/service/reception.h"
 #include "server/service/worker_pool.h"
 

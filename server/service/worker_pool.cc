@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "server/service/guard.h"
+#include "base/guard.h"
 
 namespace ounce::server {
 

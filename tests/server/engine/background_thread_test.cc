@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -44,6 +45,25 @@ TEST(BackgroundThreadTest, WorksWithLowPriorityAndLeavesTheCallersAlone) {
   EXPECT_EQ(inside, std::min(before + 10, 19));
   EXPECT_NE(worker, caller);
   EXPECT_EQ(NiceOfThisThread(), before);
+}
+
+TEST(BackgroundThreadTest, MemoryThatIsNotToBeHadIsAnError) {
+  const auto none = []() -> absl::Status { throw std::bad_alloc(); };
+  const auto out_of_memory =
+      StatusIs(absl::StatusCode::kResourceExhausted, "out of memory");
+  EXPECT_THAT(RunInBackground([&](Waiter&) { return none(); }, Always),
+              out_of_memory);
+  EXPECT_THAT(
+      RunInBackground([&](Waiter& waiter) { return waiter.Ask(none); }, Always),
+      out_of_memory);
+  EXPECT_THAT(RunInBackground(
+                  [](Waiter& waiter) {
+                    while (waiter.CheckProceed().ok())
+                      std::this_thread::yield();
+                    return absl::OkStatus();
+                  },
+                  none),
+              out_of_memory);
 }
 
 TEST(BackgroundThreadTest, AsksOnTheThreadThatWaits) {

@@ -1,8 +1,8 @@
-// Where exceptions end: every entry point of a service, and every job that it
-// leaves to a thread, runs inside. So memory that is not to be had ends one
-// call, and its reply says so.
-#ifndef OUNCE_SERVER_SERVICE_GUARD_H_
-#define OUNCE_SERVER_SERVICE_GUARD_H_
+// Where exceptions end: every entry point of a service, and every job that is
+// left to a thread, runs inside. So memory that is not to be had ends one call,
+// and its reply says so.
+#ifndef OUNCE_BASE_GUARD_H_
+#define OUNCE_BASE_GUARD_H_
 
 #include <exception>
 #include <new>
@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 
-namespace ounce::server {
+namespace ounce {
 
 // Short enough that no string of it needs memory.
 inline absl::Status OutOfMemory() {
@@ -34,6 +34,6 @@ absl::Status Guarded(Work&& work) {
   }
 }
 
-}  // namespace ounce::server
+}  // namespace ounce
 
-#endif  // OUNCE_SERVER_SERVICE_GUARD_H_
+#endif  // OUNCE_BASE_GUARD_H_
