@@ -6,6 +6,7 @@
 #include <grpcpp/security/server_credentials.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -22,7 +23,7 @@ constexpr int64_t kPeerMessages = 2;
 constexpr int64_t kMessages = 4;
 // More than the relay lets in and answers take: gRPC would end any call, not
 // the one of whoever fills it.
-constexpr size_t kMaxBufferBytes = size_t{1} << 30;
+constexpr int64_t kMinBufferBytes = int64_t{1} << 30;
 
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMaxHeaderBytes = 16 << 10;  // of a call, unpacked
@@ -57,7 +58,8 @@ void SetUpOnce() {
 void SetLimits(const GuardedServer::Options& options,
                grpc::ServerBuilder* builder) {
   grpc::ResourceQuota quota(options.setting);
-  quota.Resize(kMaxBufferBytes);
+  quota.Resize(static_cast<size_t>(std::max(
+      kMinBufferBytes, 2 * kMessages * int64_t{options.max_message_bytes})));
   builder->SetResourceQuota(quota);
   builder->SetMaxReceiveMessageSize(options.max_message_bytes);
   for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
