@@ -44,13 +44,19 @@ absl::StatusOr<v1::GenerateRequest> ToRequest(const GenerateFlags& flags) {
   request.set_model(flags.model);
   ASSIGN_OR_RETURN(*request.mutable_prompt(),
                    TextOrStdin(flags.prompt, "prompt"));
-  request.set_max_new_tokens(flags.max_new_tokens.value_or(0));
+  if (flags.max_new_tokens.has_value()) {
+    request.set_max_new_tokens(*flags.max_new_tokens);
+  }
   v1::Sampling* sampling = request.mutable_sampling();
-  sampling->set_temperature(flags.temperature.value_or(0));
-  sampling->set_top_k(flags.top_k.value_or(0));
-  sampling->set_top_p(flags.top_p.value_or(0));
-  sampling->set_min_p(flags.min_p.value_or(0));
-  sampling->set_repetition_penalty(flags.repetition_penalty.value_or(0));
+  if (flags.temperature.has_value()) {
+    sampling->set_temperature(*flags.temperature);
+  }
+  if (flags.top_k.has_value()) sampling->set_top_k(*flags.top_k);
+  if (flags.top_p.has_value()) sampling->set_top_p(*flags.top_p);
+  if (flags.min_p.has_value()) sampling->set_min_p(*flags.min_p);
+  if (flags.repetition_penalty.has_value()) {
+    sampling->set_repetition_penalty(*flags.repetition_penalty);
+  }
   if (flags.seed.has_value()) sampling->set_seed(*flags.seed);
   request.mutable_stop()->Add(flags.stop.begin(), flags.stop.end());
   request.set_logprobs(flags.logprobs.value_or(0));
@@ -148,29 +154,32 @@ void AddGenerate(CLI::App& app, Command* command) {
       ->required()
       ->type_name("");
   sub->add_option(Names("-n,--max_new_tokens"), flags->max_new_tokens,
-                  "Tokens to generate at most; 0 is the default [256]")
+                  "Tokens to generate at most [the model's default, else\n256]")
       ->type_name("N")
       ->transform(WholeNumber(kMax32));
-  sub->add_option("-t,--temperature", flags->temperature,
-                  "0 takes the most probable token [0]")
+  sub->add_option(
+         "-t,--temperature", flags->temperature,
+         "0 takes the most probable token [the model's default,\nelse 0]")
       ->type_name("T")
       ->transform(Number("a number from 0 to 100"));
   sub->add_option(Names("--top_k"), flags->top_k,
-                  "Draw from the K most probable tokens [all]")
+                  "Draw from the K most probable tokens; 0 is all "
+                  "[the\nmodel's default, else all]")
       ->type_name("K")
       ->transform(WholeNumber(kMax32));
   sub->add_option(Names("--top_p"), flags->top_p,
                   "Draw from the most probable tokens that together\n"
-                  "have probability P [all]")
+                  "have probability P [the model's default, else all]")
       ->type_name("P")
       ->transform(Number("from 0 to 1"));
   sub->add_option(Names("--min_p"), flags->min_p,
                   "Draw from tokens at least P times as probable as\n"
-                  "the best [all]")
+                  "the best [the model's default, else all]")
       ->type_name("P")
       ->transform(Number("from 0 to 1"));
   sub->add_option(Names("--repetition_penalty"), flags->repetition_penalty,
-                  "Above 1 makes tokens that already occur less likely\n[1]")
+                  "Above 1 makes tokens that already occur less likely\n[the "
+                  "model's default, else 1]")
       ->type_name("R")
       ->transform(Number("a number from 0.01 to 100"));
   sub->add_option("--seed", flags->seed,

@@ -7,6 +7,7 @@
 
 #include "absl/types/span.h"
 #include "base/thread_pool.h"
+#include "model/generation_defaults.h"
 #include "model/layers/kv_cache.h"
 #include "model/model.h"
 #include "quant/matmul.h"
@@ -19,6 +20,7 @@ struct CausalLmShape {
   int64_t max_positions = 0;  // prompt plus new tokens, in tokens
   KvShape kv;
   std::vector<int32_t> eos_ids;  // generation ends on any of them; may be empty
+  GenerationDefaults generation;
 };
 
 // One sequence's part of a step: its next tokens, all of which attend to what

@@ -20,6 +20,7 @@
 #include "base/str_cat.h"
 #include "model/arch/codegen_config.h"
 #include "model/causal_lm.h"
+#include "model/generation_defaults.h"
 #include "model/layers/attention.h"
 #include "model/layers/layer_norm.h"
 #include "model/layers/rope.h"
@@ -141,7 +142,7 @@ bool WantsIntegers(const quant::PackedWeight& weight) {
 class CodeGenModel final : public CausalLm {
  public:
   CodeGenModel(const CodeGenConfig& config, std::vector<int32_t> eos_ids,
-               Weights weights)
+               GenerationDefaults generation, Weights weights)
       : config_(config),
         weights_(std::move(weights)),
         heads_(LayOutHeads(config_)),
@@ -152,6 +153,7 @@ class CodeGenModel final : public CausalLm {
                  .heads = config_.heads,
                  .head_dim = config_.head_dim()};
     shape_.eos_ids = std::move(eos_ids);
+    shape_.generation = std::move(generation);
   }
 
   std::string_view architecture() const override { return "codegen"; }
@@ -329,9 +331,14 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   RETURN_IF_ERROR(WithContext(config.status(), config_file));
   ASSIGN_OR_RETURN(std::vector<int32_t> eos_ids,
                    EosIds(checkpoint, config->vocab_size));
+  absl::StatusOr<GenerationDefaults> generation = ReadGenerationDefaults(
+      checkpoint.generation_config(), config->vocab_size);
+  RETURN_IF_ERROR(
+      WithContext(generation.status(),
+                  StrCat(checkpoint.folder(), "/generation_config.json")));
   ASSIGN_OR_RETURN(Weights weights, ReadWeights(*config, reader));
-  return std::make_unique<const CodeGenModel>(*config, std::move(eos_ids),
-                                              std::move(weights));
+  return std::make_unique<const CodeGenModel>(
+      *config, std::move(eos_ids), *std::move(generation), std::move(weights));
 }
 
 }  // namespace

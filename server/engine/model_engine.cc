@@ -101,6 +101,7 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
   info.vocab_size = shape.vocab_size;
   info.max_positions = shape.max_positions;
   info.eos_ids = shape.eos_ids;
+  info.suppressed_ids = shape.generation.suppressed_ids;
   info.kv_block_tokens = model::kKvBlockTokens;
   info.kv_block_bytes = shape.kv.bytes_per_block();
   info.num_kv_blocks = cache->num_blocks();

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "model/causal_lm.h"
@@ -67,6 +70,31 @@ GenerateScheduler::Options SchedulerOptions(
   return options;
 }
 
+// What the model's authors say about generation leaves tokens to generate; what
+// is not done as they say is told.
+absl::Status CheckGeneration(const std::string& name, const std::string& folder,
+                             const model::CausalLmShape& shape,
+                             int64_t num_tokens) {
+  const std::vector<int32_t>& suppressed = shape.generation.suppressed_ids;
+  num_tokens = std::min(num_tokens, shape.vocab_size);
+  if (std::lower_bound(suppressed.begin(), suppressed.end(), num_tokens) -
+          suppressed.begin() ==
+      num_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        folder,
+        "/generation_config.json: 'suppress_tokens' must leave a token to "
+        "generate, holds all ",
+        num_tokens));
+  }
+  if (!shape.generation.not_honoured.empty()) {
+    spdlog::warn(
+        "model {}: generation_config.json asks for what this server does not "
+        "do, so its texts may differ from transformers': {}",
+        name, absl::StrJoin(shape.generation.not_honoured, ", "));
+  }
+  return absl::OkStatus();
+}
+
 class ServedCausalLm final : public VersionedModel {
  public:
   ServedCausalLm(const EngineContext& context, ModelInfo info,
@@ -76,6 +104,7 @@ class ServedCausalLm final : public VersionedModel {
                  std::unique_ptr<SchedulerObserver> observer)
       : VersionedModel(std::move(info), built.folder, built.fingerprint),
         context_(context),
+        generation_(built.model->causal_lm()->shape().generation),
         tokenizer_(std::move(tokenizer)),
         observer_(std::move(observer)),
         kv_(std::move(kv)) {}
@@ -95,6 +124,9 @@ class ServedCausalLm final : public VersionedModel {
   GenerateScheduler* scheduler() override { return scheduler_.get(); }
   const model::Tokenizer* tokenizer() const override {
     return tokenizer_.get();
+  }
+  const model::GenerationDefaults* generation_defaults() const override {
+    return &generation_;
   }
 
   absl::StatusOr<std::shared_ptr<VersionedModel>> ServeBeside(
@@ -133,6 +165,8 @@ class ServedCausalLm final : public VersionedModel {
   SchedulerStats stats() const override { return scheduler_->stats(); }
 
   const EngineContext& context_;
+  // The same for all versions, which come from one checkpoint.
+  const model::GenerationDefaults generation_;
   const std::shared_ptr<const model::Tokenizer> tokenizer_;
   const std::unique_ptr<SchedulerObserver> observer_;
 
@@ -180,6 +214,8 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
     return absl::InvalidArgumentError(
         absl::StrCat(built.folder, ": the tokenizer has no tokens"));
   }
+  RETURN_IF_ERROR(
+      CheckGeneration(name, built.folder, shape, tokenizer->size()));
 
   const int64_t kv_cache_bytes = context.options.kv_cache_bytes;
   const int64_t block_bytes = shape.kv.bytes_per_block();

@@ -26,6 +26,7 @@ struct EngineInfo {
   int64_t vocab_size = 0;
   int64_t max_positions = 0;
   std::vector<int32_t> eos_ids;
+  std::vector<int32_t> suppressed_ids;  // never drawn; each below vocab_size
   int64_t kv_block_tokens = 0;
   int64_t kv_block_bytes = 0;
   int64_t num_kv_blocks = 0;

@@ -140,7 +140,7 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
       running_(options.max_running, limits_.kv_block_tokens,
                BlockAllocator(limits_.num_kv_blocks,
                               MayHoldBlocks(options, limits_))),
-      sampler_(limits_.vocab_size, tokenizer.size()),
+      sampler_(limits_.vocab_size, tokenizer.size(), limits_.suppressed_ids),
       engine_(std::move(engine)) {
   OUNCE_CHECK(options_.max_running >= 1 && options_.max_queued >= 1 &&
                   options_.max_prefill_tokens_beside_decode >= 1 &&

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "model/generation_defaults.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/generate_scheduler.h"
@@ -66,9 +67,12 @@ class ServedModel {
  public:
   virtual ~ServedModel() = default;
   virtual ModelInfo info() const = 0;
-  // Both null if the model does not generate text.
+  // All null if the model does not generate text.
   virtual GenerateScheduler* scheduler() { return nullptr; }
   virtual const model::Tokenizer* tokenizer() const { return nullptr; }
+  virtual const model::GenerationDefaults* generation_defaults() const {
+    return nullptr;
+  }
   // Both null if the model does not detect objects. Pictures for the scheduler
   // are those that the processor has prepared.
   virtual DetectScheduler* detect_scheduler() { return nullptr; }

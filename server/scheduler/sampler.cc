@@ -117,10 +117,12 @@ double UniformDraw(uint64_t seed, int64_t index) {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-Sampler::Sampler(int64_t vocab_size, int64_t num_tokens)
+Sampler::Sampler(int64_t vocab_size, int64_t num_tokens,
+                 absl::Span<const int32_t> suppressed)
     : vocab_size_(vocab_size),
       num_tokens_(std::min(vocab_size, num_tokens)),
-      penalized_(num_tokens_),
+      suppressed_(suppressed.begin(), suppressed.end()),
+      adjusted_(num_tokens_),
       penalized_in_(vocab_size, 0),
       weights_(num_tokens_),
       ids_(num_tokens_) {
@@ -130,10 +132,19 @@ Sampler::Sampler(int64_t vocab_size, int64_t num_tokens)
   top_.reserve(num_tokens_);
 }
 
-absl::Span<const float> Sampler::Penalized(absl::Span<const float> logits,
-                                           float penalty,
-                                           absl::Span<const int32_t> history) {
-  std::copy_n(logits.begin(), num_tokens_, penalized_.begin());
+absl::Span<const float> Sampler::Adjusted(absl::Span<const float> logits,
+                                          float penalty,
+                                          absl::Span<const int32_t> history) {
+  if (penalty == 1 && suppressed_.empty()) return logits;
+  std::copy_n(logits.begin(), num_tokens_, adjusted_.begin());
+  for (const int32_t id : suppressed_) {
+    if (id < num_tokens_) adjusted_[id] = -INFINITY;
+  }
+  if (penalty != 1) Penalize(penalty, history);
+  return adjusted_;
+}
+
+void Sampler::Penalize(float penalty, absl::Span<const int32_t> history) {
   ++call_;
   if (call_ == 0) {  // the counter came round
     std::fill(penalized_in_.begin(), penalized_in_.end(), 0u);
@@ -142,14 +153,13 @@ absl::Span<const float> Sampler::Penalized(absl::Span<const float> logits,
   for (const int32_t id : history) {
     if (id >= num_tokens_ || penalized_in_[id] == call_) continue;
     penalized_in_[id] = call_;
-    const float logit = penalized_[id];
+    const float logit = adjusted_[id];
     // A tiny penalty must not make an infinity of a large logit; one that the
     // model made stays what it is.
     const float scaled = logit > 0 ? logit / penalty : logit * penalty;
-    penalized_[id] =
+    adjusted_[id] =
         std::isfinite(logit) ? std::clamp(scaled, -FLT_MAX, FLT_MAX) : logit;
   }
-  return penalized_;
 }
 
 void Sampler::FindCutoffOfTopK(absl::Span<const float> logits, int64_t k) {
@@ -266,10 +276,8 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const float> row,
                                              int num_logprobs) {
   OUNCE_CHECK(static_cast<int64_t>(row.size()) == vocab_size_,
               "a row of logits of another length");
-  absl::Span<const float> logits = row.first(num_tokens_);
-  if (params.repetition_penalty != 1) {
-    logits = Penalized(logits, params.repetition_penalty, history);
-  }
+  const absl::Span<const float> logits =
+      Adjusted(row.first(num_tokens_), params.repetition_penalty, history);
   const Maximum maximum = FindMaximum(logits);
   if (!maximum.usable || maximum.value < -FLT_MAX) {
     return absl::InternalError(absl::StrCat("the model's logits for new token ",
@@ -298,7 +306,10 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const float> row,
   std::partial_sort_copy(ids_.begin(), ids_.end(), candidates_.begin(),
                          candidates_.end(), Better{logits.data()});
   top_.clear();
-  for (const int32_t id : candidates_) top_.push_back({id, logprob_of(id)});
+  for (const int32_t id : candidates_) {
+    if (logits[id] < -FLT_MAX) break;  // it and those after it can't come
+    top_.push_back({id, logprob_of(id)});
+  }
   token.top = top_;
   return token;
 }

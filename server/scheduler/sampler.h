@@ -1,11 +1,11 @@
 // From the logits of one position to the next token.
 //
-// Order: repetition penalty, temperature, top_k, top_p, min_p, draw. "The k
-// best" and "the smallest set" are by logit, the lower id first among equals.
-// The tokens that are left lie on [0, 1) in the order of their ids, each as
-// long as its probability, and UniformDraw(seed, token_index) points at one. So
-// the token depends on logits, history, parameters and index alone, never on
-// what else is in the batch.
+// Order: suppressed tokens, repetition penalty, temperature, top_k, top_p,
+// min_p, draw. "The k best" and "the smallest set" are by logit, the lower id
+// first among equals. The tokens that are left lie on [0, 1) in the order of
+// their ids, each as long as its probability, and UniformDraw(seed,
+// token_index) points at one. So the token depends on logits, history,
+// parameters and index alone, never on what else is in the batch.
 #ifndef OUNCE_SERVER_SCHEDULER_SAMPLER_H_
 #define OUNCE_SERVER_SCHEDULER_SAMPLER_H_
 
@@ -43,7 +43,10 @@ class Sampler {
  public:
   // Logit rows have vocab_size floats; ids from num_tokens on (padding of the
   // vocabulary) are never produced and have no probability. num_tokens >= 1.
-  Sampler(int64_t vocab_size, int64_t num_tokens);
+  // Nor are those of `suppressed`, each in [0, vocab_size): their logits become
+  // -infinity before anything else. They leave at least one token.
+  Sampler(int64_t vocab_size, int64_t num_tokens,
+          absl::Span<const int32_t> suppressed = {});
 
   // `history`: prompt and output so far, each id in [0, vocab_size).
   // Errors: kInternal when a logit is NaN or +infinity, or all are -infinity.
@@ -53,9 +56,10 @@ class Sampler {
                                       int64_t token_index, int num_logprobs);
 
  private:
-  absl::Span<const float> Penalized(absl::Span<const float> logits,
-                                    float penalty,
-                                    absl::Span<const int32_t> history);
+  absl::Span<const float> Adjusted(absl::Span<const float> logits,
+                                   float penalty,
+                                   absl::Span<const int32_t> history);
+  void Penalize(float penalty, absl::Span<const int32_t> history);
   // Both move the cutoff: tokens that are worse are filtered out.
   void FindCutoffOfTopK(absl::Span<const float> logits, int64_t k);
   void FindCutoffOfTopP(absl::Span<const float> logits, float max_logit,
@@ -65,7 +69,8 @@ class Sampler {
 
   const int64_t vocab_size_;
   const int64_t num_tokens_;
-  std::vector<float> penalized_;
+  const std::vector<int32_t> suppressed_;
+  std::vector<float> adjusted_;
   std::vector<uint32_t> penalized_in_;  // by id: the call that did it last
   uint32_t call_ = 0;
   float temperature_ = 1;

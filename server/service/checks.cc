@@ -40,25 +40,30 @@ absl::Status CheckNotEmpty(absl::string_view field, absl::string_view text,
   return FieldError(field, absl::StrCat("is empty; must be ", what));
 }
 
-absl::StatusOr<SamplingParams> CheckSampling(const v1::Sampling& sampling) {
+absl::StatusOr<SamplingParams> CheckSampling(
+    const v1::Sampling& sampling, const model::GenerationDefaults& defaults) {
   RETURN_IF_ERROR(CheckRange("sampling.temperature", sampling.temperature(), 0,
                              kMaxTemperature));
   RETURN_IF_ERROR(CheckAtMost("sampling.top_k", sampling.top_k(), kMaxTopK));
   RETURN_IF_ERROR(CheckRange("sampling.top_p", sampling.top_p(), 0, 1));
   RETURN_IF_ERROR(CheckRange("sampling.min_p", sampling.min_p(), 0, 1));
-  SamplingParams params;
-  if (sampling.temperature() >= kGreedyBelow) {
-    params.temperature = sampling.temperature();
-  }
-  params.top_k = sampling.top_k();
-  if (sampling.top_p() != 0) params.top_p = sampling.top_p();
-  params.min_p = sampling.min_p();
   if (sampling.repetition_penalty() != 0) {
     RETURN_IF_ERROR(CheckRange("sampling.repetition_penalty",
                                sampling.repetition_penalty(),
                                kMinRepetitionPenalty, kMaxRepetitionPenalty));
-    params.repetition_penalty = sampling.repetition_penalty();
   }
+  SamplingParams params;
+  params.temperature = sampling.has_temperature() ? sampling.temperature()
+                                                  : defaults.temperature;
+  if (params.temperature < kGreedyBelow) params.temperature = 0;
+  params.top_k = sampling.has_top_k() ? sampling.top_k() : defaults.top_k;
+  params.top_p = sampling.has_top_p() ? sampling.top_p() : defaults.top_p;
+  if (params.top_p == 0) params.top_p = 1;
+  params.min_p = sampling.has_min_p() ? sampling.min_p() : defaults.min_p;
+  params.repetition_penalty = sampling.has_repetition_penalty()
+                                  ? sampling.repetition_penalty()
+                                  : defaults.repetition_penalty;
+  if (params.repetition_penalty == 0) params.repetition_penalty = 1;
   params.seed = sampling.seed();
   return params;
 }
@@ -85,8 +90,9 @@ absl::Status CheckModelName(absl::string_view field, absl::string_view name) {
                                  name.size() > kShownBytes ? "...'" : "'"));
 }
 
-absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
-                                             int64_t max_new_tokens_cap) {
+absl::StatusOr<GenerateParams> CheckGenerate(
+    const v1::GenerateRequest& request,
+    const model::GenerationDefaults& defaults, int64_t max_new_tokens_cap) {
   GenerateParams params;
   switch (request.input_case()) {
     case v1::GenerateRequest::kPrompt:
@@ -103,11 +109,8 @@ absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
   }
   RETURN_IF_ERROR(CheckAtMost("max_new_tokens", request.max_new_tokens(),
                               max_new_tokens_cap));
-  params.max_new_tokens =
-      request.max_new_tokens() > 0
-          ? request.max_new_tokens()
-          : std::min<int64_t>(kDefaultNewTokens, max_new_tokens_cap);
-  ASSIGN_OR_RETURN(params.sampling, CheckSampling(request.sampling()));
+  ASSIGN_OR_RETURN(params.sampling,
+                   CheckSampling(request.sampling(), defaults));
   for (int i = 0; i < request.stop_size(); ++i) {
     if (request.stop(i).empty()) {
       return FieldError(absl::StrCat("stop[", i, "]"), "is empty");
@@ -117,6 +120,29 @@ absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
   RETURN_IF_ERROR(CheckAtMost("logprobs", request.logprobs(), kMaxLogprobs));
   params.num_logprobs = static_cast<int>(request.logprobs());
   return params;
+}
+
+absl::StatusOr<int64_t> CheckNewTokens(
+    const v1::GenerateRequest& request,
+    const model::GenerationDefaults& defaults, int64_t max_new_tokens_cap,
+    int64_t prompt_tokens) {
+  if (request.max_new_tokens() > 0) return request.max_new_tokens();
+  int64_t tokens = kDefaultNewTokens;
+  if (!request.has_max_new_tokens()) {
+    if (defaults.max_new_tokens.has_value()) {
+      tokens = *defaults.max_new_tokens;
+    } else if (defaults.max_length.has_value()) {
+      tokens = *defaults.max_length - prompt_tokens;
+    }
+  }
+  if (tokens < 1) {
+    return FieldError(
+        "max_new_tokens",
+        absl::StrCat("is missing, and the model's max_length of ",
+                     *defaults.max_length, " leaves none after a prompt of ",
+                     prompt_tokens, " tokens; say how many"));
+  }
+  return std::min(tokens, max_new_tokens_cap);
 }
 
 absl::StatusOr<DetectParams> CheckDetect(

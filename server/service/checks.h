@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "model/generation_defaults.h"
 #include "ounce/v1/inference.pb.h"
 #include "ounce/v1/model_admin.pb.h"
 #include "server/scheduler/detect_request.h"
@@ -27,10 +28,19 @@ inline constexpr int kDefaultNewTokens = 256;
 // 1 to 64 characters of letters, digits, '.', '_', '-'.
 absl::Status CheckModelName(absl::string_view field, absl::string_view name);
 
-// Everything of a request but its prompt; `max_new_tokens_cap` is the server's.
-// The result's seed is unset, its prompt empty.
-absl::StatusOr<GenerateParams> CheckGenerate(const v1::GenerateRequest& request,
-                                             int64_t max_new_tokens_cap);
+// Everything of a request but its prompt, with the model's defaults where it
+// says nothing; `max_new_tokens_cap` is the server's. The result's seed and
+// max_new_tokens are unset, its prompt empty.
+absl::StatusOr<GenerateParams> CheckGenerate(
+    const v1::GenerateRequest& request,
+    const model::GenerationDefaults& defaults, int64_t max_new_tokens_cap);
+
+// How many new tokens a request that CheckGenerate let pass may get after a
+// prompt of so many.
+absl::StatusOr<int64_t> CheckNewTokens(
+    const v1::GenerateRequest& request,
+    const model::GenerationDefaults& defaults, int64_t max_new_tokens_cap,
+    int64_t prompt_tokens);
 
 // Everything of a request but its picture, and when it came.
 absl::StatusOr<DetectParams> CheckDetect(

@@ -63,6 +63,18 @@ void AddResult(const GenerateResult& result, v1::GenerateResponse* response) {
   response->set_method(result.method);
 }
 
+void AddSampling(const SamplingParams& params, v1::GenerateResponse* response) {
+  v1::Sampling* sampling = response->mutable_sampling();
+  sampling->set_temperature(params.temperature);
+  sampling->set_top_k(static_cast<uint32_t>(params.top_k));
+  sampling->set_top_p(params.top_p);
+  sampling->set_min_p(params.min_p);
+  sampling->set_repetition_penalty(params.repetition_penalty);
+  if (params.temperature == 0) return;
+  sampling->set_seed(params.seed);
+  response->set_seed(params.seed);
+}
+
 }  // namespace
 
 absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
@@ -72,7 +84,8 @@ absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
     MutexLock lock(&mu_);
     model_ = model;
     deadline_ = params.deadline;
-    if (params.sampling.temperature > 0) seed_ = params.sampling.seed;
+    sampling_ = params.sampling;
+    max_new_tokens_ = params.max_new_tokens;
   }
   // The scheduler's share, and one to live to the end of this function.
   refs_ += 2;
@@ -208,7 +221,8 @@ bool GenerateCall::NextAction(Action* action, grpc::Status* status) {
     v1::GenerateResponse response =
         ToProto(std::exchange(pending_, GenerateChunk()));
     AddResult(result_, &response);
-    if (seed_.has_value()) response.set_seed(*seed_);
+    response.set_max_new_tokens(static_cast<uint32_t>(max_new_tokens_));
+    AddSampling(sampling_, &response);
     outgoing_ = Serialize(response);
   } else if (HasOutput(pending_)) {
     *action = Action::kWrite;

@@ -80,7 +80,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::shared_ptr<ServedModel> model_ ABSL_GUARDED_BY(mu_);
   std::optional<GenerateScheduler::RequestId> id_ ABSL_GUARDED_BY(mu_);
   absl::Time deadline_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
-  std::optional<uint64_t> seed_ ABSL_GUARDED_BY(mu_);  // if it samples
+  SamplingParams sampling_ ABSL_GUARDED_BY(mu_);
+  int64_t max_new_tokens_ ABSL_GUARDED_BY(mu_) = 0;
 
   GenerateChunk pending_ ABSL_GUARDED_BY(mu_);
   mutable bool paused_ ABSL_GUARDED_BY(mu_) = false;  // HasRoom said no

@@ -206,14 +206,18 @@ absl::Status InferenceService::SeenByClient(
 
 absl::Status InferenceService::Begin(TextJob& job) {
   const v1::GenerateRequest& request = job.request;
+  const model::GenerationDefaults& defaults = *job.model->generation_defaults();
   ASSIGN_OR_RETURN(GenerateParams params,
-                   CheckGenerate(request, options_.max_new_tokens));
+                   CheckGenerate(request, defaults, options_.max_new_tokens));
   const ModelInfo info = job.model->info();
   ASSIGN_OR_RETURN(params.prompt,
                    PromptIds(request, info, *job.model->tokenizer()));
+  const int64_t num_prompt = static_cast<int64_t>(params.prompt.size());
+  ASSIGN_OR_RETURN(
+      params.max_new_tokens,
+      CheckNewTokens(request, defaults, options_.max_new_tokens, num_prompt));
   params.max_new_tokens =
-      std::min(params.max_new_tokens,
-               info.max_positions - static_cast<int64_t>(params.prompt.size()));
+      std::min(params.max_new_tokens, info.max_positions - num_prompt);
   if (!request.sampling().has_seed()) {
     params.sampling.seed = options_.draw_seed();
   }

@@ -103,6 +103,30 @@ TEST_F(CommandsTest, SaysAfterHowManyTokensACompletionEnded) {
             "ounce: NOT_FOUND: no model 'code'\n");
 }
 
+// What is not said is the model's to say.
+TEST_F(CommandsTest, SendsOnlyWhatWasGiven) {
+  v1::GenerateRequest sent;
+  EXPECT_CALL(client_, Generate)
+      .WillRepeatedly(
+          [&](const v1::GenerateRequest& request,
+              const std::function<bool(const v1::GenerateResponse&)>&) {
+            sent = request;
+            return absl::OkStatus();
+          });
+  Run({"generate", "code", "x"});
+  EXPECT_FALSE(sent.has_max_new_tokens());
+  EXPECT_EQ(sent.sampling().ByteSizeLong(), 0u);
+  Run({"generate", "code", "x", "-n", "0", "-t", "0", "--top_k", "0", "--top_p",
+       "0", "--min_p", "0", "--seed", "0"});
+  EXPECT_TRUE(sent.has_max_new_tokens());
+  EXPECT_TRUE(sent.sampling().has_temperature());
+  EXPECT_TRUE(sent.sampling().has_top_k());
+  EXPECT_TRUE(sent.sampling().has_top_p());
+  EXPECT_TRUE(sent.sampling().has_min_p());
+  EXPECT_FALSE(sent.sampling().has_repetition_penalty());
+  EXPECT_TRUE(sent.sampling().has_seed());
+}
+
 TEST_F(CommandsTest, NotesFlagsThatHadNoEffect) {
   Generates(1, absl::OkStatus());
   EXPECT_THAT(

@@ -326,6 +326,18 @@ TEST(ReportTest, TellsTheSeedThatWasDrawn) {
   EXPECT_THAT(UsageText("tiny", last), HasSubstr(" float16; seed 0; length]"));
 }
 
+TEST(ReportTest, TellsHowTokensWereDrawn) {
+  v1::GenerateResponse last;
+  last.set_method("float16");
+  EXPECT_THAT(UsageText("tiny", last), HasSubstr(" float16; length]"));
+  last.mutable_sampling()->set_temperature(0);
+  EXPECT_THAT(UsageText("tiny", last), HasSubstr(" float16; greedy; length]"));
+  last.mutable_sampling()->set_temperature(0.6f);
+  last.set_seed(3);
+  EXPECT_THAT(UsageText("tiny", last),
+              HasSubstr(" float16; temperature 0.6; seed 3; length]"));
+}
+
 TEST(ReportTest, CountsTheSpeedFromTheFirstTokenOn) {
   v1::GenerateResponse last;
   last.set_finish_reason(v1::FINISH_REASON_STOP);

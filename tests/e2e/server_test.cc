@@ -58,6 +58,53 @@ TEST_F(ServerTest, ServesWhatItsConfigFileSays) {
   EXPECT_EQ(Generate(Request("a", 5))->second.usage().new_tokens(), 5);
 }
 
+TEST_F(ServerTest, WritesAsTheModelsAuthorsRecommend) {
+  Start();
+  const v1::GenerateRequest zeros = [] {
+    v1::GenerateRequest request = Request("def add(a, b):\n", 12);
+    request.mutable_sampling()->set_temperature(0);
+    request.mutable_sampling()->set_repetition_penalty(0);
+    return request;
+  }();
+  const auto plain = Generate(zeros);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  Stop();
+
+  const std::string copy = folder_.Path("model");
+  std::filesystem::copy(testing::kTinyModel, copy,
+                        std::filesystem::copy_options::recursive);
+  folder_.WriteFile("model/generation_config.json",
+                    R"({"eos_token_id": 4057, "do_sample": true, "top_k": 5,
+                        "temperature": 0.75, "repetition_penalty": 1.25,
+                        "max_new_tokens": 9, "no_repeat_ngram_size": 2})");
+  Start({"--model", "tiny=" + copy});
+  EXPECT_THAT(server_->out() + server_->err(),
+              HasSubstr("transformers': no_repeat_ngram_size = 2"));
+  v1::GenerateRequest request = Request("def add(a, b):\n", 1);
+  request.clear_max_new_tokens();
+  const auto silent = Generate(request);
+  ASSERT_TRUE(silent.ok()) << silent.status();
+  const v1::GenerateResponse& last = silent->second;
+  EXPECT_EQ(last.max_new_tokens(), 9u);
+  EXPECT_LE(last.usage().new_tokens(), 9);
+  EXPECT_EQ(last.sampling().temperature(), 0.75f);
+  EXPECT_EQ(last.sampling().top_k(), 5u);
+  EXPECT_EQ(last.sampling().top_p(), 1);
+  EXPECT_EQ(last.sampling().repetition_penalty(), 1.25f);
+  EXPECT_TRUE(last.sampling().has_seed());
+  // What the reply says counted gives the same once more.
+  *request.mutable_sampling() = last.sampling();
+  request.set_max_new_tokens(last.max_new_tokens());
+  EXPECT_EQ(Generate(request)->first, silent->first);
+  // A zero is no silence.
+  EXPECT_EQ(Generate(zeros)->first, plain->first);
+
+  EXPECT_THAT(Cli({"generate", "tiny", "def "}).err,
+              HasSubstr("temperature 0.75; seed "));
+  EXPECT_THAT(Cli({"generate", "tiny", "def ", "-t", "0"}).err,
+              HasSubstr("; greedy; "));
+}
+
 TEST_F(ServerTest, ServesNoModelAtFirst) {
   Start({});
   EXPECT_THAT(Generate(Request("a", 1)), StatusIs(absl::StatusCode::kNotFound));

@@ -743,6 +743,42 @@ TEST_F(LoadedModelsTest, TakesATokenizerWithMoreTokensThanTheModelHas) {
       StatusIs(StatusCode::kInvalidArgument, HasSubstr("has no tokens")));
 }
 
+TEST_F(LoadedModelsTest, TakesTheDefaultsOfGenerationConfigJson) {
+  ASSERT_OK(catalog_->Load({"plain", kTinyModelFolder, ""}));
+  ASSERT_OK_AND_ASSIGN(const auto plain, catalog_->Find("plain"));
+  EXPECT_EQ(plain->generation_defaults()->temperature, 0);
+  const std::vector<int32_t> tokens = Generate("plain", prompt_, 20);
+
+  TempFolder folder;
+  const std::string copy = CopyTinyModel(folder);
+  folder.WriteFile("model/generation_config.json",
+                   absl::StrCat(R"({"do_sample": true, "temperature": 0.5,
+                                    "num_beams": 4, "suppress_tokens": [)",
+                                tokens[0], "]}"));
+  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
+  EXPECT_EQ(served->generation_defaults()->temperature, 0.5f);
+  EXPECT_EQ(served->generation_defaults()->top_k, 50);
+  EXPECT_THAT(Generate("tiny", prompt_, 20), Not(Contains(tokens[0])));
+  // Of every version.
+  ASSERT_OK(Quantize("tiny", "linear"));
+  EXPECT_THAT(Generate("tiny", prompt_, 20), Not(Contains(tokens[0])));
+
+  folder.WriteFile("model/generation_config.json",
+                   R"({"repetition_penalty": "1.2"})");
+  EXPECT_THAT(catalog_->Load({"other", copy, ""}),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("/generation_config.json: "
+                                 "'repetition_penalty' must be a number")));
+  std::string all = "0";
+  for (int i = 1; i < 5000; ++i) absl::StrAppend(&all, ",", i);
+  folder.WriteFile("model/generation_config.json",
+                   R"({"suppress_tokens": [)" + all + "]}");
+  EXPECT_THAT(catalog_->Load({"other", copy, ""}),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("'suppress_tokens' must leave a token")));
+}
+
 TEST_F(LoadedModelsTest, RefusesAKvBudgetBelowOneBlock) {
   catalog_->Drain(absl::Now());
   options_.kv_cache_bytes = 1000;

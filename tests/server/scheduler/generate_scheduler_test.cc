@@ -33,6 +33,8 @@ using ::ounce::testing::RecordingSink;
 using ::ounce::testing::SeenSlice;
 using ::ounce::testing::SeenStep;
 using ::ounce::testing::StatusIs;
+using ::testing::AnyOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -1166,6 +1168,17 @@ TEST_F(GenerateSchedulerTest, DrawsTheNthTokenWithTheNthRandomNumber) {
   }
   history.erase(history.begin(), history.begin() + 5);
   EXPECT_EQ(sink.token_ids(), history);
+}
+
+TEST_F(GenerateSchedulerTest, NeverGeneratesWhatTheModelSuppresses) {
+  const std::vector<int32_t> plain = FakeContinuation(Prompt(1, 5), 20, 60);
+  info_.suppressed_ids = {plain[0], plain[5]};
+  Start();
+  RecordingSink& sink = Sink();
+  Submit(1, 5, 20, &sink);
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_THAT(sink.token_ids(), SizeIs(20));
+  EXPECT_THAT(sink.token_ids(), Not(Contains(AnyOf(plain[0], plain[5]))));
 }
 
 TEST_F(GenerateSchedulerTest, EndsBeforeAStopStringThatSpansTokens) {

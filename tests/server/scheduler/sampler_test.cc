@@ -278,5 +278,41 @@ TEST(SamplerTest, RefusesLogitsThatAreNoNumbers) {
   }
 }
 
+TEST(SamplerTest, NeverProducesASuppressedToken) {
+  const std::vector<float> logits = {5, 4, 1, 3, 9};  // 9: padding
+  const std::vector<int32_t> suppressed = {0, 3, 4};
+  Sampler sampler(5, 4, suppressed);
+  SamplingParams params;
+  ASSERT_OK_AND_ASSIGN(const SampledToken greedy,
+                       sampler.Sample(logits, params, {}, 0, 4));
+  EXPECT_EQ(greedy.id, 1);
+  // Of what is left; no place among the best for the others.
+  const float log_sum = std::log(std::exp(4.0f) + std::exp(1.0f));
+  EXPECT_NEAR(greedy.logprob, 4 - log_sum, 1e-5);
+  ASSERT_EQ(greedy.top.size(), 2u);
+  EXPECT_EQ(greedy.top[1].id, 2);
+  EXPECT_NEAR(greedy.top[1].logprob, 1 - log_sum, 1e-5);
+
+  params.repetition_penalty = 8;
+  ASSERT_OK_AND_ASSIGN(const SampledToken penalized,
+                       sampler.Sample(logits, params, {0, 1, 3}, 0, 0));
+  EXPECT_EQ(penalized.id, 2);
+
+  params.temperature = 5;
+  std::set<int32_t> drawn;
+  for (const int64_t top_k : {0, 1, 3}) {
+    for (const float top_p : {1.0f, 0.9f}) {
+      params.top_k = top_k;
+      params.top_p = top_p;
+      for (int64_t i = 0; i < 100; ++i) {
+        ASSERT_OK_AND_ASSIGN(const SampledToken token,
+                             sampler.Sample(logits, params, {0, 3}, i, 0));
+        drawn.insert(token.id);
+      }
+    }
+  }
+  EXPECT_EQ(drawn, (std::set<int32_t>{1, 2}));
+}
+
 }  // namespace
 }  // namespace ounce::server

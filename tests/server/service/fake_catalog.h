@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "model/generation_defaults.h"
 #include "model/image/detr_image_processor.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/model_catalog.h"
@@ -207,12 +208,17 @@ class FakeModel final : public server::ServedModel {
   server::ModelInfo info() const override { return info_; }
   server::GenerateScheduler* scheduler() override { return &scheduler_; }
   const model::Tokenizer* tokenizer() const override { return &tokenizer_; }
+  const model::GenerationDefaults* generation_defaults() const override {
+    return &defaults_;
+  }
   ByteTokenizer& fake_tokenizer() { return tokenizer_; }
+  model::GenerationDefaults& fake_defaults() { return defaults_; }
   FakeScheduler& fake() { return scheduler_; }
 
  private:
   const server::ModelInfo info_;
   ByteTokenizer tokenizer_;
+  model::GenerationDefaults defaults_;
   FakeScheduler scheduler_;
 };
 
@@ -340,6 +346,10 @@ class FakeCatalog final : public server::ModelCatalog {
 
   ByteTokenizer& tokenizer(const std::string& model) {
     return models_.at(model)->fake_tokenizer();
+  }
+  // To be set before requests come.
+  model::GenerationDefaults& defaults(const std::string& model) {
+    return models_.at(model)->fake_defaults();
   }
   FakeScheduler& scheduler(const std::string& model) {
     return models_.at(model)->fake();

@@ -101,6 +101,109 @@ TEST_F(InferenceServiceTest, DefaultsAreThoseOfTheContract) {
   EXPECT_EQ(submitted[0].sampling.temperature, 0.0f);
 }
 
+// "Recommended" by a generation_config.json.
+model::GenerationDefaults Recommended() {
+  model::GenerationDefaults defaults;
+  defaults.temperature = 0.6f;
+  defaults.top_k = 20;
+  defaults.top_p = 0.9f;
+  defaults.min_p = 0.05f;
+  defaults.repetition_penalty = 1.1f;
+  defaults.max_new_tokens = 30;
+  return defaults;
+}
+
+// Every field set, as a request could have it.
+v1::Sampling AllFields(float temperature, uint32_t top_k, float top_p,
+                       float min_p, float repetition_penalty) {
+  v1::Sampling sampling;
+  sampling.set_temperature(temperature);
+  sampling.set_top_k(top_k);
+  sampling.set_top_p(top_p);
+  sampling.set_min_p(min_p);
+  sampling.set_repetition_penalty(repetition_penalty);
+  return sampling;
+}
+
+TEST_F(InferenceServiceTest, TakesTheModelsDefaultsForWhatIsNotSaid) {
+  catalog_.defaults("long") = Recommended();
+  v1::GenerateRequest request = Request("long", "a");
+  request.clear_max_new_tokens();
+  v1::Sampling wanted = AllFields(0.6f, 20, 0.9f, 0.05f, 1.1f);
+  wanted.set_seed(42);
+
+  const Answer silent = Generate(request);
+  ASSERT_TRUE(silent.status.ok()) << silent.status.error_message();
+  const v1::GenerateResponse& last = silent.messages.back();
+  EXPECT_EQ(last.sampling().DebugString(), wanted.DebugString());
+  EXPECT_EQ(last.seed(), 42u);
+  EXPECT_EQ(last.max_new_tokens(), 30u);
+  EXPECT_EQ(last.usage().new_tokens(), 30);
+  for (size_t i = 0; i + 1 < silent.messages.size(); ++i) {
+    EXPECT_FALSE(silent.messages[i].has_sampling());
+    EXPECT_EQ(silent.messages[i].max_new_tokens(), 0u);
+  }
+
+  // Field by field.
+  request.mutable_sampling()->set_top_p(0.5f);
+  wanted.set_top_p(0.5f);
+  const Answer partly = Generate(request);
+  EXPECT_EQ(partly.messages.back().sampling().DebugString(),
+            wanted.DebugString());
+
+  const auto submitted = catalog_.scheduler("long").submitted();
+  ASSERT_THAT(submitted, SizeIs(2));
+  EXPECT_EQ(submitted[0].max_new_tokens, 30);
+  EXPECT_EQ(submitted[0].sampling.temperature, 0.6f);
+  EXPECT_EQ(submitted[0].sampling.top_k, 20);
+  EXPECT_EQ(submitted[0].sampling.top_p, 0.9f);
+  EXPECT_EQ(submitted[0].sampling.min_p, 0.05f);
+  EXPECT_EQ(submitted[0].sampling.repetition_penalty, 1.1f);
+}
+
+TEST_F(InferenceServiceTest, TakesAZeroForWhatItAlwaysMeant) {
+  catalog_.defaults("long") = Recommended();
+  v1::GenerateRequest request = Request("long", "a");
+  request.set_max_new_tokens(0);
+  *request.mutable_sampling() = AllFields(0, 0, 0, 0, 0);
+  const Answer answer = Generate(request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  const v1::GenerateResponse& last = answer.messages.back();
+  EXPECT_EQ(last.sampling().DebugString(),
+            AllFields(0, 0, 1, 0, 1).DebugString());
+  EXPECT_FALSE(last.has_seed());
+  EXPECT_EQ(last.max_new_tokens(), 256u);
+}
+
+TEST_F(InferenceServiceTest, TakesMaxLengthForPromptAndNewTokens) {
+  catalog_.defaults("long").max_length = 12;
+  v1::GenerateRequest request = Request("long", "0123456");
+  request.clear_max_new_tokens();
+  EXPECT_EQ(Generate(request).messages.back().max_new_tokens(), 5u);
+  request.set_prompt("0123456789ab");
+  const Answer none = Generate(request);
+  EXPECT_EQ(none.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(none.status.error_message(),
+            "max_new_tokens: is missing, and the model's max_length of 12 "
+            "leaves none after a prompt of 12 tokens; say how many");
+  request.set_max_new_tokens(3);
+  EXPECT_EQ(Generate(request).messages.back().max_new_tokens(), 3u);
+}
+
+TEST_F(InferenceServiceTest, HoldsTheModelsMaxNewTokensToTheServersCap) {
+  catalog_.defaults("long").max_new_tokens = 9'000'000;
+  catalog_.scheduler("long").Refuse(absl::UnavailableError("seen enough"));
+  v1::GenerateRequest request = Request("long", "a");
+  request.clear_max_new_tokens();
+  (void)Generate(request);
+  const auto submitted = catalog_.scheduler("long").submitted();
+  ASSERT_THAT(submitted, SizeIs(1));
+  EXPECT_EQ(submitted[0].max_new_tokens, 999'999) << "1,000,000 positions";
+  catalog_.defaults("tiny").max_new_tokens = 9'000'000;
+  request.set_model("tiny");
+  EXPECT_EQ(Generate(request).messages.back().usage().new_tokens(), 63);
+}
+
 TEST_F(InferenceServiceTest, StopsAtTheSpecialTokenThatAStopStringNames) {
   v1::GenerateRequest request = Request("tiny", "a", 2);
   for (const char* stop : {"x", "<|end|>", "<|end|>\n"}) {
