@@ -1,4 +1,5 @@
-// A config.json as each architecture reads it, and as an image processor.
+// A config.json as each architecture reads it, as an image processor, and as a
+// generation_config.json.
 #include <string_view>
 
 #include "base/check.h"
@@ -6,6 +7,7 @@
 #include "model/arch/detr_config.h"
 #include "model/checkpoint/json_fields.h"
 #include "model/checkpoint/json_file.h"
+#include "model/generation_defaults.h"
 #include "model/image/detr_image_processor.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -25,6 +27,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   OUNCE_CHECK(!codegen.ok() || codegen->rotary_dim <= codegen->head_dim(),
               "heads hold what is turned");
   (void)ReadEosIds(*config, 100, {});
+  const auto generation = ReadGenerationDefaults(*config, 100);
+  OUNCE_CHECK(
+      !generation.ok() || (generation->top_p > 0 && generation->top_p <= 1 &&
+                           generation->repetition_penalty > 0 &&
+                           generation->suppressed_ids.size() <= 100),
+      "what a sampler takes");
   const auto detr = ReadDetrConfig(*config);
   OUNCE_CHECK(
       !detr.ok() ||
