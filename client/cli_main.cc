@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/standard_files.h"
 #include "client/address.h"
 #include "client/client.h"
 #include "client/command.h"
@@ -127,6 +128,7 @@ int Main(int argc, char** argv) {
 }  // namespace ounce::client
 
 int main(int argc, char** argv) {
+  ounce::TakeStandardFiles();  // before gRPC opens anything
   // What is no UTF-8 the server names better than protobuf's own log.
   google::protobuf::SetLogHandler(nullptr);
   // gRPC's log too, unless it is asked for.

@@ -8,9 +8,12 @@
 #include <limits>
 #include <random>
 
+#include "base/standard_files.h"
+
 namespace ounce::server {
 
 void SetUpProcess() {
+  TakeStandardFiles();
   // Few heaps, and large blocks outside of them.
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_MMAP_THRESHOLD, 256 << 10);

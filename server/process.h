@@ -7,8 +7,9 @@
 namespace ounce::server {
 
 // Freed memory goes back to the system, a peer or reader that is gone is an
-// error and no signal, and the soft limit of open files is raised to the hard
-// one. First thing in main.
+// error and no signal, the soft limit of open files is raised to the hard one,
+// and no connection takes the number of a stdout or stderr that is closed.
+// First thing in main.
 void SetUpProcess();
 
 // The files and connections that may be open at the same time.

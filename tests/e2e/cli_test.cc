@@ -172,6 +172,13 @@ TEST_F(CliTest, ReportsOutputThatIsNotWritten) {
   }
   // A completion that nobody takes ends.
   EXPECT_TRUE(WaitUntil([&] { return Model("tiny").running_requests() == 0; }));
+  // Where stdout is closed, no file or connection has taken its number.
+  const Finished closed =
+      testing::RunToEnd({"sh", "-c", "exec \"$0\" \"$@\" >&-", OUNCE_CLI_BINARY,
+                         "--admin", admin_, "models"});
+  EXPECT_EQ(closed.code, 4);
+  EXPECT_EQ(closed.err,
+            "ounce: DATA_LOSS: cannot write to stdout: Bad file descriptor\n");
 }
 
 TEST_F(CliTest, QuantizesBesideTheModelAndSaysWhatThatTakes) {
