@@ -140,16 +140,26 @@ void AddSettings(CLI::App& app, GivenFlags* given) {
     const std::string flag = StrCat("--", setting.name);
     std::vector<std::string>& texts = (*given)[setting.name];
     if (setting.type == SettingType::kFlag) {
-      app.add_flag_function(
-          flag,
-          [&texts](int64_t count) { texts = {count > 0 ? "true" : "false"}; },
-          HelpOf(setting));
+      // As text: SetField says what is wrong with --keep_going=maybe.
+      app.add_flag(flag, texts, HelpOf(setting));
     } else {
       app.add_option(flag, texts, HelpOf(setting))
           ->allow_extra_args(false)
           ->type_name(FormOf(setting));
     }
   }
+}
+
+// What is wrong with the words of the command line.
+std::string Fault(const CLI::App& app, const CLI::ParseError& error) {
+  const std::string what = error.what();
+  if (const auto words = app.remaining(); !words.empty()) {
+    return StrCat("'", words[0], "' is neither a flag nor a flag's value");
+  }
+  if (error.get_name() == "ArgumentMismatch") {
+    return StrCat(what.substr(0, what.find(':')), ": needs a value");
+  }
+  return what;
 }
 
 // "--threads N" where CLI11 would write "--threads N ...".
@@ -200,10 +210,13 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
     return config;
   } catch (const CLI::ParseError& error) {
     return absl::InvalidArgumentError(
-        absl::StrCat(error.what(), " (see ounce-server --help)"));
+        absl::StrCat(Fault(app, error), " (see ounce-server --help)"));
   }
   v1::ServerConfig file;
-  if (!path.empty()) {
+  if (app.get_option("--config")->count() > 0) {
+    if (path.empty()) {
+      return absl::InvalidArgumentError("--config: must be a file, is ''");
+    }
     ASSIGN_OR_RETURN(file, ReadConfigFile(path));
   }
   Config config;

@@ -47,8 +47,10 @@ int Main(int argc, char** argv) {
     return kExitUsage;
   }
   if (!config->print.empty()) {
-    std::fputs(config->print.c_str(), stdout);
-    return 0;
+    const bool written = std::fputs(config->print.c_str(), stdout) >= 0 &&
+                         std::fflush(stdout) == 0;
+    if (!written) std::perror("ounce-server: cannot write to stdout");
+    return written ? kExitStopped : kExitCannotServe;
   }
   SetUpLog(config->log_json ? LogFormat::kJson : LogFormat::kText);
   const absl::Status status = Serve(*config);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/cpu.h"
 #include "base/status_macros.h"
@@ -22,6 +23,9 @@ namespace {
 constexpr int64_t kMaxPictureThreads = 4;
 
 // Descriptors that all connections which may be open together need, and others.
+// For the listeners, a model that is loaded and a few connections.
+constexpr int64_t kFewestFiles = 64;
+
 int64_t NeededFiles(const Config& config) {
   return 3 * config.limits.max_connections + 512;
 }
@@ -137,6 +141,13 @@ ServerInfo Server::Info() const {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   RETURN_IF_ERROR(CheckThreads(NeededThreads(config)));
   RETURN_IF_ERROR(CheckAddresses(config.listen));
+  if (MaxOpenFiles() < kFewestFiles) {  // gRPC aborts without
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("only %d files may be open at the same time, which "
+                        "must be at least %d; "
+                        "raise the hard limit (ulimit -Hn)",
+                        MaxOpenFiles(), kFewestFiles));
+  }
   if (MaxOpenFiles() < NeededFiles(config)) {
     spdlog::warn(
         "only {} files may be open at the same time, which is too few for {} "

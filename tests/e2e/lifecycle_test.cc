@@ -319,5 +319,35 @@ TEST_F(LifecycleTest, RaisesItsLimitOfOpenFiles) {
   EXPECT_THAT(server_->err(), HasSubstr("only 256 files may be open"));
 }
 
+TEST_F(LifecycleTest, RefusesToStartWithTooFewOpenFiles) {
+  const Finished server =
+      testing::RunToEnd(Command({"prlimit", "--nofile=10:10"}, {}));
+  EXPECT_EQ(server.code, 1) << server.err;
+  EXPECT_THAT(server.err, HasSubstr("cannot serve: only 10 files may be open"));
+}
+
+TEST_F(LifecycleTest, NoConnectionTakesTheNumberOfAnOutputThatIsClosed) {
+  const std::string ports = folder_.Path("ports");
+  Process server(Command({"sh", "-c", "exec \"$0\" \"$@\" >&- 2>&-"},
+                         {"--model", Tiny("tiny"), "--ports_file", ports}));
+  ASSERT_TRUE(WaitUntil([&] { return std::filesystem::exists(ports); }));
+  for (const char* number : {"1", "2"}) {
+    EXPECT_EQ(std::filesystem::read_symlink(
+                  absl::StrCat("/proc/", server.pid(), "/fd/", number)),
+              "/dev/null");
+  }
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(absl::Minutes(1)), 0);
+}
+
+TEST_F(LifecycleTest, SaysWhenItsHelpIsNotWritten) {
+  for (const char* flag : {"--help", "--version"}) {
+    const Finished full = testing::RunToEnd(
+        {"sh", "-c", "exec $0 $1 > /dev/full", OUNCE_SERVER_BINARY, flag});
+    EXPECT_EQ(full.code, 1);
+    EXPECT_THAT(full.err, HasSubstr("cannot write to stdout: No space left"));
+  }
+}
+
 }  // namespace
 }  // namespace ounce

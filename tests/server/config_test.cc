@@ -47,6 +47,25 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_FALSE(config.log_json);
 }
 
+TEST(ConfigTest, SaysWhatIsWrongWithTheWordsOfACommandLine) {
+  const auto error = [](const std::vector<std::string>& flags) {
+    return std::string(Read(flags).status().message());
+  };
+  EXPECT_THAT(error({"--keep_going=maybe"}),
+              HasSubstr("--keep_going: must be true or false, is 'maybe'"));
+  EXPECT_THAT(error({"--threads"}), HasSubstr("--threads: needs a value"));
+  EXPECT_THAT(error({"--treads", "2"}),
+              HasSubstr("'--treads' is neither a flag nor a flag's value"));
+  EXPECT_THAT(error({"--config", ""}), HasSubstr("--config: must be a file"));
+}
+
+TEST(ConfigTest, AFlagMaySayThatItIsNotMeant) {
+  ASSERT_OK_AND_ASSIGN(const Config off, Read({"--keep-going=false"}));
+  EXPECT_FALSE(off.keep_going);
+  ASSERT_OK_AND_ASSIGN(const Config on, Read({"--keep-going=true"}));
+  EXPECT_TRUE(on.keep_going);
+}
+
 TEST(ConfigTest, ReadsEveryFlag) {
   ASSERT_OK_AND_ASSIGN(
       const Config config,
