@@ -13,6 +13,7 @@ namespace ounce::server {
 namespace {
 
 constexpr absl::Duration kAfterAnswers = absl::Seconds(1);
+constexpr absl::Duration kSameStop = absl::Milliseconds(100);
 constexpr timespec kLook = {.tv_sec = 0, .tv_nsec = 50'000'000};
 
 bool IsIgnored(int signal) {
@@ -93,10 +94,12 @@ void StopSignal::Listen() {
 }
 
 void StopSignal::OnSignal(int signal) {
-  if (stopping_ && signal == SIGHUP) return;
+  const absl::Time now = Clock::Real().Now();
+  if (stopping_ && (signal == SIGHUP || now - stopped_at_ < kSameStop)) return;
   if (!ready_ || stopping_) Exit(128 + signal);
   stopping_ = true;
-  end_ = Clock::Real().Now() + patience_;
+  stopped_at_ = now;
+  end_ = now + patience_;
   changed_.SignalAll();
 }
 

@@ -22,8 +22,9 @@ inline constexpr int kExitUsage = 2;     // wrong flags, or file of --config
 inline constexpr int kExitCutShort = 3;  // a stop took longer than it may
 
 // The first signal ends Wait; before Ready it ends the process, and so does the
-// second, at once, with status 128 + signal. (A second SIGHUP does not: a shell
-// and its terminal may send one each. Where SIGHUP is ignored, as by nohup, it
+// second, at once, with status 128 + signal. (A second SIGHUP does not, nor
+// what comes within 0.1 s of the first: a shell and its terminal may send one
+// each, and timeout(1) sends two. Where SIGHUP is ignored, as by nohup, it
 // stays so.)
 //
 // From the first signal on the process has `patience` until it ends, and from
@@ -61,6 +62,7 @@ class StopSignal {
   CondVar changed_;
   bool ready_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time stopped_at_ ABSL_GUARDED_BY(mu_);
   bool answered_ ABSL_GUARDED_BY(mu_) = false;
   absl::Time end_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   bool ended_ ABSL_GUARDED_BY(mu_) = false;  // the destructor runs

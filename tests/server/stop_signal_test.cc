@@ -66,10 +66,25 @@ TEST_F(StopSignalDeathTest, TheSecondSignalEndsTheProcess) {
         stop->Ready();
         Send(SIGTERM);
         stop->Wait();
+        absl::SleepFor(absl::Milliseconds(150));
         Send(SIGINT);
         absl::SleepFor(kForEver);
       },
       ExitedWithCode(128 + SIGINT), "last words");
+}
+
+TEST_F(StopSignalDeathTest, ASignalThatIsSentTwiceIsOne) {
+  EXPECT_EXIT(
+      {
+        const auto stop = Make(kForEver);
+        stop->Ready();
+        Send(SIGTERM);
+        stop->Wait();
+        Send(SIGTERM);  // as timeout(1) does: to the program and its group
+        absl::SleepFor(absl::Milliseconds(300));
+        _exit(50);
+      },
+      ExitedWithCode(50), "");
 }
 
 TEST_F(StopSignalDeathTest, ASecondHangUpDoesNot) {
