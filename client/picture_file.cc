@@ -1,6 +1,7 @@
 #include "client/picture_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,13 +17,21 @@ namespace {
 absl::Status TooLarge(const std::string& name, int64_t max_bytes) {
   return absl::ResourceExhaustedError(absl::StrCat(
       name, ": is larger than ", FormatByteSize(max_bytes),
-      ", the most that the server takes; models look at about a megapixel, so "
+      ", the most that a server takes; models look at about a megapixel, so "
       "send it smaller or as a JPEG"));
+}
+
+// What is known to be too large is not read.
+bool IsLargerFile(int file, int64_t max_bytes) {
+  struct stat facts = {};
+  return fstat(file, &facts) == 0 && S_ISREG(facts.st_mode) &&
+         facts.st_size > max_bytes;
 }
 
 absl::StatusOr<std::string> ReadAll(int file, const std::string& name,
                                     int64_t max_bytes) {
   constexpr int64_t kChunk = 1 << 20;
+  if (IsLargerFile(file, max_bytes)) return TooLarge(name, max_bytes);
   std::string bytes;
   while (true) {
     const size_t so_far = bytes.size();

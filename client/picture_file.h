@@ -9,9 +9,10 @@
 
 namespace ounce::client {
 
-// Of all pictures of a call together: what fits a message to the server beside
-// its other fields (32 MiB by default).
-inline constexpr int64_t kMaxPictureBytes = (32 << 20) - (64 << 10);
+// Of all pictures of a call together: what fits the largest message that a
+// server may be told to take (its --max_message_bytes) beside the other fields.
+// What this server takes, it says itself.
+inline constexpr int64_t kMaxPictureBytes = (int64_t{1} << 30) - (64 << 10);
 
 // "-" is "stdin"; others are their own name.
 std::string PictureName(const std::string& path);

@@ -1,4 +1,6 @@
 // The detect command as it is typed, with a server made up here.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
@@ -309,12 +311,26 @@ TEST_F(CommandsDetectTest, StopsWhereNoPictureWouldFareBetter) {
 
 TEST_F(CommandsDetectTest, RefusesATooLargePictureBeforeSendingIt) {
   EXPECT_CALL(client_, DetectObjects).Times(0);
-  const Ended ended =
-      Run({"detr",
-           folder_.WriteFile("a.png", std::string(kMaxPictureBytes + 1, 'x'))});
+  const std::string large = folder_.WriteFile("a.png", "");
+  ASSERT_EQ(truncate(large.c_str(), kMaxPictureBytes + 1), 0);
+  const Ended ended = Run({"detr", large});
   EXPECT_EQ(ended.code, kRefused);
-  EXPECT_THAT(ended.err, AllOf(HasSubstr("a.png: is larger than 31.9 MiB"),
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("a.png: is larger than"),
                                HasSubstr("send it smaller")));
+}
+
+// A server may be told to take more than its 32 MiB by default.
+TEST_F(CommandsDetectTest, LetsTheServerSayWhatItTakes) {
+  static constexpr size_t kBytes = 33 << 20;
+  EXPECT_CALL(client_, DetectObjects)
+      .WillOnce([](const v1::DetectObjectsRequest& request)
+                    -> absl::StatusOr<v1::DetectObjectsResponse> {
+        EXPECT_EQ(request.image().size(), kBytes);
+        return absl::ResourceExhaustedError("too large for this one");
+      });
+  const std::string path = folder_.WriteFile("a.png", "");
+  ASSERT_EQ(truncate(path.c_str(), kBytes), 0);
+  EXPECT_THAT(Run({"detr", path}).err, HasSubstr("too large for this one"));
 }
 
 TEST_F(CommandsDetectTest, DrawsOnThePicture) {
