@@ -288,14 +288,18 @@ class ClientImpl final : public Client {
   absl::StatusOr<bool> IsServing(const std::string& service) override {
     grpc::health::v1::HealthCheckRequest request;
     request.set_service(service);
+    // Each listener knows the service that it has.
+    const Endpoint& endpoint =
+        service == v1::ModelAdmin::service_full_name() ? admin_ : server_;
     const absl::StatusOr<grpc::health::v1::HealthCheckResponse> response =
         Call<grpc::health::v1::Health>(
-            server_, &grpc::health::v1::Health::Stub::Check, request);
+            endpoint, &grpc::health::v1::Health::Stub::Check, request);
     if (absl::IsNotFound(response.status())) {
       return absl::NotFoundError(absl::StrCat(
           "nothing is named '", service,
-          "'; ask for ounce.v1.Inference, for models/NAME of a served model, "
-          "or, with no name, for the whole server"));
+          "'; ask for liveness, ounce.v1.Inference or ounce.v1.ModelAdmin, for "
+          "models/NAME of a served model, or, with no name, for the whole "
+          "server"));
     }
     if (!response.ok()) return response.status();
     return response->status() == grpc::health::v1::HealthCheckResponse::SERVING;

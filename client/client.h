@@ -73,8 +73,9 @@ class Client {
   virtual absl::StatusOr<v1::ListMethodsResponse> ListMethods() = 0;
   virtual absl::StatusOr<v1::Server> GetServer() = 0;
 
-  // grpc.health.v1 on the public listener; `service` may be empty. kNotFound
-  // for a name that the server has never heard of.
+  // grpc.health.v1, on the public listener except for ounce.v1.ModelAdmin;
+  // `service` may be empty. kNotFound for a name that the server has never
+  // heard of.
   virtual absl::StatusOr<bool> IsServing(const std::string& service) = 0;
 };
 

@@ -138,6 +138,14 @@ std::string Fault(const CLI::App& app, const CLI::App* command,
                ? absl::StrCat(flag, ": may be given once")
                : absl::StrCat(flag, ": needs a value");
   }
+  if (name == "ConversionError") {  // "Could not convert: --json = maybe"
+    const size_t colon = what.find(": "), equals = what.find(" = ");
+    if (colon < equals && equals != std::string::npos) {
+      return absl::StrCat(what.substr(colon + 2, equals - colon - 2),
+                          ": must be true or false, is '",
+                          what.substr(equals + 3), "'");
+    }
+  }
   return what;  // that of a validator: "--top_k: must be ..."
 }
 
@@ -209,6 +217,15 @@ CLI::Validator Number(const std::string& range) {
         }
         text = std::string(absl::StripAsciiWhitespace(text));
         return std::string();
+      },
+      "");
+}
+
+CLI::Validator NotEmpty(const std::string& what) {
+  return CLI::Validator(
+      [what](const std::string& text) {
+        return text.empty() ? absl::StrCat("must be ", what, ", is empty")
+                            : std::string();
       },
       "");
 }

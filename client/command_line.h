@@ -22,6 +22,11 @@ std::string Names(const std::string& names);
 CLI::Validator WholeNumber(uint64_t largest);
 CLI::Validator Number(const std::string& range);
 
+// For Option::check: an empty text is refused, which would mean to the server
+// that nothing is given: --as "$NAME" with a name that is not set. `what` is
+// what it must be: "a name".
+CLI::Validator NotEmpty(const std::string& what);
+
 // The word of `known` that is closest to `word`: at most two letters added,
 // left out, changed or swapped with the next, and fewer than half; else "".
 std::string DidYouMean(const std::string& word,

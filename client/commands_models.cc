@@ -7,10 +7,12 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "client/command.h"
+#include "client/command_line.h"
 #include "client/report.h"
 #include "grpc/health/v1/health.pb.h"
 
@@ -126,7 +128,8 @@ void AddModelCommands(CLI::App& app, Command* command) {
   load->add_option("--method", *method,
                    "How to store the weights (ounce methods) [as in the\n"
                    "checkpoint]")
-      ->type_name("SPEC");
+      ->type_name("SPEC")
+      ->check(NotEmpty("a method"));
   load->add_flag("--convolutions", *convolutions,
                  "Store convolutions by that method too");
   load->footer(absl::StrCat(
@@ -181,7 +184,8 @@ void AddHealthCommand(CLI::App& app, Command* command) {
       "health", "Ask whether the server, or a model, serves");
   health
       ->add_option("SERVICE", *service,
-                   "ounce.v1.Inference or models/NAME [the whole server]")
+                   "liveness, ounce.v1.Inference, ounce.v1.ModelAdmin or\n"
+                   "models/NAME [the whole server]")
       ->type_name("");
   health->callback([service, command] {
     *command = [service](Client& client, bool json) {
@@ -200,7 +204,11 @@ void AddHealthCommand(CLI::App& app, Command* command) {
       if (!written.ok()) return Report(written);
       return *serving ? 0
                       : Report(absl::UnavailableError(
-                            "not ready: loading models, or shutting down"));
+                            absl::StartsWith(*service, "models/")
+                                ? "not ready: it is being loaded or could not "
+                                  "be, or the server is shutting down"
+                                : "not ready: loading models, or shutting "
+                                  "down"));
     };
   });
 }

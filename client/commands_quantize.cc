@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "client/command.h"
 #include "client/command_line.h"
@@ -67,9 +66,9 @@ absl::Status AddPictures(const std::vector<std::string>& paths,
     room -= static_cast<int64_t>(bytes->size());
     if (room < 0) {
       return absl::ResourceExhaustedError(absl::StrCat(
-          path, ": the pictures up to this one have more than ",
-          FormatByteSize(kMaxPictureBytes),
-          ", the most that the server takes; give fewer or smaller ones"));
+          path,
+          ": the pictures up to this one have more than 1 GiB, the most that a "
+          "server takes; give fewer or smaller ones"));
     }
     request->add_pictures(*std::move(bytes));
   }
@@ -136,7 +135,8 @@ void AddQuantizeCommand(CLI::App& app, Command* command) {
       ->type_name("GLOB");
   sub->add_option("--as", flags->as,
                   "Serve the result under this name, beside the model")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(NotEmpty("a name"));
   sub->add_flag("--convolutions", flags->convolutions,
                 "Quantize convolutions too, batch norms folded in");
   sub->add_option("--pictures", flags->pictures,

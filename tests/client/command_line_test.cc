@@ -143,6 +143,13 @@ TEST(CommandLineTest, SaysWhatANumberMustBe) {
   EXPECT_EQ(ParseWords({"repeat", "a", "-k", "010"}).top_tokens, 10u);
 }
 
+TEST(CommandLineTest, SaysWhatAFlagMayBe) {
+  EXPECT_THAT(
+      Wrong({"repeat", "a", "--really_do_it=maybe"}),
+      HasSubstr("prog repeat: --really_do_it: must be true or false, is "
+                "'maybe'\n"));
+}
+
 TEST(CommandLineTest, SuggestsOnlyWhatIsClose) {
   const std::vector<std::string> known = {"generate", "models", "load"};
   EXPECT_EQ(DidYouMean("genrate", known), "generate");

@@ -275,6 +275,22 @@ TEST_F(CommandsTest, SaysThatItIsNotReady) {
               HasSubstr("not ready: loading models, or shutting down"));
 }
 
+// --as "$NAME" with a name that is not set must not quantize what serves.
+TEST_F(CommandsTest, TakesNoEmptyNameOrMethod) {
+  EXPECT_CALL(client_, Quantize).Times(0);
+  EXPECT_CALL(client_, LoadModel).Times(0);
+  EXPECT_THROW(Run({"quantize", "code", "linear", "--as", ""}),
+               CLI::ValidationError);
+  EXPECT_THROW(Run({"load", "code", "/models/code", "--method", ""}),
+               CLI::ValidationError);
+}
+
+TEST_F(CommandsTest, SaysWhyAModelMayNotServe) {
+  EXPECT_CALL(client_, IsServing("models/code")).WillOnce(Return(false));
+  EXPECT_THAT(Run({"health", "models/code"}).err,
+              HasSubstr("it is being loaded or could not be"));
+}
+
 TEST_F(CommandsTest, LetsNoErrorWriteToTheTerminal) {
   EXPECT_CALL(client_, ListModels)
       .WillOnce(Return(absl::NotFoundError("no \x1b[2Jfile\nsecond line")));
