@@ -2,7 +2,12 @@
 
 #include <google/protobuf/text_format.h>
 
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "ounce/v1/server_config.pb.h"
@@ -38,6 +43,14 @@ std::string ConfigText(const Config& config,
   std::string text =
       "# proto-file: proto/ounce/v1/server_config.proto\n"
       "# proto-message: ounce.v1.ServerConfig\n";
+  if (std::any_of(models.begin(), models.end(), [](const ModelInfo& model) {
+        return !absl::StartsWith(model.path, "/");
+      })) {
+    std::error_code error;
+    const std::string folder = std::filesystem::current_path(error).string();
+    absl::StrAppend(&text, "# Paths of folders are relative to '",
+                    absl::CHexEscape(folder), "'.\n");
+  }
   for (const ModelInfo& info : models) {
     if (info.state == ModelState::kUnloading) continue;
     const Config::Model* told = Told(config, info);

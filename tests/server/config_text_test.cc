@@ -2,6 +2,8 @@
 
 #include <google/protobuf/text_format.h>
 
+#include <filesystem>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "ounce/v1/server_config.pb.h"
@@ -43,6 +45,15 @@ TEST(ConfigTextTest, SaysWhatServesNowWhateverTheStartWas) {
   EXPECT_EQ(read.models(1).path(), "folder/b");
   EXPECT_FALSE(read.models(1).convolutions());
   EXPECT_THAT(text, Not(HasSubstr("Quantized by a call")));
+}
+
+TEST(ConfigTextTest, SaysWhereRelativePathsBegin) {
+  ModelInfo whole = Served("a", "float16");
+  whole.path = "/folder/a";
+  EXPECT_THAT(ConfigText(Config(), {whole}), Not(HasSubstr("relative")));
+  EXPECT_THAT(ConfigText(Config(), {whole, Served("b", "float16")}),
+              HasSubstr("# Paths of folders are relative to '" +
+                        std::filesystem::current_path().string() + "'.\n"));
 }
 
 TEST(ConfigTextTest, RepeatsWhatTheStartSaidOfAModelThatIsAsItWas) {
