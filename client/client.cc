@@ -115,6 +115,14 @@ std::optional<std::string> ConnectionFailure(const grpc::Status& status,
         "Say where the server is with ",
         endpoint.setting);
   }
+  if (absl::StrContains(message, "Socket closed") ||
+      absl::StrContains(message, "reset by peer")) {
+    return absl::StrCat(
+        "what listens at ", endpoint.address,
+        " closes connections at once: it is stopping, has too many of them, or "
+        "is no ounce-server; say where the server is with ",
+        endpoint.setting);
+  }
   return absl::StrCat(
       "nothing answers at ", endpoint.address, " (", reason,
       "); start a server (ounce-server --model NAME=PATH) or say where it is "

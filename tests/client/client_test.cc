@@ -4,6 +4,7 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -194,6 +195,34 @@ TEST_F(ClientTest, SaysWhatIsWrongWithAnAddress) {
                              HasSubstr("the port for metrics"))));
   EXPECT_THAT(answer("http://" + address_ + "/"),
               StatusIs(absl::StatusCode::kInvalidArgument, "image: empty"));
+}
+
+TEST_F(ClientTest, SaysThatConnectionsAreClosedAtOnce) {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* const any = reinterpret_cast<sockaddr*>(&address);
+  ASSERT_EQ(bind(listener, any, size), 0);
+  ASSERT_EQ(listen(listener, 8), 0);
+  ASSERT_EQ(getsockname(listener, any, &size), 0);
+  std::thread closer([&] {
+    while (true) {
+      const int connection = accept(listener, nullptr, nullptr);
+      if (connection < 0) return;
+      close(connection);
+    }
+  });
+  const auto client = Client::Create(
+      {.server = absl::StrCat("127.0.0.1:", ntohs(address.sin_port)),
+       .admin = "127.0.0.1:1"});
+  EXPECT_THAT(client->IsServing("").status(),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("closes connections at once")));
+  shutdown(listener, SHUT_RDWR);
+  closer.join();
+  close(listener);
 }
 
 TEST_F(ClientTest, UsesNoProxyForThisMachine) {
