@@ -89,8 +89,12 @@ absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
   }
   // The scheduler's share, and one to live to the end of this function.
   refs_ += 2;
-  const absl::StatusOr<GenerateScheduler::RequestId> id =
-      scheduler.Submit(std::move(params), this);
+  absl::StatusOr<GenerateScheduler::RequestId> id;
+  const absl::Status thrown = Guarded([&] {
+    id = scheduler.Submit(std::move(params), this);
+    return absl::OkStatus();
+  });
+  if (!thrown.ok()) id = thrown;
   bool gone = false;
   if (id.ok()) {
     MutexLock lock(&mu_);
