@@ -315,7 +315,14 @@ TEST_F(ServerTest, CountsWhatItsClientsGaveUpAsThat) {
   // Their texts wait for a thread, and their tokens take longer than that.
   std::string prompt;
   while (prompt.size() < 5000) prompt += "                    ";
-  ASSERT_TRUE(Generate(Request(prompt, 1)).ok());
+  {
+    grpc::ClientContext context;  // connects
+    const auto reader = stub->Generate(&context, Request(prompt, 1));
+    v1::GenerateResponse message;
+    while (reader->Read(&message)) {
+    }
+    ASSERT_TRUE(reader->Finish().ok());
+  }
   constexpr int kAtOnce = 20, kRounds = 3;
   for (int round = 0; round < kRounds; ++round) {
     std::vector<std::thread> clients;
@@ -334,9 +341,14 @@ TEST_F(ServerTest, CountsWhatItsClientsGaveUpAsThat) {
     }
     for (std::thread& client : clients) client.join();
   }
+  // A busy machine may bring the client's word before the server's own clock
+  // says so: then it is a cancellation.
   EXPECT_TRUE(WaitUntil([&] {
-    return counted("deadline_exceeded") == kAtOnce * kRounds;
-  })) << counted("deadline_exceeded");
+    return counted("deadline_exceeded") + counted("cancelled") ==
+           kAtOnce * kRounds;
+  })) << counted("deadline_exceeded")
+      << " " << counted("cancelled");
+  EXPECT_GT(counted("deadline_exceeded"), 0);
   EXPECT_EQ(counted("rejected"), 0);
 
   // All that the server has heard of is counted under its model.
@@ -351,6 +363,11 @@ TEST_F(ServerTest, CountsWhatItsClientsGaveUpAsThat) {
     return Metric("ounce_requests_running") + Metric("ounce_requests_queued") ==
            kAtOnce;
   }));
+  const auto cancelled = [&] {
+    return Metric("ounce_requests_total",
+                  {"outcome=\"cancelled\"", "model=\"tiny\""});
+  };
+  const double before = cancelled();
   for (const auto& context : contexts) context->TryCancel();
   for (const auto& call : calls) {
     v1::GenerateResponse message;
@@ -358,11 +375,8 @@ TEST_F(ServerTest, CountsWhatItsClientsGaveUpAsThat) {
     }
     EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::CANCELLED);
   }
-  const auto cancelled = [&] {
-    return Metric("ounce_requests_total",
-                  {"outcome=\"cancelled\"", "model=\"tiny\""});
-  };
-  EXPECT_TRUE(WaitUntil([&] { return cancelled() == kAtOnce; })) << cancelled();
+  EXPECT_TRUE(WaitUntil([&] { return cancelled() == before + kAtOnce; }))
+      << cancelled();
   // Those that are given up before the server hears of them are not refusals.
   for (int i = 0; i < kAtOnce; ++i) {
     grpc::ClientContext context;
