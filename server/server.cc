@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -60,6 +62,12 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
           .memory = &memory};
 }
 
+std::set<std::string> NamesOf(const Config& config) {
+  std::set<std::string> names;
+  for (const Config::Model& model : config.models) names.insert(model.name);
+  return names;
+}
+
 // Threads of the process: gRPC starts about ten and one for each CPU, the
 // services eight, signals and metrics one each.
 int NeededThreads(const Config& config) {
@@ -93,7 +101,7 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
       system_start_(absl::Now()),
       pool_(static_cast<int>(config.threads)),
       metrics_(Metrics::Create({OUNCE_VERSION, isa_, OUNCE_COMPILER})),
-      health_(*metrics_),
+      health_(*metrics_, NamesOf(config)),
       memory_(MemoryOfThisMachine(config.memory_bytes)),
       memory_figures_(metrics_->AddSource(
           [this](Figures& figures) { SetMemoryFigures(memory_, figures); })),

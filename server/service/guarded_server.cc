@@ -46,7 +46,6 @@ void LogOfGrpc(gpr_log_func_args* line) {
 
 void SetUpOnce() {
   static const bool once = [] {
-    grpc::EnableDefaultHealthCheckService(true);
     // Else every malformed message of a client is a line in the log.
     google::protobuf::SetLogHandler(nullptr);
     gpr_set_log_function(&LogOfGrpc);
@@ -109,6 +108,8 @@ absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
   builder.RegisterService(&service);
+  guarded->health_ = std::make_unique<HealthService>(options.trusted_proxies);
+  builder.RegisterService(guarded->health_.get());
   guarded->reflection_ = CreateReflectionServices({name});
   for (const auto& reflection : guarded->reflection_) {
     builder.RegisterService(reflection.get());
@@ -161,6 +162,7 @@ GuardedServer::~GuardedServer() {
 
 void GuardedServer::Shutdown(absl::Duration patience) {
   if (relay_ != nullptr) relay_->StopAccepting();
+  if (health_ != nullptr) health_->EndWatches();
   if (server_ != nullptr) server_->Shutdown(ToGrpcDeadline(patience));
 }
 

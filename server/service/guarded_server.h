@@ -11,7 +11,6 @@
 #ifndef OUNCE_SERVER_SERVICE_GUARDED_SERVER_H_
 #define OUNCE_SERVER_SERVICE_GUARDED_SERVER_H_
 
-#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/service_type.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -25,6 +24,7 @@
 #include "base/clock.h"
 #include "server/metrics/figures.h"
 #include "server/net/relay.h"
+#include "server/service/health_service.h"
 
 namespace ounce::server {
 
@@ -53,9 +53,7 @@ class GuardedServer {
   ~GuardedServer();
 
   const std::string& address() const { return relay_->address(); }
-  grpc::HealthCheckServiceInterface& health() {
-    return *server_->GetHealthCheckService();
-  }
+  HealthService& health() { return *health_; }
 
   // Takes no new connection and no new call, ends those that still run after
   // `patience`, and waits.
@@ -67,6 +65,7 @@ class GuardedServer {
   Relay::Callbacks RelayCallbacks(const Options& options);
 
   // In the order in which they are needed.
+  std::unique_ptr<HealthService> health_;
   std::vector<std::unique_ptr<grpc::Service>> reflection_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::unique_ptr<Relay> relay_;

@@ -14,7 +14,6 @@ namespace {
 
 constexpr char kInference[] = "ounce.v1.Inference";
 constexpr char kModelAdmin[] = "ounce.v1.ModelAdmin";
-constexpr char kLiveness[] = "liveness";
 
 // Of ModelAdmin: few people run the place.
 constexpr int kAdminConnections = 64;
@@ -35,6 +34,10 @@ int64_t ConnectionsOfDescriptors() {
       std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<int>::max()));
   return std::max(kMinConnections, (descriptors - kOtherDescriptors) /
                                        kDescriptorsPerConnection);
+}
+
+std::string HealthName(const std::string& model) {
+  return absl::StrCat("models/", model);
 }
 
 }  // namespace
@@ -69,8 +72,6 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
   ASSIGN_OR_RETURN(listeners->admin_, start("admin_listen", options.admin,
                                             admin_allowed, kModelAdmin, admin));
   listeners->SetServing(false);
-  listeners->inference_->health().SetServingStatus(kLiveness, true);
-  listeners->admin_->health().SetServingStatus(kLiveness, true);
   return listeners;
 }
 
@@ -79,29 +80,31 @@ Listeners::~Listeners() { Shutdown(absl::ZeroDuration()); }
 void Listeners::SetServing(bool serving) {
   for (const auto& [server, name] : {std::pair(inference_.get(), kInference),
                                      std::pair(admin_.get(), kModelAdmin)}) {
-    server->health().SetServingStatus("", serving);
-    server->health().SetServingStatus(name, serving);
+    server->health().SetServing("", serving);
+    server->health().SetServing(name, serving);
   }
   on_serving_(serving);
 }
 
-void Listeners::StartServing() { SetServing(true); }
+void Listeners::StartServing() {
+  MutexLock lock(&mu_);
+  if (!stopped_) SetServing(true);
+}
 
 void Listeners::StopServing() {
-  // Not by gRPC's own Shutdown, which takes the liveness with it.
   MutexLock lock(&mu_);
   stopped_ = true;
-  for (const std::string& model : models_) {
-    inference_->health().SetServingStatus(model, false);
-  }
-  SetServing(false);
+  inference_->health().StopServing();
+  admin_->health().StopServing();
+  on_serving_(false);
 }
 
 void Listeners::SetModelServing(const std::string& model, bool serving) {
-  MutexLock lock(&mu_);
-  const std::string name = absl::StrCat("models/", model);
-  models_.insert(name);
-  inference_->health().SetServingStatus(name, serving && !stopped_);
+  inference_->health().SetServing(HealthName(model), serving);
+}
+
+void Listeners::RemoveModel(const std::string& model) {
+  inference_->health().Remove(HealthName(model));
 }
 
 void Listeners::Shutdown(absl::Duration patience) {
@@ -142,8 +145,13 @@ void ModelHealth::OnModelChanged(const ModelInfo& info) {
 void ModelHealth::OnModelRemoved(const std::string& model) {
   {
     MutexLock lock(&mu_);
-    serving_.erase(model);
-    if (listeners_ != nullptr) listeners_->SetModelServing(model, false);
+    if (kept_.contains(model)) {
+      serving_[model] = false;
+      if (listeners_ != nullptr) listeners_->SetModelServing(model, false);
+    } else {
+      serving_.erase(model);
+      if (listeners_ != nullptr) listeners_->RemoveModel(model);
+    }
   }
   next_.OnModelRemoved(model);
 }

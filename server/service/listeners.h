@@ -4,7 +4,8 @@
 //
 // Health names: "" (the start is over, and the server is not shutting down) and
 // the service's own name on both; on the public one also "models/NAME" for each
-// model; "liveness" on both, SERVING for as long as there is an answer.
+// model; "liveness" on both, SERVING for as long as there is an answer
+// (health_service.h).
 //
 // Threads: any thread may call anything.
 // Errors: kInvalidArgument when an address can't be listened on.
@@ -16,6 +17,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -64,6 +66,8 @@ class Listeners {
   // Of all names but "liveness", those of models too, and for good.
   void StopServing();
   void SetModelServing(const std::string& model, bool serving);
+  // Its name is known no more.
+  void RemoveModel(const std::string& model);
 
   // Takes no new calls, ends those that still run after `patience`, and waits.
   void Shutdown(absl::Duration patience);
@@ -76,7 +80,6 @@ class Listeners {
 
   const std::function<void(bool)> on_serving_;
   Mutex mu_;
-  std::set<std::string> models_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   std::unique_ptr<GuardedServer> inference_;
   std::unique_ptr<GuardedServer> admin_;
@@ -88,7 +91,10 @@ class Listeners {
 // Ownership: `next` must outlive it; listeners until they are replaced.
 class ModelHealth final : public CatalogObserver {
  public:
-  explicit ModelHealth(CatalogObserver& next) : next_(next) {}
+  // `kept`: models that keep their name when they are gone, or can't be loaded;
+  // it is NOT_SERVING then.
+  explicit ModelHealth(CatalogObserver& next, std::set<std::string> kept = {})
+      : next_(next), kept_(std::move(kept)) {}
 
   // They hear of the models that there are, and of all that follows. Null: from
   // now on nobody does.
@@ -108,6 +114,7 @@ class ModelHealth final : public CatalogObserver {
 
  private:
   CatalogObserver& next_;
+  const std::set<std::string> kept_;
   Mutex mu_;
   std::map<std::string, bool> serving_ ABSL_GUARDED_BY(mu_);  // by model
   Listeners* listeners_ ABSL_GUARDED_BY(mu_) = nullptr;

@@ -36,18 +36,17 @@ std::string Shown(std::string_view text) {
 
 }  // namespace
 
-absl::Status Reception::Read(const grpc::ByteBuffer& bytes,
-                             google::protobuf::Message* request) {
+absl::Status ReadRequest(const grpc::ByteBuffer& bytes,
+                         google::protobuf::Message* request) {
   if (!bytes.Valid()) {
     return absl::CancelledError("the call ended before its message came");
   }
   grpc::ByteBuffer own;
   own.Swap(const_cast<grpc::ByteBuffer*>(&bytes));
-  const size_t size = own.Length();
-  trimmer_.Note(size);
   {
     grpc::ProtoBufferReader reader(&own);
-    RETURN_IF_ERROR(JudgeMessage(&reader, size, *request->GetDescriptor()));
+    RETURN_IF_ERROR(
+        JudgeMessage(&reader, own.Length(), *request->GetDescriptor()));
   }
   grpc::ProtoBufferReader reader(&own);
   if (!request->ParseFromZeroCopyStream(&reader)) {
@@ -59,8 +58,8 @@ absl::Status Reception::Read(const grpc::ByteBuffer& bytes,
   return absl::OkStatus();
 }
 
-std::string Reception::PeerOf(
-    const grpc::CallbackServerContext& context) const {
+std::string CallerOf(const grpc::CallbackServerContext& context,
+                     const PeerSet& trusted_proxies) {
   // Proxies append: the last entry of the last header is the nearest one's.
   absl::string_view forwarded_for;
   const auto [first, last] =
@@ -68,7 +67,13 @@ std::string Reception::PeerOf(
   for (auto entry = first; entry != last; ++entry) {
     forwarded_for = {entry->second.data(), entry->second.size()};
   }
-  return server::PeerOf(context.peer(), forwarded_for, trusted_proxies_);
+  return PeerOf(context.peer(), forwarded_for, trusted_proxies);
+}
+
+absl::Status Reception::Read(const grpc::ByteBuffer& bytes,
+                             google::protobuf::Message* request) {
+  trimmer_.Note(bytes.Length());
+  return ReadRequest(bytes, request);
 }
 
 int64_t Reception::TakeLine() {

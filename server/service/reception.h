@@ -28,6 +28,17 @@
 
 namespace ounce::server {
 
+// Takes the bytes out of gRPC's buffer, which would keep them until the call
+// ends, and builds the message if JudgeMessage lets it.
+// Errors: as JudgeMessage; kCancelled when the call ended before its
+// message came.
+absl::Status ReadRequest(const grpc::ByteBuffer& bytes,
+                         google::protobuf::Message* request);
+
+// Whose call it is (server/net/peer.h).
+std::string CallerOf(const grpc::CallbackServerContext& context,
+                     const PeerSet& trusted_proxies);
+
 class Reception {
  public:
   // `trusted_proxies`: who is believed when it says for whom it asks. `clock`
@@ -35,15 +46,13 @@ class Reception {
   explicit Reception(const Clock& clock, PeerSet trusted_proxies = {})
       : clock_(clock), trusted_proxies_(std::move(trusted_proxies)) {}
 
-  // Takes the bytes out of gRPC's buffer, which would keep them until the call
-  // ends, and builds the message if JudgeMessage lets it.
-  // Errors: as JudgeMessage; kCancelled when the call ended before its
-  // message came.
+  // As ReadRequest; and gives memory back some time after a large one.
   absl::Status Read(const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* request);
 
-  // Whose call it is (server/net/peer.h).
-  std::string PeerOf(const grpc::CallbackServerContext& context) const;
+  std::string PeerOf(const grpc::CallbackServerContext& context) const {
+    return CallerOf(context, trusted_proxies_);
+  }
 
   // A line in the log, unless the client itself cancelled the call. At most a
   // few per second; the next one says how many there were besides. Whatever the

@@ -2,7 +2,6 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
-#include <grpcpp/support/proto_buffer_reader.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <algorithm>
@@ -14,7 +13,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
-#include "server/service/message_judge.h"
+#include "server/service/reception.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {
@@ -60,23 +59,6 @@ void SetError(grpc::StatusCode code, const std::string& message,
               Response* response) {
   response->mutable_error_response()->set_error_code(code);
   response->mutable_error_response()->set_error_message(message);
-}
-
-// Reads a question as requests of our own services are read: what is refused is
-// neither built nor echoed.
-template <class Request>
-absl::Status Read(grpc::ByteBuffer* bytes, Request* request) {
-  if (!bytes->Valid()) return absl::InvalidArgumentError("no message came");
-  {
-    grpc::ProtoBufferReader reader(bytes);
-    const absl::Status judged =
-        JudgeMessage(&reader, bytes->Length(), *Request::descriptor());
-    if (!judged.ok()) return judged;
-  }
-  grpc::ProtoBufferReader reader(bytes);
-  return request->ParseFromZeroCopyStream(&reader)
-             ? absl::OkStatus()
-             : absl::InvalidArgumentError("the message is malformed");
 }
 
 template <class Request, class Response>
@@ -134,7 +116,7 @@ class Conversation final
     const absl::Status answered = Guarded([&] {
       Request request;
       Response response;
-      const absl::Status read = Read(&question, &request);
+      const absl::Status read = ReadRequest(question, &request);
       if (read.ok()) {
         Answer(services_, request, &response);
       } else {

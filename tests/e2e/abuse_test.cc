@@ -249,6 +249,24 @@ TEST_F(AbuseTest, SoDoThoseInReflection) {
   ExpectMemoryComesBackTo(before);
 }
 
+TEST_F(AbuseTest, SoDoThoseInHealth) {
+  const std::string flood = Flood("", "\x7b\x7c", kFloodBytes);
+  for (const char* method : {"Check", "Watch"}) {
+    const int64_t before = Rss();
+    std::vector<grpc::Status> statuses;
+    const int64_t peak = PeakDuring([&] {
+      statuses =
+          SendAtOnce(2, absl::StrCat("/grpc.health.v1.Health/", method), flood);
+    });
+    for (const grpc::Status& status : statuses) {
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+      EXPECT_THAT(status.error_message(), HasSubstr("protobuf group"));
+    }
+    ExpectPeakAtMost(peak, before + 2 * int64_t{kFloodBytes} + kSlack);
+    ExpectMemoryComesBackTo(before);
+  }
+}
+
 TEST_F(AbuseTest, ManyLongPromptsWithFloodsAreNotCopied) {
   const std::string flood = StopFlood(std::string(5000, 'x'));
   const int64_t before = Rss();

@@ -48,6 +48,32 @@ TEST_F(ListenersTest, ModelsThatWereThereFirstHaveTheirHealthToo) {
   EXPECT_EQ(Health("models/early"), Response::SERVING);
 }
 
+TEST_F(ListenersTest, OnlyModelsOfTheStartKeepTheirNameWhenTheyAreGone) {
+  RecordingCatalogObserver next;
+  ModelHealth health(next, {"first"});
+  health.SetListeners(listeners_.get());
+  ModelInfo model;
+  model.state = ModelState::kReady;
+  for (const char* name : {"first", "later"}) {
+    model.name = name;
+    health.OnModelChanged(model);
+    EXPECT_EQ(Health(absl::StrCat("models/", name)), Response::SERVING);
+    health.OnModelRemoved(name);
+  }
+  EXPECT_EQ(Health("models/first"), Response::NOT_SERVING);
+  EXPECT_EQ(Health("models/later"), Response::SERVICE_UNKNOWN);
+}
+
+TEST_F(ListenersTest, NothingServesAgainAfterAStop) {
+  listeners_->StopServing();
+  listeners_->StartServing();
+  listeners_->SetModelServing("tiny", true);
+  for (const char* name : {"", "ounce.v1.Inference", "models/tiny"}) {
+    EXPECT_EQ(Health(name), Response::NOT_SERVING) << name;
+  }
+  EXPECT_EQ(Health("liveness"), Response::SERVING);
+}
+
 TEST_F(ListenersTest, ModelHealthOutlivesItsListeners) {
   RecordingCatalogObserver next;
   ModelHealth health(next);
