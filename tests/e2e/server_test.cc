@@ -219,6 +219,7 @@ TEST_F(ServerTest, ASecondSignalEndsItAtOnce) {
     return server_->err().find("shutting down") != std::string::npos;
   }));
   EXPECT_TRUE(server_->Running());
+  absl::SleepFor(absl::Milliseconds(150));  // sooner it would be the same one
   server_->Signal(SIGINT);
   EXPECT_EQ(server_->Wait(absl::Seconds(10)), 130);
   for (std::thread& thread : threads) thread.join();
