@@ -186,6 +186,7 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensWhenTheirBlocksGoToOthers) {
           (options_.scheduler.max_running * ((128 + 15) / 16));
       catalog_->Drain(absl::Now());
       options_.kv_cache_bytes = 9 * block_bytes;
+      held_.clear();  // the catalog outlives what it gave out
       catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
     }
     ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
