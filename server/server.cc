@@ -16,6 +16,7 @@
 #include "server/config_text.h"
 #include "server/engine/loaded_models.h"
 #include "server/net/listen_socket.h"
+#include "server/net/relay.h"
 #include "server/process.h"
 
 namespace ounce::server {
@@ -24,12 +25,14 @@ namespace {
 // Threads that read pictures: they are there to keep the engines busy.
 constexpr int64_t kMaxPictureThreads = 4;
 
-// Descriptors that all connections which may be open together need, and others.
-// For the listeners, a model that is loaded and a few connections.
+// Open files: for the listeners, a model that is loaded and a few connections.
 constexpr int64_t kFewestFiles = 64;
+// For all of that and admin's connections, beside those of max_connections.
+constexpr int64_t kOtherFiles = 512;
 
 int64_t NeededFiles(const Config& config) {
-  return 3 * config.limits.max_connections + 512;
+  return kDescriptorsPerConnection * config.limits.max_connections +
+         kOtherFiles;
 }
 
 void SetMemoryFigures(const MemoryBudget& memory, Figures& figures) {

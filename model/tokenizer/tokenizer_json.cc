@@ -9,6 +9,7 @@
 #include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/json_fields.h"
 #include "model/checkpoint/json_file.h"
+#include "model/tokenizer/bpe_fields.h"
 #include "model/tokenizer/byte_level_bpe.h"
 #include "model/tokenizer/companion_files.h"
 #include "nlohmann/json.hpp"
@@ -103,18 +104,7 @@ absl::Status ReadVocabulary(const json& model, BpeParts& parts) {
     return WrongType("vocab", vocabulary == nullptr ? json() : *vocabulary,
                      "an object");
   }
-  parts.vocabulary.reserve(vocabulary->size());
-  for (const auto& [token, id] : vocabulary->items()) {
-    if (!id.is_number_unsigned() ||
-        id.get<uint64_t>() >= uint64_t{kMaxVocabularySize}) {
-      return absl::InvalidArgumentError(
-          StrCat("vocab: the id of token ", Quoted(token),
-                 " must be from 0 to ", kMaxVocabularySize - 1, ", is ",
-                 id.is_structured() ? id.type_name() : id.dump()));
-    }
-    parts.vocabulary.emplace_back(token, id.get<int32_t>());
-  }
-  return absl::OkStatus();
+  return AddVocabulary("vocab", *vocabulary, parts);
 }
 
 // "a b" strings in older files, ["a", "b"] pairs in newer ones, never both.
@@ -144,11 +134,7 @@ absl::Status ReadMerges(const json& model, BpeParts& parts) {
     if (!merge.is_string()) return wrong("a string, as the first one is");
     const std::string_view text = merge.get_ref<const std::string&>();
     if (text.starts_with("#version")) continue;
-    const size_t space = text.find(' ');
-    if (space == text.npos || text.find(' ', space + 1) != text.npos) {
-      return wrong("two tokens with a space between");
-    }
-    parts.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
+    if (!AddMerge(text, parts)) return wrong("two tokens with a space between");
   }
   return absl::OkStatus();
 }

@@ -1,6 +1,5 @@
 // Reads vocab.json and merges.txt, the form that GPT-2's and CodeGen's
 // tokenizers had before tokenizer.json.
-#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "base/str_cat.h"
 #include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/json_file.h"
+#include "model/tokenizer/bpe_fields.h"
 #include "model/tokenizer/byte_level_bpe.h"
 #include "model/tokenizer/companion_files.h"
 #include "nlohmann/json.hpp"
@@ -21,19 +21,9 @@ using nlohmann::json;
 constexpr size_t kMaxMergesBytes = 25'000'000;
 
 absl::Status ReadVocabulary(std::string_view text, BpeParts& parts) {
-  ASSIGN_OR_RETURN(const json vocabulary, ParseJsonObject("vocab.json", text));
-  parts.vocabulary.reserve(vocabulary.size());
-  for (const auto& [token, id] : vocabulary.items()) {
-    if (!id.is_number_unsigned() ||
-        id.get<uint64_t>() >= uint64_t{kMaxVocabularySize}) {
-      return absl::InvalidArgumentError(
-          StrCat("vocab.json: the id of token ", Quoted(token),
-                 " must be from 0 to ", kMaxVocabularySize - 1, ", is ",
-                 id.is_structured() ? id.type_name() : id.dump()));
-    }
-    parts.vocabulary.emplace_back(token, id.get<int32_t>());
-  }
-  return absl::OkStatus();
+  constexpr char kName[] = "vocab.json";
+  ASSIGN_OR_RETURN(const json vocabulary, ParseJsonObject(kName, text));
+  return AddVocabulary(kName, vocabulary, parts);
 }
 
 // As transformers reads it: the first line is a header whatever it says, and
@@ -51,13 +41,11 @@ absl::Status ReadMerges(std::string_view text, BpeParts& parts) {
     text.remove_prefix(end + 1);
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line_number == 1 || line.empty()) continue;
-    const size_t space = line.find(' ');
-    if (space == line.npos || line.find(' ', space + 1) != line.npos) {
+    if (!AddMerge(line, parts)) {
       return absl::InvalidArgumentError(
           StrCat("merges.txt: line ", line_number, ", ", Quoted(line),
                  ", is not two tokens with a space between"));
     }
-    parts.merges.emplace_back(line.substr(0, space), line.substr(space + 1));
   }
 }
 

@@ -37,6 +37,10 @@
 
 namespace ounce::server {
 
+// Of this process, for each connection: the client's socket, and both ends of
+// the one to the server.
+inline constexpr int64_t kDescriptorsPerConnection = 3;
+
 // Why a connection is refused or cut off: FaultName's words, and the relay's.
 inline constexpr const char* kCutReasons[] = {
     "connections",  "descriptors", "flow_control", "frame",

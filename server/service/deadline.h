@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 
@@ -33,6 +34,17 @@ inline gpr_timespec ToGrpcDeadline(absl::Duration duration) {
 // before the server's own clock says so: that is a passed deadline, not a
 // cancellation.
 inline constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(20);
+
+inline bool GaveUpAtDeadline(absl::Time deadline, absl::Time now) {
+  return now + kDeadlineSlack >= deadline;
+}
+
+// Why a call is over whose client no longer waits for it.
+inline absl::Status WhyGivenUp(absl::Time deadline, absl::Time now) {
+  return GaveUpAtDeadline(deadline, now)
+             ? absl::DeadlineExceededError("the deadline passed")
+             : absl::CancelledError("the client cancelled the call");
+}
 
 }  // namespace ounce::server
 

@@ -38,7 +38,7 @@ v1::DetectObjectsResponse ToProto(DetectResult result) {
 }  // namespace
 
 absl::Status DetectCall::CheckWanted() const {
-  if (clock_.Now() + kDeadlineSlack >= deadline_) {
+  if (GaveUpAtDeadline(deadline_, clock_.Now())) {
     return absl::DeadlineExceededError(
         "the deadline passed before the picture was read");
   }

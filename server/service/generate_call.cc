@@ -189,7 +189,7 @@ void GenerateCall::OnCancel() {
     gone_ = true;
     pending_ = {};
     model = model_;
-    if (clock_.Now() + kDeadlineSlack < deadline_) id = id_;
+    if (!GaveUpAtDeadline(deadline_, clock_.Now())) id = id_;
   }
   if (model == nullptr) return;
   // Past its deadline the scheduler ends the request by itself.

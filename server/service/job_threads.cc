@@ -1,12 +1,11 @@
 #include "server/service/job_threads.h"
 
-#include <pthread.h>
-
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/guard.h"
+#include "base/thread.h"
 #include "server/service/grpc_status.h"
 
 namespace ounce::server {
@@ -47,25 +46,23 @@ absl::Status JobThreads::Start(std::function<void()> job) {
   }
   running_.emplace_back();
   const auto place = std::prev(running_.end());
-  try {
-    *place = std::thread([this, place, job = std::move(job)]() mutable {
-      pthread_setname_np(pthread_self(), "ounce-admin");
-      job();
-      job = nullptr;  // what it holds goes before its place is free
-      MutexLock done(&mu_);
-      over_.splice(over_.end(), running_, place);
-      if (running_.empty()) none_.SignalAll();
-    });
-  } catch (const std::system_error& error) {
+  absl::StatusOr<std::thread> thread;
+  const absl::Status started = Guarded([&] {
+    thread = StartThread(
+        "ounce-admin", [this, place, job = std::move(job)]() mutable {
+          job();
+          job = nullptr;  // what it holds goes before its place is free
+          MutexLock done(&mu_);
+          over_.splice(over_.end(), running_, place);
+          if (running_.empty()) none_.SignalAll();
+        });
+    return thread.status();
+  });
+  if (!started.ok()) {
     running_.erase(place);
-    return WithRetryDelay(
-        absl::ResourceExhaustedError(absl::StrCat(
-            "the system gives the server no more threads: ", error.what())),
-        kRetryBusy);
-  } catch (...) {
-    running_.erase(place);
-    throw;
+    return WithRetryDelay(started, kRetryBusy);
   }
+  *place = *std::move(thread);
   return absl::OkStatus();
 }
 

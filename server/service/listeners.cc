@@ -19,8 +19,6 @@ constexpr char kModelAdmin[] = "ounce.v1.ModelAdmin";
 constexpr int kAdminConnections = 64;
 // Of the process's descriptors, those for everything but connections.
 constexpr int64_t kOtherDescriptors = 256;
-// The client's socket, and both ends of the relay's.
-constexpr int64_t kDescriptorsPerConnection = 3;
 constexpr int64_t kMinConnections = 8;
 
 // How many connections the descriptors of the process are enough for.

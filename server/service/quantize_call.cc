@@ -51,11 +51,7 @@ void QuantizeCall::OnWriteDone(bool) {
   Pump();
 }
 
-void QuantizeCall::OnCancel() {
-  EndEarly(clock_.Now() + kDeadlineSlack >= deadline_
-               ? absl::DeadlineExceededError("the deadline passed")
-               : absl::CancelledError("the client cancelled the call"));
-}
+void QuantizeCall::OnCancel() { EndEarly(WhyGivenUp(deadline_, clock_.Now())); }
 
 void QuantizeCall::OnDone() {
   std::shared_ptr<QuantizeCall> self;  // freed after the lock is

@@ -3,7 +3,6 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -15,8 +14,6 @@
 namespace ounce::server {
 namespace {
 
-constexpr double kLinesPerSecond = 5;
-constexpr double kMaxLines = 20;  // at once, after a quiet time
 constexpr size_t kMaxShownBytes = 256;
 
 // One line of a text that a client may have written.
@@ -78,17 +75,10 @@ absl::Status Reception::Read(const grpc::ByteBuffer& bytes,
 
 int64_t Reception::TakeLine() {
   MutexLock lock(&mu_);
-  const absl::Time now = clock_.Now();
-  lines_ = std::min(
-      kMaxLines,
-      lines_ + kLinesPerSecond *
-                   std::max(0.0, absl::ToDoubleSeconds(now - last_line_)));
-  last_line_ = now;
-  if (lines_ < 1) {
+  if (!lines_.Take(clock_.Now())) {
     ++unwritten_;
     return -1;
   }
-  lines_ -= 1;
   return std::exchange(unwritten_, 0);
 }
 

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "server/net/peer.h"
+#include "server/net/token_bucket.h"
 #include "server/service/heap_trimmer.h"
 
 namespace ounce::server {
@@ -44,7 +45,9 @@ class Reception {
   // `trusted_proxies`: who is believed when it says for whom it asks. `clock`
   // must outlive it.
   explicit Reception(const Clock& clock, PeerSet trusted_proxies = {})
-      : clock_(clock), trusted_proxies_(std::move(trusted_proxies)) {}
+      : clock_(clock),
+        trusted_proxies_(std::move(trusted_proxies)),
+        lines_(kLines, clock.Now()) {}
 
   // As ReadRequest; and gives memory back some time after a large one.
   absl::Status Read(const grpc::ByteBuffer& bytes,
@@ -64,13 +67,14 @@ class Reception {
   // How many failures went unwritten before this one; -1: so does this one.
   int64_t TakeLine();
 
+  static constexpr TokenBucket::Rate kLines = {.burst = 20, .per_second = 5};
+
   const Clock& clock_;
   const PeerSet trusted_proxies_;
   HeapTrimmer trimmer_;
 
   Mutex mu_;
-  absl::Time last_line_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
-  double lines_ ABSL_GUARDED_BY(mu_) = 0;  // that may be written now
+  TokenBucket lines_ ABSL_GUARDED_BY(mu_);  // that may be written now
   int64_t unwritten_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

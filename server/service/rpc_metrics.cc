@@ -111,8 +111,8 @@ class RpcCounter final : public Interceptor {
     if (!context_.IsCancelled()) return sent_;
     const absl::Time deadline =
         FromGrpcDeadline(context_.raw_deadline(), clock_);
-    return now + kDeadlineSlack >= deadline ? grpc::DEADLINE_EXCEEDED
-                                            : grpc::CANCELLED;
+    return GaveUpAtDeadline(deadline, now) ? grpc::DEADLINE_EXCEEDED
+                                           : grpc::CANCELLED;
   }
 
   Figures& figures_;

@@ -31,11 +31,7 @@ void SlowCall::End(const absl::Status& status, grpc::ByteBuffer answer) {
   Finish(ToGrpcStatus(status));
 }
 
-void SlowCall::OnCancel() {
-  EndEarly(clock_.Now() + kDeadlineSlack >= deadline_
-               ? absl::DeadlineExceededError("the deadline passed")
-               : absl::CancelledError("the client cancelled the call"));
-}
+void SlowCall::OnCancel() { EndEarly(WhyGivenUp(deadline_, clock_.Now())); }
 
 void SlowCall::OnDone() {
   std::shared_ptr<SlowCall> self;  // freed after the lock is
