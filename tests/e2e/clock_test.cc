@@ -1,6 +1,5 @@
 // The server while somebody sets the system's clock.
 
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,14 +21,7 @@ class ClockTest : public ServingTest {
   ClockTest() {
     Set(absl::ZeroDuration());
     setenv(kWallClockFile, file_.c_str(), 1);
-    setenv("LD_PRELOAD", OUNCE_WALL_CLOCK_LIBRARY, 1);
-    // Whichever comes first; it takes nobody's place but clock_gettime's.
-    const char* const options = getenv("ASAN_OPTIONS");
-    setenv("ASAN_OPTIONS",
-           absl::StrCat(options != nullptr ? absl::StrCat(options, ":") : "",
-                        "verify_asan_link_order=0")
-               .c_str(),
-           1);
+    PreloadForServers(OUNCE_WALL_CLOCK_LIBRARY);
     Start();
     unsetenv("LD_PRELOAD");
   }
@@ -121,13 +113,7 @@ TEST_F(ClockTest, ADeadlineOfThreeHundredYearsIsNotNow) {
       Frame(0, 1, 1,
             std::string(4, '\0') + static_cast<char>(request.size()) + request);
   const int connection = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = htons(static_cast<uint16_t>(
-      std::stoi(inference_.substr(inference_.rfind(':') + 1))));
-  ASSERT_EQ(connect(connection, reinterpret_cast<sockaddr*>(&to), sizeof(to)),
-            0);
+  ASSERT_TRUE(ConnectTo(connection, inference_));
   ASSERT_EQ(send(connection, call.data(), call.size(), MSG_NOSIGNAL),
             static_cast<ssize_t>(call.size()));
   EXPECT_TRUE(WaitUntil([&] {

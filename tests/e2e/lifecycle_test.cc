@@ -72,13 +72,7 @@ class LifecycleTest : public testing::ServingTest {
   // A copy of the model in a file system that hangs for servers which are
   // started until the end of the test.
   std::string HungModel() {
-    setenv("LD_PRELOAD", OUNCE_HUNG_FILES_LIBRARY, 1);
-    const char* const options = getenv("ASAN_OPTIONS");
-    setenv("ASAN_OPTIONS",
-           absl::StrCat(options != nullptr ? absl::StrCat(options, ":") : "",
-                        "verify_asan_link_order=0")
-               .c_str(),
-           1);
+    PreloadForServers(OUNCE_HUNG_FILES_LIBRARY);
     std::filesystem::create_directory(folder_.Path("hung"));
     std::filesystem::copy(testing::kTinyModel, folder_.Path("hung/model"),
                           std::filesystem::copy_options::recursive);

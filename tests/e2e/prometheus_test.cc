@@ -1,5 +1,4 @@
 // A real Prometheus scrapes a real server.
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cstdlib>
@@ -21,16 +20,9 @@ class PrometheusTest : public testing::ServingTest {
  protected:
   std::vector<server::FileDescriptor> IdleConnections(int count) {
     std::vector<server::FileDescriptor> connections;
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(static_cast<uint16_t>(
-        std::stoi(metrics_.substr(metrics_.rfind(':') + 1))));
     for (int i = 0; i < count; ++i) {
       connections.emplace_back(socket(AF_INET, SOCK_STREAM, 0));
-      EXPECT_EQ(connect(connections.back().get(),
-                        reinterpret_cast<sockaddr*>(&address), sizeof(address)),
-                0);
+      EXPECT_TRUE(testing::ConnectTo(connections.back().get(), metrics_));
       if (i % 2 == 1) {
         EXPECT_EQ(send(connections.back().get(), "G", 1, MSG_NOSIGNAL), 1);
       }

@@ -20,6 +20,7 @@
 #include "gtest/gtest.h"
 #include "tests/e2e/process.h"
 #include "tests/testing/http_get.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/temp_folder.h"
 
 namespace ounce::testing {
@@ -168,12 +169,22 @@ class ServingTest : public ::testing::Test {
     return found ? sum : -1;
   }
 
+  // For servers that are started until LD_PRELOAD is unset. AddressSanitizer
+  // may come after it: it takes nobody's place but that of few functions.
+  static void PreloadForServers(const char* library) {
+    setenv("LD_PRELOAD", library, 1);
+    const char* const options = getenv("ASAN_OPTIONS");
+    setenv("ASAN_OPTIONS",
+           absl::StrCat(options != nullptr ? absl::StrCat(options, ":") : "",
+                        "verify_asan_link_order=0")
+               .c_str(),
+           1);
+  }
+
   // One that nothing listens on now, for programs that can't choose one.
   static int FreePort() {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    sockaddr_in address = Loopback(0);
     socklen_t size = sizeof(address);
     OUNCE_CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0,
                 "a free port");

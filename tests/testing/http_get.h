@@ -3,16 +3,13 @@
 #ifndef OUNCE_TESTS_TESTING_HTTP_GET_H_
 #define OUNCE_TESTS_TESTING_HTTP_GET_H_
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstdint>
-#include <cstdlib>
 #include <string>
 
 #include "base/check.h"
+#include "tests/testing/loopback.h"
 
 namespace ounce::testing {
 
@@ -22,13 +19,8 @@ inline std::string HttpAsk(const std::string& address,
                            const std::string& request) {
   const int connection = socket(AF_INET, SOCK_STREAM, 0);
   OUNCE_CHECK(connection >= 0, "a socket");
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = htons(static_cast<uint16_t>(
-      std::atoi(address.substr(address.rfind(':') + 1).c_str())));
   std::string answer;
-  if (connect(connection, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0 &&
+  if (ConnectTo(connection, address) &&
       send(connection, request.data(), request.size(), MSG_NOSIGNAL) ==
           static_cast<ssize_t>(request.size())) {
     char buffer[4096];

@@ -3,7 +3,6 @@
 #ifndef OUNCE_TESTS_TESTING_RELAY_H_
 #define OUNCE_TESTS_TESTING_RELAY_H_
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "tests/testing/loopback.h"
 
 namespace ounce::testing {
 
@@ -31,7 +31,7 @@ class Relay {
     socklen_t size = sizeof(address);
     getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
     address_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-    server_port_ = std::stoi(server.substr(server.rfind(':') + 1));
+    server_ = server;
     thread_ = std::thread([this] { Forward(); });
   }
   ~Relay() {
@@ -52,14 +52,6 @@ class Relay {
  private:
   static constexpr int64_t kChunk = 4096;
 
-  static sockaddr_in Loopback(int port) {
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    return address;
-  }
-
   // Until something can be read from it; false when this has ended.
   bool Readable(pollfd* files, int num_files) const {
     while (!ended_) {
@@ -73,10 +65,7 @@ class Relay {
     if (!Readable(&waiting, 1)) return;
     const int client = accept(listener_, nullptr, nullptr);
     const int server = socket(AF_INET, SOCK_STREAM, 0);
-    const sockaddr_in address = Loopback(server_port_);
-    OUNCE_CHECK(connect(server, reinterpret_cast<const sockaddr*>(&address),
-                        sizeof(address)) == 0,
-                "the server listens");
+    OUNCE_CHECK(ConnectTo(server, server_), "the server listens");
     pollfd files[2] = {{.fd = client, .events = POLLIN, .revents = 0},
                        {.fd = server, .events = POLLIN, .revents = 0}};
     while (Readable(files, 2)) {
@@ -103,7 +92,7 @@ class Relay {
   std::atomic<int64_t> left_;
   std::atomic<bool> ended_ = false;
   int listener_ = -1;
-  int server_port_ = 0;
+  std::string server_;  // HOST:PORT
   std::string address_;
   std::thread thread_;
 };

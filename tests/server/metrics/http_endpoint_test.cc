@@ -14,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/http_get.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -59,13 +60,7 @@ class HttpEndpointTest : public ::testing::Test {
     EXPECT_EQ(
         bind(fd.get(), reinterpret_cast<sockaddr*>(&source), sizeof(source)),
         0);
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    to.sin_port = htons(static_cast<uint16_t>(
-        std::stoi(address_.substr(address_.rfind(':') + 1))));
-    EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)),
-              0);
+    EXPECT_TRUE(testing::ConnectTo(fd.get(), address_));
     return fd;
   }
 
@@ -186,14 +181,7 @@ TEST_F(HttpEndpointTest, AcceptsAgainAfterTheDescriptorsRanOut) {
   rlimit tight = before;
   tight.rlim_cur = static_cast<rlim_t>(next.get()) + 1;
   setrlimit(RLIMIT_NOFILE, &tight);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = htons(static_cast<uint16_t>(
-      std::stoi(address_.substr(address_.rfind(':') + 1))));
-  ASSERT_EQ(
-      connect(connection.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)),
-      0);
+  ASSERT_TRUE(testing::ConnectTo(connection.get(), address_));
   ASSERT_TRUE(Send(connection, HttpRequest("GET", "/page")));
   absl::SleepFor(absl::Milliseconds(300));
   setrlimit(RLIMIT_NOFILE, &before);

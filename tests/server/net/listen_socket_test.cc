@@ -1,6 +1,5 @@
 #include "server/net/listen_socket.h"
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <string>
@@ -8,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -27,11 +27,7 @@ bool HasIpv6Loopback() { return ListenOn("test", "[::1]:0").ok(); }
 // Whether something on this machine takes a connection to 127.0.0.1:`port`.
 bool AnswersOnIpv4(const std::string& port) {
   const FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = htons(static_cast<uint16_t>(std::stoi(port)));
-  return connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0;
+  return testing::ConnectTo(fd.get(), ":" + port);
 }
 
 TEST(ListenSocketTest, ListensOnAnAddressAndTellsTheFreePortThatItTook) {

@@ -1,8 +1,6 @@
 #include "server/net/relay.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -16,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "server/net/file_descriptor.h"
 #include "tests/server/net/http2_frames.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -54,15 +53,7 @@ class RelayTest : public ::testing::Test {
 
   FileDescriptor Connect(bool expected = true) {
     FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const std::string& address = relay_->address();
-    to.sin_port = htons(static_cast<uint16_t>(
-        std::stoi(address.substr(address.rfind(':') + 1))));
-    EXPECT_EQ(
-        connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0,
-        expected);
+    EXPECT_EQ(testing::ConnectTo(fd.get(), relay_->address()), expected);
     return fd;
   }
 

@@ -1,11 +1,9 @@
 #include "server/service/guarded_server.h"
 
-#include <arpa/inet.h>
 #include <google/protobuf/descriptor.pb.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <set>
@@ -20,6 +18,7 @@
 #include "ounce/v1/inference.grpc.pb.h"
 #include "server/net/file_descriptor.h"
 #include "tests/server/net/http2_frames.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -88,14 +87,7 @@ class GuardedServerTest : public ::testing::Test {
   // A connection of a client that writes its frames by hand.
   FileDescriptor Connect() {
     FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const std::string& address = server_->address();
-    to.sin_port = htons(static_cast<uint16_t>(
-        std::stoi(address.substr(address.rfind(':') + 1))));
-    EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)),
-              0);
+    EXPECT_TRUE(testing::ConnectTo(fd.get(), server_->address()));
     timeval patience{.tv_sec = 20, .tv_usec = 0};
     setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     return fd;
