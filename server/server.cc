@@ -15,7 +15,6 @@
 #include "base/thread.h"
 #include "server/config_text.h"
 #include "server/engine/loaded_models.h"
-#include "server/net/listen_socket.h"
 #include "server/net/relay.h"
 #include "server/process.h"
 
@@ -81,19 +80,6 @@ int NeededThreads(const Config& config) {
       config.models.size() + kOthers + static_cast<size_t>(NumCpus()));
 }
 
-// A port that another program has is told before anything is begun.
-absl::Status CheckAddresses(const Config::Listen& listen) {
-  std::vector<ListenSocket> sockets;  // all at once: none is given twice
-  for (const auto& [setting, address] :
-       {std::pair("listen", listen.inference),
-        std::pair("admin_listen", listen.admin),
-        std::pair("metrics_listen", listen.metrics)}) {
-    ASSIGN_OR_RETURN(ListenSocket socket, ListenOn(setting, address));
-    sockets.push_back(std::move(socket));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 Server::Server(const Config& config, const PeerSet& trusted_proxies)
@@ -151,7 +137,6 @@ ServerInfo Server::Info() const {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   RETURN_IF_ERROR(CheckThreads(NeededThreads(config)));
-  RETURN_IF_ERROR(CheckAddresses(config.listen));
   if (MaxOpenFiles() < kFewestFiles) {  // gRPC aborts without
     return absl::ResourceExhaustedError(
         absl::StrFormat("only %d files may be open at the same time, which "
