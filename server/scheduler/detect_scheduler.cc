@@ -131,28 +131,22 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
   auto request = std::make_unique<Request>(std::move(params), sink);
   request->queued = clock_.Now();
   RequestId id;
-  std::unique_ptr<Request> displaced;
   {
     MutexLock lock(&mu_);
     if (draining_) {
       return NotServedAnyMore();
     }
-    if (queue_.size() >= options_.max_queued) {
-      displaced =
-          queue_.Displace(request->peer(), [](const Request&) { return true; });
-      if (displaced == nullptr) {
-        return FullForNow(absl::StrCat("the queue is full: ", queue_.size(),
-                                       " pictures wait"));
-      }
-    }
     id = next_id_++;
     request->id = id;
-    queue_.Push(std::move(request));
+    if (!queue_.PushWithin(options_.max_queued, request)) {
+      return FullForNow(
+          absl::StrCat("the queue is full: ", queue_.size(), " pictures wait"));
+    }
     ++num_unfinished_;
     Publish();
   }
   work_.Signal();
-  if (displaced != nullptr) {
+  if (std::unique_ptr<Request> displaced = std::move(request)) {
     End(std::move(displaced),
         FullForNow("the queue is full, and this address has most in it"), {});
   }

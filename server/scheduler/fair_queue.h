@@ -34,17 +34,56 @@ class FairQueue {
   int64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
 
+  int64_t SizeOf(const std::string& peer) const {
+    const Line* const line = Find(lines_, peer);
+    return line == nullptr ? 0 : static_cast<int64_t>(line->size());
+  }
+
   // Into its peer's line, by order of arrival; a peer without a line gets the
-  // last turn.
-  void Push(Item item) {
-    Line* line = Find(item->peer());
-    if (line == nullptr) line = &lines_.emplace_back();
+  // last turn. If it throws, nothing has changed: `item` is still the caller's.
+  void Push(Item&& item) {
+    std::list<Line> first;
+    Line* line = Find(lines_, item->peer());
+    if (line == nullptr) line = &first.emplace_back();
     auto place = line->end();
     while (place != line->begin() && (*std::prev(place))->id > item->id) {
       --place;
     }
-    line->insert(place, std::move(item));
+    *line->insert(place, nullptr) = std::move(item);
+    lines_.splice(lines_.end(), first);
     ++size_;
+  }
+
+  // The same for a queue that is full with `max_size`, in which a place is made
+  // at the cost of whoever has most: the last of the longest line goes, if that
+  // would still be no shorter than this peer's, and may_go(const T&) is true.
+  // Returns whether `item` has a place now, and leaves in it what has none: the
+  // newcomer, or the one that went, or nothing.
+  template <class MayGo>
+  bool PushWithin(int64_t max_size, Item& item, const MayGo& may_go) {
+    Line* longest = nullptr;
+    if (size_ >= max_size) {
+      for (Line& line : lines_) {
+        if (longest == nullptr || line.size() > longest->size()) {
+          longest = &line;
+        }
+      }
+      if (longest == nullptr ||
+          static_cast<int64_t>(longest->size()) < SizeOf(item->peer()) + 2 ||
+          !may_go(std::as_const(*longest->back()))) {
+        return false;
+      }
+    }
+    Push(std::move(item));
+    if (longest != nullptr) {
+      item = std::move(longest->back());
+      longest->pop_back();
+      --size_;
+    }
+    return true;
+  }
+  bool PushWithin(int64_t max_size, Item& item) {
+    return PushWithin(max_size, item, [](const T&) { return true; });
   }
 
   // Asks choose(const T&) of the first of each line, in turn; takes the first
@@ -92,27 +131,6 @@ class FairQueue {
     return taken;
   }
 
-  // Makes room for one more of `peer` at the cost of whoever has most: takes
-  // the last of the longest line, if that would still be no shorter than this
-  // peer's, and may_go(const T&) is true. Else null.
-  template <class MayGo>
-  Item Displace(const std::string& peer, const MayGo& may_go) {
-    Line* longest = nullptr;
-    for (Line& line : lines_) {
-      if (longest == nullptr || line.size() > longest->size()) longest = &line;
-    }
-    const Line* const own = Find(peer);
-    const size_t size = own == nullptr ? 0 : own->size();
-    if (longest == nullptr || longest->size() < size + 2 ||
-        !may_go(std::as_const(*longest->back()))) {
-      return nullptr;
-    }
-    Item item = std::move(longest->back());
-    longest->pop_back();
-    --size_;
-    return item;
-  }
-
   // visit(const T&) of all, in the order in which TakeNext() takes them, until
   // it returns false.
   template <class Visit>
@@ -130,8 +148,10 @@ class FairQueue {
  private:
   using Line = std::deque<Item>;  // never empty, of one peer
 
-  Line* Find(const std::string& peer) {
-    for (Line& line : lines_) {
+  template <class Lines>
+  static auto Find(Lines& lines, const std::string& peer)
+      -> decltype(&lines.front()) {
+    for (auto& line : lines) {
       if (line.front()->peer() == peer) return &line;
     }
     return nullptr;

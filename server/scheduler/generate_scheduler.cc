@@ -222,19 +222,17 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
     if (draining_) {
       return NotServedAnyMore();
     }
-    if (queue_.size() >= options_.max_queued) {
-      std::unique_ptr<Sequence> displaced = queue_.Displace(
-          sequence->peer(),
-          [](const Sequence& youngest) { return !youngest.started(); });
-      if (displaced == nullptr) {
-        return FullForNow(absl::StrCat("the queue is full: ", queue_.size(),
-                                       " requests wait"));
-      }
-      displaced_.push_back(std::move(displaced));
-    }
     id = next_id_++;
     sequence->id = id;
-    queue_.Push(std::move(sequence));
+    // So that whoever is displaced is told, whatever memory there is.
+    displaced_.reserve(displaced_.size() + 1);
+    if (!queue_.PushWithin(
+            options_.max_queued, sequence,
+            [](const Sequence& youngest) { return !youngest.started(); })) {
+      return FullForNow(
+          absl::StrCat("the queue is full: ", queue_.size(), " requests wait"));
+    }
+    if (sequence != nullptr) displaced_.push_back(std::move(sequence));
     idle_ = false;
     ordered_ = true;
   }

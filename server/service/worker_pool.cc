@@ -4,7 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <cstddef>
+#include <memory>
 #include <utility>
 
 #include "base/guard.h"
@@ -27,40 +27,23 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::Run(const std::string& flow, Job job) {
-  const absl::Status placed = Guarded([&] {
+  const absl::Status asked = Guarded([&] {
+    auto newcomer = std::make_unique<Waiting>(Waiting{.flow = flow});
+    Waiting& place = *newcomer;
     MutexLock lock(&mu_);
-    Place(flow, &job);
-    return absl::OkStatus();
+    place.id = next_id_++;
+    if (queue_.SizeOf(flow) >= options_.max_waiting_per_flow ||
+        !queue_.PushWithin(options_.max_waiting, newcomer)) {
+      return options_.full;
+    }
+    // Nothing throws from here on.
+    place.job = std::exchange(job, nullptr);
+    if (newcomer == nullptr) return absl::OkStatus();
+    job = std::move(newcomer->job);
+    return options_.full;
   });
   wake_.Signal();
-  if (job != nullptr) job(placed.ok() ? options_.full : placed);
-}
-
-void WorkerPool::Place(const std::string& flow, Job* job) {
-  const auto own = flows_.find(flow);
-  const size_t num_own = own == flows_.end() ? 0 : own->second.size();
-  if (num_own >= static_cast<size_t>(options_.max_waiting_per_flow)) return;
-  std::list<Job>* largest = nullptr;
-  if (num_waiting_ >= options_.max_waiting) {
-    for (auto& [name, jobs] : flows_) {
-      if (largest == nullptr || jobs.size() > largest->size()) largest = &jobs;
-    }
-    // It must stay at least as large as the flow that grows.
-    if (largest == nullptr || largest->size() <= num_own + 1) return;
-  }
-  std::list<Job> place(1);
-  std::list<std::string> turn;
-  if (num_own == 0) turn.push_back(flow);
-  std::list<Job>& jobs = flows_[flow];
-  // Nothing throws from here on.
-  place.front() = std::exchange(*job, nullptr);
-  jobs.splice(jobs.end(), place);
-  turns_.splice(turns_.end(), turn);
-  ++num_waiting_;
-  if (largest == nullptr) return;
-  *job = std::move(largest->back());
-  largest->pop_back();
-  --num_waiting_;
+  if (job != nullptr) job(asked);
 }
 
 void WorkerPool::Work() {
@@ -72,23 +55,14 @@ void WorkerPool::Work() {
                       getpriority(PRIO_PROCESS, tid) + options_.nice_levels);
   }
   while (true) {
-    Job job;
+    std::unique_ptr<Waiting> next;
     {
       MutexLock lock(&mu_);
-      while (num_waiting_ == 0 && !stopping_) wake_.Wait(&mu_);
-      if (num_waiting_ == 0) return;
-      const auto flow = flows_.find(turns_.front());
-      job = std::move(flow->second.front());
-      flow->second.pop_front();
-      --num_waiting_;
-      if (flow->second.empty()) {
-        flows_.erase(flow);
-        turns_.pop_front();
-      } else {
-        turns_.splice(turns_.end(), turns_, turns_.begin());
-      }
+      while (queue_.empty() && !stopping_) wake_.Wait(&mu_);
+      next = queue_.TakeNext();
     }
-    job(absl::OkStatus());
+    if (next == nullptr) return;
+    next->job(absl::OkStatus());
   }
 }
 

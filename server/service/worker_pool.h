@@ -2,10 +2,8 @@
 //
 //   Run(flow, job) --> [ a queue per flow, bounded ] --> threads, flow by flow
 //
-// A flow is whatever belongs to one peer. Threads take the oldest job of each
-// flow in turn, so a peer with many jobs delays its own. When all places are
-// taken, the newcomer of a smaller flow takes that of the youngest job of the
-// largest one.
+// A flow is whatever belongs to one peer. Flows take turns and give way to each
+// other as peers do in a FairQueue (server/scheduler/fair_queue.h).
 //
 // Threads: any thread may call Run. A job is called exactly once: with OK on a
 //   thread of the pool, or with why it is not done, on a thread that calls Run;
@@ -13,8 +11,7 @@
 #ifndef OUNCE_SERVER_SERVICE_WORKER_POOL_H_
 #define OUNCE_SERVER_SERVICE_WORKER_POOL_H_
 
-#include <list>
-#include <map>
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,6 +19,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "base/mutex.h"
+#include "server/scheduler/fair_queue.h"
 
 namespace ounce::server {
 
@@ -46,19 +44,20 @@ class WorkerPool {
   void Run(const std::string& flow, Job job);
 
  private:
-  // Leaves in `job` the one to refuse, if there is one: itself, or the one
-  // whose place it took. Throws without having changed anything.
-  void Place(const std::string& flow, Job* job)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  struct Waiting {
+    const std::string& peer() const { return flow; }
+    int64_t id = 0;
+    std::string flow;
+    Job job = nullptr;
+  };
+
   void Work();
 
   const Options options_;
   Mutex mu_;
   CondVar wake_;
-  // No flow here is empty; each is in turns_ once.
-  std::map<std::string, std::list<Job>> flows_ ABSL_GUARDED_BY(mu_);
-  std::list<std::string> turns_ ABSL_GUARDED_BY(mu_);
-  int num_waiting_ ABSL_GUARDED_BY(mu_) = 0;
+  FairQueue<Waiting> queue_ ABSL_GUARDED_BY(mu_);
+  int64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;
 };

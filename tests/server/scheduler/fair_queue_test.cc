@@ -1,10 +1,36 @@
 #include "server/scheduler/fair_queue.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+namespace {
+
+// How many more allocations succeed before one fails; -1: all do.
+int allocations_left = -1;
+
+}  // namespace
+
+[[gnu::noinline]] void* operator new(size_t size) {
+  if (allocations_left >= 0 && allocations_left-- == 0) throw std::bad_alloc();
+  void* const memory = std::malloc(std::max(size, size_t{1}));
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
+  std::free(memory);
+}
 
 namespace ounce::server {
 namespace {
@@ -37,9 +63,12 @@ class FairQueueTest : public ::testing::Test {
     });
     return ids;
   }
-  int Displace(const std::string& peer) {
-    const auto item = queue_.Displace(peer, [](const Item&) { return true; });
-    return item == nullptr ? -1 : item->id;
+  // Into a queue that is full as it is: who makes room, or -1 for nobody.
+  int PushIntoFull(int id, const std::string& peer) {
+    auto item = std::make_unique<Item>(Item{id, peer});
+    const bool placed = queue_.PushWithin(queue_.size(), item);
+    EXPECT_EQ(placed, item->id != id);
+    return placed ? item->id : -1;
   }
 
   FairQueue<Item> queue_;
@@ -122,34 +151,65 @@ TEST_F(FairQueueTest, DisplacesTheYoungestOfWhomHasMost) {
   for (int id = 1; id <= 4; ++id) Push(id, "hog");
   Push(5, "b");
   Push(6, "b");
-  EXPECT_EQ(Displace("new"), 4);
-  Push(7, "new");
-  EXPECT_EQ(Displace("new"), 3);
-  Push(8, "new");
-  EXPECT_EQ(Displace("new"), -1) << "all have two";
-  EXPECT_EQ(Displace("hog"), -1);
-  EXPECT_EQ(Displace("newer"), 2);
-  EXPECT_EQ(queue_.size(), 5);
+  EXPECT_EQ(PushIntoFull(7, "new"), 4);
+  EXPECT_EQ(PushIntoFull(8, "new"), 3);
+  EXPECT_EQ(PushIntoFull(9, "new"), -1) << "all have two";
+  EXPECT_EQ(PushIntoFull(9, "hog"), -1);
+  EXPECT_EQ(PushIntoFull(9, "newer"), 2);
+  EXPECT_EQ(queue_.size(), 6);
+  EXPECT_THAT(TakeAll(), ElementsAre(1, 5, 7, 9, 6, 8));
 }
 
 TEST_F(FairQueueTest, DisplacesNobodyForAPeerThatHasAsMuch) {
   for (int id = 1; id <= 3; ++id) Push(id, "a");
-  EXPECT_EQ(Displace("a"), -1);
+  EXPECT_EQ(PushIntoFull(6, "a"), -1);
   Push(4, "b");
   Push(5, "b");
-  EXPECT_EQ(Displace("b"), -1) << "it would have more than a afterwards";
+  EXPECT_EQ(PushIntoFull(6, "b"), -1) << "it would have more than a afterwards";
 }
 
 TEST_F(FairQueueTest, DisplacesNothingThatMustStay) {
   for (int id = 1; id <= 3; ++id) Push(id, "a");
-  EXPECT_EQ(queue_.Displace("b", [](const Item& item) { return item.id < 3; }),
-            nullptr);
+  auto item = std::make_unique<Item>(Item{4, "b"});
+  EXPECT_FALSE(
+      queue_.PushWithin(3, item, [](const Item& item) { return item.id < 3; }));
+  EXPECT_EQ(item->id, 4);
   EXPECT_EQ(queue_.size(), 3);
+}
+
+TEST_F(FairQueueTest, DisplacesNobodyWhileThereIsRoom) {
+  for (int id = 1; id <= 3; ++id) Push(id, "a");
+  auto item = std::make_unique<Item>(Item{4, "b"});
+  EXPECT_TRUE(queue_.PushWithin(4, item));
+  EXPECT_EQ(item, nullptr);
+  EXPECT_EQ(queue_.SizeOf("a"), 3);
+  EXPECT_EQ(queue_.SizeOf("b"), 1);
+}
+
+TEST_F(FairQueueTest, APushThatFindsNoMemoryChangesNothing) {
+  Push(1, "a");
+  auto item = std::make_unique<Item>(Item{2, "b"});
+  for (int left = 0; item != nullptr; ++left) {
+    ASSERT_LT(left, 10);
+    allocations_left = left;
+    try {
+      queue_.Push(std::move(item));
+    } catch (const std::bad_alloc&) {
+      EXPECT_EQ(allocations_left, -1);
+      EXPECT_EQ(queue_.size(), 1);
+      EXPECT_EQ(queue_.SizeOf("b"), 0);
+      ASSERT_NE(item, nullptr);
+    }
+    allocations_left = -1;
+    EXPECT_TRUE(left > 0 || item != nullptr) << "nothing was refused";
+  }
+  EXPECT_THAT(TakeAll(), ElementsAre(1, 2));
 }
 
 TEST_F(FairQueueTest, AnEmptyOneHasNothing) {
   EXPECT_THAT(Seen(), IsEmpty());
-  EXPECT_EQ(Displace("a"), -1);
+  EXPECT_EQ(PushIntoFull(1, "a"), -1);
+  EXPECT_EQ(queue_.SizeOf("a"), 0);
   EXPECT_THAT(queue_.TakeIf([](const Item&) { return true; }), IsEmpty());
 }
 
