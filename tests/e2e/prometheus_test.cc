@@ -88,8 +88,15 @@ TEST_F(PrometheusTest, ReadsNoMoreAfterManyModelsHaveComeAndGone) {
     ASSERT_TRUE(client_->LoadModel(load).ok());
     ASSERT_TRUE(client_->UnloadModel(unload).ok());
   };
-  load_and_unload("first");  // the histograms of these calls begin
-  names();
+  load_and_unload("first");
+  // The histograms of these calls begin, shortly after their answers.
+  for (const char* rpc : {"LoadModel", "UnloadModel"}) {
+    EXPECT_TRUE(WaitUntil([&] {
+      return names().contains(absl::StrCat(
+          "ounce_rpc_duration_seconds_count{rpc=\"ounce.v1.ModelAdmin/", rpc,
+          "\"}"));
+    }));
+  }
   const std::set<std::string> before = names();
   for (int i = 0; i < 10; ++i) load_and_unload(absl::StrCat("model", i));
   EXPECT_GT(names().size(), before.size());
