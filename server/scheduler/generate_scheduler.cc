@@ -75,7 +75,7 @@ class Scheduler final : public GenerateScheduler {
   void ComposePrompts(int64_t num_prompts);
   void QueuePushedOut();
   void RunStep();
-  void RunPartsOf(Engine& engine);
+  void RunPartsOf(Engine& engine);  // which may end with its last sequence
 
   // Gives a sequence whose last token is now cached the token that `logits`
   // say, which may end it.
@@ -517,11 +517,7 @@ void Scheduler::RunStep() {
   look_again_ = true;
   prompt_tokens_in_step_ = 0;
   new_tokens_in_step_ = 0;
-  while (!parts_.empty()) {
-    // The engine lives on if its last sequence ends here.
-    const std::shared_ptr<Engine> engine = parts_.front().sequence->engine;
-    RunPartsOf(*engine);
-  }
+  while (!parts_.empty()) RunPartsOf(*parts_.front().sequence->engine);
   if (prompt_tokens_in_step_ > 0 || new_tokens_in_step_ > 0) {
     observer_.OnTokens(prompt_tokens_in_step_, new_tokens_in_step_);
   }
