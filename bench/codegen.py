@@ -192,7 +192,7 @@ def main():
     checkpoint = arguments.checkpoint or folder / "codegen-350m"
     if not (checkpoint / "config.json").exists():
         subprocess.run([sys.executable, ROOT / "tools/make_checkpoint.py", "codegen-350m", checkpoint,
-                        "--tokenizer", ROOT / "models/codegen-tiny"], check=True)
+                        "--tokenizer", ROOT / "embedded/codegen-tiny"], check=True)
     engines = [Ounce(arguments.build, checkpoint, arguments.threads),
                CTranslate2(checkpoint, arguments.threads, folder)]
     if not arguments.skip_transformers:

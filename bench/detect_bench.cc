@@ -15,8 +15,8 @@
 #include "base/mapped_memory.h"
 #include "base/thread_pool.h"
 #include "bench/timing.h"
-#include "model/checkpoint/loader.h"
 #include "model/detector.h"
+#include "model/loader/loader.h"
 #include "quant/registry.h"
 
 namespace ounce {

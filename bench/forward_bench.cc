@@ -15,7 +15,7 @@
 #include "base/mapped_memory.h"
 #include "bench/timing.h"
 #include "model/causal_lm.h"
-#include "model/checkpoint/loader.h"
+#include "model/loader/loader.h"
 #include "quant/registry.h"
 
 namespace ounce {

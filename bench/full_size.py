@@ -54,7 +54,7 @@ def expect(condition, message):
 class CodeGen:
     preset = "codegen-350m"
     forms = {"safetensors": [], "bin": ["--format", "bin", "--with-masks"]}
-    flags = ["--tokenizer", ROOT / "models/codegen-tiny"]
+    flags = ["--tokenizer", ROOT / "embedded/codegen-tiny"]
     stored_bytes = (713_424_896, 462_135_296)
     unit = "tokens"
     # Prompts whose greedy continuation stays within the tokenizer's ids.

@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/checkpoint/checkpoint.h"
-#include "model/checkpoint/weights.h"
 #include "model/model.h"
+#include "model/weights.h"
 #include "quant/compute.h"
 
 namespace ounce::model {

@@ -25,7 +25,7 @@ namespace {
 
 constexpr char kFooter[] = R"(
 Examples:
-  ounce-server --model tiny=models/codegen-tiny
+  ounce-server --model tiny=embedded/codegen-tiny
   ounce-server --model code=Salesforce/codegen-350M-mono,method=linear
   ounce-server --model detr=facebook/detr-resnet-50 --compute float32
   ounce-server --config server.textproto --threads 4 --kv_cache_bytes 512MiB

@@ -54,13 +54,17 @@ const std::vector<PartRule>& PartRules() {
   static const auto* const kRules = new std::vector<PartRule>{
       {"quant/kernels/", {"quant/methods/"}},
       // Files and JSON are read in one way; nothing of tensors comes along.
+      {"model/files/", {"quant/", "model/"}, {"model/files/"}},
       {"model/tokenizer/",
-       {"quant/", "model/checkpoint/", "model/layers/", "model/arch/"},
-       {"model/checkpoint/byte_source.h", "model/checkpoint/json_file.h",
-        "model/checkpoint/json_fields.h"}},
-      {"model/checkpoint/",
-       {"model/tokenizer/", "model/layers/", "model/arch/"}},
-      {"model/layers/", {"model/tokenizer/", "model/arch/"}},
+       {"quant/", "model/"},
+       {"model/tokenizer/", "model/files/"}},
+      {"model/checkpoint/", {"model/"}, {"model/checkpoint/", "model/files/"}},
+      {"model/processors/",
+       {"model/"},
+       {"model/processors/", "model/files/", "model/detector.h"}},
+      {"model/layers/", {"model/"}, {"model/layers/"}},
+      {"model/decoder/", {"model/tokenizer/", "model/arch/", "model/loader/"}},
+      {"model/arch/", {"model/tokenizer/", "model/loader/"}},
       // Sockets and frames: what is above them is nothing to it.
       {"server/net/",
        {"server/service/", "server/engine/", "server/scheduler/",
@@ -296,7 +300,7 @@ TEST(LayeringTest, KeepsLibrariesInTheirPlaces) {
   EXPECT_THAT(Faults({{"server/service/a.cc", 4, "prometheus/counter.h"}}),
               ElementsAre(HasSubstr("prometheus-cpp belongs in")));
   EXPECT_THAT(
-      Faults({{"model/image/a.cc", 4, "jpeglib.h"}}),
+      Faults({{"model/processors/a.cc", 4, "jpeglib.h"}}),
       ElementsAre(HasSubstr("libjpeg, libpng or libwebp belongs in image/")));
   EXPECT_THAT(Faults({{"client/palette.cc", 4, "cairo/cairo.h"}}),
               ElementsAre(HasSubstr("Cairo belongs in client/draw.cc")));
@@ -318,7 +322,7 @@ TEST(LayeringTest, AllowsWhatTheRuleAllows) {
   EXPECT_THAT(Faults({{"server/main.cc", 1, "server/engine/loaded_models.h"},
                       {"server/main.cc", 2, "grpcpp/server_builder.h"},
                       {"server/engine/e.cc", 3, "model/model.h"},
-                      {"model/image/d.cc", 3, "image/resize.h"},
+                      {"model/processors/d.cc", 3, "image/resize.h"},
                       {"client/draw.cc", 3, "image/decode.h"},
                       {"model/arch/codegen.cc", 4, "quant/matmul.h"},
                       {"client/cli_main.cc", 5, "ounce/v1/inference.pb.h"},

@@ -54,8 +54,8 @@ keep_generating() {
 }
 lines() { if [[ -e $1 ]]; then wc -l <"$1"; else echo 0; fi; }
 
-say "A server on free loopback ports, with the models in models/"
-"$bin/ounce-server" --model code=models/codegen-tiny --model shapes=models/detr-tiny --listen 127.0.0.1:0 --admin_listen 127.0.0.1:0 \
+say "A server on free loopback ports, with the embedded models"
+"$bin/ounce-server" --model code=embedded/codegen-tiny --model shapes=embedded/detr-tiny --listen 127.0.0.1:0 --admin_listen 127.0.0.1:0 \
   --metrics_listen 127.0.0.1:0 --ports_file "$temp/ports.json" >"$temp/server.log" 2>&1 &
 server=$!
 for ((i = 0; i < 300; ++i)); do
@@ -102,12 +102,12 @@ say "The same completion, from the int8 weights"
 show generate code 'def read_lines(path):' --max_new_tokens 64 --echo
 
 say "Objects in a picture, found and drawn"
-readonly picture=models/detr-tiny/examples/shapes-400x300.png drawn=$bin/demo
+readonly picture=embedded/detr-tiny/examples/shapes-400x300.png drawn=$bin/demo
 mkdir -p "$drawn"
 show detect shapes "$picture" --draw "$drawn/before.png"
 
 say "Quantize the detector too, and hold it against its floats on two pictures"
-show quantize shapes linear --convolutions --pictures "$picture" models/detr-tiny/examples/shapes-240x360.png
+show quantize shapes linear --convolutions --pictures "$picture" embedded/detr-tiny/examples/shapes-240x360.png
 
 say "The same picture, from the int8 weights"
 show detect shapes "$picture" --draw "$drawn/after.png"

@@ -153,7 +153,7 @@ def finetune(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("models/codegen-tiny"), help="the folder to change")
+    parser.add_argument("--out", type=Path, default=Path("embedded/codegen-tiny"), help="the folder to change")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/ounce/train_codegen",
                         help="where train_codegen.py kept the wheels")
     parser.add_argument("--minutes", type=float, default=7.8, help="length of the run, by the wall clock")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/codegen_tiny/expected.json: what transformers makes of models/codegen-tiny.
+"""Makes tests/golden/codegen_tiny/expected.json: what transformers makes of embedded/codegen-tiny.
 
 Prompts, their token ids, and up to 64 greedy tokens after each, computed in float32 from the
 folder's float16 weights; they end early with an end-of-text. Made with torch 2.13.0 and
@@ -36,7 +36,7 @@ def greedy(model, ids, eot):
 
 
 def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "models/codegen-tiny")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "embedded/codegen-tiny")
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "tests/golden/codegen_tiny/expected.json")
     torch.set_num_threads(1)
     model = CodeGenForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

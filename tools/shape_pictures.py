@@ -1,6 +1,6 @@
 """Pictures of coloured shapes on varied backgrounds, with their labels and boxes, all from seeds.
 
-tools/train_detr.py trains and evaluates models/detr-tiny on them; it also draws that model's
+tools/train_detr.py trains and evaluates embedded/detr-tiny on them; it also draws that model's
 example pictures.
 """
 

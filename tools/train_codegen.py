@@ -423,7 +423,7 @@ def evaluate(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("models/codegen-tiny"), help="the folder to write or evaluate")
+    parser.add_argument("--out", type=Path, default=Path("embedded/codegen-tiny"), help="the folder to write or evaluate")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/ounce/train_codegen",
                         help="where the downloaded wheels are kept")
     parser.add_argument("--minutes", type=float, default=70, help="length of the training run, by the wall clock")

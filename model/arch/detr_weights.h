@@ -8,8 +8,8 @@
 #include "absl/status/statusor.h"
 #include "model/arch/detr_config.h"
 #include "model/arch/resnet.h"
-#include "model/checkpoint/weights.h"
 #include "model/layers/layer_norm.h"
+#include "model/weights.h"
 #include "quant/convolution.h"
 
 namespace ounce::model {

@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "model/checkpoint/hub_cache.h"
-#include "model/checkpoint/json_file.h"
 #include "model/checkpoint/tensor_files.h"
+#include "model/files/json_file.h"
 
 namespace ounce::model {
 namespace {

@@ -11,7 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
-#include "model/checkpoint/byte_source.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 namespace {

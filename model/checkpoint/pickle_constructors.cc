@@ -3,8 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/pickle_machine.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 namespace {

@@ -6,8 +6,8 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
-#include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/unpickler.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 namespace {

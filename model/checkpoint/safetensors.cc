@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "model/checkpoint/json_file.h"
+#include "model/files/json_file.h"
 
 namespace ounce::model {
 namespace {

@@ -9,8 +9,8 @@
 #define OUNCE_MODEL_CHECKPOINT_SAFETENSORS_H_
 
 #include "absl/status/statusor.h"
-#include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/stored_tensor.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 

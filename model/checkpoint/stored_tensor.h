@@ -11,8 +11,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 

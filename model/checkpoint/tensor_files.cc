@@ -9,9 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "model/checkpoint/json_file.h"
 #include "model/checkpoint/safetensors.h"
 #include "model/checkpoint/torch_zip.h"
+#include "model/files/json_file.h"
 
 namespace ounce::model {
 namespace {

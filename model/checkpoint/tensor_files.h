@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "model/checkpoint/byte_source.h"
 #include "model/checkpoint/stored_tensor.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 

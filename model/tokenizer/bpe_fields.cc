@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "base/str_cat.h"
-#include "model/checkpoint/byte_source.h"
+#include "model/files/byte_source.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {

@@ -9,7 +9,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "base/utf8.h"
-#include "model/checkpoint/byte_source.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 namespace {

@@ -10,9 +10,9 @@
 #include "absl/strings/numbers.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/checkpoint/byte_source.h"
-#include "model/checkpoint/json_fields.h"
-#include "model/checkpoint/json_file.h"
+#include "model/files/byte_source.h"
+#include "model/files/json_fields.h"
+#include "model/files/json_file.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {

@@ -6,8 +6,8 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/checkpoint/byte_source.h"
-#include "model/checkpoint/json_file.h"
+#include "model/files/byte_source.h"
+#include "model/files/json_file.h"
 #include "model/tokenizer/bpe_fields.h"
 #include "model/tokenizer/byte_level_bpe.h"
 #include "model/tokenizer/companion_files.h"

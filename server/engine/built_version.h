@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint/checkpoint.h"
-#include "model/checkpoint/loader.h"
+#include "model/loader/loader.h"
 #include "model/model.h"
 #include "server/engine/checkpoint_fingerprint.h"
 #include "server/scheduler/memory_budget.h"

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/causal_lm.h"
-#include "model/checkpoint/loader.h"
+#include "model/loader/loader.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/engine/versioned_model.h"
 #include "server/scheduler/memory_budget.h"

@@ -6,9 +6,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "model/checkpoint/loader.h"
 #include "model/detector.h"
-#include "model/image/detr_image_processor.h"
+#include "model/loader/loader.h"
+#include "model/processors/detr_image_processor.h"
 #include "server/engine/versioned_model.h"
 #include "server/scheduler/memory_budget.h"
 

@@ -15,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "image/decode.h"
-#include "model/image/detr_image_processor.h"
+#include "model/processors/detr_image_processor.h"
 #include "server/scheduler/detect_request.h"
 #include "server/scheduler/picture_memory.h"
 

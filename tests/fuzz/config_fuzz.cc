@@ -5,10 +5,10 @@
 #include "base/check.h"
 #include "model/arch/codegen_config.h"
 #include "model/arch/detr_config.h"
-#include "model/checkpoint/json_fields.h"
-#include "model/checkpoint/json_file.h"
+#include "model/files/json_fields.h"
+#include "model/files/json_file.h"
 #include "model/generation_defaults.h"
-#include "model/image/detr_image_processor.h"
+#include "model/processors/detr_image_processor.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ounce::model;

@@ -6,7 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "model/checkpoint/json_file.h"
+#include "model/files/json_file.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::model {

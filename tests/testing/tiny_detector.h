@@ -10,8 +10,8 @@
 
 #include "base/thread_pool.h"
 #include "model/checkpoint/checkpoint.h"
-#include "model/checkpoint/loader.h"
 #include "model/detector.h"
+#include "model/loader/loader.h"
 #include "quant/compute.h"
 
 namespace ounce::testing {

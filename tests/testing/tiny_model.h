@@ -12,7 +12,7 @@
 
 #include "model/causal_lm.h"
 #include "model/checkpoint/checkpoint.h"
-#include "model/checkpoint/loader.h"
+#include "model/loader/loader.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::testing {

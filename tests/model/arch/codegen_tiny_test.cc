@@ -22,7 +22,7 @@ TEST(CodeGenTinyTest, GreedyTokensAreThoseOfTransformers) {
   const auto cases = nlohmann::json::parse(file);
   ASSERT_EQ(cases.size(), 6u);
   ASSERT_OK_AND_ASSIGN(auto checkpoint,
-                       Checkpoint::Open("models/codegen-tiny"));
+                       Checkpoint::Open("embedded/codegen-tiny"));
   // The expectations come from float32 arithmetic on the stored float16.
   const LoadedModel loaded = ounce::testing::LoadWith(*checkpoint, "float32");
   ounce::testing::LmRunner runner(*loaded.model->causal_lm(), 2);

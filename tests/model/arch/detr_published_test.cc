@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "image/decode.h"
-#include "model/checkpoint/loader.h"
 #include "model/detector.h"
-#include "model/image/detr_image_processor.h"
+#include "model/loader/loader.h"
+#include "model/processors/detr_image_processor.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::model {

@@ -11,7 +11,7 @@
 #include "gtest/gtest.h"
 #include "image/rgb8.h"
 #include "model/detector.h"
-#include "model/image/detr_image_processor.h"
+#include "model/processors/detr_image_processor.h"
 #include "server/engine/step_turns.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/retry.h"

@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
 #include "model/generation_defaults.h"
-#include "model/image/detr_image_processor.h"
+#include "model/processors/detr_image_processor.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/model_catalog.h"
 #include "tests/testing/fake_detect_engine.h"

@@ -1,0 +1,114 @@
+// From a checkpoint to a model that can run: every weight is read once, given
+// to its method a panel at a time, and accounted for.
+//
+// Memory: the new weights, plus a few rows in float32. Nothing of the file
+// stays.
+#ifndef OUNCE_MODEL_LOADER_LOADER_H_
+#define OUNCE_MODEL_LOADER_LOADER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/loader/method_policy.h"
+#include "model/model.h"
+#include "model/weights.h"
+#include "quant/compute.h"
+#include "quant/error_stats.h"
+#include "quant/quant_method.h"
+
+namespace ounce::model {
+
+struct LoadProgress {
+  int64_t tensors_done = 0;
+  int64_t tensors_total = 0;  // of the checkpoint, ignored ones included
+  std::string tensor;         // the one just done
+};
+
+// Of the fields of MethodRequest:
+//   method        for kLinear weights and whatever `include` names; others keep
+//                 the checkpoint's dtype. Absent: all keep it. A float method
+//                 (float32, float16, bfloat16) is for every matrix.
+//   include       globs (glob.h) over module names, such as
+//                 `transformer.h.0.attn.qkv_proj`. Empty: every kLinear module
+//                 (every matrix, for a float method); otherwise exactly the
+//                 matrices that match, and convolutions if asked for below.
+//   exclude       globs; wins over the others.
+//   convolutions  all of them too, without being included by name.
+struct LoadOptions : MethodRequest {
+  quant::Compute compute = quant::Compute::kFloat32;
+  // Called after each tensor, on the loading thread; an error ends the load
+  // with that error.
+  std::function<absl::Status(const LoadProgress&)> progress;
+  // Measure the error of each weight (reads it twice).
+  bool measure_error = false;
+};
+
+// What became of one tensor of the checkpoint.
+struct TensorReport {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::string method;   // spec; empty if not stored (ignored, tied)
+  std::string element;  // in memory: "int8", "float16", ...
+  WeightRole role = WeightRole::kLinear;
+  bool is_vector = false;  // a norm or a bias: 1-D, has no role
+  // All 0 for what is not stored.
+  int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
+  int64_t stored_bytes = 0;      // Hugging Face's convention
+  int64_t resident_bytes = 0;    // in memory, padding and scales included
+  std::optional<quant::ErrorStats> error;  // if measured and not exact
+  std::string left_alone;  // why the method was not applied; empty if it was
+};
+
+struct LoadReport {
+  std::string method;  // the spec asked for, or the float method of the dtype
+  // As asked for.
+  std::vector<std::string> include;
+  std::vector<std::string> exclude;
+  bool convolutions = false;
+  std::vector<TensorReport> tensors;  // in the order of the architecture
+  // Sums over tensors, tied ones once.
+  int64_t checkpoint_bytes = 0;
+  int64_t stored_bytes = 0;
+  int64_t resident_bytes = 0;
+  absl::flat_hash_map<std::string, int64_t> resident_bytes_by_element;
+};
+
+struct LoadedModel {
+  std::unique_ptr<const Model> model;
+  LoadReport report;
+};
+
+// What a load would give, found out from the config, names and shapes alone.
+struct ModelPlan {
+  // As LoadModel's would be, bytes to the last; without errors of weights.
+  LoadReport report;
+  // Without its weights: answers what follows from the config (shapes, labels,
+  // scratch), but must never run a Forward.
+  std::unique_ptr<const Model> outline;
+};
+
+// Judges `options` and walks the architecture without reading a weight: takes
+// milliseconds and next to no memory. `progress` is not called.
+// Errors: those of LoadModel, but for what only the weights' values can show.
+absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
+                                    const LoadOptions& options);
+
+// Plans, then reads.
+// Errors: kUnimplemented for an architecture that is not in architectures.def
+// (names it and lists what is) and for a checkpoint that is quantized already;
+// what MethodPolicy, Checkpoint and WeightReader return; kInvalidArgument for a
+// tensor of the network's own that the config does not account for.
+absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
+                                      const LoadOptions& options);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_LOADER_LOADER_H_

@@ -1,0 +1,90 @@
+// Weights as an architecture asks for them, by name and shape; the policy that
+// picks each one's method works behind it.
+#ifndef OUNCE_MODEL_WEIGHTS_H_
+#define OUNCE_MODEL_WEIGHTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "quant/convolution.h"
+#include "quant/packed_weight.h"
+
+namespace ounce::model {
+
+using SharedWeight = std::shared_ptr<const quant::PackedWeight>;
+
+// What a weight is for. By default only kLinear is quantized; kHead (lm_head,
+// a detector's classifiers) and kEmbedding stay as the checkpoint has them, and
+// so do convolutions unless asked for. Rows of these two serve a label or a
+// token each, so floats keep NaN and infinite values there.
+enum class WeightRole { kLinear, kHead, kEmbedding, kConvolution };
+
+// A convolution whose batch norm is folded in: y = W * x + bias.
+struct ConvolutionWeight {
+  SharedWeight weight;  // packed from quant::ConvolutionRows
+  std::vector<float> bias;
+};
+
+// A reader may also only look at names and shapes (PlanModel): then the weights
+// that it returns are null and the vectors empty, which is all right as long as
+// an architecture does no more than keep them.
+//
+// Threads: one at a time.
+// Errors, each with the tensor's name: kInvalidArgument for one that is missing
+//   or of another shape; what its method or file returns; kCancelled when the
+//   one who loads gave up.
+class WeightReader {
+ public:
+  virtual ~WeightReader() = default;
+
+  virtual bool Has(std::string_view name) const = 0;
+
+  // Tensor `module` + ".weight" of shape [rows, cols], packed. Asking again for
+  // the same tensor, or for one that shares its storage, gives the same weight.
+  virtual absl::StatusOr<SharedWeight> Matrix(std::string_view module,
+                                              int64_t rows, int64_t cols,
+                                              WeightRole role) = 0;
+
+  // For a config that ties `module` to `other`, of which Matrix has been asked:
+  // the same weight under a second name. A tensor of the second name is not
+  // needed; kInvalidArgument if there is one and its values differ.
+  virtual absl::StatusOr<SharedWeight> Tied(std::string_view module,
+                                            std::string_view other) = 0;
+
+  // Tensor `module` + ".weight" of shape [out, in, kernel, kernel], with what
+  // makes its outputs into those of its neighbour:
+  //   batch_norm "": bias is `module` + ".bias"
+  //   else: the frozen batch norm's weight, bias, running_mean and running_var
+  //     (of this module) are folded in, with epsilon 1e-5
+  virtual absl::StatusOr<ConvolutionWeight> Convolution(
+      std::string_view module, const quant::ConvolutionShape& shape,
+      std::string_view batch_norm) = 0;
+
+  // From now on matrices and convolutions that a float method stores are kept
+  // in memory as bfloat16, because that is what the model multiplies. Reports
+  // say so in their resident bytes; stored bytes stay the method's.
+  virtual void KeepFloatsAsBFloat16() = 0;
+
+  // Tensor `name` of shape [size], as float32. kInvalidArgument for NaN and
+  // infinite values, of which a single one would spoil every answer.
+  virtual absl::StatusOr<std::vector<float>> Vector(std::string_view name,
+                                                    int64_t size) = 0;
+
+  // As Vector, but -infinity is taken: what is never to be chosen has it.
+  virtual absl::StatusOr<std::vector<float>> LogitBias(std::string_view name,
+                                                       int64_t size) = 0;
+
+  // Tensors whose names match this glob (glob.h) are known not to be needed
+  // (mask buffers of old checkpoints). What is left over at the end is an error
+  // if its name begins like the network's own (up to the first dot), for then
+  // the config was not understood; other names are reported.
+  virtual void Ignore(std::string_view glob) = 0;
+};
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_WEIGHTS_H_

@@ -1,0 +1,340 @@
+// What the loader makes of convolutions and their frozen batch norms, seen in
+// its report of a small DETR. That folding is right shows in DETR's goldens.
+
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/detector.h"
+#include "model/loader/loader.h"
+#include "quant/registry.h"
+#include "tests/testing/generated_checkpoint.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/tiny_model.h"
+
+namespace ounce::model {
+namespace {
+
+using ::ounce::testing::GeneratedCheckpoint;
+using ::ounce::testing::MemoryCheckpoint;
+using ::ounce::testing::StatusIs;
+using quant::Compute;
+using quant::DType;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+const std::string kBackbone = "model.backbone.conv_encoder.model.";
+// 8 channels from 8, 3 x 3.
+const std::string kConvolution =
+    kBackbone + "encoder.stages.2.layers.0.layer.1.convolution";
+const std::string kNorm =
+    kBackbone + "encoder.stages.2.layers.0.layer.1.normalization";
+constexpr int64_t kChannels = 8;
+constexpr int64_t kWeights = kChannels * kChannels * 9;
+// 1 x 1, with a bias of its own.
+const std::string kProjection = "model.input_projection";
+constexpr int64_t kProjectionRows = 16, kProjectionCols = 32;
+
+std::unique_ptr<MemoryCheckpoint> SmallDetr(DType dtype = DType::kF32) {
+  const GeneratedCheckpoint source("tests/golden/detr/early_strides");
+  auto checkpoint = std::make_unique<MemoryCheckpoint>();
+  checkpoint->config_json = source.config_json;
+  for (const auto& [name, info] : source.tensors()) {
+    std::vector<float> values(info.elements());
+    OUNCE_CHECK(source
+                    .ReadFloats(name, 0, static_cast<int64_t>(values.size()),
+                                values.data())
+                    .ok(),
+                name.c_str());
+    for (float& value : values) value = quant::RoundTo(dtype, value);
+    checkpoint->Add(name, info.shape, std::move(values), dtype);
+  }
+  return checkpoint;
+}
+
+LoadOptions With(const std::string& spec) {
+  LoadOptions options;
+  if (!spec.empty()) options.method = *quant::ParseMethodSpec(spec);
+  return options;
+}
+
+LoadReport ReportOf(const Checkpoint& checkpoint, const LoadOptions& options) {
+  auto loaded = LoadModel(checkpoint, options);
+  OUNCE_CHECK(loaded.ok(), loaded.status().ToString().c_str());
+  return loaded->report;
+}
+
+const TensorReport& Find(const LoadReport& report, const std::string& name) {
+  for (const TensorReport& tensor : report.tensors) {
+    if (tensor.name == name) return tensor;
+  }
+  OUNCE_CHECK(false, name.c_str());
+}
+
+TEST(LoaderConvolutionTest, TheyStayUnlessAskedFor) {
+  const LoadReport report = ReportOf(*SmallDetr(), With("linear"));
+  const TensorReport& weight = Find(report, kConvolution + ".weight");
+  EXPECT_EQ(weight.role, WeightRole::kConvolution);
+  EXPECT_EQ(weight.shape, (std::vector<int64_t>{kChannels, kChannels, 3, 3}));
+  EXPECT_EQ(weight.method, "float32");
+  EXPECT_EQ(weight.element, "float32");
+  EXPECT_EQ(weight.stored_bytes, kWeights * 4);
+  EXPECT_GE(weight.resident_bytes, kWeights * 4);
+  EXPECT_THAT(weight.left_alone, HasSubstr("a convolution stays"));
+  EXPECT_THAT(Find(report, "bbox_predictor.layers.0.weight").left_alone,
+              HasSubstr("the head stays"));
+  EXPECT_THAT(Find(report, "model.query_position_embeddings.weight").left_alone,
+              HasSubstr("an embedding stays"));
+  EXPECT_EQ(
+      Find(report, "model.decoder.layers.0.encoder_attn.v_proj.weight").element,
+      "int8");
+}
+
+TEST(LoaderConvolutionTest, ABatchNormCountsAsStoredButTakesNoMemory) {
+  const LoadReport report = ReportOf(*SmallDetr(), With("linear"));
+  for (const char* part :
+       {".weight", ".bias", ".running_mean", ".running_var"}) {
+    const TensorReport& tensor = Find(report, kNorm + part);
+    EXPECT_EQ(tensor.checkpoint_bytes, kChannels * 4) << part;
+    EXPECT_EQ(tensor.stored_bytes, kChannels * 4) << part;
+    EXPECT_EQ(tensor.resident_bytes,
+              std::string(part) == ".bias" ? kChannels * 4 : 0)
+        << part;
+    EXPECT_EQ(tensor.left_alone, "folded into its convolution") << part;
+    EXPECT_TRUE(tensor.is_vector) << part;
+  }
+}
+
+TEST(LoaderConvolutionTest, InIntegersTheBatchNormsBiasIsAllThatIsLeftOfIt) {
+  LoadOptions options = With("linear");
+  options.convolutions = true;
+  options.measure_error = true;
+  const LoadReport report = ReportOf(*SmallDetr(), options);
+  const TensorReport& weight = Find(report, kConvolution + ".weight");
+  EXPECT_EQ(weight.element, "int8");
+  EXPECT_EQ(weight.left_alone, "");
+  EXPECT_EQ(weight.checkpoint_bytes, kWeights * 4);
+  EXPECT_EQ(weight.stored_bytes, kWeights + kChannels * 4);  // and scales
+  ASSERT_TRUE(weight.error.has_value());
+  // Half a step of 1/127 of a row's largest, against a uniform distribution.
+  EXPECT_GT(weight.error->relative_l2, 1e-3);
+  EXPECT_LT(weight.error->relative_l2, 1e-2);
+  EXPECT_EQ(Find(report, kNorm + ".bias").stored_bytes, kChannels * 4);
+  EXPECT_EQ(Find(report, kNorm + ".weight").stored_bytes, 0);
+  EXPECT_EQ(Find(report, kNorm + ".running_mean").stored_bytes, 0);
+  EXPECT_EQ(Find(report, kNorm + ".running_var").stored_bytes, 0);
+
+  const TensorReport& projection = Find(report, kProjection + ".weight");
+  EXPECT_EQ(projection.element, "int8");
+  EXPECT_EQ(projection.stored_bytes,
+            kProjectionRows * kProjectionCols + kProjectionRows * 4);
+  EXPECT_EQ(Find(report, kProjection + ".bias").stored_bytes,
+            kProjectionRows * 4);
+}
+
+TEST(LoaderConvolutionTest, GlobsNameThemToo) {
+  LoadOptions options = With("linear");
+  options.include = {"*.stages.2.*", "class_labels_classifier"};
+  options.exclude = {"*.layer.0.convolution"};
+  const LoadReport report = ReportOf(*SmallDetr(), options);
+  EXPECT_EQ(Find(report, kConvolution + ".weight").element, "int8");
+  EXPECT_EQ(Find(report, "class_labels_classifier.weight").element, "int8");
+  EXPECT_THAT(
+      Find(report,
+           kBackbone + "encoder.stages.2.layers.0.layer.0.convolution.weight")
+          .left_alone,
+      HasSubstr("excluded by"));
+  EXPECT_EQ(Find(report, kProjection + ".weight").left_alone,
+            "not among those included");
+  EXPECT_EQ(
+      Find(report, "model.encoder.layers.0.self_attn.k_proj.weight").element,
+      "float32");
+
+  options.include = {"*.stages.9.*"};
+  EXPECT_THAT(LoadModel(*SmallDetr(), options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("*.stages.9.*"),
+                             HasSubstr("names look like 'model."))));
+}
+
+TEST(LoaderConvolutionTest, WhatIsMultipliedInBFloat16IsKeptSo) {
+  LoadOptions options = With("");
+  const LoadReport exact = ReportOf(*SmallDetr(), options);
+  options.compute = Compute::kBFloat16;
+  const LoadReport report = ReportOf(*SmallDetr(), options);
+  EXPECT_EQ(report.stored_bytes, exact.stored_bytes);
+  EXPECT_EQ(report.checkpoint_bytes, exact.checkpoint_bytes);
+  for (size_t i = 0; i < report.tensors.size(); ++i) {
+    const TensorReport& tensor = report.tensors[i];
+    EXPECT_EQ(tensor.method, "float32") << tensor.name;
+    EXPECT_EQ(tensor.element, tensor.is_vector ? "float32" : "bfloat16")
+        << tensor.name;
+    EXPECT_EQ(tensor.resident_bytes * (tensor.is_vector ? 1 : 2),
+              exact.tensors[i].resident_bytes)
+        << tensor.name;
+  }
+  // Integers are not turned into floats.
+  options = With("linear");
+  options.compute = Compute::kBFloat16;
+  const LoadReport integers = ReportOf(*SmallDetr(), options);
+  EXPECT_EQ(
+      Find(integers, "model.encoder.layers.0.self_attn.k_proj.weight").element,
+      "int8");
+  EXPECT_EQ(Find(integers, kConvolution + ".weight").element, "bfloat16");
+}
+
+TEST(LoaderConvolutionTest, AFoldedWeightKeepsTheDigitsThatTheFileHasNot) {
+  const auto half = SmallDetr(DType::kF16);
+  LoadOptions options = With("");
+  options.measure_error = true;
+  const LoadReport report = ReportOf(*half, options);
+  const TensorReport& weight = Find(report, kConvolution + ".weight");
+  EXPECT_EQ(weight.method, "float16");
+  EXPECT_EQ(weight.element, "float32");
+  EXPECT_EQ(weight.stored_bytes, kWeights * 2);
+  EXPECT_FALSE(weight.error.has_value());
+  EXPECT_EQ(Find(report, kProjection + ".weight").element, "float16");
+
+  // Where a method rounds, it rounds the folded weight.
+  options = With("bfloat16");
+  options.measure_error = true;
+  const LoadReport rounded = ReportOf(*half, options);
+  EXPECT_EQ(Find(rounded, kConvolution + ".weight").element, "bfloat16");
+  EXPECT_TRUE(Find(rounded, kConvolution + ".weight").error.has_value());
+}
+
+TEST(LoaderConvolutionTest, NamesABatchNormThatCannotBeFolded) {
+  const struct {
+    const char* part;
+    float value;
+    const char* message;
+  } cases[] = {
+      {".running_var", -0.5f,
+       "must be 0 or more everywhere, element 3 is -0.5"},
+      {".running_var", std::numeric_limits<float>::quiet_NaN(),
+       "element 3 must be a finite number, is nan"},
+      {".running_mean", std::numeric_limits<float>::infinity(),
+       "element 3 must be a finite number, is inf"},
+      {".weight", std::numeric_limits<float>::max(), "channel 3 is not finite"},
+      {".running_mean", std::numeric_limits<float>::max(),
+       "channel 3 is not finite"},
+  };
+  for (const auto& c : cases) {
+    const auto checkpoint = SmallDetr();
+    for (float& value : checkpoint->values(kNorm + ".weight")) value = 100;
+    for (float& value : checkpoint->values(kNorm + ".running_var")) value = 0;
+    checkpoint->values(kNorm + c.part)[3] = c.value;
+    EXPECT_THAT(LoadModel(*checkpoint, {}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(kNorm), HasSubstr(c.message))))
+        << c.part;
+  }
+}
+
+// torch makes 0 of its channel's factor, too.
+TEST(LoaderConvolutionTest, AnInfiniteVarianceMutesItsChannel) {
+  const auto checkpoint = SmallDetr();
+  checkpoint->values(kNorm + ".running_var")[3] =
+      std::numeric_limits<float>::infinity();
+  EXPECT_OK(LoadModel(*checkpoint, {}));
+}
+
+TEST(LoaderConvolutionTest, PlansWhatLoadingWillTakeToTheByte) {
+  const auto checkpoint = SmallDetr(DType::kF16);
+  for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
+    for (const char* spec : {"", "float32", "float16", "bfloat16", "linear"}) {
+      LoadOptions options = With(spec);
+      options.compute = compute;
+      options.convolutions = std::string(spec) == "linear";
+      ASSERT_OK_AND_ASSIGN(const ModelPlan plan,
+                           PlanModel(*checkpoint, options));
+      const LoadReport report = ReportOf(*checkpoint, options);
+      EXPECT_EQ(plan.report.stored_bytes, report.stored_bytes) << spec;
+      EXPECT_EQ(plan.report.resident_bytes, report.resident_bytes) << spec;
+      EXPECT_EQ(plan.report.resident_bytes_by_element,
+                report.resident_bytes_by_element)
+          << spec;
+      EXPECT_EQ(plan.report.tensors.size(), report.tensors.size()) << spec;
+      ASSERT_NE(plan.outline->detector(), nullptr);
+      EXPECT_GT(plan.outline->detector()->ScratchBytes({{64, 48}}, 2), 0);
+    }
+  }
+}
+
+TEST(LoaderConvolutionTest, ConvolutionsComeInBesideWhatIsIncluded) {
+  LoadOptions options = With("linear");
+  options.include = {"class_labels_classifier"};
+  options.convolutions = true;
+  const LoadReport report = ReportOf(*SmallDetr(), options);
+  EXPECT_TRUE(report.convolutions);
+  EXPECT_EQ(Find(report, kConvolution + ".weight").element, "int8");
+  EXPECT_EQ(Find(report, "class_labels_classifier.weight").element, "int8");
+  EXPECT_EQ(
+      Find(report, "model.encoder.layers.0.self_attn.k_proj.weight").element,
+      "float32");
+}
+
+TEST(LoaderConvolutionTest, AModelWithoutLinearLayersHasAMethodToo) {
+  const auto checkpoint = SmallDetr();
+  checkpoint->config_json["encoder_layers"] = 0;
+  checkpoint->config_json["decoder_layers"] = 0;
+  std::vector<std::string> layers;
+  for (const auto& [name, info] : checkpoint->tensors()) {
+    if (name.find("coder.layers.") != std::string::npos) layers.push_back(name);
+  }
+  for (const std::string& name : layers) checkpoint->Remove(name);
+  EXPECT_EQ(ReportOf(*checkpoint, With("")).method, "float32");
+  EXPECT_EQ(ReportOf(*checkpoint, With("bfloat16")).method, "bfloat16");
+  EXPECT_THAT(LoadModel(*checkpoint, With("linear")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("the model has no linear layers")));
+  LoadOptions options = With("linear");
+  options.convolutions = true;
+  EXPECT_EQ(ReportOf(*checkpoint, options).method, "linear");
+}
+
+// Stages behind the one whose output is wanted are left out; but not such as
+// the config does not have at all.
+TEST(LoaderConvolutionTest, RefusesABackboneOfMoreStagesThanTheConfigHas) {
+  const auto checkpoint = SmallDetr();
+  nlohmann::json& backbone = checkpoint->config_json["backbone_config"];
+  checkpoint->Add(
+      kBackbone + "encoder.stages.3.layers.0.layer.0.convolution.weight", {1},
+      {0});
+  EXPECT_THAT(LoadModel(*checkpoint, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("encoder.stages.3."),
+                             HasSubstr("does not account for it"))));
+  backbone["depths"].push_back(1);
+  backbone["hidden_sizes"].push_back(64);
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded, LoadModel(*checkpoint, {}));
+  EXPECT_EQ(
+      Find(loaded.report,
+           kBackbone + "encoder.stages.3.layers.0.layer.0.convolution.weight")
+          .left_alone,
+      "not needed");
+}
+
+TEST(LoaderConvolutionTest, RefusesConvolutionsThatAreAllExcluded) {
+  LoadOptions options = With("linear");
+  options.convolutions = true;
+  options.exclude = {"model.backbone.*", kProjection};
+  EXPECT_THAT(LoadModel(*SmallDetr(), options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "convolutions: exclude takes all of them out again"));
+}
+
+TEST(LoaderConvolutionTest, NamesAConvolutionOfAnotherShape) {
+  const auto checkpoint = SmallDetr();
+  checkpoint->Add(kConvolution + ".weight", {kChannels, kChannels, 1, 1},
+                  std::vector<float>(kChannels * kChannels));
+  EXPECT_THAT(LoadModel(*checkpoint, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr(kConvolution + ".weight"),
+                             HasSubstr("must be of shape [8, 8, 3, 3], is of "
+                                       "[8, 8, 1, 1]"))));
+}
+
+}  // namespace
+}  // namespace ounce::model

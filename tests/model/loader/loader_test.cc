@@ -1,0 +1,553 @@
+#include "model/loader/loader.h"
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "quant/registry.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/tiny_model.h"
+
+namespace ounce::model {
+namespace {
+
+using ::ounce::testing::LoadWith;
+using ::ounce::testing::MakeTinyCheckpoint;
+using ::ounce::testing::MemoryCheckpoint;
+using ::ounce::testing::StatusIs;
+using ::ounce::testing::TinyShape;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr TinyShape kHalf = {.dtype = quant::DType::kF16};
+// Of the shape above: 2 blocks of 12,288 in matrices; vectors by block 64 + 128
+// + 32, ln_f 64, head bias 50.
+constexpr int64_t kLinear = 2 * (3 * 32 * 32 + 32 * 32 + 2 * 128 * 32);
+constexpr int64_t kLinearRows = 2 * (96 + 32 + 128 + 32);
+constexpr int64_t kOther = 2 * 50 * 32;  // embedding and head
+constexpr int64_t kVectors = 2 * (64 + 128 + 32) + 64 + 50;
+
+LoadOptions With(const std::string& spec) {
+  LoadOptions options;
+  options.method = *quant::ParseMethodSpec(spec);
+  return options;
+}
+
+const TensorReport& Find(const LoadReport& report, const std::string& name) {
+  for (const TensorReport& tensor : report.tensors) {
+    if (tensor.name == name) return tensor;
+  }
+  OUNCE_CHECK(false, name.c_str());
+}
+
+TEST(LoaderTest, CountsBytesAsHuggingFaceDoes) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  const int64_t all = kLinear + kOther + kVectors;
+  const auto stored = [&](const std::string& spec) {
+    const LoadReport report = LoadWith(*checkpoint, spec).report;
+    EXPECT_EQ(report.checkpoint_bytes, all * 2) << spec;
+    return report.stored_bytes;
+  };
+  EXPECT_EQ(stored(""), all * 2);
+  EXPECT_EQ(stored("float16"), all * 2);
+  EXPECT_EQ(stored("bfloat16"), all * 2);
+  EXPECT_EQ(stored("float32"), all * 4);
+  // Codes, scales of 16 bits, the rest as it was.
+  EXPECT_EQ(stored("linear"),
+            kLinear + kLinearRows * 2 + (kOther + kVectors) * 2);
+}
+
+TEST(LoaderTest, QuantizesLinearLayersAndKeepsTheRest) {
+  const LoadReport report =
+      LoadWith(*MakeTinyCheckpoint(kHalf), "linear").report;
+  EXPECT_EQ(report.method, "linear");
+  const TensorReport& linear =
+      Find(report, "transformer.h.1.attn.qkv_proj.weight");
+  EXPECT_EQ(linear.method, report.method);
+  EXPECT_EQ(linear.element, "int8");
+  EXPECT_EQ(linear.left_alone, "");
+  EXPECT_EQ(linear.checkpoint_bytes, 96 * 32 * 2);
+  EXPECT_EQ(linear.stored_bytes, 96 * 32 + 96 * 2);
+  EXPECT_GE(linear.resident_bytes, linear.stored_bytes);
+
+  const TensorReport& head = Find(report, "lm_head.weight");
+  EXPECT_EQ(head.method, "float16");
+  EXPECT_EQ(head.element, "float16");
+  EXPECT_THAT(head.left_alone, HasSubstr("the head stays"));
+  EXPECT_THAT(Find(report, "transformer.wte.weight").left_alone,
+              HasSubstr("an embedding stays"));
+
+  const TensorReport& bias = Find(report, "lm_head.bias");
+  EXPECT_THAT(bias.left_alone, HasSubstr("1-D"));
+  EXPECT_EQ(bias.stored_bytes, 50 * 2);
+  EXPECT_EQ(bias.resident_bytes, 50 * 4);
+  EXPECT_EQ(bias.element, "float32");
+
+  int64_t stored = 0, resident = 0, by_element = 0;
+  for (const TensorReport& tensor : report.tensors) {
+    stored += tensor.stored_bytes;
+    resident += tensor.resident_bytes;
+  }
+  for (const auto& [element, bytes] : report.resident_bytes_by_element) {
+    by_element += bytes;
+  }
+  EXPECT_EQ(stored, report.stored_bytes);
+  EXPECT_EQ(resident, report.resident_bytes);
+  EXPECT_EQ(by_element, report.resident_bytes);
+}
+
+TEST(LoaderTest, WithoutAMethodAllIsAsInTheCheckpoint) {
+  for (quant::DType dtype :
+       {quant::DType::kF32, quant::DType::kF16, quant::DType::kBF16}) {
+    const LoadReport report =
+        LoadWith(*MakeTinyCheckpoint({.dtype = dtype}), "").report;
+    EXPECT_EQ(report.method, quant::Name(dtype));
+    for (const TensorReport& tensor : report.tensors) {
+      EXPECT_EQ(tensor.method, quant::Name(dtype)) << tensor.name;
+      EXPECT_EQ(tensor.left_alone, "") << tensor.name;
+    }
+  }
+}
+
+TEST(LoaderTest, AFloatMethodIsForEveryMatrix) {
+  const LoadReport report =
+      LoadWith(*MakeTinyCheckpoint(kHalf), "bfloat16").report;
+  for (const TensorReport& tensor : report.tensors) {
+    EXPECT_EQ(tensor.method, "bfloat16") << tensor.name;
+    EXPECT_EQ(tensor.left_alone, "") << tensor.name;
+  }
+}
+
+TEST(LoaderTest, IncludeNamesExactlyWhatIsQuantizedAndExcludeWins) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  LoadOptions options = With("linear");
+  options.include = {"lm_head", "*.mlp.fc_??", "*.attn.*"};
+  options.exclude = {"transformer.h.1.*"};
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*checkpoint, options));
+  const LoadReport& report = loaded.report;
+  EXPECT_EQ(Find(report, "lm_head.weight").element, "int8");
+  EXPECT_EQ(Find(report, "transformer.h.0.mlp.fc_in.weight").element, "int8");
+  EXPECT_EQ(Find(report, "transformer.h.0.attn.out_proj.weight").element,
+            "int8");
+  const TensorReport& other =
+      Find(report, "transformer.h.0.mlp.fc_out.weight");  // ?? is two
+  EXPECT_EQ(other.element, "float16");
+  EXPECT_EQ(other.left_alone, "not among those included");
+  const TensorReport& excluded =
+      Find(report, "transformer.h.1.attn.out_proj.weight");
+  EXPECT_EQ(excluded.element, "float16");
+  EXPECT_EQ(excluded.left_alone, "excluded by 'transformer.h.1.*'");
+}
+
+// A checkpoint of which nobody may read a value.
+class Unreadable final : public Checkpoint {
+ public:
+  explicit Unreadable(const Checkpoint& names) : names_(names) {}
+  const std::string& folder() const override { return names_.folder(); }
+  const nlohmann::json& config() const override { return names_.config(); }
+  const nlohmann::json& generation_config() const override {
+    return names_.generation_config();
+  }
+  const std::map<std::string, TensorInfo>& tensors() const override {
+    return names_.tensors();
+  }
+  absl::Status ReadFloats(const std::string& name, int64_t, int64_t,
+                          float*) const override {
+    return absl::InternalError("read " + name);
+  }
+
+ private:
+  const Checkpoint& names_;
+};
+
+// What the plan says of a request, and LoadModel too, before it reads anything.
+absl::Status Judge(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const Unreadable names(checkpoint);
+  const absl::Status planned = PlanModel(names, options).status();
+  const absl::Status loaded = LoadModel(names, options).status();
+  if (planned.ok()) {
+    EXPECT_EQ(loaded.code(), absl::StatusCode::kInternal) << loaded;
+  } else {
+    EXPECT_EQ(planned, loaded);
+  }
+  return planned;
+}
+
+absl::Status Judge(const Checkpoint& checkpoint, const std::string& spec,
+                   std::vector<std::string> include,
+                   std::vector<std::string> exclude) {
+  LoadOptions options = With(spec);
+  options.include = std::move(include);
+  options.exclude = std::move(exclude);
+  return Judge(checkpoint, options);
+}
+
+void ExpectSame(const LoadReport& plan, const LoadReport& load,
+                const std::string& what) {
+  EXPECT_EQ(plan.method, load.method) << what;
+  EXPECT_EQ(plan.checkpoint_bytes, load.checkpoint_bytes) << what;
+  EXPECT_EQ(plan.stored_bytes, load.stored_bytes) << what;
+  EXPECT_EQ(plan.resident_bytes, load.resident_bytes) << what;
+  EXPECT_EQ(plan.resident_bytes_by_element, load.resident_bytes_by_element)
+      << what;
+  ASSERT_EQ(plan.tensors.size(), load.tensors.size()) << what;
+  for (size_t i = 0; i < plan.tensors.size(); ++i) {
+    EXPECT_EQ(plan.tensors[i].name, load.tensors[i].name) << what;
+    EXPECT_EQ(plan.tensors[i].method, load.tensors[i].method) << what;
+    EXPECT_EQ(plan.tensors[i].left_alone, load.tensors[i].left_alone) << what;
+    EXPECT_EQ(plan.tensors[i].resident_bytes, load.tensors[i].resident_bytes)
+        << what << plan.tensors[i].name;
+  }
+}
+
+TEST(LoaderTest, PlansWithoutReadingWhatLoadingWillTakeToTheByte) {
+  const auto plain = MakeTinyCheckpoint(kHalf);
+  const auto tied = MakeTinyCheckpoint({.vocab = 51, .tied = true});
+  for (const MemoryCheckpoint* checkpoint : {plain.get(), tied.get()}) {
+    for (const char* spec : {"", "float32", "float16", "bfloat16", "linear"}) {
+      LoadOptions options;
+      if (*spec != 0) options = With(spec);
+      ASSERT_OK_AND_ASSIGN(const ModelPlan plan,
+                           PlanModel(Unreadable(*checkpoint), options));
+      ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                           LoadModel(*checkpoint, options));
+      ExpectSame(plan.report, loaded.report, spec);
+      const CausalLm* outline = plan.outline->causal_lm();
+      ASSERT_NE(outline, nullptr);
+      EXPECT_EQ(outline->shape().vocab_size,
+                loaded.model->causal_lm()->shape().vocab_size);
+      EXPECT_EQ(outline->ScratchBytes(100, 8, 2),
+                loaded.model->causal_lm()->ScratchBytes(100, 8, 2));
+    }
+  }
+}
+
+TEST(LoaderTest, RefusesAGlobThatMatchesNothing) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  for (const char* glob : {"transformer.h.9.*", "*.ln_1", "", "LM_HEAD",
+                           "transformer.h.[2-9].*"}) {
+    EXPECT_THAT(
+        Judge(*checkpoint, "linear", {"lm_head", glob}, {}),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr("include: '" + std::string(glob) + "'"),
+                       HasSubstr("matches no matrix of the model"),
+                       HasSubstr("names look like 'transformer.h."))));
+    EXPECT_THAT(Judge(*checkpoint, "linear", {}, {glob}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("exclude: '" + std::string(glob) +
+                                   "' matches no matrix of the model")));
+  }
+  // A matrix that the architecture does not use.
+  checkpoint->Add("extra.weight", {2, 2}, {1, 2, 3, 4});
+  EXPECT_THAT(
+      Judge(*checkpoint, "linear", {"extra"}, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no matrix")));
+}
+
+TEST(LoaderTest, RefusesAMalformedGlob) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  EXPECT_THAT(Judge(*checkpoint, "linear", {"transformer.h.[0-1.*"}, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("has a '[' without its ']'")));
+  EXPECT_THAT(Judge(*checkpoint, "linear", {}, {"transformer.h.[1-0].*"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("a range that goes down: [1-0]")));
+}
+
+TEST(LoaderTest, GlobsTakeClassesOfCharacters) {
+  LoadOptions options = With("linear");
+  options.include = {"transformer.h.[0-0].mlp.*"};
+  ASSERT_OK_AND_ASSIGN(const ModelPlan plan,
+                       PlanModel(*MakeTinyCheckpoint(kHalf), options));
+  EXPECT_EQ(Find(plan.report, "transformer.h.0.mlp.fc_in.weight").method,
+            "linear");
+  EXPECT_EQ(Find(plan.report, "transformer.h.1.mlp.fc_in.weight").method,
+            "float16");
+}
+
+TEST(LoaderTest, RefusesToDoNothing) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  const auto refused = [](const char* message) {
+    return StatusIs(absl::StatusCode::kInvalidArgument, message);
+  };
+  EXPECT_THAT(Judge(*checkpoint, "linear", {"lm_head"}, {"*"}),
+              refused("nothing is left to store as linear: exclude takes out "
+                      "all that include takes in"));
+  EXPECT_THAT(Judge(*checkpoint, "linear", {"lm_head"}, {"lm_*"}),
+              refused("nothing is left to store as linear: exclude takes out "
+                      "all that include takes in"));
+  for (const char* spec : {"linear", "float32"}) {
+    EXPECT_THAT(Judge(*checkpoint, spec, {}, {"*"}),
+                refused(("nothing is left to store as " + std::string(spec) +
+                         ": exclude takes out every matrix that the method is "
+                         "for")
+                            .c_str()));
+  }
+  EXPECT_OK(Judge(*checkpoint, "linear", {"lm_head", "*.fc_in"}, {"lm_head"}));
+  EXPECT_OK(Judge(*checkpoint, "linear", {}, {"lm_head"}));
+}
+
+TEST(LoaderTest, RefusesConvolutionsOfAModelThatHasNone) {
+  LoadOptions options = With("linear");
+  options.convolutions = true;
+  EXPECT_THAT(Judge(*MakeTinyCheckpoint(kHalf), options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "convolutions: the model has none"));
+}
+
+TEST(LoaderTest, RefusesWhatNeedsAMethodWithoutOne) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  LoadOptions options;
+  options.convolutions = true;
+  EXPECT_THAT(Judge(*checkpoint, options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "convolutions: needs a method to apply, and none is "
+                       "given"));
+  options = {};
+  options.include = {"lm_head"};
+  EXPECT_THAT(Judge(*checkpoint, options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("include: needs")));
+  options = {};
+  options.exclude = {"lm_head"};
+  EXPECT_THAT(Judge(*checkpoint, options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("exclude: needs")));
+}
+
+// One name of a weight alone can neither be taken in nor left out.
+TEST(LoaderTest, RefusesOneNameOfATiedWeightAtOnceAndNamesTheOther) {
+  const auto by_config = MakeTinyCheckpoint({.tied = true});
+  const auto by_storage = MakeTinyCheckpoint({.tied = true});
+  by_storage->config_json["tie_word_embeddings"] = false;
+  by_storage->Tie("lm_head.weight", "transformer.wte.weight");
+  const auto with_both_names = MakeTinyCheckpoint({.tied = true});
+  with_both_names->Tie("lm_head.weight", "transformer.wte.weight");
+  for (const MemoryCheckpoint* checkpoint :
+       {by_config.get(), by_storage.get(), with_both_names.get()}) {
+    EXPECT_THAT(
+        Judge(*checkpoint, "linear", {"lm_head"}, {}),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 "include: 'lm_head' takes in lm_head, which is tied to "
+                 "transformer.wte, and that is not; they are one weight under "
+                 "two names, so include both of them"));
+    EXPECT_THAT(
+        Judge(*checkpoint, "linear", {"*"}, {"lm_head"}),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 HasSubstr("exclude: 'lm_head' leaves out lm_head, which is "
+                           "tied to transformer.wte, and that is to be "
+                           "quantized")));
+    EXPECT_THAT(Judge(*checkpoint, "float32", {}, {"lm_head"}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("exclude: 'lm_head' leaves out lm_head")));
+    EXPECT_OK(Judge(*checkpoint, "linear", {}, {"lm_head"}));
+    LoadOptions both = With("linear");
+    both.include = {"lm_head", "transformer.wte"};
+    ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                         LoadModel(*checkpoint, both));
+    EXPECT_EQ(Find(loaded.report, "transformer.wte.weight").element, "int8");
+  }
+}
+
+TEST(LoaderTest, RefusesATiedHeadOfOtherValues) {
+  const auto checkpoint = MakeTinyCheckpoint({.tied = true});
+  std::vector<float> values = checkpoint->values("transformer.wte.weight");
+  checkpoint->Add("lm_head.weight", {50, 32}, values);
+  EXPECT_OK(LoadModel(*checkpoint, {}));
+  values.back() += 1;
+  checkpoint->Add("lm_head.weight", {50, 32}, values);
+  EXPECT_THAT(LoadModel(*checkpoint, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("'lm_head.weight' differs from "
+                                       "'transformer.wte.weight'"),
+                             HasSubstr("tie_word_embeddings"))));
+}
+
+TEST(LoaderTest, RefusesTensorsOfTheNetworkThatTheConfigDoesNotAccountFor) {
+  const auto checkpoint = MakeTinyCheckpoint({});
+  checkpoint->config_json["n_layer"] = 1;
+  EXPECT_THAT(
+      Judge(*checkpoint, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr("'transformer.h.1.attn.out_proj.weight' and 7 "
+                               "more are in the weights"),
+                     HasSubstr("config.json does not account for them"))));
+  checkpoint->config_json["n_layer"] = 2;
+  EXPECT_OK(LoadModel(*checkpoint, {}));
+  checkpoint->Add("transformer.h.0.attn.qkv_proj.bias", {96},
+                  std::vector<float>(96));
+  EXPECT_THAT(
+      Judge(*checkpoint, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("'transformer.h.0.attn.qkv_proj.bias' is in the "
+                         "weights, but config.json does not account for it")));
+}
+
+TEST(LoaderTest, SaysWhatACheckpointOfOtherNamesIs) {
+  const auto renamed = [](const std::string& prefix) {
+    const auto source = MakeTinyCheckpoint({});
+    auto checkpoint = std::make_unique<MemoryCheckpoint>();
+    checkpoint->config_json = source->config_json;
+    for (const auto& [name, info] : source->tensors()) {
+      checkpoint->Add(prefix + name, info.shape, source->values(name));
+    }
+    return LoadModel(*checkpoint, {}).status();
+  };
+  EXPECT_THAT(renamed("_orig_mod."),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("'_orig_mod.transformer.wte.weight'"),
+                             HasSubstr("torch.compile"),
+                             HasSubstr("save the model inside"))));
+  EXPECT_THAT(renamed("module."), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("DataParallel")));
+  EXPECT_THAT(renamed("policy."),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("save the model without that prefix")));
+
+  const auto source = MakeTinyCheckpoint({});
+  MemoryCheckpoint headless;
+  headless.config_json = source->config_json;
+  for (const auto& [name, info] : source->tensors()) {
+    if (!name.starts_with("transformer.")) continue;
+    headless.Add(name.substr(12), info.shape, source->values(name));
+  }
+  EXPECT_THAT(LoadModel(headless, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("as 'wte.weight'"),
+                             HasSubstr("saved without its head"))));
+
+  MemoryCheckpoint adapter;
+  adapter.config_json = source->config_json;
+  adapter.Add("base_model.model.transformer.h.0.attn.qkv_proj.lora_A.weight",
+              {2, 2}, {1, 2, 3, 4});
+  EXPECT_THAT(LoadModel(adapter, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("PEFT adapter"),
+                             HasSubstr("merge_and_unload"))));
+}
+
+TEST(LoaderTest, ReportsWhatWasIgnoredTiedAndLeftOver) {
+  const auto checkpoint = MakeTinyCheckpoint({.tied = true});
+  const LoadReport before = LoadWith(*checkpoint, "linear").report;
+  checkpoint->Tie("lm_head.weight", "transformer.wte.weight");
+  checkpoint->Add("transformer.h.0.attn.causal_mask", {1, 1, 4, 4},
+                  std::vector<float>(16), quant::DType::kBool);
+  checkpoint->Add("adapter.weight", {2, 2}, {1, 2, 3, 4});
+  const LoadReport report = LoadWith(*checkpoint, "linear").report;
+  EXPECT_EQ(Find(report, "lm_head.weight").left_alone,
+            "tied to transformer.wte.weight");
+  EXPECT_EQ(Find(report, "transformer.h.0.attn.causal_mask").left_alone,
+            "not needed");
+  EXPECT_THAT(Find(report, "adapter.weight").left_alone, HasSubstr("not used"));
+  EXPECT_EQ(Find(report, "adapter.weight").method, "");
+  EXPECT_EQ(report.stored_bytes, before.stored_bytes);
+  EXPECT_EQ(report.checkpoint_bytes, before.checkpoint_bytes);
+}
+
+TEST(LoaderTest, MeasuresErrorsWhereThereCanBeSome) {
+  LoadOptions options = With("linear");
+  options.measure_error = true;
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*MakeTinyCheckpoint(kHalf), options));
+  const TensorReport& linear =
+      Find(loaded.report, "transformer.h.0.mlp.fc_in.weight");
+  ASSERT_TRUE(linear.error.has_value());
+  // Half a step of 1/127 of a row's largest, against a normal distribution.
+  EXPECT_GT(linear.error->relative_l2, 1e-3);
+  EXPECT_LT(linear.error->relative_l2, 1e-2);
+  EXPECT_FALSE(Find(loaded.report, "lm_head.weight").error.has_value());
+}
+
+TEST(LoaderTest, TellsItsProgressAndStopsWhenToldTo) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  checkpoint->Add("transformer.h.0.attn.bias", {1}, {0});
+  LoadOptions options = With("linear");
+  int64_t calls = 0;
+  options.progress = [&](const LoadProgress& progress) {
+    EXPECT_EQ(progress.tensors_done, ++calls);
+    EXPECT_EQ(progress.tensors_total,
+              static_cast<int64_t>(checkpoint->tensors().size()));
+    EXPECT_TRUE(checkpoint->tensors().contains(progress.tensor));
+    return absl::OkStatus();
+  };
+  ASSERT_OK(LoadModel(*checkpoint, options));
+  EXPECT_EQ(calls, static_cast<int64_t>(checkpoint->tensors().size()));
+
+  // At every tensor, ignored ones too.
+  for (int64_t stop = 1; stop <= calls; ++stop) {
+    options.progress = [&](const LoadProgress& progress) {
+      EXPECT_LE(progress.tensors_done, stop);
+      return progress.tensors_done == stop ? absl::CancelledError("enough")
+                                           : absl::OkStatus();
+    };
+    EXPECT_THAT(LoadModel(*checkpoint, options),
+                StatusIs(absl::StatusCode::kCancelled, "enough"));
+  }
+}
+
+// A token that is never to be chosen, one that is never used.
+TEST(LoaderTest, KeepsWhatIsNotFiniteInRowsOfTheirOwn) {
+  const auto checkpoint = MakeTinyCheckpoint({});
+  checkpoint->values("lm_head.bias")[3] = -INFINITY;
+  checkpoint->values("transformer.wte.weight")[49 * 32 + 1] = NAN;
+  checkpoint->values("lm_head.weight")[48 * 32 + 1] = INFINITY;
+  LoadOptions options;
+  options.measure_error = true;
+  EXPECT_OK(LoadModel(*checkpoint, options));
+  for (const char* spec : {"float32", "float16", "bfloat16", "linear"}) {
+    options = With(spec);
+    options.measure_error = true;
+    ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                         LoadModel(*checkpoint, options));
+    for (const TensorReport& tensor : loaded.report.tensors) {
+      if (!tensor.error.has_value()) continue;
+      EXPECT_TRUE(std::isfinite(tensor.error->relative_l2)) << tensor.name;
+    }
+  }
+  // Integers have no such values.
+  options = With("linear");
+  options.include = {"transformer.wte"};
+  EXPECT_THAT(LoadModel(*checkpoint, options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("'transformer.wte.weight', row 49"),
+                             HasSubstr("is not a finite number"))));
+  checkpoint->values("lm_head.bias")[3] = INFINITY;
+  EXPECT_THAT(LoadModel(*checkpoint, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("'lm_head.bias': element 3 must be a finite "
+                                 "number, is inf")));
+}
+
+TEST(LoaderTest, NamesTensorsThatNoModelCanUse) {
+  const auto with = [](const std::string& name, auto change) {
+    const auto checkpoint = MakeTinyCheckpoint({});
+    change(*checkpoint, name);
+    return LoadModel(*checkpoint, With("linear"));
+  };
+  const auto poison = [](auto& checkpoint, const std::string& name) {
+    checkpoint.values(name)[5] = std::numeric_limits<float>::quiet_NaN();
+  };
+  const auto integers = [](auto& checkpoint, const std::string& name) {
+    const auto shape = checkpoint.tensors().at(name).shape;
+    checkpoint.Add(name, shape, checkpoint.values(name), quant::DType::kI8);
+  };
+  for (const char* name :
+       {"transformer.ln_f.bias", "transformer.h.0.mlp.fc_in.weight"}) {
+    EXPECT_THAT(with(name, poison),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(name), HasSubstr("nan"))));
+    EXPECT_THAT(with(name, integers),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(name),
+                               HasSubstr("must have floats, has int8"))));
+  }
+}
+
+}  // namespace
+}  // namespace ounce::model
