@@ -50,6 +50,7 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* context) {
+  if (idle_) return;
   if (num_tasks <= 1 || threads_.empty()) {
     for (int64_t task = 0; task < num_tasks; ++task) fn(context, task, 0);
     return;

@@ -26,6 +26,13 @@ class ThreadPool {
   // fewer where the system gives no more, and `status` then says why. The pool
   // works with fewer, only slower.
   explicit ThreadPool(int num_threads);
+  // A pool of that size on paper: it starts no thread, and ParallelFor runs no
+  // task. For a pass that only counts what a real one would take
+  // (quant/scratch.h).
+  struct Idle {
+    int num_threads;
+  };
+  explicit ThreadPool(Idle idle) : num_threads_(idle.num_threads), idle_(true) {}
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -61,6 +68,7 @@ class ThreadPool {
   int64_t WorkOn(int worker);
 
   const int num_threads_;
+  const bool idle_ = false;
   absl::Status status_;  // set by the constructor
   Mutex lease_;
 

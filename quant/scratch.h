@@ -3,6 +3,11 @@
 // The owner (an engine) sizes it once for the largest step and resets it
 // between layers, so that the decode loop never allocates.
 //
+// How large that is, a counting pass tells: the step itself is run on a
+// Scratch::Counting() and a ThreadPool::Idle, and peak() is what it would take.
+// So what is taken is said in one place. Code that such a pass runs takes first,
+// and touches what it took inside ParallelFor or not at all if counting().
+//
 // Threads: one at a time; workers get their slices from the caller.
 #ifndef OUNCE_QUANT_SCRATCH_H_
 #define OUNCE_QUANT_SCRATCH_H_
@@ -26,13 +31,23 @@ class Scratch {
     return scratch;
   }
 
+  // Without memory: what Take returns must not be touched.
+  static Scratch Counting() {
+    Scratch scratch;
+    scratch.counting_ = true;
+    return scratch;
+  }
+  bool counting() const { return counting_; }
+
   // `count` elements of T, 64-byte aligned, not initialized. Running out is a
   // bug of whoever sized it.
   template <class T>
   T* Take(int64_t count) {
     const size_t bytes = (count * sizeof(T) + 63) & ~size_t{63};
-    OUNCE_CHECK(bytes <= memory_.size() - used_, "scratch sized too small");
-    T* result = reinterpret_cast<T*>(memory_.data() + used_);
+    OUNCE_CHECK(counting_ || bytes <= memory_.size() - used_,
+                "scratch sized too small");
+    T* result = counting_ ? reinterpret_cast<T*>(kNowhere + used_)
+                          : reinterpret_cast<T*>(memory_.data() + used_);
     used_ += bytes;
     if (used_ > peak_) peak_ = used_;
     return result;
@@ -46,7 +61,11 @@ class Scratch {
   size_t peak() const { return peak_; }  // most bytes in use so far
 
  private:
+  // No address that anything lies at, and no null.
+  static constexpr uintptr_t kNowhere = 64;
+
   MappedMemory memory_;
+  bool counting_ = false;
   size_t used_ = 0;
   size_t peak_ = 0;
 };

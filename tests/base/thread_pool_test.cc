@@ -88,6 +88,13 @@ TEST(ThreadPoolTest, OwnersTakeTurnsByTheLease) {
   EXPECT_EQ(10'000, tasks.load());
 }
 
+TEST(ThreadPoolTest, AnIdleOneHasASizeAndRunsNothing) {
+  ThreadPool pool(ThreadPool::Idle{5});
+  EXPECT_EQ(5, pool.num_threads());
+  pool.ParallelFor(100, [](int64_t, int) { FAIL() << "a task ran"; });
+  pool.ParallelFor(1, [](int64_t, int) { FAIL() << "a task ran"; });
+}
+
 TEST(ThreadPoolTest, ComesAndGoesWithoutWork) {
   for (int i = 0; i < 100; ++i) ThreadPool pool(4);
 }

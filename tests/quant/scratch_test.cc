@@ -30,6 +30,20 @@ TEST(ScratchTest, AScopeGivesBackAndThePeakStays) {
   EXPECT_EQ(inside, scratch->Take<char>(1));
 }
 
+TEST(ScratchTest, ACountingOneHasRoomForAnythingAndKnowsThePeak) {
+  Scratch counting = Scratch::Counting();
+  EXPECT_TRUE(counting.counting());
+  const float* first = counting.Take<float>(17);
+  EXPECT_NE(nullptr, first);
+  {
+    ScratchScope scope(counting);
+    const char* inside = counting.Take<char>(int64_t{1} << 40);
+    EXPECT_EQ(reinterpret_cast<const char*>(first) + 128, inside);
+  }
+  EXPECT_EQ(128u, counting.mark());
+  EXPECT_EQ(128u + (uint64_t{1} << 40), counting.peak());
+}
+
 TEST(ScratchDeathTest, RunningOutIsABug) {
   auto scratch = Scratch::Create(128);
   ASSERT_TRUE(scratch.ok());
