@@ -5,7 +5,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/arch/config_fields.h"
+#include "model/config_fields.h"
 #include "model/files/json_fields.h"
 #include "nlohmann/json.hpp"
 

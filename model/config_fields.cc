@@ -1,4 +1,4 @@
-#include "model/arch/config_fields.h"
+#include "model/config_fields.h"
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"

@@ -4,8 +4,8 @@
 //
 // Errors: kInvalidArgument, saying what the key must be and what it is, without
 //   the file.
-#ifndef OUNCE_MODEL_ARCH_CONFIG_FIELDS_H_
-#define OUNCE_MODEL_ARCH_CONFIG_FIELDS_H_
+#ifndef OUNCE_MODEL_CONFIG_FIELDS_H_
+#define OUNCE_MODEL_CONFIG_FIELDS_H_
 
 #include <cstdint>
 #include <string>
@@ -51,4 +51,4 @@ absl::Status UnsupportedField(std::string_view key, std::string_view wanted,
 
 }  // namespace ounce::model
 
-#endif  // OUNCE_MODEL_ARCH_CONFIG_FIELDS_H_
+#endif  // OUNCE_MODEL_CONFIG_FIELDS_H_
