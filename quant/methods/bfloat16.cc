@@ -15,7 +15,7 @@ constexpr TileLayout kLayout = {
     .unpack = {UnpackBFloat16Portable, UnpackBFloat16Avx2,
                UnpackBFloat16Avx512}};
 
-class BFloat16Method final : public QuantMethod {
+class BFloat16 final : public QuantMethod {
  public:
   std::string_view name() const override { return "bfloat16"; }
   std::string_view summary() const override {
@@ -48,8 +48,8 @@ class BFloat16Method final : public QuantMethod {
 
 }  // namespace
 
-const QuantMethod& BFloat16() {
-  static const BFloat16Method method;
+const QuantMethod& BFloat16Method() {
+  static const BFloat16 method;
   return method;
 }
 

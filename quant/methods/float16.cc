@@ -14,7 +14,7 @@ constexpr TileLayout kLayout = {
     .tile_bytes = 2048,
     .unpack = {UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512}};
 
-class Float16Method final : public QuantMethod {
+class Float16 final : public QuantMethod {
  public:
   std::string_view name() const override { return "float16"; }
   std::string_view summary() const override {
@@ -48,8 +48,8 @@ class Float16Method final : public QuantMethod {
 
 }  // namespace
 
-const QuantMethod& Float16() {
-  static const Float16Method method;
+const QuantMethod& Float16Method() {
+  static const Float16 method;
   return method;
 }
 

@@ -8,7 +8,7 @@ namespace {
 constexpr TileLayout kLayout = {
     .form = TileForm::kFloat, .tile_bytes = 4096, .unpack = {TileAsIs}};
 
-class Float32Method final : public QuantMethod {
+class Float32 final : public QuantMethod {
  public:
   std::string_view name() const override { return "float32"; }
   std::string_view summary() const override {
@@ -40,8 +40,8 @@ class Float32Method final : public QuantMethod {
 
 }  // namespace
 
-const QuantMethod& Float32() {
-  static const Float32Method method;
+const QuantMethod& Float32Method() {
+  static const Float32 method;
   return method;
 }
 

@@ -51,7 +51,7 @@ float ScaleOf(float max, DType dtype) {
   return scale;
 }
 
-class LinearMethod final : public QuantMethod {
+class Linear final : public QuantMethod {
  public:
   std::string_view name() const override { return "linear"; }
   std::string_view summary() const override {
@@ -137,8 +137,8 @@ class LinearMethod final : public QuantMethod {
 
 }  // namespace
 
-const QuantMethod& Linear() {
-  static const LinearMethod method;
+const QuantMethod& LinearMethod() {
+  static const Linear method;
   return method;
 }
 
