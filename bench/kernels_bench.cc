@@ -57,9 +57,9 @@ void Measure(std::string_view spec, int64_t outputs, int64_t cols,
     const double per_call = FastSeconds(calls, [&](int64_t call) {
       const PackedWeight& w = weights[call % weights.size()];
       ScratchScope scope(*scratch);
-      const MatmulInput input = MatmulInput::Prepare(
-          {x.data(), rows, cols, cols}, w.layout().form == TileForm::kInt8,
-          pool, *scratch);
+      const MatmulInput input =
+          MatmulInput::Prepare({x.data(), rows, cols, cols},
+                               FormsFor(w, Compute::kFloat32), pool, *scratch);
       Matmul(input, w, {}, {y.data(), rows, outputs, outputs}, pool, *scratch);
     });
     if (rows <= 8) {

@@ -1,5 +1,4 @@
-// Convolutions of feature maps, and products of rows in bfloat16, for every
-// method.
+// Convolutions of feature maps, for every method.
 //
 //   y[p, o] = relu?( sum over taps (ky, kx) and channels c of
 //                    x[p * stride + (ky, kx) * dilation - padding, c]
@@ -31,7 +30,6 @@
 #include "base/thread_pool.h"
 #include "quant/feature_map.h"
 #include "quant/float_rows.h"
-#include "quant/matmul.h"
 #include "quant/packed_weight.h"
 #include "quant/scratch.h"
 
@@ -103,25 +101,13 @@ void ConvolveOn(Isa isa, absl::Span<const FeatureMap> x, const PackedWeight& w,
                 absl::Span<const FeatureMap> y, ThreadPool& pool,
                 Scratch& scratch);
 
+// Takes what Convolve takes, whatever the weight, and gives it back: for
+// counting passes, which have none.
+void CountConvolve(const ConvolutionShape& shape, const ThreadPool& pool,
+                   Scratch& scratch);
+
 // Scratch that one Convolve takes beside its maps, at most.
 int64_t ConvolveScratchBytes(const ConvolutionShape& shape, int num_threads);
-
-// y = residual? + act(x * W^T + bias), as Matmul (matmul.h), computed in
-// `compute` where W is a float weight; a weight of integers goes the way of
-// Matmul, which is more exact and as fast. kGeluNew is for kFloat32 alone.
-//
-// Shapes: x [rows, W.cols], y [rows, W.rows]. Exactness: as Matmul or Convolve.
-void Linear(const ConstMatrix& x, const PackedWeight& w,
-            const Epilogue& epilogue, Compute compute, const Matrix& y,
-            ThreadPool& pool, Scratch& scratch);
-
-// The same on a given instruction set (at most BestIsa()), for tests.
-void LinearOn(Isa isa, const ConstMatrix& x, const PackedWeight& w,
-              const Epilogue& epilogue, Compute compute, const Matrix& y,
-              ThreadPool& pool, Scratch& scratch);
-
-// Scratch that one Linear takes, at most.
-int64_t LinearScratchBytes(int64_t max_rows, int64_t max_cols, int num_threads);
 
 }  // namespace ounce::quant
 

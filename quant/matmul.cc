@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "quant/convolution_tasks.h"
+#include "quant/kernels/convolution.h"
 #include "quant/kernels/panels.h"
 
 namespace ounce::quant {
@@ -57,15 +59,35 @@ Int8Panels* Int8PanelsFor(Isa isa, int64_t rows) {
   }
 }
 
-OutputFunction FunctionFor(Activation activation) {
-  switch (activation) {
-    case Activation::kRelu:
-      return OutputFunction::kRelu;
-    case Activation::kGeluNew:
-      return OutputFunction::kGeluNew;
+RoundToBFloat16* RoundToBFloat16For(Isa isa) {
+  switch (isa) {
+    case Isa::kPortable:
+      return RoundToBFloat16Portable;
+    case Isa::kAvx2:
+      return RoundToBFloat16Avx2;
     default:
-      return OutputFunction::kIdentity;
+      return RoundToBFloat16Avx512;
   }
+}
+
+// Calls prepare(row) for each row of x.
+template <class PrepareRow>
+void PrepareRows(const ConstMatrix& x, ThreadPool& pool,
+                 const PrepareRow& prepare) {
+  // Waking the others pays from some ten microseconds of work.
+  constexpr int64_t kMinParallelElements = 32768;
+  constexpr int64_t kTaskRows = 4;
+  if (x.rows * x.cols < kMinParallelElements) {
+    for (int64_t row = 0; row < x.rows; ++row) prepare(row);
+    return;
+  }
+  pool.ParallelFor(
+      (x.rows + kTaskRows - 1) / kTaskRows, [&](int64_t task, int) {
+        const int64_t end = std::min((task + 1) * kTaskRows, x.rows);
+        for (int64_t row = task * kTaskRows; row < end; ++row) {
+          prepare(row);
+        }
+      });
 }
 
 // Cuts rows and panels into tasks, row chunks outermost: the chunk of x stays
@@ -104,49 +126,91 @@ void RunTasks(void (*kernel)(const Job&, int64_t, int64_t, int64_t, int64_t,
   });
 }
 
+// A row of x is a position of a map of height 1; one of y is a row of its own,
+// since its stride is free.
+void MultiplyBFloat16(Isa isa, const MatmulInput& x, const PackedWeight& w,
+                      const Epilogue& epilogue, const Matrix& y,
+                      ThreadPool& pool, Scratch& scratch) {
+  ConvolutionJob job = JobOf(isa, w);
+  job.num_runs = 1;
+  job.runs_per_row = 1;
+  job.run_length = w.cols();
+  job.run_blocks = job.blocks;
+  job.x_type = Compute::kBFloat16;
+  job.y_type = Compute::kFloat32;
+  job.epilogue = epilogue;
+  auto* const y_bytes = reinterpret_cast<std::byte*>(y.data);
+  const ConvolutionMap map = {
+      .x = reinterpret_cast<const std::byte*>(x.bfloat16()),
+      .x_line_bytes = 0,
+      .x_position_bytes = x.padded_cols() * 2,
+      .x_row_bytes = 0,
+      .x_tap_bytes = 0,
+      .lines = 1,
+      .positions = y.rows,
+      .row_positions = 1,
+      .width = 1,
+      .y = y_bytes,
+      .y_row_bytes = y.stride * 4,
+      .residual = epilogue.combine == Combine::kReplace ? nullptr : y_bytes,
+      .residual_row_bytes = y.stride * 4,
+      .residual_type = Compute::kFloat32,
+  };
+  RunConvolution(
+      isa, job, 1, [&](int64_t) { return map; }, pool, scratch);
+}
+
 }  // namespace
 
-MatmulInput MatmulInput::Prepare(const ConstMatrix& x, bool integer_planes,
+InputForms FormsFor(const PackedWeight& w, Compute compute) {
+  const bool integers = w.layout().form == TileForm::kInt8;
+  return {.integers = integers,
+          .bfloat16 = !integers && compute == Compute::kBFloat16};
+}
+
+MatmulInput MatmulInput::Prepare(const ConstMatrix& x, const InputForms& forms,
                                  ThreadPool& pool, Scratch& scratch) {
-  return PrepareOn(BestIsa(), x, integer_planes, pool, scratch);
+  return PrepareOn(BestIsa(), x, forms, pool, scratch);
 }
 
 MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
-                                   bool integer_planes, ThreadPool& pool,
+                                   const InputForms& forms, ThreadPool& pool,
                                    Scratch& scratch) {
   MatmulInput input;
   input.x_ = x;
-  if (!integer_planes) return input;
   const int64_t blocks = (x.cols + kBlockCols - 1) / kBlockCols;
-  input.padded_cols_ = blocks * kBlockCols;
-  uint8_t* hi = scratch.Take<uint8_t>(x.rows * input.padded_cols_);
-  uint8_t* lo = scratch.Take<uint8_t>(x.rows * input.padded_cols_);
-  float* row_scales = scratch.Take<float>(x.rows);
-  QuantizeRow* const quantize = QuantizeRowFor(isa);
-  const auto quantize_rows = [&](int64_t first, int64_t end) {
-    for (int64_t row = first; row < end; ++row) {
-      const int64_t group = row / kRowGroup * kRowGroup;
-      const int64_t group_rows = std::min<int64_t>(kRowGroup, x.rows - group);
-      const int64_t start =
-          group * input.padded_cols_ + (row - group) * kBlockCols;
-      row_scales[row] = quantize(x.row(row), x.cols, group_rows * kBlockCols,
-                                 hi + start, lo + start);
+  const int64_t padded = blocks * kBlockCols;
+  input.padded_cols_ = padded;
+  if (forms.integers) {
+    uint8_t* const hi = scratch.Take<uint8_t>(x.rows * padded);
+    uint8_t* const lo = scratch.Take<uint8_t>(x.rows * padded);
+    float* const row_scales = scratch.Take<float>(x.rows);
+    input.hi_ = hi;
+    input.lo_ = lo;
+    input.row_scales_ = row_scales;
+    QuantizeRow* const quantize = QuantizeRowFor(isa);
+    if (!scratch.counting()) {
+      PrepareRows(x, pool, [&](int64_t row) {
+        const int64_t group = row / kRowGroup * kRowGroup;
+        const int64_t group_rows = std::min<int64_t>(kRowGroup, x.rows - group);
+        const int64_t start = group * padded + (row - group) * kBlockCols;
+        row_scales[row] = quantize(x.row(row), x.cols, group_rows * kBlockCols,
+                                   hi + start, lo + start);
+      });
     }
-  };
-  // Waking the others pays from some ten microseconds of work.
-  constexpr int64_t kMinParallelElements = 32768;
-  constexpr int64_t kTaskRows = 4;
-  if (x.rows * x.cols < kMinParallelElements) {
-    quantize_rows(0, x.rows);
-  } else {
-    pool.ParallelFor((x.rows + kTaskRows - 1) / kTaskRows, [&](int64_t task,
-                                                               int) {
-      quantize_rows(task * kTaskRows, std::min((task + 1) * kTaskRows, x.rows));
-    });
   }
-  input.hi_ = hi;
-  input.lo_ = lo;
-  input.row_scales_ = row_scales;
+  if (forms.bfloat16) {
+    uint16_t* const rows = scratch.Take<uint16_t>(x.rows * padded);
+    input.bfloat16_ = rows;
+    RoundToBFloat16* const round = RoundToBFloat16For(isa);
+    if (!scratch.counting()) {
+      PrepareRows(x, pool, [&](int64_t row) {
+        uint16_t* const to = rows + row * padded;
+        round(x.row(row), x.cols, to);
+        std::fill(to + x.cols, to + padded, uint16_t{0});
+      });
+    }
+  }
   return input;
 }
 
@@ -159,6 +223,11 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
               "y has the rows of x, and as columns the weight's rows");
   const int64_t rows = y.rows;
   if (rows == 0) return;
+  const bool floats = w.layout().form == TileForm::kFloat;
+  if (floats && x.bfloat16() != nullptr) {
+    MultiplyBFloat16(isa, x, w, epilogue, y, pool, scratch);
+    return;
+  }
   const UnpackTile unpack = w.layout().UnpackFor(isa);
   const PanelJob common = {
       .tiles = w.panel(0),
@@ -169,12 +238,10 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
       .output_cols = w.rows(),
       .y = y.data,
       .y_stride = y.stride,
-      .bias = epilogue.bias,
-      .function = FunctionFor(epilogue.activation),
-      .accumulate = epilogue.accumulate,
+      .epilogue = epilogue,
   };
   ScratchScope scope(scratch);
-  if (w.layout().form == TileForm::kFloat) {
+  if (floats) {
     const FloatJob job = {common, x.x().data, x.x().stride};
     RunTasks<FloatJob>(FloatPanelsFor(isa), job, rows, w.cols() * 4, w, pool,
                        scratch);
@@ -192,6 +259,18 @@ void Matmul(const MatmulInput& x, const PackedWeight& w,
             const Epilogue& epilogue, const Matrix& y, ThreadPool& pool,
             Scratch& scratch) {
   MatmulOn(BestIsa(), x, w, epilogue, y, pool, scratch);
+}
+
+void CountMatmul(const MatmulInput& x, int64_t outputs, const ThreadPool& pool,
+                 Scratch& scratch) {
+  {
+    ScratchScope scope(scratch);
+    const int64_t blocks = (x.x().cols + kBlockCols - 1) / kBlockCols;
+    scratch.Take<std::byte>(ScratchBytes(blocks) * pool.num_threads());
+  }
+  if (x.bfloat16() != nullptr) {
+    CountConvolution(outputs, x.x().cols, pool, scratch);
+  }
 }
 
 int64_t MatmulScratchBytes(int64_t max_rows, int64_t max_cols,

@@ -18,6 +18,9 @@
 //           or infinity gives NaN in its row of y, and no other.
 //   kFloat: one fused-multiply-add chain over the inputs in ascending order
 //           for each output (portable: without FMA, so rounded twice).
+//   kFloat, x prepared in bfloat16: both factors rounded to bfloat16, products
+//           and sums in float32, in an order that differs between instruction
+//           sets (AMX: subnormal numbers count as zero).
 // Limits: cols <= 65,536 for kInt8 (int32 sums).
 #ifndef OUNCE_QUANT_MATMUL_H_
 #define OUNCE_QUANT_MATMUL_H_
@@ -26,6 +29,8 @@
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
+#include "quant/compute.h"
+#include "quant/epilogue.h"
 #include "quant/packed_weight.h"
 #include "quant/scratch.h"
 
@@ -47,15 +52,18 @@ struct Matrix {
   float* row(int64_t i) const { return data + i * stride; }
 };
 
-enum class Activation { kNone, kRelu, kGeluNew };
-
-// What happens to a product on its way out: y = residual + act(product + bias),
-// where residual is what y held before, if `accumulate`.
-struct Epilogue {
-  const float* bias = nullptr;  // [W.rows]
-  Activation activation = Activation::kNone;
-  bool accumulate = false;
+// What kernels read of x beside the floats themselves.
+struct InputForms {
+  bool integers = false;  // for weights of integers
+  bool bfloat16 = false;  // for weights of floats, multiplied in kBFloat16
 };
+constexpr InputForms operator|(const InputForms& a, const InputForms& b) {
+  return {a.integers || b.integers, a.bfloat16 || b.bfloat16};
+}
+
+// What a weight wants of x. Weights of integers go one way in either compute:
+// it is more exact than bfloat16, and as fast.
+InputForms FormsFor(const PackedWeight& w, Compute compute);
 
 // Activations made ready for kernels once, then multiplied by several weights
 // (CodeGen's attention and MLP read the same normalized input).
@@ -64,14 +72,14 @@ struct Epilogue {
 // as they are while it is used.
 class MatmulInput {
  public:
-  // x.cols must be the cols of the weights to come. The int8 planes are made
-  // only if some weight wants them (`integer_planes`).
-  static MatmulInput Prepare(const ConstMatrix& x, bool integer_planes,
+  // x.cols must be the cols of the weights to come, `forms` what any of them
+  // wants. A weight of floats multiplies in bfloat16 if that is among them.
+  static MatmulInput Prepare(const ConstMatrix& x, const InputForms& forms,
                              ThreadPool& pool, Scratch& scratch);
   // The same on a given instruction set (at most BestIsa()), for tests: the
-  // planes are equal bit by bit.
+  // forms are equal bit by bit.
   static MatmulInput PrepareOn(Isa isa, const ConstMatrix& x,
-                               bool integer_planes, ThreadPool& pool,
+                               const InputForms& forms, ThreadPool& pool,
                                Scratch& scratch);
 
   const ConstMatrix& x() const { return x_; }
@@ -80,17 +88,21 @@ class MatmulInput {
   const uint8_t* hi() const { return hi_; }
   const uint8_t* lo() const { return lo_; }
   const float* row_scales() const { return row_scales_; }  // sx, [rows]
-  int64_t padded_cols() const { return padded_cols_; }     // multiple of 64
+  // Rows of padded_cols numbers, those past x's end zero; null if not made.
+  const uint16_t* bfloat16() const { return bfloat16_; }
+  int64_t padded_cols() const { return padded_cols_; }  // multiple of 64
 
  private:
   ConstMatrix x_{};
   const uint8_t* hi_ = nullptr;
   const uint8_t* lo_ = nullptr;
   const float* row_scales_ = nullptr;
+  const uint16_t* bfloat16_ = nullptr;
   int64_t padded_cols_ = 0;
 };
 
-// y[x.rows, W.rows]. No allocation beyond `scratch`.
+// y[x.rows, W.rows], which may be columns of a wider matrix. No allocation
+// beyond `scratch`.
 // Requires x.cols == W.cols, y.cols == W.rows, planes present for kInt8.
 void Matmul(const MatmulInput& x, const PackedWeight& w,
             const Epilogue& epilogue, const Matrix& y, ThreadPool& pool,
@@ -100,6 +112,11 @@ void Matmul(const MatmulInput& x, const PackedWeight& w,
 void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
               const Epilogue& epilogue, const Matrix& y, ThreadPool& pool,
               Scratch& scratch);
+
+// Takes what Matmul takes with a weight of so many outputs, whatever its
+// method, and gives it back: for counting passes, which may have no weights.
+void CountMatmul(const MatmulInput& x, int64_t outputs, const ThreadPool& pool,
+                 Scratch& scratch);
 
 // Scratch that Prepare and then one Matmul at a time take at most, for up to
 // `max_rows` rows of x and weights of up to `max_cols` columns.

@@ -135,8 +135,8 @@ std::vector<HeadColumns> LayOutHeads(const CodeGenConfig& config) {
   return heads;
 }
 
-bool WantsIntegers(const quant::PackedWeight& weight) {
-  return weight.layout().form == quant::TileForm::kInt8;
+quant::InputForms FormsFor(const quant::PackedWeight& weight) {
+  return quant::FormsFor(weight, quant::Compute::kFloat32);
 }
 
 class CodeGenModel final : public CausalLm {
@@ -236,9 +236,8 @@ class CodeGenModel final : public CausalLm {
     const Matrix normal = TakeMatrix(x.rows, config_.width, scratch);
     LayerNorm(AsConst(x), block.ln_1, normal, pool);
     const MatmulInput input = MatmulInput::Prepare(
-        AsConst(normal),
-        WantsIntegers(*block.qkv_proj) || WantsIntegers(*block.fc_in), pool,
-        scratch);
+        AsConst(normal), FormsFor(*block.qkv_proj) | FormsFor(*block.fc_in),
+        pool, scratch);
     {
       ScratchScope attention_scope(scratch);
       const Matrix qkv = TakeMatrix(x.rows, 3 * config_.width, scratch);
@@ -258,7 +257,7 @@ class CodeGenModel final : public CausalLm {
     const Matrix inner = TakeMatrix(x.rows, config_.inner, scratch);
     Matmul(
         input, *block.fc_in,
-        {.bias = block.fc_in_bias.data(), .activation = Activation::kGeluNew},
+        {.bias = block.fc_in_bias.data(), .activation = Activation::kGeluTanh},
         inner, pool, scratch);
     AddProduct(inner, *block.fc_out, block.fc_out_bias.data(), x, pool,
                scratch);
@@ -269,9 +268,10 @@ class CodeGenModel final : public CausalLm {
                          const float* bias, const Matrix& x, ThreadPool& pool,
                          Scratch& scratch) {
     ScratchScope scope(scratch);
-    const MatmulInput input = MatmulInput::Prepare(
-        AsConst(from), WantsIntegers(weight), pool, scratch);
-    Matmul(input, weight, {.bias = bias, .accumulate = true}, x, pool, scratch);
+    const MatmulInput input =
+        MatmulInput::Prepare(AsConst(from), FormsFor(weight), pool, scratch);
+    Matmul(input, weight, {.bias = bias, .combine = quant::Combine::kAdd}, x,
+           pool, scratch);
   }
 
   void WriteLogits(absl::Span<const SequenceSlice> slices,
@@ -292,7 +292,7 @@ class CodeGenModel final : public CausalLm {
                 "logits have the shape that the slices ask for");
     LayerNorm(AsConst(last), weights_.ln_f, last, pool);
     const MatmulInput input = MatmulInput::Prepare(
-        AsConst(last), WantsIntegers(*weights_.lm_head), pool, scratch);
+        AsConst(last), FormsFor(*weights_.lm_head), pool, scratch);
     Matmul(input, *weights_.lm_head, {.bias = weights_.lm_head_bias.data()},
            logits, pool, scratch);
   }

@@ -40,9 +40,11 @@ namespace {
 
 using quant::Activation;
 using quant::AsConst;
+using quant::Combine;
 using quant::Compute;
 using quant::ConstMatrix;
 using quant::FeatureMap;
+using quant::MatmulInput;
 using quant::Matrix;
 using quant::MatrixBytes;
 using quant::Scratch;
@@ -53,6 +55,9 @@ using quant::TakeMatrix;
 // one at least), because their features are large: so a batch takes little more
 // memory than its largest picture.
 constexpr int64_t kGroupPixels = 1 << 20;
+
+// More than any product has.
+constexpr int64_t kAnyOutputs = 1 << 20;
 
 // One picture's rows in a matrix that has all pictures'.
 struct RowRange {
@@ -77,6 +82,17 @@ void Add(const Matrix& x, const Matrix& p, const Matrix& y, ThreadPool& pool) {
           for (int64_t i = 0; i < x.cols; ++i) to[i] = from[i] + other[i];
         }
       });
+}
+
+// What a product takes of scratch, at most.
+int64_t LinearScratchBytes(int64_t rows, int64_t cols, int threads) {
+  Scratch scratch = Scratch::Counting();
+  ThreadPool pool(ThreadPool::Idle{threads});
+  const MatmulInput input =
+      MatmulInput::Prepare({nullptr, rows, cols, cols},
+                           {.integers = true, .bfloat16 = true}, pool, scratch);
+  quant::CountMatmul(input, kAnyOutputs, pool, scratch);
+  return static_cast<int64_t>(scratch.peak());
 }
 
 // How many of a feature map's rows (or columns) see the picture, when their
@@ -158,8 +174,8 @@ class DetrModel final : public Detector {
                   AttendBytes(rows, features, most, config_.decoder_heads,
                               count, threads),
                   FeedForwardBytes(rows, config_.decoder_inner, threads)});
-    const int64_t heads = 2 * MatrixBytes(rows, width) +
-                          quant::LinearScratchBytes(rows, width, threads);
+    const int64_t heads =
+        2 * MatrixBytes(rows, width) + LinearScratchBytes(rows, width, threads);
     constexpr int64_t kArrays = sizeof(PictureSize) + 2 * sizeof(RowRange);
     return count * kArrays + 3 * 64 + 2 * MatrixBytes(features, width) +
            std::max(backbone,
@@ -262,12 +278,21 @@ class DetrModel final : public Detector {
 
   void Apply(const LinearLayer& layer, const Matrix& x, const Matrix& y,
              const Rest& rest, Activation activation = Activation::kNone,
-             bool accumulate = false) const {
-    quant::Linear(AsConst(x), *layer.weight,
-                  {.bias = layer.bias.data(),
-                   .activation = activation,
-                   .accumulate = accumulate},
-                  compute_, y, rest.pool, rest.scratch);
+             Combine combine = Combine::kReplace) const {
+    Multiply(layer, x, compute_, activation, combine, y, rest);
+  }
+
+  static void Multiply(const LinearLayer& layer, const Matrix& x,
+                       Compute compute, Activation activation, Combine combine,
+                       const Matrix& y, const Rest& rest) {
+    ScratchScope scope(rest.scratch);
+    const MatmulInput input = MatmulInput::Prepare(
+        AsConst(x), FormsFor(*layer.weight, compute), rest.pool, rest.scratch);
+    Matmul(input, *layer.weight,
+           {.bias = layer.bias.data(),
+            .activation = activation,
+            .combine = combine},
+           y, rest.pool, rest.scratch);
   }
 
   // x <- norm(x + attention(to_query, to_key, to_value)), each picture's rows
@@ -296,7 +321,7 @@ class DetrModel final : public Detector {
     const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
     DenseAttention({jobs, query_rows.size()}, layer.heads, scale, compute_,
                    rest.pool, rest.scratch);
-    Apply(layer.out, mixed, x, rest, Activation::kNone, /*accumulate=*/true);
+    Apply(layer.out, mixed, x, rest, Activation::kNone, Combine::kAdd);
     LayerNorm(AsConst(x), layer.norm, x, rest.pool);
   }
 
@@ -305,8 +330,8 @@ class DetrModel final : public Detector {
     return 2 * MatrixBytes(query_rows, config_.width) +
            2 * MatrixBytes(key_rows, config_.width) +
            pictures * static_cast<int64_t>(sizeof(DenseAttentionJob)) + 64 +
-           std::max(quant::LinearScratchBytes(std::max(query_rows, key_rows),
-                                              config_.width, threads),
+           std::max(LinearScratchBytes(std::max(query_rows, key_rows),
+                                       config_.width, threads),
                     DenseAttentionScratchBytes(key_rows, max_keys, heads,
                                                config_.width / heads, threads));
   }
@@ -318,15 +343,13 @@ class DetrModel final : public Detector {
     const Matrix inner =
         TakeMatrix(x.rows, layer.first.weight->rows(), rest.scratch);
     Apply(layer.first, x, inner, rest, Activation::kRelu);
-    Apply(layer.second, inner, x, rest, Activation::kNone,
-          /*accumulate=*/true);
+    Apply(layer.second, inner, x, rest, Activation::kNone, Combine::kAdd);
     LayerNorm(AsConst(x), layer.norm, x, rest.pool);
   }
 
   int64_t FeedForwardBytes(int64_t rows, int64_t inner, int threads) const {
     return MatrixBytes(rows, inner) +
-           quant::LinearScratchBytes(rows, std::max(inner, config_.width),
-                                     threads);
+           LinearScratchBytes(rows, std::max(inner, config_.width), threads);
   }
 
   // From the encoder's rows (and these with their positions) to the results.
@@ -353,9 +376,8 @@ class DetrModel final : public Detector {
     // The heads' products stay float32: they are few, and every digit shows.
     const auto apply = [&](const LinearLayer& layer, const Matrix& from,
                            Activation activation, const Matrix& to) {
-      quant::Linear(AsConst(from), *layer.weight,
-                    {.bias = layer.bias.data(), .activation = activation},
-                    Compute::kFloat32, to, rest.pool, rest.scratch);
+      Multiply(layer, from, Compute::kFloat32, activation, Combine::kReplace,
+               to, rest);
     };
     const Matrix first = TakeMatrix(y.rows, width, rest.scratch);
     const Matrix second = TakeMatrix(y.rows, width, rest.scratch);

@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "quant/compute.h"
+#include "quant/epilogue.h"
 
 namespace ounce::quant {
 
@@ -25,9 +26,6 @@ enum class ConvolutionWeight {
   kFloat,     // floats, once unpacked
   kBFloat16,  // packed as [32 pairs of cols][16 rows][2 cols] of bfloat16
 };
-
-// When negative sums become zero.
-enum class ReluPlace { kNone, kBeforeResidual, kAfterResidual };
 
 struct ConvolutionJob {
   ConvolutionWeight weight;
@@ -48,8 +46,10 @@ struct ConvolutionJob {
   int64_t out_channels;
   Compute x_type;
   Compute y_type;
-  const float* bias;  // may be null
-  ReluPlace relu;
+  // kAdd and kMultiply are with the map's residual. An activation or kMultiply
+  // only where y and residual are float32.
+  Epilogue epilogue;
+  bool relu_last;  // of the combined outputs
 };
 
 struct ConvolutionMap {
@@ -66,7 +66,7 @@ struct ConvolutionMap {
 
   std::byte* y;
   int64_t y_row_bytes;
-  const std::byte* residual;  // may be null
+  const std::byte* residual;  // null for kReplace
   int64_t residual_row_bytes;
   Compute residual_type;
 };

@@ -5,6 +5,7 @@
 
 #include "quant/kernels/bfloat16_math.h"
 #include "quant/kernels/convolution.h"
+#include "quant/kernels/output_impl.h"
 #include "quant/kernels/vector_math.h"
 
 namespace ounce::quant::OUNCE_VEC {
@@ -127,49 +128,57 @@ inline void StoreOutputs(const Floats* values, int64_t count, Y* y) {
 // What the outputs of some channels have in common.
 template <int kVectors>
 struct Channels {
-  Channels(const ConvolutionJob& job, bool residual, int64_t first)
-      : first(first), count(job.out_channels - first) {
-    const Floats lowest = Set(-__builtin_inff());
-    const bool before = job.relu == ReluPlace::kBeforeResidual && residual;
-    low_before = before ? Floats{} : lowest;
-    low_after = job.relu == ReluPlace::kNone || before ? lowest : Floats{};
+  Channels(const ConvolutionJob& job, int64_t first)
+      : first(first),
+        count(job.out_channels - first),
+        activation(job.epilogue.activation),
+        combine(job.epilogue.combine),
+        lowest(job.relu_last ? Floats{} : Set(-__builtin_inff())) {
+    const float* const biases = job.epilogue.bias;
     for (int v = 0; v < kVectors; ++v) {
       const int64_t c = first + v * kLanes;
       scale[v] = job.scales == nullptr || c >= job.out_channels
                      ? Set(1)
                      : Load(job.scales + c);
-      bias[v] = job.bias == nullptr || c >= job.out_channels
-                    ? Floats{}
-                    : LoadPart(job.bias + c, job.out_channels - c);
+      bias[v] = biases == nullptr || c >= job.out_channels
+                    ? NoBias()
+                    : LoadPart(biases + c, job.out_channels - c);
     }
   }
 
   int64_t first;
   int64_t count;  // to the last channel of all
+  Activation activation;
+  Combine combine;
+  Floats lowest;  // what is below becomes this
   Floats scale[kVectors];
   Floats bias[kVectors];
-  Floats low_before;  // what is below becomes this
-  Floats low_after;
 };
 
+// The epilogues that maps have are known when kernels are compiled.
+enum class Ending { kPlain, kResidual, kAny };
+
 // `count` pixels side by side. kWhole: all channels exist.
-template <int kVectors, bool kWhole, bool kResidual, class Y, class Residual>
+template <int kVectors, bool kWhole, Ending kEnding, class Y, class Residual>
 inline void WritePixels(const Channels<kVectors>& channels,
                         int64_t out_channels, const float* sums, int64_t count,
                         const Residual* residual, Y* y) {
+  const Activation activation =
+      kEnding == Ending::kAny ? channels.activation : Activation::kNone;
+  const Combine combine = kEnding == Ending::kAny     ? channels.combine
+                          : kEnding == Ending::kPlain ? Combine::kReplace
+                                                      : Combine::kAdd;
   for (int64_t i = 0; i < count; ++i) {
     Floats values[kVectors];
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const int64_t lanes = kWhole ? kLanes : channels.count - v * kLanes;
       if (!kWhole && lanes <= 0) break;
-      values[v] =
-          Fma(Load(sums + v * kLanes), channels.scale[v], channels.bias[v]);
-      if constexpr (kResidual) {
-        values[v] = AtLeast(channels.low_before, values[v]) +
-                    LoadOutput(residual + v * kLanes, lanes);
-      }
-      values[v] = AtLeast(channels.low_after, values[v]);
+      values[v] = AtLeast(
+          channels.lowest,
+          Output(activation, combine, Load(sums + v * kLanes),
+                 channels.scale[v], channels.bias[v],
+                 [&] { return LoadOutput(residual + v * kLanes, lanes); }));
     }
     StoreOutputs<kVectors, kWhole>(values, channels.count, y);
     sums += kVectors * kLanes;
@@ -178,11 +187,11 @@ inline void WritePixels(const Channels<kVectors>& channels,
   }
 }
 
-template <int kVectors, bool kResidual, class Y, class Residual>
+template <int kVectors, Ending kEnding, class Y, class Residual>
 void WriteTyped(const ConvolutionJob& job, const ConvolutionMap& map,
                 int64_t line, int64_t first, int64_t end, int64_t channel,
                 const float* sums) {
-  const Channels<kVectors> channels(job, kResidual, channel);
+  const Channels<kVectors> channels(job, channel);
   int64_t row = line + first / map.row_positions;
   int64_t column = first % map.row_positions;
   for (int64_t i = first; i < end;) {
@@ -198,11 +207,11 @@ void WriteTyped(const ConvolutionJob& job, const ConvolutionMap& map,
                                           row * map.residual_row_bytes) +
         element;
     if (channels.count >= kVectors * kLanes) {
-      WritePixels<kVectors, true, kResidual>(channels, job.out_channels, sums,
-                                             outputs, residual, y);
+      WritePixels<kVectors, true, kEnding>(channels, job.out_channels, sums,
+                                           outputs, residual, y);
     } else {
-      WritePixels<kVectors, false, kResidual>(channels, job.out_channels, sums,
-                                              outputs, residual, y);
+      WritePixels<kVectors, false, kEnding>(channels, job.out_channels, sums,
+                                            outputs, residual, y);
     }
     sums += positions * kVectors * kLanes;
     i += positions;
@@ -218,15 +227,19 @@ inline void WriteOutputs(const ConvolutionJob& job, const ConvolutionMap& map,
                          int64_t line, int64_t first, int64_t end,
                          int64_t channel, const float* sums) {
   const bool to_float = job.y_type == Compute::kFloat32;
+  constexpr Ending kPlain = Ending::kPlain, kResidual = Ending::kResidual;
   const auto write =
-      map.residual == nullptr
-          ? (to_float ? WriteTyped<kVectors, false, float, float>
-                      : WriteTyped<kVectors, false, uint16_t, uint16_t>)
+      job.epilogue.activation != Activation::kNone ||
+              job.epilogue.combine == Combine::kMultiply
+          ? WriteTyped<kVectors, Ending::kAny, float, float>
+      : map.residual == nullptr
+          ? (to_float ? WriteTyped<kVectors, kPlain, float, float>
+                      : WriteTyped<kVectors, kPlain, uint16_t, uint16_t>)
       : map.residual_type == Compute::kFloat32
-          ? (to_float ? WriteTyped<kVectors, true, float, float>
-                      : WriteTyped<kVectors, true, uint16_t, float>)
-          : (to_float ? WriteTyped<kVectors, true, float, uint16_t>
-                      : WriteTyped<kVectors, true, uint16_t, uint16_t>);
+          ? (to_float ? WriteTyped<kVectors, kResidual, float, float>
+                      : WriteTyped<kVectors, kResidual, uint16_t, float>)
+          : (to_float ? WriteTyped<kVectors, kResidual, float, uint16_t>
+                      : WriteTyped<kVectors, kResidual, uint16_t, uint16_t>);
   write(job, map, line, first, end, channel, sums);
 }
 

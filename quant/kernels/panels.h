@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quant/epilogue.h"
+
 namespace ounce::quant {
 
 // Rows of x are kept in groups of 16 (the last one may be shorter), so that a
@@ -16,8 +18,6 @@ namespace ounce::quant {
 //   [group of up to 16 rows][block of 64 cols][row within the group][64 bytes]
 // so that one row alone is simply its bytes in order.
 inline constexpr int kRowGroup = 16;
-
-enum class OutputFunction { kIdentity, kRelu, kGeluNew };
 
 // What the two jobs share.
 struct PanelJob {
@@ -31,9 +31,7 @@ struct PanelJob {
   int64_t output_cols;  // rows of the weight
   float* y;             // [rows, output_cols]
   int64_t y_stride;
-  const float* bias;  // may be null
-  OutputFunction function;
-  bool accumulate;
+  Epilogue epilogue;
 };
 
 struct FloatJob : PanelJob {

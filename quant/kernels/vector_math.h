@@ -162,14 +162,46 @@ inline Floats Exp(Floats x) {
   return p * scale1 * scale2;
 }
 
-// The "gelu_new" of transformers:
+// Gelu by a tanh, the "gelu_new" of transformers:
 //   0.5 x (1 + tanh(u)),  u = sqrt(2 / pi) (x + 0.044715 x^3)
 // as x / (1 + e^(-2u)), which has no cancellation for negative x.
 // Error: at most 2e-7 * |x|; NaN for NaN.
-inline Floats GeluNew(Floats x) {
+inline Floats GeluTanh(Floats x) {
   const Floats cubic = Fma(x * x * 0.044715f, x, x);
   return x / (Exp(cubic * -1.5957691216057308f) + 1.0f);
 }
+
+// x Phi(x) = 0.5 x (1 + erf(x / sqrt(2))). With z = |x| / sqrt(2):
+//   z < 1:  Phi(x) = 0.5 + x P(x^2), P to 1.3e-9 of itself
+//   else    Phi(-|x|) = e^(-z^2) t Q(t), t = 1 / (1 + 0.4 z), Q to 2.4e-8 of
+//           itself up to z = 9.5, where e^(-z^2) is subnormal
+// so that the tail of negative x has no cancellation.
+// Error: at most 2e-7 * |x|; NaN for NaN.
+inline Floats Gelu(Floats x) {
+  const Floats square = x * x;
+  Floats p = Set(4.3386852511e-7f);
+  p = Fma(p, square, Set(-8.8500965275e-6f));
+  p = Fma(p, square, Set(1.1464692619e-4f));
+  p = Fma(p, square, Set(-1.1867820308e-3f));
+  p = Fma(p, square, Set(9.9733744675e-3f));
+  p = Fma(p, square, Set(-6.6490356946e-2f));
+  p = Fma(p, square, Set(3.9894227992e-1f));
+  const Floats near = Fma(x, p, Set(0.5f));
+  const Floats t = 1.0f / Fma(Max(x, -x), Set(0.28284271f), Set(1.0f));
+  Floats q = Set(-5.8685423473e-2f);
+  q = Fma(q, t, Set(1.2331699642e-1f));
+  q = Fma(q, t, Set(2.4579966266e-3f));
+  q = Fma(q, t, Set(1.0748214701e-1f));
+  q = Fma(q, t, Set(9.9093017611e-2f));
+  q = Fma(q, t, Set(1.1339422588e-1f));
+  q = Fma(q, t, Set(1.1281040648e-1f));
+  const Floats tail = q * t * Exp(square * -0.5f);
+  const Floats far = Select(x < Floats{}, tail, 1.0f - tail);
+  return x * Select(square < Set(2.0f), near, far);
+}
+
+// x / (1 + e^-x). Error: at most 2e-7 * |x|; NaN for NaN.
+inline Floats Silu(Floats x) { return x / (Exp(-x) + 1.0f); }
 
 // x, or `low` where x is less; NaN stays.
 inline Floats AtLeast(Floats low, Floats x) {
@@ -182,7 +214,7 @@ inline Floats AtLeast(Floats low, Floats x) {
 #endif
 }
 
-inline Floats Relu(Floats x) { return Select(x < Floats{}, Floats{}, x); }
+inline Floats Relu(Floats x) { return AtLeast(Floats{}, x); }
 
 }  // namespace ounce::quant::OUNCE_VEC
 

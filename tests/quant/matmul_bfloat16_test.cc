@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "quant/convolution.h"
+#include "quant/matmul.h"
 #include "quant/registry.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
@@ -23,17 +23,29 @@ class RowProductTest : public testing::TestWithParam<const QuantMethod*> {
                                 const Epilogue& epilogue, Compute compute,
                                 std::vector<float> y, int num_threads = 3) {
     ThreadPool pool(num_threads);
-    auto scratch =
-        Scratch::Create(LinearScratchBytes(rows, w.cols(), num_threads));
+    const ConstMatrix matrix = {x.data(), rows, w.cols(), w.cols()};
+    const InputForms forms = FormsFor(w, compute);
+    auto scratch = Scratch::Create(Count(matrix, forms, w, num_threads));
     EXPECT_TRUE(scratch.ok());
     // What lay in the scratch before does not count.
     std::memset(scratch->Take<std::byte>(scratch->capacity()), 0xFF,
                 scratch->capacity());
     scratch->ReturnTo(0);
     const int64_t stride = w.rows() + kGap;
-    LinearOn(isa, {x.data(), rows, w.cols(), w.cols()}, w, epilogue, compute,
-             {y.data(), rows, w.rows(), stride}, pool, *scratch);
+    const MatmulInput input =
+        MatmulInput::PrepareOn(isa, matrix, forms, pool, *scratch);
+    MatmulOn(isa, input, w, epilogue, {y.data(), rows, w.rows(), stride}, pool,
+             *scratch);
     return y;
+  }
+  // What a product takes of scratch.
+  static size_t Count(const ConstMatrix& x, const InputForms& forms,
+                      const PackedWeight& w, int num_threads) {
+    ThreadPool idle(ThreadPool::Idle{num_threads});
+    Scratch counting = Scratch::Counting();
+    const MatmulInput input = MatmulInput::Prepare(x, forms, idle, counting);
+    CountMatmul(input, w.rows(), idle, counting);
+    return counting.peak();
   }
   static constexpr int64_t kGap = 5;
 };
@@ -60,7 +72,7 @@ TEST_P(RowProductTest, EqualsTheObviousLoops) {
       const Epilogue epilogue = {
           .bias = extras ? bias.data() : nullptr,
           .activation = extras ? Activation::kRelu : Activation::kNone,
-          .accumulate = extras};
+          .combine = extras ? Combine::kAdd : Combine::kReplace};
       for (const Isa isa : Isas()) {
         const std::vector<float> y =
             Run(isa, x, p.rows, w, epilogue, Compute::kBFloat16, before);
@@ -125,26 +137,27 @@ TEST_P(RowProductTest, ARowDoesNotDependOnTheOthersNorOnThreads) {
   }
 }
 
-TEST_P(RowProductTest, InFloat32ItIsMatmul) {
+TEST_P(RowProductTest, AnInputOfAllFormsServesEveryWeight) {
   constexpr int64_t kRows = 19, kOutputs = 37, kCols = 70;
   const PackedWeight w =
       Pack(NormalRows(kOutputs, kCols, 7), GetParam()->name());
   const std::vector<float> x = NormalValues(kRows * kCols, 8);
   const int64_t stride = kOutputs + kGap;
-  const Epilogue epilogue = {.activation = Activation::kGeluNew};
+  const ConstMatrix matrix = {x.data(), kRows, kCols, kCols};
+  const InputForms all =
+      InputForms{.integers = true} | InputForms{.bfloat16 = true};
   for (const Isa isa : Isas()) {
-    std::vector<float> wanted(kRows * stride);
+    std::vector<float> y(kRows * stride);
     ThreadPool pool(2);
-    auto scratch = Scratch::Create(MatmulScratchBytes(kRows, kCols, 2));
+    auto scratch = Scratch::Create(Count(matrix, all, w, 2));
     ASSERT_TRUE(scratch.ok());
-    const MatmulInput input = MatmulInput::PrepareOn(
-        isa, {x.data(), kRows, kCols, kCols}, true, pool, *scratch);
-    MatmulOn(isa, input, w, epilogue, {wanted.data(), kRows, kOutputs, stride},
-             pool, *scratch);
-    ExpectSameBits(wanted,
-                   Run(isa, x, kRows, w, epilogue, Compute::kFloat32,
+    const MatmulInput input =
+        MatmulInput::PrepareOn(isa, matrix, all, pool, *scratch);
+    MatmulOn(isa, input, w, {}, {y.data(), kRows, kOutputs, stride}, pool,
+             *scratch);
+    ExpectSameBits(Run(isa, x, kRows, w, {}, Compute::kBFloat16,
                        std::vector<float>(kRows * stride)),
-                   std::string(IsaName(isa)));
+                   y, std::string(IsaName(isa)));
   }
 }
 

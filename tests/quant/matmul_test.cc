@@ -36,7 +36,7 @@ class Multiplier {
     ScratchScope scope(*scratch_);
     const MatmulInput input = MatmulInput::PrepareOn(
         isa, {x.data(), rows, w.cols(), w.cols()},
-        w.layout().form == TileForm::kInt8, pool_, *scratch_);
+        FormsFor(w, Compute::kFloat32), pool_, *scratch_);
     MatmulOn(isa, input, w, epilogue, {y.data(), rows, w.rows(), w.rows()},
              pool_, *scratch_);
     return y;
@@ -123,7 +123,7 @@ TEST_P(MatmulTest, ARowDoesNotDependOnTheOthers) {
   for (const Shape shape : kShapes) {
     const PackedWeight w = Pack(NormalRows(shape.rows, shape.cols, 3), spec());
     const std::vector<float> bias = NormalValues(shape.rows, 4);
-    const Epilogue epilogue = {bias.data(), Activation::kGeluNew};
+    const Epilogue epilogue = {bias.data(), Activation::kGeluTanh};
     constexpr int64_t kRows = 37;
     const std::vector<float> x = NormalValues(kRows * shape.cols, 5);
     for (const Isa isa : Isas()) {
@@ -154,20 +154,20 @@ TEST_P(MatmulTest, AddsBiasAppliesTheFunctionThenAddsTheResidual) {
   for (const Isa isa : Isas()) {
     const std::vector<float> product = multiplier_.Run(isa, x, kRows, w);
     for (const Activation activation :
-         {Activation::kNone, Activation::kRelu, Activation::kGeluNew}) {
-      for (const bool accumulate : {false, true}) {
+         {Activation::kNone, Activation::kRelu, Activation::kGeluTanh}) {
+      for (const Combine combine : {Combine::kReplace, Combine::kAdd}) {
         const std::vector<float> y = multiplier_.Run(
-            isa, x, kRows, w, {bias.data(), activation, accumulate}, residual);
+            isa, x, kRows, w, {bias.data(), activation, combine}, residual);
         for (int64_t i = 0; i < kRows * kOutputs; ++i) {
           const double sum = double{product[i]} + bias[i % kOutputs];
           double wanted = sum;
           if (activation == Activation::kRelu) wanted = std::max(sum, 0.0);
-          if (activation == Activation::kGeluNew) {
+          if (activation == Activation::kGeluTanh) {
             wanted = 0.5 * sum *
                      (1 + std::tanh(std::sqrt(2 / M_PI) *
                                     (sum + 0.044715 * sum * sum * sum)));
           }
-          if (accumulate) wanted += residual[i];
+          if (combine == Combine::kAdd) wanted += residual[i];
           ASSERT_NEAR(wanted, y[i], 4e-7 * (1 + std::abs(wanted)))
               << IsaName(isa) << " at " << i;
         }
@@ -186,8 +186,9 @@ TEST_P(MatmulTest, WritesNothingOutsideTheOutput) {
   for (const Isa isa : Isas()) {
     ScratchScope scope(*scratch);
     std::vector<float> y(kRows * kStride, 77.0f);
-    const MatmulInput input = MatmulInput::PrepareOn(
-        isa, {x.data(), kRows, kCols, kCols}, true, pool, *scratch);
+    const MatmulInput input =
+        MatmulInput::PrepareOn(isa, {x.data(), kRows, kCols, kCols},
+                               {.integers = true}, pool, *scratch);
     MatmulOn(isa, input, w, {}, {y.data(), kRows, kOutputs, kStride}, pool,
              *scratch);
     for (int64_t i = 0; i < kRows; ++i) {
@@ -251,7 +252,7 @@ TEST(MatmulInt8Test, AllInstructionSetsAgreeBitByBit) {
     for (const int64_t rows : kRowCounts) {
       const std::vector<float> x = NormalValues(rows * shape.cols, 18, 30);
       const std::vector<float> residual = NormalValues(rows * shape.rows, 19);
-      const Epilogue epilogue = {bias.data(), Activation::kRelu, true};
+      const Epilogue epilogue = {bias.data(), Activation::kRelu, Combine::kAdd};
       const std::vector<float> wanted =
           multiplier.Run(Isa::kPortable, x, rows, w, epilogue, residual);
       for (const Isa isa : Isas()) {
@@ -313,13 +314,13 @@ TEST(MatmulInputTest, PlanesAreEqualOnAllInstructionSets) {
   auto scratch = Scratch::Create(4 * MatmulScratchBytes(kRows, kCols, 2));
   ASSERT_TRUE(scratch.ok());
   const ConstMatrix matrix = {x.data(), kRows, kCols, kCols};
-  const MatmulInput wanted =
-      MatmulInput::PrepareOn(Isa::kPortable, matrix, true, pool, *scratch);
+  const MatmulInput wanted = MatmulInput::PrepareOn(
+      Isa::kPortable, matrix, {.integers = true}, pool, *scratch);
   EXPECT_EQ(0.0f, wanted.row_scales()[0]);
   EXPECT_TRUE(std::isnan(wanted.row_scales()[2]));
   for (const Isa isa : Isas()) {
     const MatmulInput found =
-        MatmulInput::PrepareOn(isa, matrix, true, pool, *scratch);
+        MatmulInput::PrepareOn(isa, matrix, {.integers = true}, pool, *scratch);
     const size_t bytes = kRows * found.padded_cols();
     EXPECT_EQ(0, std::memcmp(wanted.hi(), found.hi(), bytes)) << IsaName(isa);
     EXPECT_EQ(0, std::memcmp(wanted.lo(), found.lo(), bytes)) << IsaName(isa);

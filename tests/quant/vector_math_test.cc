@@ -74,23 +74,44 @@ TEST_P(VectorMathTest, ExpGoesToZeroAndInfinityAtTheEnds) {
   EXPECT_TRUE(std::isnan(y[7]));
 }
 
-TEST_P(VectorMathTest, GeluNewIsWithinItsBound) {
+// An activation in float64, and the bound that all state.
+void ExpectWithinBound(double (*wanted)(double),
+                       void (*function)(const float*, int64_t, float*)) {
   const std::vector<float> x = Samples(-40.0f, 1e6f);
   std::vector<float> y(x.size());
-  functions_.gelu_new(x.data(), x.size(), y.data());
+  function(x.data(), x.size(), y.data());
   for (size_t i = 0; i < x.size(); ++i) {
-    const double v = x[i];
-    const double wanted =
-        0.5 * v *
-        (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
-    ASSERT_NEAR(wanted, y[i], 2e-7 * std::abs(v) + 1e-45) << "x " << x[i];
+    ASSERT_NEAR(wanted(x[i]), y[i], 2e-7 * std::abs(double{x[i]}) + 1e-45)
+        << "x " << x[i];
   }
-  const float special[] = {kNan, kInfinity, 3e38f};
-  float result[3];
-  functions_.gelu_new(special, 3, result);
+  const float special[] = {kNan, kInfinity, 3e38f, -3e38f};
+  float result[4];
+  function(special, 4, result);
   EXPECT_TRUE(std::isnan(result[0]));
   EXPECT_EQ(kInfinity, result[1]);
   EXPECT_EQ(3e38f, result[2]);
+  EXPECT_EQ(0, result[3]);
+}
+
+TEST_P(VectorMathTest, GeluIsWithinItsBound) {
+  ExpectWithinBound(
+      [](double x) { return 0.5 * x * std::erfc(-x * M_SQRT1_2); },
+      functions_.gelu);
+}
+
+TEST_P(VectorMathTest, GeluTanhIsWithinItsBound) {
+  ExpectWithinBound(
+      [](double x) {
+        return 0.5 * x *
+               (1 +
+                std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      },
+      functions_.gelu_tanh);
+}
+
+TEST_P(VectorMathTest, SiluIsWithinItsBound) {
+  ExpectWithinBound([](double x) { return x / (1 + std::exp(-x)); },
+                    functions_.silu);
 }
 
 TEST_P(VectorMathTest, RoundTakesTiesToEven) {

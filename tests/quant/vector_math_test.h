@@ -10,7 +10,9 @@ struct VectorFunctions {
   int lanes;
   // Reads and writes `count` elements, by LoadPart and StorePart at the end.
   void (*exp)(const float* x, int64_t count, float* y);
-  void (*gelu_new)(const float* x, int64_t count, float* y);
+  void (*gelu)(const float* x, int64_t count, float* y);
+  void (*gelu_tanh)(const float* x, int64_t count, float* y);
+  void (*silu)(const float* x, int64_t count, float* y);
   void (*round)(const float* x, int64_t count, float* y);
   float (*reduce_add)(const float* x);  // `lanes` elements
   float (*reduce_max)(const float* x);
@@ -32,7 +34,8 @@ VectorFunctions VectorFunctionsAvx512();
   }
 #define OUNCE_VECTOR_FUNCTIONS                                       \
   {                                                                  \
-    vec::kLanes, OUNCE_VECTOR_LOOP(Exp), OUNCE_VECTOR_LOOP(GeluNew), \
+    vec::kLanes, OUNCE_VECTOR_LOOP(Exp), OUNCE_VECTOR_LOOP(Gelu),    \
+        OUNCE_VECTOR_LOOP(GeluTanh), OUNCE_VECTOR_LOOP(Silu),        \
         OUNCE_VECTOR_LOOP(Round),                                    \
         [](const float* x) { return vec::ReduceAdd(vec::Load(x)); }, \
         [](const float* x) { return vec::ReduceMax(vec::Load(x)); }  \
