@@ -1,22 +1,42 @@
 #include "tests/testing/tiny_model.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <random>
+#include <system_error>
 #include <utility>
 
 #include "base/check.h"
 #include "base/str_cat.h"
+#include "model/registry.h"
 #include "quant/registry.h"
 
 namespace ounce::testing {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
 
-std::vector<std::string> GoldenFolders() {
-  return {"tests/golden/codegen/float32", kOtherTinyModelFolder,
-          kTinyModelFolder, "tests/golden/codegen/tied_bin"};
+std::vector<GoldenCase> GoldenCases() {
+  std::vector<GoldenCase> cases;
+  for (const model::Architecture* architecture : model::AllArchitectures()) {
+    const std::string family(architecture->name);
+    for (const std::string& parent :
+         {"tests/golden/decoder/" + family, "tests/golden/" + family}) {
+      std::error_code none;
+      for (const auto& entry : fs::directory_iterator(parent, none)) {
+        if (!fs::exists(entry.path() / "logits.bin")) continue;
+        cases.push_back({StrCat(family, "_", entry.path().filename().string()),
+                         entry.path().string()});
+      }
+    }
+  }
+  std::sort(cases.begin(), cases.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  return cases;
 }
+
+void PrintTo(const GoldenCase& c, std::ostream* out) { *out << c.name; }
 
 Golden ReadGolden(const std::string& folder, int64_t vocab_size) {
   std::ifstream expected_file(folder + "/expected.json");
@@ -41,7 +61,7 @@ void MemoryCheckpoint::Add(const std::string& name, std::vector<int64_t> shape,
   model::TensorInfo info;
   info.dtype = dtype;
   info.shape = std::move(shape);
-  info.storage_id = next_id_++;
+  info.storage_id = static_cast<int64_t>(tensors_.size());
   tensors_[name] = std::move(info);
   values_[name] = std::move(values);
 }

@@ -1,12 +1,14 @@
-// Tiny CodeGen checkpoints for tests: those of tests/golden/codegen, made by
-// tools/make_codegen_goldens.py with transformers; and ones made in memory, of
-// any shape.
+// Tiny checkpoints of decoders for tests: those of tests/golden/codegen and
+// tests/golden/decoder, made with transformers by tools/make_codegen_goldens.py
+// and tools/make_decoder_goldens.py; and CodeGen ones made in memory, of any
+// shape.
 #ifndef OUNCE_TESTS_TESTING_TINY_MODEL_H_
 #define OUNCE_TESTS_TESTING_TINY_MODEL_H_
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -25,8 +27,14 @@ inline constexpr char kTinyModelFolder[] = "tests/golden/codegen/bfloat16";
 inline constexpr char kOtherTinyModelFolder[] =
     "tests/golden/codegen/float16_odd_head";
 
-// All of them.
-std::vector<std::string> GoldenFolders();
+// Of a decoder whose architecture is in architectures.def.
+struct GoldenCase {
+  std::string name;  // family and case, as a test's name: "llama_gqa_bin"
+  std::string folder;
+};
+// All of them, sorted.
+std::vector<GoldenCase> GoldenCases();
+void PrintTo(const GoldenCase& c, std::ostream* out);
 
 // What transformers makes of a golden checkpoint.
 struct Golden {
@@ -64,7 +72,6 @@ class MemoryCheckpoint : public model::Checkpoint {
 
  private:
   std::string folder_ = "memory";
-  int64_t next_id_ = 0;
   std::map<std::string, model::TensorInfo> tensors_;
   std::map<std::string, std::vector<float>> values_;
 };
