@@ -4,24 +4,35 @@
 #define OUNCE_MODEL_WEIGHTS_H_
 
 #include <cstdint>
-#include <memory>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "model/layers/linear.h"
 #include "quant/convolution.h"
-#include "quant/packed_weight.h"
 
 namespace ounce::model {
-
-using SharedWeight = std::shared_ptr<const quant::PackedWeight>;
 
 // What a weight is for. By default only kLinear is quantized; kHead (lm_head,
 // a detector's classifiers) and kEmbedding stay as the checkpoint has them, and
 // so do convolutions unless asked for. Rows of these two serve a label or a
 // token each, so floats keep NaN and infinite values there.
 enum class WeightRole { kLinear, kHead, kEmbedding, kConvolution };
+
+// Rows of a linear layer, as a checkpoint stores them: rows
+// [first_row, first_row + rows) of tensor `module` + ".weight".
+struct LinearSource {
+  std::string module;
+  int64_t rows = 0;
+  // Stored as [cols, stored_rows], as GPT-2's Conv1D is.
+  bool transposed = false;
+  bool bias = false;  // has `module` + ".bias" [stored_rows], cut likewise
+  int64_t first_row = 0;
+  int64_t stored_rows = 0;  // of the tensor; 0: `rows`
+};
 
 // A convolution whose batch norm is folded in: y = W * x + bias.
 struct ConvolutionWeight {
@@ -43,11 +54,35 @@ class WeightReader {
 
   virtual bool Has(std::string_view name) const = 0;
 
+  // For checkpoints that differ in what stands before all names: the first of
+  // `prefixes` behind which there is a tensor `name`; if there is none, the
+  // first of all, so that what is missing is missing under its usual name.
+  std::string PrefixOf(std::string_view name,
+                       std::initializer_list<std::string_view> prefixes) const {
+    for (const std::string_view prefix : prefixes) {
+      std::string full(prefix);
+      if (Has(full.append(name))) return std::string(prefix);
+    }
+    return std::string(*prefixes.begin());
+  }
+
   // Tensor `module` + ".weight" of shape [rows, cols], packed. Asking again for
   // the same tensor, or for one that shares its storage, gives the same weight.
   virtual absl::StatusOr<SharedWeight> Matrix(std::string_view module,
                                               int64_t rows, int64_t cols,
                                               WeightRole role) = 0;
+
+  // A linear layer of the rows of `sources`, one after another; columns of W
+  // are `cols` inputs. Neighbours that get the same method and have the same
+  // dtype are packed as one matrix, others are parts of their own. Where no
+  // source has a bias the layer has none; where some have, the others' is zero.
+  // A head's bias may be -infinity (LogitBias).
+  //
+  // Several layers may have rows of one tensor. All of its rows must be asked
+  // for in the end, else the load fails: the config was not understood.
+  virtual absl::StatusOr<Linear> ReadLinear(
+      absl::Span<const LinearSource> sources, int64_t cols,
+      WeightRole role) = 0;
 
   // For a config that ties `module` to `other`, of which Matrix has been asked:
   // the same weight under a second name. A tensor of the second name is not

@@ -10,35 +10,46 @@
 
 namespace ounce::quant {
 
-absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
-                                        const PackedWeight& packed) {
-  OUNCE_CHECK(
-      original.rows() == packed.rows() && original.cols() == packed.cols(),
-      "shapes are equal");
+absl::Status ErrorMeter::Add(const FloatRows& original,
+                             const PackedWeight& packed, int64_t first_row) {
+  OUNCE_CHECK(first_row >= 0 && first_row + original.rows() <= packed.rows() &&
+                  original.cols() == packed.cols(),
+              "the packed weight holds all of it");
   const int64_t cols = packed.cols();
   std::vector<float> wanted(kPanelRows * cols);
   std::vector<float> found(kPanelRows * cols);
-  double norm = 0, error = 0, max_abs = 0;
-  for (int64_t row = 0; row < packed.rows(); row += kPanelRows) {
-    const int64_t count = std::min<int64_t>(kPanelRows, packed.rows() - row);
+  for (int64_t row = 0; row < original.rows(); row += kPanelRows) {
+    const int64_t count = std::min<int64_t>(kPanelRows, original.rows() - row);
     RETURN_IF_ERROR(original.Read(row, count, wanted.data()));
-    packed.Dequantize(row, count, found.data());
+    packed.Dequantize(first_row + row, count, found.data());
     for (int64_t i = 0; i < count * cols; ++i) {
       // Kept as it is, where it is allowed at all.
       if (!std::isfinite(wanted[i])) continue;
       const double difference = double{wanted[i]} - found[i];
-      norm += double{wanted[i]} * wanted[i];
-      error += difference * difference;
-      max_abs = std::max(max_abs, std::abs(difference));
+      norm_ += double{wanted[i]} * wanted[i];
+      error_ += difference * difference;
+      max_abs_ = std::max(max_abs_, std::abs(difference));
     }
   }
+  return absl::OkStatus();
+}
+
+ErrorStats ErrorMeter::stats() const {
   ErrorStats stats;
-  stats.max_abs = max_abs;
-  stats.relative_l2 = norm > 0 ? std::sqrt(error / norm) : 0;
+  stats.max_abs = max_abs_;
+  stats.relative_l2 = norm_ > 0 ? std::sqrt(error_ / norm_) : 0;
   stats.snr_db = stats.relative_l2 > 0
                      ? -20 * std::log10(stats.relative_l2)
                      : std::numeric_limits<double>::infinity();
   return stats;
+}
+
+absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
+                                        const PackedWeight& packed) {
+  OUNCE_CHECK(original.rows() == packed.rows(), "shapes are equal");
+  ErrorMeter meter;
+  RETURN_IF_ERROR(meter.Add(original, packed));
+  return meter.stats();
 }
 
 }  // namespace ounce::quant

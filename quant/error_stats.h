@@ -2,6 +2,9 @@
 #ifndef OUNCE_QUANT_ERROR_STATS_H_
 #define OUNCE_QUANT_ERROR_STATS_H_
 
+#include <cstdint>
+
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "quant/float_rows.h"
 #include "quant/packed_weight.h"
@@ -14,8 +17,22 @@ struct ErrorStats {
   double max_abs = 0;      // worst element
 };
 
-// Reads `original` once more, a panel at a time; sums in float64.
-// Requires equal shapes.
+// Sums over the parts of a matrix that are measured one by one, in float64.
+class ErrorMeter {
+ public:
+  // Reads `original` once more, a panel at a time. `packed` holds it from row
+  // `first_row` on.
+  absl::Status Add(const FloatRows& original, const PackedWeight& packed,
+                   int64_t first_row = 0);
+  ErrorStats stats() const;
+
+ private:
+  double norm_ = 0;   // of the originals, squared
+  double error_ = 0;  // squared
+  double max_abs_ = 0;
+};
+
+// Of a matrix in one piece. Requires equal shapes.
 absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
                                         const PackedWeight& packed);
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "base/str_cat.h"
 #include "quant/dtype.h"
 
 namespace ounce::quant {
@@ -18,6 +19,11 @@ class FloatRows {
  public:
   virtual ~FloatRows() = default;
   virtual const std::string& name() const = 0;  // for messages
+  // Where a value stands, for messages: "tensor 'x', row 1, column 2". A matrix
+  // that is put together of others says what they would.
+  virtual std::string Place(int64_t row, int64_t col) const {
+    return StrCat("tensor '", name(), "', row ", row, ", column ", col);
+  }
   virtual int64_t rows() const = 0;
   virtual int64_t cols() const = 0;
   virtual DType dtype() const = 0;  // as stored; kF64, kF32, kF16 or kBF16

@@ -20,9 +20,8 @@ namespace ounce::quant {
 inline absl::Status RefuseValue(const FloatRows& weight, int64_t row,
                                 int64_t col, float value,
                                 std::string_view reason) {
-  return absl::InvalidArgumentError(StrCat("tensor '", weight.name(), "', row ",
-                                           row, ", column ", col, ": ", value,
-                                           " ", reason));
+  return absl::InvalidArgumentError(
+      StrCat(weight.Place(row, col), ": ", value, " ", reason));
 }
 
 // Calls fn(row, values) -> absl::Status for each row in order, reading a panel

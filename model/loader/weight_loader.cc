@@ -1,0 +1,496 @@
+#include "model/loader/weight_loader.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "quant/packed_weight.h"
+#include "quant/registry.h"
+
+namespace ounce::model {
+namespace {
+
+using quant::DType;
+using quant::MethodSpec;
+using quant::PackedWeight;
+
+constexpr std::string_view kWeightSuffix = ".weight";
+
+std::string WeightName(std::string_view module) {
+  return StrCat(module, kWeightSuffix);
+}
+
+std::string ModuleOf(const std::string& name) {
+  return name.substr(0, name.size() - kWeightSuffix.size());
+}
+
+bool KeepsNonFinite(WeightRole role) {
+  return role == WeightRole::kEmbedding || role == WeightRole::kHead;
+}
+
+// Adds `range` to disjoint, ascending ranges with gaps between.
+void AddRange(RowRange range, std::vector<RowRange>& ranges) {
+  ranges.push_back(range);
+  std::sort(
+      ranges.begin(), ranges.end(),
+      [](const RowRange& a, const RowRange& b) { return a.first < b.first; });
+  std::vector<RowRange> merged;
+  for (const RowRange& next : ranges) {
+    if (merged.empty() ||
+        merged.back().first + merged.back().count < next.first) {
+      merged.push_back(next);
+    } else {
+      merged.back().count = std::max(
+          merged.back().count, next.first + next.count - merged.back().first);
+    }
+  }
+  ranges = std::move(merged);
+}
+
+bool IsAll(const std::vector<RowRange>& ranges, int64_t rows) {
+  return ranges.size() == 1 && ranges[0].first == 0 && ranges[0].count == rows;
+}
+
+// total * part / whole, without overflow of the product.
+int64_t Share(int64_t total, int64_t part, int64_t whole) {
+  return total / whole * part + total % whole * part / whole;
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const Checkpoint& checkpoint,
+                           const LoadOptions& options, bool read)
+    : checkpoint_(checkpoint),
+      options_(options),
+      read_(read),
+      policy_(options),
+      ledger_(checkpoint, read ? options.progress : nullptr) {
+  if (options.method.has_value()) float_dtype_ = FloatDType(*options.method);
+}
+
+absl::StatusOr<LoadReport> WeightLoader::Finish() && {
+  RETURN_IF_ERROR(CheckRowsUsed());
+  ASSIGN_OR_RETURN(LoadReport report, std::move(ledger_).Finish());
+  RETURN_IF_ERROR(policy_.CheckChoices());
+  report.include = options_.include;
+  report.exclude = options_.exclude;
+  report.convolutions = options_.convolutions;
+  report.method =
+      options_.method.has_value() ? options_.method->ToString() : method_;
+  // Of a model without linear layers, whatever comes first.
+  for (size_t i = 0; report.method.empty() && i < report.tensors.size(); ++i) {
+    report.method = report.tensors[i].method;
+  }
+  return report;
+}
+
+bool WeightLoader::Has(std::string_view name) const {
+  return checkpoint_.tensors().contains(std::string(name));
+}
+
+absl::StatusOr<SharedWeight> WeightLoader::Matrix(std::string_view module,
+                                                  int64_t rows, int64_t cols,
+                                                  WeightRole role) {
+  const LinearSource whole = {.module = std::string(module), .rows = rows};
+  ASSIGN_OR_RETURN(const std::vector<LinearPart> parts,
+                   ReadParts(absl::MakeConstSpan(&whole, 1), cols, role));
+  return parts[0].weight;
+}
+
+absl::StatusOr<Linear> WeightLoader::ReadLinear(
+    absl::Span<const LinearSource> sources, int64_t cols, WeightRole role) {
+  ASSIGN_OR_RETURN(std::vector<LinearPart> parts,
+                   ReadParts(sources, cols, role));
+  ASSIGN_OR_RETURN(std::vector<float> bias, ReadBias(sources, role));
+  return Linear(std::move(parts), cols, std::move(bias));
+}
+
+absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
+                                                std::string_view other) {
+  policy_.Tied(std::string(module), std::string(other));
+  const TensorInfo& of = checkpoint_.tensors().at(WeightName(other));
+  const auto packed =
+      packed_.find({{.storage_id = of.storage_id, .rows = of.shape[0]}});
+  OUNCE_CHECK(packed != packed_.end(), "tied to what was asked for before");
+  const std::string name = WeightName(module);
+  const auto copy = checkpoint_.tensors().find(name);
+  if (copy != checkpoint_.tensors().end()) {
+    const std::string& stored = stored_.at(of.storage_id).name;
+    ledger_.AddNotStored(name, copy->second, "tied to " + stored);
+    if (copy->second.storage_id != of.storage_id) {
+      RETURN_IF_ERROR(CheckEqual(name, copy->second, stored));
+    }
+    RETURN_IF_ERROR(ledger_.Done(name));
+  }
+  return packed->second;
+}
+
+absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
+    std::string_view module, const quant::ConvolutionShape& shape,
+    std::string_view batch_norm) {
+  const std::string name = WeightName(module);
+  const int64_t channels = shape.out_channels;
+  ASSIGN_OR_RETURN(const TensorInfo* info,
+                   ledger_.Find(name, {channels, shape.in_channels,
+                                       shape.kernel, shape.kernel}));
+  const Choice choice = policy_.Choose(std::string(module),
+                                       WeightRole::kConvolution, info->dtype);
+  ConvolutionWeight result;
+  std::vector<float> factors;
+  if (batch_norm.empty()) {
+    ASSIGN_OR_RETURN(result.bias, Vector(StrCat(module, ".bias"), channels));
+  } else {
+    // Codes are made of the folded weight, and then only the folded bias is
+    // left of the batch norm's four vectors; floats can be stored unfolded.
+    const bool is_float = FloatDType(choice.spec).has_value();
+    ASSIGN_OR_RETURN(factors, FoldBatchNorm(std::string(batch_norm), channels,
+                                            !is_float, &result.bias));
+  }
+  const MethodSpec resident =
+      Resident(choice, /*folded=*/!batch_norm.empty(), info->dtype);
+  const TensorRows stored(checkpoint_, name, {0, channels},
+                          /*allows_non_finite=*/false);
+  const quant::ConvolutionRows source(stored, shape, std::move(factors));
+  const absl::StatusOr<int64_t> bytes = resident.method->ResidentBytes(
+      source.rows(), source.cols(), resident.params);
+  RETURN_IF_ERROR(WithContext(bytes.status(), StrCat("tensor '", name, "'")));
+  const size_t report = Report(name, *info, choice, resident, channels,
+                               stored.cols(), WeightRole::kConvolution);
+  ledger_.report(report).resident_bytes = *bytes;
+  if (read_) {
+    ASSIGN_OR_RETURN(PackedWeight packed,
+                     resident.method->Quantize(source, resident.params));
+    if (Measures(choice, info->dtype)) {
+      ASSIGN_OR_RETURN(ledger_.report(report).error,
+                       quant::MeasureError(source, packed));
+    }
+    result.weight = std::make_shared<const PackedWeight>(std::move(packed));
+  }
+  RETURN_IF_ERROR(ledger_.Done(name));
+  return result;
+}
+
+absl::StatusOr<std::vector<float>> WeightLoader::Vector(std::string_view name,
+                                                        int64_t size) {
+  return ReadVector(std::string(name), size, Allowed::kNone);
+}
+
+absl::StatusOr<std::vector<float>> WeightLoader::LogitBias(
+    std::string_view name, int64_t size) {
+  return ReadVector(std::string(name), size, Allowed::kMinusInfinity);
+}
+
+absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
+    const LinearSource& asked, int64_t cols, WeightRole role) {
+  Source source;
+  source.module = asked.module;
+  source.name = WeightName(asked.module);
+  source.stored_rows = asked.stored_rows > 0 ? asked.stored_rows : asked.rows;
+  OUNCE_CHECK(asked.rows > 0 && asked.first_row >= 0 &&
+                  asked.first_row + asked.rows <= source.stored_rows,
+              "rows that the tensor has");
+  std::vector<int64_t> shape = {source.stored_rows, cols};
+  if (asked.transposed) std::swap(shape[0], shape[1]);
+  ASSIGN_OR_RETURN(source.info, ledger_.Find(source.name, shape));
+  source.slice = {source.info->storage_id, asked.transposed, asked.first_row,
+                  asked.rows};
+  source.stored = &FindStored(source, cols, role);
+  return source;
+}
+
+WeightLoader::Stored& WeightLoader::FindStored(const Source& source,
+                                               int64_t cols, WeightRole role) {
+  const auto [entry, is_new] = stored_.try_emplace(source.info->storage_id);
+  Stored& stored = entry->second;
+  if (is_new) {
+    stored.name = source.name;
+    stored.choice = policy_.Choose(source.module, role, source.info->dtype);
+    stored.resident =
+        Resident(stored.choice, /*folded=*/false, source.info->dtype);
+    stored.report = Report(source.name, *source.info, stored.choice,
+                           stored.resident, source.stored_rows, cols, role);
+  } else if (stored.name != source.name && !ledger_.IsDone(source.name)) {
+    policy_.Tied(source.module, ModuleOf(stored.name));
+    ledger_.AddNotStored(source.name, *source.info, "tied to " + stored.name);
+  }
+  return stored;
+}
+
+absl::StatusOr<std::vector<LinearPart>> WeightLoader::ReadParts(
+    absl::Span<const LinearSource> asked, int64_t cols, WeightRole role) {
+  OUNCE_CHECK(!asked.empty(), "a layer of something");
+  std::vector<Source> sources;
+  for (const LinearSource& one : asked) {
+    ASSIGN_OR_RETURN(Source source, FindSource(one, cols, role));
+    sources.push_back(std::move(source));
+  }
+  const auto alike = [](const Source& a, const Source& b) {
+    return a.info->dtype == b.info->dtype &&
+           a.stored->choice.spec.ToString() == b.stored->choice.spec.ToString();
+  };
+  std::vector<LinearPart> parts;
+  for (size_t begin = 0, end = 0; begin < sources.size(); begin = end) {
+    while (end < sources.size() && alike(sources[begin], sources[end])) ++end;
+    ASSIGN_OR_RETURN(
+        LinearPart part,
+        ReadPart(absl::MakeConstSpan(sources).subspan(begin, end - begin), cols,
+                 role));
+    parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
+absl::StatusOr<LinearPart> WeightLoader::ReadPart(
+    absl::Span<const Source> sources, int64_t cols, WeightRole role) {
+  LinearPart part;
+  std::vector<Slice> slices;
+  for (const Source& source : sources) {
+    part.rows += source.slice.rows;
+    part.modules.push_back(source.module);
+    slices.push_back(source.slice);
+  }
+  const auto known = packed_.find(slices);
+  if (known != packed_.end()) {
+    part.weight = known->second;
+  } else {
+    ASSIGN_OR_RETURN(part.weight, PackJoined(sources, cols, role));
+    packed_.emplace(std::move(slices), part.weight);
+  }
+  for (const Source& source : sources) {
+    AddRange({source.slice.first_row, source.slice.rows}, source.stored->used);
+    if (!ledger_.IsDone(source.name) &&
+        IsAll(source.stored->used, source.stored_rows)) {
+      RETURN_IF_ERROR(ledger_.Done(source.name));
+    }
+  }
+  return part;
+}
+
+absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
+    absl::Span<const Source> sources, int64_t cols, WeightRole role) {
+  const Choice& choice = sources[0].stored->choice;
+  const MethodSpec& resident = sources[0].stored->resident;
+  int64_t rows = 0;
+  for (const Source& source : sources) rows += source.slice.rows;
+  const absl::StatusOr<int64_t> bytes =
+      resident.method->ResidentBytes(rows, cols, resident.params);
+  RETURN_IF_ERROR(
+      WithContext(bytes.status(), StrCat("tensor '", sources[0].name, "'")));
+  int64_t before = 0;
+  for (const Source& source : sources) {
+    const int64_t after = before + source.slice.rows;
+    ledger_.report(source.stored->report).resident_bytes +=
+        Share(*bytes, after, rows) - Share(*bytes, before, rows);
+    before = after;
+  }
+  if (!read_) return SharedWeight();
+
+  std::vector<std::unique_ptr<const quant::FloatRows>> pieces;
+  for (const Source& source : sources) pieces.push_back(Rows(source, role));
+  const JoinedRows joined(std::move(pieces));
+  ASSIGN_OR_RETURN(PackedWeight packed,
+                   resident.method->Quantize(joined, resident.params));
+  if (Measures(choice, sources[0].info->dtype)) {
+    int64_t first = 0;
+    for (const Source& source : sources) {
+      RETURN_IF_ERROR(
+          source.stored->error.Add(*Rows(source, role), packed, first));
+      ledger_.report(source.stored->report).error =
+          source.stored->error.stats();
+      first += source.slice.rows;
+    }
+  }
+  return std::make_shared<const PackedWeight>(std::move(packed));
+}
+
+absl::StatusOr<std::vector<float>> WeightLoader::ReadBias(
+    absl::Span<const LinearSource> sources, WeightRole role) {
+  const Allowed allowed =
+      role == WeightRole::kHead ? Allowed::kMinusInfinity : Allowed::kNone;
+  std::vector<float> joined;
+  int64_t rows = 0;
+  for (const LinearSource& source : sources) {
+    if (source.bias) {
+      ASSIGN_OR_RETURN(
+          const std::vector<float> stored,
+          ReadVector(StrCat(source.module, ".bias"),
+                     source.stored_rows > 0 ? source.stored_rows : source.rows,
+                     allowed));
+      if (read_) {
+        joined.resize(rows);
+        joined.insert(joined.end(), stored.begin() + source.first_row,
+                      stored.begin() + source.first_row + source.rows);
+      }
+    }
+    rows += source.rows;
+  }
+  if (!joined.empty()) joined.resize(rows);
+  return joined;
+}
+
+std::unique_ptr<const quant::FloatRows> WeightLoader::Rows(
+    const Source& source, WeightRole role) const {
+  const RowRange range = {source.slice.first_row, source.slice.rows};
+  const bool non_finite = KeepsNonFinite(role);
+  if (source.slice.transposed) {
+    return std::make_unique<TransposedRows>(checkpoint_, source.name, range,
+                                            non_finite);
+  }
+  return std::make_unique<TensorRows>(checkpoint_, source.name, range,
+                                      non_finite);
+}
+
+bool WeightLoader::IsAllowed(float value, Allowed allowed) {
+  return std::isfinite(value) ||
+         (allowed == Allowed::kMinusInfinity && value == -INFINITY) ||
+         (allowed == Allowed::kInfinity && value == INFINITY);
+}
+
+absl::StatusOr<std::vector<float>> WeightLoader::ReadVector(
+    const std::string& name, int64_t size, Allowed allowed) {
+  ASSIGN_OR_RETURN(const TensorInfo* info, ledger_.Find(name, {size}));
+  std::vector<float> values;
+  if (read_) {
+    values.resize(size);
+    RETURN_IF_ERROR(checkpoint_.ReadFloats(name, 0, size, values.data()));
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!IsAllowed(values[i], allowed)) {
+      return absl::InvalidArgumentError(
+          StrCat("tensor '", name, "': element ", i,
+                 " must be a finite number, is ", values[i]));
+    }
+  }
+  if (ledger_.IsDone(name)) return values;
+
+  const MethodSpec kept =
+      quant::FloatMethodFor(float_dtype_.value_or(info->dtype));
+  TensorReport& tensor = ledger_.report(ledger_.Add(name, *info));
+  tensor.method = kept.ToString();
+  tensor.element = std::string(quant::Name(DType::kF32));
+  tensor.checkpoint_bytes = info->bytes();
+  tensor.stored_bytes =
+      kept.method->StoredBytes(1, size, info->dtype, kept.params);
+  tensor.resident_bytes = size * static_cast<int64_t>(sizeof(float));
+  tensor.is_vector = true;
+  if (options_.method.has_value() && !float_dtype_.has_value()) {
+    tensor.left_alone = "1-D: norms and biases are not quantized";
+  }
+  RETURN_IF_ERROR(ledger_.Done(name));
+  return values;
+}
+
+absl::StatusOr<std::vector<float>> WeightLoader::FoldBatchNorm(
+    const std::string& module, int64_t channels, bool keep_only_bias,
+    std::vector<float>* bias) {
+  constexpr float kEpsilon = 1e-5f;
+  const size_t first_report = ledger_.size();
+  ASSIGN_OR_RETURN(std::vector<float> factors,
+                   Vector(module + ".weight", channels));
+  ASSIGN_OR_RETURN(*bias, Vector(module + ".bias", channels));
+  ASSIGN_OR_RETURN(const std::vector<float> mean,
+                   Vector(module + ".running_mean", channels));
+  ASSIGN_OR_RETURN(
+      const std::vector<float> variance,
+      // An infinite one mutes its channel.
+      ReadVector(module + ".running_var", channels, Allowed::kInfinity));
+  for (size_t i = 0; i < factors.size(); ++i) {
+    if (!(variance[i] >= 0)) {
+      return ledger_.Problem(module + ".running_var",
+                             StrCat("must be 0 or more everywhere, element ", i,
+                                    " is ", variance[i]));
+    }
+    factors[i] /= std::sqrt(variance[i] + kEpsilon);
+    (*bias)[i] -= mean[i] * factors[i];
+    if (!std::isfinite(factors[i]) || !std::isfinite((*bias)[i])) {
+      return absl::InvalidArgumentError(
+          StrCat(checkpoint_.folder(), ": batch norm '", module, "': channel ",
+                 i, " is not finite when folded"));
+    }
+  }
+  for (size_t i = first_report; i < ledger_.size(); ++i) {
+    TensorReport& tensor = ledger_.report(i);
+    const bool is_bias = tensor.name == module + ".bias";
+    if (!is_bias) tensor.resident_bytes = 0;
+    if (!is_bias && keep_only_bias) tensor.stored_bytes = 0;
+    if (options_.method.has_value() && !float_dtype_.has_value()) {
+      tensor.left_alone = "folded into its convolution";
+    }
+  }
+  return factors;
+}
+
+MethodSpec WeightLoader::Resident(const Choice& choice, bool folded,
+                                  DType dtype) const {
+  if (!FloatDType(choice.spec).has_value()) return choice.spec;
+  if (floats_as_bfloat16_) return quant::FloatMethodFor(DType::kBF16);
+  // Factors make new values, which the checkpoint's 16 bits would round.
+  if (folded && choice.spec.method->lossless_from(dtype)) {
+    return quant::FloatMethodFor(DType::kF32);
+  }
+  return choice.spec;
+}
+
+size_t WeightLoader::Report(const std::string& name, const TensorInfo& info,
+                            const Choice& choice, const MethodSpec& resident,
+                            int64_t rows, int64_t cols, WeightRole role) {
+  const size_t index = ledger_.Add(name, info);
+  TensorReport& tensor = ledger_.report(index);
+  tensor.role = role;
+  tensor.method = choice.spec.ToString();
+  tensor.element = std::string(resident.method->element_name(resident.params));
+  tensor.checkpoint_bytes = info.bytes();
+  tensor.stored_bytes = choice.spec.method->StoredBytes(rows, cols, info.dtype,
+                                                        choice.spec.params);
+  tensor.left_alone = choice.left_alone;
+  if (method_.empty() && role == WeightRole::kLinear) method_ = tensor.method;
+  return index;
+}
+
+bool WeightLoader::Measures(const Choice& choice, DType dtype) const {
+  return options_.measure_error && !choice.spec.method->lossless_from(dtype);
+}
+
+// Of two names of one weight, as the config says.
+absl::Status WeightLoader::CheckEqual(const std::string& name,
+                                      const TensorInfo& info,
+                                      const std::string& other) const {
+  const TensorInfo& of = checkpoint_.tensors().at(other);
+  bool equal = info.shape == of.shape;
+  if (read_ && equal) {
+    constexpr int64_t kAtOnce = 1 << 16;
+    std::vector<float> a(kAtOnce), b(kAtOnce);
+    const int64_t elements = info.elements();
+    for (int64_t i = 0; i < elements && equal; i += kAtOnce) {
+      const int64_t count = std::min(kAtOnce, elements - i);
+      RETURN_IF_ERROR(checkpoint_.ReadFloats(name, i, count, a.data()));
+      RETURN_IF_ERROR(checkpoint_.ReadFloats(other, i, count, b.data()));
+      equal = std::memcmp(a.data(), b.data(), count * sizeof(float)) == 0;
+    }
+  }
+  if (equal) return absl::OkStatus();
+  return ledger_.Problem(
+      name, StrCat("differs from '", other,
+                   "', but config.json ties the two; if they are meant to "
+                   "differ, set 'tie_word_embeddings' to false, else remove "
+                   "this one"));
+}
+
+absl::Status WeightLoader::CheckRowsUsed() const {
+  for (const auto& [storage_id, stored] : stored_) {
+    if (ledger_.IsDone(stored.name)) continue;
+    const RowRange& first = stored.used[0];
+    return ledger_.Problem(
+        stored.name,
+        StrCat("has row ", first.first == 0 ? first.count : 0,
+               ", which config.json does not account for: the config is of "
+               "another model, or has a form that is not supported"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ounce::model

@@ -1,0 +1,146 @@
+// The WeightReader of a load: each matrix gets the method that the policy picks
+// and is packed by it, and the ledger learns of it.
+#ifndef OUNCE_MODEL_LOADER_WEIGHT_LOADER_H_
+#define OUNCE_MODEL_LOADER_WEIGHT_LOADER_H_
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/loader/ledger.h"
+#include "model/loader/loader.h"
+#include "model/loader/method_policy.h"
+#include "model/loader/tensor_rows.h"
+#include "model/weights.h"
+#include "quant/convolution.h"
+#include "quant/dtype.h"
+#include "quant/error_stats.h"
+#include "quant/float_rows.h"
+#include "quant/quant_method.h"
+
+namespace ounce::model {
+
+// Threads: one at a time.
+class WeightLoader final : public WeightReader {
+ public:
+  // `read` false: only looks at names and shapes. Ownership: both must outlive
+  // it.
+  WeightLoader(const Checkpoint& checkpoint, const LoadOptions& options,
+               bool read);
+
+  // What MethodPolicy's says.
+  absl::Status CheckRequest() const { return policy_.CheckRequest(); }
+
+  // When the architecture has all that it wants. Errors: kInvalidArgument for
+  // tensors, or rows of one, that nobody asked for; what
+  // MethodPolicy::CheckChoices says.
+  absl::StatusOr<LoadReport> Finish() &&;
+
+  bool Has(std::string_view name) const override;
+  absl::StatusOr<SharedWeight> Matrix(std::string_view module, int64_t rows,
+                                      int64_t cols, WeightRole role) override;
+  absl::StatusOr<Linear> ReadLinear(absl::Span<const LinearSource> sources,
+                                    int64_t cols, WeightRole role) override;
+  absl::StatusOr<SharedWeight> Tied(std::string_view module,
+                                    std::string_view other) override;
+  absl::StatusOr<ConvolutionWeight> Convolution(
+      std::string_view module, const quant::ConvolutionShape& shape,
+      std::string_view batch_norm) override;
+  void KeepFloatsAsBFloat16() override { floats_as_bfloat16_ = true; }
+  absl::StatusOr<std::vector<float>> Vector(std::string_view name,
+                                            int64_t size) override;
+  absl::StatusOr<std::vector<float>> LogitBias(std::string_view name,
+                                               int64_t size) override;
+  void Ignore(std::string_view glob) override { ledger_.Ignore(glob); }
+
+ private:
+  using Choice = MethodPolicy::Choice;
+
+  // A stored tensor that is, or is cut into, matrices.
+  struct Stored {
+    std::string name;  // under which it was asked for first
+    Choice choice;
+    quant::MethodSpec resident;  // what it is kept in memory by
+    size_t report = 0;
+    std::vector<RowRange> used;  // ascending, with gaps between
+    quant::ErrorMeter error;     // of what has been packed
+  };
+  // Rows of a stored tensor, as one matrix has them.
+  struct Slice {
+    int64_t storage_id = 0;
+    bool transposed = false;
+    int64_t first_row = 0;
+    int64_t rows = 0;
+    auto operator<=>(const Slice&) const = default;
+  };
+  // A source with what is known of its tensor.
+  struct Source {
+    std::string module;
+    std::string name;  // of the tensor
+    const TensorInfo* info = nullptr;
+    Slice slice;
+    int64_t stored_rows = 0;
+    Stored* stored = nullptr;
+  };
+
+  absl::StatusOr<Source> FindSource(const LinearSource& asked, int64_t cols,
+                                    WeightRole role);
+  Stored& FindStored(const Source& source, int64_t cols, WeightRole role);
+  absl::StatusOr<std::vector<LinearPart>> ReadParts(
+      absl::Span<const LinearSource> asked, int64_t cols, WeightRole role);
+  absl::StatusOr<LinearPart> ReadPart(absl::Span<const Source> sources,
+                                      int64_t cols, WeightRole role);
+  absl::StatusOr<SharedWeight> PackJoined(absl::Span<const Source> sources,
+                                          int64_t cols, WeightRole role);
+  absl::StatusOr<std::vector<float>> ReadBias(
+      absl::Span<const LinearSource> sources, WeightRole role);
+  std::unique_ptr<const quant::FloatRows> Rows(const Source& source,
+                                               WeightRole role) const;
+
+  // Which of the values that are no finite numbers a vector may have.
+  enum class Allowed { kNone, kMinusInfinity, kInfinity };
+  static bool IsAllowed(float value, Allowed allowed);
+  absl::StatusOr<std::vector<float>> ReadVector(const std::string& name,
+                                                int64_t size, Allowed allowed);
+
+  // The factor of each output channel; `bias` becomes what is added to it.
+  absl::StatusOr<std::vector<float>> FoldBatchNorm(const std::string& module,
+                                                   int64_t channels,
+                                                   bool keep_only_bias,
+                                                   std::vector<float>* bias);
+  quant::MethodSpec Resident(const Choice& choice, bool folded,
+                             quant::DType dtype) const;
+  // A report of a matrix that is stored as `choice` says, [rows, cols].
+  size_t Report(const std::string& name, const TensorInfo& info,
+                const Choice& choice, const quant::MethodSpec& resident,
+                int64_t rows, int64_t cols, WeightRole role);
+  bool Measures(const Choice& choice, quant::DType dtype) const;
+  absl::Status CheckEqual(const std::string& name, const TensorInfo& info,
+                          const std::string& other) const;
+  absl::Status CheckRowsUsed() const;
+
+  const Checkpoint& checkpoint_;
+  const LoadOptions& options_;
+  const bool read_;
+  MethodPolicy policy_;
+  Ledger ledger_;
+  std::optional<quant::DType> float_dtype_;  // of the method asked for, if one
+  std::map<int64_t, Stored> stored_;         // by storage
+  std::map<std::vector<Slice>, SharedWeight> packed_;
+  bool floats_as_bfloat16_ = false;
+  std::string method_;  // of the first linear layer, if none is asked for
+};
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_LOADER_WEIGHT_LOADER_H_
