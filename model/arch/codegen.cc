@@ -10,6 +10,7 @@
 // turns interleaved pairs of the first rotary_dim elements of a head.
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
@@ -22,7 +23,7 @@
 #include "model/causal_lm.h"
 #include "model/generation_defaults.h"
 #include "model/layers/attention.h"
-#include "model/layers/layer_norm.h"
+#include "model/layers/norm.h"
 #include "model/layers/rope.h"
 #include "model/registry.h"
 #include "nlohmann/json.hpp"
@@ -43,7 +44,7 @@ using quant::ScratchScope;
 using quant::TakeMatrix;
 
 struct Block {
-  LayerNormWeights ln_1;
+  NormWeights ln_1;
   SharedWeight qkv_proj;  // [3 * width, width]
   SharedWeight out_proj;  // [width, width]
   SharedWeight fc_in;     // [inner, width]
@@ -55,15 +56,15 @@ struct Block {
 struct Weights {
   SharedWeight wte;  // [vocab, width]
   std::vector<Block> blocks;
-  LayerNormWeights ln_f;
+  NormWeights ln_f;
   SharedWeight lm_head;  // [vocab, width]
   std::vector<float> lm_head_bias;
 };
 
-absl::StatusOr<LayerNormWeights> ReadLayerNorm(const std::string& name,
-                                               const CodeGenConfig& config,
-                                               WeightReader& reader) {
-  LayerNormWeights norm;
+absl::StatusOr<NormWeights> ReadLayerNorm(const std::string& name,
+                                          const CodeGenConfig& config,
+                                          WeightReader& reader) {
+  NormWeights norm;
   norm.epsilon = config.epsilon;
   ASSIGN_OR_RETURN(norm.weight, reader.Vector(name + ".weight", config.width));
   ASSIGN_OR_RETURN(norm.bias, reader.Vector(name + ".bias", config.width));
@@ -122,17 +123,20 @@ absl::StatusOr<Weights> ReadWeights(const CodeGenConfig& config,
   return weights;
 }
 
-std::vector<HeadColumns> LayOutHeads(const CodeGenConfig& config) {
+AttentionLayout LayOutHeads(const CodeGenConfig& config) {
   const int64_t heads_per_block = config.heads / CodeGenConfig::kQkvBlocks;
   const int64_t part = heads_per_block * config.head_dim();
-  std::vector<HeadColumns> heads;
+  AttentionLayout layout;
+  layout.head_dim = config.head_dim();
   for (int64_t head = 0; head < config.heads; ++head) {
     const int64_t start = head / heads_per_block * 3 * part +
                           head % heads_per_block * config.head_dim();
-    heads.push_back(
-        {.query = start, .key = start + 2 * part, .value = start + part});
+    layout.query.push_back(start);
+    layout.key.push_back(start + 2 * part);
+    layout.value.push_back(start + part);
+    layout.kv_head.push_back(head);
   }
-  return heads;
+  return layout;
 }
 
 quant::InputForms FormsFor(const quant::PackedWeight& weight) {
@@ -145,8 +149,10 @@ class CodeGenModel final : public CausalLm {
                GenerationDefaults generation, Weights weights)
       : config_(config),
         weights_(std::move(weights)),
-        heads_(LayOutHeads(config_)),
-        rope_(config_.rotary_dim) {
+        layout_(LayOutHeads(config_)),
+        rope_({.pairing = RopePairing::kInterleaved,
+               .rotary_dim = config_.rotary_dim,
+               .frequencies = RopeFrequencies(config_.rotary_dim, 10000)}) {
     shape_.vocab_size = config_.vocab_size;
     shape_.max_positions = config_.positions;
     shape_.kv = {.layers = config_.layers,
@@ -170,9 +176,8 @@ class CodeGenModel final : public CausalLm {
     const int64_t normal = floats(rows * width);
     const int64_t attention =
         floats(rows * 3 * width) + floats(rows * width) +
-        std::max<int64_t>(
-            AttentionScratchBytes(rows, config_.positions, threads),
-            quant::MatmulScratchBytes(rows, width, threads));
+        std::max<int64_t>(AttentionBytes(rows, threads),
+                          quant::MatmulScratchBytes(rows, width, threads));
     const int64_t mlp =
         floats(rows * inner) + quant::MatmulScratchBytes(rows, inner, threads);
     const int64_t block = normal +
@@ -210,6 +215,26 @@ class CodeGenModel final : public CausalLm {
   }
 
  private:
+  int64_t AttentionBytes(int64_t rows, int threads) const {
+    const std::vector<AttentionSlice> slices(rows,
+                                             {.first_row = 0,
+                                              .rows = 1,
+                                              .position = config_.positions - 1,
+                                              .kv_blocks = {}});
+    KvCache no_cache;
+    Scratch counting = Scratch::Counting();
+    ThreadPool idle(ThreadPool::Idle{threads});
+    Attention({.slices = slices,
+               .layout = layout_,
+               .qkv = {},
+               .score_divisor = 1,
+               .cache = no_cache,
+               .layer = 0,
+               .y = {}},
+              idle, counting);
+    return counting.peak();
+  }
+
   void Embed(absl::Span<const SequenceSlice> slices,
              absl::Span<const AttentionSlice> spans, float* angles,
              const Matrix& x, ThreadPool& pool) const {
@@ -234,7 +259,7 @@ class CodeGenModel final : public CausalLm {
     const Block& block = weights_.blocks[layer];
     ScratchScope scope(scratch);
     const Matrix normal = TakeMatrix(x.rows, config_.width, scratch);
-    LayerNorm(AsConst(x), block.ln_1, normal, pool);
+    Normalize(AsConst(x), block.ln_1, normal, pool);
     const MatmulInput input = MatmulInput::Prepare(
         AsConst(normal), FormsFor(*block.qkv_proj) | FormsFor(*block.fc_in),
         pool, scratch);
@@ -243,15 +268,18 @@ class CodeGenModel final : public CausalLm {
       const Matrix qkv = TakeMatrix(x.rows, 3 * config_.width, scratch);
       Matmul(input, *block.qkv_proj, {}, qkv, pool, scratch);
       const Matrix mixed = TakeMatrix(x.rows, config_.width, scratch);
-      Attention({.slices = spans,
-                 .heads = heads_,
-                 .qkv = qkv,
-                 .angles = angles,
-                 .rotary_dim = config_.rotary_dim,
-                 .cache = cache,
-                 .layer = layer,
-                 .y = mixed},
-                pool, scratch);
+      Attention(
+          {.slices = spans,
+           .layout = layout_,
+           .qkv = qkv,
+           .angles = angles,
+           .rotary_dim = config_.rotary_dim,
+           .pairing = rope_.pairing(),
+           .score_divisor = std::sqrt(static_cast<float>(config_.head_dim())),
+           .cache = cache,
+           .layer = layer,
+           .y = mixed},
+          pool, scratch);
       AddProduct(mixed, *block.out_proj, nullptr, x, pool, scratch);
     }
     const Matrix inner = TakeMatrix(x.rows, config_.inner, scratch);
@@ -290,7 +318,7 @@ class CodeGenModel final : public CausalLm {
     }
     OUNCE_CHECK(to == logits.rows && logits.cols == config_.vocab_size,
                 "logits have the shape that the slices ask for");
-    LayerNorm(AsConst(last), weights_.ln_f, last, pool);
+    Normalize(AsConst(last), weights_.ln_f, last, pool);
     const MatmulInput input = MatmulInput::Prepare(
         AsConst(last), FormsFor(*weights_.lm_head), pool, scratch);
     Matmul(input, *weights_.lm_head, {.bias = weights_.lm_head_bias.data()},
@@ -299,8 +327,8 @@ class CodeGenModel final : public CausalLm {
 
   const CodeGenConfig config_;
   const Weights weights_;
-  const std::vector<HeadColumns> heads_;
-  const InterleavedRope rope_;
+  const AttentionLayout layout_;
+  const Rope rope_;
   CausalLmShape shape_;
 };
 

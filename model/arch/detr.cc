@@ -28,7 +28,7 @@
 #include "model/arch/resnet.h"
 #include "model/detector.h"
 #include "model/layers/dense_attention.h"
-#include "model/layers/layer_norm.h"
+#include "model/layers/norm.h"
 #include "model/layers/sine_position.h"
 #include "model/registry.h"
 #include "quant/convolution.h"
@@ -322,7 +322,7 @@ class DetrModel final : public Detector {
     DenseAttention({jobs, query_rows.size()}, layer.heads, scale, compute_,
                    rest.pool, rest.scratch);
     Apply(layer.out, mixed, x, rest, Activation::kNone, Combine::kAdd);
-    LayerNorm(AsConst(x), layer.norm, x, rest.pool);
+    Normalize(AsConst(x), layer.norm, x, rest.pool);
   }
 
   int64_t AttendBytes(int64_t query_rows, int64_t key_rows, int64_t max_keys,
@@ -344,7 +344,7 @@ class DetrModel final : public Detector {
         TakeMatrix(x.rows, layer.first.weight->rows(), rest.scratch);
     Apply(layer.first, x, inner, rest, Activation::kRelu);
     Apply(layer.second, inner, x, rest, Activation::kNone, Combine::kAdd);
-    LayerNorm(AsConst(x), layer.norm, x, rest.pool);
+    Normalize(AsConst(x), layer.norm, x, rest.pool);
   }
 
   int64_t FeedForwardBytes(int64_t rows, int64_t inner, int threads) const {
@@ -368,10 +368,10 @@ class DetrModel final : public Detector {
       Attend(layer.cross, at, rest.queries, x_at, x, rest.features, y, rest);
       FeedForward(layer.inner, y, rest);
       if (config_.norm_after_each_layer) {
-        LayerNorm(AsConst(y), weights_.last_norm, y, rest.pool);
+        Normalize(AsConst(y), weights_.last_norm, y, rest.pool);
       }
     }
-    LayerNorm(AsConst(y), weights_.last_norm, y, rest.pool);
+    Normalize(AsConst(y), weights_.last_norm, y, rest.pool);
 
     // The heads' products stay float32: they are few, and every digit shows.
     const auto apply = [&](const LinearLayer& layer, const Matrix& from,

@@ -28,10 +28,9 @@ absl::StatusOr<LinearLayer> ReadClassifier(const std::string& name,
   return layer;
 }
 
-absl::StatusOr<LayerNormWeights> ReadLayerNorm(const std::string& name,
-                                               int64_t width,
-                                               WeightReader& reader) {
-  LayerNormWeights norm;
+absl::StatusOr<NormWeights> ReadLayerNorm(const std::string& name,
+                                          int64_t width, WeightReader& reader) {
+  NormWeights norm;
   ASSIGN_OR_RETURN(norm.weight, reader.Vector(name + ".weight", width));
   ASSIGN_OR_RETURN(norm.bias, reader.Vector(name + ".bias", width));
   return norm;

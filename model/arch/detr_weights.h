@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "model/arch/detr_config.h"
 #include "model/arch/resnet.h"
-#include "model/layers/layer_norm.h"
+#include "model/layers/norm.h"
 #include "model/weights.h"
 #include "quant/convolution.h"
 
@@ -22,12 +22,12 @@ struct LinearLayer {
 struct AttentionLayer {
   LinearLayer query, key, value, out;
   int64_t heads = 0;
-  LayerNormWeights norm;
+  NormWeights norm;
 };
 
 struct InnerLayer {  // the two products around a ReLU
   LinearLayer first, second;
-  LayerNormWeights norm;
+  NormWeights norm;
 };
 
 struct EncoderLayer {
@@ -47,7 +47,7 @@ struct DetrWeights {
   SharedWeight queries;  // [num_queries, width]
   std::vector<EncoderLayer> encoder;
   std::vector<DecoderLayer> decoder;
-  LayerNormWeights last_norm;
+  NormWeights last_norm;
   LinearLayer classifier;
   LinearLayer boxes[3];
 };

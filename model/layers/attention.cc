@@ -2,63 +2,147 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "model/layers/kernels/layer_kernels.h"
-#include "model/layers/rope.h"
 
 namespace ounce::model {
 namespace {
 
-// Queries of one head that one task attends: enough to make the task worth
-// its hand-out, few enough to keep many threads busy with one prompt.
+// Queries that one task attends: enough to make the task worth its hand-out,
+// few enough to keep many threads busy with one prompt.
 constexpr int64_t kRowsPerTask = 32;
+
+// Tokens that one task attends for so many heads, so that their queries fill
+// the kernels' tiles.
+int64_t TokensPerTask(int64_t heads) {
+  int64_t tokens = kRowsPerTask;
+  while (tokens > kAttentionTileRows && tokens * heads > kRowsPerTask) {
+    tokens /= 2;
+  }
+  return tokens;
+}
 
 int64_t ScoreStride(int64_t positions) {
   return (positions + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens;
 }
 
-// Turns queries in place, and puts turned keys and values into the cache.
-void StoreHead(const AttentionStep& step, const AttentionSlice& slice,
-               int64_t head) {
-  const HeadColumns& columns = step.heads[head];
-  const int64_t head_dim = step.cache.shape().head_dim;
+// Some consecutive tokens of a slice.
+struct Chunk {
+  const AttentionSlice* slice;
+  int64_t first;  // of the slice's tokens
+  int64_t tokens;
+};
+
+// The query heads of a key/value head, or some of them.
+struct Bundle {
+  int64_t kv_head;
+  const int32_t* heads;
+  int64_t num_heads;
+};
+
+// Lists each key/value head's query heads one after another in `order`, [H],
+// and their beginnings in `begin`, [G + 1].
+void OrderHeads(const AttentionLayout& layout, int32_t* order, int64_t* begin) {
+  const int64_t kv_heads = layout.key.size();
+  std::fill_n(begin, kv_heads + 1, 0);
+  for (int32_t g : layout.kv_head) ++begin[g + 1];
+  for (int64_t g = 0; g < kv_heads; ++g) begin[g + 1] += begin[g];
+  for (size_t h = 0; h < layout.kv_head.size(); ++h) {
+    order[begin[layout.kv_head[h]]++] = h;
+  }
+  for (int64_t g = kv_heads; g > 0; --g) begin[g] = begin[g - 1];
+  begin[0] = 0;
+}
+
+int64_t LargestGroup(int64_t kv_heads, const int64_t* begin) {
+  int64_t largest = 0;
+  for (int64_t g = 0; g < kv_heads; ++g) {
+    largest = std::max(largest, begin[g + 1] - begin[g]);
+  }
+  return largest;
+}
+
+// Cuts groups into bundles of up to `heads_per_bundle`. Returns how many.
+int64_t MakeBundles(int64_t kv_heads, const int32_t* order,
+                    const int64_t* begin, int64_t heads_per_bundle,
+                    Bundle* bundles) {
+  int64_t count = 0;
+  for (int64_t g = 0; g < kv_heads; ++g) {
+    for (int64_t h = begin[g]; h < begin[g + 1]; h += heads_per_bundle) {
+      bundles[count++] = {
+          .kv_head = g,
+          .heads = order + h,
+          .num_heads = std::min(heads_per_bundle, begin[g + 1] - h)};
+    }
+  }
+  return count;
+}
+
+// Puts the keys, normalized and turned, and the values of a chunk into the
+// cache.
+void StoreKeysAndValues(const AttentionStep& step, const Chunk& chunk,
+                        int64_t kv_head, Isa isa) {
+  const AttentionLayout& layout = step.layout;
+  const int64_t head_dim = layout.head_dim;
   const int64_t rotary_dim = step.rotary_dim;
-  for (int64_t i = 0; i < slice.rows; ++i) {
-    const int64_t row = slice.first_row + i;
-    const int64_t position = slice.position + i;
-    float* activations = step.qkv.row(row);
-    const float* angles = step.angles + row * rotary_dim;
-
-    float* query = activations + columns.query;
-    TurnPairs(query, angles, rotary_dim, 1, query);
-
-    const int64_t block = slice.kv_blocks[position / kKvBlockTokens];
+  for (int64_t i = chunk.first; i < chunk.first + chunk.tokens; ++i) {
+    const int64_t row = chunk.slice->first_row + i;
+    const int64_t position = chunk.slice->position + i;
+    const int64_t block = chunk.slice->kv_blocks[position / kKvBlockTokens];
     const int64_t lane = position % kKvBlockTokens;
-    const float* key = activations + columns.key;
-    float* keys = step.cache.keys(block, step.layer, head) + lane;
-    TurnPairs(key, angles, rotary_dim, kKvBlockTokens, keys);
+    float* key = step.qkv.row(row) + layout.key[kv_head];
+    if (step.key_norm != nullptr) {
+      NormalizeRow(key, head_dim, *step.key_norm, key, isa);
+    }
+    float* keys = step.cache.keys(block, step.layer, kv_head) + lane;
+    TurnPairs(step.pairing, key, step.angles + row * rotary_dim, rotary_dim,
+              kKvBlockTokens, keys);
     for (int64_t d = rotary_dim; d < head_dim; ++d) {
       keys[d * kKvBlockTokens] = key[d];
     }
-    std::copy_n(activations + columns.value, head_dim,
-                step.cache.values(block, step.layer, head) + lane * head_dim);
+    std::copy_n(
+        step.qkv.row(row) + layout.value[kv_head], head_dim,
+        step.cache.values(block, step.layer, kv_head) + lane * head_dim);
   }
 }
 
-HeadJob MakeJob(const AttentionStep& step, const AttentionSlice& slice,
-                int64_t head, int64_t first, float* scores,
-                int64_t score_stride) {
-  const int64_t head_dim = step.cache.shape().head_dim;
-  const int64_t row = slice.first_row + first;
-  return {.queries = step.qkv.row(row) + step.heads[head].query,
+// Normalizes and turns the queries of a chunk in place.
+void TurnQueries(const AttentionStep& step, const Chunk& chunk,
+                 const Bundle& bundle, Isa isa) {
+  for (int64_t i = chunk.first; i < chunk.first + chunk.tokens; ++i) {
+    const int64_t row = chunk.slice->first_row + i;
+    const float* angles = step.angles + row * step.rotary_dim;
+    for (int64_t h = 0; h < bundle.num_heads; ++h) {
+      float* query = step.qkv.row(row) + step.layout.query[bundle.heads[h]];
+      if (step.query_norm != nullptr) {
+        NormalizeRow(query, step.layout.head_dim, *step.query_norm, query, isa);
+      }
+      TurnPairs(step.pairing, query, angles, step.rotary_dim, 1, query);
+    }
+  }
+}
+
+AttendJob MakeJob(const AttentionStep& step, const Chunk& chunk,
+                  const Bundle& bundle, float* scores, int64_t score_stride) {
+  const int64_t row = chunk.slice->first_row + chunk.first;
+  return {.queries = step.qkv.row(row),
           .query_stride = step.qkv.stride,
-          .rows = std::min(kRowsPerTask, slice.rows - first),
-          .position = slice.position + first,
-          .head_dim = head_dim,
-          .kv = step.cache.keys(0, step.layer, head),
-          .blocks = slice.kv_blocks.data(),
+          .query_columns = step.layout.query.data(),
+          .heads = bundle.heads,
+          .num_heads = bundle.num_heads,
+          .tokens = chunk.tokens,
+          .position = chunk.slice->position + chunk.first,
+          .head_dim = step.layout.head_dim,
+          .kv = step.cache.keys(0, step.layer, bundle.kv_head),
+          .blocks = chunk.slice->kv_blocks.data(),
           .block_stride = step.cache.shape().bytes_per_block() /
                           static_cast<int64_t>(sizeof(float)),
-          .y = step.y.row(row) + head * head_dim,
+          .score_divisor = step.score_divisor,
+          .soft_cap = step.score_soft_cap,
+          .window = step.window,
+          .position_bias = step.position_bias,
+          .position_bias_stride = step.position_bias_stride,
+          .y = step.y.row(row),
           .y_stride = step.y.stride,
           .scores = scores,
           .score_stride = score_stride};
@@ -66,63 +150,76 @@ HeadJob MakeJob(const AttentionStep& step, const AttentionSlice& slice,
 
 }  // namespace
 
-size_t AttentionScratchBytes(int64_t slices, int64_t max_positions,
-                             int threads) {
-  return threads * kAttentionTileRows * ScoreStride(max_positions) *
-             sizeof(float) +
-         (slices + 1) * sizeof(int64_t) + 2 * 64;
-}
-
 void Attention(const AttentionStep& step, ThreadPool& pool,
                quant::Scratch& scratch, Isa isa) {
   quant::ScratchScope scope(scratch);
-  const auto attend = LayerKernelsFor(isa).attend;
-  const int64_t heads = step.heads.size();
-  const int64_t num_slices = step.slices.size();
-
-  // Groups of queries, by slice: group_begin[s] to group_begin[s + 1].
-  int64_t* group_begin = scratch.Take<int64_t>(num_slices + 1);
-  group_begin[0] = 0;
-  int64_t positions = 0;
-  for (int64_t s = 0; s < num_slices; ++s) {
-    const AttentionSlice& slice = step.slices[s];
-    group_begin[s + 1] =
-        group_begin[s] + (slice.rows + kRowsPerTask - 1) / kRowsPerTask;
+  const AttentionLayout& layout = step.layout;
+  const int64_t heads = layout.query.size();
+  const int64_t kv_heads = layout.key.size();
+  int64_t rows = 0, positions = 0;
+  for (const AttentionSlice& slice : step.slices) {
+    rows += slice.rows;
     positions = std::max(positions, slice.position + slice.rows);
   }
-  const int64_t groups = group_begin[num_slices];
   const int64_t score_stride = ScoreStride(positions);
+
+  int32_t* order = scratch.Take<int32_t>(heads);
+  int64_t* group_begin = scratch.Take<int64_t>(kv_heads + 1);
+  Bundle* bundles = scratch.Take<Bundle>(heads);
+  Chunk* chunks = scratch.Take<Chunk>(rows);
   float* scores = scratch.Take<float>(pool.num_threads() * kAttentionTileRows *
                                       score_stride);
+  if (scratch.counting() || rows == 0) return;
+  OUNCE_CHECK(step.cache.shape().heads == kv_heads &&
+                  step.cache.shape().head_dim == layout.head_dim,
+              "the cache has the layout's heads");
 
-  const auto attend_group = [&](int64_t s, int64_t head, int64_t first,
-                                int worker) {
-    attend(MakeJob(step, step.slices[s], head, first,
-                   scores + worker * kAttentionTileRows * score_stride,
-                   score_stride));
+  OrderHeads(layout, order, group_begin);
+  const int64_t largest_group = LargestGroup(kv_heads, group_begin);
+  const int64_t tokens_per_task = TokensPerTask(largest_group);
+  int64_t num_chunks = 0;
+  for (const AttentionSlice& slice : step.slices) {
+    for (int64_t first = 0; first < slice.rows; first += tokens_per_task) {
+      chunks[num_chunks++] = {&slice, first,
+                              std::min(tokens_per_task, slice.rows - first)};
+    }
+  }
+  // Groups stay whole unless threads would stand idle: each part of a group
+  // reads the keys and values again.
+  const int64_t whole = num_chunks * kv_heads;
+  const int64_t parts = std::clamp<int64_t>(
+      (pool.num_threads() + whole - 1) / whole, 1, largest_group);
+  const int64_t num_bundles =
+      MakeBundles(kv_heads, order, group_begin,
+                  (largest_group + parts - 1) / parts, bundles);
+
+  const auto attend = [&](const Chunk& chunk, const Bundle& bundle,
+                          int worker) {
+    TurnQueries(step, chunk, bundle, isa);
+    LayerKernelsFor(isa).attend(MakeJob(
+        step, chunk, bundle,
+        scores + worker * kAttentionTileRows * score_stride, score_stride));
   };
 
   // A head's keys must be there before its first query is attended; where one
   // task does both, one round of the pool is enough.
-  if (groups == num_slices) {
-    pool.ParallelFor(num_slices * heads, [&](int64_t task, int worker) {
-      const int64_t s = task / heads, head = task % heads;
-      StoreHead(step, step.slices[s], head);
-      attend_group(s, head, 0, worker);
+  if (num_chunks == static_cast<int64_t>(step.slices.size()) &&
+      num_bundles == kv_heads) {
+    pool.ParallelFor(num_chunks * kv_heads, [&](int64_t task, int worker) {
+      const Chunk& chunk = chunks[task / kv_heads];
+      const Bundle& bundle = bundles[task % kv_heads];
+      StoreKeysAndValues(step, chunk, bundle.kv_head, isa);
+      attend(chunk, bundle, worker);
     });
     return;
   }
-  pool.ParallelFor(num_slices * heads, [&](int64_t task, int) {
-    StoreHead(step, step.slices[task / heads], task % heads);
+  pool.ParallelFor(num_chunks * kv_heads, [&](int64_t task, int) {
+    StoreKeysAndValues(step, chunks[task / kv_heads], task % kv_heads, isa);
   });
-  pool.ParallelFor(groups * heads, [&](int64_t task, int worker) {
+  pool.ParallelFor(num_chunks * num_bundles, [&](int64_t task, int worker) {
     // From the last one on, since late queries have the most to do.
-    const int64_t group = groups - 1 - task / heads;
-    const int64_t s =
-        std::upper_bound(group_begin, group_begin + num_slices, group) -
-        group_begin - 1;
-    attend_group(s, task % heads, (group - group_begin[s]) * kRowsPerTask,
-                 worker);
+    attend(chunks[num_chunks - 1 - task / num_bundles],
+           bundles[task % num_bundles], worker);
   });
 }
 

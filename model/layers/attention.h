@@ -1,27 +1,35 @@
 // Causal self-attention of one layer over the paged KV cache (kv_cache.h):
 //
-//   y = softmax(q K^T / sqrt(D)) V
+//   y = softmax(cap(q K^T / divisor) + bias) V
 //
-// for each token and head, over the positions up to the token's own. Queries
-// and keys are turned (rope.h) and keys and values stored on the way.
+// for each token and query head, over the positions up to the token's own, or
+// the last `window` of them. Several query heads may share a key/value head,
+// which is then stored once, and read once for all of them where their queries
+// are few. Queries and keys are normalized (norm.h) and turned (rope.h), and
+// keys and values stored on the way.
 //
-// Exactness: the result of a token depends on its own query and on keys and
-//   values up to it, to the last bit; not on the other tokens of the step, the
-//   blocks that the cache chose, or the threads. For each (token, head):
+// Exactness: the result of a token depends on its own query and on the keys and
+//   values that it sees, to the last bit; not on the other tokens of the step,
+//   the other heads, the blocks that the cache chose, or the threads. For each
+//   (token, head):
 //   - a score is one fused-multiply-add chain over D, ascending;
-//   - lane i of the softmax's sum adds positions i, i + lanes, ...; the lanes
-//     are added up as a tree;
+//   - lane i of the softmax's sum adds the positions of that remainder by the
+//     lanes, ascending; the lanes are added up as a tree;
 //   - an output is one fused-multiply-add chain over positions, ascending.
-// Tiles of several queries share what is loaded, never an order of operations.
+//   Tiles of several queries share what is loaded, never an order of
+//   operations.
 #ifndef OUNCE_MODEL_LAYERS_ATTENTION_H_
 #define OUNCE_MODEL_LAYERS_ATTENTION_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "base/cpu.h"
 #include "base/thread_pool.h"
 #include "model/layers/kv_cache.h"
+#include "model/layers/norm.h"
+#include "model/layers/rope.h"
 #include "quant/matmul.h"
 #include "quant/scratch.h"
 
@@ -35,34 +43,47 @@ struct AttentionSlice {
   absl::Span<const int32_t> kv_blocks;  // of positions [0, position + rows)
 };
 
-// Where a head's D elements begin in a row of qkv.
-struct HeadColumns {
-  int64_t query;
-  int64_t key;
-  int64_t value;
+// Where the D elements of each head begin in a row of qkv, for H query heads
+// and G key/value heads; each of these is some query head's.
+struct AttentionLayout {
+  std::vector<int64_t> query;    // [H]
+  std::vector<int64_t> key;      // [G]
+  std::vector<int64_t> value;    // [G]
+  std::vector<int32_t> kv_head;  // [H], which of the G a query head reads
+  int64_t head_dim = 0;          // D
 };
 
-// Shapes: H heads, D head size; qkv [rows, any], whose queries are turned in
-//   place; angles [rows, rotary_dim] as InterleavedRope::Angles writes them;
-//   y [rows, H * D].
+// Shapes: qkv [rows, any], whose queries and keys are overwritten; angles
+// [rows,
+//   rotary_dim] as Rope::Angles writes them; y [rows, H * D].
 struct AttentionStep {
   absl::Span<const AttentionSlice> slices;
-  absl::Span<const HeadColumns> heads;  // [H]
+  const AttentionLayout& layout;
   quant::Matrix qkv;
-  const float* angles;
-  int64_t rotary_dim;
-  KvCache& cache;
+  const float* angles = nullptr;
+  int64_t rotary_dim = 0;  // of each head's D; 0: nothing turns
+  RopePairing pairing = RopePairing::kInterleaved;
+  float score_divisor;       // mostly the root of D
+  float score_soft_cap = 0;  // c: scores become c * tanh(score / c); 0: none
+  int64_t window = 0;  // a token sees itself and window - 1 before it; 0: all
+  // Added to a head's scores by the position of the key: [H, stride], stride at
+  // least the positions; null: nothing.
+  const float* position_bias = nullptr;
+  int64_t position_bias_stride = 0;
+  // Of the D elements of each head, before they turn; null: none.
+  const NormWeights* query_norm = nullptr;
+  const NormWeights* key_norm = nullptr;
+  KvCache& cache;  // of G heads
   int64_t layer;
   quant::Matrix y;
 };
 
-// Bytes of scratch for sequences of up to `max_positions`, in a step of up to
-// `slices` slices.
-size_t AttentionScratchBytes(int64_t slices, int64_t max_positions,
-                             int threads);
-
+// Scratch: what is taken grows with the rows, the slices and the largest
+//   position of the step, and with nothing else of it. So a counting pass
+//   (quant/scratch.h) whose slices are as many as can be, of one token each at
+//   the last position, counts the most.
 // Threads: any, with a pool that the caller leases. No allocation beyond
-// `scratch`.
+//   `scratch`.
 void Attention(const AttentionStep& step, ThreadPool& pool,
                quant::Scratch& scratch, Isa isa = BestIsa());
 

@@ -1,9 +1,10 @@
 // Keys and values of all running sequences, in blocks of a fixed size.
 //
 // A block holds kKvBlockTokens consecutive positions of one sequence, for all
-// layers and heads. Which block belongs to whom is the scheduler's business.
+// layers and key/value heads (fewer than query heads where these share them).
+// Which block belongs to whom is the scheduler's business.
 //
-// Layout of a block, float32, per layer and head (D = head_dim):
+// Layout of a block, float32, per layer and key/value head (D = head_dim):
 //   keys   [D][kKvBlockTokens]   so that scores of 16 positions are one vector
 //   values [kKvBlockTokens][D]
 //
@@ -23,7 +24,7 @@ inline constexpr int kKvBlockTokens = 16;
 
 struct KvShape {
   int64_t layers = 0;
-  int64_t heads = 0;     // key/value heads
+  int64_t heads = 0;     // key/value heads, not query heads
   int64_t head_dim = 0;  // D
   int64_t bytes_per_token() const {
     return layers * heads * head_dim * 2 * static_cast<int64_t>(sizeof(float));

@@ -14,19 +14,30 @@ namespace ounce::model {
 
 inline constexpr int kAttentionBlockTokens = 16;
 
-// Some consecutive tokens of one sequence, for one head; see attention.h.
-struct HeadJob {
-  const float* queries;  // of the first token, turned
-  int64_t query_stride;  // floats from token to token
-  int64_t rows;          // tokens
-  int64_t position;      // of the first token
+// Some consecutive tokens of one sequence, for some query heads that share one
+// key/value head; see attention.h.
+struct AttendJob {
+  // The query of head i of them begins at query_columns[heads[i]] of its token,
+  // turned.
+  const float* queries;          // the first token's
+  int64_t query_stride;          // floats from token to token
+  const int64_t* query_columns;  // by head
+  const int32_t* heads;
+  int64_t num_heads;
+  int64_t tokens;
+  int64_t position;  // of the first token
   int64_t head_dim;
   // Block b of the sequence has its keys at kv + blocks[b] * block_stride, and
   // its values behind them.
   const float* kv;
   const int32_t* blocks;
   int64_t block_stride;  // floats
-  float* y;
+  float score_divisor;
+  float soft_cap;              // 0: none
+  int64_t window;              // 0: all
+  const float* position_bias;  // of head 0; null: none
+  int64_t position_bias_stride;
+  float* y;  // the first token's, of head 0
   int64_t y_stride;
   // [kAttentionTileRows, score_stride], score_stride at least the positions
   // rounded up to whole blocks.
@@ -37,9 +48,12 @@ struct HeadJob {
 inline constexpr int kAttentionTileRows = 8;
 
 struct LayerKernels {
+  // A null weight or bias: none.
   void (*layer_norm)(const float* x, const float* weight, const float* bias,
                      int64_t cols, float epsilon, float* y);
-  void (*attend)(const HeadJob& job);
+  void (*rms_norm)(const float* x, const float* weight, const float* bias,
+                   int64_t cols, float epsilon, float* y);
+  void (*attend)(const AttendJob& job);
 };
 
 const LayerKernels& LayerKernelsFor(Isa isa);

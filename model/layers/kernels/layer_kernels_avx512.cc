@@ -3,7 +3,7 @@
 
 namespace ounce::model {
 
-extern constexpr LayerKernels kLayerKernelsAvx512 = {OUNCE_VEC::LayerNormRow,
-                                                     OUNCE_VEC::Attend};
+extern constexpr LayerKernels kLayerKernelsAvx512 = {
+    OUNCE_VEC::LayerNormRow, OUNCE_VEC::RmsNormRow, OUNCE_VEC::Attend};
 
 }  // namespace ounce::model

@@ -33,6 +33,38 @@ inline Ints FirstLanes(int64_t count) {
   return lane < (Ints{} + static_cast<int32_t>(count));
 }
 
+// Error: at most 2.5e-7 relative; NaN for NaN.
+inline Floats Tanh(Floats x) {
+  const Floats size = Select(x < Floats{}, -x, x);
+  const Floats z = x * x;
+  Floats p = Set(-5.70498872745e-3f);
+  p = Fma(p, z, Set(2.06390887954e-2f));
+  p = Fma(p, z, Set(-5.37397155531e-2f));
+  p = Fma(p, z, Set(1.33314422036e-1f));
+  p = Fma(p, z, Set(-3.33332819422e-1f));
+  const Floats small = Fma(p * z, x, x);
+  const Floats large = 1.0f - 2.0f / (Exp(size + size) + 1.0f);
+  return Select(size < Set(0.625f), small, Select(x < Floats{}, -large, large));
+}
+
+// (x - mean) * scale * weight + bias.
+inline void ScaleRow(const float* x, Floats mean, Floats scale,
+                     const float* weight, const float* bias, int64_t cols,
+                     float* y) {
+  for (int64_t col = 0; col < cols; col += kLanes) {
+    const int64_t left = cols - col;
+    Floats normal = (LoadPart(x + col, left) - mean) * scale;
+    if (bias != nullptr) {
+      const Floats w =
+          weight != nullptr ? LoadPart(weight + col, left) : Set(1.0f);
+      normal = Fma(normal, w, LoadPart(bias + col, left));
+    } else if (weight != nullptr) {
+      normal *= LoadPart(weight + col, left);
+    }
+    StorePart(normal, y + col, left);
+  }
+}
+
 inline void LayerNormRow(const float* x, const float* weight, const float* bias,
                          int64_t cols, float epsilon, float* y) {
   const float count = static_cast<float>(cols);
@@ -52,14 +84,19 @@ inline void LayerNormRow(const float* x, const float* weight, const float* bias,
   }
   const float variance = ReduceAdd(squares) / count;
   const Floats scale = Set(1.0f / __builtin_sqrtf(variance + epsilon));
+  ScaleRow(x, mean, scale, weight, bias, cols, y);
+}
 
+inline void RmsNormRow(const float* x, const float* weight, const float* bias,
+                       int64_t cols, float epsilon, float* y) {
+  Floats squares{};
   for (int64_t col = 0; col < cols; col += kLanes) {
-    const int64_t left = cols - col;
-    const Floats normal = (LoadPart(x + col, left) - mean) * scale;
-    StorePart(
-        Fma(normal, LoadPart(weight + col, left), LoadPart(bias + col, left)),
-        y + col, left);
+    const Floats part = LoadPart(x + col, cols - col);
+    squares = Fma(part, part, squares);
   }
+  const float mean = ReduceAdd(squares) / static_cast<float>(cols);
+  const Floats scale = Set(1.0f / __builtin_sqrtf(mean + epsilon));
+  ScaleRow(x, Floats{}, scale, weight, bias, cols, y);
 }
 
 inline constexpr int kBlockVectors = kAttentionBlockTokens / kLanes;
@@ -76,18 +113,63 @@ constexpr int ValueVectorsFor(int rows) {
 }
 static_assert(kTileRows <= kAttentionTileRows);
 
-inline const float* Keys(const HeadJob& job, int64_t block) {
+inline const float* Keys(const AttendJob& job, int64_t block) {
   return job.kv + job.blocks[block] * job.block_stride;
 }
-inline const float* Values(const HeadJob& job, int64_t block) {
+inline const float* Values(const AttendJob& job, int64_t block) {
   return Keys(job, block) + job.head_dim * kAttentionBlockTokens;
 }
 
-// Scores of kRows queries against kBlocks blocks.
+inline const float* ValueAt(const AttendJob& job, int64_t position) {
+  return Values(job, position / kAttentionBlockTokens) +
+         position % kAttentionBlockTokens * job.head_dim;
+}
+
+// Some queries that are attended together: by token, then by head, so that no
+// row sees less than the one before it, nor begins earlier. Row r sees
+// positions [begin[r], end[r]).
+template <int kRows>
+struct Tile {
+  const float* query[kRows];
+  const float* bias[kRows];  // if the job has one
+  float* y[kRows];
+  int64_t begin[kRows];
+  int64_t end[kRows];
+  float sum[kRows];  // of the exponentials
+};
+
+// Those from `head` of `token` on.
+template <int kRows>
+inline Tile<kRows> MakeTile(const AttendJob& job, int64_t token, int64_t head) {
+  Tile<kRows> tile;
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t h = job.heads[head];
+    const int64_t end = job.position + token + 1;
+    const bool cut = job.window > 0 && end > job.window;
+    tile.query[r] =
+        job.queries + token * job.query_stride + job.query_columns[h];
+    tile.bias[r] = job.position_bias == nullptr
+                       ? nullptr
+                       : job.position_bias + h * job.position_bias_stride;
+    tile.y[r] = job.y + token * job.y_stride + h * job.head_dim;
+    tile.begin[r] = cut ? end - job.window : 0;
+    tile.end[r] = end;
+    if (++head == job.num_heads) {
+      head = 0;
+      ++token;
+    }
+  }
+  return tile;
+}
+
+// Few rows wait for memory: the hardware's prefetcher stops at the end of each
+// block's page.
+constexpr bool Prefetches(int rows) { return rows <= 4; }
+
+// Scores of the tile against kBlocks blocks.
 template <int kRows, int kBlocks>
-inline void ScoreBlocks(const HeadJob& job, const float* queries,
-                        int64_t first_block, int64_t num_blocks,
-                        float* scores) {
+inline void ScoreBlocks(const AttendJob& job, const Tile<kRows>& tile,
+                        int64_t first_block, int64_t num_blocks) {
   constexpr int kVectors = kBlocks * kBlockVectors;
   const float* keys[kBlocks];
   const float* ahead[kBlocks];
@@ -96,6 +178,9 @@ inline void ScoreBlocks(const HeadJob& job, const float* queries,
     const int64_t next = first_block + kBlocks + b;
     ahead[b] = next < num_blocks ? Keys(job, next) : keys[b];
   }
+  const float* query[kRows];
+  OUNCE_UNROLL
+  for (int r = 0; r < kRows; ++r) query[r] = tile.query[r];
   Floats sums[kRows][kVectors];
   OUNCE_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -109,9 +194,7 @@ inline void ScoreBlocks(const HeadJob& job, const float* queries,
       k[v] = Load(keys[v / kBlockVectors] + d * kAttentionBlockTokens +
                   v % kBlockVectors * kLanes);
     }
-    // A lone query waits for memory: the hardware's prefetcher stops at the
-    // end of each block's page.
-    if (kRows == 1) {
+    if (Prefetches(kRows)) {
       OUNCE_UNROLL
       for (int b = 0; b < kBlocks; ++b) {
         __builtin_prefetch(ahead[b] + d * kAttentionBlockTokens);
@@ -119,38 +202,55 @@ inline void ScoreBlocks(const HeadJob& job, const float* queries,
     }
     OUNCE_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const Floats q = Set(queries[r * job.query_stride + d]);
+      const Floats q = Set(query[r][d]);
       OUNCE_UNROLL
       for (int v = 0; v < kVectors; ++v) sums[r][v] = Fma(q, k[v], sums[r][v]);
     }
   }
-  const Floats divisor = Set(__builtin_sqrtf(static_cast<float>(job.head_dim)));
+  const Floats divisor = Set(job.score_divisor);
   OUNCE_UNROLL
   for (int r = 0; r < kRows; ++r) {
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      Store(sums[r][v] / divisor, scores + r * job.score_stride +
+      Store(sums[r][v] / divisor, job.scores + r * job.score_stride +
                                       first_block * kAttentionBlockTokens +
                                       v * kLanes);
     }
   }
 }
 
-// scores[0, count) to e^(score - largest), zeros up to the end of the block.
-// Returns their sum.
-inline float Exponentials(float* scores, int64_t count) {
-  const float infinity = __builtin_inff();
-  if (const int64_t rest = count % kLanes; rest != 0) {
-    float* last = scores + count - rest;
-    Store(Select(FirstLanes(rest), Load(last), Set(-infinity)), last);
+// Caps scores [begin, end) and adds what their positions are worth.
+inline void AdjustScores(const AttendJob& job, const float* bias, int64_t begin,
+                         int64_t end, float* scores) {
+  const Floats cap = Set(job.soft_cap);
+  for (int64_t i = begin / kLanes * kLanes; i < end; i += kLanes) {
+    Floats score = Load(scores + i);
+    if (job.soft_cap != 0) score = cap * Tanh(score / cap);
+    if (job.position_bias != nullptr) score += LoadPart(bias + i, end - i);
+    Store(score, scores + i);
   }
-  Floats largest = Set(-infinity);
-  for (int64_t i = 0; i < count; i += kLanes) {
+}
+
+// scores[begin, end) to e^(score - largest); the others of the first and the
+// last vector to zero. Returns their sum.
+inline float Exponentials(float* scores, int64_t begin, int64_t end) {
+  const Floats nothing = Set(-__builtin_inff());
+  const int64_t first = begin / kLanes * kLanes;
+  if (first < begin) {
+    Store(Select(FirstLanes(begin - first), nothing, Load(scores + first)),
+          scores + first);
+  }
+  if (const int64_t rest = end % kLanes; rest != 0) {
+    float* last = scores + end - rest;
+    Store(Select(FirstLanes(rest), Load(last), nothing), last);
+  }
+  Floats largest = nothing;
+  for (int64_t i = first; i < end; i += kLanes) {
     largest = Max(Load(scores + i), largest);
   }
   const Floats offset = Set(ReduceMax(largest));
   Floats sums{};
-  for (int64_t i = 0; i < count; i += kLanes) {
+  for (int64_t i = first; i < end; i += kLanes) {
     const Floats e = Exp(Load(scores + i) - offset);
     Store(e, scores + i);
     sums += e;
@@ -158,67 +258,89 @@ inline float Exponentials(float* scores, int64_t count) {
   return ReduceAdd(sums);
 }
 
-// Outputs [d, d + kVectors * kLanes) of kRows tokens; only `count` of them if
+// Outputs [d, d + kVectors * kLanes) of the tile; only `count` of them if
 // kPart.
 template <int kRows, int kVectors, bool kPart>
-inline void MixValues(const HeadJob& job, int64_t position, const float* scores,
-                      const float* sums, int64_t d, int64_t count, float* y) {
+inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
+                      int64_t count) {
   Floats mixed[kRows][kVectors];
   OUNCE_UNROLL
   for (int r = 0; r < kRows; ++r) {
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) mixed[r][v] = Floats{};
   }
-  const auto add = [&](const float* value, int64_t at, int first_row)
+  const auto load = [&](const float* value, Floats* x)
       __attribute__((always_inline)) {
-    Floats x[kVectors];
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       x[v] = kPart ? LoadPart(value + d, count) : Load(value + d + v * kLanes);
     }
+  };
+  const auto add = [&](const Floats* x, int64_t at, int r)
+      __attribute__((always_inline)) {
+    const Floats p = Set(job.scores[r * job.score_stride + at]);
     OUNCE_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      if (r < first_row) continue;
-      const Floats p = Set(scores[r * job.score_stride + at]);
+    for (int v = 0; v < kVectors; ++v) mixed[r][v] = Fma(p, x[v], mixed[r][v]);
+  };
+  // Positions that some rows see.
+  const auto add_to_some = [&](int64_t first, int64_t last)
+      __attribute__((always_inline)) {
+    for (int64_t at = first; at < last; ++at) {
+      Floats x[kVectors];
+      load(ValueAt(job, at), x);
       OUNCE_UNROLL
-      for (int v = 0; v < kVectors; ++v)
-        mixed[r][v] = Fma(p, x[v], mixed[r][v]);
+      for (int r = 0; r < kRows; ++r) {
+        if (at >= tile.begin[r] && at < tile.end[r]) add(x, at, r);
+      }
     }
   };
 
-  // What all rows see, then what only the later ones do.
-  const int64_t common = position + 1;
-  for (int64_t first = 0; first < common; first += kAttentionBlockTokens) {
+  // What the earlier rows see, what all do, and what the later ones do.
+  const int64_t common = tile.begin[kRows - 1];
+  const int64_t common_end = common < tile.end[0] ? tile.end[0] : common;
+  if (kRows > 1) add_to_some(tile.begin[0], common);
+  for (int64_t first = common; first < common_end;) {
     const int64_t block = first / kAttentionBlockTokens;
-    const float* values = Values(job, block);
-    const int64_t left = common - first;
-    const int64_t tokens =
+    const int64_t begin = first % kAttentionBlockTokens;
+    const int64_t left = common_end - first + begin;
+    const int64_t end =
         left < kAttentionBlockTokens ? left : kAttentionBlockTokens;
+    const float* values = Values(job, block);
     const float* ahead =
         left > kAttentionBlockTokens ? Values(job, block + 1) : values;
-    for (int64_t i = 0; i < tokens; ++i) {
-      if (kRows == 1) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (Prefetches(kRows)) {
         for (int v = 0; v < kVectors; ++v) {
           __builtin_prefetch(ahead + i * job.head_dim + d + v * kLanes);
         }
       }
-      add(values + i * job.head_dim, first + i, 0);
+      Floats x[kVectors];
+      load(values + i * job.head_dim, x);
+      OUNCE_UNROLL
+      for (int r = 0; r < kRows; ++r) add(x, first - begin + i, r);
     }
+    first += end - begin;
   }
-  OUNCE_UNROLL
-  for (int r = 1; r < kRows; ++r) {
-    const int64_t at = position + r;
-    add(Values(job, at / kAttentionBlockTokens) +
-            at % kAttentionBlockTokens * job.head_dim,
-        at, r);
+  if (kRows > 1 && job.num_heads == 1 && common == 0) {
+    // One more position for each row, so that all is known but where.
+    OUNCE_UNROLL
+    for (int first = 1; first < kRows; ++first) {
+      const int64_t at = common_end + first - 1;
+      Floats x[kVectors];
+      load(ValueAt(job, at), x);
+      OUNCE_UNROLL
+      for (int r = first; r < kRows; ++r) add(x, at, r);
+    }
+  } else if (kRows > 1) {
+    add_to_some(common_end, tile.end[kRows - 1]);
   }
 
   OUNCE_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    const Floats sum = Set(sums[r]);
+    const Floats sum = Set(tile.sum[r]);
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      float* out = y + r * job.y_stride + d + v * kLanes;
+      float* out = tile.y[r] + d + v * kLanes;
       if (kPart) {
         StorePart(mixed[r][v] / sum, out, count);
       } else {
@@ -229,49 +351,54 @@ inline void MixValues(const HeadJob& job, int64_t position, const float* scores,
 }
 
 template <int kRows>
-inline void AttendTile(const HeadJob& job, int64_t row) {
-  const int64_t position = job.position + row;
-  const float* queries = job.queries + row * job.query_stride;
-  const int64_t blocks = (position + kRows - 1) / kAttentionBlockTokens + 1;
+inline void AttendTile(const AttendJob& job, int64_t row) {
+  Tile<kRows> tile =
+      MakeTile<kRows>(job, row / job.num_heads, row % job.num_heads);
+  const int64_t blocks = (tile.end[kRows - 1] - 1) / kAttentionBlockTokens + 1;
   constexpr int kScoreBlocks = ScoreBlocksFor(kRows);
   constexpr int kValueVectors = ValueVectorsFor(kRows);
-  int64_t block = 0;
+  int64_t block = tile.begin[0] / kAttentionBlockTokens;
   for (; block + kScoreBlocks <= blocks; block += kScoreBlocks) {
-    ScoreBlocks<kRows, kScoreBlocks>(job, queries, block, blocks, job.scores);
+    ScoreBlocks<kRows, kScoreBlocks>(job, tile, block, blocks);
   }
   for (; block < blocks; ++block) {
-    ScoreBlocks<kRows, 1>(job, queries, block, blocks, job.scores);
+    ScoreBlocks<kRows, 1>(job, tile, block, blocks);
   }
-  float sums[kRows];
   for (int r = 0; r < kRows; ++r) {
-    sums[r] = Exponentials(job.scores + r * job.score_stride, position + r + 1);
+    float* scores = job.scores + r * job.score_stride;
+    if (job.soft_cap != 0 || job.position_bias != nullptr) {
+      AdjustScores(job, tile.bias[r], tile.begin[r], tile.end[r], scores);
+    }
+    tile.sum[r] = Exponentials(scores, tile.begin[r], tile.end[r]);
   }
-  float* y = job.y + row * job.y_stride;
   int64_t d = 0;
   for (; d + kValueVectors * kLanes <= job.head_dim;
        d += kValueVectors * kLanes) {
-    MixValues<kRows, kValueVectors, false>(job, position, job.scores, sums, d,
-                                           0, y);
+    MixValues<kRows, kValueVectors, false>(job, tile, d, 0);
   }
   for (; d + kLanes <= job.head_dim; d += kLanes) {
-    MixValues<kRows, 1, false>(job, position, job.scores, sums, d, 0, y);
+    MixValues<kRows, 1, false>(job, tile, d, 0);
   }
   if (d < job.head_dim) {
-    MixValues<kRows, 1, true>(job, position, job.scores, sums, d,
-                              job.head_dim - d, y);
+    MixValues<kRows, 1, true>(job, tile, d, job.head_dim - d);
   }
 }
 
-inline void Attend(const HeadJob& job) {
+inline void Attend(const AttendJob& job) {
+  const int64_t rows = job.tokens * job.num_heads;
   int64_t row = 0;
-  for (; row + kTileRows <= job.rows; row += kTileRows) {
+  for (; row + kTileRows <= rows; row += kTileRows) {
     AttendTile<kTileRows>(job, row);
   }
-  constexpr int kFewRows = kTileRows / 2;
-  for (; kFewRows > 1 && row + kFewRows <= job.rows; row += kFewRows) {
-    AttendTile<kFewRows>(job, row);
+  if constexpr (kTileRows == 8) {
+    if (row + 4 <= rows) {
+      AttendTile<4>(job, row);
+      row += 4;
+    }
+    if (row + 3 == rows) return AttendTile<3>(job, row);
+    if (row + 2 == rows) return AttendTile<2>(job, row);
   }
-  for (; row < job.rows; ++row) AttendTile<1>(job, row);
+  if (row < rows) AttendTile<1>(job, row);
 }
 
 }  // namespace ounce::model::OUNCE_VEC

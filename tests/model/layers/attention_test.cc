@@ -5,56 +5,94 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
-#include "model/layers/rope.h"
 #include "tests/model/layers/isas.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::model {
 namespace {
 
-constexpr int64_t kHeads = 3;
 constexpr int64_t kBlocks = 40;
+constexpr int64_t kMaxPositions = 500;
+
+// What an attention may have; by default as CodeGen's.
+struct Options {
+  int64_t head_dim = 16;
+  std::vector<int32_t> kv_head = {0, 1, 2};
+  int64_t rotary_dim = 0;
+  RopePairing pairing = RopePairing::kInterleaved;
+  float divisor = 0;  // 0: the root of head_dim
+  float soft_cap = 0;
+  int64_t window = 0;
+  bool bias = false;
+  bool norms = false;
+  NormWeights::Kind norm_kind = NormWeights::kRms;
+};
 
 // One sequence whose queries, keys and values are given for all positions.
 class Fixture {
  public:
-  Fixture(int64_t tokens, int64_t head_dim, int64_t rotary_dim)
+  Fixture(int64_t tokens, const Options& options)
       : tokens_(tokens),
-        head_dim_(head_dim),
-        rope_(rotary_dim),
-        qkv_(tokens * Width()) {
-    std::mt19937 random(static_cast<uint32_t>(tokens * 100 + head_dim));
+        options_(options),
+        rope_({.pairing = options.pairing,
+               .rotary_dim = options.rotary_dim,
+               .frequencies = RopeFrequencies(options.rotary_dim, 10000)}) {
+    std::mt19937 random(static_cast<uint32_t>(tokens * 100 + D()));
     std::normal_distribution<float> normal;
+    layout_.head_dim = D();
+    layout_.kv_head = options.kv_head;
+    // Values between queries and keys, as CodeGen has them, and a gap.
+    for (int64_t h = 0; h < H(); ++h) layout_.query.push_back(h * D());
+    for (int64_t g = 0; g < G(); ++g) {
+      layout_.value.push_back((H() + g) * D());
+      layout_.key.push_back((H() + G() + g) * D() + 3);
+    }
+    qkv_.resize(tokens * Width());
     for (float& v : qkv_) v = normal(random);
-    for (int64_t h = 0; h < kHeads; ++h) {
-      // Values between queries and keys, as CodeGen has them.
-      heads_.push_back({.query = h * head_dim,
-                        .key = (2 * kHeads + h) * head_dim,
-                        .value = (kHeads + h) * head_dim});
+    // As of one model: the same for all sequences.
+    std::mt19937 model_random(7);
+    std::normal_distribution<float> model_normal;
+    bias_.resize(H() * kMaxPositions);
+    for (float& v : bias_) v = model_normal(model_random);
+    query_norm_.kind = key_norm_.kind = options.norm_kind;
+    for (int64_t d = 0; d < D(); ++d) {
+      query_norm_.weight.push_back(model_normal(model_random));
+      key_norm_.weight.push_back(model_normal(model_random));
+      if (options.norm_kind == NormWeights::kLayerNorm) {
+        key_norm_.bias.push_back(model_normal(model_random));
+      }
     }
     for (int i = 0; i < kBlocks; ++i) blocks_.push_back(i);
     std::shuffle(blocks_.begin(), blocks_.end(), random);
   }
 
-  int64_t Width() const { return 3 * kHeads * head_dim_; }
+  int64_t D() const { return options_.head_dim; }
+  int64_t H() const { return options_.kv_head.size(); }
+  int64_t G() const {
+    return *std::max_element(options_.kv_head.begin(), options_.kv_head.end()) +
+           1;
+  }
+  int64_t Width() const { return (H() + 2 * G()) * D() + 3; }
 
-  // y of all tokens, fed in steps of these sizes.
-  std::vector<float> Run(const std::vector<int64_t>& cuts, int threads,
-                         Isa isa) {
-    KvCache cache = *KvCache::Create(
-        {.layers = 2, .heads = kHeads, .head_dim = head_dim_}, kBlocks);
+  // y of all tokens, fed in steps of these sizes. If `spoil_unseen`, what no
+  // token of a step sees is NaN by then.
+  std::vector<float> Run(const std::vector<int64_t>& cuts, int threads, Isa isa,
+                         bool spoil_unseen = false) {
+    KvCache cache =
+        *KvCache::Create({.layers = 2, .heads = G(), .head_dim = D()}, kBlocks);
     // Whatever was never written must not be seen.
     std::fill_n(cache.keys(0, 0, 0),
                 kBlocks * cache.shape().bytes_per_block() / 4,
                 std::numeric_limits<float>::quiet_NaN());
     ThreadPool pool(threads);
-    auto scratch =
-        *quant::Scratch::Create(AttentionScratchBytes(1, tokens_, threads));
-    std::vector<float> y(tokens_ * kHeads * head_dim_);
+    auto scratch = *quant::Scratch::Create(CountedBytes(cuts, threads));
+    std::vector<float> y(tokens_ * H() * D());
     int64_t position = 0;
     for (int64_t rows : cuts) {
+      if (spoil_unseen) SpoilUnseen(position, cache);
       std::vector<float> qkv(qkv_.begin() + position * Width(),
                              qkv_.begin() + (position + rows) * Width());
       std::vector<float> angles(rows * rope_.rotary_dim());
@@ -65,41 +103,70 @@ class Fixture {
                                     .rows = rows,
                                     .position = position,
                                     .kv_blocks = blocks_};
-      const int64_t y_width = kHeads * head_dim_;
-      Attention({.slices = absl::MakeSpan(&slice, 1),
-                 .heads = heads_,
-                 .qkv = {qkv.data(), rows, Width(), Width()},
-                 .angles = angles.data(),
-                 .rotary_dim = rope_.rotary_dim(),
-                 .cache = cache,
-                 .layer = 1,
-                 .y = {y.data() + position * y_width, rows, y_width, y_width}},
-                pool, scratch, isa);
+      Attend({&slice, 1}, qkv.data(), angles.data(), cache,
+             y.data() + position * H() * D(), pool, scratch, isa);
       position += rows;
     }
     return y;
+  }
+
+  // One step of sequences like this one.
+  void Attend(absl::Span<const AttentionSlice> slices, float* qkv,
+              const float* angles, KvCache& cache, float* y, ThreadPool& pool,
+              quant::Scratch& scratch, Isa isa) const {
+    int64_t rows = 0;
+    for (const AttentionSlice& slice : slices) rows += slice.rows;
+    const int64_t y_width = H() * D();
+    Attention({.slices = slices,
+               .layout = layout_,
+               .qkv = {qkv, rows, Width(), Width()},
+               .angles = angles,
+               .rotary_dim = rope_.rotary_dim(),
+               .pairing = rope_.pairing(),
+               .score_divisor = Divisor(),
+               .score_soft_cap = options_.soft_cap,
+               .window = options_.window,
+               .position_bias = options_.bias ? bias_.data() : nullptr,
+               .position_bias_stride = options_.bias ? kMaxPositions : 0,
+               .query_norm = options_.norms ? &query_norm_ : nullptr,
+               .key_norm = options_.norms ? &key_norm_ : nullptr,
+               .cache = cache,
+               .layer = 1,
+               .y = {y, rows, y_width, y_width}},
+              pool, scratch, isa);
   }
 
   // The formula, in float64.
   std::vector<double> Slow() const {
     std::vector<double> y;
     for (int64_t t = 0; t < tokens_; ++t) {
-      for (int64_t h = 0; h < kHeads; ++h) {
-        const auto query = Turned(t, heads_[h].query);
+      for (int64_t h = 0; h < H(); ++h) {
+        const int64_t g = options_.kv_head[h];
+        const auto query = Turned(t, layout_.query[h], query_norm_);
+        const int64_t first =
+            options_.window == 0
+                ? 0
+                : std::max<int64_t>(0, t + 1 - options_.window);
         std::vector<double> weights;
         double largest = -1e300, sum = 0;
-        for (int64_t s = 0; s <= t; ++s) {
-          const auto key = Turned(s, heads_[h].key);
+        for (int64_t s = first; s <= t; ++s) {
+          const auto key = Turned(s, layout_.key[g], key_norm_);
           double score = 0;
-          for (int64_t d = 0; d < head_dim_; ++d) score += query[d] * key[d];
-          weights.push_back(score / std::sqrt(static_cast<double>(head_dim_)));
-          largest = std::max(largest, weights.back());
+          for (int64_t d = 0; d < D(); ++d) score += query[d] * key[d];
+          score /= Divisor();
+          if (options_.soft_cap != 0) {
+            score = options_.soft_cap * std::tanh(score / options_.soft_cap);
+          }
+          if (options_.bias) score += bias_[h * kMaxPositions + s];
+          weights.push_back(score);
+          largest = std::max(largest, score);
         }
         for (double& w : weights) sum += w = std::exp(w - largest);
-        for (int64_t d = 0; d < head_dim_; ++d) {
+        for (int64_t d = 0; d < D(); ++d) {
           double mixed = 0;
-          for (int64_t s = 0; s <= t; ++s) {
-            mixed += weights[s] / sum * qkv_[s * Width() + heads_[h].value + d];
+          for (int64_t s = first; s <= t; ++s) {
+            mixed += weights[s - first] / sum *
+                     qkv_[s * Width() + layout_.value[g] + d];
           }
           y.push_back(mixed);
         }
@@ -108,73 +175,334 @@ class Fixture {
     return y;
   }
 
+  const std::vector<int32_t>& blocks() const { return blocks_; }
   std::vector<float>& qkv() { return qkv_; }
+  const Rope& rope() const { return rope_; }
+  KvShape kv_shape() const {
+    return {.layers = 2, .heads = G(), .head_dim = D()};
+  }
+
+  // As the header says: one-token slices at the last position count the most.
+  size_t CountedBytes(const std::vector<int64_t>& cuts, int threads) const {
+    const std::vector<AttentionSlice> slices(
+        *std::max_element(cuts.begin(), cuts.end()),
+        {.first_row = 0, .rows = 1, .position = tokens_ - 1, .kv_blocks = {}});
+    KvCache no_cache;
+    quant::Scratch counting = quant::Scratch::Counting();
+    ThreadPool idle(ThreadPool::Idle{threads});
+    Attend(slices, nullptr, nullptr, no_cache, nullptr, idle, counting,
+           Isa::kPortable);
+    return counting.peak();
+  }
 
  private:
-  std::vector<double> Turned(int64_t t, int64_t column) const {
-    const float* x = qkv_.data() + t * Width() + column;
-    std::vector<double> turned(x, x + head_dim_);
+  float Divisor() const {
+    return options_.divisor != 0 ? options_.divisor
+                                 : std::sqrt(static_cast<float>(D()));
+  }
+
+  // NaN into the blocks that no token from `position` on sees.
+  void SpoilUnseen(int64_t position, KvCache& cache) const {
+    if (options_.window == 0) return;
+    const int64_t seen = std::max<int64_t>(0, position + 1 - options_.window);
+    for (int64_t b = 0; b < seen / kKvBlockTokens; ++b) {
+      std::fill_n(cache.keys(blocks_[b], 0, 0),
+                  cache.shape().bytes_per_block() / 4,
+                  std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+
+  std::vector<double> Turned(int64_t t, int64_t column,
+                             const NormWeights& norm) const {
+    const float* from = qkv_.data() + t * Width() + column;
+    std::vector<double> x(from, from + D());
+    if (options_.norms) {
+      double mean = 0, squares = 0;
+      if (norm.kind == NormWeights::kLayerNorm) {
+        for (double v : x) mean += v / D();
+      }
+      for (double v : x) squares += (v - mean) * (v - mean) / D();
+      for (int64_t d = 0; d < D(); ++d) {
+        x[d] =
+            (x[d] - mean) / std::sqrt(squares + norm.epsilon) * norm.weight[d];
+        if (!norm.bias.empty()) x[d] += norm.bias[d];
+      }
+    }
     std::vector<float> angles(rope_.rotary_dim());
     rope_.Angles(t, angles.data());
-    for (int64_t i = 0; i < rope_.rotary_dim(); i += 2) {
-      turned[i] = double{x[i]} * angles[i] - double{x[i + 1]} * angles[i + 1];
-      turned[i + 1] =
-          double{x[i + 1]} * angles[i] + double{x[i]} * angles[i + 1];
+    std::vector<double> turned = x;
+    const int64_t pairs = rope_.rotary_dim() / 2;
+    for (int64_t j = 0; j < pairs; ++j) {
+      const bool halves = options_.pairing == RopePairing::kHalves;
+      const int64_t a = halves ? j : 2 * j, b = halves ? j + pairs : 2 * j + 1;
+      turned[a] = x[a] * angles[2 * j] - x[b] * angles[2 * j + 1];
+      turned[b] = x[b] * angles[2 * j] + x[a] * angles[2 * j + 1];
     }
     return turned;
   }
 
   const int64_t tokens_;
-  const int64_t head_dim_;
-  const InterleavedRope rope_;
+  const Options options_;
+  const Rope rope_;
+  AttentionLayout layout_;
+  NormWeights query_norm_, key_norm_;
   std::vector<float> qkv_;
-  std::vector<HeadColumns> heads_;
+  std::vector<float> bias_;
   std::vector<int32_t> blocks_;
 };
+
+void ExpectMeetsTheFormula(int64_t tokens, const Options& options, Isa isa,
+                           const std::string& what, double tolerance = 1e-5) {
+  Fixture fixture(tokens, options);
+  const auto found = fixture.Run({tokens}, 1, isa);
+  const auto wanted = fixture.Slow();
+  ASSERT_EQ(found.size(), wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    ASSERT_NEAR(found[i], wanted[i], tolerance)
+        << what << ", head of " << options.head_dim << ", " << tokens
+        << " tokens, at " << i;
+  }
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() &&
+         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// One of everything that changes what a token sees or how tiles are made.
+std::vector<std::pair<std::string, Options>> ManyOptions() {
+  const std::vector<int32_t> grouped = {0, 0, 0, 0, 1, 1, 1, 1};
+  return {
+      {"plain", {.head_dim = 12, .rotary_dim = 8}},
+      {"plain, of 64", {.head_dim = 64, .rotary_dim = 8}},
+      {"grouped",
+       {.kv_head = grouped, .rotary_dim = 16, .pairing = RopePairing::kHalves}},
+      {"multi-query", {.head_dim = 20, .kv_head = std::vector<int32_t>(11, 0)}},
+      {"uneven groups", {.kv_head = {0, 1, 0, 2, 0, 2, 0}, .rotary_dim = 4}},
+      {"window of 1", {.window = 1}},
+      {"window of 5", {.kv_head = {0, 0, 0}, .window = 5}},
+      {"window of 33", {.head_dim = 33, .window = 33}},
+      {"window larger than the text", {.window = 1000}},
+      {"window, grouped, biased",
+       {.kv_head = grouped, .window = 21, .bias = true}},
+      {"biased", {.head_dim = 24, .kv_head = {0, 0, 0, 1}, .bias = true}},
+      {"capped", {.divisor = 0.5f, .soft_cap = 3}},
+      {"normalized",
+       {.head_dim = 20,
+        .kv_head = {0, 0, 1, 1},
+        .rotary_dim = 20,
+        .pairing = RopePairing::kHalves,
+        .norms = true}},
+  };
+}
 
 class AttentionTest : public ::testing::TestWithParam<Isa> {};
 
 TEST_P(AttentionTest, MeetsTheFormulaForAnyHeadSize) {
   for (int64_t head_dim : {2, 3, 5, 8, 12, 16, 20, 33, 64, 80, 96, 128}) {
-    const int64_t rotary_dim = std::max<int64_t>(2, head_dim / 4 * 2);
     for (int64_t tokens : {1, 16, 17, 70}) {
-      Fixture fixture(tokens, head_dim, rotary_dim);
-      const auto found = fixture.Run({tokens}, 1, GetParam());
-      const auto wanted = fixture.Slow();
-      for (size_t i = 0; i < wanted.size(); ++i) {
-        ASSERT_NEAR(found[i], wanted[i], 1e-5)
-            << "head of " << head_dim << ", " << tokens << " tokens, at " << i;
+      ExpectMeetsTheFormula(
+          tokens,
+          {.head_dim = head_dim,
+           .rotary_dim = std::max<int64_t>(2, head_dim / 4 * 2)},
+          GetParam(), "plain");
+    }
+  }
+}
+
+TEST_P(AttentionTest, QueryHeadsMayShareAKeyValueHead) {
+  // By twos, all one, uneven, in no order, and more than a tile has rows.
+  for (const std::vector<int32_t>& kv_head :
+       std::vector<std::vector<int32_t>>{{0, 0, 1, 1},
+                                         {0, 0, 0},
+                                         {0, 0, 0, 0, 0, 1, 2, 2},
+                                         {2, 0, 1, 0, 2, 2, 2},
+                                         std::vector<int32_t>(23, 0)}) {
+    for (int64_t tokens : {1, 2, 3, 7, 19, 50}) {
+      ExpectMeetsTheFormula(
+          tokens, {.head_dim = 24, .kv_head = kv_head, .rotary_dim = 8},
+          GetParam(), ::testing::PrintToString(kv_head));
+    }
+  }
+}
+
+TEST_P(AttentionTest, PairsLieSideBySideOrByHalves) {
+  for (const RopePairing pairing :
+       {RopePairing::kInterleaved, RopePairing::kHalves}) {
+    for (int64_t head_dim : {5, 8, 33, 64}) {
+      for (int64_t rotary_dim : {int64_t{0}, int64_t{4}, head_dim / 2 * 2}) {
+        ExpectMeetsTheFormula(20,
+                              {.head_dim = head_dim,
+                               .rotary_dim = rotary_dim,
+                               .pairing = pairing},
+                              GetParam(),
+                              "rotary of " + std::to_string(rotary_dim));
       }
+    }
+  }
+}
+
+TEST_P(AttentionTest, AWindowHidesWhatIsTooOld) {
+  // Of one token, shorter than a tile, across blocks, of whole blocks, and
+  // longer than the text.
+  for (int64_t window : {1, 2, 5, 7, 15, 16, 17, 32, 40, 69, 70, 1000}) {
+    for (const std::vector<int32_t>& kv_head :
+         std::vector<std::vector<int32_t>>{{0, 1}, {0, 0, 0, 1}}) {
+      ExpectMeetsTheFormula(
+          70, {.head_dim = 20, .kv_head = kv_head, .window = window},
+          GetParam(), "window of " + std::to_string(window));
+    }
+  }
+}
+
+TEST_P(AttentionTest, BlocksOutsideTheWindowAreNotRead) {
+  for (int64_t window : {1, 5, 16, 17, 40}) {
+    Fixture fixture(150, {.kv_head = {0, 0, 1}, .window = window});
+    const auto whole = fixture.Run({150}, 1, GetParam());
+    const auto spoilt = fixture.Run({20, 1, 1, 30, 9, 1, 37, 1, 50}, 1,
+                                    GetParam(), /*spoil_unseen=*/true);
+    EXPECT_TRUE(SameBits(whole, spoilt)) << "window of " << window;
+  }
+}
+
+TEST_P(AttentionTest, ABiasIsAddedByHeadAndPositionOfTheKey) {
+  for (int64_t tokens : {1, 15, 33, 70}) {
+    ExpectMeetsTheFormula(tokens, {.kv_head = {0, 0, 1, 1}, .bias = true},
+                          GetParam(), "bias");
+  }
+}
+
+TEST_P(AttentionTest, ASoftCapBendsScores) {
+  for (const float cap : {0.5f, 5.0f, 50.0f}) {
+    // Scores from far below the cap to far above it.
+    ExpectMeetsTheFormula(70, {.divisor = 0.3f, .soft_cap = cap}, GetParam(),
+                          "cap of " + std::to_string(cap), 2e-5);
+  }
+}
+
+TEST_P(AttentionTest, QueriesAndKeysAreNormalizedByHeadBeforeTheyTurn) {
+  for (const NormWeights::Kind kind :
+       {NormWeights::kRms, NormWeights::kLayerNorm}) {
+    for (int64_t head_dim : {6, 16, 33}) {
+      // Products of two weights make scores large, and what rounds them.
+      ExpectMeetsTheFormula(40,
+                            {.head_dim = head_dim,
+                             .kv_head = {0, 0, 1},
+                             .rotary_dim = 4,
+                             .pairing = RopePairing::kHalves,
+                             .norms = true,
+                             .norm_kind = kind},
+                            GetParam(), "norms", 3e-5);
     }
   }
 }
 
 TEST_P(AttentionTest, CutsAndThreadsChangeNoBit) {
   std::mt19937 random(5);
-  for (int64_t head_dim : {12, 64}) {
-    Fixture fixture(300, head_dim, 8);
+  for (const auto& [name, options] : ManyOptions()) {
+    Fixture fixture(300, options);
     const auto whole = fixture.Run({300}, 1, GetParam());
-    const auto same = [&](const std::vector<float>& other) {
-      return std::memcmp(whole.data(), other.data(), whole.size() * 4) == 0;
-    };
-    EXPECT_TRUE(same(fixture.Run({300}, 2, GetParam())));
-    EXPECT_TRUE(same(fixture.Run(std::vector<int64_t>(300, 1), 2, GetParam())));
+    EXPECT_TRUE(SameBits(whole, fixture.Run({300}, 2, GetParam()))) << name;
+    // More threads than key/value heads, so that groups are parted.
+    EXPECT_TRUE(SameBits(
+        whole, fixture.Run(std::vector<int64_t>(300, 1), 5, GetParam())))
+        << name;
     for (int i = 0; i < 10; ++i) {
       std::vector<int64_t> cuts;
       for (int64_t left = 300; left > 0; left -= cuts.back()) {
         cuts.push_back(std::min<int64_t>(left, 1 + random() % 70));
       }
-      EXPECT_TRUE(same(fixture.Run(cuts, 1 + i % 3, GetParam())))
-          << ::testing::PrintToString(cuts);
+      EXPECT_TRUE(SameBits(whole, fixture.Run(cuts, 1 + i % 3, GetParam())))
+          << name << ", " << ::testing::PrintToString(cuts);
+    }
+  }
+}
+
+// Sequences of one step: some decode, others bring pieces of their prompts.
+TEST_P(AttentionTest, OtherSequencesOfTheStepChangeNoBit) {
+  for (const auto& [name, options] : ManyOptions()) {
+    constexpr int64_t kRows[] = {1, 40, 3, 9, 1};
+    constexpr int64_t kPast[] = {30, 5, 0, 17, 77};
+    std::vector<Fixture> sequences;
+    std::vector<std::vector<float>> alone;
+    for (int i = 0; i < 5; ++i) {
+      Fixture& added = sequences.emplace_back(kPast[i] + kRows[i], options);
+      std::vector<int64_t> cuts = {kRows[i]};
+      if (kPast[i] > 0) cuts.insert(cuts.begin(), kPast[i]);
+      alone.push_back(added.Run(cuts, 1, GetParam()));
+    }
+    const int64_t width = sequences[0].Width();
+    const int64_t y_width = sequences[0].H() * sequences[0].D();
+    const int64_t rotary_dim = sequences[0].rope().rotary_dim();
+    KvCache cache = *KvCache::Create(sequences[0].kv_shape(), kBlocks);
+    ThreadPool pool(3);
+    auto scratch = *quant::Scratch::Create(sequences[4].CountedBytes({150}, 3));
+    const auto step = [&](const int64_t* rows, const int64_t* past) {
+      std::vector<AttentionSlice> slices;
+      std::vector<float> qkv, angles;
+      std::vector<std::vector<int32_t>> blocks(5);
+      int64_t all_rows = 0;
+      for (int i = 0; i < 5; ++i) {
+        if (rows[i] == 0) continue;
+        for (int b = 0; b < 8; ++b) blocks[i].push_back(8 * i + (b + i) % 8);
+        slices.push_back(
+            {all_rows, rows[i], past == nullptr ? 0 : past[i], blocks[i]});
+        all_rows += rows[i];
+        for (int64_t t = slices.back().position;
+             t < slices.back().position + rows[i]; ++t) {
+          const auto from = sequences[i].qkv().begin() + t * width;
+          qkv.insert(qkv.end(), from, from + width);
+          angles.resize(angles.size() + rotary_dim);
+          sequences[i].rope().Angles(
+              t, angles.data() + angles.size() - rotary_dim);
+        }
+      }
+      std::vector<float> y(all_rows * y_width);
+      sequences[0].Attend(slices, qkv.data(), angles.data(), cache, y.data(),
+                          pool, scratch, GetParam());
+      return y;
+    };
+    step(kPast, nullptr);
+    const std::vector<float> y = step(kRows, kPast);
+    int64_t row = 0;
+    for (int i = 0; i < 5; ++i) {
+      EXPECT_EQ(std::memcmp(y.data() + row * y_width,
+                            alone[i].data() + kPast[i] * y_width,
+                            kRows[i] * y_width * sizeof(float)),
+                0)
+          << name << ", sequence " << i;
+      row += kRows[i];
     }
   }
 }
 
 TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
-  Fixture fixture(40, 16, 2);
+  Fixture fixture(40, {.rotary_dim = 2});
   for (float& v : fixture.qkv()) v *= 1e4f;  // scores of 1e8 and more
   for (float v : fixture.Run({40}, 1, GetParam())) {
     ASSERT_TRUE(std::isfinite(v));
+  }
+}
+
+// What one token brings must stay out of the others' results, whatever it is.
+TEST_P(AttentionTest, InfinityOutsideATokensWindowDoesNotReachIt) {
+  for (int64_t window : {1, 5, 20}) {
+    Fixture fixture(60, {.window = window});
+    const auto clean = fixture.Run({60}, 1, GetParam());
+    const int64_t at = 30;
+    for (int64_t i = 0; i < fixture.Width(); ++i) {
+      fixture.qkv()[at * fixture.Width() + i] =
+          std::numeric_limits<float>::infinity();
+    }
+    const auto spoilt = fixture.Run({60}, 1, GetParam());
+    const int64_t width = fixture.H() * fixture.D();
+    for (int64_t t = 0; t < 60; ++t) {
+      if (t >= at && t < at + window) continue;
+      EXPECT_EQ(std::memcmp(clean.data() + t * width, spoilt.data() + t * width,
+                            width * sizeof(float)),
+                0)
+          << "window of " << window << ", token " << t;
+    }
   }
 }
 
