@@ -238,8 +238,8 @@ def llama_unigram_model():
 
 
 def gemma_model():
-    return sentencepiece_model("bpe", 256 + 620, pad_id=0, eos_id=1, bos_id=2, unk_id=3, add_dummy_prefix=False,
-                               control_symbols=["<start_of_turn>"],
+    return sentencepiece_model("bpe", 256 + 620, pad_id=0, eos_id=1, bos_id=2, unk_id=3, bos_piece="<bos>", eos_piece="<eos>",
+                               add_dummy_prefix=False, control_symbols=["<start_of_turn>"],
                                user_defined_symbols=["<mask>", "<end_of_turn>", "\n\n", "\t", "▁▁", "▁▁▁▁"], **LLAMA)
 
 
