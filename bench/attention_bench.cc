@@ -36,20 +36,24 @@ void Measure(const Shape& shape, quant::Compute compute, Isa isa,
     k[i] = std::sin(0.7f * i);
     v[i] = std::sin(0.3f * i);
   }
-  auto scratch = quant::Scratch::Create(DenseAttentionScratchBytes(
-      shape.keys, shape.keys, shape.heads, shape.head_dim, pool.num_threads()));
-  if (!scratch.ok()) std::exit(1);
   const DenseAttentionJob job = {.q = {q.data(), shape.rows, columns, columns},
                                  .k = {k.data(), shape.keys, columns, columns},
                                  .v = {v.data(), shape.keys, columns, columns},
                                  .y = {y.data(), shape.rows, columns, columns}};
+  const auto attend = [&](ThreadPool& team, quant::Scratch& scratch) {
+    DenseAttention(absl::MakeSpan(&job, 1), shape.heads, 0.2f, compute, team,
+                   scratch, isa);
+  };
+  ThreadPool idle(ThreadPool::Idle{pool.num_threads()});
+  auto counting = quant::Scratch::Counting();
+  attend(idle, counting);
+  auto scratch = quant::Scratch::Create(counting.peak());
+  if (!scratch.ok()) std::exit(1);
   const double operations = 4.0 * shape.rows * shape.keys * columns;
   const auto calls = static_cast<int64_t>(
       std::fmin(2000.0, std::fmax(20.0, 1e10 / operations)));
-  const double seconds = bench::FastSeconds(calls, [&](int64_t) {
-    DenseAttention(absl::MakeSpan(&job, 1), shape.heads, 0.2f, compute, pool,
-                   *scratch, isa);
-  });
+  const double seconds =
+      bench::FastSeconds(calls, [&](int64_t) { attend(pool, *scratch); });
   std::printf("%-16s %-8s %s  %7.3f ms  %6.0f GFLOPS\n", shape.name,
               std::string(IsaName(isa)).c_str(),
               compute == quant::Compute::kFloat32 ? "float32 " : "bfloat16",

@@ -43,10 +43,20 @@ void Measure(std::string_view spec, int64_t outputs, int64_t cols,
     weights.push_back(*std::move(packed));
   } while (bytes < total_bytes);
   const int64_t most = *std::max_element(row_counts.begin(), row_counts.end());
-  auto scratch =
-      Scratch::Create(MatmulScratchBytes(most, cols, pool.num_threads()));
-  if (!scratch.ok()) std::exit(1);
   std::vector<float> x(most * cols), y(most * outputs);
+  const auto multiply = [&](const PackedWeight& w, int64_t rows,
+                            ThreadPool& team, Scratch& scratch) {
+    ScratchScope scope(scratch);
+    const MatmulInput input =
+        MatmulInput::Prepare({x.data(), rows, cols, cols},
+                             FormsFor(w, Compute::kFloat32), team, scratch);
+    Matmul(input, w, {}, {y.data(), rows, outputs, outputs}, team, scratch);
+  };
+  ThreadPool idle(ThreadPool::Idle{pool.num_threads()});
+  Scratch counting = Scratch::Counting();
+  multiply(weights[0], most, idle, counting);
+  auto scratch = Scratch::Create(counting.peak());
+  if (!scratch.ok()) std::exit(1);
   for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
   std::printf("%-9s %6ld x %-5ld", std::string(spec).c_str(),
               static_cast<long>(outputs), static_cast<long>(cols));
@@ -55,12 +65,7 @@ void Measure(std::string_view spec, int64_t outputs, int64_t cols,
     const auto calls = static_cast<int64_t>(
         std::clamp(2e10 / operations, 20.0, 2.0 * weights.size()));
     const double per_call = FastSeconds(calls, [&](int64_t call) {
-      const PackedWeight& w = weights[call % weights.size()];
-      ScratchScope scope(*scratch);
-      const MatmulInput input =
-          MatmulInput::Prepare({x.data(), rows, cols, cols},
-                               FormsFor(w, Compute::kFloat32), pool, *scratch);
-      Matmul(input, w, {}, {y.data(), rows, outputs, outputs}, pool, *scratch);
+      multiply(weights[call % weights.size()], rows, pool, *scratch);
     });
     if (rows <= 8) {
       std::printf("  %ld: %5.1f GB/s", static_cast<long>(rows),

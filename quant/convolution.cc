@@ -157,10 +157,4 @@ void CountConvolve(const ConvolutionShape& shape, const ThreadPool& pool,
   CountConvolution(shape.out_channels, shape.packed_cols(), pool, scratch);
 }
 
-int64_t ConvolveScratchBytes(const ConvolutionShape& shape, int num_threads) {
-  return ConvolutionScratchBytes(shape.packed_cols() / kBlockCols,
-                                 CeilDivide(shape.out_channels, kPanelRows)) *
-         num_threads;
-}
-
 }  // namespace ounce::quant

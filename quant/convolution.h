@@ -106,9 +106,6 @@ void ConvolveOn(Isa isa, absl::Span<const FeatureMap> x, const PackedWeight& w,
 void CountConvolve(const ConvolutionShape& shape, const ThreadPool& pool,
                    Scratch& scratch);
 
-// Scratch that one Convolve takes beside its maps, at most.
-int64_t ConvolveScratchBytes(const ConvolutionShape& shape, int num_threads);
-
 }  // namespace ounce::quant
 
 #endif  // OUNCE_QUANT_CONVOLUTION_H_

@@ -33,6 +33,7 @@ FeatureMap TakeFeatureMap(Compute type, int64_t height, int64_t width,
                     .width = width,
                     .channels = channels,
                     .border = border};
+  if (scratch.counting()) return map;
   std::memset(start, 0, map.pixel(0, 0) - start);
   for (int64_t y = 0; y + 1 < height; ++y) {
     std::memset(map.pixel(y, width), 0, border * pixel_bytes);

@@ -14,11 +14,6 @@ inline Matrix TakeMatrix(int64_t rows, int64_t cols, Scratch& scratch) {
   return {scratch.Take<float>(rows * cols), rows, cols, cols};
 }
 
-// What that takes: rounded up to 64 bytes.
-inline int64_t MatrixBytes(int64_t rows, int64_t cols) {
-  return (rows * cols * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
-}
-
 // The same numbers, to be read.
 inline ConstMatrix AsConst(const Matrix& matrix) {
   return {matrix.data, matrix.rows, matrix.cols, matrix.stride};

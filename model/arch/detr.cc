@@ -34,6 +34,7 @@
 #include "quant/convolution.h"
 #include "quant/matmul.h"
 #include "quant/matrices.h"
+#include "quant/scratch_array.h"
 
 namespace ounce::model {
 namespace {
@@ -46,8 +47,8 @@ using quant::ConstMatrix;
 using quant::FeatureMap;
 using quant::MatmulInput;
 using quant::Matrix;
-using quant::MatrixBytes;
 using quant::Scratch;
+using quant::ScratchArray;
 using quant::ScratchScope;
 using quant::TakeMatrix;
 
@@ -55,9 +56,6 @@ using quant::TakeMatrix;
 // one at least), because their features are large: so a batch takes little more
 // memory than its largest picture.
 constexpr int64_t kGroupPixels = 1 << 20;
-
-// More than any product has.
-constexpr int64_t kAnyOutputs = 1 << 20;
 
 // One picture's rows in a matrix that has all pictures'.
 struct RowRange {
@@ -82,17 +80,6 @@ void Add(const Matrix& x, const Matrix& p, const Matrix& y, ThreadPool& pool) {
           for (int64_t i = 0; i < x.cols; ++i) to[i] = from[i] + other[i];
         }
       });
-}
-
-// What a product takes of scratch, at most.
-int64_t LinearScratchBytes(int64_t rows, int64_t cols, int threads) {
-  Scratch scratch = Scratch::Counting();
-  ThreadPool pool(ThreadPool::Idle{threads});
-  const MatmulInput input =
-      MatmulInput::Prepare({nullptr, rows, cols, cols},
-                           {.integers = true, .bfloat16 = true}, pool, scratch);
-  quant::CountMatmul(input, kAnyOutputs, pool, scratch);
-  return static_cast<int64_t>(scratch.peak());
 }
 
 // How many of a feature map's rows (or columns) see the picture, when their
@@ -145,44 +132,19 @@ class DetrModel final : public Detector {
 
   size_t ScratchBytes(absl::Span<const PictureSize> canvases,
                       int threads) const override {
-    const auto count = static_cast<int64_t>(canvases.size());
-    int64_t features = 0, most = 0;
+    std::vector<PictureView> pictures;
     for (const PictureSize& canvas : canvases) {
-      const PictureSize size = weights_.backbone.FeatureSize(canvas);
-      features += size.height * size.width;
-      most = std::max(most, size.height * size.width);
+      pictures.push_back(
+          {.rgb = nullptr, .size = canvas, .canvas = canvas, .table = nullptr});
     }
-    int64_t backbone = 0;
-    for (absl::Span<const PictureSize> rest = canvases; !rest.empty();) {
-      const size_t group = GroupSize(rest);
-      backbone = std::max(backbone, weights_.backbone.ScratchBytes(
-                                        rest.first(group), compute_, threads));
-      rest.remove_prefix(group);
-    }
-    backbone += count * static_cast<int64_t>(sizeof(FeatureMap)) + 64 +
-                quant::ConvolveScratchBytes(weights_.projection_shape, threads);
-
-    const int64_t width = config_.width, queries = config_.num_queries;
-    const int64_t rows = count * queries;
-    const int64_t encoder =
-        std::max(AttendBytes(features, features, most, config_.encoder_heads,
-                             count, threads),
-                 FeedForwardBytes(features, config_.encoder_inner, threads));
-    const int64_t decoder =
-        std::max({AttendBytes(rows, rows, queries, config_.decoder_heads, count,
-                              threads),
-                  AttendBytes(rows, features, most, config_.decoder_heads,
-                              count, threads),
-                  FeedForwardBytes(rows, config_.decoder_inner, threads)});
-    const int64_t heads =
-        2 * MatrixBytes(rows, width) + LinearScratchBytes(rows, width, threads);
-    constexpr int64_t kArrays = sizeof(PictureSize) + 2 * sizeof(RowRange);
-    return count * kArrays + 3 * 64 + 2 * MatrixBytes(features, width) +
-           std::max(backbone,
-                    MatrixBytes(features, width) +
-                        std::max(encoder, 2 * MatrixBytes(rows, width) +
-                                              MatrixBytes(queries, width) +
-                                              std::max(decoder, heads)));
+    const auto rows =
+        static_cast<int64_t>(canvases.size()) * config_.num_queries;
+    const int64_t logits = num_logits();
+    ThreadPool pool(ThreadPool::Idle{threads});
+    Scratch scratch = Scratch::Counting();
+    Forward(pictures, pool, scratch, {nullptr, rows, logits, logits},
+            {nullptr, rows, 4, 4});
+    return scratch.peak();
   }
 
   void Forward(absl::Span<const PictureView> pictures, ThreadPool& pool,
@@ -192,13 +154,12 @@ class DetrModel final : public Detector {
     if (count == 0) return;
     const auto rows = static_cast<int64_t>(count) * config_.num_queries;
     OUNCE_CHECK(logits.rows == rows && boxes.rows == rows &&
-                    logits.cols == weights_.classifier.weight->rows() &&
-                    boxes.cols == 4,
+                    logits.cols == num_logits() && boxes.cols == 4,
                 "logits and boxes have the shape that the pictures ask for");
     ScratchScope scope(scratch);
-    auto* canvases = scratch.Take<PictureSize>(count);
-    auto* features = scratch.Take<RowRange>(count);
-    auto* queries = scratch.Take<RowRange>(count);
+    const ScratchArray<PictureSize> canvases(count, scratch);
+    const ScratchArray<RowRange> features(count, scratch);
+    const ScratchArray<RowRange> queries(count, scratch);
     int64_t total = 0;
     for (size_t p = 0; p < count; ++p) {
       canvases[p] = pictures[p].canvas;
@@ -208,19 +169,19 @@ class DetrModel final : public Detector {
                     config_.num_queries};
       total += features[p].count;
     }
-    const Rest rest = {.features = {features, count},
-                       .queries = {queries, count},
+    const Rest rest = {.features = features.span(),
+                       .queries = queries.span(),
                        .pool = pool,
                        .scratch = scratch};
     const Matrix x = TakeMatrix(total, config_.width, scratch);
     const Matrix positions = TakeMatrix(total, config_.width, scratch);
     for (size_t p = 0; p < count;) {
-      const size_t group = GroupSize({canvases + p, count - p});
+      const size_t group = GroupSize(canvases.span().subspan(p));
       FindFeatures(pictures.subspan(p, group), rest.features.subspan(p, group),
                    x, rest);
       p += group;
     }
-    for (size_t p = 0; p < count; ++p) {
+    for (size_t p = 0; p < count && !scratch.counting(); ++p) {
       const PictureSize size = ValidFeatures(pictures[p]);
       SinePositions(size.height, size.width, Rows(positions, features[p]));
     }
@@ -243,6 +204,10 @@ class DetrModel final : public Detector {
     Scratch& scratch;
   };
 
+  int64_t num_logits() const {
+    return static_cast<int64_t>(shape_.labels.size()) + 1;
+  }
+
   PictureSize ValidFeatures(const PictureView& picture) const {
     const PictureSize size = weights_.backbone.FeatureSize(picture.canvas);
     return {
@@ -256,21 +221,25 @@ class DetrModel final : public Detector {
                     const Rest& rest) const {
     ScratchScope scope(rest.scratch);
     const size_t count = pictures.size();
-    const absl::Span<FeatureMap> maps(rest.scratch.Take<FeatureMap>(2 * count),
-                                      2 * count);
-    const absl::Span<FeatureMap> to = maps.subspan(count);
-    const auto features =
-        weights_.backbone.Forward(pictures, compute_, rest.pool, rest.scratch);
+    const ScratchArray<FeatureMap> maps(2 * count, rest.scratch);
+    const absl::Span<FeatureMap> from = maps.span().first(count);
+    const absl::Span<FeatureMap> to = maps.span().subspan(count);
+    weights_.backbone.Forward(pictures, compute_, from, rest.pool,
+                              rest.scratch);
     for (size_t p = 0; p < count; ++p) {
       const PictureSize size = ValidFeatures(pictures[p]);
-      maps[p] = Crop(features[p], size);
+      from[p] = Crop(from[p], size);
       to[p] = {.type = Compute::kFloat32,
                .data = x.row(ranges[p].first),
                .height = size.height,
                .width = size.width,
                .channels = config_.width};
     }
-    quant::Convolve(maps.first(count), *weights_.projection.weight,
+    if (rest.scratch.counting()) {
+      quant::CountConvolve(weights_.projection_shape, rest.pool, rest.scratch);
+      return;
+    }
+    quant::Convolve(from, *weights_.projection.weight,
                     weights_.projection_shape,
                     {.bias = weights_.projection.bias.data(), .residual = {}},
                     to, rest.pool, rest.scratch);
@@ -285,6 +254,13 @@ class DetrModel final : public Detector {
   static void Multiply(const LinearLayer& layer, const Matrix& x,
                        Compute compute, Activation activation, Combine combine,
                        const Matrix& y, const Rest& rest) {
+    if (rest.scratch.counting()) {
+      CountProduct(layer, x, {.integers = true}, rest);
+      if (compute == Compute::kBFloat16) {
+        CountProduct(layer, x, {.bfloat16 = true}, rest);
+      }
+      return;
+    }
     ScratchScope scope(rest.scratch);
     const MatmulInput input = MatmulInput::Prepare(
         AsConst(x), FormsFor(*layer.weight, compute), rest.pool, rest.scratch);
@@ -293,6 +269,16 @@ class DetrModel final : public Detector {
             .activation = activation,
             .combine = combine},
            y, rest.pool, rest.scratch);
+  }
+
+  // A plan's outline has no weights, so a pass that counts takes what a weight
+  // of any method wants.
+  static void CountProduct(const LinearLayer& layer, const Matrix& x,
+                           const quant::InputForms& forms, const Rest& rest) {
+    ScratchScope scope(rest.scratch);
+    const MatmulInput input =
+        MatmulInput::Prepare(AsConst(x), forms, rest.pool, rest.scratch);
+    quant::CountMatmul(input, layer.rows, rest.pool, rest.scratch);
   }
 
   // x <- norm(x + attention(to_query, to_key, to_value)), each picture's rows
@@ -310,7 +296,7 @@ class DetrModel final : public Detector {
     Apply(layer.query, to_query, query, rest);
     Apply(layer.key, to_key, key, rest);
     Apply(layer.value, to_value, value, rest);
-    auto* jobs = rest.scratch.Take<DenseAttentionJob>(query_rows.size());
+    const ScratchArray<DenseAttentionJob> jobs(query_rows.size(), rest.scratch);
     for (size_t p = 0; p < query_rows.size(); ++p) {
       jobs[p] = {.q = AsConst(Rows(query, query_rows[p])),
                  .k = AsConst(Rows(key, key_rows[p])),
@@ -319,37 +305,20 @@ class DetrModel final : public Detector {
     }
     const int64_t head_dim = width / layer.heads;
     const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
-    DenseAttention({jobs, query_rows.size()}, layer.heads, scale, compute_,
-                   rest.pool, rest.scratch);
+    DenseAttention(jobs.span(), layer.heads, scale, compute_, rest.pool,
+                   rest.scratch);
     Apply(layer.out, mixed, x, rest, Activation::kNone, Combine::kAdd);
     Normalize(AsConst(x), layer.norm, x, rest.pool);
-  }
-
-  int64_t AttendBytes(int64_t query_rows, int64_t key_rows, int64_t max_keys,
-                      int64_t heads, int64_t pictures, int threads) const {
-    return 2 * MatrixBytes(query_rows, config_.width) +
-           2 * MatrixBytes(key_rows, config_.width) +
-           pictures * static_cast<int64_t>(sizeof(DenseAttentionJob)) + 64 +
-           std::max(LinearScratchBytes(std::max(query_rows, key_rows),
-                                       config_.width, threads),
-                    DenseAttentionScratchBytes(key_rows, max_keys, heads,
-                                               config_.width / heads, threads));
   }
 
   // x <- norm(x + second(relu(first(x))))
   void FeedForward(const InnerLayer& layer, const Matrix& x,
                    const Rest& rest) const {
     ScratchScope scope(rest.scratch);
-    const Matrix inner =
-        TakeMatrix(x.rows, layer.first.weight->rows(), rest.scratch);
+    const Matrix inner = TakeMatrix(x.rows, layer.first.rows, rest.scratch);
     Apply(layer.first, x, inner, rest, Activation::kRelu);
     Apply(layer.second, inner, x, rest, Activation::kNone, Combine::kAdd);
     Normalize(AsConst(x), layer.norm, x, rest.pool);
-  }
-
-  int64_t FeedForwardBytes(int64_t rows, int64_t inner, int threads) const {
-    return MatrixBytes(rows, inner) +
-           LinearScratchBytes(rows, std::max(inner, config_.width), threads);
   }
 
   // From the encoder's rows (and these with their positions) to the results.
@@ -357,10 +326,12 @@ class DetrModel final : public Detector {
               const Matrix& logits, const Matrix& boxes) const {
     const int64_t width = config_.width;
     const Matrix queries = TakeMatrix(config_.num_queries, width, rest.scratch);
-    weights_.queries->Dequantize(0, config_.num_queries, queries.data);
     const Matrix y = TakeMatrix(logits.rows, width, rest.scratch);
     const Matrix at = TakeMatrix(logits.rows, width, rest.scratch);
-    std::fill_n(y.data, y.rows * width, 0.0f);
+    if (!rest.scratch.counting()) {
+      weights_.queries->Dequantize(0, config_.num_queries, queries.data);
+      std::fill_n(y.data, y.rows * width, 0.0f);
+    }
     for (const DecoderLayer& layer : weights_.decoder) {
       Add(y, queries, at, rest.pool);
       Attend(layer.self, at, rest.queries, at, y, rest.queries, y, rest);
@@ -385,7 +356,7 @@ class DetrModel final : public Detector {
     apply(weights_.boxes[0], y, Activation::kRelu, first);
     apply(weights_.boxes[1], first, Activation::kRelu, second);
     apply(weights_.boxes[2], second, Activation::kNone, boxes);
-    for (int64_t row = 0; row < boxes.rows; ++row) {
+    for (int64_t row = 0; row < boxes.rows && !rest.scratch.counting(); ++row) {
       float* box = boxes.row(row);
       for (int64_t i = 0; i < 4; ++i) box[i] = 1 / (1 + std::exp(-box[i]));
     }

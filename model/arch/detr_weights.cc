@@ -12,7 +12,7 @@ namespace {
 absl::StatusOr<LinearLayer> ReadLinear(const std::string& name, int64_t rows,
                                        int64_t cols, WeightReader& reader,
                                        WeightRole role = WeightRole::kLinear) {
-  LinearLayer layer;
+  LinearLayer layer = {.rows = rows, .weight = {}, .bias = {}};
   ASSIGN_OR_RETURN(layer.weight, reader.Matrix(name, rows, cols, role));
   ASSIGN_OR_RETURN(layer.bias, reader.Vector(name + ".bias", rows));
   return layer;
@@ -21,7 +21,7 @@ absl::StatusOr<LinearLayer> ReadLinear(const std::string& name, int64_t rows,
 absl::StatusOr<LinearLayer> ReadClassifier(const std::string& name,
                                            int64_t rows, int64_t cols,
                                            WeightReader& reader) {
-  LinearLayer layer;
+  LinearLayer layer = {.rows = rows, .weight = {}, .bias = {}};
   ASSIGN_OR_RETURN(layer.weight,
                    reader.Matrix(name, rows, cols, WeightRole::kHead));
   ASSIGN_OR_RETURN(layer.bias, reader.LogitBias(name + ".bias", rows));

@@ -15,6 +15,7 @@
 namespace ounce::model {
 
 struct LinearLayer {
+  int64_t rows = 0;
   SharedWeight weight;
   std::vector<float> bias;
 };

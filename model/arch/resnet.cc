@@ -1,6 +1,7 @@
 #include "model/arch/resnet.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "base/str_cat.h"
 #include "model/layers/max_pool.h"
 #include "quant/dtype.h"
+#include "quant/scratch_array.h"
 
 namespace ounce::model {
 namespace {
@@ -18,6 +20,7 @@ using quant::ConvolutionShape;
 using quant::FeatureMap;
 using quant::FeatureMapBytes;
 using quant::Scratch;
+using quant::ScratchArray;
 using quant::ScratchScope;
 
 constexpr int64_t kStemBorder = 1;
@@ -133,8 +136,8 @@ void WritePixels(const PictureView& picture, const T (&table)[3][256],
 }
 
 template <class T, class Convert>
-void WritePicture(const PictureView& picture, const FeatureMap& map,
-                  Convert convert, ThreadPool& pool) {
+void WritePictureAs(const PictureView& picture, const FeatureMap& map,
+                    Convert convert, ThreadPool& pool) {
   T table[3][256];
   for (int c = 0; c < 3; ++c) {
     for (int i = 0; i < 256; ++i) {
@@ -149,6 +152,16 @@ void WritePicture(const PictureView& picture, const FeatureMap& map,
           WritePixels(picture, table, y, reinterpret_cast<T*>(map.pixel(y, 0)));
         }
       });
+}
+
+void WritePicture(const PictureView& picture, const FeatureMap& map,
+                  ThreadPool& pool) {
+  if (map.type == Compute::kFloat32) {
+    WritePictureAs<float>(
+        picture, map, [](float value) { return value; }, pool);
+  } else {
+    WritePictureAs<uint16_t>(picture, map, ToBFloat16, pool);
+  }
 }
 
 }  // namespace
@@ -226,91 +239,64 @@ PictureSize ResNet::FeatureSize(const PictureSize& canvas) const {
   return size;
 }
 
-ResNet::Memory ResNet::MemoryFor(const PictureSize& canvas,
-                                 Compute type) const {
-  Memory memory;
+std::array<int64_t, 2> ResNet::PlaceBytes(const PictureSize& canvas,
+                                          Compute type) const {
+  std::array<int64_t, 2> bytes = {0, 0};
   int place = 1;
   const auto put = [&](const PictureSize& size, int64_t channels,
                        int64_t border) {
-    memory.places[place] = std::max(
-        memory.places[place],
+    bytes[place] = std::max(
+        bytes[place],
         FeatureMapBytes(type, size.height, size.width, channels, border));
     place = 1 - place;
   };
-  memory.temporary = FeatureMapBytes(type, canvas.height, canvas.width, 3,
-                                     stem_.shape.padding);
   PictureSize size = stem_.OutputSize(canvas);
   put(size, stem_.shape.out_channels, kStemBorder);
   size = Pooled(size);
   put(size, stem_.shape.out_channels, border_);
   for (const Block& block : blocks_) {
-    int64_t temporary = 0;
-    for (size_t i = 0; i < block.path.size(); ++i) {
-      const Layer& layer = block.path[i];
-      size = layer.OutputSize(size);
-      if (i + 1 == block.path.size()) break;
-      temporary += FeatureMapBytes(type, size.height, size.width,
-                                   layer.shape.out_channels,
-                                   block.path[i + 1].shape.padding);
-    }
-    memory.temporary = std::max(memory.temporary, temporary);
+    for (const Layer& layer : block.path) size = layer.OutputSize(size);
     if (block.shortcut.has_value()) {
       put(size, block.shortcut->shape.out_channels, border_);
     }
   }
-  return memory;
-}
-
-int64_t ResNet::ScratchBytes(absl::Span<const PictureSize> canvases,
-                             Compute type, int threads) const {
-  const auto count = static_cast<int64_t>(canvases.size());
-  // Arrays of maps and of marks; each Take is rounded up to 64 bytes.
-  constexpr int64_t kArrays = 4 * sizeof(FeatureMap) + 2 * sizeof(size_t);
-  int64_t bytes = count * kArrays + 6 * 64;
-  for (const PictureSize& canvas : canvases) {
-    const Memory memory = MemoryFor(canvas, type);
-    bytes += memory.places[0] + memory.places[1] + memory.temporary;
-  }
-  int64_t working = quant::ConvolveScratchBytes(stem_.shape, threads);
-  const auto count_in = [&](const Layer& layer) {
-    working =
-        std::max(working, quant::ConvolveScratchBytes(layer.shape, threads));
-  };
-  for (const Block& block : blocks_) {
-    for (const Layer& layer : block.path) count_in(layer);
-    if (block.shortcut.has_value()) count_in(*block.shortcut);
-  }
-  return bytes + working;
+  return bytes;
 }
 
 void ResNet::Run(const Layer& layer, absl::Span<const FeatureMap> x, bool relu,
                  absl::Span<const FeatureMap> residual,
                  absl::Span<const FeatureMap> y, ThreadPool& pool,
                  Scratch& scratch) {
+  if (scratch.counting()) {
+    quant::CountConvolve(layer.shape, pool, scratch);
+    return;
+  }
   quant::Convolve(
       x, *layer.weight.weight, layer.shape,
       {.bias = layer.weight.bias.data(), .relu = relu, .residual = residual}, y,
       pool, scratch);
 }
 
-absl::Span<const FeatureMap> ResNet::Forward(
-    absl::Span<const PictureView> pictures, Compute type, ThreadPool& pool,
-    Scratch& scratch) const {
+void ResNet::Forward(absl::Span<const PictureView> pictures, Compute type,
+                     absl::Span<FeatureMap> features, ThreadPool& pool,
+                     Scratch& scratch) const {
   const size_t count = pictures.size();
   // Maps between blocks: those read and those written, in turns.
+  const ScratchArray<FeatureMap> all_maps(4 * count, scratch);
+  const ScratchArray<size_t> all_marks(2 * count, scratch);
   absl::Span<FeatureMap> maps[2];
   absl::Span<FeatureMap> inner[2];
   absl::Span<size_t> marks[2];
-  for (int i = 0; i < 2; ++i) {
-    maps[i] = {scratch.Take<FeatureMap>(count), count};
-    inner[i] = {scratch.Take<FeatureMap>(count), count};
-    marks[i] = {scratch.Take<size_t>(count), count};
+  for (size_t i = 0; i < 2; ++i) {
+    maps[i] = all_maps.span().subspan(i * count, count);
+    inner[i] = all_maps.span().subspan((2 + i) * count, count);
+    marks[i] = all_marks.span().subspan(i * count, count);
   }
   for (size_t p = 0; p < count; ++p) {
-    const Memory memory = MemoryFor(pictures[p].canvas, type);
+    const auto bytes = PlaceBytes(pictures[p].canvas, type);
     for (int i = 0; i < 2; ++i) {
       marks[i][p] = scratch.mark();
-      scratch.Take<std::byte>(memory.places[i]);
+      scratch.Take<std::byte>(bytes[i]);
     }
   }
   int place = 1;
@@ -327,12 +313,7 @@ absl::Span<const FeatureMap> ResNet::Forward(
       inner[0][p] = quant::TakeFeatureMap(type, picture.canvas.height,
                                           picture.canvas.width, 3,
                                           stem_.shape.padding, scratch);
-      if (type == Compute::kFloat32) {
-        WritePicture<float>(
-            picture, inner[0][p], [](float value) { return value; }, pool);
-      } else {
-        WritePicture<uint16_t>(picture, inner[0][p], ToBFloat16, pool);
-      }
+      if (!scratch.counting()) WritePicture(picture, inner[0][p], pool);
       put(p, stem_.OutputSize(picture.canvas), stem_.shape.out_channels,
           kStemBorder);
     }
@@ -372,7 +353,7 @@ absl::Span<const FeatureMap> ResNet::Forward(
     Run(block.path.back(), from, /*relu=*/true, maps[place], maps[place], pool,
         scratch);
   }
-  return maps[place];
+  std::copy(maps[place].begin(), maps[place].end(), features.begin());
 }
 
 }  // namespace ounce::model

@@ -147,11 +147,4 @@ void DenseAttention(absl::Span<const DenseAttentionJob> jobs, int64_t heads,
   }
 }
 
-int64_t DenseAttentionScratchBytes(int64_t total_keys, int64_t max_keys,
-                                   int64_t heads, int64_t head_dim,
-                                   int num_threads) {
-  return heads * DensePackedBytes(PackedKeys(total_keys, max_keys), head_dim) +
-         num_threads * DenseRowsBytes(max_keys, head_dim);
-}
-
 }  // namespace ounce::model

@@ -40,12 +40,6 @@ void DenseAttention(absl::Span<const DenseAttentionJob> jobs, int64_t heads,
                     float scale, quant::Compute compute, ThreadPool& pool,
                     quant::Scratch& scratch, Isa isa = BestIsa());
 
-// Scratch that one DenseAttention takes, at most, for jobs of `total_keys` keys
-// together, none with more than `max_keys`.
-int64_t DenseAttentionScratchBytes(int64_t total_keys, int64_t max_keys,
-                                   int64_t heads, int64_t head_dim,
-                                   int num_threads);
-
 }  // namespace ounce::model
 
 #endif  // OUNCE_MODEL_LAYERS_DENSE_ATTENTION_H_

@@ -9,6 +9,7 @@
 #include "base/str_cat.h"
 #include "gtest/gtest.h"
 #include "quant/registry.h"
+#include "tests/quant/counted_scratch.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
 
@@ -193,14 +194,21 @@ class Convolver {
       }
     }
     const size_t mark = scratch.mark();
-    ConvolveOn(isa, xs, weight_, case_.shape,
-               {.bias = case_.bias ? bias_.data() : nullptr,
-                .relu = case_.relu,
-                .residual = residuals},
-               ys, pool, scratch);
+    const auto convolve = [&](ThreadPool& team, Scratch& from) {
+      ConvolveOn(isa, xs, weight_, case_.shape,
+                 {.bias = case_.bias ? bias_.data() : nullptr,
+                  .relu = case_.relu,
+                  .residual = residuals},
+                 ys, team, from);
+    };
+    convolve(pool, scratch);
     EXPECT_EQ(mark, scratch.mark());
-    EXPECT_LE(static_cast<int64_t>(scratch.peak() - mark),
-              ConvolveScratchBytes(case_.shape, num_threads));
+    const size_t bytes = scratch.peak() - mark;
+    EXPECT_EQ(bytes, CountedBytes(num_threads, convolve));
+    EXPECT_EQ(bytes, CountedBytes(num_threads,
+                                  [&](ThreadPool& idle, Scratch& counting) {
+                                    CountConvolve(case_.shape, idle, counting);
+                                  }));
     for (const float* values : poison) {
       for (int i = 0; i < kPoison; ++i) EXPECT_EQ(1e30f, values[i]);
     }

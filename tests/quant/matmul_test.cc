@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -12,73 +11,13 @@
 #include "quant/registry.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
+#include "tests/quant/products.h"
 
 namespace ounce::quant {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// Runs products on a team of three; more threads than a matrix has panels, and
-// tasks that end unevenly, are among the shapes below.
-class Multiplier {
- public:
-  std::vector<float> Run(Isa isa, const std::vector<float>& x, int64_t rows,
-                         const PackedWeight& w, const Epilogue& epilogue = {},
-                         std::vector<float> y = {}) {
-    const size_t bytes = MatmulScratchBytes(rows, w.cols(), 3);
-    if (!scratch_ || scratch_->capacity() < bytes) {
-      auto scratch = Scratch::Create(bytes);
-      EXPECT_TRUE(scratch.ok());
-      scratch_ = std::make_unique<Scratch>(*std::move(scratch));
-    }
-    y.resize(rows * w.rows(), kNan);
-    ScratchScope scope(*scratch_);
-    const MatmulInput input = MatmulInput::PrepareOn(
-        isa, {x.data(), rows, w.cols(), w.cols()},
-        FormsFor(w, Compute::kFloat32), pool_, *scratch_);
-    MatmulOn(isa, input, w, epilogue, {y.data(), rows, w.rows(), w.rows()},
-             pool_, *scratch_);
-    return y;
-  }
-
- private:
-  ThreadPool pool_{3};
-  std::unique_ptr<Scratch> scratch_;
-};
-
-std::vector<float> Dequantized(const PackedWeight& w) {
-  std::vector<float> weights(w.rows() * w.cols());
-  w.Dequantize(0, w.rows(), weights.data());
-  return weights;
-}
-
-// One output by the slow, obvious reference, dequantized weights and sums in
-// float64; and how far from it the kernels may be by what they state.
-struct Wanted {
-  double y;
-  double tolerance;
-};
-Wanted Reference(const float* x, const float* weights, int64_t cols,
-                 TileForm form) {
-  double sum = 0, sum_magnitudes = 0, sum_weights = 0, max_x = 0;
-  for (int64_t k = 0; k < cols; ++k) {
-    const double product = double{x[k]} * weights[k];
-    sum += product;
-    sum_magnitudes += std::abs(product);
-    sum_weights += std::abs(double{weights[k]});
-    max_x = std::max(max_x, std::abs(double{x[k]}));
-  }
-  constexpr double kEpsilon = 0x1p-24;
-  if (form == TileForm::kInt8) {
-    // Each x is off by half a step of max / 32767 (1e-4 more for the factor's
-    // own rounding); then a handful of float32 roundings.
-    return {sum, sum_weights * max_x / 65534 * (1 + 1e-4) +
-                     8 * kEpsilon * sum_magnitudes + 1e-30};
-  }
-  // One rounding per step of the chain (two without FMA).
-  return {sum, 2 * (cols + 2) * kEpsilon * sum_magnitudes + 1e-30};
-}
 
 struct Shape {
   int64_t rows, cols;
@@ -145,52 +84,13 @@ TEST_P(MatmulTest, ARowDoesNotDependOnTheOthers) {
   }
 }
 
-TEST_P(MatmulTest, AddsBiasAppliesTheFunctionThenAddsTheResidual) {
-  constexpr int64_t kRows = 6, kOutputs = 21, kCols = 70;
-  const PackedWeight w = Pack(NormalRows(kOutputs, kCols, 6), spec());
-  const std::vector<float> x = NormalValues(kRows * kCols, 7);
-  const std::vector<float> bias = NormalValues(kOutputs, 8);
-  const std::vector<float> residual = NormalValues(kRows * kOutputs, 9);
-  for (const Isa isa : Isas()) {
-    const std::vector<float> product = multiplier_.Run(isa, x, kRows, w);
-    for (const Activation activation :
-         {Activation::kNone, Activation::kRelu, Activation::kGeluTanh}) {
-      for (const Combine combine : {Combine::kReplace, Combine::kAdd}) {
-        const std::vector<float> y = multiplier_.Run(
-            isa, x, kRows, w, {bias.data(), activation, combine}, residual);
-        for (int64_t i = 0; i < kRows * kOutputs; ++i) {
-          const double sum = double{product[i]} + bias[i % kOutputs];
-          double wanted = sum;
-          if (activation == Activation::kRelu) wanted = std::max(sum, 0.0);
-          if (activation == Activation::kGeluTanh) {
-            wanted = 0.5 * sum *
-                     (1 + std::tanh(std::sqrt(2 / M_PI) *
-                                    (sum + 0.044715 * sum * sum * sum)));
-          }
-          if (combine == Combine::kAdd) wanted += residual[i];
-          ASSERT_NEAR(wanted, y[i], 4e-7 * (1 + std::abs(wanted)))
-              << IsaName(isa) << " at " << i;
-        }
-      }
-    }
-  }
-}
-
 TEST_P(MatmulTest, WritesNothingOutsideTheOutput) {
   constexpr int64_t kRows = 5, kOutputs = 19, kCols = 65, kStride = 40;
   const PackedWeight w = Pack(NormalRows(kOutputs, kCols, 10), spec());
   const std::vector<float> x = NormalValues(kRows * kCols, 11);
-  ThreadPool pool(2);
-  auto scratch = Scratch::Create(MatmulScratchBytes(kRows, kCols, 2));
-  ASSERT_TRUE(scratch.ok());
   for (const Isa isa : Isas()) {
-    ScratchScope scope(*scratch);
-    std::vector<float> y(kRows * kStride, 77.0f);
-    const MatmulInput input =
-        MatmulInput::PrepareOn(isa, {x.data(), kRows, kCols, kCols},
-                               {.integers = true}, pool, *scratch);
-    MatmulOn(isa, input, w, {}, {y.data(), kRows, kOutputs, kStride}, pool,
-             *scratch);
+    const std::vector<float> y = multiplier_.Run(
+        isa, x, kRows, w, {}, std::vector<float>(kRows * kStride, 77.0f));
     for (int64_t i = 0; i < kRows; ++i) {
       for (int64_t j = kOutputs; j < kStride; ++j) {
         ASSERT_EQ(77.0f, y[i * kStride + j]) << IsaName(isa);
@@ -305,27 +205,42 @@ TEST(MatmulInt8Test, TinyHugeAndSubnormalInputsAreScaledByRow) {
   }
 }
 
-TEST(MatmulInputTest, PlanesAreEqualOnAllInstructionSets) {
+TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
   constexpr int64_t kRows = 19, kCols = 1001;
   std::vector<float> x = NormalValues(kRows * kCols, 22);
   std::fill_n(x.begin(), kCols, 0.0f);
   x[2 * kCols + 5] = kNan;
   ThreadPool pool(2);
-  auto scratch = Scratch::Create(4 * MatmulScratchBytes(kRows, kCols, 2));
-  ASSERT_TRUE(scratch.ok());
   const ConstMatrix matrix = {x.data(), kRows, kCols, kCols};
-  const MatmulInput wanted = MatmulInput::PrepareOn(
-      Isa::kPortable, matrix, {.integers = true}, pool, *scratch);
+  const auto prepare = [&](Isa isa, ThreadPool& team, Scratch& scratch) {
+    return MatmulInput::PrepareOn(
+        isa, matrix, {.integers = true, .bfloat16 = true}, team, scratch);
+  };
+  const size_t needed =
+      CountedBytes(2, [&](ThreadPool& team, Scratch& scratch) {
+        prepare(Isa::kPortable, team, scratch);
+      });
+  Scratch scratch_of_wanted = ScratchOfNans(needed);
+  const MatmulInput wanted = prepare(Isa::kPortable, pool, scratch_of_wanted);
   EXPECT_EQ(0.0f, wanted.row_scales()[0]);
   EXPECT_TRUE(std::isnan(wanted.row_scales()[2]));
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t k = 0; k < wanted.padded_cols(); ++k) {
+      const float value = k < kCols ? x[i * kCols + k] : 0.0f;
+      ASSERT_EQ(FloatToBFloat16(value),
+                wanted.bfloat16()[i * wanted.padded_cols() + k]);
+    }
+  }
   for (const Isa isa : Isas()) {
-    const MatmulInput found =
-        MatmulInput::PrepareOn(isa, matrix, {.integers = true}, pool, *scratch);
+    Scratch scratch = ScratchOfNans(needed);
+    const MatmulInput found = prepare(isa, pool, scratch);
     const size_t bytes = kRows * found.padded_cols();
     EXPECT_EQ(0, std::memcmp(wanted.hi(), found.hi(), bytes)) << IsaName(isa);
     EXPECT_EQ(0, std::memcmp(wanted.lo(), found.lo(), bytes)) << IsaName(isa);
     EXPECT_EQ(0, std::memcmp(wanted.row_scales(), found.row_scales(),
                              kRows * sizeof(float)));
+    EXPECT_EQ(0, std::memcmp(wanted.bfloat16(), found.bfloat16(), 2 * bytes))
+        << IsaName(isa);
   }
 }
 

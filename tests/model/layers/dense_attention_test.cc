@@ -129,16 +129,13 @@ class DenseAttentionTest
   Isa isa() const { return std::get<0>(GetParam()); }
   Compute compute() const { return std::get<1>(GetParam()); }
 
-  // Runs in the scratch that was promised, filled with NaN, and no further.
+  // Runs in the scratch that was counted, filled with NaN, and no further.
   void Run(absl::Span<const DenseAttentionJob> jobs, int64_t heads, float scale,
            int threads) {
-    int64_t total_keys = 0, max_keys = 0;
-    for (const DenseAttentionJob& job : jobs) {
-      total_keys += job.k.rows;
-      max_keys = std::max(max_keys, job.k.rows);
-    }
-    const int64_t bytes = DenseAttentionScratchBytes(
-        total_keys, max_keys, heads, jobs[0].q.cols / heads, threads);
+    ThreadPool idle(ThreadPool::Idle{threads});
+    auto counting = quant::Scratch::Counting();
+    DenseAttention(jobs, heads, scale, compute(), idle, counting, isa());
+    const auto bytes = static_cast<int64_t>(counting.peak());
     constexpr int64_t kBeyond = 1 << 18;
     auto scratch = *quant::Scratch::Create(bytes + kBeyond);
     uint32_t* words = scratch.Take<uint32_t>(0);
@@ -148,7 +145,7 @@ class DenseAttentionTest
       DenseAttention(jobs, heads, scale, compute(), pool, scratch, isa());
     }
     EXPECT_EQ(scratch.mark(), 0u);
-    EXPECT_LE(scratch.peak(), static_cast<size_t>(bytes));
+    EXPECT_EQ(scratch.peak(), counting.peak());
     for (int64_t i = bytes / 4; i < (bytes + kBeyond) / 4; ++i) {
       ASSERT_EQ(words[i], kNanBits) << i * 4 - bytes << " bytes beyond";
     }
