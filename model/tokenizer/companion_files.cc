@@ -138,11 +138,11 @@ bool IsGpt2Class(const json& config) {
          text.starts_with("CodeGenTokenizer");
 }
 
-bool HasToken(const BpeParts& parts, std::string_view token) {
-  return std::any_of(parts.vocabulary.begin(), parts.vocabulary.end(),
-                     [&](const auto& entry) { return entry.first == token; }) ||
+bool HasToken(const MainFiles& main, const std::vector<AddedToken>& tokens,
+              std::string_view token) {
+  return main.vocabulary.Id(token).has_value() ||
          std::any_of(
-             parts.added_tokens.begin(), parts.added_tokens.end(),
+             tokens.begin(), tokens.end(),
              [&](const AddedToken& added) { return added.content == token; });
 }
 
@@ -154,9 +154,15 @@ absl::StatusOr<bool> ConfigBool(const json& config, const char* key) {
 
 }  // namespace
 
-absl::Status MergeCompanionFiles(const CompanionFiles& files,
-                                 TokenizerParts& parts) {
-  BpeParts& bpe = parts.bpe;
+absl::StatusOr<bool> ConfiguredPrefixSpace(const CompanionFiles& files) {
+  ASSIGN_OR_RETURN(const json config,
+                   ParseOptional(kConfig, files.tokenizer_config_json));
+  return ConfigBool(config, "add_prefix_space");
+}
+
+absl::Status AddCompanionTokens(const CompanionFiles& files,
+                                const MainFiles& main,
+                                std::vector<AddedToken>& added_tokens) {
   ASSIGN_OR_RETURN(json config,
                    ParseOptional(kConfig, files.tokenizer_config_json));
   const bool gpt2_class = IsGpt2Class(config);
@@ -168,10 +174,11 @@ absl::Status MergeCompanionFiles(const CompanionFiles& files,
                                    files.special_tokens_map_json));
     for (const auto& [role, token] : map.items()) config[role] = token;
   }
-  if (!parts.pad_token.empty() && !config.contains("pad_token")) {
-    config["pad_token"] = parts.pad_token;
+  if (!main.pad_token.empty() && !config.contains("pad_token")) {
+    config["pad_token"] = main.pad_token;
   }
-  const bool has_end_of_text = gpt2_class && HasToken(bpe, kEndOfText);
+  const bool has_end_of_text =
+      gpt2_class && HasToken(main, added_tokens, kEndOfText);
   for (const char* role : {"bos_token", "eos_token", "unk_token"}) {
     if (has_end_of_text && !config.contains(role)) config[role] = kEndOfText;
   }
@@ -191,25 +198,22 @@ absl::Status MergeCompanionFiles(const CompanionFiles& files,
   absl::flat_hash_set<absl::string_view> special;
   for (const AddedToken& token : *named) special.insert(token.content);
   absl::flat_hash_set<std::string> added;
-  for (const AddedToken& token : bpe.added_tokens) added.insert(token.content);
+  for (const AddedToken& token : added_tokens) added.insert(token.content);
   for (AddedToken& token : more) {
     if (special.contains(token.content)) {
       token.special = true;
       if (!has_decoder) token.normalized = false;
     }
     added.insert(token.content);
-    bpe.added_tokens.push_back(std::move(token));
+    added_tokens.push_back(std::move(token));
   }
   for (AddedToken& token : *named) {
     if (!added.insert(token.content).second) continue;
-    bpe.added_tokens.push_back(std::move(token));
+    added_tokens.push_back(std::move(token));
   }
 
-  ASSIGN_OR_RETURN(const bool prefix_space,
-                   ConfigBool(config, "add_prefix_space"));
-  if (parts.config_decides_prefix_space) bpe.add_prefix_space = prefix_space;
   ASSIGN_OR_RETURN(const bool bos, ConfigBool(config, "add_bos_token"));
-  if (bos && gpt2_class && bpe.ids_before.empty()) {
+  if (bos && gpt2_class && !main.adds_before) {
     return absl::UnimplementedError(
         StrCat(kConfig, ": 'add_bos_token' must be false, is true; ",
                "put the token into tokenizer.json's post_processor"));

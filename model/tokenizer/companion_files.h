@@ -19,26 +19,41 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
-#include "model/tokenizer/byte_level_bpe.h"
+#include "absl/status/statusor.h"
+#include "model/tokenizer/added_tokens.h"
+#include "model/tokenizer/vocabulary.h"
 
 namespace ounce::model {
 
-// What the main files leave for the companions to decide.
-struct TokenizerParts {
-  BpeParts bpe;
-  // The pad token that a tokenizer.json's padding names; empty: none.
-  std::string pad_token;
-  // Whether add_prefix_space is asked for in tokenizer_config.json (absent:
-  // false) and replaces what `bpe` says.
-  bool config_decides_prefix_space = true;
+// Their content; nothing for a file that is not there.
+struct CompanionFiles {
+  std::optional<std::string> added_tokens_json;
+  std::optional<std::string> tokenizer_config_json;
+  std::optional<std::string> special_tokens_map_json;
 };
 
+// tokenizer_config.json's add_prefix_space, absent: false.
+// Errors: kInvalidArgument, naming the file and the key.
+absl::StatusOr<bool> ConfiguredPrefixSpace(const CompanionFiles& files);
+
+// What the main files say.
+struct MainFiles {
+  const Vocabulary& vocabulary;
+  // The pad token that a tokenizer.json's padding names; empty: none.
+  std::string pad_token;
+  // Whether a post-processor puts ids before every text.
+  bool adds_before = false;
+};
+
+// Appends what the companions add to `added_tokens`, those of the main files.
 // Errors: kInvalidArgument, naming the file and the key, for what is malformed;
 // kUnimplemented for add_bos_token, which transformers refuses as well.
-absl::Status MergeCompanionFiles(const CompanionFiles& files,
-                                 TokenizerParts& parts);
+absl::Status AddCompanionTokens(const CompanionFiles& files,
+                                const MainFiles& main,
+                                std::vector<AddedToken>& added_tokens);
 
 }  // namespace ounce::model
 

@@ -5,15 +5,12 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "base/utf8.h"
 #include "model/files/byte_source.h"
 #include "model/files/json_file.h"
-#include "model/tokenizer/byte_level_bpe.h"
+#include "model/tokenizer/tokenizer_json.h"
 
 namespace ounce::model {
 namespace {
-
-constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
 // Nothing when there is no such file.
 absl::StatusOr<std::optional<std::string>> ReadIfThere(
@@ -62,35 +59,37 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
   files.vocab_json = *std::move(vocab);
   files.merges_txt = *std::move(merges);
   files.companions = std::move(companions);
-  absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> bpe =
+  absl::StatusOr<std::unique_ptr<const Tokenizer>> tokenizer =
       ParseVocabularyFiles(files);
-  if (!bpe.ok()) return WithContext(bpe.status(), folder);
-  return *std::move(bpe);
+  if (!tokenizer.ok()) return WithContext(tokenizer.status(), folder);
+  return tokenizer;
+}
+
+std::string Tokenizer::Decode(absl::Span<const int32_t> ids,
+                              bool skip_special) const {
+  std::string text;
+  const std::unique_ptr<Decoding> decoding = StartDecoding(skip_special);
+  for (const int32_t id : ids) decoding->Push(id, text);
+  decoding->Finish(text);
+  return text;
 }
 
 std::string StreamDecoder::Push(int32_t id) {
-  pending_ += tokenizer_.Decode({&id, 1});
+  std::string decoded;
+  decoding_->Push(id, decoded);
   std::string text;
-  std::string_view rest = pending_;
-  while (!rest.empty()) {
-    const size_t valid = ValidUtf8Prefix(rest);
-    text += rest.substr(0, valid);
-    rest.remove_prefix(valid);
-    if (rest.empty()) break;
-    const Utf8Sequence sequence = FirstUtf8Sequence(rest);
-    if (sequence.kind == Utf8Sequence::kCutShort) break;
-    text += kReplacement;
-    rest.remove_prefix(sequence.length);
-  }
-  pending_ = std::string(rest);
+  mended_.Push(decoded, text);
   return text;
 }
 
 std::string StreamDecoder::Finish() {
-  // What is pending is one sequence cut short.
-  const bool broken = !pending_.empty();
-  pending_.clear();
-  return broken ? std::string(kReplacement) : std::string();
+  std::string decoded;
+  decoding_->Finish(decoded);
+  decoding_ = tokenizer_.StartDecoding();
+  std::string text;
+  mended_.Push(decoded, text);
+  mended_.Finish(text);
+  return text;
 }
 
 }  // namespace ounce::model

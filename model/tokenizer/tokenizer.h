@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/utf8.h"
+#include "model/tokenizer/utf8.h"
 
 namespace ounce::model {
 
@@ -25,7 +26,7 @@ class Tokenizer {
   // merges.txt; and what the small files beside it add (companion_files.h).
   // Errors: kNotFound when neither is there; kInvalidArgument naming the file
   // and the reason when one is malformed; kUnimplemented naming the part
-  // (normalizer, pre-tokenizer, model type) that is not byte-level BPE.
+  // (normalizer, pre-tokenizer, model type, ...) that is not supported.
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Load(
       const std::string& folder);
 
@@ -35,11 +36,29 @@ class Tokenizer {
   virtual absl::StatusOr<std::vector<int32_t>> Encode(
       std::string_view text) const = 0;
 
-  // The bytes that the tokens stand for, lossless (no clean-up of spaces); may
-  // be an incomplete UTF-8 sequence. Ids without a token decode to nothing;
+  // Ids that become text one by one: what comes out, joined, is what Decode
+  // gives for all of them.
+  //
+  // Threads: one at a time. The tokenizer must outlive it.
+  class Decoding {
+   public:
+    virtual ~Decoding() = default;
+    // Appends what is certain now that `id` came: no later one changes it.
+    // Ids without a token change nothing. Time: as for a few tokens, however
+    // many came before.
+    virtual void Push(int32_t id, std::string& text) = 0;
+    // Appends what was held back. Call once, at the end.
+    virtual void Finish(std::string& text) = 0;
+  };
+  virtual std::unique_ptr<Decoding> StartDecoding(
+      bool skip_special = true) const = 0;
+
+  // The text that the tokens stand for, by the file's decoder (no clean-up of
+  // spaces beside it). Of a byte-level tokenizer: their bytes, lossless, which
+  // may be an incomplete UTF-8 sequence. Ids without a token decode to nothing;
   // special tokens decode to nothing if `skip_special`.
-  virtual std::string Decode(absl::Span<const int32_t> ids,
-                             bool skip_special = true) const = 0;
+  std::string Decode(absl::Span<const int32_t> ids,
+                     bool skip_special = true) const;
 
   // The special token whose text is exactly `text`, which Decode leaves out.
   virtual std::optional<int32_t> SpecialTokenId(
@@ -50,24 +69,27 @@ class Tokenizer {
 };
 
 // Decodes a growing sequence into pieces of valid UTF-8: bytes of a character
-// that is still incomplete are held back until it is whole.
+// that is still incomplete are held back until it is whole, and so is what the
+// decoder may still change.
 //
 // Threads: one at a time. `tokenizer` must outlive it.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer), decoding_(tokenizer.StartDecoding()) {}
 
   // The text that `id` completes; often one word, sometimes nothing. Bytes that
   // can never become UTF-8 come out as U+FFFD.
   std::string Push(int32_t id);
 
-  // What is still held back, as U+FFFD per broken sequence; call once, at the
-  // end.
+  // What is still held back, with U+FFFD per broken sequence; at the end. What
+  // is pushed then begins a new sequence.
   std::string Finish();
 
  private:
   const Tokenizer& tokenizer_;
-  std::string pending_;  // an incomplete UTF-8 sequence, at most 3 bytes
+  std::unique_ptr<Tokenizer::Decoding> decoding_;
+  LossyUtf8 mended_;
 };
 
 using ::ounce::ValidUtf8Prefix;

@@ -34,4 +34,26 @@ size_t TrailingSpaceBytes(std::string_view text) {
   return LeadingSpaceBytes(text.substr(LastCharacter(text)));
 }
 
+void LossyUtf8::Push(std::string_view bytes, std::string& text) {
+  pending_ += bytes;
+  std::string_view rest = pending_;
+  while (!rest.empty()) {
+    const size_t valid = ValidUtf8Prefix(rest);
+    text += rest.substr(0, valid);
+    rest.remove_prefix(valid);
+    if (rest.empty()) break;
+    const Utf8Sequence sequence = FirstUtf8Sequence(rest);
+    if (sequence.kind == Utf8Sequence::kCutShort) break;
+    text += kReplacementText;
+    rest.remove_prefix(sequence.length);
+  }
+  pending_.erase(0, pending_.size() - rest.size());
+}
+
+void LossyUtf8::Finish(std::string& text) {
+  // What is pending is one sequence cut short.
+  if (!pending_.empty()) text += kReplacementText;
+  pending_.clear();
+}
+
 }  // namespace ounce::model

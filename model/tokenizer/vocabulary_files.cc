@@ -8,9 +8,12 @@
 #include "base/str_cat.h"
 #include "model/files/byte_source.h"
 #include "model/files/json_file.h"
-#include "model/tokenizer/bpe_fields.h"
-#include "model/tokenizer/byte_level_bpe.h"
+#include "model/tokenizer/bpe.h"
+#include "model/tokenizer/byte_level_split.h"
 #include "model/tokenizer/companion_files.h"
+#include "model/tokenizer/decoders.h"
+#include "model/tokenizer/pipeline.h"
+#include "model/tokenizer/tokenizer_json.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {
@@ -23,7 +26,8 @@ constexpr size_t kMaxMergesBytes = 25'000'000;
 absl::Status ReadVocabulary(std::string_view text, BpeParts& parts) {
   constexpr char kName[] = "vocab.json";
   ASSIGN_OR_RETURN(const json vocabulary, ParseJsonObject(kName, text));
-  return AddVocabulary(kName, vocabulary, parts);
+  ASSIGN_OR_RETURN(parts.vocabulary, ReadTokenIds(kName, vocabulary));
+  return absl::OkStatus();
 }
 
 // As transformers reads it: the first line is a header whatever it says, and
@@ -49,20 +53,40 @@ absl::Status ReadMerges(std::string_view text, BpeParts& parts) {
   }
 }
 
+absl::StatusOr<std::unique_ptr<const Tokenizer>> Make(
+    BpeParts bpe, const CompanionFiles& companions) {
+  constexpr char kFiles[] = "vocab.json, merges.txt";
+  TokenizerParts parts;
+  bpe.byte_level = true;
+  absl::StatusOr<std::unique_ptr<const Bpe>> model =
+      Bpe::Create(std::move(bpe));
+  if (!model.ok()) return WithContext(model.status(), kFiles);
+  ByteLevelOptions split;
+  split.spell = !(*model)->takes_bytes();
+  ASSIGN_OR_RETURN(split.add_prefix_space, ConfiguredPrefixSpace(companions));
+  ASSIGN_OR_RETURN(parts.pre_tokenizers.emplace_back(),
+                   MakeByteLevelSplit(split));
+  parts.decoder.push_back(MakeByteLevelDecoder(/*lossy=*/false));
+  RETURN_IF_ERROR(AddCompanionTokens(
+      companions, {.vocabulary = (*model)->vocabulary(), .pad_token = {}},
+      parts.added_tokens));
+  parts.model = *std::move(model);
+  absl::StatusOr<std::unique_ptr<const Tokenizer>> tokenizer =
+      MakeTokenizer(std::move(parts));
+  if (!tokenizer.ok()) {
+    return WithContext(tokenizer.status(), StrCat(kFiles, ", added tokens"));
+  }
+  return tokenizer;
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> ParseVocabularyFiles(
+absl::StatusOr<std::unique_ptr<const Tokenizer>> ParseVocabularyFiles(
     const VocabularyFiles& files) {
-  TokenizerParts parts;
-  RETURN_IF_ERROR(ReadVocabulary(files.vocab_json, parts.bpe));
-  RETURN_IF_ERROR(ReadMerges(files.merges_txt, parts.bpe));
-  RETURN_IF_ERROR(MergeCompanionFiles(files.companions, parts));
-  absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> bpe =
-      ByteLevelBpe::Create(std::move(parts.bpe));
-  if (!bpe.ok()) {
-    return WithContext(bpe.status(), "vocab.json, merges.txt, added tokens");
-  }
-  return bpe;
+  BpeParts bpe;
+  RETURN_IF_ERROR(ReadVocabulary(files.vocab_json, bpe));
+  RETURN_IF_ERROR(ReadMerges(files.merges_txt, bpe));
+  return Make(std::move(bpe), files.companions);
 }
 
 }  // namespace ounce::model

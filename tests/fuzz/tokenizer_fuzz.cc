@@ -12,17 +12,18 @@
 #include <vector>
 
 #include "base/check.h"
-#include "model/tokenizer/byte_level_bpe.h"
 #include "model/tokenizer/tokenizer.h"
+#include "model/tokenizer/tokenizer_json.h"
+#include "tests/model/tokenizer/byte_level_bpe.h"
 
 namespace {
 
-using ::ounce::model::BpeParts;
-using ::ounce::model::ByteLevelBpe;
+using ::ounce::model::ByteLevelParts;
+using ::ounce::model::Tokenizer;
 
 // Every byte, a few merges, and added tokens with all flags.
-BpeParts SmallParts() {
-  BpeParts parts;
+ByteLevelParts SmallParts() {
+  ByteLevelParts parts;
   int32_t id = 0;
   // In the byte alphabet: printable Latin-1 for itself, U+0100 on for the rest.
   int next = 0x100;
@@ -57,7 +58,7 @@ BpeParts SmallParts() {
   return parts;
 }
 
-void Exercise(const ByteLevelBpe& bpe, std::string_view text) {
+void Exercise(const Tokenizer& bpe, std::string_view text) {
   const auto ids = bpe.Encode(text);
   const bool valid = ounce::model::ValidUtf8Prefix(text) == text.size();
   OUNCE_CHECK(ids.ok() == valid, "Encode takes all UTF-8 and nothing else");
@@ -82,7 +83,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text =
       zero == input.npos ? std::string_view() : input.substr(zero + 1);
 
-  static const auto& small = *new auto(ByteLevelBpe::Create(SmallParts()));
+  static const auto& small =
+      *new auto(ounce::model::MakeByteLevelBpe(SmallParts()));
   OUNCE_CHECK(small.ok(), "the small tokenizer is valid");
   Exercise(**small, text);
 

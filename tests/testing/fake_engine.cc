@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "tests/testing/id_decoding.h"
 
 namespace ounce::testing {
 namespace {
@@ -231,13 +232,11 @@ absl::StatusOr<std::vector<int32_t>> FakeTokenizer::Encode(
   return ids;
 }
 
-std::string FakeTokenizer::Decode(absl::Span<const int32_t> ids,
-                                  bool /*skip_special*/) const {
-  std::string text;
-  for (const int32_t id : ids) {
-    if (id >= 0 && id < size()) text += texts_[id];
-  }
-  return text;
+std::unique_ptr<model::Tokenizer::Decoding> FakeTokenizer::StartDecoding(
+    bool /*skip_special*/) const {
+  return std::make_unique<IdDecoding>([this](int32_t id) {
+    return id >= 0 && id < size() ? texts_[id] : std::string();
+  });
 }
 
 bool RecordingSink::HasRoom() const {

@@ -111,8 +111,7 @@ class FakeTokenizer final : public model::Tokenizer {
   // By longest match; text that matches nothing is kInvalidArgument.
   absl::StatusOr<std::vector<int32_t>> Encode(
       std::string_view text) const override;
-  std::string Decode(absl::Span<const int32_t> ids,
-                     bool skip_special) const override;
+  std::unique_ptr<Decoding> StartDecoding(bool skip_special) const override;
   std::optional<int32_t> SpecialTokenId(std::string_view) const override {
     return std::nullopt;
   }

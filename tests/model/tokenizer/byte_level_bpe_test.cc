@@ -1,4 +1,6 @@
-#include "model/tokenizer/byte_level_bpe.h"
+// Byte-level BPE as a whole, by its parts and by variants of tokenizer.json.
+
+#include "tests/model/tokenizer/byte_level_bpe.h"
 
 #include <chrono>
 #include <memory>
@@ -9,6 +11,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/tokenizer/tokenizer_json.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/tokenizer/golden_files.h"
 #include "tests/testing/status_matchers.h"
@@ -24,8 +27,8 @@ using ::testing::IsEmpty;
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 // Letters, a space, and one merge.
-BpeParts FewParts() {
-  BpeParts parts;
+ByteLevelParts FewParts() {
+  ByteLevelParts parts;
   parts.vocabulary = {{"a", 0}, {"b", 1}, {"\u0120", 2}, {"ab", 3}};
   parts.merges = {{"a", "b"}};
   return parts;
@@ -51,7 +54,7 @@ TEST(ByteLevelBpeTest, GivesTheIdsOfTheReferenceForEveryVariant) {
 }
 
 TEST(ByteLevelBpeTest, NamesTheByteThatIsNotUtf8) {
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(FewParts()));
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(FewParts()));
   EXPECT_THAT(bpe->Encode("abc\xff"),
               StatusIs(kInvalid, "text: not UTF-8 at byte 3"));
   EXPECT_THAT(bpe->Encode("\xed\xa0\x80"),
@@ -61,9 +64,9 @@ TEST(ByteLevelBpeTest, NamesTheByteThatIsNotUtf8) {
 }
 
 TEST(ByteLevelBpeTest, DecodesIdsWithoutATokenToNothing) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.vocabulary.push_back({"c", 7});  // 4, 5 and 6 are nobody's
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(std::move(parts)));
   EXPECT_EQ(bpe->size(), 8);
   EXPECT_EQ(bpe->Decode({3, 2, 7}, true), "ab c");
   EXPECT_EQ(
@@ -73,10 +76,10 @@ TEST(ByteLevelBpeTest, DecodesIdsWithoutATokenToNothing) {
 }
 
 TEST(ByteLevelBpeTest, LeavesOnlySpecialTokensOutOfADecoding) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.added_tokens = {{.content = "<end>", .special = true},
                         {.content = "\u00e9 ", .special = false}};
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(std::move(parts)));
   const std::string text = "ab<end>\u00e9 b";
   ASSERT_OK_AND_ASSIGN(const auto ids, bpe->Encode(text));
   EXPECT_THAT(ids, ElementsAre(3, 4, 5, 1));
@@ -85,11 +88,11 @@ TEST(ByteLevelBpeTest, LeavesOnlySpecialTokensOutOfADecoding) {
 }
 
 TEST(ByteLevelBpeTest, KnowsSpecialTokensByTheirWholeText) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.added_tokens = {{.content = "<end>", .special = true},
                         {.content = "<plain>", .special = false},
                         {.content = "b", .special = true}};
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(std::move(parts)));
   EXPECT_EQ(bpe->SpecialTokenId("<end>"), 4);
   EXPECT_EQ(bpe->SpecialTokenId("b"), 1);
   for (const char* other : {"", "<end", "<end> ", "<plain>", "a", "ab"}) {
@@ -142,99 +145,99 @@ TEST(ByteLevelBpeTest, EncodesThePublishedTinyExample) {
 
 TEST(ByteLevelBpeTest, RefusesIdsOutsideTheLimits) {
   for (const int32_t id : {-1, INT32_MIN, kMaxVocabularySize, INT32_MAX}) {
-    BpeParts parts = FewParts();
+    ByteLevelParts parts = FewParts();
     parts.vocabulary[1].second = id;
     EXPECT_THAT(
-        ByteLevelBpe::Create(std::move(parts)),
+        MakeByteLevelBpe(std::move(parts)),
         StatusIs(kInvalid, HasSubstr("the id of token 'b' must be from 0 to")));
   }
 }
 
 TEST(ByteLevelBpeTest, RefusesTokensAndIdsThatComeTwice) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.vocabulary.push_back({"b", 9});
-  EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
+  EXPECT_THAT(MakeByteLevelBpe(std::move(parts)),
               StatusIs(kInvalid, HasSubstr("'b' comes twice")));
   parts = FewParts();
   parts.vocabulary.push_back({"c", 1});
-  EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
+  EXPECT_THAT(MakeByteLevelBpe(std::move(parts)),
               StatusIs(kInvalid, HasSubstr("'b' and 'c' have the same id 1")));
   parts = FewParts();
   parts.vocabulary[3].second = 4;  // the next free id, by the reference's count
   parts.added_tokens = {{.content = "<x>"}};
-  EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
+  EXPECT_THAT(MakeByteLevelBpe(std::move(parts)),
               StatusIs(kInvalid, HasSubstr("have the same id 4")));
 }
 
 TEST(ByteLevelBpeTest, GivesAddedTokensTheIdsOfTheReferenceWhateverTheySay) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.added_tokens = {{.content = "<x>", .id = 9},
                         {.content = "ab", .id = 4},
                         {.content = "<y>", .id = 0}};
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(std::move(parts)));
   EXPECT_THAT(*bpe->Encode("<y><x>ab"), ElementsAre(5, 4, 3));
 }
 
 TEST(ByteLevelBpeTest, TakesTheLastFlagsOfAnAddedTokenThatComesTwice) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.added_tokens = {{.content = "<x>"},
                         {.content = "<y>"},
                         {.content = "<x>", .special = true, .rstrip = true}};
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(std::move(parts)));
   ASSERT_OK_AND_ASSIGN(const auto ids, bpe->Encode("<x> <y>"));
   EXPECT_THAT(ids, ElementsAre(4, 5));
   EXPECT_EQ(bpe->Decode(ids), "<y>");
 }
 
 TEST(ByteLevelBpeTest, RefusesAddedTokensThatAreTooLong) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.added_tokens = {{.content = std::string(kMaxAddedTokenBytes, 'x')}};
-  EXPECT_OK(ByteLevelBpe::Create(parts));
+  EXPECT_OK(MakeByteLevelBpe(parts));
   parts.added_tokens[0].content += "x";
   EXPECT_THAT(
-      ByteLevelBpe::Create(std::move(parts)),
+      MakeByteLevelBpe(std::move(parts)),
       StatusIs(kInvalid, HasSubstr("must have at most 256 bytes, has 257")));
 }
 
-TEST(ByteLevelBpeTest, RefusesTokensThatAreNotBytes) {
-  BpeParts parts = FewParts();
+TEST(ByteLevelBpeTest, DecodesTokensThatAreNotBytesAsTheyAreWritten) {
+  ByteLevelParts parts = FewParts();
   parts.vocabulary.push_back({"\u4e2d", 4});
-  EXPECT_THAT(ByteLevelBpe::Create(parts),
-              StatusIs(kInvalid, HasSubstr("(id 4) is neither")));
-  // Unless it is added too: then it is written as it is.
-  parts.added_tokens = {{.content = "\u4e2d"}};
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create(std::move(parts)));
-  EXPECT_EQ(bpe->Decode({4}, true), "\u4e2d");
+  parts.added_tokens = {{.content = "\u4e2d"}, {.content = "x y"}};
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(parts));
+  EXPECT_EQ(bpe->Decode({4, 5}, true), "\u4e2dx y");
+  parts.added_tokens.clear();
+  ASSERT_OK_AND_ASSIGN(const auto without, MakeByteLevelBpe(std::move(parts)));
+  EXPECT_EQ(without->Decode({4}, true), "\u4e2d");
 }
 
 TEST(ByteLevelBpeTest, RefusesMergesOfUnknownTokens) {
   for (const auto& [left, right] : {std::pair("a", "x"), std::pair("x", "b"),
                                     std::pair("b", "a"), std::pair("", "")}) {
-    BpeParts parts = FewParts();
+    ByteLevelParts parts = FewParts();
     parts.merges.push_back({left, right});
-    EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
+    EXPECT_THAT(MakeByteLevelBpe(std::move(parts)),
                 StatusIs(kInvalid, HasSubstr("is not in the vocabulary")));
   }
 }
 
 TEST(ByteLevelBpeTest, RefusesAnUnknownTokenThatIsNoToken) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.unknown_token = "<unk>";
-  EXPECT_THAT(ByteLevelBpe::Create(std::move(parts)),
+  EXPECT_THAT(MakeByteLevelBpe(std::move(parts)),
               StatusIs(kInvalid, HasSubstr("unk_token '<unk>'")));
 }
 
 TEST(ByteLevelBpeTest, RefusesTemplateIdsOutsideTheVocabulary) {
-  BpeParts parts = FewParts();
+  ByteLevelParts parts = FewParts();
   parts.ids_after = {4};
   EXPECT_THAT(
-      ByteLevelBpe::Create(std::move(parts)),
+      MakeByteLevelBpe(std::move(parts)),
       StatusIs(kInvalid,
                HasSubstr("post_processor: ids must be from 0 to 3, one is 4")));
 }
 
 TEST(ByteLevelBpeTest, TakesAnEmptyVocabulary) {
-  ASSERT_OK_AND_ASSIGN(const auto bpe, ByteLevelBpe::Create({}));
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe({}));
   EXPECT_EQ(bpe->size(), 0);
   EXPECT_THAT(*bpe->Encode("abc"), IsEmpty());
   EXPECT_EQ(bpe->Decode({0}, false), "");

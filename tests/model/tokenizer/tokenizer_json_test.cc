@@ -1,11 +1,12 @@
 // What ParseTokenizerJson refuses. What it takes is compared with the reference
 // in byte_level_bpe_test.cc and tokenizer_test.cc.
+#include "model/tokenizer/tokenizer_json.h"
+
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "model/tokenizer/byte_level_bpe.h"
 #include "nlohmann/json.hpp"
 #include "tests/testing/status_matchers.h"
 
@@ -35,7 +36,7 @@ constexpr char kFile[] = R"({
             "merges": ["a b"]}})";
 
 // The file with `patch` (RFC 7396: null removes) laid over it.
-absl::StatusOr<std::unique_ptr<const ByteLevelBpe>> Patched(
+absl::StatusOr<std::unique_ptr<const Tokenizer>> Patched(
     const std::string& patch) {
   auto file = nlohmann::json::parse(kFile);
   file.merge_patch(nlohmann::json::parse(patch));
@@ -54,36 +55,39 @@ TEST(TokenizerJsonTest, TakesTheFileThatTheOtherTestsBreak) {
                                        "normalizers": []}})"));
 }
 
-TEST(TokenizerJsonTest, NamesWhatIsNotByteLevelBpe) {
+TEST(TokenizerJsonTest, NamesWhatIsNotSupported) {
   const std::vector<std::pair<const char*, const char*>> cases = {
-      {R"({"normalizer": {"type": "NFC"}})",
-       "normalizer must be none, is 'NFC'"},
+      {R"({"normalizer": {"type": "Nonsense"}})",
+       "normalizer: type 'Nonsense' is not supported"},
       {R"({"normalizer": {"type": "Sequence", "normalizers":
-           [{"type": "Lowercase"}]}})",
-       "normalizer must be none, is 'Lowercase'"},
-      {R"({"pre_tokenizer": {"type": "Metaspace"}})",
-       "pre_tokenizer must be ByteLevel, is 'Metaspace'"},
-      {R"({"pre_tokenizer": null})",
-       "pre_tokenizer must be ByteLevel, is none"},
+           [{"type": "Nonsense"}]}})",
+       "normalizer: type 'Nonsense' is not supported"},
+      {R"({"normalizer": {"type": "Prepend", "prepend": "x", "more": 1}})",
+       "normalizer Prepend: key 'more' is not known"},
+      {R"({"pre_tokenizer": {"type": "Nonsense"}})",
+       "pre_tokenizer: type 'Nonsense' is not supported"},
       {R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers":
-           [{"type": "ByteLevel"}, {"type": "Digits"}]}})",
-       "pre_tokenizer must be ByteLevel, is 'Digits'"},
-      {R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers":
-           [{"type": "ByteLevel"}, {"type": "ByteLevel"}]}})",
-       "pre_tokenizer must be ByteLevel once, is 2 steps"},
-      {R"({"decoder": {"type": "WordPiece"}})",
-       "decoder must be ByteLevel, is 'WordPiece'"},
-      {R"({"decoder": null})", "decoder must be ByteLevel, is none"},
-      {R"({"model": {"type": "Unigram"}})", "'Unigram'"},
-      {R"({"model": {"type": "WordPiece"}})", "'WordPiece'"},
+           [{"type": "Nonsense"}, {"type": "ByteLevel",
+             "add_prefix_space": false}]}})",
+       "pre_tokenizer: type 'Nonsense' is not supported"},
+      {R"({"pre_tokenizer": {"more": 1}})",
+       "pre_tokenizer ByteLevel: key 'more' is not known"},
+      {R"({"decoder": {"type": "CTC"}})",
+       "decoder: type 'CTC' is not supported"},
+      {R"({"decoder": {"more": 1}})",
+       "decoder ByteLevel: key 'more' is not known"},
+      {R"({"model": {"type": "Nonsense"}})",
+       "model: type 'Nonsense' is not supported"},
       {R"({"model": {"dropout": 0.1}})", "dropout must be 0, is 0.1"},
-      {R"({"model": {"continuing_subword_prefix": "##"}})", "'##'"},
-      {R"({"model": {"end_of_word_suffix": "</w>"}})", "'</w>'"},
-      {R"({"model": {"byte_fallback": true}})",
-       "byte_fallback must be false, is true"},
+      {R"({"model": {"more": 1}})", "model: key 'more' is not known"},
+      {R"({"more": 1})", "key 'more' is not known"},
       {R"({"version": "2.0"})", "version must be 1.0, is '2.0'"},
-      {R"({"post_processor": {"type": "RobertaProcessing"}})",
-       "one TemplateProcessing, is 'RobertaProcessing'"},
+      {R"({"post_processor": {"type": "Nonsense"}})",
+       "post_processor: type 'Nonsense' is not supported"},
+      {R"({"post_processor": {"type": "Sequence", "processors":
+           [{"type": "BertProcessing", "cls": ["a", 0], "sep": ["b", 1]},
+            {"type": "BertProcessing", "cls": ["a", 0], "sep": ["b", 1]}]}})",
+       "post_processor must have one step that adds tokens, has more"},
       {R"({"post_processor": {"type": "TemplateProcessing", "single": []}})",
        "no sequence"},
       {R"({"post_processor": {"type": "TemplateProcessing", "single":
@@ -121,6 +125,11 @@ TEST(TokenizerJsonTest, NamesWhatIsMalformed) {
       {R"({"model": {"vocab": {"a": 1e300}}})", "token 'a'"},
       {R"({"added_tokens": null, "model": {"vocab": {"c": 1}}})",
        "have the same id 1"},
+      {R"({"post_processor": {"type": "BertProcessing", "cls": ["a", 0]}})",
+       "'sep' must be a token and its id"},
+      {R"({"post_processor": {"type": "RobertaProcessing", "cls": ["a", -1],
+           "sep": ["b", 1]}})",
+       "'cls' must be a token and its id"},
       {R"({"model": {"merges": null}})",
        "merges must be an array, is JSON null"},
       {R"({"model": {"merges": {}}})",

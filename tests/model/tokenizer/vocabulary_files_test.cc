@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "model/tokenizer/byte_level_bpe.h"
+#include "model/tokenizer/tokenizer_json.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::model {

@@ -21,6 +21,7 @@
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/model_catalog.h"
 #include "tests/testing/fake_detect_engine.h"
+#include "tests/testing/id_decoding.h"
 
 namespace ounce::testing {
 
@@ -39,10 +40,9 @@ class ByteTokenizer final : public model::Tokenizer {
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;
   }
-  std::string Decode(absl::Span<const int32_t> ids, bool) const override {
-    std::string text;
-    for (const int32_t id : ids) text += static_cast<char>(id);
-    return text;
+  std::unique_ptr<Decoding> StartDecoding(bool) const override {
+    return std::make_unique<IdDecoding>(
+        [](int32_t id) { return std::string(1, static_cast<char>(id)); });
   }
   // One that is special: byte 1.
   std::optional<int32_t> SpecialTokenId(std::string_view text) const override {

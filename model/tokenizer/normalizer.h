@@ -1,0 +1,51 @@
+// Steps that change a text before it is cut into words: Unicode normal forms,
+// lower case, spaces into '▁', ...
+//
+// To add one: its class and maker in the file of its kind, its line in
+// normalizers.def.
+//
+// Threads: const after it was made, so any thread may call anything.
+#ifndef OUNCE_MODEL_TOKENIZER_NORMALIZER_H_
+#define OUNCE_MODEL_TOKENIZER_NORMALIZER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json_fwd.hpp"
+
+namespace ounce::model {
+
+// A text that normalizers change.
+struct NormalizedText {
+  std::string text;  // valid UTF-8
+  // Whether its first character stands for the first one of the whole text that
+  // Encode was given: nothing was cut off before it, by added tokens or by a
+  // normalizer. A Metaspace with "prepend_scheme": "first" asks for it.
+  bool at_beginning = true;
+};
+
+class Normalizer {
+ public:
+  virtual ~Normalizer() = default;
+
+  // Errors: as a regular expression fails; kResourceExhausted when the text
+  // would grow beyond all measure.
+  virtual absl::Status Normalize(NormalizedText& text) const = 0;
+};
+
+using Normalizers = std::vector<std::unique_ptr<const Normalizer>>;
+
+absl::Status Normalize(const Normalizers& normalizers, NormalizedText& text);
+
+// The steps that "normalizer" of a tokenizer.json describes, a Sequence's in
+// its order; null: none.
+// Errors: kInvalidArgument for what is malformed, kUnimplemented for what is
+// unknown; both name the part.
+absl::StatusOr<Normalizers> MakeNormalizers(const nlohmann::json* normalizer);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_TOKENIZER_NORMALIZER_H_
