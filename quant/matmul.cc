@@ -139,6 +139,12 @@ void MultiplyBFloat16(Isa isa, const MatmulInput& x, const PackedWeight& w,
   job.x_type = Compute::kBFloat16;
   job.y_type = Compute::kFloat32;
   job.epilogue = epilogue;
+  if (epilogue.activation == Activation::kRelu &&
+      epilogue.combine == Combine::kReplace) {
+    // One that nothing follows is among the epilogues that maps have.
+    job.epilogue.activation = Activation::kNone;
+    job.relu_last = true;
+  }
   auto* const y_bytes = reinterpret_cast<std::byte*>(y.data);
   const ConvolutionMap map = {
       .x = reinterpret_cast<const std::byte*>(x.bfloat16()),

@@ -163,8 +163,6 @@ template <int kVectors, bool kWhole, Ending kEnding, class Y, class Residual>
 inline void WritePixels(const Channels<kVectors>& channels,
                         int64_t out_channels, const float* sums, int64_t count,
                         const Residual* residual, Y* y) {
-  const Activation activation =
-      kEnding == Ending::kAny ? channels.activation : Activation::kNone;
   const Combine combine = kEnding == Ending::kAny     ? channels.combine
                           : kEnding == Ending::kPlain ? Combine::kReplace
                                                       : Combine::kAdd;
@@ -172,13 +170,21 @@ inline void WritePixels(const Channels<kVectors>& channels,
     Floats values[kVectors];
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
+      values[v] =
+          Fma(Load(sums + v * kLanes), channels.scale[v], channels.bias[v]);
+    }
+    if constexpr (kEnding == Ending::kAny) {
+      Activate(channels.activation, values, kVectors);
+    }
+    OUNCE_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
       const int64_t lanes = kWhole ? kLanes : channels.count - v * kLanes;
       if (!kWhole && lanes <= 0) break;
       values[v] = AtLeast(
           channels.lowest,
-          Output(activation, combine, Load(sums + v * kLanes),
-                 channels.scale[v], channels.bias[v],
-                 [&] { return LoadOutput(residual + v * kLanes, lanes); }));
+          Combined(
+              combine, [&] { return LoadOutput(residual + v * kLanes, lanes); },
+              values[v]));
     }
     StoreOutputs<kVectors, kWhole>(values, channels.count, y);
     sums += kVectors * kLanes;

@@ -61,12 +61,7 @@ void FloatBlock(const FloatJob& job, const std::byte* panels,
       }
     }
   }
-  for (int i = 0; i < kRows; ++i) {
-    for (int v = 0; v < kVectors; ++v) {
-      WriteOutput(job, first_row + i, first_panel * 16 + v * kLanes,
-                  sums[i][v]);
-    }
-  }
+  WriteRows<kVectors>(job, first_row, kRows, first_panel * 16, sums[0]);
 }
 
 template <int kPanels, int kRows = kMaxRows>

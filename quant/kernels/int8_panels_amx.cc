@@ -95,11 +95,13 @@ void Int8PanelsAmx(const Int8Job& job, int64_t first_panel, int64_t end_panel,
                           job.hi + start, job.lo + start, group_rows * 64,
                           row == first_row && job.unpack == nullptr, sums);
       for (int p = 0; p < count; ++p) {
+        vec::Floats products[kRowGroup];
         for (int i = 0; i < group_rows; ++i) {
-          vec::WriteInt8Output(job, row + i, (panel + p) * 16,
-                               vec::Load(sums[p].hi[i]),
-                               vec::Load(sums[p].lo[i]));
+          products[i] = vec::Int8Product(job, row + i, (panel + p) * 16,
+                                         vec::Load(sums[p].hi[i]),
+                                         vec::Load(sums[p].lo[i]));
         }
+        vec::WriteRows<1>(job, row, group_rows, (panel + p) * 16, products);
       }
     }
   }

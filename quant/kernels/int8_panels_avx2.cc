@@ -54,11 +54,14 @@ void OneRow(const Int8Job& job, int64_t panel, int64_t row,
       }
     }
   }
+  vec::Floats products[2];
   for (int i = 0; i < 2; ++i) {
-    vec::WriteInt8Output(job, row, panel * 16 + i * 8,
+    products[i] =
+        vec::Int8Product(job, row, panel * 16 + i * 8,
                          AddNeighbours(hi_sums[2 * i], hi_sums[2 * i + 1]),
                          AddNeighbours(lo_sums[2 * i], lo_sums[2 * i + 1]));
   }
+  vec::WriteRows<2>(job, row, 1, panel * 16, products);
 }
 
 }  // namespace

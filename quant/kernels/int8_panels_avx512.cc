@@ -72,13 +72,16 @@ void Int8Block(const Int8Job& job, int64_t first_panel, int64_t first_row,
       }
     }
   }
+  vec::Floats products[kRows][kPanels];
   for (int i = 0; i < kRows; ++i) {
     for (int p = 0; p < kPanels; ++p) {
-      vec::WriteInt8Output(job, first_row + i, (first_panel + p) * 16,
+      products[i][p] =
+          vec::Int8Product(job, first_row + i, (first_panel + p) * 16,
                            reinterpret_cast<vec::Ints>(hi_sums[i][p]),
                            reinterpret_cast<vec::Ints>(lo_sums[i][p]));
     }
   }
+  vec::WriteRows<kPanels>(job, first_row, kRows, first_panel * 16, products[0]);
 }
 
 template <int kPanels>

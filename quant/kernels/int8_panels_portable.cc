@@ -32,10 +32,14 @@ void OneRow(const Int8Job& job, int64_t panel, int64_t row,
       }
     }
   }
-  for (int i = 0; i < 16; i += vec::kLanes) {
-    vec::WriteInt8Output(job, row, panel * 16 + i, vec::Load(hi_sums + i),
-                         vec::Load(lo_sums + i));
+  vec::Floats products[vec::kPanelVectors];
+  for (int i = 0; i < vec::kPanelVectors; ++i) {
+    const int channel = i * vec::kLanes;
+    products[i] = vec::Int8Product(job, row, panel * 16 + channel,
+                                   vec::Load(hi_sums + channel),
+                                   vec::Load(lo_sums + channel));
   }
+  vec::WriteRows<vec::kPanelVectors>(job, row, 1, panel * 16, products);
 }
 
 }  // namespace

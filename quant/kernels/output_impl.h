@@ -11,65 +11,76 @@ namespace ounce::quant::OUNCE_VEC {
 
 inline constexpr int kPanelVectors = 16 / kLanes;
 
-// Not inlined: one copy serves all shapes of all kernels.
-__attribute__((noinline)) inline Floats Activated(Activation activation,
-                                                  Floats x) {
+// values <- activation(values). Not inlined: one copy serves all kernels.
+__attribute__((noinline)) inline void Activate(Activation activation,
+                                               Floats* values, int64_t count) {
+  const auto apply = [&](auto function) {
+    for (int64_t i = 0; i < count; ++i) values[i] = function(values[i]);
+  };
   switch (activation) {
     case Activation::kNone:
-      return x;
+      return;
     case Activation::kRelu:
-      return Relu(x);
+      return apply([](Floats x) { return Relu(x); });
     case Activation::kGelu:
-      return Gelu(x);
+      return apply([](Floats x) { return Gelu(x); });
     case Activation::kGeluTanh:
-      return GeluTanh(x);
+      return apply([](Floats x) { return GeluTanh(x); });
     case Activation::kSilu:
-      return Silu(x);
+      return apply([](Floats x) { return Silu(x); });
   }
-  return x;
 }
 
 // The bias of outputs that have none: the one number that changes no other, not
 // even -0, when it is added.
 inline Floats NoBias() { return Set(-0.0f); }
 
-// kLanes outputs: activation(product * scale + bias), combined with what
-// before() gives.
+// `value` combined with what before() gives.
 template <class Before>
-inline Floats Output(Activation activation, Combine combine, Floats product,
-                     Floats scale, Floats bias, const Before& before) {
-  Floats value = Fma(product, scale, bias);
-  if (activation != Activation::kNone) value = Activated(activation, value);
+inline Floats Combined(Combine combine, const Before& before, Floats value) {
   if (combine == Combine::kAdd) return before() + value;
   if (combine == Combine::kMultiply) return before() * value;
   return value;
 }
 
-// Writes kLanes outputs of a row, less those past the last.
-inline void WriteOutput(const PanelJob& job, int64_t row, int64_t col,
-                        Floats product) {
-  const int64_t count = job.output_cols - col;
-  if (count <= 0) return;
+// Writes kVectors * kLanes outputs of each row, from column `col` on, less
+// those past the last. `products` [rows][kVectors] are used up.
+template <int kVectors>
+inline void WriteRows(const PanelJob& job, int64_t first_row, int64_t rows,
+                      int64_t col, Floats* products) {
   const Epilogue& epilogue = job.epilogue;
-  float* const y = job.y + row * job.y_stride + col;
-  const Floats bias = epilogue.bias == nullptr
-                          ? NoBias()
-                          : LoadPart(epilogue.bias + col, count);
-  StorePart(Output(epilogue.activation, epilogue.combine, product, Set(1), bias,
-                   [&] { return LoadPart(y, count); }),
-            y, count);
+  const int64_t count = job.output_cols - col;
+  if (epilogue.bias != nullptr) {
+    for (int v = 0; v < kVectors && v * kLanes < count; ++v) {
+      const Floats bias =
+          LoadPart(epilogue.bias + col + v * kLanes, count - v * kLanes);
+      for (int64_t i = 0; i < rows; ++i) products[i * kVectors + v] += bias;
+    }
+  }
+  if (epilogue.activation != Activation::kNone) {
+    Activate(epilogue.activation, products, rows * kVectors);
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    float* y = job.y + (first_row + i) * job.y_stride + col;
+    for (int v = 0; v < kVectors && v * kLanes < count; ++v, y += kLanes) {
+      const int64_t lanes = count - v * kLanes;
+      StorePart(Combined(
+                    epilogue.combine, [&] { return LoadPart(y, lanes); },
+                    products[i * kVectors + v]),
+                y, lanes);
+    }
+  }
 }
 
-// The same for kLanes integer sums of both planes. 256 * float(hi) is exact, so
+// A product by kLanes integer sums of both planes. 256 * float(hi) is exact, so
 // that it does not matter whether the sum is fused.
-inline void WriteInt8Output(const Int8Job& job, int64_t row, int64_t col,
-                            Ints hi_sum, Ints lo_sum) {
+inline Floats Int8Product(const Int8Job& job, int64_t row, int64_t col,
+                          Ints hi_sum, Ints lo_sum) {
   const Ints code_sums = Load(job.code_sums + col);
   const Floats hi = __builtin_convertvector(hi_sum - (code_sums << 7), Floats);
   const Floats lo = __builtin_convertvector(lo_sum, Floats);
   const Floats sum = hi * 256.0f + lo;
-  WriteOutput(job, row, col,
-              sum * Load(job.scales + col) * job.row_scales[row]);
+  return sum * Load(job.scales + col) * job.row_scales[row];
 }
 
 }  // namespace ounce::quant::OUNCE_VEC
