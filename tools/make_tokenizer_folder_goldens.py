@@ -14,7 +14,6 @@ import tempfile
 
 import tokenizers
 import transformers
-from transformers import CodeGenTokenizerFast, PreTrainedTokenizerFast
 
 VOCABULARY = {"a": 0, "b": 1, "ab": 2, "Ġ": 3, "<|endoftext|>": 4}
 TEXTS = ["", "ab", " ab", "ab <x><y><z> a b<|endoftext|>", "<y>ab<x> <z>", "a  <x>  b", "<pad>a<m>b<x>a", "bab<z>"]
@@ -96,6 +95,33 @@ def folders():
     old = {**vocabulary, "merges.txt": "#version: 0.2\na b\n"}
     yield "vocab.json and all others", {**old, ADDED: {"<y>": 6, "<z>": 7}, MAP: {"pad_token": "<z>"}, CONFIG: {"add_prefix_space": True}}
     yield "vocab.json and gaps", {**old, CONFIG: decoder((9, token("<y>")), (20, token("<z>", rstrip=True)))}
+    # What a class sets before and after every text, whatever the file says.
+    around = {"type": "TemplateProcessing",
+              "single": [{"SpecialToken": {"id": "<x>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+              "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+              "special_tokens": {"<x>": {"id": "<x>", "ids": [5], "tokens": ["<x>"]}}}
+    in_file = tokenizer(post_processor=around)
+    roles = {"bos_token": "<y>", "eos_token": {"__type": "AddedToken", **token("<z>", normalized=True)}}
+    for name in ["PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "Qwen2Tokenizer", "GPTNeoXTokenizerFast",
+                 "LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "GemmaTokenizerFast"]:
+        config = {"tokenizer_class": name}
+        yield f"{name} and a template", {FILE: in_file, CONFIG: config}
+        yield f"{name}, told nothing", {FILE: tokenizer(), CONFIG: {**config, **roles}}
+        yield f"{name}, told to begin and end", {
+            FILE: in_file, CONFIG: {**config, **roles, "add_bos_token": True, "add_eos_token": True}}
+        yield f"{name}, told neither to begin nor to end", {
+            FILE: in_file, CONFIG: {**config, **roles, "add_bos_token": False, "add_eos_token": False}}
+        yield f"{name}, told to begin with a token of the vocabulary", {
+            FILE: tokenizer(), CONFIG: {**config, "add_bos_token": True, "bos_token": "<|endoftext|>"}}
+        yield f"{name}, roles in their own file", {
+            FILE: tokenizer(), CONFIG: {**config, "add_eos_token": True}, MAP: {**roles, "unk_token": "<m>"}}
+    opt = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}
+    opt_roles = {role: token("</s>", normalized=True) for role in ["bos_token", "eos_token", "unk_token"]}
+    yield "OPT as published", {
+        "vocab.json": {"<s>": 6, "</s>": 4, "<pad>": 5, "a": 0, "b": 1, "ab": 2, "Ġ": 3}, "merges.txt": "#version: 0.2\na b\n",
+        CONFIG: {**opt, **{role: {"__type": "AddedToken", **value} for role, value in opt_roles.items()}},
+        MAP: {**opt_roles, "pad_token": "<pad>"}}
+    yield "vocab.json and a token to begin with", {**old, CONFIG: opt}
 
 
 def main():
@@ -110,8 +136,8 @@ def main():
                 text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
                 files[file] = text
                 pathlib.Path(folder, file).write_text(text, encoding="utf-8", newline="")
-            of_its_own = "PreTrainedTokenizerFast" in files.get(CONFIG, "")
-            loaded = (PreTrainedTokenizerFast if of_its_own else CodeGenTokenizerFast).from_pretrained(folder)
+            name_of_class = json.loads(files.get(CONFIG, "{}")).get("tokenizer_class", "CodeGenTokenizer")
+            loaded = getattr(transformers, name_of_class.removesuffix("Fast") + "Fast").from_pretrained(folder)
         cases = []
         for text in TEXTS:
             ids = loaded(text)["input_ids"]

@@ -13,6 +13,7 @@
 #include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
 #include "model/files/json_file.h"
+#include "model/tokenizer/tokenizer_class.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {
@@ -22,9 +23,10 @@ using nlohmann::json;
 
 constexpr char kConfig[] = "tokenizer_config.json";
 
-// The bos, eos and unk token that the GPT-2 and CodeGen classes take for
-// granted where the files say nothing.
-constexpr char kEndOfText[] = "<|endoftext|>";
+bool HasDecoder(const json& config) {
+  const auto decoder = config.find("added_tokens_decoder");
+  return decoder != config.end() && !decoder->is_null();
+}
 
 // A token as transformers writes it: its text, or an object with flags.
 absl::StatusOr<AddedToken> ReadToken(const json& value, bool special) {
@@ -50,36 +52,54 @@ absl::StatusOr<AddedToken> ReadToken(const json& value, bool special) {
   return token;
 }
 
+// A token that is named for a role.
+struct NamedToken {
+  AddedToken token;
+  // It comes with flags of its own, which count even if the token is there.
+  bool has_flags = false;
+};
+
+absl::StatusOr<NamedToken> ReadNamedToken(const json& value) {
+  NamedToken named;
+  ASSIGN_OR_RETURN(named.token, ReadToken(value, true));
+  named.token.special = true;
+  named.has_flags = value.is_object();
+  return named;
+}
+
 // The tokens that the configs name for a role, in the order in which
-// transformers adds those that are not added yet.
-absl::StatusOr<std::vector<AddedToken>> NamedTokens(const json& config) {
-  std::vector<AddedToken> named;
+// transformers adds them.
+absl::StatusOr<std::vector<NamedToken>> NamedTokens(const json& config) {
+  std::vector<NamedToken> all;
+  const auto add = [&](const char* key, const json& value) {
+    absl::StatusOr<NamedToken> named = ReadNamedToken(value);
+    if (!named.ok()) {
+      return WithContext(named.status(), StrCat("'", key, "'"));
+    }
+    all.push_back(*std::move(named));
+    return absl::OkStatus();
+  };
+  const auto add_role = [&](const char* role) {
+    const auto found = config.find(role);
+    if (found == config.end() || found->is_null()) return absl::OkStatus();
+    return add(role, *found);
+  };
   for (const char* role : {"bos_token", "eos_token", "unk_token", "sep_token",
                            "pad_token", "cls_token", "mask_token"}) {
-    const auto found = config.find(role);
-    if (found == config.end() || found->is_null()) continue;
-    absl::StatusOr<AddedToken> token = ReadToken(*found, true);
-    if (!token.ok()) {
-      return WithContext(token.status(), StrCat("'", role, "'"));
-    }
-    token->special = true;
-    named.push_back(*std::move(token));
+    RETURN_IF_ERROR(add_role(role));
   }
   // A list, or names with tokens.
   for (const char* key :
        {"additional_special_tokens", "extra_special_tokens"}) {
     const auto more = config.find(key);
     if (more == config.end() || !more->is_structured()) continue;
-    for (const json& value : *more) {
-      absl::StatusOr<AddedToken> token = ReadToken(value, true);
-      if (!token.ok()) {
-        return WithContext(token.status(), StrCat("'", key, "'"));
-      }
-      token->special = true;
-      named.push_back(*std::move(token));
-    }
+    for (const json& value : *more) RETURN_IF_ERROR(add(key, value));
   }
-  return named;
+  for (const char* role :
+       {"prefix_token", "middle_token", "suffix_token", "eot_token"}) {
+    RETURN_IF_ERROR(add_role(role));
+  }
+  return all;
 }
 
 // tokenizer_config.json's "added_tokens_decoder": {"50256": {"content": ...}}.
@@ -127,23 +147,85 @@ absl::StatusOr<json> ParseOptional(const char* name,
   return ParseJsonObject(name, *text);
 }
 
-// Whether the file is for one of the classes that know kEndOfText and refuse
-// add_bos_token. A folder without a word on it is: config.json's model_type
-// leads to them.
-bool IsGpt2Class(const json& config) {
-  const auto name = config.find("tokenizer_class");
-  if (name == config.end() || !name->is_string()) return true;
-  const std::string_view text = name->get_ref<const std::string&>();
-  return text.starts_with("GPT2Tokenizer") ||
-         text.starts_with("CodeGenTokenizer");
-}
-
 bool HasToken(const MainFiles& main, const std::vector<AddedToken>& tokens,
               std::string_view token) {
   return main.vocabulary.Id(token).has_value() ||
          std::any_of(
              tokens.begin(), tokens.end(),
              [&](const AddedToken& added) { return added.content == token; });
+}
+
+// The tokenizer_config.json, with what takes the place of its roles.
+absl::StatusOr<json> MergedConfig(const CompanionFiles& files,
+                                  const MainFiles& main) {
+  ASSIGN_OR_RETURN(json config,
+                   ParseOptional(kConfig, files.tokenizer_config_json));
+  if (!HasDecoder(config)) {
+    ASSIGN_OR_RETURN(const json map,
+                     ParseOptional("special_tokens_map.json",
+                                   files.special_tokens_map_json));
+    for (const auto& [role, token] : map.items()) config[role] = token;
+  }
+  if (!main.pad_token.empty() && !config.contains("pad_token")) {
+    config["pad_token"] = main.pad_token;
+  }
+  return config;
+}
+
+// The class that the file names; empty: none.
+absl::StatusOr<std::string> ClassName(const json& config) {
+  absl::StatusOr<std::string> name =
+      OptionalJsonString(config, "tokenizer_class", "");
+  if (!name.ok()) return WithContext(name.status(), kConfig);
+  return name;
+}
+
+// The text of a role's token.
+absl::StatusOr<std::string> RoleText(const json& config, const char* role,
+                                     const char* asked_by) {
+  const auto found = config.find(role);
+  if (found == config.end() || found->is_null()) {
+    return absl::InvalidArgumentError(
+        StrCat("'", asked_by, "' is true, and there is no '", role, "'"));
+  }
+  ASSIGN_OR_RETURN(AddedToken token, ReadToken(*found, true));
+  return std::move(token.content);
+}
+
+absl::StatusOr<std::optional<TokensAround>> AroundByClass(
+    const json& config, const TokenizerClass* known, bool unnamed,
+    const MainFiles& main) {
+  using Around = TokenizerClass::Around;
+  if (known == nullptr || known->around == Around::kPostProcessor) {
+    return std::nullopt;
+  }
+  ASSIGN_OR_RETURN(const bool begin, OptionalJsonBool(config, "add_bos_token",
+                                                      known->add_bos_token));
+  if (known->around == Around::kBosRefused) {
+    if (!begin || (unnamed && main.adds_before)) return std::nullopt;
+    return absl::UnimplementedError(
+        StrCat("'add_bos_token' must be false, is true; ",
+               "put the token into tokenizer.json's post_processor"));
+  }
+  TokensAround around;
+  if (known->around == Around::kVocabularyFiles) {
+    if (!begin || main.form != MainFiles::Form::kVocabularyFiles) {
+      return std::nullopt;
+    }
+  }
+  if (begin) {
+    ASSIGN_OR_RETURN(around.before,
+                     RoleText(config, "bos_token", "add_bos_token"));
+  }
+  if (known->around == Around::kConfig) {
+    ASSIGN_OR_RETURN(const bool end,
+                     OptionalJsonBool(config, "add_eos_token", false));
+    if (end) {
+      ASSIGN_OR_RETURN(around.after,
+                       RoleText(config, "eos_token", "add_eos_token"));
+    }
+  }
+  return around;
 }
 
 absl::StatusOr<bool> ConfigBool(const json& config, const char* key) {
@@ -160,35 +242,29 @@ absl::StatusOr<bool> ConfiguredPrefixSpace(const CompanionFiles& files) {
   return ConfigBool(config, "add_prefix_space");
 }
 
-absl::Status AddCompanionTokens(const CompanionFiles& files,
-                                const MainFiles& main,
-                                std::vector<AddedToken>& added_tokens) {
-  ASSIGN_OR_RETURN(json config,
-                   ParseOptional(kConfig, files.tokenizer_config_json));
-  const bool gpt2_class = IsGpt2Class(config);
-  const auto decoder = config.find("added_tokens_decoder");
-  const bool has_decoder = decoder != config.end() && !decoder->is_null();
-  if (!has_decoder) {
-    ASSIGN_OR_RETURN(const json map,
-                     ParseOptional("special_tokens_map.json",
-                                   files.special_tokens_map_json));
-    for (const auto& [role, token] : map.items()) config[role] = token;
+absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
+    const CompanionFiles& files, const MainFiles& main,
+    std::vector<AddedToken>& added_tokens) {
+  ASSIGN_OR_RETURN(json config, MergedConfig(files, main));
+  ASSIGN_OR_RETURN(const std::string class_name, ClassName(config));
+  const TokenizerClass* known =
+      FindTokenizerClass(class_name.empty() ? main.unnamed_class : class_name);
+  if (known != nullptr) {
+    for (const auto& [role, token] : known->roles) {
+      if (config.contains(role)) continue;
+      // A folder that names no class need not have that class's tokens.
+      if (class_name.empty() && !HasToken(main, added_tokens, token)) continue;
+      config[role] = token;
+    }
   }
-  if (!main.pad_token.empty() && !config.contains("pad_token")) {
-    config["pad_token"] = main.pad_token;
-  }
-  const bool has_end_of_text =
-      gpt2_class && HasToken(main, added_tokens, kEndOfText);
-  for (const char* role : {"bos_token", "eos_token", "unk_token"}) {
-    if (has_end_of_text && !config.contains(role)) config[role] = kEndOfText;
-  }
-  absl::StatusOr<std::vector<AddedToken>> named = NamedTokens(config);
+  absl::StatusOr<std::vector<NamedToken>> named = NamedTokens(config);
   if (!named.ok()) return WithContext(named.status(), kConfig);
 
   std::vector<AddedToken> more;
-  if (has_decoder) {
-    RETURN_IF_ERROR(WithContext(ReadAddedTokensDecoder(*decoder, more),
-                                StrCat(kConfig, ": 'added_tokens_decoder'")));
+  if (HasDecoder(config)) {
+    RETURN_IF_ERROR(WithContext(
+        ReadAddedTokensDecoder(config["added_tokens_decoder"], more),
+        StrCat(kConfig, ": 'added_tokens_decoder'")));
   } else if (files.added_tokens_json.has_value()) {
     RETURN_IF_ERROR(ReadAddedTokensFile(*files.added_tokens_json, more));
   }
@@ -196,29 +272,33 @@ absl::Status AddCompanionTokens(const CompanionFiles& files,
       more.begin(), more.end(),
       [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   absl::flat_hash_set<absl::string_view> special;
-  for (const AddedToken& token : *named) special.insert(token.content);
+  for (const NamedToken& role : *named) special.insert(role.token.content);
   absl::flat_hash_set<std::string> added;
+  absl::flat_hash_set<std::string> with_flags;
   for (const AddedToken& token : added_tokens) added.insert(token.content);
   for (AddedToken& token : more) {
     if (special.contains(token.content)) {
       token.special = true;
-      if (!has_decoder) token.normalized = false;
+      if (!HasDecoder(config)) token.normalized = false;
     }
     added.insert(token.content);
+    with_flags.insert(token.content);
     added_tokens.push_back(std::move(token));
   }
-  for (AddedToken& token : *named) {
-    if (!added.insert(token.content).second) continue;
-    added_tokens.push_back(std::move(token));
+  for (NamedToken& role : *named) {
+    // The class that a tokenizer.model is read by first gives all of them
+    // flags.
+    role.has_flags |= main.form == MainFiles::Form::kSentencePiece;
+    const bool is_new = added.insert(role.token.content).second;
+    if (!is_new &&
+        (!role.has_flags || with_flags.contains(role.token.content))) {
+      continue;
+    }
+    added_tokens.push_back(std::move(role.token));
   }
-
-  ASSIGN_OR_RETURN(const bool bos, ConfigBool(config, "add_bos_token"));
-  if (bos && gpt2_class && !main.adds_before) {
-    return absl::UnimplementedError(
-        StrCat(kConfig, ": 'add_bos_token' must be false, is true; ",
-               "put the token into tokenizer.json's post_processor"));
-  }
-  return absl::OkStatus();
+  auto around = AroundByClass(config, known, class_name.empty(), main);
+  if (!around.ok()) return WithContext(around.status(), kConfig);
+  return around;
 }
 
 }  // namespace ounce::model

@@ -42,6 +42,10 @@ class Pipeline final : public Tokenizer {
   absl::Status SetAround(std::vector<int32_t> before,
                          std::vector<int32_t> after);
 
+  // The id of an added token or one of the vocabulary; none for none.
+  absl::StatusOr<std::vector<int32_t>> IdsOf(
+      const std::optional<std::string>& token) const;
+
   // Nothing for an id without a token.
   std::optional<std::string_view> Token(int32_t id) const {
     const auto added = added_by_id_.find(id);
@@ -183,6 +187,12 @@ absl::StatusOr<std::unique_ptr<const Pipeline>> Pipeline::Create(
   pipeline->decoder_ = std::move(parts.decoder);
   RETURN_IF_ERROR(pipeline->SetAddedTokens(std::move(parts.added_tokens)));
   RETURN_IF_ERROR(pipeline->SetFinders());
+  if (parts.tokens_around.has_value()) {
+    ASSIGN_OR_RETURN(parts.ids_before,
+                     pipeline->IdsOf(parts.tokens_around->before));
+    ASSIGN_OR_RETURN(parts.ids_after,
+                     pipeline->IdsOf(parts.tokens_around->after));
+  }
   RETURN_IF_ERROR(pipeline->SetAround(std::move(parts.ids_before),
                                       std::move(parts.ids_after)));
   return pipeline;
@@ -255,6 +265,18 @@ absl::Status Pipeline::SetFinders() {
   plain_finder_ = AddedTokenFinder(std::move(plain));
   normalized_finder_ = AddedTokenFinder(std::move(normalized));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int32_t>> Pipeline::IdsOf(
+    const std::optional<std::string>& token) const {
+  if (!token.has_value()) return std::vector<int32_t>();
+  if (const auto id = SpecialTokenId(*token)) return std::vector<int32_t>{*id};
+  if (const auto id = model_->vocabulary().Id(*token)) {
+    return std::vector<int32_t>{*id};
+  }
+  return absl::InvalidArgumentError(
+      StrCat("token ", Quoted(*token), ", which is to stand before or after ",
+             "every text, is not in the vocabulary"));
 }
 
 absl::Status Pipeline::SetAround(std::vector<int32_t> before,

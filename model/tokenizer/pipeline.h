@@ -12,11 +12,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "model/tokenizer/added_tokens.h"
 #include "model/tokenizer/normalizer.h"
+#include "model/tokenizer/post_processor.h"
 #include "model/tokenizer/pre_tokenizer.h"
 #include "model/tokenizer/token_decoder.h"
 #include "model/tokenizer/token_model.h"
@@ -36,6 +38,8 @@ struct TokenizerParts {
   // Around every encoded text.
   std::vector<int32_t> ids_before;
   std::vector<int32_t> ids_after;
+  // In their place, if given.
+  std::optional<TokensAround> tokens_around;
 };
 
 // Requires a model.

@@ -6,6 +6,8 @@
 #define OUNCE_MODEL_TOKENIZER_POST_PROCESSOR_H_
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,6 +18,12 @@ namespace ounce::model {
 struct IdsAround {
   std::vector<int32_t> before;
   std::vector<int32_t> after;
+};
+
+// The same as tokens, whose ids may not be known yet; nothing: none.
+struct TokensAround {
+  std::optional<std::string> before;
+  std::optional<std::string> after;
 };
 
 // What "post_processor" of a tokenizer.json describes; null: nothing.

@@ -81,8 +81,10 @@ absl::Status SetPrefixSpace(const CompanionFiles& companions, json& root) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<const Tokenizer>> FromJson(
-    json root, const CompanionFiles* companions) {
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const Tokenizer>> TokenizerFromJson(
+    json root, const CompanionFiles* companions, const JsonOrigin& origin) {
   RETURN_IF_ERROR(CheckKeys(
       root, {"version", "truncation", "padding", "added_tokens", "normalizer",
              "pre_tokenizer", "post_processor", "decoder", "model"}));
@@ -111,21 +113,26 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> FromJson(
                    ReadPostProcessor(FindField(root, "post_processor")));
   ASSIGN_OR_RETURN(std::string pad_token, PadToken(root));
   if (companions != nullptr) {
-    const MainFiles main = {.vocabulary = parts.model->vocabulary(),
+    const MainFiles main = {.form = origin.form,
+                            .vocabulary = parts.model->vocabulary(),
                             .pad_token = std::move(pad_token),
-                            .adds_before = !around.before.empty()};
-    RETURN_IF_ERROR(AddCompanionTokens(*companions, main, parts.added_tokens));
+                            .adds_before = !around.before.empty(),
+                            .unnamed_class = origin.unnamed_class};
+    ASSIGN_OR_RETURN(parts.tokens_around,
+                     AddCompanionTokens(*companions, main, parts.added_tokens));
   }
   parts.ids_before = std::move(around.before);
   parts.ids_after = std::move(around.after);
   return MakeTokenizer(std::move(parts));
 }
 
+namespace {
+
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Parse(
     const std::string& name, std::string_view text,
     const CompanionFiles* companions) {
   ASSIGN_OR_RETURN(json root, ParseJsonObject(name, text));
-  auto tokenizer = FromJson(std::move(root), companions);
+  auto tokenizer = TokenizerFromJson(std::move(root), companions, {});
   if (!tokenizer.ok()) return WithContext(tokenizer.status(), name);
   return tokenizer;
 }

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "model/tokenizer/companion_files.h"
 #include "model/tokenizer/tokenizer.h"
+#include "nlohmann/json_fwd.hpp"
 
 namespace ounce::model {
 
@@ -25,6 +26,18 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> ParseTokenizerJson(
     const std::string& name, std::string_view text,
     const CompanionFiles& companions);
 
+// What a description in the form of a tokenizer.json was made of.
+struct JsonOrigin {
+  MainFiles::Form form = MainFiles::Form::kTokenizerJson;
+  // As MainFiles has it.
+  std::string_view unnamed_class = "CodeGenTokenizer";
+};
+
+// The same for such a description; null: no companions.
+absl::StatusOr<std::unique_ptr<const Tokenizer>> TokenizerFromJson(
+    nlohmann::json root, const CompanionFiles* companions,
+    const JsonOrigin& origin);
+
 // The content of the older files.
 struct VocabularyFiles {
   std::string vocab_json;
@@ -36,6 +49,21 @@ struct VocabularyFiles {
 // GPT-2 or CodeGen tokenizer to its fast form. Errors: as above.
 absl::StatusOr<std::unique_ptr<const Tokenizer>> ParseVocabularyFiles(
     const VocabularyFiles& files);
+
+// The content of a folder with a tokenizer.model.
+struct SentencePieceFiles {
+  std::string tokenizer_model;
+  // config.json's, which leads to a class where tokenizer_config.json names
+  // none.
+  std::string model_type;
+  CompanionFiles companions;
+};
+
+// The tokenizer that transformers 4.57 makes of these files when it converts a
+// Llama or Gemma tokenizer to its fast form (sentencepiece_conversion.h).
+// Errors: as above.
+absl::StatusOr<std::unique_ptr<const Tokenizer>> ParseSentencePieceFiles(
+    const SentencePieceFiles& files);
 
 }  // namespace ounce::model
 

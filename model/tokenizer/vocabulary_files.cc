@@ -67,9 +67,13 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Make(
   ASSIGN_OR_RETURN(parts.pre_tokenizers.emplace_back(),
                    MakeByteLevelSplit(split));
   parts.decoder.push_back(MakeByteLevelDecoder(/*lossy=*/false));
-  RETURN_IF_ERROR(AddCompanionTokens(
-      companions, {.vocabulary = (*model)->vocabulary(), .pad_token = {}},
-      parts.added_tokens));
+  ASSIGN_OR_RETURN(
+      parts.tokens_around,
+      AddCompanionTokens(companions,
+                         {.form = MainFiles::Form::kVocabularyFiles,
+                          .vocabulary = (*model)->vocabulary(),
+                          .pad_token = {}},
+                         parts.added_tokens));
   parts.model = *std::move(model);
   absl::StatusOr<std::unique_ptr<const Tokenizer>> tokenizer =
       MakeTokenizer(std::move(parts));
