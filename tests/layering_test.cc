@@ -93,7 +93,7 @@ const std::vector<LibraryRule>& LibraryRules() {
       {"protobuf",
        {"google/", "ounce/v1/"},
        {"server/service/", "server/config", "server/settings", "server/main.cc",
-        "client/"}},
+        "client/", "model/tokenizer/sentencepiece_model.cc"}},
       {"prometheus-cpp", {"prometheus/"}, {"server/metrics/"}},
       {"libmicrohttpd", {"microhttpd.h"}, {"server/metrics/"}},
       {"libjpeg, libpng or libwebp",

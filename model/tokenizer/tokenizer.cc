@@ -6,8 +6,10 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/files/byte_source.h"
+#include "model/files/json_fields.h"
 #include "model/files/json_file.h"
 #include "model/tokenizer/tokenizer_json.h"
+#include "nlohmann/json.hpp"
 
 namespace ounce::model {
 namespace {
@@ -30,6 +32,19 @@ absl::StatusOr<std::optional<std::string>> ReadIfThere(
   return bytes;
 }
 
+// config.json's model_type; empty where there is none.
+absl::StatusOr<std::string> ReadModelType(const std::string& folder) {
+  constexpr char kName[] = "config.json";
+  ASSIGN_OR_RETURN(const std::optional<std::string> text,
+                   ReadIfThere(folder, kName));
+  if (!text.has_value()) return std::string();
+  const std::string path = StrCat(folder, "/", kName);
+  ASSIGN_OR_RETURN(const nlohmann::json config, ParseJsonObject(path, *text));
+  auto type = OptionalJsonString(config, "model_type", "");
+  if (!type.ok()) return WithContext(type.status(), path);
+  return type;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
@@ -47,13 +62,25 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
     return ParseTokenizerJson(StrCat(folder, "/tokenizer.json"),
                               *tokenizer_json, companions);
   }
+  ASSIGN_OR_RETURN(std::optional<std::string> sentencepiece,
+                   ReadIfThere(folder, "tokenizer.model"));
+  if (sentencepiece.has_value()) {
+    SentencePieceFiles files;
+    files.tokenizer_model = *std::move(sentencepiece);
+    ASSIGN_OR_RETURN(files.model_type, ReadModelType(folder));
+    files.companions = std::move(companions);
+    auto tokenizer = ParseSentencePieceFiles(files);
+    if (!tokenizer.ok()) return WithContext(tokenizer.status(), folder);
+    return tokenizer;
+  }
   ASSIGN_OR_RETURN(std::optional<std::string> vocab,
                    ReadIfThere(folder, "vocab.json"));
   ASSIGN_OR_RETURN(std::optional<std::string> merges,
                    ReadIfThere(folder, "merges.txt"));
   if (!vocab.has_value() || !merges.has_value()) {
     return absl::NotFoundError(StrCat(
-        folder, ": no tokenizer.json, and no vocab.json with merges.txt"));
+        folder, ": no tokenizer.json, no tokenizer.model, and no vocab.json ",
+        "with merges.txt"));
   }
   VocabularyFiles files;
   files.vocab_json = *std::move(vocab);

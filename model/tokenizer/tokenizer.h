@@ -22,9 +22,10 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Reads the tokenizer of a model folder: tokenizer.json, or else vocab.json +
-  // merges.txt; and what the small files beside it add (companion_files.h).
-  // Errors: kNotFound when neither is there; kInvalidArgument naming the file
+  // Reads the tokenizer of a model folder: tokenizer.json, or else
+  // tokenizer.model, or else vocab.json + merges.txt; and what the small files
+  // beside it add (companion_files.h).
+  // Errors: kNotFound when none is there; kInvalidArgument naming the file
   // and the reason when one is malformed; kUnimplemented naming the part
   // (normalizer, pre-tokenizer, model type, ...) that is not supported.
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Load(
