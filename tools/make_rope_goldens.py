@@ -60,10 +60,10 @@ CASES = {
         "rope_scaling": {"rope_type": "yarn", "factor": 8.0,
                          "attention_factor": 0.9, "mscale": 2.0,
                          "original_max_position_embeddings": 512}},
-    # All pairs turn so often, or so rarely, that there is no slope.
+    # The slope begins and ends at the first pair.
     "yarn_no_slope": {
         "rope_scaling": {"rope_type": "yarn", "factor": 2.0,
-                         "original_max_position_embeddings": 1}},
+                         "original_max_position_embeddings": 6}},
 }
 
 

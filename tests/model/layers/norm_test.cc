@@ -63,8 +63,9 @@ TEST_P(NormTest, LayerNormMeetsTheFormulaForAnyNumberOfColumns) {
   ExpectMeetsTheFormula(NormWeights::kLayerNorm, true, true);
 }
 
-TEST_P(NormTest, LayerNormDoesWithoutBiasOrWithoutBoth) {
+TEST_P(NormTest, LayerNormDoesWithoutWeightOrBiasOrBoth) {
   ExpectMeetsTheFormula(NormWeights::kLayerNorm, true, false);
+  ExpectMeetsTheFormula(NormWeights::kLayerNorm, false, true);
   ExpectMeetsTheFormula(NormWeights::kLayerNorm, false, false);
 }
 
