@@ -54,6 +54,12 @@ absl::StatusOr<Scaling> FindScaling(const json& config) {
   return found;
 }
 
+// A text of the config's, for messages in ASCII of bounded length.
+std::string Quoted(const std::string& text) {
+  const std::string shown = ShortJson(text);  // in double quotes
+  return StrCat("'", shown.substr(1, shown.rfind('"') - 1), "'");
+}
+
 absl::StatusOr<std::string> ScalingType(const Scaling& scaling) {
   const json& object = *scaling.object;
   // What has a base may leave out that it is scaled in no way.
@@ -64,8 +70,8 @@ absl::StatusOr<std::string> ScalingType(const Scaling& scaling) {
                    OptionalJsonString(object, "rope_type", older));
   if (!older.empty() && type != older) {
     return absl::InvalidArgumentError(
-        StrCat("'rope_type' and 'type' are two names of one thing, but are '",
-               type, "' and '", older, "'"));
+        StrCat("'rope_type' and 'type' are two names of one thing, but are ",
+               Quoted(type), " and ", Quoted(older)));
   }
   if (!type.empty() || !may_lack) return type;
   return "default";
@@ -165,8 +171,8 @@ absl::Status ApplyScaling(const json& object, const std::string& type,
     return absl::InvalidArgumentError("'rope_type' is missing");
   }
   return absl::UnimplementedError(
-      StrCat("type '", type.substr(0, 100),
-             "' is not supported: default, linear, dynamic, llama3 and yarn "
+      StrCat("type ", Quoted(type),
+             " is not supported: default, linear, dynamic, llama3 and yarn "
              "are"));
 }
 

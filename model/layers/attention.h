@@ -4,7 +4,7 @@
 //
 // for each token and query head, over the positions up to the token's own, or
 // the last `window` of them. Several query heads may share a key/value head,
-// which is then stored once, and read once for all of them where their queries
+// which is then stored once, and read once for several of them where queries
 // are few. Queries and keys are normalized (norm.h) and turned (rope.h), and
 // keys and values stored on the way.
 //

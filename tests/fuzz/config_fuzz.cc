@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "model/arch/codegen_config.h"
 #include "model/arch/detr_config.h"
+#include "model/decoder/rope_config.h"
 #include "model/files/json_fields.h"
 #include "model/files/json_file.h"
 #include "model/generation_defaults.h"
@@ -26,6 +27,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto codegen = ReadCodeGenConfig(*config);
   OUNCE_CHECK(!codegen.ok() || codegen->rotary_dim <= codegen->head_dim(),
               "heads hold what is turned");
+  const auto rope = ReadRope(*config, RopePairing::kHalves, 64, 2048);
+  OUNCE_CHECK(
+      !rope.ok() || (rope->rotary_dim > 0 && rope->rotary_dim <= 64 &&
+                     rope->rotary_dim ==
+                         2 * static_cast<int64_t>(rope->frequencies.size())),
+      "a part of a head, with a frequency for each pair");
   (void)ReadEosIds(*config, 100, {});
   const auto generation = ReadGenerationDefaults(*config, 100);
   OUNCE_CHECK(

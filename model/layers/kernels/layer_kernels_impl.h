@@ -33,7 +33,7 @@ inline Ints FirstLanes(int64_t count) {
   return lane < (Ints{} + static_cast<int32_t>(count));
 }
 
-// Error: at most 2.5e-7 relative; NaN for NaN.
+// Error: at most 2e-7 relative; NaN for NaN.
 inline Floats Tanh(Floats x) {
   const Floats size = Select(x < Floats{}, -x, x);
   const Floats z = x * x;

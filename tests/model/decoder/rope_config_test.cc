@@ -157,6 +157,8 @@ TEST(RopeConfigTest, RefusesWhatItCannotDoByName) {
                 {"long_factor", {1.0}}}),
        kUnsupported, "rope_scaling: type 'longrope' is not supported"},
       {scaling({{"rope_type", "mrope"}}), kUnsupported, "'mrope'"},
+      {scaling({{"rope_type", "m\n\u00fc"}}), kUnsupported,
+       "type 'm\\n\\u00fc' is not supported"},
       {{{"rope_parameters", {{"rope_type", "proportional"}}}},
        kUnsupported,
        "rope_parameters: type 'proportional' is not supported"},
