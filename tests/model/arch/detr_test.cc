@@ -584,6 +584,13 @@ TEST(DetrTest, TheRealShapeHasThePublishedFootprint) {
   EXPECT_LT(detector.ScratchBytes({size}, 2), 64'000'000);
   EXPECT_LT(detector.ScratchBytes(std::vector<PictureSize>(4, size), 2),
             70'000'000);
+  // An outline without weights says the same, also where products take the most
+  // (of many small pictures).
+  ASSERT_OK_AND_ASSIGN(const ModelPlan plan, PlanModel(checkpoint, options));
+  const Detector& outline = *plan.outline->detector();
+  const std::vector<PictureSize> small(20, {1, 1});
+  EXPECT_EQ(outline.ScratchBytes({size}, 2), detector.ScratchBytes({size}, 2));
+  EXPECT_EQ(outline.ScratchBytes(small, 2), detector.ScratchBytes(small, 2));
 }
 
 TEST(DetrTest, ConvolutionsInEightBitsLeaveAQuarter) {
