@@ -1,53 +1,75 @@
-// A linear layer: y = x * W^T + bias, where W's rows may lie in several packed
-// matrices, each with its own method.
+// A linear layer of the network: y = x W^T + bias.
+//
+// W's rows are a list of parts. Most often there is one, a matrix of the
+// checkpoint or several of them (query, key and value) joined. There are more
+// where neighbours are stored by different methods, or read their inputs in
+// different orders; they multiply the same prepared input.
+//
+// Exactness: a row of y depends on that row of x and on W alone, to the last
+//   bit (quant/matmul.h); not on how W is cut into parts.
 #ifndef OUNCE_MODEL_LAYERS_LINEAR_H_
 #define OUNCE_MODEL_LAYERS_LINEAR_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "base/check.h"
+#include "model/layers/run.h"
+#include "quant/matmul.h"
 #include "quant/packed_weight.h"
 
 namespace ounce::model {
 
 using SharedWeight = std::shared_ptr<const quant::PackedWeight>;
 
-// Rows of a layer that are packed as one matrix.
+// Some of a layer's rows.
 struct LinearPart {
   int64_t rows = 0;
-  SharedWeight weight;  // null in a plan's outline
-  // The checkpoint's modules that the rows are of, in order.
-  std::vector<std::string> modules;
+  // Null in a plan's outline, whose layers are only counted.
+  SharedWeight weight = nullptr;
+  // The modules of the checkpoint that the rows are of, in order.
+  std::vector<std::string> modules = {};
+  // The column of x that column i of the weight is multiplied with; empty: i.
+  // (Methods that sort columns by importance.)
+  std::vector<int32_t> input_order = {};
 };
 
-// Shapes: W [rows, cols], the parts' rows one after another.
-// Threads: const after it was made, so any thread may read.
 class Linear {
  public:
-  // A layer of nothing, to be replaced.
+  // No rows.
   Linear() = default;
-  // `bias` [rows], or empty for none.
-  Linear(std::vector<LinearPart> parts, int64_t cols, std::vector<float> bias)
-      : parts_(std::move(parts)), cols_(cols), bias_(std::move(bias)) {
-    for (const LinearPart& part : parts_) rows_ += part.rows;
-    OUNCE_CHECK(bias_.empty() || static_cast<int64_t>(bias_.size()) == rows_,
-                "a bias for each row");
-  }
+  // `bias` [sum of the parts' rows], or empty.
+  Linear(std::vector<LinearPart> parts, int64_t cols, std::vector<float> bias);
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   const std::vector<LinearPart>& parts() const { return parts_; }
   const std::vector<float>& bias() const { return bias_; }
 
+  // Makes x ready for all of `layers`, which then read it without doing so
+  // again. Ownership and lifetime as MatmulInput's.
+  static quant::MatmulInput Prepare(const quant::ConstMatrix& x,
+                                    std::initializer_list<const Linear*> layers,
+                                    const Run& run);
+
+  // y = combine(y, activation(x W^T + bias)).
+  // Shapes: x [n, cols] prepared for this layer, y [n, rows]; y is not x.
+  // Threads: any, with a pool that the caller leases. No allocation.
+  void Apply(const quant::MatmulInput& x, quant::Activation activation,
+             quant::Combine combine, const quant::Matrix& y,
+             const Run& run) const;
+  // The same, and prepares x itself.
+  void Apply(const quant::ConstMatrix& x, quant::Activation activation,
+             quant::Combine combine, const quant::Matrix& y,
+             const Run& run) const;
+
  private:
   std::vector<LinearPart> parts_;
+  std::vector<float> bias_;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
-  std::vector<float> bias_;
 };
 
 }  // namespace ounce::model
