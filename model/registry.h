@@ -1,5 +1,5 @@
 // The list of architectures. To add one: a file in model/arch/, a line in
-// architectures.def and goldens in tests/golden/.
+// architectures.def and goldens in tests/golden/<name>/.
 #ifndef OUNCE_MODEL_REGISTRY_H_
 #define OUNCE_MODEL_REGISTRY_H_
 
@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/config_reader.h"
 #include "model/model.h"
 #include "model/weights.h"
 #include "quant/compute.h"
@@ -16,7 +17,9 @@
 namespace ounce::model {
 
 struct Architecture {
-  std::string_view name;  // model_type of config.json
+  std::string_view name;         // model_type of config.json
+  std::string_view models = "";  // those people know, for docs/models.md
+  absl::Span<const ConfigKey> keys = {};  // of the config's class
   // Reads the config, asks `weights` for all it needs. `compute` is for the
   // architectures that have a choice.
   absl::StatusOr<std::unique_ptr<const Model>> (*create)(

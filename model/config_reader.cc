@@ -1,0 +1,163 @@
+#include "model/config_reader.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_split.h"
+#include "base/check.h"
+#include "base/str_cat.h"
+#include "model/config_fields.h"
+#include "model/files/json_fields.h"
+#include "nlohmann/json.hpp"
+
+namespace ounce::model {
+namespace {
+
+std::vector<std::string> Split(std::string_view values) {
+  return absl::StrSplit(std::string(values), '|');
+}
+
+// "a", "b" or "c".
+std::string OneOf(std::string_view values) {
+  std::string text;
+  const std::vector<std::string> all = Split(values);
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (i > 0) StrAppend(&text, i + 1 < all.size() ? ", " : " or ");
+    StrAppend(&text, all[i]);
+  }
+  return text;
+}
+
+struct NamedActivation {
+  std::string_view name;
+  quant::Activation activation;
+};
+// transformers' activations.py, as far as the same function is here.
+constexpr NamedActivation kActivations[] = {
+    {"relu", quant::Activation::kRelu},
+    {"gelu", quant::Activation::kGelu},
+    {"gelu_python", quant::Activation::kGelu},
+    {"gelu_new", quant::Activation::kGeluTanh},
+    {"gelu_fast", quant::Activation::kGeluTanh},
+    {"gelu_pytorch_tanh", quant::Activation::kGeluTanh},
+    {"gelu_python_tanh", quant::Activation::kGeluTanh},
+    {"gelu_accurate", quant::Activation::kGeluTanh},
+    {"silu", quant::Activation::kSilu},
+    {"swish", quant::Activation::kSilu},
+};
+
+}  // namespace
+
+absl::Span<const ConfigKey> CommonConfigKeys() {
+  constexpr auto kMustBe = ConfigKey::Use::kMustBe;
+  constexpr auto kUnused = ConfigKey::Use::kUnused;
+  static constexpr ConfigKey kKeys[] = {
+      {"add_cross_attention", kMustBe, "false"},
+      {"is_encoder_decoder", kMustBe, "false"},
+      {"pruned_heads", kMustBe, "{}"},
+      {"architectures", kUnused},
+      {"chunk_size_feed_forward", kUnused},
+      {"dtype", kUnused},
+      {"is_decoder", kUnused},
+      {"output_attentions", kUnused},
+      {"output_hidden_states", kUnused},
+      {"return_dict", kUnused},
+      {"torch_dtype", kUnused},
+      {"transformers_version", kUnused},
+      {"use_cache", kUnused},
+  };
+  return kKeys;
+}
+
+ConfigReader::ConfigReader(const nlohmann::json& config,
+                           absl::Span<const ConfigKey> keys)
+    : config_(config), keys_(keys) {
+  CheckValues(CommonConfigKeys());
+  CheckValues(keys);
+}
+
+void ConfigReader::CheckValues(absl::Span<const ConfigKey> keys) {
+  for (const ConfigKey& key : keys) {
+    if (key.use != ConfigKey::Use::kMustBe || !IsGiven(config_, key.name)) {
+      continue;
+    }
+    const nlohmann::json& found = config_[key.name];
+    bool supported = false;
+    for (const std::string& value : Split(key.values)) {
+      supported |= found == nlohmann::json::parse(value);
+    }
+    if (!supported) {
+      Fail(UnsupportedField(key.name, OneOf(key.values), ShortJson(found)));
+    }
+  }
+}
+
+void ConfigReader::Fail(absl::Status error) { status_.Update(error); }
+
+void ConfigReader::CheckDeclared(std::string_view key) const {
+  OUNCE_CHECK(std::any_of(keys_.begin(), keys_.end(),
+                          [&](const ConfigKey& declared) {
+                            return declared.name == key &&
+                                   declared.use == ConfigKey::Use::kRead;
+                          }),
+              "the table of keys has what is read");
+}
+
+template <class T>
+T ConfigReader::Take(const absl::StatusOr<T>& read, T instead) {
+  if (read.ok()) return *read;
+  Fail(read.status());
+  return instead;
+}
+
+int64_t ConfigReader::Int(std::string_view key, int64_t min, int64_t max,
+                          int64_t absent) {
+  CheckDeclared(key);
+  return Take(IntField(config_, key, min, max, absent), absent);
+}
+
+int64_t ConfigReader::Int(std::string_view key, std::string_view alias,
+                          int64_t min, int64_t max, int64_t absent) {
+  CheckDeclared(key);
+  return Take(IntField(config_, key, alias, min, max, absent), absent);
+}
+
+int64_t ConfigReader::OptionalInt(std::string_view key, int64_t min,
+                                  int64_t max, int64_t absent) {
+  CheckDeclared(key);
+  return Take(OptionalJsonInt(config_, key, min, max, absent), absent);
+}
+
+float ConfigReader::Number(std::string_view key, double min, double max,
+                           double absent) {
+  CheckDeclared(key);
+  return static_cast<float>(
+      Take(NumberField(config_, key, min, max, absent), absent));
+}
+
+bool ConfigReader::Bool(std::string_view key, bool absent) {
+  CheckDeclared(key);
+  return Take(BoolField(config_, key, absent), absent);
+}
+
+std::string ConfigReader::String(std::string_view key,
+                                 std::string_view absent) {
+  CheckDeclared(key);
+  return Take(StringField(config_, key, absent), std::string(absent));
+}
+
+quant::Activation ConfigReader::Activation(std::string_view key,
+                                           std::string_view absent) {
+  const std::string name = String(key, absent);
+  std::string known;
+  for (const NamedActivation& entry : kActivations) {
+    if (entry.name == name) return entry.activation;
+    StrAppend(&known, known.empty() ? "" : ", ", "'", entry.name, "'");
+  }
+  Fail(UnsupportedField(key, StrCat("one of ", known), StrCat("'", name, "'")));
+  return quant::Activation::kNone;
+}
+
+}  // namespace ounce::model
