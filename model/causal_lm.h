@@ -26,11 +26,12 @@ struct CausalLmShape {
 // One sequence's part of a step: its next tokens, all of which attend to what
 // the cache holds of it before them, and to each other causally.
 struct SequenceSlice {
-  absl::Span<const int32_t> token_ids;  // at least one, each in [0, vocab_size)
+  absl::Span<const int32_t> token_ids =
+      {};                // at least one, each in [0, vocab_size)
   int64_t position = 0;  // of token_ids[0]; tokens before: cached
   // Blocks that hold positions [0, position + token_ids.size()), in order; the
   // step writes keys and values of the new tokens into them.
-  absl::Span<const int32_t> kv_blocks;
+  absl::Span<const int32_t> kv_blocks = {};
   int64_t num_logits = 0;  // of its last tokens: 0 (mid-prompt), 1, ... or all
 };
 

@@ -111,22 +111,4 @@ absl::StatusOr<CodeGenConfig> ReadCodeGenConfig(const json& object) {
   return config;
 }
 
-absl::StatusOr<std::vector<int32_t>> ReadEosIds(const json& object,
-                                                int64_t vocab_size,
-                                                std::vector<int32_t> absent) {
-  const auto field = object.find("eos_token_id");
-  if (field == object.end()) return absent;
-  std::vector<int32_t> ids;
-  if (field->is_null()) return ids;
-  const json list = field->is_array() ? *field : json::array({*field});
-  for (const json& entry : list) {
-    if (entry.is_null()) continue;
-    ASSIGN_OR_RETURN(const int64_t id,
-                     JsonInt(json{{"eos_token_id", entry}}, "eos_token_id",
-                             INT32_MIN, INT32_MAX));
-    if (id >= 0 && id < vocab_size) ids.push_back(static_cast<int32_t>(id));
-  }
-  return ids;
-}
-
 }  // namespace ounce::model

@@ -1,9 +1,8 @@
-// CodeGen's config.json and generation_config.json, checked.
+// CodeGen's config.json, checked.
 #ifndef OUNCE_MODEL_ARCH_CODEGEN_CONFIG_H_
 #define OUNCE_MODEL_ARCH_CODEGEN_CONFIG_H_
 
 #include <cstdint>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "nlohmann/json_fwd.hpp"
@@ -32,14 +31,6 @@ struct CodeGenConfig {
 // Errors: kInvalidArgument and kUnimplemented with the key, what it must be and
 //   what it is, but not the file.
 absl::StatusOr<CodeGenConfig> ReadCodeGenConfig(const nlohmann::json& config);
-
-// Of either file: one id or a list of them; `absent` if there is no such key.
-// Ids that no token can have (-1, those past the vocabulary: the class's
-// default is 50256 however small the model) can't be generated, so they are
-// left out. Errors: as above.
-absl::StatusOr<std::vector<int32_t>> ReadEosIds(const nlohmann::json& config,
-                                                int64_t vocab_size,
-                                                std::vector<int32_t> absent);
 
 }  // namespace ounce::model
 

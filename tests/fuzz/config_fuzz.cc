@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "model/arch/codegen_config.h"
 #include "model/arch/detr_config.h"
+#include "model/decoder/eos_ids.h"
 #include "model/decoder/rope_config.h"
 #include "model/files/json_fields.h"
 #include "model/files/json_file.h"

@@ -1,0 +1,23 @@
+// Attention with linear biases (Press et al., 2022): what is added to a head's
+// scores, by the key's position. It grows along the text where the paper's
+// falls with the distance; softmax does not see the difference.
+#ifndef OUNCE_MODEL_DECODER_ALIBI_H_
+#define OUNCE_MODEL_DECODER_ALIBI_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace ounce::model {
+
+// [heads, positions], as transformers' modeling_bloom.py computes it in
+// float32.
+std::vector<float> AlibiBias(int64_t heads, int64_t positions);
+
+// The same as modeling_falcon.py has it: slopes, positions and their products
+// rounded to bfloat16, then divided as the scores are.
+std::vector<float> FalconAlibiBias(int64_t heads, int64_t positions,
+                                   float score_divisor);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_DECODER_ALIBI_H_

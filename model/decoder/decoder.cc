@@ -1,0 +1,333 @@
+#include "model/decoder/decoder.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "model/causal_lm.h"
+#include "model/decoder/eos_ids.h"
+#include "model/generation_defaults.h"
+#include "quant/matrices.h"
+
+namespace ounce::model {
+namespace {
+
+using quant::Activation;
+using quant::AsConst;
+using quant::Combine;
+using quant::Compute;
+using quant::MatmulInput;
+using quant::Matrix;
+using quant::Scratch;
+using quant::ScratchScope;
+using quant::TakeMatrix;
+
+// The new tokens of all sequences, as the layers see them.
+struct Step {
+  absl::Span<const SequenceSlice> slices;
+  absl::Span<const AttentionSlice> spans;
+  const float* angles;  // [rows, rotary_dim]
+  KvCache& cache;
+  const Run& run;
+};
+
+class Decoder final : public CausalLm {
+ public:
+  Decoder(DecoderDescription description, Compute compute,
+          std::vector<int32_t> eos_ids, GenerationDefaults generation)
+      : net_(std::move(description)), compute_(compute) {
+    if (net_.rope.has_value()) rope_.emplace(*net_.rope);
+    shape_.vocab_size = net_.vocab_size;
+    shape_.max_positions = net_.max_positions;
+    shape_.kv = {.layers = static_cast<int64_t>(net_.blocks.size()),
+                 .heads = static_cast<int64_t>(net_.heads.key.size()),
+                 .head_dim = net_.heads.head_dim};
+    shape_.eos_ids = std::move(eos_ids);
+    shape_.generation = std::move(generation);
+  }
+
+  std::string_view architecture() const override { return net_.architecture; }
+  const CausalLmShape& shape() const override { return shape_; }
+
+  // Of all steps of so many rows, the one that takes most has them all in
+  // slices of their own, each at the last position.
+  size_t ScratchBytes(int64_t rows, int64_t logit_rows,
+                      int threads) const override {
+    const int32_t token = 0;
+    std::vector<SequenceSlice> slices(
+        rows, {.token_ids = {&token, 1}, .position = shape_.max_positions - 1});
+    for (int64_t i = 0; i < logit_rows; ++i) slices[i].num_logits = 1;
+    Scratch scratch = Scratch::Counting();
+    ThreadPool pool(ThreadPool::Idle{threads});
+    auto cache = KvCache::Create(shape_.kv, 0);
+    OUNCE_CHECK(cache.ok(), "a cache without blocks takes no memory");
+    Forward(slices, *cache, pool, scratch,
+            {nullptr, logit_rows, shape_.vocab_size, shape_.vocab_size});
+    return scratch.peak();
+  }
+
+  void Forward(absl::Span<const SequenceSlice> slices, KvCache& cache,
+               ThreadPool& pool, Scratch& scratch,
+               const Matrix& logits) const override {
+    const Run run = {.pool = pool, .scratch = scratch, .compute = compute_};
+    ScratchScope scope(scratch);
+    std::vector<AttentionSlice> on_paper;
+    AttentionSlice* spans = scratch.Take<AttentionSlice>(slices.size());
+    if (run.counting()) {
+      on_paper.resize(slices.size());
+      spans = on_paper.data();
+    }
+    int64_t rows = 0;
+    for (size_t s = 0; s < slices.size(); ++s) {
+      spans[s] = {.first_row = rows,
+                  .rows = static_cast<int64_t>(slices[s].token_ids.size()),
+                  .position = slices[s].position,
+                  .kv_blocks = slices[s].kv_blocks};
+      rows += spans[s].rows;
+    }
+    const int64_t rotary_dim = rope_.has_value() ? rope_->rotary_dim() : 0;
+    float* const angles = scratch.Take<float>(rows * rotary_dim);
+    const Step step = {slices, {spans, slices.size()}, angles, cache, run};
+    const Matrix x = TakeMatrix(rows, net_.width, scratch);
+    Embed(step, angles, x);
+    for (size_t layer = 0; layer < net_.blocks.size(); ++layer) {
+      RunBlock(step, layer, x);
+    }
+    WriteLogits(step, x, logits);
+  }
+
+ private:
+  // Calls fn(row, slice, index within the slice) for each row, several at a
+  // time.
+  template <class Fn>
+  static void ForEachRow(const Step& step, int64_t rows, Fn&& fn) {
+    constexpr int64_t kRowsPerTask = 8;
+    step.run.pool.ParallelFor(
+        (rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
+          const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+          size_t s = 0;
+          for (int64_t row = task * kRowsPerTask; row < end; ++row) {
+            while (step.spans[s].first_row + step.spans[s].rows <= row) ++s;
+            fn(row, step.slices[s], row - step.spans[s].first_row);
+          }
+        });
+  }
+
+  void Embed(const Step& step, float* angles, const Matrix& x) const {
+    const DecoderEmbedding& embedding = net_.embedding;
+    const Run& run = step.run;
+    const bool projected = embedding.project_in.has_value();
+    ScratchScope scope(run.scratch);
+    const Matrix tokens =
+        projected ? TakeMatrix(x.rows, embedding.cols, run.scratch) : x;
+    // Of a row's position, where x holds the token's already.
+    const Matrix positions = embedding.has_positions && !projected
+                                 ? TakeMatrix(x.rows, x.cols, run.scratch)
+                                 : x;
+    ForEachRow(step, x.rows,
+               [&](int64_t row, const SequenceSlice& slice, int64_t i) {
+                 float* token = tokens.row(row);
+                 embedding.tokens->Dequantize(slice.token_ids[i], 1, token);
+                 if (embedding.scale != 1) {
+                   for (int64_t c = 0; c < tokens.cols; ++c)
+                     token[c] *= embedding.scale;
+                 }
+                 const int64_t position = slice.position + i;
+                 if (embedding.has_positions) {
+                   float* learned = positions.row(row);
+                   embedding.positions->Dequantize(
+                       position + embedding.position_offset, 1, learned);
+                   for (int64_t c = 0; !projected && c < x.cols; ++c) {
+                     token[c] += learned[c];
+                   }
+                 }
+                 if (rope_.has_value()) {
+                   rope_->Angles(position, angles + row * rope_->rotary_dim());
+                 }
+               });
+    if (projected) {
+      embedding.project_in->Apply(
+          AsConst(tokens), Activation::kNone,
+          embedding.has_positions ? Combine::kAdd : Combine::kReplace, x, run);
+    }
+    if (embedding.norm.has_value()) {
+      Normalize(AsConst(x), *embedding.norm, x, run.pool);
+    }
+  }
+
+  void RunBlock(const Step& step, size_t layer, const Matrix& x) const {
+    const DecoderBlock& block = net_.blocks[layer];
+    const Run& run = step.run;
+    ScratchScope scope(run.scratch);
+    switch (net_.form) {
+      case BlockForm::kPreNorm: {
+        const Matrix normal = TakeMatrix(x.rows, x.cols, run.scratch);
+        Normalize(AsConst(x), block.attention_norm, normal, run.pool);
+        AddAttention(step, layer, normal, x);
+        Normalize(AsConst(x), *block.mlp_norm, normal, run.pool);
+        AddMlp(block.mlp, normal, x, run);
+        return;
+      }
+      case BlockForm::kPostNorm:
+        AddAttention(step, layer, x, x);
+        Normalize(AsConst(x), block.attention_norm, x, run.pool);
+        AddMlp(block.mlp, x, x, run);
+        Normalize(AsConst(x), *block.mlp_norm, x, run.pool);
+        return;
+      case BlockForm::kNormedResidual:
+        Normalize(AsConst(x), block.attention_norm, x, run.pool);
+        AddAttention(step, layer, x, x);
+        Normalize(AsConst(x), *block.mlp_norm, x, run.pool);
+        AddMlp(block.mlp, x, x, run);
+        return;
+      case BlockForm::kParallel: {
+        const Matrix normal = TakeMatrix(x.rows, x.cols, run.scratch);
+        Normalize(AsConst(x), block.attention_norm, normal, run.pool);
+        if (block.mlp_norm.has_value()) {
+          // Before x changes.
+          const Matrix mlp_normal = TakeMatrix(x.rows, x.cols, run.scratch);
+          Normalize(AsConst(x), *block.mlp_norm, mlp_normal, run.pool);
+          AddAttention(step, layer, normal, x);
+          AddMlp(block.mlp, mlp_normal, x, run);
+          return;
+        }
+        const MatmulInput input =
+            PrepareFor(block.mlp, normal, &block.attention.qkv, run);
+        AddAttention(step, layer, input, x);
+        AddMlp(block.mlp, input, x, run);
+        return;
+      }
+    }
+  }
+
+  static MatmulInput PrepareFor(const DecoderMlp& mlp, const Matrix& x,
+                                const Linear* other, const Run& run) {
+    const Linear* gate = mlp.gate.has_value() ? &*mlp.gate : &mlp.up;
+    return Linear::Prepare(
+        AsConst(x), {&mlp.up, gate, other != nullptr ? other : &mlp.up}, run);
+  }
+
+  // x <- x + out(attention(qkv(from)))
+  void AddAttention(const Step& step, size_t layer, const Matrix& from,
+                    const Matrix& x) const {
+    ScratchScope scope(step.run.scratch);
+    AddAttention(step, layer,
+                 Linear::Prepare(AsConst(from),
+                                 {&net_.blocks[layer].attention.qkv}, step.run),
+                 x);
+  }
+  void AddAttention(const Step& step, size_t layer, const MatmulInput& from,
+                    const Matrix& x) const {
+    const DecoderAttention& attention = net_.blocks[layer].attention;
+    const Run& run = step.run;
+    ScratchScope scope(run.scratch);
+    const Matrix qkv = TakeMatrix(x.rows, attention.qkv.rows(), run.scratch);
+    attention.qkv.Apply(from, Activation::kNone, Combine::kReplace, qkv, run);
+    const Matrix mixed = TakeMatrix(x.rows, attention.out.cols(), run.scratch);
+    const auto pointer = [](const std::optional<NormWeights>& norm) {
+      return norm.has_value() ? &*norm : nullptr;
+    };
+    Attention(
+        {.slices = step.spans,
+         .layout = net_.heads,
+         .qkv = qkv,
+         .angles = step.angles,
+         .rotary_dim = rope_.has_value() ? rope_->rotary_dim() : 0,
+         .pairing =
+             rope_.has_value() ? net_.rope->pairing : RopePairing::kInterleaved,
+         .score_divisor = attention.score_divisor,
+         .score_soft_cap = net_.score_soft_cap,
+         .window = attention.window,
+         .position_bias =
+             net_.position_bias.empty() ? nullptr : net_.position_bias.data(),
+         .position_bias_stride = net_.max_positions,
+         .query_norm = pointer(attention.query_norm),
+         .key_norm = pointer(attention.key_norm),
+         .cache = step.cache,
+         .layer = static_cast<int64_t>(layer),
+         .y = mixed},
+        run.pool, run.scratch);
+    attention.out.Apply(AsConst(mixed), Activation::kNone, Combine::kAdd, x,
+                        run);
+  }
+
+  // x <- x + mlp(from)
+  static void AddMlp(const DecoderMlp& mlp, const Matrix& from, const Matrix& x,
+                     const Run& run) {
+    ScratchScope scope(run.scratch);
+    AddMlp(mlp, PrepareFor(mlp, from, nullptr, run), x, run);
+  }
+  static void AddMlp(const DecoderMlp& mlp, const MatmulInput& from,
+                     const Matrix& x, const Run& run) {
+    ScratchScope scope(run.scratch);
+    const Matrix inner = TakeMatrix(x.rows, mlp.up.rows(), run.scratch);
+    if (mlp.gate.has_value()) {
+      mlp.gate->Apply(from, mlp.activation, Combine::kReplace, inner, run);
+      mlp.up.Apply(from, Activation::kNone, Combine::kMultiply, inner, run);
+    } else {
+      mlp.up.Apply(from, mlp.activation, Combine::kReplace, inner, run);
+    }
+    mlp.down.Apply(AsConst(inner), Activation::kNone, Combine::kAdd, x, run);
+  }
+
+  void WriteLogits(const Step& step, const Matrix& x,
+                   const Matrix& logits) const {
+    if (logits.rows == 0) return;
+    const Run& run = step.run;
+    ScratchScope scope(run.scratch);
+    const Matrix last = TakeMatrix(logits.rows, net_.width, run.scratch);
+    int64_t first = 0;
+    for (size_t s = 0; s < step.slices.size(); ++s) {
+      const int64_t wanted = step.slices[s].num_logits;
+      const int64_t from =
+          step.spans[s].first_row + step.spans[s].rows - wanted;
+      if (!run.counting()) {
+        for (int64_t i = 0; i < wanted; ++i) {
+          std::copy_n(x.row(from + i), net_.width, last.row(first + i));
+        }
+      }
+      first += wanted;
+    }
+    OUNCE_CHECK(first == logits.rows && logits.cols == net_.vocab_size,
+                "logits have the shape that the slices ask for");
+    if (net_.final_norm.has_value()) {
+      Normalize(AsConst(last), *net_.final_norm, last, run.pool);
+    }
+    Matrix features = last;
+    if (net_.project_out.has_value()) {
+      features = TakeMatrix(last.rows, net_.project_out->rows(), run.scratch);
+      net_.project_out->Apply(AsConst(last), Activation::kNone,
+                              Combine::kReplace, features, run);
+    }
+    net_.head.Apply(AsConst(features), Activation::kNone, Combine::kReplace,
+                    logits, run);
+  }
+
+  const DecoderDescription net_;
+  const Compute compute_;
+  std::optional<Rope> rope_;
+  CausalLmShape shape_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const Model>> MakeDecoder(
+    const Checkpoint& checkpoint, Compute compute,
+    DecoderDescription description) {
+  ASSIGN_OR_RETURN(
+      std::vector<int32_t> eos_ids,
+      EosIds(checkpoint, description.vocab_size, description.default_eos_id));
+  absl::StatusOr<GenerationDefaults> generation = ReadGenerationDefaults(
+      checkpoint.generation_config(), description.vocab_size);
+  RETURN_IF_ERROR(
+      WithContext(generation.status(),
+                  StrCat(checkpoint.folder(), "/generation_config.json")));
+  return std::make_unique<const Decoder>(std::move(description), compute,
+                                         std::move(eos_ids),
+                                         *std::move(generation));
+}
+
+}  // namespace ounce::model

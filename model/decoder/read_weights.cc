@@ -1,0 +1,85 @@
+#include "model/decoder/read_weights.h"
+
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+
+namespace ounce::model {
+
+absl::StatusOr<NormWeights> ReadNorm(WeightReader& reader,
+                                     std::string_view name, int64_t width,
+                                     const NormKind& kind) {
+  NormWeights norm;
+  norm.kind = kind.kind;
+  norm.epsilon = kind.epsilon;
+  if (kind.weight) {
+    ASSIGN_OR_RETURN(norm.weight,
+                     reader.Vector(StrCat(name, ".weight"), width));
+  }
+  if (kind.plus_one) {
+    for (float& weight : norm.weight) weight += 1;
+  }
+  if (kind.bias) {
+    ASSIGN_OR_RETURN(norm.bias, reader.Vector(StrCat(name, ".bias"), width));
+  }
+  return norm;
+}
+
+absl::StatusOr<DecoderEmbedding> ReadEmbeddings(WeightReader& reader,
+                                                std::string_view tokens,
+                                                std::string_view positions,
+                                                const DecoderDescription& net) {
+  DecoderEmbedding embedding = net.embedding;
+  if (embedding.cols == 0) embedding.cols = net.width;
+  ASSIGN_OR_RETURN(embedding.tokens,
+                   reader.Matrix(tokens, net.vocab_size, embedding.cols,
+                                 WeightRole::kEmbedding));
+  if (positions.empty()) return embedding;
+  embedding.has_positions = true;
+  ASSIGN_OR_RETURN(
+      embedding.positions,
+      reader.Matrix(positions, net.max_positions + embedding.position_offset,
+                    net.width, WeightRole::kEmbedding));
+  return embedding;
+}
+
+absl::StatusOr<Linear> ReadLinear(WeightReader& reader, std::string_view module,
+                                  int64_t rows, int64_t cols, bool bias) {
+  const LinearSource source = {
+      .module = std::string(module), .rows = rows, .bias = bias};
+  return reader.ReadLinear({&source, 1}, cols, WeightRole::kLinear);
+}
+
+absl::StatusOr<Linear> ReadQkv(WeightReader& reader, const SeparateQkv& qkv,
+                               int64_t cols) {
+  const int64_t kv_rows = qkv.kv_heads * qkv.head_dim;
+  const LinearSource sources[] = {
+      {.module = qkv.query, .rows = qkv.heads * qkv.head_dim, .bias = qkv.bias},
+      {.module = qkv.key, .rows = kv_rows, .bias = qkv.bias},
+      {.module = qkv.value, .rows = kv_rows, .bias = qkv.bias}};
+  return reader.ReadLinear(sources, cols, WeightRole::kLinear);
+}
+
+absl::StatusOr<Linear> ReadHead(WeightReader& reader, std::string_view module,
+                                int64_t vocab_size, int64_t cols,
+                                std::string_view tied_to, bool bias) {
+  SharedWeight weight;
+  if (tied_to.empty()) {
+    ASSIGN_OR_RETURN(
+        weight, reader.Matrix(module, vocab_size, cols, WeightRole::kHead));
+  } else {
+    ASSIGN_OR_RETURN(weight, reader.Tied(module, tied_to));
+  }
+  std::vector<float> bias_values;
+  if (bias) {
+    ASSIGN_OR_RETURN(bias_values,
+                     reader.LogitBias(StrCat(module, ".bias"), vocab_size));
+  }
+  return Linear({{.rows = vocab_size,
+                  .weight = std::move(weight),
+                  .modules = {std::string(module)}}},
+                cols, std::move(bias_values));
+}
+
+}  // namespace ounce::model

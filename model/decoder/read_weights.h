@@ -1,0 +1,61 @@
+// The weights that decoders ask for most.
+#ifndef OUNCE_MODEL_DECODER_READ_WEIGHTS_H_
+#define OUNCE_MODEL_DECODER_READ_WEIGHTS_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/decoder/decoder.h"
+#include "model/layers/linear.h"
+#include "model/layers/norm.h"
+#include "model/weights.h"
+
+namespace ounce::model {
+
+// How a family's norms are made.
+struct NormKind {
+  NormWeights::Kind kind = NormWeights::Kind::kLayerNorm;
+  float epsilon = 1e-5f;
+  bool weight = true;     // `name`.weight is there
+  bool bias = true;       // `name`.bias is there too
+  bool plus_one = false;  // the checkpoint has weights less one (Gemma)
+};
+
+// `name`.weight and `name`.bias of `width`, as far as there are any.
+absl::StatusOr<NormWeights> ReadNorm(WeightReader& reader,
+                                     std::string_view name, int64_t width,
+                                     const NormKind& kind);
+
+// `tokens` and, unless empty, the learned `positions`, for a network whose
+// sizes `net` says, and whose net.embedding says what is not usual: cols (0:
+// the width) and position_offset.
+absl::StatusOr<DecoderEmbedding> ReadEmbeddings(WeightReader& reader,
+                                                std::string_view tokens,
+                                                std::string_view positions,
+                                                const DecoderDescription& net);
+
+// One module as a layer of its own.
+absl::StatusOr<Linear> ReadLinear(WeightReader& reader, std::string_view module,
+                                  int64_t rows, int64_t cols, bool bias);
+
+// The modules `prefix` + q, k and v, joined. Rows: those of heads * head_dim
+// and twice kv_heads * head_dim.
+struct SeparateQkv {
+  std::string query, key, value;
+  int64_t heads, kv_heads, head_dim;
+  bool bias;
+};
+absl::StatusOr<Linear> ReadQkv(WeightReader& reader, const SeparateQkv& qkv,
+                               int64_t cols);
+
+// The head: `module`, or if tied the embedding `tokens` under that name too.
+absl::StatusOr<Linear> ReadHead(WeightReader& reader, std::string_view module,
+                                int64_t vocab_size, int64_t cols,
+                                std::string_view tied_to, bool bias);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_DECODER_READ_WEIGHTS_H_
