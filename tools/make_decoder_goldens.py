@@ -11,7 +11,7 @@ as published checkpoints of the family are, plus
 
 Weights are random, with a spread that makes every part of the network matter;
 that each does is checked. transformers computes in float32, with eager
-attention, what it loads from the folder. The same versions give the same
+attention (but for one case), what it loads from the folder. The same versions give the same
 weights and tokens:
   torch 2.13.0, transformers 4.57.6, safetensors 0.8.0
 
@@ -96,6 +96,7 @@ class Case:
     rename: Callable = lambda state, config: state
     metadata: dict = dataclasses.field(default_factory=dict)  # of the safetensors file
     spread: dict = dataclasses.field(default_factory=dict)  # of a module, if not draw()'s
+    attention: str = "eager"  # transformers' implementation
     # config.json's own spelling: new keys; None takes a key away.
     spelling: dict = dataclasses.field(default_factory=dict)
 
@@ -270,7 +271,9 @@ FAMILIES = {
         Case("multi_query", BF16, neox_like(36, 3), rename=with_head_twice),
         Case("alibi", F16, neox_like(
             42, 6, ffn_hidden_size=80, alibi=True, multi_query=False, parallel_attn=False,
-            bias=True, tie_word_embeddings=False)),
+            bias=True, tie_word_embeddings=False),
+             # Eager attention adds ALiBi twice, what transformers uses by itself once.
+             attention="sdpa"),
         Case("two_norms_bin", BF16, neox_like(
             32, 4, num_kv_heads=2, ffn_hidden_size=72, new_decoder_architecture=True,
             layer_norm_epsilon=0.05), "bin", without_prefix("transformer.")),
@@ -337,7 +340,7 @@ def save(folder, case, model):
 def load(folder, case):
     """As transformers does. It leaves a tied weight out that stands under the
     head's name alone; then as safetensors does, which wrote it."""
-    options = dict(dtype=torch.float32, attn_implementation="eager")
+    options = dict(dtype=torch.float32, attn_implementation=case.attention)
     if not case.metadata:
         return AutoModelForCausalLM.from_pretrained(folder, **options).eval()
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), **options)
@@ -372,7 +375,7 @@ def make_case(folder, family, case, seed):
     config = AutoConfig.for_model(family, vocab_size=96, bos_token_id=1, eos_token_id=2,
                                   pad_token_id=0, **copy.deepcopy(case.fields))
     with no_init_weights():  # OPT's own initialization trips over norms without weights
-        made = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        made = AutoModelForCausalLM.from_config(config, attn_implementation=case.attention)
     made.tie_weights()
     made.config.dtype = case.dtype
     draw(made.eval(), case, seed)

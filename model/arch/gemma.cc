@@ -1,0 +1,79 @@
+// Gemma (Gemma Team, 2024), as transformers' modeling_gemma.py has it: a Llama
+// whose norms multiply by one plus the weight, and whose embeddings are scaled
+// by the root of the width.
+
+#include <cmath>
+
+#include "base/status_macros.h"
+#include "model/arch/llama_like.h"
+#include "model/registry.h"
+
+namespace ounce::model {
+namespace {
+
+constexpr auto kUnused = ConfigKey::Use::kUnused;
+// Of GemmaConfig.
+constexpr ConfigKey kKeys[] = {
+    {"vocab_size"},
+    {"hidden_size"},
+    {"intermediate_size"},
+    {"num_hidden_layers"},
+    {"num_attention_heads"},
+    {"num_key_value_heads"},
+    {"head_dim"},
+    {"hidden_act"},
+    {"max_position_embeddings"},
+    {"rms_norm_eps"},
+    {"rope_theta"},
+    {"rope_scaling"},
+    {"tie_word_embeddings"},
+    {"eos_token_id"},
+    {"attention_bias"},
+    {"attention_dropout", kUnused},
+    {"bos_token_id", kUnused},
+    {"initializer_range", kUnused},
+    {"pad_token_id", kUnused},
+    {"hidden_activation", kUnused},
+};
+
+absl::StatusOr<std::unique_ptr<const Model>> Create(
+    const Checkpoint& checkpoint, quant::Compute compute,
+    WeightReader& weights) {
+  ConfigReader reader(checkpoint.config(), kKeys);
+  LlamaConfig config =
+      ReadLlamaConfig(reader, {.vocab_size = 256000,
+                               .positions = 8192,
+                               .width = 3072,
+                               .inner = 24576,
+                               .layers = 28,
+                               .heads = 16,
+                               .kv_heads = 16,
+                               .head_dim = 256,
+                               .activation = "gelu_pytorch_tanh",
+                               .tied = true,
+                               .eos_id = 1});
+  config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
+  RETURN_IF_ERROR(
+      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  ASSIGN_OR_RETURN(DecoderDescription net,
+                   ReadLlama("gemma", config,
+                             {.kind = NormWeights::kRms,
+                              .epsilon = static_cast<float>(config.epsilon),
+                              .bias = false,
+                              .plus_one = true},
+                             {}, weights));
+  net.embedding.scale = std::sqrt(static_cast<float>(config.width));
+  return MakeDecoder(checkpoint, compute, std::move(net));
+}
+
+}  // namespace
+
+const Architecture& Gemma() {
+  static constexpr Architecture kArchitecture = {.name = "gemma",
+                                                 .models = "Gemma 1, CodeGemma",
+                                                 .keys = kKeys,
+                                                 .create = Create};
+  return kArchitecture;
+}
+
+}  // namespace ounce::model

@@ -1,0 +1,197 @@
+// GPT-Neo (Black et al., 2021), as transformers' modeling_gpt_neo.py has it: a
+// GPT-2 with q, k and v in matrices of their own and without a bias, scores
+// that are not scaled, and layers that see only the last window_size positions.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "model/config_fields.h"
+#include "model/decoder/decoder.h"
+#include "model/decoder/head_layouts.h"
+#include "model/decoder/read_weights.h"
+#include "model/registry.h"
+#include "nlohmann/json.hpp"
+
+namespace ounce::model {
+namespace {
+
+constexpr auto kUnused = ConfigKey::Use::kUnused;
+// Of GPTNeoConfig.
+constexpr ConfigKey kKeys[] = {
+    {"vocab_size"},
+    {"max_position_embeddings"},
+    {"hidden_size"},
+    {"num_layers"},
+    {"num_heads"},
+    {"attention_types"},
+    {"window_size"},
+    {"intermediate_size"},
+    {"activation_function"},
+    {"layer_norm_epsilon"},
+    {"tie_word_embeddings"},
+    {"eos_token_id"},
+    {"attention_dropout", kUnused},
+    {"attention_layers", kUnused},
+    {"bos_token_id", kUnused},
+    {"classifier_dropout", kUnused},
+    {"embed_dropout", kUnused},
+    {"gradient_checkpointing", kUnused},
+    {"initializer_range", kUnused},
+    {"pad_token_id", kUnused},
+    {"resid_dropout", kUnused},
+    {"summary_activation", kUnused},
+    {"summary_first_dropout", kUnused},
+    {"summary_proj_to_labels", kUnused},
+    {"summary_type", kUnused},
+    {"summary_use_proj", kUnused},
+};
+
+struct Config {
+  int64_t vocab_size, positions, width, layers, heads, inner;
+  float epsilon;
+  quant::Activation activation;
+  bool tied;
+  std::vector<int64_t> windows;  // by layer; 0: all
+
+  int64_t head_dim() const { return width / heads; }
+};
+
+// attention_types is a list of [[kind, ...], times].
+std::vector<int64_t> ReadWindows(ConfigReader& reader, int64_t layers) {
+  const int64_t window = reader.Int("window_size", 1, kMaxPositions, 256);
+  const nlohmann::json types = reader.json().value(
+      "attention_types", nlohmann::json::array({{{"global", "local"}, 12}}));
+  const auto fail = [&] {
+    reader.Fail(WrongField(
+        "attention_types",
+        StrCat("a list of [[kinds], times], kinds being 'global' and 'local', "
+               "for ",
+               layers, " layers"),
+        ShortJson(types)));
+    return std::vector<int64_t>();
+  };
+  std::vector<int64_t> windows;
+  if (!types.is_array()) return fail();
+  for (const nlohmann::json& item : types) {
+    if (!item.is_array() || item.size() != 2 || !item[0].is_array() ||
+        item[0].empty() || !item[1].is_number_unsigned() ||
+        item[1].get<uint64_t>() > kMaxLayers) {
+      return fail();
+    }
+    for (uint64_t i = 0; i < item[1].get<uint64_t>(); ++i) {
+      for (const nlohmann::json& kind : item[0]) {
+        if (kind != "global" && kind != "local") return fail();
+        windows.push_back(kind == "local" ? window : 0);
+        if (static_cast<int64_t>(windows.size()) > layers) return fail();
+      }
+    }
+  }
+  return static_cast<int64_t>(windows.size()) == layers ? windows : fail();
+}
+
+Config ReadConfig(ConfigReader& reader) {
+  Config config;
+  config.vocab_size = reader.Int("vocab_size", 1, kMaxVocab, 50257);
+  config.positions =
+      reader.Int("max_position_embeddings", 1, kMaxPositions, 2048);
+  config.width = reader.Int("hidden_size", 1, kMaxWidth, 2048);
+  config.layers =
+      reader.Int("num_layers", "num_hidden_layers", 1, kMaxLayers, 24);
+  config.heads =
+      reader.Int("num_heads", "num_attention_heads", 1, kMaxWidth, 16);
+  config.inner = reader.OptionalInt("intermediate_size", 1, 4 * kMaxWidth,
+                                    4 * config.width);
+  config.epsilon = reader.Number("layer_norm_epsilon", 0, 1, 1e-5);
+  config.activation = reader.Activation("activation_function", "gelu_new");
+  config.tied = reader.Bool("tie_word_embeddings", true);
+  config.windows = ReadWindows(reader, config.layers);
+  if (reader.status().ok() && config.width % config.heads != 0) {
+    reader.Fail(WrongField("hidden_size",
+                           StrCat("a multiple of num_heads = ", config.heads),
+                           StrCat(config.width)));
+  }
+  return config;
+}
+
+absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
+                                       const Config& config,
+                                       WeightReader& weights) {
+  const int64_t width = config.width, inner = config.inner;
+  const NormKind norm = {.epsilon = config.epsilon};
+  const std::string attention = name + ".attn.attention.";
+  DecoderBlock block;
+  ASSIGN_OR_RETURN(block.attention_norm,
+                   ReadNorm(weights, name + ".ln_1", width, norm));
+  ASSIGN_OR_RETURN(block.attention.qkv, ReadQkv(weights,
+                                                {.query = attention + "q_proj",
+                                                 .key = attention + "k_proj",
+                                                 .value = attention + "v_proj",
+                                                 .heads = config.heads,
+                                                 .kv_heads = config.heads,
+                                                 .head_dim = config.head_dim(),
+                                                 .bias = false},
+                                                width));
+  ASSIGN_OR_RETURN(
+      block.attention.out,
+      ReadLinear(weights, attention + "out_proj", width, width, /*bias=*/true));
+  ASSIGN_OR_RETURN(block.mlp_norm,
+                   ReadNorm(weights, name + ".ln_2", width, norm));
+  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.c_fc", inner,
+                                            width, /*bias=*/true));
+  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.c_proj",
+                                              width, inner, /*bias=*/true));
+  block.mlp.activation = config.activation;
+  return block;
+}
+
+absl::StatusOr<std::unique_ptr<const Model>> Create(
+    const Checkpoint& checkpoint, quant::Compute compute,
+    WeightReader& weights) {
+  ConfigReader reader(checkpoint.config(), kKeys);
+  const Config config = ReadConfig(reader);
+  RETURN_IF_ERROR(
+      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  DecoderDescription net = {
+      .architecture = "gpt_neo",
+      .vocab_size = config.vocab_size,
+      .max_positions = config.positions,
+      .width = config.width,
+      .heads = SplitHeads(config.heads, config.heads, config.head_dim()),
+      .default_eos_id = 50256};
+  const std::string model =
+      weights.PrefixOf("wte.weight", {"transformer.", ""});
+  ASSIGN_OR_RETURN(net.embedding,
+                   ReadEmbeddings(weights, model + "wte", model + "wpe", net));
+  for (int64_t i = 0; i < config.layers; ++i) {
+    ASSIGN_OR_RETURN(DecoderBlock block,
+                     ReadBlock(StrCat(model, "h.", i), config, weights));
+    block.attention.window = config.windows[i];
+    net.blocks.push_back(std::move(block));
+  }
+  ASSIGN_OR_RETURN(net.final_norm, ReadNorm(weights, model + "ln_f", net.width,
+                                            {.epsilon = config.epsilon}));
+  ASSIGN_OR_RETURN(net.head,
+                   ReadHead(weights, "lm_head", net.vocab_size, net.width,
+                            config.tied ? model + "wte" : "", /*bias=*/false));
+  // Constants that older releases of transformers stored.
+  weights.Ignore(model + "h.*.attn.attention.masked_bias");
+  weights.Ignore(model + "h.*.attn.attention.bias");
+  return MakeDecoder(checkpoint, compute, std::move(net));
+}
+
+}  // namespace
+
+const Architecture& GptNeo() {
+  static constexpr Architecture kArchitecture = {
+      .name = "gpt_neo",
+      .models = "GPT-Neo 125M to 2.7B, TinyStories 1M to 33M",
+      .keys = kKeys,
+      .create = Create};
+  return kArchitecture;
+}
+
+}  // namespace ounce::model

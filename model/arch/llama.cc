@@ -1,0 +1,67 @@
+// Llama (Touvron et al., 2023), as transformers' modeling_llama.py has it; see
+// llama_like.h.
+
+#include "base/status_macros.h"
+#include "model/arch/llama_like.h"
+#include "model/registry.h"
+
+namespace ounce::model {
+namespace {
+
+constexpr auto kUnused = ConfigKey::Use::kUnused;
+// Of LlamaConfig.
+constexpr ConfigKey kKeys[] = {
+    {"vocab_size"},
+    {"hidden_size"},
+    {"intermediate_size"},
+    {"num_hidden_layers"},
+    {"num_attention_heads"},
+    {"num_key_value_heads"},
+    {"head_dim"},
+    {"hidden_act"},
+    {"max_position_embeddings"},
+    {"rms_norm_eps"},
+    {"rope_theta"},
+    {"rope_scaling"},
+    {"tie_word_embeddings"},
+    {"attention_bias"},
+    {"mlp_bias"},
+    {"eos_token_id"},
+    // Slices of tensor parallelism: the same sums in another order.
+    {"pretraining_tp", kUnused},
+    {"attention_dropout", kUnused},
+    {"bos_token_id", kUnused},
+    {"initializer_range", kUnused},
+    {"pad_token_id", kUnused},
+};
+
+absl::StatusOr<std::unique_ptr<const Model>> Create(
+    const Checkpoint& checkpoint, quant::Compute compute,
+    WeightReader& weights) {
+  ConfigReader reader(checkpoint.config(), kKeys);
+  LlamaConfig config = ReadLlamaConfig(reader, {});
+  config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
+  config.mlp_bias = reader.Bool("mlp_bias", false);
+  RETURN_IF_ERROR(
+      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  ASSIGN_OR_RETURN(DecoderDescription net,
+                   ReadLlama("llama", config,
+                             {.kind = NormWeights::kRms,
+                              .epsilon = static_cast<float>(config.epsilon),
+                              .bias = false},
+                             {}, weights));
+  return MakeDecoder(checkpoint, compute, std::move(net));
+}
+
+}  // namespace
+
+const Architecture& Llama() {
+  static constexpr Architecture kArchitecture = {
+      .name = "llama",
+      .models = "Llama 1 to 3.2, SmolLM, TinyLlama, Vicuna",
+      .keys = kKeys,
+      .create = Create};
+  return kArchitecture;
+}
+
+}  // namespace ounce::model

@@ -1,0 +1,67 @@
+// Qwen2 (Yang et al., 2024), as transformers' modeling_qwen2.py has it: a Llama
+// with biases of q, k and v, and windows in its later layers if asked for.
+
+#include "base/status_macros.h"
+#include "model/arch/llama_like.h"
+#include "model/registry.h"
+
+namespace ounce::model {
+namespace {
+
+constexpr auto kUnused = ConfigKey::Use::kUnused;
+// Of Qwen2Config.
+constexpr ConfigKey kKeys[] = {
+    {"vocab_size"},
+    {"hidden_size"},
+    {"intermediate_size"},
+    {"num_hidden_layers"},
+    {"num_attention_heads"},
+    {"num_key_value_heads"},
+    {"head_dim"},
+    {"hidden_act"},
+    {"max_position_embeddings"},
+    {"rms_norm_eps"},
+    {"rope_theta"},
+    {"rope_scaling"},
+    {"tie_word_embeddings"},
+    {"eos_token_id"},
+    {"use_sliding_window"},
+    {"sliding_window"},
+    {"max_window_layers"},
+    {"layer_types"},
+    {"attention_dropout", kUnused},
+    {"bos_token_id", kUnused},
+    {"initializer_range", kUnused},
+    {"pad_token_id", kUnused},
+};
+
+absl::StatusOr<std::unique_ptr<const Model>> Create(
+    const Checkpoint& checkpoint, quant::Compute compute,
+    WeightReader& weights) {
+  ConfigReader reader(checkpoint.config(), kKeys);
+  LlamaConfig config = ReadLlamaConfig(
+      reader, {.vocab_size = 151936, .positions = 32768, .inner = 22016});
+  config.qkv_bias = true;
+  config.windows = ReadLayerWindows(reader, config.layers);
+  RETURN_IF_ERROR(
+      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  ASSIGN_OR_RETURN(DecoderDescription net,
+                   ReadLlama("qwen2", config,
+                             {.kind = NormWeights::kRms,
+                              .epsilon = static_cast<float>(config.epsilon),
+                              .bias = false},
+                             {}, weights));
+  return MakeDecoder(checkpoint, compute, std::move(net));
+}
+
+}  // namespace
+
+const Architecture& Qwen2() {
+  static constexpr Architecture kArchitecture = {.name = "qwen2",
+                                                 .models = "Qwen2, Qwen2.5",
+                                                 .keys = kKeys,
+                                                 .create = Create};
+  return kArchitecture;
+}
+
+}  // namespace ounce::model
