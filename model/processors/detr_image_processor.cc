@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
 #include <initializer_list>
+#include <memory>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -19,7 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kFileName[] = "preprocessor_config.json";
 using Channels = std::array<double, 3>;
 
 const json* Find(const json& object, const char* key) {
@@ -27,14 +26,20 @@ const json* Find(const json& object, const char* key) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
+const std::vector<std::string_view>& Types() {
+  static const auto* const kTypes = new std::vector<std::string_view>{
+      "DetrImageProcessor", "DetrImageProcessorFast", "DetrImageProcessorPil",
+      "DetrFeatureExtractor"};
+  return *kTypes;
+}
+
 // Everything that decides about the bytes and the floats, as the file says it.
 absl::Status CheckType(const json& config) {
   for (const char* key : {"image_processor_type", "feature_extractor_type"}) {
     ASSIGN_OR_RETURN(const std::string type,
                      OptionalJsonString(config, key, ""));
-    if (!type.empty() && type != "DetrImageProcessor" &&
-        type != "DetrImageProcessorFast" && type != "DetrImageProcessorPil" &&
-        type != "DetrFeatureExtractor") {
+    if (!type.empty() &&
+        std::find(Types().begin(), Types().end(), type) == Types().end()) {
       return absl::UnimplementedError(
           absl::StrCat("'", key, "' must be 'DetrImageProcessor', is ",
                        Quoted(type), ", which is not supported"));
@@ -129,25 +134,18 @@ PictureSize Within(int64_t height, int64_t width, int64_t max_height,
 
 DetrImageProcessor::DetrImageProcessor() : table_(*ReadTable(json::object())) {}
 
-absl::StatusOr<DetrImageProcessor> DetrImageProcessor::Load(
-    const std::string& folder) {
-  const std::string path = absl::StrCat(folder, "/", kFileName);
-  if (std::error_code ignored; !std::filesystem::exists(path, ignored)) {
-    return DetrImageProcessor();
-  }
-  ASSIGN_OR_RETURN(const json config, ReadJsonObject(path));
+absl::StatusOr<DetrImageProcessor> DetrImageProcessor::FromConfig(
+    const json& config) {
   DetrImageProcessor processor;
-  const absl::Status status = processor.Configure(config);
-  if (!status.ok()) return WithContext(status, path);
+  RETURN_IF_ERROR(processor.Configure(config));
   return processor;
 }
 
 absl::StatusOr<DetrImageProcessor> DetrImageProcessor::Parse(
     const std::string& name, std::string_view text) {
   ASSIGN_OR_RETURN(const json config, ParseJsonObject(name, text));
-  DetrImageProcessor processor;
-  const absl::Status status = processor.Configure(config);
-  if (!status.ok()) return WithContext(status, name);
+  auto processor = FromConfig(config);
+  RETURN_IF_ERROR(WithContext(processor.status(), name));
   return processor;
 }
 
@@ -268,6 +266,19 @@ absl::StatusOr<int64_t> DetrImageProcessor::PrepareBytes(int64_t height,
   if (target.height == height && target.width == width) return 0;
   return image::ResizeBytes(height, width, target.height, target.width,
                             resample_);
+}
+
+const ImageProcessorKind& DetrImages() {
+  static const auto* const kKind = new ImageProcessorKind{
+      .types = Types(),
+      .model_type = "detr",
+      .make = [](const json& config)
+          -> absl::StatusOr<std::shared_ptr<const ImageProcessor>> {
+        ASSIGN_OR_RETURN(DetrImageProcessor processor,
+                         DetrImageProcessor::FromConfig(config));
+        return std::make_shared<const DetrImageProcessor>(processor);
+      }};
+  return *kKind;
 }
 
 }  // namespace ounce::model

@@ -33,7 +33,7 @@ class DetectorEngine final : public DetectEngine {
  public:
   DetectorEngine(DetectEngineInfo info,
                  std::shared_ptr<const model::Model> model,
-                 std::shared_ptr<const model::DetrImageProcessor> processor,
+                 std::shared_ptr<const model::ImageProcessor> processor,
                  ThreadPool& pool, StepTurns& turns, const Clock& clock,
                  std::unique_ptr<MemoryUse> scratch_use)
       : info_(std::move(info)),
@@ -143,7 +143,7 @@ class DetectorEngine final : public DetectEngine {
 
   const DetectEngineInfo info_;
   const std::shared_ptr<const model::Model> model_;
-  const std::shared_ptr<const model::DetrImageProcessor> processor_;
+  const std::shared_ptr<const model::ImageProcessor> processor_;
   const model::Detector& detector_;
   ThreadPool& pool_;
   StepTurns& turns_;
@@ -167,7 +167,7 @@ size_t DetectorScratchBytes(const model::Detector& detector,
 
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
-    std::shared_ptr<const model::DetrImageProcessor> processor,
+    std::shared_ptr<const model::ImageProcessor> processor,
     ThreadPool& pool, StepTurns& turns, const Clock& clock,
     std::unique_ptr<MemoryUse> scratch_use) {
   return std::make_unique<DetectorEngine>(std::move(info), std::move(model),

@@ -11,7 +11,7 @@
 #include "base/thread_pool.h"
 #include "model/detector.h"
 #include "model/model.h"
-#include "model/processors/detr_image_processor.h"
+#include "model/processors/image_processor.h"
 #include "server/engine/step_turns.h"
 #include "server/scheduler/detect_engine.h"
 #include "server/scheduler/memory_budget.h"
@@ -35,7 +35,7 @@ size_t DetectorScratchBytes(const model::Detector& detector,
 //   outputs are not finite.
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
-    std::shared_ptr<const model::DetrImageProcessor> processor,
+    std::shared_ptr<const model::ImageProcessor> processor,
     ThreadPool& pool, StepTurns& turns, const Clock& clock,
     std::unique_ptr<MemoryUse> scratch_use = nullptr);
 

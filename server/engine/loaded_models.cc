@@ -79,14 +79,8 @@ class LoadedModels final : public ModelCatalog {
                  turns_,
                  clock,
                  options_.memory == nullptr ? unlimited_ : *options_.memory,
-                 [this](const std::string& model) {
-                   MutexLock lock(&mu_);
-                   return observer_.ObserveScheduler(model);
-                 },
-                 [this](const std::string& model) {
-                   MutexLock lock(&mu_);
-                   return observer_.ObserveDetection(model);
-                 }} {}
+                 observer_,
+                 mu_} {}
 
   absl::StatusOr<std::shared_ptr<ServedModel>> Find(
       std::string_view name) override;
@@ -151,9 +145,9 @@ class LoadedModels final : public ModelCatalog {
   CatalogObserver& observer_;
   StepTurns turns_;
   MemoryBudget unlimited_;  // where there is no other
+  mutable Mutex mu_;
   const EngineContext context_;
 
-  mutable Mutex mu_;
   CondVar unloaded_;  // a model is gone from models_
   std::map<std::string, Entry, std::less<>> models_ ABSL_GUARDED_BY(mu_);
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
@@ -269,13 +263,12 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   struct Loaded {
     MemoryBudget::Reservation reservation;
     BuiltVersion built;
-    Companions companions;
+    std::shared_ptr<const ServedTask> task;
   };
-  const auto reserve = [&](const model::ModelPlan& plan,
-                           const Companions& companions,
+  const auto reserve = [&](const model::ModelPlan& plan, const ServedTask& task,
                            MemoryBudget::Reservation* reservation) {
     auto reserved = context_.memory.Reserve(
-        NeedOfNewModel(context_, *plan.outline, plan.report, companions),
+        task.NeedOfNewModel(context_, *plan.outline, plan.report),
         absl::StrCat("loading '", name, "'"));
     if (!reserved.ok()) return reserved.status();
     *reservation = *std::move(reserved);
@@ -294,10 +287,10 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
                          model::Checkpoint::Open(path, proceed));
         ASSIGN_OR_RETURN(const model::ModelPlan plan,
                          model::PlanModel(*checkpoint, options));
-        ASSIGN_OR_RETURN(loaded->companions,
-                         ReadCompanions(*plan.outline, checkpoint->folder()));
+        ASSIGN_OR_RETURN(loaded->task,
+                         ReadServedTask(*plan.outline, checkpoint->folder()));
         RETURN_IF_ERROR(waiter.Ask([&, loaded]() -> absl::Status {
-          return reserve(plan, loaded->companions, &loaded->reservation);
+          return reserve(plan, *loaded->task, &loaded->reservation);
         }));
         ASSIGN_OR_RETURN(
             loaded->built,
@@ -310,8 +303,8 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
       });
   const auto serve = [&]() -> absl::StatusOr<std::shared_ptr<VersionedModel>> {
     RETURN_IF_ERROR(status);
-    return Serve(context_, name, path, std::move(loaded->built),
-                 loaded->companions);
+    return loaded->task->Serve(context_, loaded->task, name, path,
+                               std::move(loaded->built));
   };
   absl::StatusOr<ModelInfo> info = Settle(name, serve());
   if (info.ok()) {
@@ -492,15 +485,17 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
       proceed));
   update.tensors_total = plan->num_tensors;
   RETURN_IF_ERROR(tell(QuantizeStage::kReading));
+  const std::shared_ptr<const ServedTask>& task = run.served->served_task();
   const MemoryNeed need =
-      beside ? NeedOfNewModel(context_, *plan->version.outline,
-                              plan->version.report, run.served->companions())
-             : run.served->NeedOf(*plan->version.outline, plan->version.report);
+      beside ? task->NeedOfNewModel(context_, *plan->version.outline,
+                                    plan->version.report)
+             : task->NeedOfVersion(context_, *plan->version.outline,
+                                   plan->version.report);
   // The floats are gone before the new version is built.
   const MemoryNeed most =
       plan->floats.has_value()
-          ? need.Max(run.served->NeedOf(*plan->floats->outline,
-                                        plan->floats->report))
+          ? need.Max(task->NeedOfVersion(context_, *plan->floats->outline,
+                                         plan->floats->report))
           : need;
   ASSIGN_OR_RETURN(MemoryBudget::Reservation reservation,
                    ReserveForVersion(params.model, *run.served, most, [&] {
@@ -541,8 +536,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     RETURN_IF_ERROR(RunInBackground(
         [&](Waiter& waiter) -> absl::Status {
           ASSIGN_OR_RETURN(
-              found, run.served->Detect(std::move(model), params.pictures,
-                                        [&] { return waiter.CheckProceed(); }));
+              found, task->Detect(context_, std::move(model), params.pictures,
+                                  [&] { return waiter.CheckProceed(); }));
           return absl::OkStatus();
         },
         proceed, {.patience = absl::InfiniteDuration()}));
@@ -576,8 +571,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
   report.detection = quality;
   if (params.dry_run) return report;
   if (beside) {
-    ASSIGN_OR_RETURN(*made_beside, run.served->ServeBeside(params.as, run.path,
-                                                           std::move(version)));
+    ASSIGN_OR_RETURN(*made_beside, task->Serve(context_, task, params.as,
+                                               run.path, std::move(version)));
     report.version = (*made_beside)->info().version;
     return report;
   }

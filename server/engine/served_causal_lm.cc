@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,8 +13,10 @@
 #include "base/status_macros.h"
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
+#include "model/tokenizer/tokenizer.h"
 #include "quant/compute.h"
 #include "server/engine/model_engine.h"
+#include "server/engine/versioned_model.h"
 #include "spdlog/spdlog.h"
 
 namespace ounce::server {
@@ -33,6 +36,12 @@ struct KvMemory {
   MemoryUse use;  // the engine thread's
   model::KvCache cache;
 };
+
+std::unique_ptr<SchedulerObserver> Observe(const EngineContext& context,
+                                           const std::string& model) {
+  MutexLock lock(&context.observer_mutex);
+  return context.observer.ObserveScheduler(model);
+}
 
 ModelEngineOptions EngineOptions(const EngineContext& context) {
   ModelEngineOptions options;
@@ -99,10 +108,11 @@ class ServedCausalLm final : public VersionedModel {
  public:
   ServedCausalLm(const EngineContext& context, ModelInfo info,
                  const BuiltVersion& built,
+                 std::shared_ptr<const ServedTask> served_task,
                  std::shared_ptr<const model::Tokenizer> tokenizer,
                  std::shared_ptr<KvMemory> kv,
                  std::unique_ptr<SchedulerObserver> observer)
-      : VersionedModel(std::move(info), built.folder, built.fingerprint),
+      : VersionedModel(std::move(info), built, std::move(served_task)),
         context_(context),
         generation_(built.model->causal_lm()->shape().generation),
         tokenizer_(std::move(tokenizer)),
@@ -118,29 +128,11 @@ class ServedCausalLm final : public VersionedModel {
                      GenerateScheduler::Create(SchedulerOptions(context_, kv_),
                                                std::move(engine), *tokenizer_,
                                                context_.clock, *observer_));
+    task_ = TextGeneration{scheduler_.get(), tokenizer_.get(), &generation_};
     return absl::OkStatus();
   }
 
-  GenerateScheduler* scheduler() override { return scheduler_.get(); }
-  const model::Tokenizer* tokenizer() const override {
-    return tokenizer_.get();
-  }
-  const model::GenerationDefaults* generation_defaults() const override {
-    return &generation_;
-  }
-
-  absl::StatusOr<std::shared_ptr<VersionedModel>> ServeBeside(
-      const std::string& name, const std::string& path,
-      BuiltVersion built) const override {
-    return ServeCausalLm(context_, name, path, std::move(built), tokenizer_);
-  }
-
-  MemoryNeed NeedOf(const model::Model& model,
-                    const model::LoadReport& report) const override {
-    return CausalLmNeed(context_, *model.causal_lm(), report);
-  }
-  Companions companions() const override { return {.tokenizer = tokenizer_}; }
-
+  const TaskInterface& task() const override { return task_; }
   void Drain(absl::Time deadline) override { scheduler_->Drain(deadline); }
 
   void Empty() override {
@@ -173,49 +165,68 @@ class ServedCausalLm final : public VersionedModel {
   Mutex mu_;
   std::shared_ptr<KvMemory> kv_ ABSL_GUARDED_BY(mu_);
 
+  TaskInterface task_ = TextGeneration();         // since Start
   std::unique_ptr<GenerateScheduler> scheduler_;  // first to go
 };
 
-}  // namespace
+class TextTask final : public ServedTask {
+ public:
+  explicit TextTask(std::shared_ptr<const model::Tokenizer> tokenizer)
+      : tokenizer_(std::move(tokenizer)) {}
 
-MemoryNeed CausalLmNeed(const EngineContext& context,
-                        const model::CausalLm& causal_lm,
-                        const model::LoadReport& report) {
-  MemoryNeed need;
-  need[MemoryShare::kWeights] = report.resident_bytes;
-  need[MemoryShare::kScratch] = static_cast<int64_t>(EngineScratchBytes(
-      EngineOptions(context), causal_lm, context.pool.num_threads()));
-  return need;
-}
+  MemoryNeed NeedOfVersion(const EngineContext& context,
+                           const model::Model& model,
+                           const model::LoadReport& report) const override {
+    MemoryNeed need;
+    need[MemoryShare::kWeights] = report.resident_bytes;
+    need[MemoryShare::kScratch] = static_cast<int64_t>(
+        EngineScratchBytes(EngineOptions(context), *model.causal_lm(),
+                           context.pool.num_threads()));
+    return need;
+  }
 
-int64_t KvFloorBytes(const EngineContext& context,
-                     const model::CausalLm& causal_lm) {
-  const model::CausalLmShape& shape = causal_lm.shape();
-  const int64_t block_bytes = shape.kv.bytes_per_block();
-  return std::min(context.options.kv_cache_bytes / block_bytes,
-                  BlocksPerSequence(shape)) *
-         block_bytes;
-}
+  // With a KV cache for one request of the most positions.
+  MemoryNeed NeedOfNewModel(const EngineContext& context,
+                            const model::Model& model,
+                            const model::LoadReport& report) const override {
+    MemoryNeed need = NeedOfVersion(context, model, report);
+    const model::CausalLmShape& shape = model.causal_lm()->shape();
+    const int64_t block_bytes = shape.kv.bytes_per_block();
+    need[MemoryShare::kKvCache] =
+        std::min(context.options.kv_cache_bytes / block_bytes,
+                 BlocksPerSequence(shape)) *
+        block_bytes;
+    return need;
+  }
 
-absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
-    const EngineContext& context, const std::string& name,
-    const std::string& path, BuiltVersion built,
-    std::shared_ptr<const model::Tokenizer> tokenizer) {
+  absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
+      const EngineContext& context, std::shared_ptr<const ServedTask> self,
+      const std::string& name, const std::string& path,
+      BuiltVersion built) const override;
+
+ private:
+  const std::shared_ptr<const model::Tokenizer> tokenizer_;
+};
+
+absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
+    const EngineContext& context, std::shared_ptr<const ServedTask> self,
+    const std::string& name, const std::string& path,
+    BuiltVersion built) const {
   const model::CausalLmShape shape = built.model->causal_lm()->shape();
   // It may have more tokens than the model, as after an added pad token:
   // whoever sends one of those is told.
-  if (tokenizer->size() > shape.vocab_size) {
+  if (tokenizer_->size() > shape.vocab_size) {
     spdlog::warn(
         "model {}: the tokenizer has {} tokens, the model {}; texts with one "
         "of the others are refused",
-        name, tokenizer->size(), shape.vocab_size);
+        name, tokenizer_->size(), shape.vocab_size);
   }
-  if (tokenizer->size() < 1) {
+  if (tokenizer_->size() < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat(built.folder, ": the tokenizer has no tokens"));
   }
   RETURN_IF_ERROR(
-      CheckGeneration(name, built.folder, shape, tokenizer->size()));
+      CheckGeneration(name, built.folder, shape, tokenizer_->size()));
 
   const int64_t kv_cache_bytes = context.options.kv_cache_bytes;
   const int64_t block_bytes = shape.kv.bytes_per_block();
@@ -259,10 +270,19 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> ServeCausalLm(
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
                    MakeEngine(context, 1, built, kv));
   const auto served = std::make_shared<ServedCausalLm>(
-      context, std::move(info), built, std::move(tokenizer), kv,
-      context.observe_scheduler(name));
+      context, std::move(info), built, std::move(self), tokenizer_, kv,
+      Observe(context, name));
   RETURN_IF_ERROR(served->Start(built.memory, std::move(engine)));
   return served;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const ServedTask>> ReadTextGeneration(
+    const model::Model& /*model*/, const std::string& folder) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const model::Tokenizer> tokenizer,
+                   model::Tokenizer::Load(folder));
+  return std::make_shared<const TextTask>(std::move(tokenizer));
 }
 
 }  // namespace ounce::server

@@ -2,19 +2,19 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "model/model.h"
-#include "server/engine/served_causal_lm.h"
-#include "server/engine/served_detector.h"
 
 namespace ounce::server {
 
-VersionedModel::VersionedModel(ModelInfo info, std::string folder,
-                               CheckpointFingerprint fingerprint)
-    : folder_(std::move(folder)),
-      fingerprint_(std::move(fingerprint)),
-      info_(std::move(info)) {}
+VersionedModel::VersionedModel(ModelInfo info, const BuiltVersion& built,
+                               std::shared_ptr<const ServedTask> served_task)
+    : folder_(built.folder),
+      fingerprint_(built.fingerprint),
+      served_task_(std::move(served_task)),
+      info_(std::move(info)) {
+  if (built.has_own_floats) own_floats_ = built.model;
+}
 
 ModelInfo VersionedModel::info() const {
   ModelInfo result;
@@ -38,8 +38,11 @@ void VersionedModel::SetState(ModelState state) {
 
 absl::Status VersionedModel::Swap(int64_t version, BuiltVersion built) {
   const model::LoadReport report = built.report;
+  std::weak_ptr<const model::Model> own_floats;
+  if (built.has_own_floats) own_floats = built.model;
   RETURN_IF_ERROR(SetEngine(version, std::move(built)));
   MutexLock lock(&mu_);
+  own_floats_ = std::move(own_floats);
   info_.version = version;
   DescribeWeights(report, &info_);
   return absl::OkStatus();
@@ -70,12 +73,9 @@ std::vector<VersionedModel::OldVersion> VersionedModel::OldVersions() const {
   return result;
 }
 
-absl::StatusOr<std::vector<Detections>> VersionedModel::Detect(
-    // Overrides keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)
-    std::shared_ptr<const model::Model> /*model*/,
-    absl::Span<const std::shared_ptr<const Picture>> /*pictures*/,
-    const std::function<absl::Status()>& /*proceed*/) const {
-  return CheckTask(info(), Task::kDetectObjects);
+std::shared_ptr<const model::Model> VersionedModel::own_floats() const {
+  MutexLock lock(&mu_);
+  return own_floats_.lock();
 }
 
 ModelInfo NewModelInfo(const std::string& name, const std::string& path,
@@ -88,50 +88,6 @@ ModelInfo NewModelInfo(const std::string& name, const std::string& path,
   info.version = 1;
   DescribeWeights(built.report, &info);
   return info;
-}
-
-absl::StatusOr<Companions> ReadCompanions(const model::Model& model,
-                                          const std::string& folder) {
-  Companions companions;
-  if (model.causal_lm() != nullptr) {
-    ASSIGN_OR_RETURN(companions.tokenizer, model::Tokenizer::Load(folder));
-    return companions;
-  }
-  if (model.detector() != nullptr) {
-    ASSIGN_OR_RETURN(model::DetrImageProcessor processor,
-                     model::DetrImageProcessor::Load(folder));
-    companions.image_processor =
-        std::make_shared<const model::DetrImageProcessor>(processor);
-    return companions;
-  }
-  return absl::UnimplementedError(absl::StrCat(
-      "architecture ", std::string(model.architecture()),
-      " neither generates text nor detects objects, and nothing else is "
-      "served"));
-}
-
-MemoryNeed NeedOfNewModel(const EngineContext& context,
-                          const model::Model& model,
-                          const model::LoadReport& report,
-                          const Companions& companions) {
-  if (model.causal_lm() != nullptr) {
-    MemoryNeed need = CausalLmNeed(context, *model.causal_lm(), report);
-    need[MemoryShare::kKvCache] = KvFloorBytes(context, *model.causal_lm());
-    return need;
-  }
-  return DetectorNeed(context, *model.detector(), report,
-                      *companions.image_processor);
-}
-
-absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
-    const EngineContext& context, const std::string& name,
-    const std::string& path, BuiltVersion built, const Companions& companions) {
-  if (companions.tokenizer != nullptr) {
-    return ServeCausalLm(context, name, path, std::move(built),
-                         companions.tokenizer);
-  }
-  return ServeDetector(context, name, path, std::move(built),
-                       companions.image_processor);
 }
 
 }  // namespace ounce::server

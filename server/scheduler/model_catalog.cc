@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -17,16 +18,36 @@ bool IsModelName(std::string_view name) {
          });
 }
 
+namespace {
+
+struct TaskWords {
+  Task task;
+  const char* does;      // with its RPC
+  const char* does_not;  // after "does not"
+};
+constexpr TaskWords kTaskWords[] = {
+    {Task::kGenerate, "generates text (Generate)", "generate text"},
+    {Task::kDetectObjects, "detects objects (DetectObjects)", "detect objects"},
+};
+
+}  // namespace
+
 absl::Status CheckTask(const ModelInfo& info, Task task) {
-  if (std::find(info.tasks.begin(), info.tasks.end(), task) !=
-      info.tasks.end()) {
-    return absl::OkStatus();
+  const auto can = [&](Task other) {
+    return std::find(info.tasks.begin(), info.tasks.end(), other) !=
+           info.tasks.end();
+  };
+  if (can(task)) return absl::OkStatus();
+  std::string message = absl::StrCat("model '", info.name, "' ");
+  for (const TaskWords& words : kTaskWords) {
+    if (can(words.task)) absl::StrAppend(&message, words.does, " and ");
   }
-  const bool wants_text = task == Task::kGenerate;
-  return absl::FailedPreconditionError(absl::StrCat(
-      "model '", info.name, "' ",
-      wants_text ? "detects objects (DetectObjects) and does not generate text"
-                 : "generates text (Generate) and does not detect objects"));
+  for (const TaskWords& words : kTaskWords) {
+    if (words.task == task) {
+      absl::StrAppend(&message, "does not ", words.does_not);
+    }
+  }
+  return absl::FailedPreconditionError(message);
 }
 
 }  // namespace ounce::server

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,7 +21,7 @@
 #include "server/scheduler/generate_scheduler.h"
 
 namespace ounce::model {
-class DetrImageProcessor;
+class ImageProcessor;
 }
 
 namespace ounce::server {
@@ -59,6 +60,22 @@ struct ModelInfo {
   SchedulerStats stats;  // a detector's: queued and running alone
 };
 
+// What a request needs of a model, by task. To add a task: a struct here, its
+// words in model_catalog.cc, and how it is served in server/engine/tasks.cc.
+struct TextGeneration {
+  static constexpr Task kTask = Task::kGenerate;
+  GenerateScheduler* scheduler = nullptr;
+  const model::Tokenizer* tokenizer = nullptr;
+  const model::GenerationDefaults* defaults = nullptr;
+};
+struct ObjectDetection {
+  static constexpr Task kTask = Task::kDetectObjects;
+  // Takes pictures that the processor has prepared.
+  DetectScheduler* scheduler = nullptr;
+  const model::ImageProcessor* processor = nullptr;
+};
+using TaskInterface = std::variant<TextGeneration, ObjectDetection>;
+
 // kFailedPrecondition, saying what a model that can't do `task` can do.
 absl::Status CheckTask(const ModelInfo& info, Task task);
 
@@ -67,19 +84,17 @@ class ServedModel {
  public:
   virtual ~ServedModel() = default;
   virtual ModelInfo info() const = 0;
-  // All null if the model does not generate text.
-  virtual GenerateScheduler* scheduler() { return nullptr; }
-  virtual const model::Tokenizer* tokenizer() const { return nullptr; }
-  virtual const model::GenerationDefaults* generation_defaults() const {
-    return nullptr;
-  }
-  // Both null if the model does not detect objects. Pictures for the scheduler
-  // are those that the processor has prepared.
-  virtual DetectScheduler* detect_scheduler() { return nullptr; }
-  virtual const model::DetrImageProcessor* image_processor() const {
-    return nullptr;
-  }
+  virtual const TaskInterface& task() const = 0;
 };
+// What `model` has for a request of this task (TextGeneration, ...), to be
+// asked once per request. Ownership: a share of the model. Errors: CheckTask's.
+template <class T>
+absl::StatusOr<std::shared_ptr<const T>> TaskOf(
+    std::shared_ptr<const ServedModel> model) {
+  const T* task = std::get_if<T>(&model->task());
+  if (task == nullptr) return CheckTask(model->info(), T::kTask);
+  return std::shared_ptr<const T>(std::move(model), task);
+}
 
 enum class TensorKind { kLinear, kConvolution, kEmbedding, kHead, kVector };
 

@@ -51,9 +51,9 @@ void DetectCall::Refuse(const absl::Status& status) {
   Finish(ToGrpcStatus(status));
 }
 
-absl::Status DetectCall::Start(const std::shared_ptr<ServedModel>& model,
-                               DetectParams params) {
-  DetectScheduler& scheduler = *model->detect_scheduler();
+absl::Status DetectCall::Start(
+    const std::shared_ptr<const ObjectDetection>& model, DetectParams params) {
+  DetectScheduler& scheduler = *model->scheduler;
   {
     MutexLock lock(&mu_);
     model_ = model;
@@ -91,7 +91,7 @@ void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
 }
 
 void DetectCall::OnCancel() {
-  std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const ObjectDetection> model;
   std::optional<DetectScheduler::RequestId> id;
   {
     MutexLock lock(&mu_);
@@ -99,13 +99,13 @@ void DetectCall::OnCancel() {
     model = model_;
     id = id_;
   }
-  if (id.has_value()) model->detect_scheduler()->Cancel(*id, CheckWanted());
+  if (id.has_value()) model->scheduler->Cancel(*id, CheckWanted());
 }
 
 void DetectCall::OnDone() {
   // Here and not in the destructor, which may run on the engine's thread: the
   // last user of a model joins that thread.
-  std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const ObjectDetection> model;
   {
     MutexLock lock(&mu_);
     model = std::move(model_);

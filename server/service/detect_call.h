@@ -40,7 +40,7 @@ class DetectCall final : public grpc::ServerUnaryReactor, public DetectSink {
   // well.
   void Refuse(const absl::Status& status);
   // The scheduler's error when it refuses.
-  absl::Status Start(const std::shared_ptr<ServedModel>& model,
+  absl::Status Start(const std::shared_ptr<const ObjectDetection>& model,
                      DetectParams params);
 
   // DetectSink
@@ -61,7 +61,7 @@ class DetectCall final : public grpc::ServerUnaryReactor, public DetectSink {
   std::atomic<int> refs_{1};  // gRPC's, and the scheduler's once accepted
 
   mutable Mutex mu_;
-  std::shared_ptr<ServedModel> model_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<const ObjectDetection> model_ ABSL_GUARDED_BY(mu_);
   std::optional<DetectScheduler::RequestId> id_ ABSL_GUARDED_BY(mu_);
   bool gone_ ABSL_GUARDED_BY(mu_) = false;  // nobody waits any more
 };

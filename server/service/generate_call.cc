@@ -77,9 +77,9 @@ void AddSampling(const SamplingParams& params, v1::GenerateResponse* response) {
 
 }  // namespace
 
-absl::Status GenerateCall::Start(const std::shared_ptr<ServedModel>& model,
-                                 GenerateParams params) {
-  GenerateScheduler& scheduler = *model->scheduler();
+absl::Status GenerateCall::Start(
+    const std::shared_ptr<const TextGeneration>& model, GenerateParams params) {
+  GenerateScheduler& scheduler = *model->scheduler;
   {
     MutexLock lock(&mu_);
     model_ = model;
@@ -167,7 +167,7 @@ void GenerateCall::OnDone(const absl::Status& status,
 }
 
 void GenerateCall::OnWriteDone(bool ok) {
-  std::shared_ptr<ServedModel> waits_for_room;
+  std::shared_ptr<const TextGeneration> waits_for_room;
   {
     MutexLock lock(&mu_);
     writing_ = false;
@@ -178,11 +178,11 @@ void GenerateCall::OnWriteDone(bool ok) {
     if (paused_) waits_for_room = model_;
   }
   Pump();  // gRPC may let go of `this` now
-  if (waits_for_room != nullptr) waits_for_room->scheduler()->Wake();
+  if (waits_for_room != nullptr) waits_for_room->scheduler->Wake();
 }
 
 void GenerateCall::OnCancel() {
-  std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const TextGeneration> model;
   std::optional<GenerateScheduler::RequestId> id;
   {
     MutexLock lock(&mu_);
@@ -194,23 +194,23 @@ void GenerateCall::OnCancel() {
   if (model == nullptr) return;
   // Past its deadline the scheduler ends the request by itself.
   if (id.has_value()) {
-    model->scheduler()->Cancel(*id);
+    model->scheduler->Cancel(*id);
   } else {
-    model->scheduler()->Wake();
+    model->scheduler->Wake();
   }
 }
 
 void GenerateCall::OnDone() {
   // Here and not in the destructor, which may run on the engine's thread: the
   // last user of a model joins that thread.
-  std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const TextGeneration> model;
   std::optional<GenerateScheduler::RequestId> abandoned;
   {
     MutexLock lock(&mu_);
     model = std::move(model_);
     if (abandoned_ && !done_) abandoned = id_;
   }
-  if (abandoned.has_value()) model->scheduler()->Cancel(*abandoned);
+  if (abandoned.has_value()) model->scheduler->Cancel(*abandoned);
   calls_.Remove();
   Unref();
 }

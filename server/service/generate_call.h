@@ -40,7 +40,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   // The scheduler's error when it refuses; then Refuse is to be called.
-  absl::Status Start(const std::shared_ptr<ServedModel>& model,
+  absl::Status Start(const std::shared_ptr<const TextGeneration>& model,
                      GenerateParams params);
   // Tells the client; the last that is done to a call that did not start.
   void Refuse(const absl::Status& status);
@@ -77,7 +77,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // Written by Start before the scheduler knows of the call, or by OnDone().
   mutable Mutex mu_;
-  std::shared_ptr<ServedModel> model_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<const TextGeneration> model_ ABSL_GUARDED_BY(mu_);
   std::optional<GenerateScheduler::RequestId> id_ ABSL_GUARDED_BY(mu_);
   absl::Time deadline_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   SamplingParams sampling_ ABSL_GUARDED_BY(mu_);

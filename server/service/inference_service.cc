@@ -82,6 +82,7 @@ struct InferenceService::TextJob {
   std::string peer;
   v1::GenerateRequest request;
   std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const TextGeneration> text;  // the model's
 };
 
 // One DetectObjects, until its model has it.
@@ -90,6 +91,7 @@ struct InferenceService::PictureJob {
   const grpc::CallbackServerContext* context;
   v1::DetectObjectsRequest request;
   std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const ObjectDetection> detection;  // the model's
   DetectParams params;
   PictureMemory::Reservation memory;
 };
@@ -131,9 +133,9 @@ absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
 absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
                                            v1::TokenizeResponse* response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
-  RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
+  ASSIGN_OR_RETURN(const auto text, TaskOf<TextGeneration>(model));
   ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
-                   model->tokenizer()->Encode(request.text()));
+                   text->tokenizer->Encode(request.text()));
   response->mutable_token_ids()->Add(ids.begin(), ids.end());
   return absl::OkStatus();
 }
@@ -141,10 +143,10 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
 absl::Status InferenceService::DetokenizeNow(
     const v1::DetokenizeRequest& request, v1::DetokenizeResponse* response) {
   ASSIGN_OR_RETURN(const auto model, FindModel(request.model()));
-  RETURN_IF_ERROR(CheckTask(model->info(), Task::kGenerate));
+  ASSIGN_OR_RETURN(const auto generation, TaskOf<TextGeneration>(model));
   RETURN_IF_ERROR(CheckTokenIds("token_ids", request.token_ids(),
                                 model->info().vocabulary_size));
-  model::StreamDecoder decoder(*model->tokenizer());
+  model::StreamDecoder decoder(*generation->tokenizer);
   std::string* text = response->mutable_text();
   for (const int32_t id : request.token_ids()) *text += decoder.Push(id);
   *text += decoder.Finish();
@@ -182,7 +184,7 @@ absl::Status InferenceService::Accept(std::unique_ptr<TextJob>* job,
   if (model.ok()) (*job)->model = *std::move(model);
   RETURN_IF_ERROR(CheckStillWanted(*(*job)->context, clock_));
   RETURN_IF_ERROR(model.status());
-  RETURN_IF_ERROR(CheckTask((*job)->model->info(), Task::kGenerate));
+  ASSIGN_OR_RETURN((*job)->text, TaskOf<TextGeneration>((*job)->model));
   if (request.prompt().size() <= kQuickBytes) return Begin(**job);
   const std::string flow = FlowOf((*job)->peer, request.prompt().size());
   long_texts_.Run(flow,
@@ -206,12 +208,12 @@ absl::Status InferenceService::SeenByClient(
 
 absl::Status InferenceService::Begin(TextJob& job) {
   const v1::GenerateRequest& request = job.request;
-  const model::GenerationDefaults& defaults = *job.model->generation_defaults();
+  const model::GenerationDefaults& defaults = *job.text->defaults;
   ASSIGN_OR_RETURN(GenerateParams params,
                    CheckGenerate(request, defaults, options_.max_new_tokens));
   const ModelInfo info = job.model->info();
   ASSIGN_OR_RETURN(params.prompt,
-                   PromptIds(request, info, *job.model->tokenizer()));
+                   PromptIds(request, info, *job.text->tokenizer));
   const int64_t num_prompt = static_cast<int64_t>(params.prompt.size());
   ASSIGN_OR_RETURN(
       params.max_new_tokens,
@@ -222,13 +224,13 @@ absl::Status InferenceService::Begin(TextJob& job) {
     params.sampling.seed = options_.draw_seed();
   }
   for (const std::string& stop : params.stop) {
-    const auto id = job.model->tokenizer()->SpecialTokenId(stop);
+    const auto id = job.text->tokenizer->SpecialTokenId(stop);
     if (id.has_value()) params.stop_token_ids.push_back(*id);
   }
   params.peer = job.peer;
   params.arrival = job.arrival;
   params.deadline = FromGrpcDeadline(job.context->raw_deadline(), clock_);
-  return job.call->Start(job.model, std::move(params));
+  return job.call->Start(job.text, std::move(params));
 }
 
 void InferenceService::Refuse(const TextJob& job, const absl::Status& refusal) {
@@ -276,12 +278,12 @@ absl::Status InferenceService::Accept(const std::shared_ptr<PictureJob>& job,
   if (model.ok()) job->model = *std::move(model);
   RETURN_IF_ERROR(CheckStillWanted(*job->context, clock_));
   RETURN_IF_ERROR(model.status());
-  RETURN_IF_ERROR(CheckTask(job->model->info(), Task::kDetectObjects));
+  ASSIGN_OR_RETURN(job->detection, TaskOf<ObjectDetection>(job->model));
   ASSIGN_OR_RETURN(const DetectParams checked, CheckDetect(request));
   job->params.threshold = checked.threshold;
   job->params.max_detections = checked.max_detections;
   ASSIGN_OR_RETURN(job->memory, pictures_.Open("image", request.image(),
-                                               *job->model->image_processor(),
+                                               *job->detection->processor,
                                                job->params.peer));
   picture_workers_.Run(job->params.peer, [this, job](const absl::Status& room) {
     const absl::Status status = Guarded([&]() -> absl::Status {
@@ -302,12 +304,12 @@ absl::Status InferenceService::ReadPicture(PictureJob& job) {
   const absl::Time start = clock_.Now();
   ASSIGN_OR_RETURN(
       job.params.picture,
-      pictures_.Read("image", job.request.image(),
-                     *job.model->image_processor(), std::move(job.memory)));
+      pictures_.Read("image", job.request.image(), *job.detection->processor,
+                     std::move(job.memory)));
   job.request.clear_image();
   job.request = v1::DetectObjectsRequest(job.request);  // frees its bytes
   job.params.decode = clock_.Now() - start;
-  return job.call->Start(job.model, std::move(job.params));
+  return job.call->Start(job.detection, std::move(job.params));
 }
 
 void InferenceService::Refuse(PictureJob& job, const absl::Status& refusal) {

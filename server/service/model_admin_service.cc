@@ -303,8 +303,8 @@ absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
   if (!pictures.empty()) {
     ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
                      catalog_.Find(params.model));
-    RETURN_IF_ERROR(CheckTask(model->info(), Task::kDetectObjects));
-    const model::DetrImageProcessor& processor = *model->image_processor();
+    ASSIGN_OR_RETURN(const auto detection, TaskOf<ObjectDetection>(model));
+    const model::ImageProcessor& processor = *detection->processor;
     for (size_t i = 0; i < pictures.size(); ++i) {
       RETURN_IF_ERROR(progress({}));
       const std::string field = absl::StrCat("pictures[", i, "]");

@@ -26,7 +26,7 @@ absl::Status InField(absl::string_view field, const absl::Status& status) {
 
 absl::StatusOr<PictureMemory::Reservation> PictureReader::Open(
     absl::string_view field, std::string_view bytes,
-    const model::DetrImageProcessor& processor, const std::string& peer) const {
+    const model::ImageProcessor& processor, const std::string& peer) const {
   if (bytes.empty()) {
     return FieldError(field, "is empty; must be a JPEG, PNG or WebP file");
   }
@@ -49,7 +49,7 @@ absl::StatusOr<PictureMemory::Reservation> PictureReader::Open(
 
 absl::StatusOr<Picture> PictureReader::Read(
     absl::string_view field, std::string_view bytes,
-    const model::DetrImageProcessor& processor,
+    const model::ImageProcessor& processor,
     PictureMemory::Reservation memory) const {
   absl::StatusOr<image::Rgb8> decoded = image::Decode(bytes, limits_);
   if (!decoded.ok()) return InField(field, decoded.status());

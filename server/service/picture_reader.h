@@ -15,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "image/decode.h"
-#include "model/processors/detr_image_processor.h"
+#include "model/processors/image_processor.h"
 #include "server/scheduler/detect_request.h"
 #include "server/scheduler/picture_memory.h"
 
@@ -30,12 +30,11 @@ class PictureReader {
   // Checks the header, and reserves what Read will take for `peer`.
   absl::StatusOr<PictureMemory::Reservation> Open(
       absl::string_view field, std::string_view bytes,
-      const model::DetrImageProcessor& processor,
-      const std::string& peer) const;
+      const model::ImageProcessor& processor, const std::string& peer) const;
 
   // `memory` is Open's, of the same bytes; the picture keeps what it needs.
   absl::StatusOr<Picture> Read(absl::string_view field, std::string_view bytes,
-                               const model::DetrImageProcessor& processor,
+                               const model::ImageProcessor& processor,
                                PictureMemory::Reservation memory) const;
 
  private:

@@ -14,7 +14,7 @@
 #include "image/decode.h"
 #include "model/detector.h"
 #include "model/loader/loader.h"
-#include "model/processors/detr_image_processor.h"
+#include "model/processors/image_processor.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::model {
@@ -44,10 +44,10 @@ TEST(DetrPublishedTest, ResultsAreThosePublishedForDetrResNet50) {
   std::ostringstream bytes;
   bytes << std::ifstream(file, std::ios::binary).rdbuf();
   ASSERT_OK_AND_ASSIGN(image::Rgb8 picture, image::Decode(bytes.str()));
-  ASSERT_OK_AND_ASSIGN(const DetrImageProcessor processor,
-                       DetrImageProcessor::Load(folder));
+  ASSERT_OK_AND_ASSIGN(const auto processor,
+                       LoadImageProcessor(folder, "detr"));
   ASSERT_OK_AND_ASSIGN(const PreparedPicture prepared,
-                       processor.Prepare(std::move(picture)));
+                       processor->Prepare(std::move(picture)));
   const PictureSize size = {prepared.height(), prepared.width()};
   ASSERT_EQ(size.height, 800);
   ASSERT_EQ(size.width, 1066);
@@ -63,7 +63,7 @@ TEST(DetrPublishedTest, ResultsAreThosePublishedForDetrResNet50) {
   const PictureView view = {.rgb = prepared.rgb.data(),
                             .size = size,
                             .canvas = size,
-                            .table = &processor.table()};
+                            .table = &processor->table()};
   detector.Forward({view}, pool, scratch, {logits.data(), 100, 92, 92},
                    {boxes.data(), 100, 4, 4});
 

@@ -33,12 +33,17 @@ absl::StatusOr<DetrImageProcessor> Parse(const std::string& text) {
 }
 
 // "<height>x<width>", or the error.
+std::string Target(const ImageProcessor& processor, int64_t height,
+                   int64_t width) {
+  const auto size = processor.TargetSize(height, width);
+  if (!size.ok()) return size.status().ToString();
+  return std::to_string(size->height) + "x" + std::to_string(size->width);
+}
+
 std::string Target(const absl::StatusOr<DetrImageProcessor>& processor,
                    int64_t height, int64_t width) {
   if (!processor.ok()) return processor.status().ToString();
-  const auto size = processor->TargetSize(height, width);
-  if (!size.ok()) return size.status().ToString();
-  return std::to_string(size->height) + "x" + std::to_string(size->width);
+  return Target(*processor, height, width);
 }
 
 TEST(DetrImageProcessorTest, ChoosesTheSizesThatTransformersChooses) {
@@ -79,10 +84,10 @@ TEST(DetrImageProcessorTest, NormalizesToTheBitAsTransformers) {
 
 TEST(DetrImageProcessorTest, HasTransformersDefaultsWithoutAFile) {
   const TempFolder folder;
-  ASSERT_OK_AND_ASSIGN(const DetrImageProcessor processor,
-                       DetrImageProcessor::Load(folder.path().string()));
-  EXPECT_EQ(Target(processor, 480, 640), "800x1066");
-  EXPECT_EQ(Crc(&processor.table(), sizeof(PixelTable)),
+  ASSERT_OK_AND_ASSIGN(const auto processor,
+                       LoadImageProcessor(folder.path().string(), "detr"));
+  EXPECT_EQ(Target(*processor, 480, 640), "800x1066");
+  EXPECT_EQ(Crc(&processor->table(), sizeof(PixelTable)),
             GoldenLines("normalized.txt")[0][3]);
 }
 
@@ -94,10 +99,10 @@ TEST(DetrImageProcessorTest, ReadsThePublishedFile) {
     "feature_extractor_type": "DetrFeatureExtractor", "format": "coco_detection",
     "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
     "max_size": 1333, "size": 800})");
-  ASSERT_OK_AND_ASSIGN(const DetrImageProcessor processor,
-                       DetrImageProcessor::Load(folder.path().string()));
-  EXPECT_EQ(Target(processor, 480, 640), "800x1066");
-  EXPECT_EQ(Target(processor, 427, 1281), "444x1333");
+  ASSERT_OK_AND_ASSIGN(const auto processor,
+                       LoadImageProcessor(folder.path().string(), "detr"));
+  EXPECT_EQ(Target(*processor, 480, 640), "800x1066");
+  EXPECT_EQ(Target(*processor, 427, 1281), "444x1333");
 }
 
 TEST(DetrImageProcessorTest, KnowsEveryFormOfSize) {

@@ -95,7 +95,8 @@ class LoadedModelsMemoryTest : public ::testing::Test {
     params.prompt = std::vector<int32_t>(100, 7);
     params.max_new_tokens = 20;
     params.arrival = absl::Now();
-    ASSERT_OK(served->scheduler()->Submit(std::move(params), &sink));
+    ASSERT_OK(TaskOf<TextGeneration>(served).value()->scheduler->Submit(
+        std::move(params), &sink));
     ASSERT_TRUE(sink.AwaitDone());
     ASSERT_OK(sink.status());
   }
@@ -170,12 +171,13 @@ TEST_F(LoadedModelsResidentBytesTest,
   params.prompt = {1, 2, 3};
   params.max_new_tokens = 30;
   params.arrival = absl::Now();
-  ASSERT_OK(served->scheduler()->Submit(std::move(params), &sink));
+  ASSERT_OK(TaskOf<TextGeneration>(served).value()->scheduler->Submit(
+      std::move(params), &sink));
   ASSERT_TRUE(sink.AwaitTokens(1));
   ASSERT_OK(Quantize(*catalog, "linear"));
   const int64_t both = ResidentBytes();
   sink.set_has_room(true);
-  served->scheduler()->Wake();
+  TaskOf<TextGeneration>(served).value()->scheduler->Wake();
   ASSERT_TRUE(sink.AwaitDone());
   EXPECT_OK(sink.status());
   EXPECT_EQ(sink.result().model_version, 1);
@@ -336,12 +338,13 @@ class Stalled {
     params.prompt = {1, 2, 3};
     params.max_new_tokens = 30;
     params.arrival = absl::Now();
-    EXPECT_OK(served_->scheduler()->Submit(std::move(params), &sink_));
+    EXPECT_OK(TaskOf<TextGeneration>(served_).value()->scheduler->Submit(
+        std::move(params), &sink_));
     EXPECT_TRUE(sink_.AwaitTokens(1));
   }
   void Finish() {
     sink_.set_has_room(true);
-    served_->scheduler()->Wake();
+    TaskOf<TextGeneration>(served_).value()->scheduler->Wake();
     EXPECT_TRUE(sink_.AwaitDone());
   }
 
@@ -427,7 +430,8 @@ TEST_F(LoadedModelsBudgetTest, AKvCacheIsNoLargerThanWhatItCouldGet) {
     params.prompt = std::vector<int32_t>(200, 7);
     params.max_new_tokens = 4;
     params.arrival = absl::Now();
-    ASSERT_OK(served->scheduler()->Submit(std::move(params), &sink));
+    ASSERT_OK(TaskOf<TextGeneration>(served).value()->scheduler->Submit(
+        std::move(params), &sink));
   }
   for (RecordingSink& sink : sinks) {
     ASSERT_TRUE(sink.AwaitDone());

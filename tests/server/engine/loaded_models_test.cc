@@ -93,7 +93,8 @@ class LoadedModelsTest : public ::testing::Test {
     params.prompt = std::move(prompt);
     params.max_new_tokens = max_new;
     params.arrival = absl::Now();
-    EXPECT_OK((*served)->scheduler()->Submit(std::move(params), &sink));
+    EXPECT_OK(TaskOf<TextGeneration>(*served).value()->scheduler->Submit(
+        std::move(params), &sink));
     return sink;
   }
   // Greedy tokens of a model that serves.
@@ -230,7 +231,7 @@ TEST_F(LoadedModelsTest, TellsWhatItServes) {
   EXPECT_GT(info.stats.kv_capacity_bytes, 0);
   EXPECT_EQ(info.stats.kv_used_bytes, 0);
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
-  EXPECT_EQ(served->tokenizer()->size(), 299);
+  EXPECT_EQ(TaskOf<TextGeneration>(served).value()->tokenizer->size(), 299);
   EXPECT_EQ(served->info().name, "tiny");
 }
 
@@ -284,7 +285,7 @@ TEST_F(LoadedModelsTest, QuantizesAndGoesBackWhileSequencesRun) {
   EXPECT_EQ(Generate("tiny", prompt_, 60), before);
 
   running.set_has_room(true);
-  held_.front()->scheduler()->Wake();
+  TaskOf<TextGeneration>(held_.front()).value()->scheduler->Wake();
   ASSERT_TRUE(running.AwaitDone());
   EXPECT_EQ(running.result().model_version, 1);
   EXPECT_EQ(running.token_ids(), before);
@@ -735,7 +736,7 @@ TEST_F(LoadedModelsTest, TakesATokenizerWithMoreTokensThanTheModelHas) {
   folder.WriteFile("model/merges.txt", "#version: 0.2\n");
   ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
-  EXPECT_EQ(served->tokenizer()->size(), 5000);
+  EXPECT_EQ(TaskOf<TextGeneration>(served).value()->tokenizer->size(), 5000);
   EXPECT_LT(served->info().vocabulary_size, 5000);
 
   folder.WriteFile("model/vocab.json", "{}");
@@ -747,7 +748,7 @@ TEST_F(LoadedModelsTest, TakesATokenizerWithMoreTokensThanTheModelHas) {
 TEST_F(LoadedModelsTest, TakesTheDefaultsOfGenerationConfigJson) {
   ASSERT_OK(catalog_->Load({"plain", kTinyModelFolder, ""}));
   ASSERT_OK_AND_ASSIGN(const auto plain, catalog_->Find("plain"));
-  EXPECT_EQ(plain->generation_defaults()->temperature, 0);
+  EXPECT_EQ(TaskOf<TextGeneration>(plain).value()->defaults->temperature, 0);
   const std::vector<int32_t> tokens = Generate("plain", prompt_, 20);
 
   TempFolder folder;
@@ -758,8 +759,9 @@ TEST_F(LoadedModelsTest, TakesTheDefaultsOfGenerationConfigJson) {
                                 tokens[0], "]}"));
   ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
-  EXPECT_EQ(served->generation_defaults()->temperature, 0.5f);
-  EXPECT_EQ(served->generation_defaults()->top_k, 50);
+  EXPECT_EQ(TaskOf<TextGeneration>(served).value()->defaults->temperature,
+            0.5f);
+  EXPECT_EQ(TaskOf<TextGeneration>(served).value()->defaults->top_k, 50);
   EXPECT_THAT(Generate("tiny", prompt_, 20), Not(Contains(tokens[0])));
   // Of every version.
   ASSERT_OK(Quantize("tiny", "linear"));
@@ -808,7 +810,7 @@ TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
   EXPECT_THAT(catalog_->Unload("tiny"), StatusIs(StatusCode::kAborted));
   EXPECT_FALSE(unloaded);
   running.set_has_room(true);
-  held_.front()->scheduler()->Wake();
+  TaskOf<TextGeneration>(held_.front()).value()->scheduler->Wake();
   unload.join();
   EXPECT_TRUE(running.done());
   EXPECT_OK(running.status());
@@ -819,7 +821,9 @@ TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
   GenerateParams params;
   params.prompt = {1};
   params.max_new_tokens = 1;
-  EXPECT_THAT(held_.front()->scheduler()->Submit(params, &running),
+  EXPECT_THAT(TaskOf<TextGeneration>(held_.front())
+                  .value()
+                  ->scheduler->Submit(params, &running),
               StatusIs(StatusCode::kUnavailable));
   ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
 }

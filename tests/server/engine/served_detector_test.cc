@@ -13,6 +13,7 @@
 #include "base/mapped_memory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/processors/image_processor.h"
 #include "server/engine/loaded_models.h"
 #include "tests/server/engine/recording_catalog_observer.h"
 #include "tests/testing/fake_detect_engine.h"
@@ -82,7 +83,8 @@ class ServedDetectorTest : public ::testing::Test {
     params.picture = std::move(picture);
     params.threshold = 0;
     params.arrival = absl::Now();
-    EXPECT_OK((*served)->detect_scheduler()->Submit(std::move(params), &sink));
+    EXPECT_OK(TaskOf<ObjectDetection>(*served).value()->scheduler->Submit(
+        std::move(params), &sink));
     return sink;
   }
   DetectResult Detect(const std::string& model, Picture picture) {
@@ -221,11 +223,17 @@ TEST_F(ServedDetectorTest, SaysWhatItIs) {
   EXPECT_THAT(text.tasks, ElementsAre(Task::kGenerate));
   EXPECT_EQ(text.compute, "float32");
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("detr"));
-  EXPECT_EQ(served->scheduler(), nullptr);
-  EXPECT_EQ(served->tokenizer(), nullptr);
+  EXPECT_OK(TaskOf<ObjectDetection>(served));
+  EXPECT_THAT(TaskOf<TextGeneration>(served),
+              StatusIs(StatusCode::kFailedPrecondition,
+                       "model 'detr' detects objects (DetectObjects) and does "
+                       "not generate text"));
   ASSERT_OK_AND_ASSIGN(const auto generates, catalog_->Find("text"));
-  EXPECT_EQ(generates->detect_scheduler(), nullptr);
-  EXPECT_EQ(generates->image_processor(), nullptr);
+  EXPECT_OK(TaskOf<TextGeneration>(generates));
+  EXPECT_THAT(TaskOf<ObjectDetection>(generates),
+              StatusIs(StatusCode::kFailedPrecondition,
+                       "model 'text' generates text (Generate) and does not "
+                       "detect objects"));
 }
 
 TEST_F(ServedDetectorTest, ReadsTheCheckpointsImageProcessor) {
@@ -234,8 +242,9 @@ TEST_F(ServedDetectorTest, ReadsTheCheckpointsImageProcessor) {
                     R"({"size": {"shortest_edge": 64, "longest_edge": 100}})");
   ASSERT_OK(catalog_->Load({"detr", copy, ""}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("detr"));
-  ASSERT_OK_AND_ASSIGN(const model::PictureSize size,
-                       served->image_processor()->TargetSize(128, 256));
+  ASSERT_OK_AND_ASSIGN(
+      const model::PictureSize size,
+      TaskOf<ObjectDetection>(served).value()->processor->TargetSize(128, 256));
   EXPECT_EQ(size.height, 50);
   EXPECT_EQ(size.width, 100);
   folder_.WriteFile("bottleneck/preprocessor_config.json", "{");

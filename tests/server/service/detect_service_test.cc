@@ -40,7 +40,8 @@ class DetectServiceTest : public ServiceTest {
                       [this, request] { return Detect(request); });
   }
   server::DetectStats stats() {
-    return (*catalog_.Find("detr"))->detect_scheduler()->stats();
+    return (*server::TaskOf<server::ObjectDetection>(*catalog_.Find("detr")))
+        ->scheduler->stats();
   }
   FakeDetectEngine& engine() { return catalog_.detect_engine(); }
 

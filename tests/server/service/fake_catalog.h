@@ -206,11 +206,7 @@ class FakeModel final : public server::ServedModel {
  public:
   explicit FakeModel(server::ModelInfo info) : info_(std::move(info)) {}
   server::ModelInfo info() const override { return info_; }
-  server::GenerateScheduler* scheduler() override { return &scheduler_; }
-  const model::Tokenizer* tokenizer() const override { return &tokenizer_; }
-  const model::GenerationDefaults* generation_defaults() const override {
-    return &defaults_;
-  }
+  const server::TaskInterface& task() const override { return task_; }
   ByteTokenizer& fake_tokenizer() { return tokenizer_; }
   model::GenerationDefaults& fake_defaults() { return defaults_; }
   FakeScheduler& fake() { return scheduler_; }
@@ -220,6 +216,8 @@ class FakeModel final : public server::ServedModel {
   ByteTokenizer tokenizer_;
   model::GenerationDefaults defaults_;
   FakeScheduler scheduler_;
+  const server::TaskInterface task_ =
+      server::TextGeneration{&scheduler_, &tokenizer_, &defaults_};
 };
 
 // A real scheduler on a fake engine; pictures become 32 pixels high at most.
@@ -227,12 +225,7 @@ class FakeDetector final : public server::ServedModel {
  public:
   explicit FakeDetector(server::ModelInfo info) : info_(std::move(info)) {}
   server::ModelInfo info() const override { return info_; }
-  server::DetectScheduler* detect_scheduler() override {
-    return scheduler_.get();
-  }
-  const model::DetrImageProcessor* image_processor() const override {
-    return &processor_;
-  }
+  const server::TaskInterface& task() const override { return task_; }
   FakeDetectEngine& engine() { return *engine_; }
 
  private:
@@ -254,6 +247,8 @@ class FakeDetector final : public server::ServedModel {
   const std::unique_ptr<server::DetectScheduler> scheduler_ =
       *server::DetectScheduler::Create({.max_queued = 2}, engine_,
                                        Clock::Real(), observer_);
+  const server::TaskInterface task_ =
+      server::ObjectDetection{scheduler_.get(), &processor_};
 };
 
 // Knows "tiny" (256 ids, 64 positions), "long" (1,000,000 positions) and

@@ -1,0 +1,45 @@
+#include "server/engine/served_task.h"
+
+#include "absl/strings/str_cat.h"
+#include "server/engine/served_causal_lm.h"
+#include "server/engine/served_detector.h"
+
+namespace ounce::server {
+namespace {
+
+// A task: which models do it, what they are read with.
+struct TaskRow {
+  bool (*is_done_by)(const model::Model& model);
+  absl::StatusOr<std::shared_ptr<const ServedTask>> (*read)(
+      const model::Model& model, const std::string& folder);
+};
+constexpr TaskRow kTasks[] = {
+    {[](const model::Model& model) { return model.causal_lm() != nullptr; },
+     ReadTextGeneration},
+    {[](const model::Model& model) { return model.detector() != nullptr; },
+     ReadObjectDetection},
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<Detections>> ServedTask::Detect(
+    const EngineContext& /*context*/,
+    // Overrides keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)
+    std::shared_ptr<const model::Model> /*model*/,
+    absl::Span<const std::shared_ptr<const Picture>> /*pictures*/,
+    const std::function<absl::Status()>& /*proceed*/) const {
+  return absl::FailedPreconditionError("the model does not detect objects");
+}
+
+absl::StatusOr<std::shared_ptr<const ServedTask>> ReadServedTask(
+    const model::Model& model, const std::string& folder) {
+  for (const TaskRow& row : kTasks) {
+    if (row.is_done_by(model)) return row.read(model, folder);
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      "architecture ", std::string(model.architecture()),
+      " neither generates text nor detects objects, and nothing else is "
+      "served"));
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,89 @@
+// How models of one task are served. What all models have in common is in
+// versioned_model.h; what differs by task is here, behind one table
+// (served_task.cc).
+#ifndef OUNCE_SERVER_ENGINE_SERVED_TASK_H_
+#define OUNCE_SERVER_ENGINE_SERVED_TASK_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/thread_pool.h"
+#include "model/loader/loader.h"
+#include "model/model.h"
+#include "server/engine/built_version.h"
+#include "server/engine/detection_quality.h"
+#include "server/engine/loaded_models.h"
+#include "server/engine/step_turns.h"
+#include "server/scheduler/memory_budget.h"
+#include "server/scheduler/model_catalog.h"
+
+namespace ounce::server {
+
+class VersionedModel;
+
+// What models need to run; the catalog's.
+struct EngineContext {
+  const CatalogOptions& options;
+  ThreadPool& pool;
+  StepTurns& turns;
+  const Clock& clock;
+  MemoryBudget& memory;
+  CatalogObserver& observer;  // to be called with observer_mutex held
+  Mutex& observer_mutex;
+};
+
+// What one model needs besides its weights (a tokenizer, an image processor),
+// all its versions the same, and what follows from it. `model` and `report` may
+// be outlines, and are of this task.
+//
+// Threads: const after it was read, so any thread may call anything.
+class ServedTask {
+ public:
+  virtual ~ServedTask() = default;
+
+  // What a version takes, with working memory for it.
+  virtual MemoryNeed NeedOfVersion(const EngineContext& context,
+                                   const model::Model& model,
+                                   const model::LoadReport& report) const = 0;
+
+  // What serving a model under a new name takes: a version, and what one
+  // request needs besides.
+  virtual MemoryNeed NeedOfNewModel(const EngineContext& context,
+                                    const model::Model& model,
+                                    const model::LoadReport& report) const = 0;
+
+  // Serves `built` as version 1; its reservation is NeedOfNewModel.
+  // Ownership: `context` must outlive the result, which holds a share of `self`
+  //   and is the catalog's to change.
+  // Errors: those of the task's scheduler and engine.
+  virtual absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
+      const EngineContext& context, std::shared_ptr<const ServedTask> self,
+      const std::string& name, const std::string& path,
+      BuiltVersion built) const = 0;
+
+  // What `model` finds in pictures, with scores above kQualityThreshold. Takes
+  // its turns among those who serve; stops with the error of `proceed`, which
+  // is asked before each picture.
+  // Errors: kFailedPrecondition if it detects no objects.
+  virtual absl::StatusOr<std::vector<Detections>> Detect(
+      const EngineContext& context, std::shared_ptr<const model::Model> model,
+      absl::Span<const std::shared_ptr<const Picture>> pictures,
+      const std::function<absl::Status()>& proceed) const;
+};
+
+// Of what `model` can do, what it needs from the checkpoint's folder.
+//
+// Errors: kUnimplemented if the model can do nothing that is served; those of
+//   Tokenizer::Load and LoadImageProcessor.
+absl::StatusOr<std::shared_ptr<const ServedTask>> ReadServedTask(
+    const model::Model& model, const std::string& folder);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_SERVED_TASK_H_
