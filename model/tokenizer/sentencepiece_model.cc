@@ -56,16 +56,11 @@ class Fields {
 
   std::string_view Bytes() {
     uint32_t size = 0;
-    const int begin = [&] {
-      failed_ |= !stream_.ReadVarint32(&size);
-      return stream_.CurrentPosition();
-    }();
-    if (failed_ || size > bytes_.size() - begin ||
-        !stream_.Skip(static_cast<int>(size))) {
-      failed_ = true;
-      return {};
-    }
-    return bytes_.substr(begin, size);
+    failed_ |= !stream_.ReadVarint32(&size);
+    const int begin = stream_.CurrentPosition();
+    // What is longer than the rest, or negative, is not skipped.
+    failed_ = failed_ || !stream_.Skip(static_cast<int>(size));
+    return failed_ ? std::string_view() : bytes_.substr(begin, size);
   }
   float Float() {
     uint32_t bits = 0;
@@ -178,7 +173,9 @@ absl::StatusOr<SentencePieceModel> ReadSentencePieceModel(
         return absl::InvalidArgumentError(
             StrCat("must have at most ", kMaxVocabularySize, " pieces"));
       }
-      absl::StatusOr<SentencePiece> piece = ReadPiece(fields.Bytes());
+      const std::string_view bytes_of_piece = fields.Bytes();
+      if (fields.failed()) break;
+      absl::StatusOr<SentencePiece> piece = ReadPiece(bytes_of_piece);
       if (!piece.ok()) return WithContext(piece.status(), StrCat("piece ", id));
       model.pieces.push_back(*std::move(piece));
     } else if (fields.Is(kTrainerSpec,

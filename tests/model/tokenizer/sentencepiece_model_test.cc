@@ -104,6 +104,10 @@ TEST(SentencePieceModelTest, RefusesWhatIsNoModelSayingWhy) {
   };
   refused("", "is no SentencePiece model");
   refused("IQ== 0\nIg== 1\n", "is no SentencePiece model");
+  refused(unknown + '\0', "is no SentencePiece model");
+  refused(unknown + '\xea', "is no SentencePiece model");
+  refused(unknown + Bytes(2, "\x80"), "is no SentencePiece model");
+  refused(unknown + "\x0a\xff\xff\xff\xff\x0f", "is no SentencePiece model");
   refused(Bytes(2, Number(3, 2)), "is no SentencePiece model");
   refused(unknown + Piece("", 0, Type::kNormal), "piece 1: is empty");
   refused(unknown + Piece("\xff", 0, Type::kNormal), "is not UTF-8");

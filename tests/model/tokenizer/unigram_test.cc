@@ -78,9 +78,9 @@ TEST(UnigramTest, FindsAWordAmongUnknownCharactersThatIsAToken) {
   // Two unknown characters score better than the token that they spell.
   ASSERT_OK_AND_ASSIGN(
       const ModelPtr model,
-      Made(UnigramJson(
-          {{"<unk>", 90.0}, {"a", 11.0}, {"xy", 1.0}, {"xyz", 1.0}})));
+      Made(UnigramJson({{"<unk>", 90.0}, {"a", 31.0}, {"xy", 30.0}})));
   EXPECT_THAT(IdsOfWord(*model, "xy"), IsOkAndHolds(ElementsAre(2)));
+  EXPECT_THAT(IdsOfWord(*model, "xyx"), IsOkAndHolds(ElementsAre(0)));
 }
 
 TEST(UnigramTest, FallsBackToBytesOnlyIfEachHasAToken) {
