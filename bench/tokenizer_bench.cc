@@ -1,16 +1,21 @@
-// Encoding and decoding speed of a tokenizer, on one thread.
+// Encoding and decoding speed of tokenizers, on one thread.
 //
-//   tokenizer_bench TOKENIZER_FOLDER CODE_FILE [PROSE_FILE]
+//   tokenizer_bench CODE_FILE PROSE_FILE [FOLDER...]
 //
-// Prints MB/s (10^6 bytes of text a second of CPU time) for the code, the
-// prose, and for text made to be slow: long words, where every merge is one of
-// many.
+// A line per folder, without any per tokenizer of the goldens: MB/s (10^6 bytes
+// of text a second of CPU time) of encoding the code, the prose and texts made
+// to be slow (long words, where every merge is one of many; runs; words that no
+// cache remembers), and of decoding the code.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <random>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bench/timing.h"
 #include "model/tokenizer/tokenizer.h"
@@ -20,28 +25,13 @@ namespace {
 
 using bench::ProcessCpuSeconds;
 
-constexpr size_t kTextBytes = 10'000'000;
+constexpr size_t kTextBytes = 2'000'000;
+constexpr char kGoldens[] = "tests/golden/tokenizer/families";
 
-// False, after a message, when the text cannot be encoded.
-bool Measure(const Tokenizer& tokenizer, const char* name,
-             const std::string& text) {
-  double start = ProcessCpuSeconds();
-  const auto ids = tokenizer.Encode(text);
-  const double encode_seconds = ProcessCpuSeconds() - start;
-  if (!ids.ok()) {
-    std::fprintf(stderr, "%s: %s\n", name, ids.status().ToString().c_str());
-    return false;
-  }
-  start = ProcessCpuSeconds();
-  const std::string back = tokenizer.Decode(*ids, /*skip_special=*/false);
-  const double decode_seconds = ProcessCpuSeconds() - start;
-  const double megabytes = static_cast<double>(text.size()) / 1e6;
-  std::printf(
-      "%-24s %6.1f MB %9zu ids  encode %7.1f MB/s  decode %7.1f MB/s%s\n", name,
-      megabytes, ids->size(), megabytes / encode_seconds,
-      megabytes / decode_seconds, back == text ? "" : "  NOT EQUAL");
-  return back == text;
-}
+struct Text {
+  const char* name;
+  std::string text;
+};
 
 // The file again and again, cut at a character.
 std::string Repeated(const char* path) {
@@ -53,39 +43,83 @@ std::string Repeated(const char* path) {
   return text;
 }
 
-std::string RandomLetters(size_t size, const std::string& letters) {
+std::string RandomLetters(const std::string& letters) {
   std::mt19937 random(1);
-  std::string text(size, ' ');
+  std::string text(kTextBytes, ' ');
   for (char& c : text) c = letters[random() % letters.size()];
   return text;
+}
+
+std::vector<Text> MakeTexts(const char* code, const char* prose) {
+  const std::string alphabet = "abcdefghijklmnopqrstuvwxyz";
+  return {{"code", Repeated(code)},
+          {"prose", Repeated(prose)},
+          {"aaa", std::string(kTextBytes, 'a')},
+          {"letters", RandomLetters(alphabet)},
+          {"etaon", RandomLetters("etaon")},
+          {"words", RandomLetters(alphabet + "     ")},
+          {"spaces", std::string(kTextBytes, ' ')},
+          {"lines", std::string(kTextBytes, '\n')},
+          {"!!!", std::string(kTextBytes, '!')}};
+}
+
+// False, after a message, when the folder or a text cannot be read.
+bool Measure(const std::string& folder, const std::vector<Text>& texts) {
+  const auto tokenizer = Tokenizer::Load(folder);
+  if (!tokenizer.ok()) {
+    std::fprintf(stderr, "%s\n", tokenizer.status().ToString().c_str());
+    return false;
+  }
+  const std::string name = std::filesystem::path(folder).filename();
+  std::printf("%-20s %7d", name.c_str(), (*tokenizer)->size());
+  double decode_speed = 0;
+  for (const Text& text : texts) {
+    const double megabytes = static_cast<double>(text.text.size()) / 1e6;
+    double start = ProcessCpuSeconds();
+    const auto ids = (*tokenizer)->Encode(text.text);
+    const double encode_seconds = ProcessCpuSeconds() - start;
+    if (!ids.ok()) {
+      std::fprintf(stderr, "%s: %s\n", text.name,
+                   ids.status().ToString().c_str());
+      return false;
+    }
+    std::printf(" %8.1f", megabytes / encode_seconds);
+    if (&text != &texts.front()) continue;
+    start = ProcessCpuSeconds();
+    const std::string back = (*tokenizer)->Decode(*ids, false);
+    decode_speed =
+        static_cast<double>(back.size()) / 1e6 / (ProcessCpuSeconds() - start);
+  }
+  std::printf(" %8.1f\n", decode_speed);
+  std::fflush(stdout);
+  return true;
+}
+
+std::vector<std::string> GoldenFolders() {
+  std::vector<std::string> folders;
+  for (const auto& entry : std::filesystem::directory_iterator(kGoldens)) {
+    if (std::filesystem::exists(entry.path() / "tokenizer.json")) {
+      folders.push_back(entry.path());
+    }
+  }
+  std::sort(folders.begin(), folders.end());
+  return folders;
 }
 
 int Main(int argc, char** argv) {
   if (argc < 3) {
     std::fprintf(stderr,
-                 "usage: tokenizer_bench TOKENIZER_FOLDER CODE_FILE "
-                 "[PROSE_FILE]\n");
+                 "usage: tokenizer_bench CODE_FILE PROSE_FILE [FOLDER...]\n");
     return 2;
   }
-  const double start = ProcessCpuSeconds();
-  const auto tokenizer = Tokenizer::Load(argv[1]);
-  if (!tokenizer.ok()) {
-    std::fprintf(stderr, "%s\n", tokenizer.status().ToString().c_str());
-    return 1;
-  }
-  std::printf("loaded %d tokens in %.0f ms\n", (*tokenizer)->size(),
-              (ProcessCpuSeconds() - start) * 1e3);
-  const std::string alphabet = "abcdefghijklmnopqrstuvwxyz";
-  bool ok = Measure(**tokenizer, "code", Repeated(argv[2]));
-  if (argc > 3) ok &= Measure(**tokenizer, "prose", Repeated(argv[3]));
-  ok &= Measure(**tokenizer, "one letter", std::string(kTextBytes, 'a'));
-  ok &= Measure(**tokenizer, "random letters",
-                RandomLetters(kTextBytes, alphabet));
-  ok &=
-      Measure(**tokenizer, "e, t, a, o, n", RandomLetters(kTextBytes, "etaon"));
-  ok &= Measure(**tokenizer, "spaces", std::string(kTextBytes, ' '));
-  ok &= Measure(**tokenizer, "newlines", std::string(kTextBytes, '\n'));
-  ok &= Measure(**tokenizer, "exclamation marks", std::string(kTextBytes, '!'));
+  std::vector<std::string> folders(argv + 3, argv + argc);
+  if (folders.empty()) folders = GoldenFolders();
+  const std::vector<Text> texts = MakeTexts(argv[1], argv[2]);
+  std::printf("%-20s %7s", "MB/s", "tokens");
+  for (const Text& text : texts) std::printf(" %8s", text.name);
+  std::printf(" %8s\n", "decode");
+  bool ok = true;
+  for (const std::string& folder : folders) ok &= Measure(folder, texts);
   return ok ? 0 : 1;
 }
 
