@@ -81,7 +81,8 @@ class Fields {
 };
 
 absl::Status NotAModel() {
-  return absl::InvalidArgumentError("is no SentencePiece model");
+  return absl::InvalidArgumentError(
+      "is no SentencePiece model; a tokenizer.json beside it is read first");
 }
 
 absl::StatusOr<SentencePiece> ReadPiece(std::string_view bytes) {
