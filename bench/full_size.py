@@ -12,8 +12,10 @@ not those of transformers end it with an error.
            64 greedy tokens after three prompts equal transformers' in float32
   detr     detr-resnet-50 in float32 with Hugging Face's names as .safetensors, and
            with timm's names as .bin; detections equal transformers' in float32
+  gpt2, opt-125m, opt-350m, smollm2-135m, llama-1b
+           in 16 bits, named as published; opt-350m as .bin too; tokens as codegen's
 
-Run it by `./run bench full_size codegen` (or detr).
+Run it by `./run bench full_size codegen` (or another of these).
 """
 
 import argparse
@@ -36,7 +38,7 @@ CLIENTS = 4
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=CHECKS)
+    parser.add_argument("model", choices=CHECKS, metavar="MODEL", help=", ".join(CHECKS))
     parser.add_argument("--build", default=ROOT / "build/release", type=pathlib.Path,
                         help="folder with ounce-server (default: build/release)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
@@ -56,6 +58,7 @@ class CodeGen:
     forms = {"safetensors": [], "bin": ["--format", "bin", "--with-masks"]}
     flags = ["--tokenizer", ROOT / "embedded/codegen-tiny"]
     stored_bytes = (713_424_896, 462_135_296)
+    exclude = []  # from the quantization, beside what is left alone anyway
     unit = "tokens"
     # Prompts whose greedy continuation stays within the tokenizer's ids.
     prompts = [[2 + 17 * i % 1000 for i in range(n)] for n in (8, 21, 40)]
@@ -99,6 +102,7 @@ class Detr:
              "timm bin": ["--naming", "timm", "--format", "bin"]}
     flags = []
     stored_bytes = (166_524_032, 114_803_840)
+    exclude = []
     unit = "pictures"
     reference_flags = ["--compute", "float32"]
     reference_method = "float32"
@@ -135,7 +139,36 @@ class Detr:
         return f"scores within {scores:.1e} and boxes within {distance:.1e} pixels of transformers'"
 
 
-CHECKS = {"codegen": CodeGen, "detr": Detr}
+class Gpt2(CodeGen):
+    preset = "gpt2"
+    forms = {"safetensors": []}
+    stored_bytes = (248_879_616, 164_110_848)
+
+
+class Opt125m(Gpt2):
+    preset = "opt-125m"
+    stored_bytes = (250_478_592, 165_709_824)
+
+
+class Opt350m(Gpt2):
+    preset = "opt-350m"
+    forms = {"safetensors": [], "bin": ["--format", "bin"]}
+    stored_bytes = (662_392_832, 359_799_808)
+    exclude = ["lm_head"]
+
+
+class SmolLm2(Gpt2):
+    preset = "smollm2-135m"
+    stored_bytes = (269_030_016, 163_172_736)
+
+
+class Llama1b(Gpt2):
+    preset = "llama-1b"
+    stored_bytes = (2_471_628_800, 1_499_303_936)
+
+
+CHECKS = {"codegen": CodeGen, "detr": Detr, **{check.preset: check for check in (
+    Gpt2, Opt125m, Opt350m, SmolLm2, Llama1b)}}
 
 
 class Load:
@@ -179,7 +212,7 @@ def check_form(check, form, folder, arguments):
     time.sleep(arguments.seconds)
     before = time.perf_counter()
     messages = list(server.admin.Quantize(
-        server.admin_messages.QuantizeRequest(model="m", method="linear")))
+        server.admin_messages.QuantizeRequest(model="m", method="linear", exclude=check.exclude)))
     after = time.perf_counter()
     time.sleep(arguments.seconds)
     end = time.perf_counter()
