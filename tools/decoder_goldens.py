@@ -2,13 +2,31 @@
 
 import json
 
+import safetensors.torch
 import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
 
 NEW_TOKENS = 64
 # Greedy tokens must not hang on the last bits of a logit.
 MIN_MARGIN = 1e-3
 # Nor say little, by repeating a few.
 MIN_DISTINCT = 6
+VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__,
+            "safetensors": safetensors.__version__}
+
+
+def load(folder, attention="eager"):
+    """As transformers does, in float32. But it leaves a tied weight out that
+    stands under the head's name alone; then as safetensors does, which names
+    the other in the file's metadata."""
+    options = dict(dtype=torch.float32, attn_implementation=attention)
+    file = folder / "model.safetensors"
+    if not file.exists() or set(safetensors.safe_open(file, "pt").metadata()) == {"format"}:
+        return AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), **options)
+    safetensors.torch.load_model(model, file)
+    return model.eval()
 
 
 def greedy(model, prompt, new_tokens=NEW_TOKENS):

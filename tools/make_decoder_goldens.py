@@ -11,8 +11,8 @@ as published checkpoints of the family are, plus
 
 Weights are random, with a spread that makes every part of the network matter;
 that each does is checked. transformers computes in float32, with eager
-attention (but for one case), what it loads from the folder. The same versions give the same
-weights and tokens:
+attention (but for one case), what it loads from the folder. The same versions
+give the same weights and tokens:
   torch 2.13.0, transformers 4.57.6, safetensors 0.8.0
 
 Usage: make_decoder_goldens.py [FAMILY[/CASE] ...]   (default: all)
@@ -28,16 +28,13 @@ from typing import Callable
 
 import safetensors.torch
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import no_init_weights
 
-from decoder_goldens import write_expected
+from decoder_goldens import VERSIONS, load, write_expected
 
 OUT = pathlib.Path(__file__).parent.parent / "tests/golden/decoder"
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
-VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__,
-            "safetensors": safetensors.__version__}
 
 # So that what a test allows is for the order of sums alone.
 MAX_ROUNDING = 2e-5
@@ -337,20 +334,9 @@ def save(folder, case, model):
     file.write_text(json.dumps(written, indent=2) + "\n")
 
 
-def load(folder, case):
-    """As transformers does. It leaves a tied weight out that stands under the
-    head's name alone; then as safetensors does, which wrote it."""
-    options = dict(dtype=torch.float32, attn_implementation=case.attention)
-    if not case.metadata:
-        return AutoModelForCausalLM.from_pretrained(folder, **options).eval()
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), **options)
-    safetensors.torch.load_model(model, folder / "model.safetensors")
-    return model.eval()
-
-
 def rounding(folder, case, model, ids):
     """How far float32 takes a logit from what it is."""
-    exact = load(folder, case).double()
+    exact = load(folder, case.attention).double()
     for module in exact.modules():
         if hasattr(module, "reorder_and_upcast_attn"):
             module.reorder_and_upcast_attn = False  # the same in float32
@@ -380,7 +366,7 @@ def make_case(folder, family, case, seed):
     made.config.dtype = case.dtype
     draw(made.eval(), case, seed)
     save(folder, case, made)
-    model = load(folder, case)
+    model = load(folder, case.attention)
     ids = torch.arange(40)[None] * 7 % 96
     if not torch.equal(model(ids).logits, made(ids).logits):
         sys.exit(f"{folder}: transformers loads something else")

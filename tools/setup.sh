@@ -9,7 +9,7 @@ build_packages=(
 test_packages=(curl libgmock-dev libgtest-dev libssl-dev python3-pip unzip)
 lint_packages=(clang-14 clang-format-14 clang-tidy-14 git)
 fuzz_packages=(clang-14 libclang-rt-14-dev llvm-14)
-bench_packages=(python3-pip python3-venv)
+python_packages=(python3-pip python3-venv)
 
 deps_folder() { echo "${OUNCE_DEPS:-${XDG_CACHE_HOME:-$HOME/.cache}/ounce}"; }
 
