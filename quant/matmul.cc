@@ -279,12 +279,4 @@ void CountMatmul(const MatmulInput& x, int64_t outputs, const ThreadPool& pool,
   }
 }
 
-int64_t MatmulScratchBytes(int64_t max_rows, int64_t max_cols,
-                           int num_threads) {
-  const int64_t blocks = (max_cols + kBlockCols - 1) / kBlockCols;
-  const int64_t planes = 2 * (max_rows * blocks * kBlockCols + 64);
-  const int64_t row_scales = max_rows * 4 + 64;
-  return planes + row_scales + ScratchBytes(blocks) * num_threads;
-}
-
 }  // namespace ounce::quant

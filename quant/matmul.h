@@ -118,10 +118,6 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
 void CountMatmul(const MatmulInput& x, int64_t outputs, const ThreadPool& pool,
                  Scratch& scratch);
 
-// Scratch that Prepare and then one Matmul at a time take at most, for up to
-// `max_rows` rows of x and weights of up to `max_cols` columns.
-int64_t MatmulScratchBytes(int64_t max_rows, int64_t max_cols, int num_threads);
-
 }  // namespace ounce::quant
 
 #endif  // OUNCE_QUANT_MATMUL_H_

@@ -28,7 +28,9 @@
 #include "model/arch/resnet.h"
 #include "model/detector.h"
 #include "model/layers/dense_attention.h"
+#include "model/layers/linear.h"
 #include "model/layers/norm.h"
+#include "model/layers/run.h"
 #include "model/layers/sine_position.h"
 #include "model/registry.h"
 #include "quant/convolution.h"
@@ -45,7 +47,6 @@ using quant::Combine;
 using quant::Compute;
 using quant::ConstMatrix;
 using quant::FeatureMap;
-using quant::MatmulInput;
 using quant::Matrix;
 using quant::Scratch;
 using quant::ScratchArray;
@@ -169,10 +170,10 @@ class DetrModel final : public Detector {
                     config_.num_queries};
       total += features[p].count;
     }
-    const Rest rest = {.features = features.span(),
-                       .queries = queries.span(),
-                       .pool = pool,
-                       .scratch = scratch};
+    const Rest rest = {
+        .features = features.span(),
+        .queries = queries.span(),
+        .run = {.pool = pool, .scratch = scratch, .compute = compute_}};
     const Matrix x = TakeMatrix(total, config_.width, scratch);
     const Matrix positions = TakeMatrix(total, config_.width, scratch);
     for (size_t p = 0; p < count;) {
@@ -200,8 +201,7 @@ class DetrModel final : public Detector {
   struct Rest {
     absl::Span<const RowRange> features;
     absl::Span<const RowRange> queries;
-    ThreadPool& pool;
-    Scratch& scratch;
+    Run run;
   };
 
   int64_t num_logits() const {
@@ -219,13 +219,13 @@ class DetrModel final : public Detector {
   void FindFeatures(absl::Span<const PictureView> pictures,
                     absl::Span<const RowRange> ranges, const Matrix& x,
                     const Rest& rest) const {
-    ScratchScope scope(rest.scratch);
+    ScratchScope scope(rest.run.scratch);
     const size_t count = pictures.size();
-    const ScratchArray<FeatureMap> maps(2 * count, rest.scratch);
+    const ScratchArray<FeatureMap> maps(2 * count, rest.run.scratch);
     const absl::Span<FeatureMap> from = maps.span().first(count);
     const absl::Span<FeatureMap> to = maps.span().subspan(count);
-    weights_.backbone.Forward(pictures, compute_, from, rest.pool,
-                              rest.scratch);
+    weights_.backbone.Forward(pictures, compute_, from, rest.run.pool,
+                              rest.run.scratch);
     for (size_t p = 0; p < count; ++p) {
       const PictureSize size = ValidFeatures(pictures[p]);
       from[p] = Crop(from[p], size);
@@ -235,50 +235,21 @@ class DetrModel final : public Detector {
                .width = size.width,
                .channels = config_.width};
     }
-    if (rest.scratch.counting()) {
-      quant::CountConvolve(weights_.projection_shape, rest.pool, rest.scratch);
+    if (rest.run.counting()) {
+      quant::CountConvolve(weights_.projection_shape, rest.run.pool,
+                           rest.run.scratch);
       return;
     }
     quant::Convolve(from, *weights_.projection.weight,
                     weights_.projection_shape,
                     {.bias = weights_.projection.bias.data(), .residual = {}},
-                    to, rest.pool, rest.scratch);
+                    to, rest.run.pool, rest.run.scratch);
   }
 
-  void Apply(const LinearLayer& layer, const Matrix& x, const Matrix& y,
-             const Rest& rest, Activation activation = Activation::kNone,
-             Combine combine = Combine::kReplace) const {
-    Multiply(layer, x, compute_, activation, combine, y, rest);
-  }
-
-  static void Multiply(const LinearLayer& layer, const Matrix& x,
-                       Compute compute, Activation activation, Combine combine,
-                       const Matrix& y, const Rest& rest) {
-    if (rest.scratch.counting()) {
-      CountProduct(layer, x, {.integers = true}, rest);
-      if (compute == Compute::kBFloat16) {
-        CountProduct(layer, x, {.bfloat16 = true}, rest);
-      }
-      return;
-    }
-    ScratchScope scope(rest.scratch);
-    const MatmulInput input = MatmulInput::Prepare(
-        AsConst(x), FormsFor(*layer.weight, compute), rest.pool, rest.scratch);
-    Matmul(input, *layer.weight,
-           {.bias = layer.bias.data(),
-            .activation = activation,
-            .combine = combine},
-           y, rest.pool, rest.scratch);
-  }
-
-  // A plan's outline has no weights, so a pass that counts takes what a weight
-  // of any method wants.
-  static void CountProduct(const LinearLayer& layer, const Matrix& x,
-                           const quant::InputForms& forms, const Rest& rest) {
-    ScratchScope scope(rest.scratch);
-    const MatmulInput input =
-        MatmulInput::Prepare(AsConst(x), forms, rest.pool, rest.scratch);
-    quant::CountMatmul(input, layer.rows, rest.pool, rest.scratch);
+  static void Apply(const Linear& layer, const Matrix& x, const Matrix& y,
+                    const Run& run, Activation activation = Activation::kNone,
+                    Combine combine = Combine::kReplace) {
+    layer.Apply(AsConst(x), activation, combine, y, run);
   }
 
   // x <- norm(x + attention(to_query, to_key, to_value)), each picture's rows
@@ -287,16 +258,17 @@ class DetrModel final : public Detector {
               absl::Span<const RowRange> query_rows, const Matrix& to_key,
               const Matrix& to_value, absl::Span<const RowRange> key_rows,
               const Matrix& x, const Rest& rest) const {
-    ScratchScope scope(rest.scratch);
+    ScratchScope scope(rest.run.scratch);
     const int64_t width = config_.width;
-    const Matrix query = TakeMatrix(to_query.rows, width, rest.scratch);
-    const Matrix key = TakeMatrix(to_key.rows, width, rest.scratch);
-    const Matrix value = TakeMatrix(to_value.rows, width, rest.scratch);
-    const Matrix mixed = TakeMatrix(to_query.rows, width, rest.scratch);
-    Apply(layer.query, to_query, query, rest);
-    Apply(layer.key, to_key, key, rest);
-    Apply(layer.value, to_value, value, rest);
-    const ScratchArray<DenseAttentionJob> jobs(query_rows.size(), rest.scratch);
+    const Matrix query = TakeMatrix(to_query.rows, width, rest.run.scratch);
+    const Matrix key = TakeMatrix(to_key.rows, width, rest.run.scratch);
+    const Matrix value = TakeMatrix(to_value.rows, width, rest.run.scratch);
+    const Matrix mixed = TakeMatrix(to_query.rows, width, rest.run.scratch);
+    Apply(layer.query, to_query, query, rest.run);
+    Apply(layer.key, to_key, key, rest.run);
+    Apply(layer.value, to_value, value, rest.run);
+    const ScratchArray<DenseAttentionJob> jobs(query_rows.size(),
+                                               rest.run.scratch);
     for (size_t p = 0; p < query_rows.size(); ++p) {
       jobs[p] = {.q = AsConst(Rows(query, query_rows[p])),
                  .k = AsConst(Rows(key, key_rows[p])),
@@ -305,58 +277,56 @@ class DetrModel final : public Detector {
     }
     const int64_t head_dim = width / layer.heads;
     const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
-    DenseAttention(jobs.span(), layer.heads, scale, compute_, rest.pool,
-                   rest.scratch);
-    Apply(layer.out, mixed, x, rest, Activation::kNone, Combine::kAdd);
-    Normalize(AsConst(x), layer.norm, x, rest.pool);
+    DenseAttention(jobs.span(), layer.heads, scale, compute_, rest.run.pool,
+                   rest.run.scratch);
+    Apply(layer.out, mixed, x, rest.run, Activation::kNone, Combine::kAdd);
+    Normalize(AsConst(x), layer.norm, x, rest.run.pool);
   }
 
   // x <- norm(x + second(relu(first(x))))
   void FeedForward(const InnerLayer& layer, const Matrix& x,
                    const Rest& rest) const {
-    ScratchScope scope(rest.scratch);
-    const Matrix inner = TakeMatrix(x.rows, layer.first.rows, rest.scratch);
-    Apply(layer.first, x, inner, rest, Activation::kRelu);
-    Apply(layer.second, inner, x, rest, Activation::kNone, Combine::kAdd);
-    Normalize(AsConst(x), layer.norm, x, rest.pool);
+    ScratchScope scope(rest.run.scratch);
+    const Matrix inner =
+        TakeMatrix(x.rows, layer.first.rows(), rest.run.scratch);
+    Apply(layer.first, x, inner, rest.run, Activation::kRelu);
+    Apply(layer.second, inner, x, rest.run, Activation::kNone, Combine::kAdd);
+    Normalize(AsConst(x), layer.norm, x, rest.run.pool);
   }
 
   // From the encoder's rows (and these with their positions) to the results.
   void Decode(const Matrix& x, const Matrix& x_at, const Rest& rest,
               const Matrix& logits, const Matrix& boxes) const {
     const int64_t width = config_.width;
-    const Matrix queries = TakeMatrix(config_.num_queries, width, rest.scratch);
-    const Matrix y = TakeMatrix(logits.rows, width, rest.scratch);
-    const Matrix at = TakeMatrix(logits.rows, width, rest.scratch);
-    if (!rest.scratch.counting()) {
+    const Matrix queries =
+        TakeMatrix(config_.num_queries, width, rest.run.scratch);
+    const Matrix y = TakeMatrix(logits.rows, width, rest.run.scratch);
+    const Matrix at = TakeMatrix(logits.rows, width, rest.run.scratch);
+    if (!rest.run.counting()) {
       weights_.queries->Dequantize(0, config_.num_queries, queries.data);
       std::fill_n(y.data, y.rows * width, 0.0f);
     }
     for (const DecoderLayer& layer : weights_.decoder) {
-      Add(y, queries, at, rest.pool);
+      Add(y, queries, at, rest.run.pool);
       Attend(layer.self, at, rest.queries, at, y, rest.queries, y, rest);
-      Add(y, queries, at, rest.pool);
+      Add(y, queries, at, rest.run.pool);
       Attend(layer.cross, at, rest.queries, x_at, x, rest.features, y, rest);
       FeedForward(layer.inner, y, rest);
       if (config_.norm_after_each_layer) {
-        Normalize(AsConst(y), weights_.last_norm, y, rest.pool);
+        Normalize(AsConst(y), weights_.last_norm, y, rest.run.pool);
       }
     }
-    Normalize(AsConst(y), weights_.last_norm, y, rest.pool);
+    Normalize(AsConst(y), weights_.last_norm, y, rest.run.pool);
 
     // The heads' products stay float32: they are few, and every digit shows.
-    const auto apply = [&](const LinearLayer& layer, const Matrix& from,
-                           Activation activation, const Matrix& to) {
-      Multiply(layer, from, Compute::kFloat32, activation, Combine::kReplace,
-               to, rest);
-    };
-    const Matrix first = TakeMatrix(y.rows, width, rest.scratch);
-    const Matrix second = TakeMatrix(y.rows, width, rest.scratch);
-    apply(weights_.classifier, y, Activation::kNone, logits);
-    apply(weights_.boxes[0], y, Activation::kRelu, first);
-    apply(weights_.boxes[1], first, Activation::kRelu, second);
-    apply(weights_.boxes[2], second, Activation::kNone, boxes);
-    for (int64_t row = 0; row < boxes.rows && !rest.scratch.counting(); ++row) {
+    const Run run = {.pool = rest.run.pool, .scratch = rest.run.scratch};
+    const Matrix first = TakeMatrix(y.rows, width, rest.run.scratch);
+    const Matrix second = TakeMatrix(y.rows, width, rest.run.scratch);
+    Apply(weights_.classifier, y, logits, run);
+    Apply(weights_.boxes[0], y, first, run, Activation::kRelu);
+    Apply(weights_.boxes[1], first, second, run, Activation::kRelu);
+    Apply(weights_.boxes[2], second, boxes, run);
+    for (int64_t row = 0; row < boxes.rows && !rest.run.counting(); ++row) {
       float* box = boxes.row(row);
       for (int64_t i = 0; i < 4; ++i) box[i] = 1 / (1 + std::exp(-box[i]));
     }

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
@@ -9,23 +10,22 @@
 namespace ounce::model {
 namespace {
 
-absl::StatusOr<LinearLayer> ReadLinear(const std::string& name, int64_t rows,
-                                       int64_t cols, WeightReader& reader,
-                                       WeightRole role = WeightRole::kLinear) {
-  LinearLayer layer = {.rows = rows, .weight = {}, .bias = {}};
-  ASSIGN_OR_RETURN(layer.weight, reader.Matrix(name, rows, cols, role));
-  ASSIGN_OR_RETURN(layer.bias, reader.Vector(name + ".bias", rows));
-  return layer;
+absl::StatusOr<Linear> ReadLinear(const std::string& name, int64_t rows,
+                                  int64_t cols, WeightReader& reader,
+                                  WeightRole role = WeightRole::kLinear) {
+  return reader.ReadLinear({{.module = name, .rows = rows, .bias = true}}, cols,
+                           role);
 }
 
-absl::StatusOr<LinearLayer> ReadClassifier(const std::string& name,
-                                           int64_t rows, int64_t cols,
-                                           WeightReader& reader) {
-  LinearLayer layer = {.rows = rows, .weight = {}, .bias = {}};
-  ASSIGN_OR_RETURN(layer.weight,
-                   reader.Matrix(name, rows, cols, WeightRole::kHead));
-  ASSIGN_OR_RETURN(layer.bias, reader.LogitBias(name + ".bias", rows));
-  return layer;
+// Boxes are no logits: among a head's biases, theirs must be finite.
+absl::StatusOr<Linear> ReadBoxLayer(const std::string& name, int64_t rows,
+                                    int64_t cols, WeightReader& reader) {
+  ASSIGN_OR_RETURN(const Linear layer,
+                   reader.ReadLinear({{.module = name, .rows = rows}}, cols,
+                                     WeightRole::kHead));
+  ASSIGN_OR_RETURN(std::vector<float> bias,
+                   reader.Vector(name + ".bias", rows));
+  return Linear(layer.parts(), cols, std::move(bias));
 }
 
 absl::StatusOr<NormWeights> ReadLayerNorm(const std::string& name,
@@ -124,16 +124,14 @@ absl::StatusOr<DetrWeights> ReadDetrWeights(const DetrConfig& config,
   }
   ASSIGN_OR_RETURN(weights.last_norm,
                    ReadLayerNorm("model.decoder.layernorm", width, reader));
-  ASSIGN_OR_RETURN(
-      weights.classifier,
-      ReadClassifier("class_labels_classifier",
-                     static_cast<int64_t>(config.labels.size()) + 1, width,
-                     reader));
+  ASSIGN_OR_RETURN(weights.classifier,
+                   ReadLinear("class_labels_classifier",
+                              static_cast<int64_t>(config.labels.size()) + 1,
+                              width, reader, WeightRole::kHead));
   for (int64_t i = 0; i < 3; ++i) {
-    ASSIGN_OR_RETURN(
-        weights.boxes[i],
-        ReadLinear(StrCat("bbox_predictor.layers.", i), i < 2 ? width : 4,
-                   width, reader, WeightRole::kHead));
+    ASSIGN_OR_RETURN(weights.boxes[i],
+                     ReadBoxLayer(StrCat("bbox_predictor.layers.", i),
+                                  i < 2 ? width : 4, width, reader));
   }
   return weights;
 }

@@ -8,26 +8,21 @@
 #include "absl/status/statusor.h"
 #include "model/arch/detr_config.h"
 #include "model/arch/resnet.h"
+#include "model/layers/linear.h"
 #include "model/layers/norm.h"
 #include "model/weights.h"
 #include "quant/convolution.h"
 
 namespace ounce::model {
 
-struct LinearLayer {
-  int64_t rows = 0;
-  SharedWeight weight;
-  std::vector<float> bias;
-};
-
 struct AttentionLayer {
-  LinearLayer query, key, value, out;
+  Linear query, key, value, out;
   int64_t heads = 0;
   NormWeights norm;
 };
 
 struct InnerLayer {  // the two products around a ReLU
-  LinearLayer first, second;
+  Linear first, second;
   NormWeights norm;
 };
 
@@ -49,8 +44,8 @@ struct DetrWeights {
   std::vector<EncoderLayer> encoder;
   std::vector<DecoderLayer> decoder;
   NormWeights last_norm;
-  LinearLayer classifier;
-  LinearLayer boxes[3];
+  Linear classifier;
+  Linear boxes[3];
 };
 
 // Names are those of transformers 4, or where newer releases have others,
