@@ -86,6 +86,14 @@ def folders():
     yield "ids of the file with gaps", {FILE: tokenizer(added_tokens=[token("<x>", id=9), token("<y>", id=40)])}
     yield "ids of the file in disorder", {FILE: tokenizer(added_tokens=[token("<x>", id=6), token("<y>", id=5)])}
     yield "a token twice", {FILE: tokenizer(added_tokens=[token("<x>", id=5), token("<x>", id=6), token("<y>", id=7)])}
+    prepend = {"type": "Prepend", "prepend": "b"}
+    for name, before in [("", {}), (" of special ones", {"special": True}), (" of normalized ones", {"normalized": True})]:
+        file = {FILE: tokenizer(normalizer=prepend, added_tokens=[
+            token(content, id=i, **before) for i, content in enumerate(["<x>", "<y>", "<z>"], 5)])}
+        yield "roles with flags" + name, {**file, MAP: {
+            "pad_token": token("<x>", normalized=True), "sep_token": token("<y>", rstrip=True), "cls_token": "<z>"}}
+        yield "added_tokens_decoder with flags" + name, {**file, CONFIG: decoder(
+            (5, token("<x>", normalized=True, special=True)), (6, token("<y>", rstrip=True)), (7, token("<z>", normalized=True)))}
     yield "a class without an end of text", {FILE: tokenizer(), CONFIG: {"tokenizer_class": "PreTrainedTokenizerFast"}}
     vocabulary = {"vocab.json": VOCABULARY}
     for name, merges in [("", "#version: 0.2\na b\n"), (" without a header", "a b\n"), (" without a header, two", "b a\na b\n"),

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "base/status_macros.h"
@@ -57,6 +58,7 @@ struct NamedToken {
   AddedToken token;
   // It comes with flags of its own, which count even if the token is there.
   bool has_flags = false;
+  bool has_role = true;  // not one of a list
 };
 
 absl::StatusOr<NamedToken> ReadNamedToken(const json& value) {
@@ -71,18 +73,19 @@ absl::StatusOr<NamedToken> ReadNamedToken(const json& value) {
 // transformers adds them.
 absl::StatusOr<std::vector<NamedToken>> NamedTokens(const json& config) {
   std::vector<NamedToken> all;
-  const auto add = [&](const char* key, const json& value) {
+  const auto add = [&](const char* key, const json& value, bool has_role) {
     absl::StatusOr<NamedToken> named = ReadNamedToken(value);
     if (!named.ok()) {
       return WithContext(named.status(), StrCat("'", key, "'"));
     }
+    named->has_role = has_role;
     all.push_back(*std::move(named));
     return absl::OkStatus();
   };
   const auto add_role = [&](const char* role) {
     const auto found = config.find(role);
     if (found == config.end() || found->is_null()) return absl::OkStatus();
-    return add(role, *found);
+    return add(role, *found, /*has_role=*/true);
   };
   for (const char* role : {"bos_token", "eos_token", "unk_token", "sep_token",
                            "pad_token", "cls_token", "mask_token"}) {
@@ -93,7 +96,9 @@ absl::StatusOr<std::vector<NamedToken>> NamedTokens(const json& config) {
        {"additional_special_tokens", "extra_special_tokens"}) {
     const auto more = config.find(key);
     if (more == config.end() || !more->is_structured()) continue;
-    for (const json& value : *more) RETURN_IF_ERROR(add(key, value));
+    for (const json& value : *more) {
+      RETURN_IF_ERROR(add(key, value, /*has_role=*/false));
+    }
   }
   for (const char* role :
        {"prefix_token", "middle_token", "suffix_token", "eot_token"}) {
@@ -273,27 +278,37 @@ absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
       [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   absl::flat_hash_set<absl::string_view> special;
   for (const NamedToken& role : *named) special.insert(role.token.content);
+  // What a role's token is where it is there already: of the decoder's tokens
+  // the decoder's, else of the file's the file's, whatever the role says.
+  absl::flat_hash_map<std::string, AddedToken> known_tokens;
   absl::flat_hash_set<std::string> added;
-  absl::flat_hash_set<std::string> with_flags;
-  for (const AddedToken& token : added_tokens) added.insert(token.content);
+  for (const AddedToken& token : added_tokens) {
+    added.insert(token.content);
+    if (!HasDecoder(config) && main.form == MainFiles::Form::kTokenizerJson) {
+      known_tokens.insert_or_assign(token.content, token);
+    }
+  }
   for (AddedToken& token : more) {
     if (special.contains(token.content)) {
       token.special = true;
       if (!HasDecoder(config)) token.normalized = false;
     }
     added.insert(token.content);
-    with_flags.insert(token.content);
+    if (HasDecoder(config)) known_tokens.insert_or_assign(token.content, token);
     added_tokens.push_back(std::move(token));
   }
   for (NamedToken& role : *named) {
+    const auto known_token = known_tokens.find(role.token.content);
+    if (role.has_role && known_token != known_tokens.end()) {
+      added_tokens.push_back(known_token->second);
+      added_tokens.back().special = true;
+      continue;
+    }
     // The class that a tokenizer.model is read by first gives all of them
     // flags.
     role.has_flags |= main.form == MainFiles::Form::kSentencePiece;
     const bool is_new = added.insert(role.token.content).second;
-    if (!is_new &&
-        (!role.has_flags || with_flags.contains(role.token.content))) {
-      continue;
-    }
+    if (!is_new && !role.has_flags) continue;
     added_tokens.push_back(std::move(role.token));
   }
   auto around = AroundByClass(config, known, class_name.empty(), main);

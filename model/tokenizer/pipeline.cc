@@ -34,6 +34,16 @@ class Pipeline final : public Tokenizer {
   class EncodeCall;
   class DecodeCall;
 
+  // Where a token that comes several times, with other flags each time, is
+  // looked for.
+  struct Sought {
+    void Add(const AddedToken& token) {
+      (token.normalized ? in_normalized_text : in_text) = true;
+    }
+    bool in_text = false;
+    bool in_normalized_text = false;
+  };
+
   Pipeline() = default;
 
   // Each fills its part of the members, in this order.
@@ -65,6 +75,7 @@ class Pipeline final : public Tokenizer {
   std::vector<int32_t> ids_after_;
   int32_t size_ = 0;
   std::vector<AddedToken> added_;
+  std::vector<Sought> sought_;                        // of each of added_
   absl::flat_hash_map<int32_t, size_t> added_by_id_;  // indexes in added_
   std::unique_ptr<const WordSplitter> words_;
   AddedTokenFinder plain_finder_;       // of those not normalized, in the text
@@ -212,7 +223,10 @@ absl::Status Pipeline::SetAddedTokens(std::vector<AddedToken> tokens) {
       AddedToken& known = added_[place->second];
       const AddedToken before = std::exchange(known, std::move(token));
       known.id = before.id;
-      known.special |= before.special;  // once is for ever, as in the reference
+      // Once special is for ever, as in the reference, and so is where a
+      // special token is sought.
+      if (!before.special) sought_[place->second].Add(known);
+      known.special |= before.special;
       continue;
     }
     const std::optional<int32_t> known = vocabulary.Id(token.content);
@@ -230,6 +244,7 @@ absl::Status Pipeline::SetAddedTokens(std::vector<AddedToken> tokens) {
                                                " have the same id ", id));
     }
     size_ = std::max(size_, token.id + 1);
+    sought_.emplace_back().Add(token);
     added_.push_back(std::move(token));
   }
   for (size_t i = 0; i < added_.size(); ++i) {
@@ -243,24 +258,27 @@ absl::Status Pipeline::SetAddedTokens(std::vector<AddedToken> tokens) {
 absl::Status Pipeline::SetFinders() {
   std::vector<AddedToken> plain;
   std::vector<AddedToken> normalized;
-  for (const AddedToken& token : added_) {
-    AddedToken sought = token;
-    if (token.normalized) {
-      NormalizedText text{token.content};
-      RETURN_IF_ERROR(Normalize(normalizers_, text));
-      sought.content = std::move(text.text);
-      if (sought.content.empty()) {
-        return absl::UnimplementedError(
-            StrCat("added token ", Quoted(token.content),
-                   " is empty when it is normalized"));
-      }
+  for (size_t i = 0; i < added_.size(); ++i) {
+    const AddedToken& token = added_[i];
+    if (sought_[i].in_text) plain.push_back(token);
+    if (!sought_[i].in_normalized_text) continue;
+    NormalizedText text{token.content};
+    RETURN_IF_ERROR(Normalize(normalizers_, text));
+    if (text.text.empty()) {
+      return absl::UnimplementedError(
+          StrCat("added token ", Quoted(token.content),
+                 " is empty when it is normalized"));
     }
-    if (sought.content.size() > kMaxAddedTokenBytes) {
+    normalized.push_back(token);
+    normalized.back().content = std::move(text.text);
+  }
+  for (const auto* tokens : {&plain, &normalized}) {
+    for (const AddedToken& token : *tokens) {
+      if (token.content.size() <= kMaxAddedTokenBytes) continue;
       return absl::InvalidArgumentError(
           StrCat("added token ", Quoted(token.content), " must have at most ",
-                 kMaxAddedTokenBytes, " bytes, has ", sought.content.size()));
+                 kMaxAddedTokenBytes, " bytes, has ", token.content.size()));
     }
-    (token.normalized ? normalized : plain).push_back(std::move(sought));
   }
   plain_finder_ = AddedTokenFinder(std::move(plain));
   normalized_finder_ = AddedTokenFinder(std::move(normalized));
