@@ -1,6 +1,8 @@
 // Every decoder's forward pass against transformers: a family's goldens are run
 // as soon as it is in architectures.def.
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -26,16 +28,17 @@ class DecoderGoldenTest : public ::testing::TestWithParam<GoldenCase> {
  protected:
   void SetUp() override {
     const std::string& folder = GetParam().folder;
-    ASSERT_OK_AND_ASSIGN(const auto checkpoint, Checkpoint::Open(folder));
+    ASSERT_OK_AND_ASSIGN(checkpoint_, Checkpoint::Open(folder));
     // Goldens were computed in float32 from the checkpoint's values.
     LoadOptions options;
     ASSERT_OK_AND_ASSIGN(options.method, quant::ParseMethodSpec("float32"));
-    ASSERT_OK_AND_ASSIGN(loaded_, LoadModel(*checkpoint, options));
+    ASSERT_OK_AND_ASSIGN(loaded_, LoadModel(*checkpoint_, options));
     lm_ = loaded_.model->causal_lm();
     ASSERT_NE(lm_, nullptr);
     golden_ = ounce::testing::ReadGolden(folder, lm_->shape().vocab_size);
   }
 
+  std::unique_ptr<Checkpoint> checkpoint_;
   LoadedModel loaded_;
   const CausalLm* lm_ = nullptr;
   Golden golden_;
@@ -81,6 +84,26 @@ TEST_P(DecoderGoldenTest, ABatchOfUnequalPromptsGivesTheSameTokens) {
     }
   }
   EXPECT_EQ(tokens, golden_.greedy);
+}
+
+TEST_P(DecoderGoldenTest, ServesThePositionsOfTheConfigToTheLast) {
+  int64_t positions = 2048;  // as BLOOM's were trained on, who need no table
+  for (const char* key :
+       {"seq_length", "n_positions", "max_position_embeddings"}) {
+    positions = checkpoint_->config().value(key, positions);
+  }
+  EXPECT_EQ(lm_->shape().max_positions, positions);
+  LmRunner runner(*lm_, 2);
+  LmRunner::Sequence sequence;
+  std::vector<float> logits;
+  while (sequence.position < positions) {
+    const auto count =
+        std::min<int64_t>(positions - sequence.position, LmRunner::kMaxRows);
+    if (sequence.position + count > LmRunner::kBlocks * kKvBlockTokens) break;
+    logits = runner.Step({{&sequence, std::vector<int32_t>(count, 7), 1}});
+  }
+  EXPECT_THAT(logits, ::testing::Each(::testing::ResultOf(
+                          [](float x) { return std::isfinite(x); }, true)));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllCases, DecoderGoldenTest,
