@@ -85,10 +85,9 @@ void AddedTokenFinder::Cut(std::string_view text, const WordSplitter& words,
     }
     add(done, begin, -1);
     // An rstrip may have taken what a token in that white space takes again;
-    // both count, as in the reference.
-    pieces.push_back(
-        {text.substr(begin, end > begin ? end - begin : 0), token->id});
-    done = end;
+    // both count, as in the reference, but for one whose lstrip leaves nothing.
+    add(begin, end, token->id);
+    done = std::max(done, end);
   }
   add(done, text.size(), -1);
 }

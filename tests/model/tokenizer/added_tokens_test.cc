@@ -64,6 +64,19 @@ TEST_F(AddedTokenFinderTest, StripsNoWhiteSpaceThatIsTakenAlready) {
                           Pair("b", -1)));
 }
 
+TEST_F(AddedTokenFinderTest, FindsNoTokenOfWhiteSpaceThatIsTakenAlready) {
+  const std::vector<AddedToken> tokens = {
+      {.content = "<m>", .id = 1, .rstrip = true},
+      {.content = "  ", .id = 2, .lstrip = true}};
+  EXPECT_THAT(Cut(tokens, "<m>\t  a"),
+              ElementsAre(Pair("<m>\t  ", 1), Pair("a", -1)));
+  EXPECT_THAT(Cut(tokens, "<m>   a"),
+              ElementsAre(Pair("<m>   ", 1), Pair("a", -1)));
+  // Without lstrip it counts again.
+  EXPECT_THAT(Cut({tokens[0], {.content = "  ", .id = 2}}, "<m>\t  a"),
+              ElementsAre(Pair("<m>\t  ", 1), Pair("  ", 2), Pair("a", -1)));
+}
+
 // Tokens that strip white space and stand in it: scanning the run once for each
 // would be quadratic, minutes for this text instead of milliseconds.
 TEST_F(AddedTokenFinderTest, ScansARunOfSpacesOnce) {
