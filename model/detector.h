@@ -10,7 +10,6 @@
 #include "absl/types/span.h"
 #include "base/thread_pool.h"
 #include "model/model.h"
-#include "quant/compute.h"
 #include "quant/matmul.h"
 #include "quant/scratch.h"
 
@@ -48,9 +47,6 @@ class Detector : public Model {
   const Detector* detector() const final { return this; }
 
   virtual const DetectorShape& shape() const = 0;
-
-  // What its products are computed in.
-  virtual quant::Compute compute() const = 0;
 
   // Bytes of scratch for one Forward of pictures with these canvases.
   virtual size_t ScratchBytes(absl::Span<const PictureSize> canvases,

@@ -4,6 +4,8 @@
 
 #include <string_view>
 
+#include "quant/compute.h"
+
 namespace ounce::model {
 
 class CausalLm;
@@ -19,6 +21,9 @@ class Model {
 
   // As in architectures.def: "codegen".
   virtual std::string_view architecture() const = 0;
+
+  // What its products of floats are computed in.
+  virtual quant::Compute compute() const = 0;
 
   // What the model can do; null if it can't.
   virtual const CausalLm* causal_lm() const { return nullptr; }

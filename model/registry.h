@@ -20,11 +20,14 @@ struct Architecture {
   std::string_view name;         // model_type of config.json
   std::string_view models = "";  // those people know, for docs/models.md
   absl::Span<const ConfigKey> keys = {};  // of the config's class
-  // Reads the config, asks `weights` for all it needs. `compute` is for the
-  // architectures that have a choice.
+  // Reads the config, asks `weights` for all it needs. The model's products of
+  // floats are computed in `compute`.
   absl::StatusOr<std::unique_ptr<const Model>> (*create)(
       const Checkpoint& checkpoint, quant::Compute compute,
       WeightReader& weights);
+  // What a load that leaves the compute to us takes: quant::FasterCompute(), or
+  // else the reference, float32.
+  bool auto_is_faster = false;
 };
 
 // In the order of architectures.def.

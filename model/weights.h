@@ -99,11 +99,6 @@ class WeightReader {
       std::string_view module, const quant::ConvolutionShape& shape,
       std::string_view batch_norm) = 0;
 
-  // From now on matrices and convolutions that a float method stores are kept
-  // in memory as bfloat16, because that is what the model multiplies. Reports
-  // say so in their resident bytes; stored bytes stay the method's.
-  virtual void KeepFloatsAsBFloat16() = 0;
-
   // Tensor `name` of shape [size], as float32. kInvalidArgument for NaN and
   // infinite values, of which a single one would spoil every answer.
   virtual absl::StatusOr<std::vector<float>> Vector(std::string_view name,

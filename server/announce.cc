@@ -26,11 +26,11 @@ absl::Status PortsFileError(const std::string& path, const std::string& why) {
 
 void AnnounceStart(const std::string& version, const std::string& isa,
                    const Config& config, const Addresses& addresses) {
-  Announce(
-      absl::StrFormat("ounce-server %s, %d compute thread%s, %s, "
-                      "detectors in %s",
-                      version, config.threads, config.threads == 1 ? "" : "s",
-                      isa, quant::ComputeName(config.compute)));
+  Announce(absl::StrFormat(
+      "ounce-server %s, %d compute thread%s, %s, "
+      "detectors in %s",
+      version, config.threads, config.threads == 1 ? "" : "s", isa,
+      quant::ComputeName(config.compute.value_or(quant::FasterCompute()))));
   Announce(absl::StrCat("listening inference ", addresses.inference));
   Announce(absl::StrCat("listening admin ", addresses.admin));
   Announce(absl::StrCat("listening metrics ", addresses.metrics));

@@ -4,6 +4,7 @@
 #define OUNCE_SERVER_CONFIG_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,8 +47,8 @@ struct Config {
   // Of the server in all; 0: what the machine and its control groups allow.
   int64_t memory_bytes = 0;
   int64_t kv_cache_bytes = int64_t{1} << 30;  // per model
-  // Of models with a choice; "auto" is decided by the CPU.
-  quant::Compute compute = quant::FasterCompute();
+  // Absent ("auto"): detectors by the CPU, others in float32.
+  std::optional<quant::Compute> compute;
   Limits limits;
   // Addresses and networks that may say for whom they ask (x-forwarded-for) and
   // have no limits as a peer; see PeerSet. Empty: none.

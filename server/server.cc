@@ -127,7 +127,8 @@ ServerInfo Server::Info() const {
   return {.version = OUNCE_VERSION,
           .instruction_set = isa_,
           .threads = config_.threads,
-          .compute = quant::ComputeName(config_.compute),
+          .compute = quant::ComputeName(
+              config_.compute.value_or(quant::FasterCompute())),
           .start = system_start_,
           .uptime = clock_.Now() - start_,
           .memory_limit_bytes = memory.limit_bytes,

@@ -43,7 +43,7 @@ absl::Status CheckProxies(const std::string& text) {
 }
 
 void SetCompute(Config& config, const std::string& choice) {
-  config.compute = quant::FasterCompute();
+  config.compute.reset();
   for (const quant::Compute compute :
        {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
     if (choice == quant::ComputeName(compute)) config.compute = compute;
@@ -79,8 +79,8 @@ const std::vector<Setting>& Rows() {
        .to = SetCompute,
        .choices = {"auto", "float32", "bfloat16"},
        .default_words = "auto",
-       .help = "What detectors multiply floats in; auto is bfloat16 where the "
-               "CPU has AMX, else float32"},
+       .help = "What models multiply floats in; auto is bfloat16 for detectors "
+               "where the CPU has AMX, else float32"},
       {.name = "memory_bytes",
        .type = SettingType::kBytes,
        .to = [](Config& c) -> int64_t& { return c.memory_bytes; },

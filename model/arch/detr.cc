@@ -343,7 +343,6 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   absl::StatusOr<DetrConfig> config = ReadDetrConfig(checkpoint.config());
   RETURN_IF_ERROR(
       WithContext(config.status(), checkpoint.folder() + "/config.json"));
-  if (compute == Compute::kBFloat16) reader.KeepFloatsAsBFloat16();
   ASSIGN_OR_RETURN(DetrWeights weights, ReadDetrWeights(*config, reader));
   return std::make_unique<const DetrModel>(*std::move(config),
                                            std::move(weights), compute);
@@ -352,8 +351,8 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
 }  // namespace
 
 const Architecture& Detr() {
-  static constexpr Architecture kArchitecture = {.name = "detr",
-                                                 .create = Create};
+  static constexpr Architecture kArchitecture = {
+      .name = "detr", .create = Create, .auto_is_faster = true};
   return kArchitecture;
 }
 

@@ -50,6 +50,7 @@ class Decoder final : public CausalLm {
   }
 
   std::string_view architecture() const override { return net_.architecture; }
+  Compute compute() const override { return compute_; }
   const CausalLmShape& shape() const override { return shape_; }
 
   // Of all steps of so many rows, the one that takes most has them all in

@@ -12,13 +12,18 @@
 namespace ounce::model {
 namespace {
 
+using quant::Compute;
+
 absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
                                const Architecture& architecture,
                                const LoadOptions& options, bool read) {
   WeightLoader loader(checkpoint, options, read);
   RETURN_IF_ERROR(loader.CheckRequest());
+  const Compute compute = options.compute.value_or(
+      architecture.auto_is_faster ? quant::FasterCompute() : Compute::kFloat32);
+  if (compute == Compute::kBFloat16) loader.KeepFloatsAsBFloat16();
   ASSIGN_OR_RETURN(std::unique_ptr<const Model> model,
-                   architecture.create(checkpoint, options.compute, loader));
+                   architecture.create(checkpoint, compute, loader));
   ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
   return ModelPlan{std::move(report), std::move(model)};
 }

@@ -43,7 +43,11 @@ struct LoadProgress {
 //   exclude       globs; wins over the others.
 //   convolutions  all of them too, without being included by name.
 struct LoadOptions : MethodRequest {
-  quant::Compute compute = quant::Compute::kFloat32;
+  // Absent: as the architecture does by itself (Architecture::auto_is_faster).
+  // Floats of a model that multiplies them in bfloat16 are kept in memory as
+  // that; reports say so in their resident bytes, stored bytes stay the
+  // method's.
+  std::optional<quant::Compute> compute = quant::Compute::kFloat32;
   // Called after each tensor, on the loading thread; an error ends the load
   // with that error.
   std::function<absl::Status(const LoadProgress&)> progress;

@@ -38,6 +38,10 @@ class WeightLoader final : public WeightReader {
   WeightLoader(const Checkpoint& checkpoint, const LoadOptions& options,
                bool read);
 
+  // From now on matrices and convolutions that a float method stores are kept
+  // in memory as bfloat16, because that is what the model multiplies.
+  void KeepFloatsAsBFloat16() { floats_as_bfloat16_ = true; }
+
   // What MethodPolicy's says.
   absl::Status CheckRequest() const { return policy_.CheckRequest(); }
 
@@ -56,7 +60,6 @@ class WeightLoader final : public WeightReader {
   absl::StatusOr<ConvolutionWeight> Convolution(
       std::string_view module, const quant::ConvolutionShape& shape,
       std::string_view batch_norm) override;
-  void KeepFloatsAsBFloat16() override { floats_as_bfloat16_ = true; }
   absl::StatusOr<std::vector<float>> Vector(std::string_view name,
                                             int64_t size) override;
   absl::StatusOr<std::vector<float>> LogitBias(std::string_view name,

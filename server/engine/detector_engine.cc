@@ -167,8 +167,8 @@ size_t DetectorScratchBytes(const model::Detector& detector,
 
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
-    std::shared_ptr<const model::ImageProcessor> processor,
-    ThreadPool& pool, StepTurns& turns, const Clock& clock,
+    std::shared_ptr<const model::ImageProcessor> processor, ThreadPool& pool,
+    StepTurns& turns, const Clock& clock,
     std::unique_ptr<MemoryUse> scratch_use) {
   return std::make_unique<DetectorEngine>(std::move(info), std::move(model),
                                           std::move(processor), pool, turns,

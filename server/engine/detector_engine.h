@@ -35,8 +35,8 @@ size_t DetectorScratchBytes(const model::Detector& detector,
 //   outputs are not finite.
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
-    std::shared_ptr<const model::ImageProcessor> processor,
-    ThreadPool& pool, StepTurns& turns, const Clock& clock,
+    std::shared_ptr<const model::ImageProcessor> processor, ThreadPool& pool,
+    StepTurns& turns, const Clock& clock,
     std::unique_ptr<MemoryUse> scratch_use = nullptr);
 
 }  // namespace ounce::server

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "absl/time/time.h"
 #include "base/clock.h"
@@ -23,7 +24,8 @@ struct CatalogOptions {
   int64_t kv_cache_bytes = int64_t{1} << 30;
   GenerateScheduler::Options scheduler;  // of every model that generates
   DetectScheduler::Options detection;    // of every model that detects
-  quant::Compute compute = quant::Compute::kFloat32;
+  // Absent: as each architecture does by itself.
+  std::optional<quant::Compute> compute = quant::Compute::kFloat32;
   // What all of it may take together; must outlive the catalog and every
   // ServedModel that it gave out. Null: as much as there is.
   MemoryBudget* memory = nullptr;

@@ -14,7 +14,6 @@
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
 #include "model/tokenizer/tokenizer.h"
-#include "quant/compute.h"
 #include "server/engine/model_engine.h"
 #include "server/engine/versioned_model.h"
 #include "spdlog/spdlog.h"
@@ -266,7 +265,6 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
   info.max_positions = shape.max_positions;
   info.vocabulary_size = shape.vocab_size;
   info.tasks = {Task::kGenerate};
-  info.compute = quant::ComputeName(quant::Compute::kFloat32);
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
                    MakeEngine(context, 1, built, kv));
   const auto served = std::make_shared<ServedCausalLm>(

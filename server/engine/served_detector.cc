@@ -118,7 +118,6 @@ class DetectionTask final : public ServedTask {
       BuiltVersion built) const override {
     ModelInfo info = NewModelInfo(name, path, built);
     info.tasks = {Task::kDetectObjects};
-    info.compute = quant::ComputeName(built.model->detector()->compute());
     auto served = std::make_shared<ServedDetector>(context, info, built,
                                                    std::move(self), processor_);
     RETURN_IF_ERROR(served->Start(info, std::move(built)));

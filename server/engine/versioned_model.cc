@@ -86,6 +86,7 @@ ModelInfo NewModelInfo(const std::string& name, const std::string& path,
   info.architecture = std::string(built.model->architecture());
   info.state = ModelState::kLoading;
   info.version = 1;
+  info.compute = quant::ComputeName(built.model->compute());
   DescribeWeights(built.report, &info);
   return info;
 }

@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_EQ(config.limits.max_picture_pixels, 64'000'000);
   EXPECT_EQ(config.limits.picture_memory_bytes, 512 << 20);
   EXPECT_EQ(config.limits.max_batch_pictures, 8);
-  EXPECT_EQ(config.compute, quant::FasterCompute());
+  EXPECT_EQ(config.compute, std::nullopt);
   EXPECT_EQ(config.drain, absl::Seconds(8));
   EXPECT_FALSE(config.keep_going);
   EXPECT_FALSE(config.log_json);

@@ -61,7 +61,7 @@ void MemoryCheckpoint::Add(const std::string& name, std::vector<int64_t> shape,
   model::TensorInfo info;
   info.dtype = dtype;
   info.shape = std::move(shape);
-  info.storage_id = static_cast<int64_t>(tensors_.size());
+  info.storage_id = next_id_++;
   tensors_[name] = std::move(info);
   values_[name] = std::move(values);
 }

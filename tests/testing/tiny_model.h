@@ -72,6 +72,7 @@ class MemoryCheckpoint : public model::Checkpoint {
 
  private:
   std::string folder_ = "memory";
+  int64_t next_id_ = 0;  // of a storage
   std::map<std::string, model::TensorInfo> tensors_;
   std::map<std::string, std::vector<float>> values_;
 };

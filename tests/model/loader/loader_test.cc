@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -226,6 +227,44 @@ TEST(LoaderTest, PlansWithoutReadingWhatLoadingWillTakeToTheByte) {
                 loaded.model->causal_lm()->ScratchBytes(100, 8, 2));
     }
   }
+}
+
+TEST(LoaderTest, KeepsFloatsInMemoryAsTheModelMultipliesThem) {
+  const auto checkpoint = MakeTinyCheckpoint({});
+  const LoadReport full = LoadWith(*checkpoint, "").report;
+  LoadOptions options;
+  options.compute = quant::Compute::kBFloat16;
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*checkpoint, options));
+  ASSERT_OK_AND_ASSIGN(const ModelPlan plan, PlanModel(*checkpoint, options));
+  ExpectSame(plan.report, loaded.report, "");
+  EXPECT_EQ(loaded.model->compute(), quant::Compute::kBFloat16);
+  EXPECT_EQ(loaded.report.stored_bytes, full.stored_bytes);
+  for (size_t i = 0; i < full.tensors.size(); ++i) {
+    const TensorReport& tensor = loaded.report.tensors[i];
+    EXPECT_EQ(tensor.method, "float32");
+    EXPECT_EQ(tensor.element, tensor.is_vector ? "float32" : "bfloat16");
+    EXPECT_EQ(tensor.resident_bytes,
+              full.tensors[i].resident_bytes / (tensor.is_vector ? 1 : 2));
+  }
+  // Integers stay what they are.
+  options.method = *quant::ParseMethodSpec("linear");
+  ASSERT_OK_AND_ASSIGN(const ModelPlan integers,
+                       PlanModel(*checkpoint, options));
+  EXPECT_EQ(Find(integers.report, "transformer.h.0.mlp.fc_in.weight").element,
+            "int8");
+}
+
+// Nothing about text follows from the CPU.
+TEST(LoaderTest, WithoutAComputeTextIsInFloat32) {
+  const auto checkpoint = MakeTinyCheckpoint({});
+  LoadOptions options;
+  options.compute = std::nullopt;
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*checkpoint, options));
+  EXPECT_EQ(loaded.model->compute(), quant::Compute::kFloat32);
+  EXPECT_EQ(loaded.report.resident_bytes,
+            LoadWith(*checkpoint, "").report.resident_bytes);
 }
 
 TEST(LoaderTest, RefusesAGlobThatMatchesNothing) {

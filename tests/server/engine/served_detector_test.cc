@@ -7,6 +7,7 @@
 #include <deque>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -221,7 +222,7 @@ TEST_F(ServedDetectorTest, SaysWhatItIs) {
   ASSERT_OK_AND_ASSIGN(const ModelInfo text,
                        catalog_->Load({"text", kTinyModelFolder, ""}));
   EXPECT_THAT(text.tasks, ElementsAre(Task::kGenerate));
-  EXPECT_EQ(text.compute, "float32");
+  EXPECT_EQ(text.compute, "bfloat16");
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("detr"));
   EXPECT_OK(TaskOf<ObjectDetection>(served));
   EXPECT_THAT(TaskOf<TextGeneration>(served),
@@ -234,6 +235,20 @@ TEST_F(ServedDetectorTest, SaysWhatItIs) {
               StatusIs(StatusCode::kFailedPrecondition,
                        "model 'text' generates text (Generate) and does not "
                        "detect objects"));
+}
+
+// Left to us, the CPU decides for detectors; text is computed in float32.
+TEST_F(ServedDetectorTest, EachTaskHasAComputeOfItsOwnUnlessToldOne) {
+  CatalogOptions options;
+  options.compute = std::nullopt;
+  Create(options);
+  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+  ASSERT_OK(catalog_->Load({"text", kTinyModelFolder, ""}));
+  EXPECT_EQ(InfoOf("detr").compute, quant::ComputeName(quant::FasterCompute()));
+  EXPECT_EQ(InfoOf("text").compute, "float32");
+  // Nor does a quantization change that.
+  ASSERT_OK(Quantize(ToInt8("text")));
+  EXPECT_EQ(InfoOf("text").compute, "float32");
 }
 
 TEST_F(ServedDetectorTest, ReadsTheCheckpointsImageProcessor) {
