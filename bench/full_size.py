@@ -209,6 +209,8 @@ def check_form(check, form, folder, arguments):
     server = Server(arguments.build, [f"m={folder}"], arguments.threads)
     print(f"  serves after            {server.seconds_to_serve:.1f} s")
     load = Load(check, server)
+    while not load.events and not load.failures:
+        time.sleep(0.05)
     time.sleep(arguments.seconds)
     before = time.perf_counter()
     messages = list(server.admin.Quantize(
@@ -226,6 +228,7 @@ def check_form(check, form, folder, arguments):
     print(f"  stored bytes            {stored[0]:,} -> {stored[1]:,} ({report.saved_ratio:.2%} saved)")
     print(f"  resident weight bytes   {report.resident_bytes_before:,} -> {report.resident_bytes_after:,}")
     print(f"  quantized in            {report.seconds:.1f} s, while {CLIENTS} clients went on")
+    expect(rates[0], f"no {check.unit} came in {arguments.seconds} s; --seconds gives more")
     print(f"  {check.unit} per second".ljust(26) + f"{rates[0]:.1f} before, {rates[1]:.1f} meanwhile, "
           f"{rates[2]:.1f} after (meanwhile {rates[1] / rates[0]:.0%} of before)")
     print(f"  requests                {load.finished} finished, {len(load.failures)} failed")

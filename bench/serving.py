@@ -1,5 +1,6 @@
 """What the comparisons share: Ounce's real server, and the machine's limits."""
 
+import atexit
 import importlib
 import json
 import pathlib
@@ -38,6 +39,7 @@ class Server:
             self.process = subprocess.Popen(
                 [build / "ounce-server", *arguments, "--threads", str(threads),
                  "--ports_file", ports, *flags], stdout=log, stderr=log)
+        atexit.register(self.process.kill)  # if this program ends early; else it has ended
         while not ports.exists():
             if self.process.poll() is not None:
                 sys.exit(f"ounce-server ended before it served:\n{self.log.read_text()}")
