@@ -8,7 +8,10 @@
 
 namespace ounce::model {
 
-// Unicode's White_Space, at either end of valid UTF-8: the bytes of the
+// Unicode's White_Space.
+bool IsWhiteSpace(char32_t c);
+
+// White space at either end of valid UTF-8: the bytes of the
 // character there, 0 when it is no space or there is none.
 size_t LeadingSpaceBytes(std::string_view text);
 size_t TrailingSpaceBytes(std::string_view text);

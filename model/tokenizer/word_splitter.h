@@ -4,7 +4,7 @@
 //   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //
 // The classes are those of Unicode 16, which Hugging Face `tokenizers` 0.22.2
-// uses, whatever the version in the installed PCRE2.
+// uses, whatever the version in the installed PCRE2 (onig_pattern.h).
 //
 // Threads: const after Create, so any thread may call anything.
 #ifndef OUNCE_MODEL_TOKENIZER_WORD_SPLITTER_H_

@@ -1,0 +1,159 @@
+#include "model/tokenizer/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "base/utf8.h"
+#include "model/tokenizer/onig_pattern.h"
+
+namespace ounce::model {
+namespace {
+
+// What searches may take. One that takes few steps is free, as a pattern that
+// looks at each character a few times needs; others share what there is for a
+// text. A pattern that tries all ways to match needs more for 40 characters,
+// and one that looks at the whole rest at each match more for a long text.
+constexpr uint32_t kFreeSteps = 4096;
+constexpr uint32_t kStepsOfAll = 10'000'000;
+constexpr uint32_t kStepsPerByte = 16;
+constexpr uint32_t kMaxHeapKib = 256 << 10;
+
+std::string ErrorText(int error) {
+  PCRE2_UCHAR text[128] = {};
+  pcre2_get_error_message(error, text, sizeof(text));
+  return reinterpret_cast<const char*>(text);
+}
+
+// Where a match was found; its own for each call, so that threads share none.
+class Search {
+ public:
+  explicit Search(size_t text_bytes)
+      : data_(pcre2_match_data_create(1, nullptr)),
+        context_(pcre2_match_context_create(nullptr)),
+        steps_left_(uint64_t{kStepsOfAll} + kStepsPerByte * text_bytes) {
+    if (context_ == nullptr) return;
+    pcre2_set_match_limit(context_, kFreeSteps);
+    pcre2_set_heap_limit(context_, kMaxHeapKib);
+  }
+  ~Search() {
+    pcre2_match_data_free(data_);
+    pcre2_match_context_free(context_);
+  }
+  Search(const Search&) = delete;
+  Search& operator=(const Search&) = delete;
+
+  // 1 if there is a match at `at` or behind, 0 if not; else PCRE2's error.
+  int Find(const pcre2_code* code, std::string_view text, size_t at) {
+    if (data_ == nullptr || context_ == nullptr) return PCRE2_ERROR_NOMEMORY;
+    int result = Try(code, text, at);
+    if (result == PCRE2_ERROR_MATCHLIMIT) {
+      // Again with more and more, so that what is taken is known roughly.
+      uint64_t steps = kFreeSteps;
+      while (result == PCRE2_ERROR_MATCHLIMIT && steps <= steps_left_) {
+        steps_left_ -= steps;
+        steps *= 8;
+        pcre2_set_match_limit(
+            context_,
+            static_cast<uint32_t>(std::min<uint64_t>(steps, UINT32_MAX)));
+        result = Try(code, text, at);
+      }
+      pcre2_set_match_limit(context_, kFreeSteps);
+    }
+    if (result == PCRE2_ERROR_NOMATCH) return 0;
+    return result < 0 ? result : 1;
+  }
+  size_t begin() const { return pcre2_get_ovector_pointer(data_)[0]; }
+  size_t end() const { return pcre2_get_ovector_pointer(data_)[1]; }
+
+ private:
+  int Try(const pcre2_code* code, std::string_view text, size_t at) {
+    const int result = Match(code, text, at, 0);
+    // Compiled code has a small stack of its own; the interpreter has the heap.
+    return result == PCRE2_ERROR_JIT_STACKLIMIT
+               ? Match(code, text, at, PCRE2_NO_JIT)
+               : result;
+  }
+  int Match(const pcre2_code* code, std::string_view text, size_t at,
+            uint32_t options) {
+    return pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()),
+                       text.size(), at, options | PCRE2_NO_UTF_CHECK, data_,
+                       context_);
+  }
+
+  pcre2_match_data* const data_;
+  pcre2_match_context* const context_;
+  uint64_t steps_left_;
+};
+
+}  // namespace
+
+void Regex::FreeCode::operator()(pcre2_real_code_8* code) const {
+  pcre2_code_free(code);
+}
+
+absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
+  pcre2_compile_context* const context = pcre2_compile_context_create(nullptr);
+  if (context == nullptr) {
+    return absl::ResourceExhaustedError("no memory for a regular expression");
+  }
+  pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  std::unique_ptr<pcre2_real_code_8, FreeCode> code(pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
+      &offset, context));
+  pcre2_compile_context_free(context);
+  if (code == nullptr) {
+    return absl::InvalidArgumentError(
+        StrCat("PCRE2 refuses the regular expression: ", ErrorText(error),
+               " at byte ", offset, " of ", pattern));
+  }
+  // Where there is no JIT, PCRE2 interprets: slower, the same matches.
+  pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
+  return Regex(std::move(code));
+}
+
+absl::StatusOr<Regex> Regex::CompileOnig(std::string_view pattern) {
+  ASSIGN_OR_RETURN(const std::string translated, FromOnigPattern(pattern));
+  return Compile(translated);
+}
+
+absl::Status Regex::ForEachMatch(
+    std::string_view text,
+    absl::FunctionRef<absl::Status(size_t, size_t)> match) const {
+  Search search(text.size());
+  size_t at = 0;
+  bool any = false;
+  size_t last_end = 0;
+  while (at <= text.size()) {
+    const int found = search.Find(code_.get(), text, at);
+    if (found == 0) return absl::OkStatus();
+    if (found < 0) {
+      return absl::ResourceExhaustedError(
+          StrCat("the tokenizer's regular expression failed at byte ", at,
+                 " of the text: ", ErrorText(found)));
+    }
+    const size_t begin = search.begin();
+    const size_t end = search.end();
+    if (begin == end && any && end == last_end) {
+      at = end < text.size() ? end + FirstUtf8Sequence(text.substr(end)).length
+                             : end + 1;
+      continue;
+    }
+    any = true;
+    at = end;
+    last_end = end;
+    RETURN_IF_ERROR(match(begin, end));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ounce::model

@@ -1,0 +1,51 @@
+// Regular expressions on UTF-8, by PCRE2.
+//
+// Threads: const after it was compiled, so any thread may call anything.
+#ifndef OUNCE_MODEL_TOKENIZER_REGEX_H_
+#define OUNCE_MODEL_TOKENIZER_REGEX_H_
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+struct pcre2_real_code_8;
+
+namespace ounce::model {
+
+class Regex {
+ public:
+  // `pattern` in PCRE2's syntax, with ^ and $ at every line.
+  // Errors: kInvalidArgument, with PCRE2's reason.
+  static absl::StatusOr<Regex> Compile(std::string_view pattern);
+
+  // The same for a pattern in the syntax of Oniguruma, which tokenizer.json
+  // writes and the reference reads (onig_pattern.h).
+  // Errors: kUnimplemented, naming the construct that differs.
+  static absl::StatusOr<Regex> CompileOnig(std::string_view pattern);
+
+  // Calls `match` with begin and end of each match in `text`, valid UTF-8, one
+  // after the other. An empty match right behind another is none.
+  // Errors: those of `match`; kResourceExhausted when the pattern needs more
+  // steps or memory for this text than we spend.
+  absl::Status ForEachMatch(
+      std::string_view text,
+      absl::FunctionRef<absl::Status(size_t, size_t)> match) const;
+
+ private:
+  struct FreeCode {
+    void operator()(pcre2_real_code_8* code) const;
+  };
+
+  explicit Regex(std::unique_ptr<pcre2_real_code_8, FreeCode> code)
+      : code_(std::move(code)) {}
+
+  std::unique_ptr<pcre2_real_code_8, FreeCode> code_;
+};
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_TOKENIZER_REGEX_H_
