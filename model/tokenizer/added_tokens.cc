@@ -20,7 +20,8 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens)
       if (node == 0) roots_[byte] = child->second;
       node = child->second;
     }
-    nodes_[node].token = static_cast<int32_t>(i);
+    // Of two that are the same when normalized the first one counts.
+    if (nodes_[node].token < 0) nodes_[node].token = static_cast<int32_t>(i);
   }
 }
 
@@ -87,7 +88,7 @@ void AddedTokenFinder::Cut(std::string_view text, const WordSplitter& words,
     // An rstrip may have taken what a token in that white space takes again;
     // both count, as in the reference, but for one whose lstrip leaves nothing.
     add(begin, end, token->id);
-    done = std::max(done, end);
+    if (begin <= end) done = end;
   }
   add(done, text.size(), -1);
 }

@@ -16,6 +16,7 @@
 #include "model/tokenizer/byte_alphabet.h"
 #include "model/tokenizer/metaspace.h"
 #include "model/tokenizer/step_fields.h"
+#include "model/tokenizer/text_pattern.h"
 #include "model/tokenizer/utf8.h"
 #include "nlohmann/json.hpp"
 
@@ -197,6 +198,51 @@ class MetaspaceRun final : public RunBefore {
   bool at_first_ = true;
 };
 
+class ReplaceRun final : public RunBefore {
+ public:
+  struct Options {
+    TextPattern pattern;
+    std::string content;
+  };
+  ReplaceRun(Run& next, const Options& options)
+      : RunBefore(next), options_(options) {}
+
+  void Push(const TokenPart& part) override {
+    text_.clear();
+    held_ += part.text;
+    std::string_view rest = held_;
+    if (part.last) {
+      // A pattern that fails on so short a text leaves it as it is.
+      if (!AppendReplaced(rest, options_.pattern, options_.content, text_)
+               .ok()) {
+        text_.assign(rest);
+      }
+      held_.clear();
+    } else {
+      const std::string& sought = *options_.pattern.string();
+      for (size_t at; (at = rest.find(sought)) != rest.npos;) {
+        text_ += rest.substr(0, at);
+        text_ += options_.content;
+        rest.remove_prefix(at + sought.size());
+      }
+      // What may be the beginning of the string waits.
+      size_t waits = std::min(sought.size() - 1, rest.size());
+      while (!std::string_view(sought).starts_with(
+          rest.substr(rest.size() - waits))) {
+        --waits;
+      }
+      text_ += rest.substr(0, rest.size() - waits);
+      held_.erase(0, held_.size() - waits);
+    }
+    next_.Push({text_, part.first, part.last});
+  }
+
+ private:
+  const Options& options_;
+  std::string held_;
+  std::string text_;
+};
+
 // Takes up to `start` of the character off a token's beginning, and up to
 // `stop` off its end.
 class StripRun final : public RunBefore {
@@ -361,6 +407,19 @@ DecoderStepOr MakeStripDecoder(const json& step, const DecoderPlace&) {
   ASSIGN_OR_RETURN(options.start, JsonInt(step, "start", 0, kMost));
   ASSIGN_OR_RETURN(options.stop, JsonInt(step, "stop", 0, kMost));
   return std::make_unique<StepOf<StripRun>>(std::move(options));
+}
+
+DecoderStepOr MakeReplaceDecoder(const json& step, const DecoderPlace& place) {
+  RETURN_IF_ERROR(CheckKeys(step, {"type", "pattern", "content"}));
+  ASSIGN_OR_RETURN(TextPattern pattern, TextPattern::Read(step));
+  // Of a string that is sought in one long token a beginning may wait.
+  constexpr size_t kMaxString = 256;
+  if (pattern.string() == nullptr || pattern.string()->size() > kMaxString) {
+    RETURN_IF_ERROR(CheckNotFused(place));
+  }
+  ASSIGN_OR_RETURN(std::string content, JsonString(step, "content"));
+  return std::make_unique<StepOf<ReplaceRun>>(
+      ReplaceRun::Options{std::move(pattern), std::move(content)});
 }
 
 DecoderStepOr MakeWordPieceDecoder(const json& step,

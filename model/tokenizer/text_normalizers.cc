@@ -1,4 +1,5 @@
-// Normalizers that know no more of Unicode than white space: Prepend, Strip.
+// Normalizers that know no more of Unicode than white space: Prepend, Replace,
+// Strip.
 //
 // Source: Hugging Face tokenizers 0.22.2, normalizers/.
 #include <memory>
@@ -10,6 +11,7 @@
 #include "model/files/json_fields.h"
 #include "model/tokenizer/normalizer.h"
 #include "model/tokenizer/step_fields.h"
+#include "model/tokenizer/text_pattern.h"
 #include "model/tokenizer/utf8.h"
 #include "nlohmann/json.hpp"
 
@@ -30,6 +32,25 @@ class Prepend final : public Normalizer {
 
  private:
   const std::string what_;
+};
+
+class Replace final : public Normalizer {
+ public:
+  Replace(TextPattern pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
+
+  absl::Status Normalize(NormalizedText& text) const override {
+    std::string replaced;
+    ASSIGN_OR_RETURN(const bool same_beginning,
+                     AppendReplaced(text.text, pattern_, content_, replaced));
+    text.at_beginning &= same_beginning;
+    text.text = std::move(replaced);
+    return absl::OkStatus();
+  }
+
+ private:
+  const TextPattern pattern_;
+  const std::string content_;
 };
 
 class Strip final : public Normalizer {
@@ -61,6 +82,14 @@ NormalizerOr MakePrepend(const json& step) {
   RETURN_IF_ERROR(CheckKeys(step, {"type", "prepend"}));
   ASSIGN_OR_RETURN(std::string what, JsonString(step, "prepend"));
   return std::make_unique<const Prepend>(std::move(what));
+}
+
+NormalizerOr MakeReplace(const json& step) {
+  RETURN_IF_ERROR(CheckKeys(step, {"type", "pattern", "content"}));
+  ASSIGN_OR_RETURN(TextPattern pattern, TextPattern::Read(step));
+  ASSIGN_OR_RETURN(std::string content, JsonString(step, "content"));
+  return std::make_unique<const Replace>(std::move(pattern),
+                                         std::move(content));
 }
 
 NormalizerOr MakeStrip(const json& step) {
