@@ -24,7 +24,11 @@ namespace {
 using TokenizerPtr = std::unique_ptr<const Tokenizer>;
 
 // In tests/golden/tokenizer/families/, with the tokenizer.
-constexpr const char* kFamilies[] = {"gpt2", "opt", "roberta"};
+constexpr const char* kFamilies[] = {
+    "albert", "bert",          "bert_cased", "bloom",      "falcon",
+    "gemma",  "gpt2",          "gpt_neox",   "llama2",     "llama2_metaspace",
+    "llama3", "opt",           "qwen2",      "roberta",    "starcoder",
+    "t5",     "unigram_bytes", "word_level", "xlm_roberta"};
 
 // Also there, but the tokenizer is a published one: its folder is sought in
 // OUNCE_SHARED_DATA, else in ../shared/data.
@@ -32,7 +36,8 @@ struct Published {
   const char* name;
   const char* folder;
 };
-constexpr Published kPublished[] = {{"codegen", "tokenizer-codegen"}};
+constexpr Published kPublished[] = {{"codegen", "tokenizer-codegen"},
+                                    {"tinystories-656k", "tinystories-656k"}};
 
 std::string FamilyPath(const std::string& name) {
   return GoldenPath("families/" + name);
