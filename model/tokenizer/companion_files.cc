@@ -53,56 +53,63 @@ absl::StatusOr<AddedToken> ReadToken(const json& value, bool special) {
   return token;
 }
 
-// A token that is named for a role.
+// A token that is named for a role, or one of a list of special tokens.
 struct NamedToken {
   AddedToken token;
   // It comes with flags of its own, which count even if the token is there.
   bool has_flags = false;
-  bool has_role = true;  // not one of a list
+  // The files name it, and for a role: it takes the flags of a token that they
+  // have elsewhere.
+  bool takes_flags = false;
 };
 
-absl::StatusOr<NamedToken> ReadNamedToken(const json& value) {
-  NamedToken named;
-  ASSIGN_OR_RETURN(named.token, ReadToken(value, true));
-  named.token.special = true;
-  named.has_flags = value.is_object();
-  return named;
-}
-
-// The tokens that the configs name for a role, in the order in which
-// transformers adds them.
-absl::StatusOr<std::vector<NamedToken>> NamedTokens(const json& config) {
+// The tokens that the configs name, in the order in which transformers adds
+// them. `defaults`: the roles that are the class's, not the files'.
+absl::StatusOr<std::vector<NamedToken>> NamedTokens(
+    const json& config, const absl::flat_hash_set<std::string>& defaults,
+    MainFiles::Form form) {
   std::vector<NamedToken> all;
-  const auto add = [&](const char* key, const json& value, bool has_role) {
-    absl::StatusOr<NamedToken> named = ReadNamedToken(value);
-    if (!named.ok()) {
-      return WithContext(named.status(), StrCat("'", key, "'"));
+  absl::flat_hash_set<std::string> contents;
+  const auto add = [&](const char* key, const json& value, bool has_flags,
+                       bool takes_flags) -> absl::Status {
+    absl::StatusOr<AddedToken> token = ReadToken(value, true);
+    if (!token.ok()) {
+      return WithContext(token.status(), StrCat("'", key, "'"));
     }
-    named->has_role = has_role;
-    all.push_back(*std::move(named));
+    if (!contents.insert(token->content).second) return absl::OkStatus();
+    NamedToken& named = all.emplace_back();
+    named.token = *std::move(token);
+    named.token.special = true;
+    named.has_flags = has_flags || value.is_object();
+    named.takes_flags = takes_flags;
     return absl::OkStatus();
   };
-  const auto add_role = [&](const char* role) {
+  const auto add_role = [&](const char* role, bool has_flags) {
     const auto found = config.find(role);
     if (found == config.end() || found->is_null()) return absl::OkStatus();
-    return add(role, *found, /*has_role=*/true);
+    return add(role, *found, has_flags, !defaults.contains(role));
   };
-  for (const char* role : {"bos_token", "eos_token", "unk_token", "sep_token",
-                           "pad_token", "cls_token", "mask_token"}) {
-    RETURN_IF_ERROR(add_role(role));
-  }
+  // The class that a tokenizer.model is read by first gives some of them flags.
+  const bool flagged = form == MainFiles::Form::kSentencePiece;
+  RETURN_IF_ERROR(add_role("bos_token", flagged));
+  RETURN_IF_ERROR(add_role("eos_token", flagged));
+  RETURN_IF_ERROR(add_role("unk_token", flagged));
+  RETURN_IF_ERROR(add_role("sep_token", false));
+  RETURN_IF_ERROR(add_role("pad_token", flagged));
+  RETURN_IF_ERROR(add_role("cls_token", false));
+  RETURN_IF_ERROR(add_role("mask_token", false));
   // A list, or names with tokens.
   for (const char* key :
        {"additional_special_tokens", "extra_special_tokens"}) {
     const auto more = config.find(key);
     if (more == config.end() || !more->is_structured()) continue;
     for (const json& value : *more) {
-      RETURN_IF_ERROR(add(key, value, /*has_role=*/false));
+      RETURN_IF_ERROR(add(key, value, false, false));
     }
   }
   for (const char* role :
        {"prefix_token", "middle_token", "suffix_token", "eot_token"}) {
-    RETURN_IF_ERROR(add_role(role));
+    RETURN_IF_ERROR(add_role(role, false));
   }
   return all;
 }
@@ -247,6 +254,81 @@ absl::StatusOr<bool> ConfiguredPrefixSpace(const CompanionFiles& files) {
   return ConfigBool(config, "add_prefix_space");
 }
 
+namespace {
+
+// The tokens that added_tokens_decoder or added_tokens.json has, by id.
+absl::StatusOr<std::vector<AddedToken>> ListedTokens(
+    const json& config, const CompanionFiles& files) {
+  std::vector<AddedToken> listed;
+  if (HasDecoder(config)) {
+    RETURN_IF_ERROR(WithContext(
+        ReadAddedTokensDecoder(config["added_tokens_decoder"], listed),
+        StrCat(kConfig, ": 'added_tokens_decoder'")));
+  } else if (files.added_tokens_json.has_value()) {
+    RETURN_IF_ERROR(ReadAddedTokensFile(*files.added_tokens_json, listed));
+  }
+  std::sort(
+      listed.begin(), listed.end(),
+      [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  return listed;
+}
+
+bool IsEqual(const AddedToken& a, const AddedToken& b) {
+  return a.content == b.content && a.special == b.special &&
+         a.normalized == b.normalized && a.single_word == b.single_word &&
+         a.lstrip == b.lstrip && a.rstrip == b.rstrip;
+}
+
+// Appends both kinds to `added_tokens`, those of the main files.
+void AddTokens(std::vector<AddedToken> listed, std::vector<NamedToken> named,
+               bool has_decoder, MainFiles::Form form,
+               std::vector<AddedToken>& added_tokens) {
+  absl::flat_hash_map<std::string, AddedToken> of_main_files;
+  absl::flat_hash_set<std::string> added;
+  for (const AddedToken& token : added_tokens) {
+    of_main_files.insert_or_assign(token.content, token);
+    added.insert(token.content);
+  }
+  // One that the main files have just so is passed over, even if another of
+  // these gives it other flags.
+  const auto append = [&](AddedToken token) {
+    const auto before = of_main_files.find(token.content);
+    if (before == of_main_files.end() || !IsEqual(before->second, token)) {
+      added_tokens.push_back(std::move(token));
+    }
+  };
+  absl::flat_hash_set<std::string> special;
+  for (const NamedToken& name : named) special.insert(name.token.content);
+  absl::flat_hash_map<std::string, AddedToken> of_decoder;
+  for (AddedToken& token : listed) {
+    if (special.contains(token.content)) {
+      token.special = true;
+      if (!has_decoder) token.normalized = false;
+    }
+    added.insert(token.content);
+    if (has_decoder) of_decoder.insert_or_assign(token.content, token);
+    append(std::move(token));
+  }
+  // Whose flags a role's token takes.
+  const absl::flat_hash_map<std::string, AddedToken> nobody;
+  const auto& flags = has_decoder                               ? of_decoder
+                      : form == MainFiles::Form::kTokenizerJson ? of_main_files
+                                                                : nobody;
+  for (NamedToken& name : named) {
+    const auto known = flags.find(name.token.content);
+    const bool is_new = added.insert(name.token.content).second;
+    if (name.takes_flags && known != flags.end()) {
+      AddedToken token = known->second;
+      token.special = true;
+      append(std::move(token));
+    } else if (is_new || name.has_flags) {
+      append(std::move(name.token));
+    }
+  }
+}
+
+}  // namespace
+
 absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
     const CompanionFiles& files, const MainFiles& main,
     std::vector<AddedToken>& added_tokens) {
@@ -254,63 +336,22 @@ absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
   ASSIGN_OR_RETURN(const std::string class_name, ClassName(config));
   const TokenizerClass* known =
       FindTokenizerClass(class_name.empty() ? main.unnamed_class : class_name);
+  absl::flat_hash_set<std::string> defaults;
   if (known != nullptr) {
     for (const auto& [role, token] : known->roles) {
       if (config.contains(role)) continue;
       // A folder that names no class need not have that class's tokens.
       if (class_name.empty() && !HasToken(main, added_tokens, token)) continue;
       config[role] = token;
+      defaults.insert(role);
     }
   }
-  absl::StatusOr<std::vector<NamedToken>> named = NamedTokens(config);
+  absl::StatusOr<std::vector<NamedToken>> named =
+      NamedTokens(config, defaults, main.form);
   if (!named.ok()) return WithContext(named.status(), kConfig);
-
-  std::vector<AddedToken> more;
-  if (HasDecoder(config)) {
-    RETURN_IF_ERROR(WithContext(
-        ReadAddedTokensDecoder(config["added_tokens_decoder"], more),
-        StrCat(kConfig, ": 'added_tokens_decoder'")));
-  } else if (files.added_tokens_json.has_value()) {
-    RETURN_IF_ERROR(ReadAddedTokensFile(*files.added_tokens_json, more));
-  }
-  std::sort(
-      more.begin(), more.end(),
-      [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
-  absl::flat_hash_set<absl::string_view> special;
-  for (const NamedToken& role : *named) special.insert(role.token.content);
-  // What a role's token is where it is there already: of the decoder's tokens
-  // the decoder's, else of the file's the file's, whatever the role says.
-  absl::flat_hash_map<std::string, AddedToken> known_tokens;
-  absl::flat_hash_set<std::string> added;
-  for (const AddedToken& token : added_tokens) {
-    added.insert(token.content);
-    if (!HasDecoder(config) && main.form == MainFiles::Form::kTokenizerJson) {
-      known_tokens.insert_or_assign(token.content, token);
-    }
-  }
-  for (AddedToken& token : more) {
-    if (special.contains(token.content)) {
-      token.special = true;
-      if (!HasDecoder(config)) token.normalized = false;
-    }
-    added.insert(token.content);
-    if (HasDecoder(config)) known_tokens.insert_or_assign(token.content, token);
-    added_tokens.push_back(std::move(token));
-  }
-  for (NamedToken& role : *named) {
-    const auto known_token = known_tokens.find(role.token.content);
-    if (role.has_role && known_token != known_tokens.end()) {
-      added_tokens.push_back(known_token->second);
-      added_tokens.back().special = true;
-      continue;
-    }
-    // The class that a tokenizer.model is read by first gives all of them
-    // flags.
-    role.has_flags |= main.form == MainFiles::Form::kSentencePiece;
-    const bool is_new = added.insert(role.token.content).second;
-    if (!is_new && !role.has_flags) continue;
-    added_tokens.push_back(std::move(role.token));
-  }
+  ASSIGN_OR_RETURN(std::vector<AddedToken> listed, ListedTokens(config, files));
+  AddTokens(std::move(listed), *std::move(named), HasDecoder(config), main.form,
+            added_tokens);
   auto around = AroundByClass(config, known, class_name.empty(), main);
   if (!around.ok()) return WithContext(around.status(), kConfig);
   return around;
