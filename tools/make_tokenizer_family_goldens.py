@@ -36,6 +36,7 @@ import tempfile
 import sentencepiece
 import tokenizers
 import transformers
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, models, trainers
 from tokenizers import decoders, normalizers, pre_tokenizers, processors
 from transformers.convert_slow_tokenizer import convert_slow_tokenizer
@@ -439,12 +440,21 @@ SENTENCEPIECE_CASES = [
     ("gemma", "gemma", {"tokenizer_class": "GemmaTokenizer"}),
     ("gemma, with eos", "gemma", {"tokenizer_class": "GemmaTokenizerFast", "add_bos_token": False, "add_eos_token": True}),
     ("gemma, old file without a tab", "gemma_tabless", {"tokenizer_class": "GemmaTokenizer"}),
+    ("llama, flags by the decoder alone", "llama_bpe",
+     {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "additional_special_tokens": ["the", "<|end|>"],
+      "added_tokens_decoder": {
+          str(i): {"content": token, "lstrip": True, "normalized": i == 1, "rstrip": True, "single_word": False, "special": i < 3}
+          for i, token in [(0, "<unk>"), (1, "<s>"), (2, "</s>"), (876, "the")]}}),
+    ("gemma, flags by the decoder alone", "gemma",
+     {"tokenizer_class": "GemmaTokenizer", "unk_token": "<unk>", "added_tokens_decoder": {
+         str(i): {"content": token, "lstrip": True, "normalized": False, "rstrip": True, "single_word": False, "special": True}
+         for i, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>"])}}),
 ]
 
 
 def write_sentencepiece(folder, texts):
     files = {"llama_bpe": llama_bpe_model(), "llama_unigram": llama_unigram_model(), "gemma": gemma_model()}
-    tabless = sentencepiece.sentencepiece_model_pb2.ModelProto.FromString(files["gemma"])
+    tabless = sentencepiece_model_pb2.ModelProto.FromString(files["gemma"])
     for piece in tabless.pieces:
         if piece.piece == "\t":
             piece.piece = "<no tab>"

@@ -17,9 +17,12 @@
 #include "nlohmann/json.hpp"
 #include "tests/model/tokenizer/golden_files.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace ounce::model {
 namespace {
+
+using ::ounce::testing::TempFolder;
 
 using TokenizerPtr = std::unique_ptr<const Tokenizer>;
 
@@ -37,6 +40,7 @@ struct Published {
   const char* folder;
 };
 constexpr Published kPublished[] = {{"codegen", "tokenizer-codegen"},
+                                    {"smollm2", "smollm2"},
                                     {"tinystories-656k", "tinystories-656k"}};
 
 std::string FamilyPath(const std::string& name) {
@@ -202,6 +206,38 @@ INSTANTIATE_TEST_SUITE_P(All, PublishedGoldenTest,
                            }
                            return name;
                          });
+
+// What transformers makes of a folder with a tokenizer.model.
+TEST(SentencePieceGoldenTest, GivesTheIdsAndTheTextsOfTheReference) {
+  std::vector<std::string> texts;
+  for (size_t i = 0; i < 600; i += 3) texts.push_back(AllTexts()[i]);
+  texts.insert(texts.end(), MoreTexts().begin(), MoreTexts().end());
+  int num_cases = 0;
+  for (const std::string& line :
+       GoldenLines("families/sentencepiece/cases.jsonl")) {
+    const auto golden = nlohmann::json::parse(line);
+    SCOPED_TRACE(golden["name"].get<std::string>());
+    const TempFolder folder;
+    folder.WriteFile(
+        "tokenizer.model",
+        ReadWholeFile(FamilyPath(
+            "sentencepiece/" + golden["model"].get<std::string>() + ".model")));
+    if (!golden["tokenizer_config"].is_null()) {
+      folder.WriteFile("tokenizer_config.json",
+                       golden["tokenizer_config"].dump());
+    }
+    ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer,
+                         Tokenizer::Load(folder.path().string()));
+    EXPECT_EQ(tokenizer->size(), golden["size"].get<int32_t>());
+    ExpectTexts(*tokenizer, texts,
+                golden["expected"].get<std::vector<std::string>>());
+    for (const auto& decoded : golden["decode"]) {
+      ExpectDecoded(*tokenizer, decoded);
+    }
+    ++num_cases;
+  }
+  EXPECT_GE(num_cases, 13);
+}
 
 }  // namespace
 }  // namespace ounce::model
