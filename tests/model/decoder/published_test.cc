@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/loader/loader.h"
+#include "model/tokenizer/tokenizer.h"
 #include "nlohmann/json.hpp"
 #include "quant/registry.h"
 #include "tests/model/arch/lm_runner.h"
@@ -88,6 +89,19 @@ TEST_P(PublishedTest, GreedyTokensAreThoseOfTransformers) {
                             static_cast<int>(wanted.size())),
               wanted)
         << c["prompt"];
+  }
+}
+
+TEST_P(PublishedTest, TextsAndIdsAreThoseOfTransformers) {
+  ASSERT_OK_AND_ASSIGN(const auto tokenizer,
+                       Tokenizer::Load(GetParam().folder));
+  for (const auto& c : cases_) {
+    ASSERT_OK_AND_ASSIGN(const std::vector<int32_t> ids,
+                         tokenizer->Encode(c["prompt"].get<std::string>()));
+    EXPECT_EQ(ids, c["ids"].get<std::vector<int32_t>>());
+    EXPECT_EQ(tokenizer->Decode(c["greedy"].get<std::vector<int32_t>>(),
+                                /*skip_special=*/false),
+              c["text"].get<std::string>());
   }
 }
 
