@@ -54,18 +54,67 @@ absl::Span<const ConfigKey> CommonConfigKeys() {
   constexpr auto kMustBe = ConfigKey::Use::kMustBe;
   constexpr auto kUnused = ConfigKey::Use::kUnused;
   static constexpr ConfigKey kKeys[] = {
+      {"eos_token_id"},
       {"add_cross_attention", kMustBe, "false"},
       {"is_encoder_decoder", kMustBe, "false"},
       {"pruned_heads", kMustBe, "{}"},
+      {"_name_or_path", kUnused},
       {"architectures", kUnused},
+      {"attn_implementation", kUnused},
+      {"bad_words_ids", kUnused},
+      {"begin_suppress_tokens", kUnused},
+      {"bos_token_id", kUnused},
       {"chunk_size_feed_forward", kUnused},
+      {"cross_attention_hidden_size", kUnused},
+      {"decoder_start_token_id", kUnused},
+      {"diversity_penalty", kUnused},
+      {"do_sample", kUnused},
       {"dtype", kUnused},
+      {"early_stopping", kUnused},
+      {"encoder_no_repeat_ngram_size", kUnused},
+      {"exponential_decay_length_penalty", kUnused},
+      {"finetuning_task", kUnused},
+      {"forced_bos_token_id", kUnused},
+      {"forced_eos_token_id", kUnused},
+      {"gradient_checkpointing", kUnused},
+      {"id2label", kUnused},
+      {"initializer_range", kUnused},
       {"is_decoder", kUnused},
+      {"label2id", kUnused},
+      {"length_penalty", kUnused},
+      {"max_length", kUnused},
+      {"min_length", kUnused},
+      {"name_or_path", kUnused},
+      {"no_repeat_ngram_size", kUnused},
+      {"num_beam_groups", kUnused},
+      {"num_beams", kUnused},
+      {"num_labels", kUnused},
+      {"num_return_sequences", kUnused},
       {"output_attentions", kUnused},
       {"output_hidden_states", kUnused},
+      {"output_scores", kUnused},
+      {"pad_token_id", kUnused},
+      {"prefix", kUnused},
+      {"problem_type", kUnused},
+      {"remove_invalid_values", kUnused},
+      {"repetition_penalty", kUnused},
       {"return_dict", kUnused},
+      {"return_dict_in_generate", kUnused},
+      {"sep_token_id", kUnused},
+      {"suppress_tokens", kUnused},
+      {"task_specific_params", kUnused},
+      {"temperature", kUnused},
+      {"tf_legacy_loss", kUnused},
+      {"tie_encoder_decoder", kUnused},
+      {"tokenizer_class", kUnused},
+      {"top_k", kUnused},
+      {"top_p", kUnused},
       {"torch_dtype", kUnused},
+      {"torchscript", kUnused},
       {"transformers_version", kUnused},
+      {"typical_p", kUnused},
+      {"unk_token_id", kUnused},
+      {"use_bfloat16", kUnused},
       {"use_cache", kUnused},
   };
   return kKeys;
@@ -146,6 +195,13 @@ std::string ConfigReader::String(std::string_view key,
                                  std::string_view absent) {
   CheckDeclared(key);
   return Take(StringField(config_, key, absent), std::string(absent));
+}
+
+void ConfigReader::CheckMultiple(std::string_view key, int64_t value,
+                                 std::string_view of_key, int64_t of) {
+  if (value % of == 0) return;
+  Fail(WrongField(key, StrCat("a multiple of ", of_key, " = ", of),
+                  StrCat(value)));
 }
 
 quant::Activation ConfigReader::Activation(std::string_view key,

@@ -23,6 +23,7 @@ namespace ounce::model {
 inline constexpr int64_t kMaxVocab = 1 << 24;
 inline constexpr int64_t kMaxPositions = 1 << 20;
 inline constexpr int64_t kMaxWidth = 1 << 16;
+inline constexpr int64_t kMaxInner = 4 * kMaxWidth;  // of an MLP, of all heads
 inline constexpr int64_t kMaxLayers = 1024;
 
 struct ConfigKey {
@@ -38,7 +39,8 @@ struct ConfigKey {
   std::string_view values = "";
 };
 
-// The keys of PretrainedConfig, which every config class has beside its own.
+// The keys that every config class has beside its own: those of
+// PretrainedConfig and a few of which every class has one.
 absl::Span<const ConfigKey> CommonConfigKeys();
 
 // Reads one after the other; the first error counts, and what is read after it
@@ -54,7 +56,7 @@ class ConfigReader {
   ConfigReader(const nlohmann::json& config, absl::Span<const ConfigKey> keys);
 
   const absl::Status& status() const { return status_; }
-  // Adds an error of the caller's own.
+  // Adds an error of the caller's own; nothing if there is one already.
   void Fail(absl::Status error);
 
   // `key` (and where given its other name, an attribute_map of transformers)
@@ -69,6 +71,10 @@ class ConfigReader {
   std::string String(std::string_view key, std::string_view absent);
   // A function by the name that transformers' ACT2FN has for it.
   quant::Activation Activation(std::string_view key, std::string_view absent);
+
+  // Fails unless `value`, of `key`, is a multiple of `of`, of `of_key`.
+  void CheckMultiple(std::string_view key, int64_t value,
+                     std::string_view of_key, int64_t of);
 
   // For what is read elsewhere (model/decoder/rope_config.h).
   const nlohmann::json& json() const { return config_; }

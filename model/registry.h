@@ -20,6 +20,9 @@ struct Architecture {
   std::string_view name;         // model_type of config.json
   std::string_view models = "";  // those people know, for docs/models.md
   absl::Span<const ConfigKey> keys = {};  // of the config's class
+  // What published checkpoints bring as code of their own (auto_map) is what
+  // transformers has taken in, and therefore this network.
+  bool takes_published_code = false;
   // Reads the config, asks `weights` for all it needs. The model's products of
   // floats are computed in `compute`.
   absl::StatusOr<std::unique_ptr<const Model>> (*create)(

@@ -9,29 +9,60 @@
 // values and keys (in this order) of a quarter of the heads. Rotary embedding
 // turns interleaved pairs of the first rotary_dim elements of a head.
 
-#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/arch/codegen_config.h"
+#include "model/config_fields.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/read_weights.h"
+#include "model/decoder/rope_config.h"
+#include "model/decoder/sizes.h"
 #include "model/registry.h"
 
 namespace ounce::model {
 namespace {
 
-AttentionLayout LayOutHeads(const CodeGenConfig& config) {
-  const int64_t heads_per_block = config.heads / CodeGenConfig::kQkvBlocks;
-  const int64_t part = heads_per_block * config.head_dim();
+constexpr auto kRead = ConfigKey::Use::kRead;
+constexpr auto kUnused = ConfigKey::Use::kUnused;
+// Of CodeGenConfig.
+constexpr ConfigKey kKeys[] = {
+    {"vocab_size"},
+    {"n_positions"},
+    {"n_embd"},
+    {"n_layer"},
+    {"n_head", kRead, "a multiple of 4"},
+    {"n_inner"},
+    {"activation_function"},
+    {"layer_norm_epsilon"},
+    {"tie_word_embeddings"},
+    {"rotary_dim"},
+    {"head_dim", kRead, "refused: a key of codegen2"},
+    {"attn_pdrop", kUnused},
+    {"embd_pdrop", kUnused},
+    {"n_ctx", kUnused},
+    {"resid_pdrop", kUnused},
+    {"scale_attn_weights", kUnused},
+    {"summary_activation", kUnused},
+    {"summary_first_dropout", kUnused},
+    {"summary_proj_to_labels", kUnused},
+    {"summary_type", kUnused},
+    {"summary_use_proj", kUnused},
+};
+
+// Groups of heads in the rows of qkv_proj, each queries, values, keys.
+constexpr int64_t kQkvBlocks = 4;
+
+AttentionLayout LayOutHeads(const DecoderSizes& sizes) {
+  const int64_t heads_per_block = sizes.heads / kQkvBlocks;
+  const int64_t part = heads_per_block * sizes.head_dim;
   AttentionLayout layout;
-  layout.head_dim = config.head_dim();
-  for (int64_t head = 0; head < config.heads; ++head) {
+  layout.head_dim = sizes.head_dim;
+  for (int64_t head = 0; head < sizes.heads; ++head) {
     const int64_t start = head / heads_per_block * 3 * part +
-                          head % heads_per_block * config.head_dim();
+                          head % heads_per_block * sizes.head_dim;
     layout.query.push_back(start);
     layout.key.push_back(start + 2 * part);
     layout.value.push_back(start + part);
@@ -41,70 +72,91 @@ AttentionLayout LayOutHeads(const CodeGenConfig& config) {
 }
 
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
-                                       const CodeGenConfig& config,
-                                       WeightReader& reader) {
-  const int64_t width = config.width, inner = config.inner;
+                                       const DecoderSizes& sizes,
+                                       WeightReader& weights) {
+  const int64_t width = sizes.width, inner = sizes.inner;
   DecoderBlock block;
-  ASSIGN_OR_RETURN(block.attention_norm, ReadNorm(reader, name + ".ln_1", width,
-                                                  {.epsilon = config.epsilon}));
-  ASSIGN_OR_RETURN(block.attention.qkv,
-                   ReadLinear(reader, name + ".attn.qkv_proj", 3 * width, width,
-                              /*bias=*/false));
+  ASSIGN_OR_RETURN(block.attention_norm,
+                   ReadNorm(weights, name + ".ln_1", width,
+                            {.epsilon = sizes.norm_epsilon}));
+  ASSIGN_OR_RETURN(
+      block.attention.qkv,
+      ReadLinear(weights, name + ".attn.qkv_proj", 3 * width, width,
+                 /*bias=*/false));
   ASSIGN_OR_RETURN(block.attention.out,
-                   ReadLinear(reader, name + ".attn.out_proj", width, width,
+                   ReadLinear(weights, name + ".attn.out_proj", width, width,
                               /*bias=*/false));
-  block.attention.score_divisor =
-      std::sqrt(static_cast<float>(config.head_dim()));
-  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(reader, name + ".mlp.fc_in", inner,
+  block.attention.score_divisor = sizes.score_divisor;
+  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.fc_in", inner,
                                             width, /*bias=*/true));
-  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(reader, name + ".mlp.fc_out",
+  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.fc_out",
                                               width, inner, /*bias=*/true));
-  block.mlp.activation = quant::Activation::kGeluTanh;
+  block.mlp.activation = sizes.mlp_activation;
   return block;
+}
+
+DecoderSizes ReadConfig(ConfigReader& reader) {
+  if (IsGiven(reader.json(), "head_dim")) {
+    reader.Fail(absl::UnimplementedError(
+        "'head_dim' is a key of codegen2, whose heads lie in 8 groups where "
+        "CodeGen's lie in 4; codegen2 is not supported"));
+  }
+  const int64_t heads =
+      reader.Int("n_head", "num_attention_heads", 1, kMaxWidth, 16);
+  if (heads % kQkvBlocks != 0) {
+    reader.Fail(WrongField("n_head", "a multiple of 4", StrCat(heads)));
+  }
+  return ReadSizes(reader,
+                   {.vocab_size = 50400,
+                    .width = 4096,
+                    .layers = 28,
+                    .heads = 16,
+                    .tied = false},
+                   kGptKeys);
 }
 
 absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, quant::Compute compute,
-    WeightReader& reader) {
-  const absl::StatusOr<CodeGenConfig> config =
-      ReadCodeGenConfig(checkpoint.config());
+    WeightReader& weights) {
+  ConfigReader reader(checkpoint.config(), kKeys);
+  const DecoderSizes sizes = ReadConfig(reader);
+  const RopeSpec rope = ReadRotaryDim(reader, sizes.head_dim);
   RETURN_IF_ERROR(
-      WithContext(config.status(), checkpoint.folder() + "/config.json"));
+      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
   DecoderDescription net = {.architecture = "codegen",
-                            .vocab_size = config->vocab_size,
-                            .max_positions = config->positions,
-                            .width = config->width,
+                            .vocab_size = sizes.vocab_size,
+                            .max_positions = sizes.positions,
+                            .width = sizes.width,
                             .form = BlockForm::kParallel,
-                            .heads = LayOutHeads(*config),
-                            .rope = RopeSpec{.rotary_dim = config->rotary_dim,
-                                             .frequencies = RopeFrequencies(
-                                                 config->rotary_dim, 10000)},
+                            .heads = LayOutHeads(sizes),
+                            .rope = rope,
                             .default_eos_id = 50256};
+  const std::string model =
+      weights.PrefixOf("wte.weight", {"transformer.", ""});
   ASSIGN_OR_RETURN(net.embedding,
-                   ReadEmbeddings(reader, "transformer.wte", "", net));
-  for (int64_t i = 0; i < config->layers; ++i) {
+                   ReadEmbeddings(weights, model + "wte", "", net));
+  for (int64_t i = 0; i < sizes.layers; ++i) {
     ASSIGN_OR_RETURN(DecoderBlock block,
-                     ReadBlock(StrCat("transformer.h.", i), *config, reader));
+                     ReadBlock(StrCat(model, "h.", i), sizes, weights));
     net.blocks.push_back(std::move(block));
   }
-  ASSIGN_OR_RETURN(net.final_norm,
-                   ReadNorm(reader, "transformer.ln_f", net.width,
-                            {.epsilon = config->epsilon}));
-  ASSIGN_OR_RETURN(
-      net.head, ReadHead(reader, "lm_head", net.vocab_size, net.width,
-                         config->tied ? "transformer.wte" : "", /*bias=*/true));
-  // Constants that older releases of transformers stored.
-  reader.Ignore("transformer.h.*.attn.causal_mask");
-  reader.Ignore("transformer.h.*.attn.masked_bias");
-  reader.Ignore("transformer.h.*.attn.bias");
+  ASSIGN_OR_RETURN(net.final_norm, ReadNorm(weights, model + "ln_f", net.width,
+                                            {.epsilon = sizes.norm_epsilon}));
+  ASSIGN_OR_RETURN(net.head,
+                   ReadHead(weights, "lm_head", net.vocab_size, net.width,
+                            sizes.tied ? model + "wte" : "", /*bias=*/true));
+  IgnoreConstants(weights);
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 
 }  // namespace
 
 const Architecture& CodeGen() {
-  static constexpr Architecture kArchitecture = {.name = "codegen",
-                                                 .create = Create};
+  static constexpr Architecture kArchitecture = {
+      .name = "codegen",
+      .models = "CodeGen 350M to 16B (nl, multi, mono)",
+      .keys = kKeys,
+      .create = Create};
   return kArchitecture;
 }
 

@@ -3,9 +3,7 @@
 // decoder), or follow each other (RW); one key and value head, or one for each
 // group of queries, beside which it lies; rotary embedding by halves, or ALiBi.
 
-#include <cmath>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -17,11 +15,14 @@
 #include "model/decoder/head_layouts.h"
 #include "model/decoder/read_weights.h"
 #include "model/decoder/rope_config.h"
+#include "model/decoder/sizes.h"
 #include "model/registry.h"
 
 namespace ounce::model {
 namespace {
 
+constexpr auto kRead = ConfigKey::Use::kRead;
+constexpr auto kMustBe = ConfigKey::Use::kMustBe;
 constexpr auto kUnused = ConfigKey::Use::kUnused;
 // Of FalconConfig.
 constexpr ConfigKey kKeys[] = {
@@ -30,13 +31,13 @@ constexpr ConfigKey kKeys[] = {
     {"n_embed"},
     {"num_hidden_layers"},
     {"num_attention_heads"},
-    {"num_ln_in_parallel_attn"},
+    {"num_ln_in_parallel_attn", kRead, "1 without new_decoder_architecture"},
     {"layer_norm_epsilon"},
     {"num_kv_heads"},
     {"alibi"},
     {"new_decoder_architecture"},
     {"multi_query"},
-    {"parallel_attn"},
+    {"parallel_attn", kRead, "true with new_decoder_architecture"},
     {"bias"},
     {"max_position_embeddings"},
     {"rope_theta"},
@@ -44,23 +45,16 @@ constexpr ConfigKey kKeys[] = {
     {"ffn_hidden_size"},
     {"activation"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
+    {"partial_rotary_factor", kMustBe, "1"},
     {"apply_residual_connection_post_layernorm", kUnused},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
     {"hidden_dropout", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
 };
 
 struct Config {
-  int64_t vocab_size, positions, width, layers, heads, kv_heads, inner;
-  float epsilon;
-  quant::Activation activation;
-  bool tied, bias, alibi, parallel, grouped, two_norms;
-  std::optional<RopeSpec> rope;
-
-  int64_t head_dim() const { return width / heads; }
+  DecoderSizes sizes;
+  bool bias, alibi, parallel, grouped, two_norms;
+  RopeSpec rope;  // without alibi
 };
 
 // Which of three ways queries, keys and values lie in, and how many norms a
@@ -69,14 +63,16 @@ void ReadForm(ConfigReader& reader, Config& config) {
   const bool new_decoder = reader.Bool("new_decoder_architecture", false);
   const bool multi_query = reader.Bool("multi_query", true);
   config.parallel = reader.Bool("parallel_attn", true);
+  const int64_t heads = config.sizes.heads;
   const int64_t kv_heads =
-      reader.OptionalInt("num_kv_heads", 1, kMaxWidth, config.heads);
+      reader.OptionalInt("num_kv_heads", 1, kMaxWidth, heads);
   const int64_t norms =
       reader.OptionalInt("num_ln_in_parallel_attn", 1, 2, new_decoder ? 2 : 1);
   config.grouped = new_decoder || !multi_query;
-  config.kv_heads = new_decoder ? kv_heads : multi_query ? 1 : config.heads;
+  config.sizes.kv_heads = new_decoder ? kv_heads : multi_query ? 1 : heads;
   config.two_norms = norms == 2;
-  if (!reader.status().ok()) return;
+  reader.CheckMultiple("num_attention_heads", heads, "num_kv_heads",
+                       config.sizes.kv_heads);
   if (new_decoder && !config.parallel) {
     reader.Fail(UnsupportedField(
         "parallel_attn", "true with new_decoder_architecture", "false"));
@@ -84,39 +80,29 @@ void ReadForm(ConfigReader& reader, Config& config) {
     reader.Fail(UnsupportedField("num_ln_in_parallel_attn",
                                  "1 without new_decoder_architecture",
                                  StrCat(norms)));
-  } else if (config.width % config.heads != 0 ||
-             config.heads % config.kv_heads != 0) {
-    reader.Fail(WrongField(
-        "num_attention_heads",
-        StrCat("a divisor of hidden_size = ", config.width,
-               " and a multiple of num_kv_heads = ", config.kv_heads),
-        StrCat(config.heads)));
   }
 }
 
 Config ReadConfig(ConfigReader& reader) {
   Config config;
-  config.vocab_size = reader.Int("vocab_size", 1, kMaxVocab, 65024);
-  config.positions =
-      reader.Int("max_position_embeddings", 1, kMaxPositions, 2048);
-  config.width = reader.Int("hidden_size", "n_embed", 1, kMaxWidth, 4544);
-  config.layers = reader.Int("num_hidden_layers", 1, kMaxLayers, 32);
-  config.heads = reader.Int("num_attention_heads", 1, kMaxWidth, 71);
-  config.inner =
-      reader.OptionalInt("ffn_hidden_size", 1, 4 * kMaxWidth, 4 * config.width);
-  config.epsilon = reader.Number("layer_norm_epsilon", 0, 1, 1e-5);
-  config.activation = reader.Activation("activation", "gelu");
-  config.tied = reader.Bool("tie_word_embeddings", true);
+  config.sizes = ReadSizes(reader,
+                           {.vocab_size = 65024,
+                            .width = 4544,
+                            .layers = 32,
+                            .heads = 71,
+                            .activation = "gelu"},
+                           {.width = "n_embed",
+                            .inner = "ffn_hidden_size",
+                            .activation = "activation",
+                            .epsilon = "layer_norm_epsilon"});
   config.bias = reader.Bool("bias", false);
   config.alibi = reader.Bool("alibi", false);
   ReadForm(reader, config);
-  if (!reader.status().ok() || config.alibi) return config;
-  absl::StatusOr<RopeSpec> rope = ReadRope(reader.json(), RopePairing::kHalves,
-                                           config.head_dim(), config.positions);
-  if (rope.ok()) {
-    config.rope = *std::move(rope);
+  if (config.alibi) {
+    CheckAlibi(reader, config.sizes);
   } else {
-    reader.Fail(rope.status());
+    config.rope = ReadRope(reader, RopePairing::kHalves, config.sizes.head_dim,
+                           config.sizes.positions);
   }
   return config;
 }
@@ -124,8 +110,9 @@ Config ReadConfig(ConfigReader& reader) {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const Config& config,
                                        WeightReader& weights) {
-  const int64_t width = config.width, inner = config.inner;
-  const NormKind norm = {.epsilon = config.epsilon};
+  const DecoderSizes& sizes = config.sizes;
+  const int64_t width = sizes.width, inner = sizes.inner;
+  const NormKind norm = {.epsilon = sizes.norm_epsilon};
   DecoderBlock block;
   ASSIGN_OR_RETURN(
       block.attention_norm,
@@ -142,20 +129,19 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
   }
   ASSIGN_OR_RETURN(block.attention.qkv,
                    ReadLinear(weights, name + ".self_attention.query_key_value",
-                              width + 2 * config.kv_heads * config.head_dim(),
+                              width + 2 * sizes.kv_heads * sizes.head_dim,
                               width, config.bias));
   ASSIGN_OR_RETURN(block.attention.out,
                    ReadLinear(weights, name + ".self_attention.dense", width,
                               width, config.bias));
-  block.attention.score_divisor =
-      std::sqrt(static_cast<float>(config.head_dim()));
+  block.attention.score_divisor = sizes.score_divisor;
   ASSIGN_OR_RETURN(block.mlp.up,
                    ReadLinear(weights, name + ".mlp.dense_h_to_4h", inner,
                               width, config.bias));
   ASSIGN_OR_RETURN(block.mlp.down,
                    ReadLinear(weights, name + ".mlp.dense_4h_to_h", width,
                               inner, config.bias));
-  block.mlp.activation = config.activation;
+  block.mlp.activation = sizes.mlp_activation;
   return block;
 }
 
@@ -164,38 +150,41 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
   const Config config = ReadConfig(reader);
+  const DecoderSizes& sizes = config.sizes;
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  const int64_t heads = config.heads, head_dim = config.head_dim();
   DecoderDescription net = {
       .architecture = "falcon",
-      .vocab_size = config.vocab_size,
-      .max_positions = config.positions,
-      .width = config.width,
+      .vocab_size = sizes.vocab_size,
+      .max_positions = sizes.positions,
+      .width = sizes.width,
       .form = config.parallel ? BlockForm::kParallel : BlockForm::kPreNorm,
-      .heads = config.grouped ? GroupedHeads(heads, config.kv_heads, head_dim)
-                              : SplitHeads(heads, config.kv_heads, head_dim),
-      .rope = config.rope,
+      .heads = config.grouped
+                   ? GroupedHeads(sizes.heads, sizes.kv_heads, sizes.head_dim)
+                   : SplitHeads(sizes.heads, sizes.kv_heads, sizes.head_dim),
       .default_eos_id = 11};
   if (config.alibi) {
-    net.position_bias = FalconAlibiBias(
-        heads, config.positions, std::sqrt(static_cast<float>(head_dim)));
+    net.position_bias =
+        FalconAlibiBias(sizes.heads, sizes.positions, sizes.score_divisor);
+  } else {
+    net.rope = config.rope;
   }
   const std::string model =
       weights.PrefixOf("word_embeddings.weight", {"transformer.", ""});
   ASSIGN_OR_RETURN(net.embedding,
                    ReadEmbeddings(weights, model + "word_embeddings", "", net));
-  for (int64_t i = 0; i < config.layers; ++i) {
+  for (int64_t i = 0; i < sizes.layers; ++i) {
     ASSIGN_OR_RETURN(DecoderBlock block,
                      ReadBlock(StrCat(model, "h.", i), config, weights));
     net.blocks.push_back(std::move(block));
   }
   ASSIGN_OR_RETURN(net.final_norm, ReadNorm(weights, model + "ln_f", net.width,
-                                            {.epsilon = config.epsilon}));
+                                            {.epsilon = sizes.norm_epsilon}));
   ASSIGN_OR_RETURN(
       net.head,
       ReadHead(weights, "lm_head", net.vocab_size, net.width,
-               config.tied ? model + "word_embeddings" : "", /*bias=*/false));
+               sizes.tied ? model + "word_embeddings" : "", /*bias=*/false));
+  IgnoreConstants(weights);
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 
@@ -204,8 +193,9 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
 const Architecture& Falcon() {
   static constexpr Architecture kArchitecture = {
       .name = "falcon",
-      .models = "Falcon 7B, 40B, 180B, RW 1B and 7B",
+      .models = "Falcon 7B, 11B, 40B, 180B, RW 1B and 7B",
       .keys = kKeys,
+      .takes_published_code = true,
       .create = Create};
   return kArchitecture;
 }

@@ -3,6 +3,7 @@
 // by the root of the width.
 
 #include <cmath>
+#include <utility>
 
 #include "base/status_macros.h"
 #include "model/arch/llama_like.h"
@@ -11,6 +12,7 @@
 namespace ounce::model {
 namespace {
 
+constexpr auto kMustBe = ConfigKey::Use::kMustBe;
 constexpr auto kUnused = ConfigKey::Use::kUnused;
 // Of GemmaConfig.
 constexpr ConfigKey kKeys[] = {
@@ -27,12 +29,9 @@ constexpr ConfigKey kKeys[] = {
     {"rope_theta"},
     {"rope_scaling"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
     {"attention_bias"},
+    {"partial_rotary_factor", kMustBe, "1"},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
     {"hidden_activation", kUnused},
 };
 
@@ -44,25 +43,20 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
       ReadLlamaConfig(reader, {.vocab_size = 256000,
                                .positions = 8192,
                                .width = 3072,
-                               .inner = 24576,
                                .layers = 28,
                                .heads = 16,
                                .kv_heads = 16,
                                .head_dim = 256,
+                               .inner = 24576,
                                .activation = "gelu_pytorch_tanh",
-                               .tied = true,
-                               .eos_id = 1});
+                               .epsilon = 1e-6});
+  config.norm.plus_one = true;
   config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
+  config.embedding_scale = std::sqrt(static_cast<float>(config.sizes.width));
+  config.eos_id = 1;
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net,
-                   ReadLlama("gemma", config,
-                             {.kind = NormWeights::kRms,
-                              .epsilon = static_cast<float>(config.epsilon),
-                              .bias = false,
-                              .plus_one = true},
-                             {}, weights));
-  net.embedding.scale = std::sqrt(static_cast<float>(config.width));
+  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("gemma", config, weights));
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 

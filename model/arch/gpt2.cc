@@ -2,17 +2,16 @@
 // learned positions, norms before attention and MLP, a tied head. Its linear
 // layers are Conv1D, whose weights lie transposed: [inputs, outputs].
 
-#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/arch/gpt_config.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/head_layouts.h"
 #include "model/decoder/read_weights.h"
+#include "model/decoder/sizes.h"
 #include "model/registry.h"
 
 namespace ounce::model {
@@ -30,14 +29,10 @@ constexpr ConfigKey kKeys[] = {
     {"activation_function"},
     {"layer_norm_epsilon"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
     {"scale_attn_weights"},
     {"scale_attn_by_inverse_layer_idx"},
     {"attn_pdrop", kUnused},
-    {"bos_token_id", kUnused},
     {"embd_pdrop", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
     {"resid_pdrop", kUnused},
     {"n_ctx", kUnused},
     {"reorder_and_upcast_attn", kUnused},
@@ -46,7 +41,6 @@ constexpr ConfigKey kKeys[] = {
     {"summary_proj_to_labels", kUnused},
     {"summary_type", kUnused},
     {"summary_use_proj", kUnused},
-    {"task_specific_params", kUnused},
 };
 
 absl::StatusOr<Linear> ReadConv1D(WeightReader& weights, std::string module,
@@ -59,10 +53,10 @@ absl::StatusOr<Linear> ReadConv1D(WeightReader& weights, std::string module,
 }
 
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
-                                       const GptConfig& config,
+                                       const DecoderSizes& sizes,
                                        WeightReader& weights) {
-  const int64_t width = config.width, inner = config.inner;
-  const NormKind norm = {.epsilon = config.epsilon};
+  const int64_t width = sizes.width, inner = sizes.inner;
+  const NormKind norm = {.epsilon = sizes.norm_epsilon};
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
                    ReadNorm(weights, name + ".ln_1", width, norm));
@@ -77,7 +71,7 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                    ReadConv1D(weights, name + ".mlp.c_fc", inner, width));
   ASSIGN_OR_RETURN(block.mlp.down,
                    ReadConv1D(weights, name + ".mlp.c_proj", width, inner));
-  block.mlp.activation = config.mlp_activation;
+  block.mlp.activation = sizes.mlp_activation;
   return block;
 }
 
@@ -85,39 +79,42 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, quant::Compute compute,
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
-  const GptConfig config = ReadGptConfig(reader, {});
+  const DecoderSizes sizes = ReadSizes(reader,
+                                       {.vocab_size = 50257,
+                                        .positions = 1024,
+                                        .width = 768,
+                                        .layers = 12,
+                                        .heads = 12},
+                                       kGptKeys);
   const bool scaled = reader.Bool("scale_attn_weights", true);
   const bool by_layer = reader.Bool("scale_attn_by_inverse_layer_idx", false);
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
   DecoderDescription net = {
       .architecture = "gpt2",
-      .vocab_size = config.vocab_size,
-      .max_positions = config.positions,
-      .width = config.width,
-      .heads = SplitHeads(config.heads, config.heads, config.head_dim()),
+      .vocab_size = sizes.vocab_size,
+      .max_positions = sizes.positions,
+      .width = sizes.width,
+      .heads = SplitHeads(sizes.heads, sizes.heads, sizes.head_dim),
       .default_eos_id = 50256};
   // As published it has no prefix.
   const std::string model =
       weights.PrefixOf("wte.weight", {"transformer.", ""});
   ASSIGN_OR_RETURN(net.embedding,
                    ReadEmbeddings(weights, model + "wte", model + "wpe", net));
-  for (int64_t i = 0; i < config.layers; ++i) {
+  for (int64_t i = 0; i < sizes.layers; ++i) {
     ASSIGN_OR_RETURN(DecoderBlock block,
-                     ReadBlock(StrCat(model, "h.", i), config, weights));
-    block.attention.score_divisor =
-        (scaled ? std::sqrt(static_cast<float>(config.head_dim())) : 1) *
-        static_cast<float>(by_layer ? i + 1 : 1);
+                     ReadBlock(StrCat(model, "h.", i), sizes, weights));
+    block.attention.score_divisor = (scaled ? sizes.score_divisor : 1) *
+                                    static_cast<float>(by_layer ? i + 1 : 1);
     net.blocks.push_back(std::move(block));
   }
   ASSIGN_OR_RETURN(net.final_norm, ReadNorm(weights, model + "ln_f", net.width,
-                                            {.epsilon = config.epsilon}));
+                                            {.epsilon = sizes.norm_epsilon}));
   ASSIGN_OR_RETURN(net.head,
                    ReadHead(weights, "lm_head", net.vocab_size, net.width,
-                            config.tied ? model + "wte" : "", /*bias=*/false));
-  // Constants that older releases of transformers stored.
-  weights.Ignore(model + "h.*.attn.masked_bias");
-  weights.Ignore(model + "h.*.attn.bias");
+                            sizes.tied ? model + "wte" : "", /*bias=*/false));
+  IgnoreConstants(weights);
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 

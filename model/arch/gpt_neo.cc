@@ -13,6 +13,7 @@
 #include "model/decoder/decoder.h"
 #include "model/decoder/head_layouts.h"
 #include "model/decoder/read_weights.h"
+#include "model/decoder/sizes.h"
 #include "model/registry.h"
 #include "nlohmann/json.hpp"
 
@@ -33,15 +34,10 @@ constexpr ConfigKey kKeys[] = {
     {"activation_function"},
     {"layer_norm_epsilon"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
+    {"attention_layers"},
     {"attention_dropout", kUnused},
-    {"attention_layers", kUnused},
-    {"bos_token_id", kUnused},
     {"classifier_dropout", kUnused},
     {"embed_dropout", kUnused},
-    {"gradient_checkpointing", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
     {"resid_dropout", kUnused},
     {"summary_activation", kUnused},
     {"summary_first_dropout", kUnused},
@@ -50,17 +46,7 @@ constexpr ConfigKey kKeys[] = {
     {"summary_use_proj", kUnused},
 };
 
-struct Config {
-  int64_t vocab_size, positions, width, layers, heads, inner;
-  float epsilon;
-  quant::Activation activation;
-  bool tied;
-  std::vector<int64_t> windows;  // by layer; 0: all
-
-  int64_t head_dim() const { return width / heads; }
-};
-
-// attention_types is a list of [[kind, ...], times].
+// By layer; 0: all. attention_types is a list of [[kind, ...], times].
 std::vector<int64_t> ReadWindows(ConfigReader& reader, int64_t layers) {
   const int64_t window = reader.Int("window_size", 1, kMaxPositions, 256);
   const nlohmann::json types = reader.json().value(
@@ -93,35 +79,25 @@ std::vector<int64_t> ReadWindows(ConfigReader& reader, int64_t layers) {
   return static_cast<int64_t>(windows.size()) == layers ? windows : fail();
 }
 
-Config ReadConfig(ConfigReader& reader) {
-  Config config;
-  config.vocab_size = reader.Int("vocab_size", 1, kMaxVocab, 50257);
-  config.positions =
-      reader.Int("max_position_embeddings", 1, kMaxPositions, 2048);
-  config.width = reader.Int("hidden_size", 1, kMaxWidth, 2048);
-  config.layers =
-      reader.Int("num_layers", "num_hidden_layers", 1, kMaxLayers, 24);
-  config.heads =
-      reader.Int("num_heads", "num_attention_heads", 1, kMaxWidth, 16);
-  config.inner = reader.OptionalInt("intermediate_size", 1, 4 * kMaxWidth,
-                                    4 * config.width);
-  config.epsilon = reader.Number("layer_norm_epsilon", 0, 1, 1e-5);
-  config.activation = reader.Activation("activation_function", "gelu_new");
-  config.tied = reader.Bool("tie_word_embeddings", true);
-  config.windows = ReadWindows(reader, config.layers);
-  if (reader.status().ok() && config.width % config.heads != 0) {
-    reader.Fail(WrongField("hidden_size",
-                           StrCat("a multiple of num_heads = ", config.heads),
-                           StrCat(config.width)));
+// attention_layers says it once more, a kind for each layer.
+void CheckLayers(ConfigReader& reader, const std::vector<int64_t>& windows) {
+  if (!IsGiven(reader.json(), "attention_layers")) return;
+  nlohmann::json kinds = nlohmann::json::array();
+  for (const int64_t window : windows) {
+    kinds.push_back(window == 0 ? "global" : "local");
   }
-  return config;
+  const nlohmann::json& layers = reader.json()["attention_layers"];
+  if (layers == kinds) return;
+  reader.Fail(WrongField("attention_layers",
+                         "what 'attention_types' says of each layer",
+                         ShortJson(layers)));
 }
 
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
-                                       const Config& config,
+                                       const DecoderSizes& sizes,
                                        WeightReader& weights) {
-  const int64_t width = config.width, inner = config.inner;
-  const NormKind norm = {.epsilon = config.epsilon};
+  const int64_t width = sizes.width, inner = sizes.inner;
+  const NormKind norm = {.epsilon = sizes.norm_epsilon};
   const std::string attention = name + ".attn.attention.";
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
@@ -130,9 +106,9 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                                 {.query = attention + "q_proj",
                                                  .key = attention + "k_proj",
                                                  .value = attention + "v_proj",
-                                                 .heads = config.heads,
-                                                 .kv_heads = config.heads,
-                                                 .head_dim = config.head_dim(),
+                                                 .heads = sizes.heads,
+                                                 .kv_heads = sizes.heads,
+                                                 .head_dim = sizes.head_dim,
                                                  .bias = false},
                                                 width));
   ASSIGN_OR_RETURN(
@@ -144,7 +120,7 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                             width, /*bias=*/true));
   ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.c_proj",
                                               width, inner, /*bias=*/true));
-  block.mlp.activation = config.activation;
+  block.mlp.activation = sizes.mlp_activation;
   return block;
 }
 
@@ -152,34 +128,39 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, quant::Compute compute,
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
-  const Config config = ReadConfig(reader);
+  const DecoderSizes sizes = ReadSizes(
+      reader, {.vocab_size = 50257, .width = 2048, .layers = 24, .heads = 16},
+      {.layers = "num_layers",
+       .heads = "num_heads",
+       .activation = "activation_function",
+       .epsilon = "layer_norm_epsilon"});
+  const std::vector<int64_t> windows = ReadWindows(reader, sizes.layers);
+  CheckLayers(reader, windows);
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
   DecoderDescription net = {
       .architecture = "gpt_neo",
-      .vocab_size = config.vocab_size,
-      .max_positions = config.positions,
-      .width = config.width,
-      .heads = SplitHeads(config.heads, config.heads, config.head_dim()),
+      .vocab_size = sizes.vocab_size,
+      .max_positions = sizes.positions,
+      .width = sizes.width,
+      .heads = SplitHeads(sizes.heads, sizes.heads, sizes.head_dim),
       .default_eos_id = 50256};
   const std::string model =
       weights.PrefixOf("wte.weight", {"transformer.", ""});
   ASSIGN_OR_RETURN(net.embedding,
                    ReadEmbeddings(weights, model + "wte", model + "wpe", net));
-  for (int64_t i = 0; i < config.layers; ++i) {
+  for (int64_t i = 0; i < sizes.layers; ++i) {
     ASSIGN_OR_RETURN(DecoderBlock block,
-                     ReadBlock(StrCat(model, "h.", i), config, weights));
-    block.attention.window = config.windows[i];
+                     ReadBlock(StrCat(model, "h.", i), sizes, weights));
+    block.attention.window = windows[i];
     net.blocks.push_back(std::move(block));
   }
   ASSIGN_OR_RETURN(net.final_norm, ReadNorm(weights, model + "ln_f", net.width,
-                                            {.epsilon = config.epsilon}));
+                                            {.epsilon = sizes.norm_epsilon}));
   ASSIGN_OR_RETURN(net.head,
                    ReadHead(weights, "lm_head", net.vocab_size, net.width,
-                            config.tied ? model + "wte" : "", /*bias=*/false));
-  // Constants that older releases of transformers stored.
-  weights.Ignore(model + "h.*.attn.attention.masked_bias");
-  weights.Ignore(model + "h.*.attn.attention.bias");
+                            sizes.tied ? model + "wte" : "", /*bias=*/false));
+  IgnoreConstants(weights);
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 

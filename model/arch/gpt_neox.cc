@@ -3,18 +3,17 @@
 // its own; queries, keys and values lie head by head; rotary embedding by
 // halves of the first rotary_pct of a head.
 
-#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/config_fields.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/head_layouts.h"
 #include "model/decoder/read_weights.h"
 #include "model/decoder/rope_config.h"
+#include "model/decoder/sizes.h"
 #include "model/registry.h"
 
 namespace ounce::model {
@@ -37,65 +36,43 @@ constexpr ConfigKey kKeys[] = {
     {"tie_word_embeddings"},
     {"use_parallel_residual"},
     {"attention_bias"},
-    {"eos_token_id"},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
     {"classifier_dropout", kUnused},
     {"hidden_dropout", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
+    {"partial_rotary_factor", kUnused},
+    {"rope_theta", kUnused},
 };
 
 struct Config {
-  int64_t vocab_size, positions, width, layers, heads, inner;
-  float epsilon;
-  quant::Activation activation;
-  bool tied, parallel, attention_bias;
+  DecoderSizes sizes;
+  bool parallel, attention_bias;
   RopeSpec rope;
-
-  int64_t head_dim() const { return width / heads; }
 };
 
 Config ReadConfig(ConfigReader& reader) {
   Config config;
-  config.vocab_size = reader.Int("vocab_size", 1, kMaxVocab, 50432);
-  config.positions =
-      reader.Int("max_position_embeddings", 1, kMaxPositions, 2048);
-  config.width = reader.Int("hidden_size", 1, kMaxWidth, 6144);
-  config.layers = reader.Int("num_hidden_layers", 1, kMaxLayers, 44);
-  config.heads = reader.Int("num_attention_heads", 1, kMaxWidth, 64);
-  config.inner = reader.Int("intermediate_size", 1, 4 * kMaxWidth, 24576);
-  config.epsilon = reader.Number("layer_norm_eps", 0, 1, 1e-5);
-  config.activation = reader.Activation("hidden_act", "gelu");
-  config.tied = reader.Bool("tie_word_embeddings", false);
+  config.sizes = ReadSizes(reader, {.vocab_size = 50432,
+                                    .width = 6144,
+                                    .layers = 44,
+                                    .heads = 64,
+                                    .inner = 24576,
+                                    .activation = "gelu",
+                                    .tied = false});
   config.parallel = reader.Bool("use_parallel_residual", true);
   config.attention_bias = reader.Bool("attention_bias", true);
-  if (!reader.status().ok()) return config;
-  if (config.width % config.heads != 0) {
-    reader.Fail(
-        WrongField("hidden_size",
-                   StrCat("a multiple of num_attention_heads = ", config.heads),
-                   StrCat(config.width)));
-    return config;
-  }
-  absl::StatusOr<RopeSpec> rope = ReadRope(reader.json(), RopePairing::kHalves,
-                                           config.head_dim(), config.positions,
-                                           {.base = "rotary_emb_base",
-                                            .partial = "rotary_pct",
-                                            .absent_partial = 0.25});
-  if (rope.ok()) {
-    config.rope = *std::move(rope);
-  } else {
-    reader.Fail(rope.status());
-  }
+  config.rope = ReadRope(reader, RopePairing::kHalves, config.sizes.head_dim,
+                         config.sizes.positions,
+                         {.base = "rotary_emb_base",
+                          .partial = "rotary_pct",
+                          .absent_partial = 0.25});
   return config;
 }
 
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const Config& config,
                                        WeightReader& weights) {
-  const int64_t width = config.width, inner = config.inner;
-  const NormKind norm = {.epsilon = config.epsilon};
+  const int64_t width = config.sizes.width, inner = config.sizes.inner;
+  const NormKind norm = {.epsilon = config.sizes.norm_epsilon};
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
                    ReadNorm(weights, name + ".input_layernorm", width, norm));
@@ -108,8 +85,7 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
   ASSIGN_OR_RETURN(block.attention.out,
                    ReadLinear(weights, name + ".attention.dense", width, width,
                               config.attention_bias));
-  block.attention.score_divisor =
-      std::sqrt(static_cast<float>(config.head_dim()));
+  block.attention.score_divisor = config.sizes.score_divisor;
   ASSIGN_OR_RETURN(block.mlp.up,
                    ReadLinear(weights, name + ".mlp.dense_h_to_4h", inner,
                               width, /*bias=*/true));
@@ -117,7 +93,7 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
       block.mlp.down,
       ReadLinear(weights, name + ".mlp.dense_4h_to_h", width, inner,
                  /*bias=*/true));
-  block.mlp.activation = config.activation;
+  block.mlp.activation = config.sizes.mlp_activation;
   return block;
 }
 
@@ -126,35 +102,34 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
   const Config config = ReadConfig(reader);
+  const DecoderSizes& sizes = config.sizes;
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
   DecoderDescription net = {
       .architecture = "gpt_neox",
-      .vocab_size = config.vocab_size,
-      .max_positions = config.positions,
-      .width = config.width,
+      .vocab_size = sizes.vocab_size,
+      .max_positions = sizes.positions,
+      .width = sizes.width,
       .form = config.parallel ? BlockForm::kParallel : BlockForm::kPreNorm,
-      .heads = GroupedHeads(config.heads, config.heads, config.head_dim()),
+      .heads = GroupedHeads(sizes.heads, sizes.heads, sizes.head_dim),
       .rope = config.rope,
       .default_eos_id = 2};
+  const std::string model =
+      weights.PrefixOf("embed_in.weight", {"gpt_neox.", ""});
   ASSIGN_OR_RETURN(net.embedding,
-                   ReadEmbeddings(weights, "gpt_neox.embed_in", "", net));
-  for (int64_t i = 0; i < config.layers; ++i) {
+                   ReadEmbeddings(weights, model + "embed_in", "", net));
+  for (int64_t i = 0; i < sizes.layers; ++i) {
     ASSIGN_OR_RETURN(DecoderBlock block,
-                     ReadBlock(StrCat("gpt_neox.layers.", i), config, weights));
+                     ReadBlock(StrCat(model, "layers.", i), config, weights));
     net.blocks.push_back(std::move(block));
   }
   ASSIGN_OR_RETURN(net.final_norm,
-                   ReadNorm(weights, "gpt_neox.final_layer_norm", net.width,
-                            {.epsilon = config.epsilon}));
-  ASSIGN_OR_RETURN(net.head,
-                   ReadHead(weights, "embed_out", net.vocab_size, net.width,
-                            config.tied ? "gpt_neox.embed_in" : "",
-                            /*bias=*/false));
-  // Constants that older releases of transformers stored.
-  weights.Ignore("gpt_neox.layers.*.attention.masked_bias");
-  weights.Ignore("gpt_neox.layers.*.attention.bias");
-  weights.Ignore("gpt_neox.layers.*.rotary_emb.inv_freq");
+                   ReadNorm(weights, model + "final_layer_norm", net.width,
+                            {.epsilon = sizes.norm_epsilon}));
+  ASSIGN_OR_RETURN(
+      net.head, ReadHead(weights, "embed_out", net.vocab_size, net.width,
+                         sizes.tied ? model + "embed_in" : "", /*bias=*/false));
+  IgnoreConstants(weights);
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 

@@ -1,6 +1,8 @@
 // Llama (Touvron et al., 2023), as transformers' modeling_llama.py has it; see
 // llama_like.h.
 
+#include <utility>
+
 #include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
@@ -8,6 +10,7 @@
 namespace ounce::model {
 namespace {
 
+constexpr auto kMustBe = ConfigKey::Use::kMustBe;
 constexpr auto kUnused = ConfigKey::Use::kUnused;
 // Of LlamaConfig.
 constexpr ConfigKey kKeys[] = {
@@ -26,30 +29,29 @@ constexpr ConfigKey kKeys[] = {
     {"tie_word_embeddings"},
     {"attention_bias"},
     {"mlp_bias"},
-    {"eos_token_id"},
+    {"partial_rotary_factor", kMustBe, "1"},
     // Slices of tensor parallelism: the same sums in another order.
     {"pretraining_tp", kUnused},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
 };
 
 absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, quant::Compute compute,
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
-  LlamaConfig config = ReadLlamaConfig(reader, {});
+  LlamaConfig config = ReadLlamaConfig(reader, {.vocab_size = 32000,
+                                                .width = 4096,
+                                                .layers = 32,
+                                                .heads = 32,
+                                                .inner = 11008,
+                                                .activation = "silu",
+                                                .epsilon = 1e-6,
+                                                .tied = false});
   config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
   config.mlp_bias = reader.Bool("mlp_bias", false);
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net,
-                   ReadLlama("llama", config,
-                             {.kind = NormWeights::kRms,
-                              .epsilon = static_cast<float>(config.epsilon),
-                              .bias = false},
-                             {}, weights));
+  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("llama", config, weights));
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 
@@ -58,7 +60,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
 const Architecture& Llama() {
   static constexpr Architecture kArchitecture = {
       .name = "llama",
-      .models = "Llama 1 to 3.2, SmolLM, TinyLlama, Vicuna",
+      .models = "Llama 1 to 3.3, SmolLM 1 and 2, TinyLlama, Vicuna",
       .keys = kKeys,
       .create = Create};
   return kArchitecture;

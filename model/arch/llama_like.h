@@ -11,56 +11,46 @@
 #define OUNCE_MODEL_ARCH_LLAMA_LIKE_H_
 
 #include <cstdint>
-#include <memory>
-#include <optional>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "model/checkpoint/checkpoint.h"
 #include "model/config_reader.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/read_weights.h"
-#include "model/model.h"
+#include "model/decoder/rope_config.h"
+#include "model/decoder/sizes.h"
 #include "model/weights.h"
-#include "quant/compute.h"
 
 namespace ounce::model {
 
-// Before it is read, the defaults of a config's class.
 struct LlamaConfig {
-  int64_t vocab_size = 32000;
-  int64_t positions = 2048;
-  int64_t width = 4096;
-  int64_t inner = 11008;
-  int64_t layers = 32;
-  int64_t heads = 32;
-  int64_t kv_heads = 0;  // 0: as many as heads
-  int64_t head_dim = 0;  // 0: width / heads
-  double epsilon = 1e-6;
-  std::string activation = "silu";
-  bool tied = false;
-  int32_t eos_id = 2;
-
-  // What the class decides without a key of the shared ones.
+  DecoderSizes sizes = {};
+  RopeSpec rope = {};
+  NormKind norm = {};
+  // 0 where a layer sees everything; empty: all do.
+  std::vector<int64_t> windows = {};
   bool qkv_bias = false;
   bool out_bias = false;
   bool mlp_bias = false;
-  bool head_norms = false;  // q_norm and k_norm
-  // 0 where a layer sees everything; empty: all do.
-  std::vector<int64_t> windows = {};
-
-  // Follow from the above.
-  RopeSpec rope = {};
-  quant::Activation mlp_activation = quant::Activation::kNone;
+  bool head_norms = false;     // q_norm and k_norm
+  bool fused_qkv = false;      // self_attn.qkv_proj, one tensor
+  bool fused_gate_up = false;  // mlp.gate_up_proj, one below the other
+  // Without a gate the MLP is c_proj(act(c_fc(h))).
+  bool gated = true;
+  float embedding_scale = 1;
+  int32_t eos_id = 2;  // DecoderDescription::default_eos_id
 };
 
-// Reads vocab_size, max_position_embeddings, hidden_size, intermediate_size,
-// num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
-// rms_norm_eps, hidden_act, tie_word_embeddings and what rope_config.h reads.
+inline constexpr SizeKeys kLlamaKeys = {.kv_heads = "num_key_value_heads",
+                                        .head_dim = "head_dim",
+                                        .epsilon = "rms_norm_eps"};
+
+// Reads `keys`, vocab_size, tie_word_embeddings and what rope_config.h reads.
 // Errors go to `reader`.
-LlamaConfig ReadLlamaConfig(ConfigReader& reader, LlamaConfig defaults);
+LlamaConfig ReadLlamaConfig(ConfigReader& reader, const DecoderSizes& defaults,
+                            const SizeKeys& keys = kLlamaKeys,
+                            const RopeKeys& rope_keys = {});
 
 // The window of all layers by sliding_window; null is none, and so is an
 // `absent` of 0.
@@ -71,16 +61,9 @@ std::vector<int64_t> ReadWindow(ConfigReader& reader, int64_t absent,
 // max_window_layers and layer_types, as Qwen2Config and its kin mean them.
 std::vector<int64_t> ReadLayerWindows(ConfigReader& reader, int64_t layers);
 
-// The network of a config; weights are asked for in `reader`. Gate and up may
-// be the halves of one tensor, and q, k and v of another (Phi-3).
-struct LlamaNames {
-  bool fused_qkv = false;      // self_attn.qkv_proj
-  bool fused_gate_up = false;  // mlp.gate_up_proj
-};
+// The network of a config; weights are asked for in `reader`.
 absl::StatusOr<DecoderDescription> ReadLlama(std::string_view architecture,
                                              const LlamaConfig& config,
-                                             const NormKind& norm,
-                                             const LlamaNames& names,
                                              WeightReader& reader);
 
 }  // namespace ounce::model

@@ -1,6 +1,8 @@
 // Mistral (Jiang et al., 2023), as transformers' modeling_mistral.py has it: a
 // Llama without biases whose tokens see a window of sliding_window positions.
 
+#include <utility>
+
 #include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
@@ -8,6 +10,7 @@
 namespace ounce::model {
 namespace {
 
+constexpr auto kMustBe = ConfigKey::Use::kMustBe;
 constexpr auto kUnused = ConfigKey::Use::kUnused;
 // Of MistralConfig.
 constexpr ConfigKey kKeys[] = {
@@ -24,29 +27,30 @@ constexpr ConfigKey kKeys[] = {
     {"rope_theta"},
     {"rope_scaling"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
     {"sliding_window"},
+    {"partial_rotary_factor", kMustBe, "1"},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
 };
 
 absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, quant::Compute compute,
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
-  LlamaConfig config = ReadLlamaConfig(
-      reader, {.positions = 131072, .inner = 14336, .kv_heads = 8});
-  config.windows = ReadWindow(reader, 4096, config.layers);
+  LlamaConfig config = ReadLlamaConfig(reader, {.vocab_size = 32000,
+                                                .positions = 131072,
+                                                .width = 4096,
+                                                .layers = 32,
+                                                .heads = 32,
+                                                .kv_heads = 8,
+                                                .inner = 14336,
+                                                .activation = "silu",
+                                                .epsilon = 1e-6,
+                                                .tied = false});
+  config.windows = ReadWindow(reader, 4096, config.sizes.layers);
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
   ASSIGN_OR_RETURN(DecoderDescription net,
-                   ReadLlama("mistral", config,
-                             {.kind = NormWeights::kRms,
-                              .epsilon = static_cast<float>(config.epsilon),
-                              .bias = false},
-                             {}, weights));
+                   ReadLlama("mistral", config, weights));
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 

@@ -2,18 +2,17 @@
 // MLP side by side read one norm; biases everywhere; rotary embedding by halves
 // of a part of a head.
 
-#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/config_fields.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/head_layouts.h"
 #include "model/decoder/read_weights.h"
 #include "model/decoder/rope_config.h"
+#include "model/decoder/sizes.h"
 #include "model/registry.h"
 
 namespace ounce::model {
@@ -36,85 +35,63 @@ constexpr ConfigKey kKeys[] = {
     {"rope_scaling"},
     {"partial_rotary_factor"},
     {"qk_layernorm"},
-    {"eos_token_id"},
+    {"head_dim"},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
     {"embd_pdrop", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
     {"resid_pdrop", kUnused},
 };
 
 struct Config {
-  int64_t vocab_size, positions, width, layers, heads, kv_heads, inner;
-  float epsilon;
-  quant::Activation activation;
-  bool tied, head_norms;
+  DecoderSizes sizes;
+  bool head_norms;
   RopeSpec rope;
-
-  int64_t head_dim() const { return width / heads; }
 };
 
 Config ReadConfig(ConfigReader& reader) {
   Config config;
-  config.vocab_size = reader.Int("vocab_size", 1, kMaxVocab, 51200);
-  config.positions =
-      reader.Int("max_position_embeddings", 1, kMaxPositions, 2048);
-  config.width = reader.Int("hidden_size", 1, kMaxWidth, 2048);
-  config.layers = reader.Int("num_hidden_layers", 1, kMaxLayers, 24);
-  config.heads = reader.Int("num_attention_heads", 1, kMaxWidth, 32);
-  config.kv_heads =
-      reader.OptionalInt("num_key_value_heads", 1, kMaxWidth, config.heads);
-  config.inner = reader.Int("intermediate_size", 1, 4 * kMaxWidth, 8192);
-  config.epsilon = reader.Number("layer_norm_eps", 0, 1, 1e-5);
-  config.activation = reader.Activation("hidden_act", "gelu_new");
-  config.tied = reader.Bool("tie_word_embeddings", false);
+  config.sizes =
+      ReadSizes(reader,
+                {.vocab_size = 51200,
+                 .width = 2048,
+                 .layers = 24,
+                 .heads = 32,
+                 .inner = 8192,
+                 .tied = false},
+                {.kv_heads = "num_key_value_heads", .head_dim = "head_dim"});
   config.head_norms = reader.Bool("qk_layernorm", false);
-  if (!reader.status().ok()) return config;
-  if (config.width % config.heads != 0 || config.heads % config.kv_heads != 0) {
-    reader.Fail(WrongField(
-        "num_attention_heads",
-        StrCat("a divisor of hidden_size = ", config.width,
-               " and a multiple of num_key_value_heads = ", config.kv_heads),
-        StrCat(config.heads)));
-    return config;
-  }
-  absl::StatusOr<RopeSpec> rope =
-      ReadRope(reader.json(), RopePairing::kHalves, config.head_dim(),
-               config.positions, {.absent_partial = 0.5});
-  if (rope.ok()) {
-    config.rope = *std::move(rope);
-  } else {
-    reader.Fail(rope.status());
-  }
+  config.rope =
+      ReadRope(reader, RopePairing::kHalves, config.sizes.head_dim,
+               config.sizes.positions,
+               {.partial = "partial_rotary_factor", .absent_partial = 0.5});
   return config;
 }
 
 absl::StatusOr<DecoderAttention> ReadAttention(const std::string& name,
                                                const Config& config,
                                                WeightReader& weights) {
-  const NormKind norm = {.epsilon = config.epsilon};
+  const DecoderSizes& sizes = config.sizes;
+  const NormKind norm = {.epsilon = sizes.norm_epsilon};
   DecoderAttention attention;
-  attention.score_divisor = std::sqrt(static_cast<float>(config.head_dim()));
+  attention.score_divisor = sizes.score_divisor;
   ASSIGN_OR_RETURN(attention.qkv, ReadQkv(weights,
                                           {.query = name + ".q_proj",
                                            .key = name + ".k_proj",
                                            .value = name + ".v_proj",
-                                           .heads = config.heads,
-                                           .kv_heads = config.kv_heads,
-                                           .head_dim = config.head_dim(),
+                                           .heads = sizes.heads,
+                                           .kv_heads = sizes.kv_heads,
+                                           .head_dim = sizes.head_dim,
                                            .bias = true},
-                                          config.width));
+                                          sizes.width));
   ASSIGN_OR_RETURN(attention.out,
-                   ReadLinear(weights, name + ".dense", config.width,
-                              config.width, /*bias=*/true));
+                   ReadLinear(weights, name + ".dense", sizes.width,
+                              sizes.heads * sizes.head_dim, /*bias=*/true));
   if (config.head_norms) {
     ASSIGN_OR_RETURN(
         attention.query_norm,
-        ReadNorm(weights, name + ".q_layernorm", config.head_dim(), norm));
+        ReadNorm(weights, name + ".q_layernorm", sizes.head_dim, norm));
     ASSIGN_OR_RETURN(
         attention.key_norm,
-        ReadNorm(weights, name + ".k_layernorm", config.head_dim(), norm));
+        ReadNorm(weights, name + ".k_layernorm", sizes.head_dim, norm));
   }
   return attention;
 }
@@ -122,19 +99,18 @@ absl::StatusOr<DecoderAttention> ReadAttention(const std::string& name,
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const Config& config,
                                        WeightReader& weights) {
+  const int64_t width = config.sizes.width, inner = config.sizes.inner;
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
-                   ReadNorm(weights, name + ".input_layernorm", config.width,
-                            {.epsilon = config.epsilon}));
+                   ReadNorm(weights, name + ".input_layernorm", width,
+                            {.epsilon = config.sizes.norm_epsilon}));
   ASSIGN_OR_RETURN(block.attention,
                    ReadAttention(name + ".self_attn", config, weights));
-  ASSIGN_OR_RETURN(block.mlp.up,
-                   ReadLinear(weights, name + ".mlp.fc1", config.inner,
-                              config.width, /*bias=*/true));
-  ASSIGN_OR_RETURN(block.mlp.down,
-                   ReadLinear(weights, name + ".mlp.fc2", config.width,
-                              config.inner, /*bias=*/true));
-  block.mlp.activation = config.activation;
+  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.fc1", inner,
+                                            width, /*bias=*/true));
+  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.fc2", width,
+                                              inner, /*bias=*/true));
+  block.mlp.activation = config.sizes.mlp_activation;
   return block;
 }
 
@@ -143,33 +119,35 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
   const Config config = ReadConfig(reader);
+  const DecoderSizes& sizes = config.sizes;
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
   DecoderDescription net = {
       .architecture = "phi",
-      .vocab_size = config.vocab_size,
-      .max_positions = config.positions,
-      .width = config.width,
+      .vocab_size = sizes.vocab_size,
+      .max_positions = sizes.positions,
+      .width = sizes.width,
       .form = BlockForm::kParallel,
-      .heads = SplitHeads(config.heads, config.kv_heads, config.head_dim()),
+      .heads = SplitHeads(sizes.heads, sizes.kv_heads, sizes.head_dim),
       .rope = config.rope,
       .default_eos_id = 2};
+  const std::string model =
+      weights.PrefixOf("embed_tokens.weight", {"model.", ""});
   ASSIGN_OR_RETURN(net.embedding,
-                   ReadEmbeddings(weights, "model.embed_tokens", "", net));
-  for (int64_t i = 0; i < config.layers; ++i) {
+                   ReadEmbeddings(weights, model + "embed_tokens", "", net));
+  for (int64_t i = 0; i < sizes.layers; ++i) {
     ASSIGN_OR_RETURN(DecoderBlock block,
-                     ReadBlock(StrCat("model.layers.", i), config, weights));
+                     ReadBlock(StrCat(model, "layers.", i), config, weights));
     net.blocks.push_back(std::move(block));
   }
   ASSIGN_OR_RETURN(net.final_norm,
-                   ReadNorm(weights, "model.final_layernorm", net.width,
-                            {.epsilon = config.epsilon}));
-  ASSIGN_OR_RETURN(net.head,
-                   ReadHead(weights, "lm_head", net.vocab_size, net.width,
-                            config.tied ? "model.embed_tokens" : "",
-                            /*bias=*/true));
-  // A constant that older releases of transformers stored.
-  weights.Ignore("model.layers.*.self_attn.rotary_emb.inv_freq");
+                   ReadNorm(weights, model + "final_layernorm", net.width,
+                            {.epsilon = sizes.norm_epsilon}));
+  ASSIGN_OR_RETURN(
+      net.head,
+      ReadHead(weights, "lm_head", net.vocab_size, net.width,
+               sizes.tied ? model + "embed_tokens" : "", /*bias=*/true));
+  IgnoreConstants(weights);
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 
@@ -180,6 +158,7 @@ const Architecture& Phi() {
       .name = "phi",
       .models = "Phi-1, Phi-1.5, Phi-2",
       .keys = kKeys,
+      .takes_published_code = true,
       .create = Create};
   return kArchitecture;
 }

@@ -1,6 +1,8 @@
 // Phi-3 (Abdin et al., 2024), as transformers' modeling_phi3.py has it: a Llama
 // with q, k and v in one tensor, and gate and up in another.
 
+#include <utility>
+
 #include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
@@ -24,14 +26,11 @@ constexpr ConfigKey kKeys[] = {
     {"rms_norm_eps"},
     {"rope_theta"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
     {"partial_rotary_factor"},
     {"sliding_window"},
     {"rope_scaling", kMustBe, "null"},
+    {"attention_bias", kMustBe, "false"},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
     {"embd_pdrop", kUnused},
     {"original_max_position_embeddings", kUnused},
     {"resid_pdrop", kUnused},
@@ -41,22 +40,23 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, quant::Compute compute,
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
-  LlamaConfig config = ReadLlamaConfig(reader, {.vocab_size = 32064,
-                                                .positions = 4096,
-                                                .width = 3072,
-                                                .inner = 8192,
-                                                .epsilon = 1e-5,
-                                                .eos_id = 32000});
-  config.windows = ReadWindow(reader, 0, config.layers);
+  LlamaConfig config =
+      ReadLlamaConfig(reader,
+                      {.vocab_size = 32064,
+                       .positions = 4096,
+                       .width = 3072,
+                       .layers = 32,
+                       .heads = 32,
+                       .inner = 8192,
+                       .activation = "silu",
+                       .tied = false},
+                      kLlamaKeys, {.partial = "partial_rotary_factor"});
+  config.windows = ReadWindow(reader, 0, config.sizes.layers);
+  config.fused_qkv = config.fused_gate_up = true;
+  config.eos_id = 32000;
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(
-      DecoderDescription net,
-      ReadLlama("phi3", config,
-                {.kind = NormWeights::kRms,
-                 .epsilon = static_cast<float>(config.epsilon),
-                 .bias = false},
-                {.fused_qkv = true, .fused_gate_up = true}, weights));
+  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("phi3", config, weights));
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 
@@ -65,8 +65,9 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
 const Architecture& Phi3() {
   static constexpr Architecture kArchitecture = {
       .name = "phi3",
-      .models = "Phi-3 and Phi-4 mini without long contexts",
+      .models = "Phi-3 mini and medium (4k), Phi-4",
       .keys = kKeys,
+      .takes_published_code = true,
       .create = Create};
   return kArchitecture;
 }

@@ -1,6 +1,8 @@
 // Qwen2 (Yang et al., 2024), as transformers' modeling_qwen2.py has it: a Llama
 // with biases of q, k and v, and windows in its later layers if asked for.
 
+#include <utility>
+
 #include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
@@ -8,6 +10,7 @@
 namespace ounce::model {
 namespace {
 
+constexpr auto kMustBe = ConfigKey::Use::kMustBe;
 constexpr auto kUnused = ConfigKey::Use::kUnused;
 // Of Qwen2Config.
 constexpr ConfigKey kKeys[] = {
@@ -24,33 +27,34 @@ constexpr ConfigKey kKeys[] = {
     {"rope_theta"},
     {"rope_scaling"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
     {"use_sliding_window"},
     {"sliding_window"},
     {"max_window_layers"},
     {"layer_types"},
+    {"partial_rotary_factor", kMustBe, "1"},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
 };
 
 absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, quant::Compute compute,
     WeightReader& weights) {
   ConfigReader reader(checkpoint.config(), kKeys);
-  LlamaConfig config = ReadLlamaConfig(
-      reader, {.vocab_size = 151936, .positions = 32768, .inner = 22016});
+  LlamaConfig config = ReadLlamaConfig(reader, {.vocab_size = 151936,
+                                                .positions = 32768,
+                                                .width = 4096,
+                                                .layers = 32,
+                                                .heads = 32,
+                                                .kv_heads = 32,
+                                                .inner = 22016,
+                                                .activation = "silu",
+                                                .epsilon = 1e-6,
+                                                .tied = false});
   config.qkv_bias = true;
-  config.windows = ReadLayerWindows(reader, config.layers);
+  config.windows = ReadLayerWindows(reader, config.sizes.layers);
+  config.eos_id = -1;
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net,
-                   ReadLlama("qwen2", config,
-                             {.kind = NormWeights::kRms,
-                              .epsilon = static_cast<float>(config.epsilon),
-                              .bias = false},
-                             {}, weights));
+  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("qwen2", config, weights));
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 

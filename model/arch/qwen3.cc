@@ -1,6 +1,8 @@
 // Qwen3 (Yang et al., 2025), as transformers' modeling_qwen3.py has it: a Llama
 // that normalizes each query and key head before it is turned.
 
+#include <utility>
+
 #include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
@@ -8,6 +10,7 @@
 namespace ounce::model {
 namespace {
 
+constexpr auto kMustBe = ConfigKey::Use::kMustBe;
 constexpr auto kUnused = ConfigKey::Use::kUnused;
 // Of Qwen3Config.
 constexpr ConfigKey kKeys[] = {
@@ -24,16 +27,13 @@ constexpr ConfigKey kKeys[] = {
     {"rope_theta"},
     {"rope_scaling"},
     {"tie_word_embeddings"},
-    {"eos_token_id"},
     {"attention_bias"},
     {"use_sliding_window"},
     {"sliding_window"},
     {"max_window_layers"},
     {"layer_types"},
+    {"partial_rotary_factor", kMustBe, "1"},
     {"attention_dropout", kUnused},
-    {"bos_token_id", kUnused},
-    {"initializer_range", kUnused},
-    {"pad_token_id", kUnused},
 };
 
 absl::StatusOr<std::unique_ptr<const Model>> Create(
@@ -42,19 +42,22 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   ConfigReader reader(checkpoint.config(), kKeys);
   LlamaConfig config = ReadLlamaConfig(reader, {.vocab_size = 151936,
                                                 .positions = 32768,
+                                                .width = 4096,
+                                                .layers = 32,
+                                                .heads = 32,
+                                                .kv_heads = 32,
+                                                .head_dim = 128,
                                                 .inner = 22016,
-                                                .head_dim = 128});
+                                                .activation = "silu",
+                                                .epsilon = 1e-6,
+                                                .tied = false});
   config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
   config.head_norms = true;
-  config.windows = ReadLayerWindows(reader, config.layers);
+  config.windows = ReadLayerWindows(reader, config.sizes.layers);
+  config.eos_id = -1;
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net,
-                   ReadLlama("qwen3", config,
-                             {.kind = NormWeights::kRms,
-                              .epsilon = static_cast<float>(config.epsilon),
-                              .bias = false},
-                             {}, weights));
+  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("qwen3", config, weights));
   return MakeDecoder(checkpoint, compute, std::move(net));
 }
 

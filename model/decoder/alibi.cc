@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 
+#include "base/str_cat.h"
 #include "quant/dtype.h"
 
 namespace ounce::model {
@@ -29,6 +30,14 @@ std::vector<float> Slopes(int64_t heads) {
 }
 
 }  // namespace
+
+void CheckAlibi(ConfigReader& reader, const DecoderSizes& sizes) {
+  constexpr int64_t kMaxBiases = (64 << 20) / sizeof(float);
+  if (sizes.heads <= kMaxBiases / sizes.positions) return;
+  reader.Fail(absl::InvalidArgumentError(
+      StrCat(sizes.heads, " heads and ", sizes.positions,
+             " positions must be at most ", kMaxBiases, " biases together")));
+}
 
 std::vector<float> AlibiBias(int64_t heads, int64_t positions) {
   std::vector<float> bias;

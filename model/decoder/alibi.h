@@ -7,7 +7,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/config_reader.h"
+#include "model/decoder/sizes.h"
+
 namespace ounce::model {
+
+// Fails if all biases would take more than 64 MiB, which those of no known
+// model do.
+void CheckAlibi(ConfigReader& reader, const DecoderSizes& sizes);
 
 // [heads, positions], as transformers' modeling_bloom.py computes it in
 // float32.

@@ -82,4 +82,13 @@ absl::StatusOr<Linear> ReadHead(WeightReader& reader, std::string_view module,
                 cols, std::move(bias_values));
 }
 
+void IgnoreConstants(WeightReader& reader) {
+  for (const char* glob :
+       {"*.attn.bias", "*.attn.masked_bias", "*.attn.causal_mask",
+        "*.attention.bias", "*.attention.masked_bias",
+        "*.rotary_emb.inv_freq"}) {
+    reader.Ignore(glob);
+  }
+}
+
 }  // namespace ounce::model

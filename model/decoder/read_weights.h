@@ -56,6 +56,10 @@ absl::StatusOr<Linear> ReadHead(WeightReader& reader, std::string_view module,
                                 int64_t vocab_size, int64_t cols,
                                 std::string_view tied_to, bool bias);
 
+// Masks and frequencies of rotary embedding that older releases of transformers
+// stored beside the weights. To be called when these have been asked for.
+void IgnoreConstants(WeightReader& reader);
+
 }  // namespace ounce::model
 
 #endif  // OUNCE_MODEL_DECODER_READ_WEIGHTS_H_

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -185,19 +186,28 @@ absl::StatusOr<RopeSpec> ReadRope(const json& config, RopePairing pairing,
   ASSIGN_OR_RETURN(const double base,
                    SharedNumber(config, scaling, keys.base, "rope_theta", 2,
                                 kMaxBase, keys.absent_base));
-  ASSIGN_OR_RETURN(
-      const double partial,
-      SharedNumber(config, scaling, keys.partial, "partial_rotary_factor", 0, 1,
-                   keys.absent_partial));
+  constexpr std::string_view kPartial = "partial_rotary_factor";
+  double partial = 1;
+  if (!keys.partial.empty()) {
+    ASSIGN_OR_RETURN(partial,
+                     SharedNumber(config, scaling, keys.partial, kPartial, 0, 1,
+                                  keys.absent_partial));
+  } else if (scaling.object != nullptr && IsGiven(*scaling.object, kPartial) &&
+             (*scaling.object)[kPartial] != 1) {
+    return UnsupportedField(kPartial, "1",
+                            ShortJson((*scaling.object)[kPartial]));
+  }
   RopeSpec rope;
   rope.pairing = pairing;
   rope.rotary_dim =
       static_cast<int64_t>(static_cast<double>(head_dim) * partial);
   if (rope.rotary_dim == 0 || rope.rotary_dim % 2 != 0) {
     return absl::InvalidArgumentError(
-        StrCat("'", keys.partial, "' = ", partial, " of ", head_dim,
-               " elements of a head must be an even number of them, is ",
-               rope.rotary_dim));
+        keys.partial.empty()
+            ? StrCat("the size of a head must be even, is ", head_dim)
+            : StrCat("'", keys.partial, "' = ", partial, " of ", head_dim,
+                     " elements of a head must be an even number of them, is ",
+                     rope.rotary_dim));
   }
   rope.frequencies = RopeFrequencies(rope.rotary_dim, base);
   if (scaling.object == nullptr) return rope;
@@ -213,6 +223,37 @@ absl::StatusOr<RopeSpec> ReadRope(const json& config, RopePairing pairing,
         StrCat("'", scaling.key, "' makes frequencies that are no numbers"));
   }
   return rope;
+}
+
+RopeSpec ReadRope(ConfigReader& reader, RopePairing pairing, int64_t head_dim,
+                  int64_t max_positions, const RopeKeys& keys) {
+  if (!reader.status().ok()) return {};
+  absl::StatusOr<RopeSpec> rope =
+      ReadRope(reader.json(), pairing, head_dim, max_positions, keys);
+  if (rope.ok()) return *std::move(rope);
+  reader.Fail(rope.status());
+  return {};
+}
+
+RopeSpec ReadRotaryDim(ConfigReader& reader, int64_t head_dim) {
+  constexpr std::string_view kKey = "rotary_dim";
+  const bool absent = !reader.json().contains(kKey);
+  // The class's default may be more than a small head has, so it is checked
+  // like a value of the file.
+  const int64_t rotary_dim =
+      reader.OptionalInt(kKey, 2, kMaxWidth, absent ? 64 : head_dim);
+  if (rotary_dim > head_dim) {
+    reader.Fail(WrongField(
+        kKey,
+        StrCat("at most the size of a head, n_embd / n_head = ", head_dim),
+        absent ? "absent, which stands for 64" : StrCat(rotary_dim)));
+  } else if (rotary_dim % 2 != 0) {
+    reader.Fail(WrongField(kKey, "an even number", StrCat(rotary_dim)));
+  }
+  if (!reader.status().ok()) return {};
+  return {.pairing = RopePairing::kInterleaved,
+          .rotary_dim = rotary_dim,
+          .frequencies = RopeFrequencies(rotary_dim, 10000)};
 }
 
 }  // namespace ounce::model

@@ -8,16 +8,18 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "model/config_reader.h"
 #include "model/layers/rope.h"
 #include "nlohmann/json_fwd.hpp"
 
 namespace ounce::model {
 
-// What a config class calls them, and what is taken where it says nothing.
+// What a config class calls them, and what is taken where it says nothing. A
+// class whose heads turn as a whole has no `partial`.
 struct RopeKeys {
   std::string_view base = "rope_theta";
   double absent_base = 10000;
-  std::string_view partial = "partial_rotary_factor";
+  std::string_view partial = "";
   double absent_partial = 1;
 };
 
@@ -31,6 +33,14 @@ absl::StatusOr<RopeSpec> ReadRope(const nlohmann::json& config,
                                   RopePairing pairing, int64_t head_dim,
                                   int64_t max_positions,
                                   const RopeKeys& keys = {});
+
+// The same where errors go to `reader`.
+RopeSpec ReadRope(ConfigReader& reader, RopePairing pairing, int64_t head_dim,
+                  int64_t max_positions, const RopeKeys& keys = {});
+
+// As GPT-J and CodeGen have it: interleaved pairs of the first `rotary_dim`
+// elements of a head, all of them if it is null. Errors go to `reader`.
+RopeSpec ReadRotaryDim(ConfigReader& reader, int64_t head_dim);
 
 }  // namespace ounce::model
 

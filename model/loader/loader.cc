@@ -40,7 +40,8 @@ absl::StatusOr<const Architecture*> FindFloatArchitecture(
         "quantized already; only checkpoints of floats are supported");
   }
   const auto code = checkpoint.config().find("auto_map");
-  if (code != checkpoint.config().end() && code->is_object()) {
+  if (!architecture->takes_published_code &&
+      code != checkpoint.config().end() && code->is_object()) {
     for (const auto& [name, where] : code->items()) {
       if (!name.starts_with("AutoModel")) continue;
       return absl::UnimplementedError(StrCat(

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "model/arch/codegen_config.h"
 #include "model/decoder/eos_ids.h"
 #include "model/registry.h"
 #include "tests/model/arch/lm_runner.h"
@@ -220,8 +219,8 @@ TEST(CodeGenTest, RefusesConfigsItCannotRun) {
       {"rotary_dim", 3, absl::StatusCode::kInvalidArgument, "rotary_dim"},
       {"rotary_dim", 10, absl::StatusCode::kInvalidArgument, "rotary_dim"},
       {"n_inner", 0, absl::StatusCode::kInvalidArgument, "n_inner"},
-      {"activation_function", "relu", absl::StatusCode::kUnimplemented,
-       "'activation_function' must be 'gelu_new' (or"},
+      {"activation_function", "quick_gelu", absl::StatusCode::kUnimplemented,
+       "'activation_function' must be one of 'relu', 'gelu',"},
       {"layer_norm_epsilon", 0, absl::StatusCode::kInvalidArgument,
        "layer_norm_epsilon"},
       {"eos_token_id", "end", absl::StatusCode::kInvalidArgument,
@@ -267,50 +266,13 @@ TEST(CodeGenTest, NamesTheTensorThatIsMissingOrOfAnotherShape) {
                     "is missing")));
 }
 
-// CodeGenConfig of transformers 4.57.6 and 5.2.0, field by field. Those that
-// are not below don't change what the network computes: n_ctx and
-// scale_attn_weights (nothing reads them: attention is always scaled),
-// dropouts, initializer_range, use_cache, bos_token_id, gradient_checkpointing,
-// summary_*, task_specific_params, tokenizer_class, dtype.
-TEST(CodeGenConfigTest, DefaultsAreThoseOfTransformers) {
-  ASSERT_OK_AND_ASSIGN(const CodeGenConfig config,
-                       ReadCodeGenConfig({{"model_type", "codegen"}}));
-  EXPECT_EQ(config.vocab_size, 50400);  // vocab_size
-  EXPECT_EQ(config.positions, 2048);    // n_positions, max_position_embeddings
-  EXPECT_EQ(config.width, 4096);        // n_embd, hidden_size
-  EXPECT_EQ(config.layers, 28);         // n_layer, num_hidden_layers
-  EXPECT_EQ(config.heads, 16);          // n_head, num_attention_heads
-  EXPECT_EQ(config.rotary_dim, 64);     // rotary_dim
-  EXPECT_EQ(config.inner, 4 * 4096);    // n_inner
-  EXPECT_EQ(config.epsilon, 1e-5f);     // layer_norm_epsilon
-  EXPECT_FALSE(config.tied);            // tie_word_embeddings
-  // activation_function is "gelu_new"; others are refused.
-}
-
-TEST(CodeGenConfigTest, KnowsTheOtherNamesOfItsFields) {
-  ASSERT_OK_AND_ASSIGN(const CodeGenConfig config,
-                       ReadCodeGenConfig({{"hidden_size", 512},
-                                          {"num_attention_heads", 4},
-                                          {"num_hidden_layers", 3},
-                                          {"max_position_embeddings", 100},
-                                          {"n_layer", 3}}));
-  EXPECT_EQ(config.width, 512);
-  EXPECT_EQ(config.heads, 4);
-  EXPECT_EQ(config.layers, 3);
-  EXPECT_EQ(config.positions, 100);
-  EXPECT_EQ(config.inner, 2048);
-}
-
-TEST(CodeGenConfigTest, AnAbsentRotaryDimIs64AndNullTheWholeHead) {
-  const nlohmann::json wide = {{"n_embd", 512}, {"n_head", 4}};
-  EXPECT_EQ(ReadCodeGenConfig(wide)->rotary_dim, 64);
-  nlohmann::json null = wide;
-  null["rotary_dim"] = nullptr;
-  EXPECT_EQ(ReadCodeGenConfig(null)->rotary_dim, 128);
-  EXPECT_THAT(ReadCodeGenConfig({{"n_embd", 128}, {"n_head", 4}}).status(),
+TEST(CodeGenTest, AnAbsentRotaryDimIs64) {
+  const auto checkpoint = MakeTinyCheckpoint({});
+  checkpoint->config_json.erase("rotary_dim");
+  EXPECT_THAT(LoadModel(*checkpoint, {}),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("'rotary_dim' must be at most the size of a "
-                                 "head, n_embd / n_head = 32, is absent, which "
+                                 "head, n_embd / n_head = 8, is absent, which "
                                  "stands for 64")));
 }
 

@@ -27,7 +27,10 @@ int64_t Apart(float a, float b) {
   return std::abs(int64_t{a_bits} - b_bits);
 }
 
-absl::StatusOr<RopeSpec> Read(const json& config, const RopeKeys& keys = {}) {
+constexpr RopeKeys kPartialKeys = {.partial = "partial_rotary_factor"};
+
+absl::StatusOr<RopeSpec> Read(const json& config,
+                              const RopeKeys& keys = kPartialKeys) {
   return ReadRope(config, RopePairing::kHalves, /*head_dim=*/20,
                   /*max_positions=*/8192, keys);
 }
@@ -53,7 +56,7 @@ TEST(RopeConfigTest, FrequenciesAndMagnitudeAreThoseOfTransformers) {
   for (const auto& [name, data] : goldens) {
     const json& config = data["config"];
     const auto rope = ReadRope(config, RopePairing::kHalves, data["head_dim"],
-                               config["max_position_embeddings"]);
+                               config["max_position_embeddings"], kPartialKeys);
     ASSERT_OK(rope.status()) << name;
     EXPECT_EQ(rope->magnitude, data["magnitude"].get<float>()) << name;
     const auto wanted = data["frequencies"].get<std::vector<float>>();
@@ -93,8 +96,9 @@ TEST(RopeConfigTest, AnglesAtAnyPositionAreThoseOfTransformers) {
 }
 
 TEST(RopeConfigTest, AbsentKeysHaveTheClasssDefaults) {
-  const auto rope =
-      Read(json::object(), {.absent_base = 500, .absent_partial = 0.5});
+  const auto rope = Read(json::object(), {.absent_base = 500,
+                                          .partial = "partial_rotary_factor",
+                                          .absent_partial = 0.5});
   ASSERT_OK(rope.status());
   EXPECT_EQ(rope->rotary_dim, 10);
   EXPECT_EQ(rope->frequencies, RopeFrequencies(10, 500));
@@ -108,6 +112,19 @@ TEST(RopeConfigTest, AClassMayHaveOtherNamesForTheKeys) {
       {{"rotary_emb_base", 777}, {"rotary_pct", 0.3}, {"rope_theta", 5}}, keys);
   ASSERT_OK(rope.status());
   EXPECT_EQ(rope->frequencies, RopeFrequencies(6, 777));
+}
+
+TEST(RopeConfigTest, HeadsOfAClassWithoutThePartTurnAsAWhole) {
+  const auto rope = Read({{"rope_parameters", {{"partial_rotary_factor", 1}}}},
+                         {.partial = ""});
+  ASSERT_OK(rope.status());
+  EXPECT_EQ(rope->rotary_dim, 20);
+  EXPECT_THAT(
+      Read({{"rope_parameters", {{"partial_rotary_factor", 0.5}}}},
+           {.partial = ""})
+          .status(),
+      testing::StatusIs(absl::StatusCode::kUnimplemented,
+                        HasSubstr("'partial_rotary_factor' must be 1")));
 }
 
 TEST(RopeConfigTest, NothingIsScaledByNullOrDefault) {
