@@ -348,11 +348,62 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
                                            std::move(weights), compute);
 }
 
+// Of DetrConfig, as detr_config.cc reads it.
+constexpr auto kRead = ConfigKey::Use::kRead;
+constexpr auto kUnused = ConfigKey::Use::kUnused;
+constexpr ConfigKey kKeys[] = {
+    {"d_model", kRead, "a multiple of 4 and of the heads"},
+    {"encoder_attention_heads"},
+    {"decoder_attention_heads"},
+    {"encoder_layers"},
+    {"decoder_layers"},
+    {"encoder_ffn_dim"},
+    {"decoder_ffn_dim"},
+    {"num_queries"},
+    {"auxiliary_loss"},
+    {"id2label"},
+    {"num_labels"},
+    {"backbone_config", kRead, "of type resnet or timm_backbone"},
+    {"use_timm_backbone"},
+    {"backbone", kRead, "resnet18, 34, 50, 101 or 152"},
+    {"backbone_kwargs", kRead, "out_indices, in_chans and output_stride"},
+    {"dilation"},
+    {"num_channels", kRead, "3"},
+    {"activation_function", kRead, "relu"},
+    {"position_embedding_type", kRead, "sine"},
+    {"architectures", kRead, "DetrForObjectDetection"},
+    {"pre_norm", kRead, "false"},
+    {"normalize_before", kRead, "false"},
+    {"two_stage", kRead, "false"},
+    {"activation_dropout", kUnused},
+    {"attention_dropout", kUnused},
+    {"bbox_cost", kUnused},
+    {"bbox_loss_coefficient", kUnused},
+    {"class_cost", kUnused},
+    {"decoder_layerdrop", kUnused},
+    {"dice_loss_coefficient", kUnused},
+    {"dropout", kUnused},
+    {"encoder_layerdrop", kUnused},
+    {"eos_coefficient", kUnused},
+    {"giou_cost", kUnused},
+    {"giou_loss_coefficient", kUnused},
+    {"init_std", kUnused},
+    {"init_xavier_std", kUnused},
+    {"is_encoder_decoder", kUnused},
+    {"mask_loss_coefficient", kUnused},
+    {"tie_word_embeddings", kUnused},
+    {"use_pretrained_backbone", kUnused},
+};
+
 }  // namespace
 
 const Architecture& Detr() {
   static constexpr Architecture kArchitecture = {
-      .name = "detr", .create = Create, .auto_is_faster = true};
+      .name = "detr",
+      .models = "DETR ResNet-50 and 101, DC5 too",
+      .keys = kKeys,
+      .create = Create,
+      .auto_is_faster = true};
   return kArchitecture;
 }
 
