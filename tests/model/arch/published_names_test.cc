@@ -1,0 +1,179 @@
+// Names and left-overs of published checkpoints, tried on every golden one:
+// with the body's prefix and without, buffers of old releases, a head beside a
+// tied embedding, a classifier's head.
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/strip.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/loader/loader.h"
+#include "tests/model/arch/lm_runner.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/tiny_model.h"
+
+namespace ounce::model {
+namespace {
+
+using ::ounce::testing::GoldenCase;
+using ::ounce::testing::GoldenCases;
+using ::ounce::testing::LmRunner;
+using ::ounce::testing::MemoryCheckpoint;
+using ::ounce::testing::ReadGolden;
+using ::ounce::testing::StatusIs;
+using ::testing::HasSubstr;
+
+// transformers' base_model_prefix.
+std::string PrefixOf(const std::string& family) {
+  for (const char* of : {"llama", "mistral", "qwen2", "qwen3", "gemma", "phi",
+                         "phi3", "starcoder2", "opt"}) {
+    if (family == of) return "model.";
+  }
+  return family == "gpt_neox" ? "gpt_neox." : "transformer.";
+}
+
+bool IsHead(const std::string& name) {
+  return absl::StartsWith(name, "lm_head.") ||
+         absl::StartsWith(name, "embed_out.");
+}
+
+class PublishedNamesTest : public ::testing::TestWithParam<GoldenCase> {
+ protected:
+  void SetUp() override {
+    ASSERT_OK_AND_ASSIGN(const auto golden,
+                         Checkpoint::Open(GetParam().folder));
+    family_ = golden->config()["model_type"];
+    checkpoint_.config_json = golden->config();
+    for (const auto& [name, info] : golden->tensors()) {
+      int64_t count = 1;
+      for (const int64_t size : info.shape) count *= size;
+      if (info.shape.empty()) continue;  // a buffer
+      std::vector<float> values(count);
+      if (golden->ReadFloats(name, 0, count, values.data()).ok()) {
+        checkpoint_.Add(name, info.shape, values);
+      }
+    }
+    prompt_ = ReadGolden(GetParam().folder, golden->config()["vocab_size"])
+                  .prompts[0];
+    usual_ = Logits(checkpoint_);
+    ASSERT_FALSE(usual_.empty());
+  }
+
+  std::vector<float> Logits(const Checkpoint& checkpoint) const {
+    const auto loaded = LoadModel(checkpoint, {});
+    EXPECT_OK(loaded.status());
+    if (!loaded.ok()) return {};
+    LmRunner runner(*loaded->model->causal_lm(), 1);
+    return runner.AllLogits(prompt_, {static_cast<int64_t>(prompt_.size())});
+  }
+
+  std::vector<std::string> Names() const {
+    std::vector<std::string> names;
+    for (const auto& [name, info] : checkpoint_.tensors()) {
+      names.push_back(name);
+    }
+    return names;
+  }
+  void Rename(const std::string& name, const std::string& as) {
+    if (name == as) return;
+    const auto shape = checkpoint_.tensors().at(name).shape;
+    const std::vector<float> values = checkpoint_.values(name);
+    checkpoint_.Remove(name);
+    checkpoint_.Add(as, shape, values);
+  }
+
+  bool StoresNoHead() const {
+    const auto names = Names();
+    return std::none_of(names.begin(), names.end(), IsHead);
+  }
+  std::string HeadName() const {
+    return family_ == "gpt_neox" ? "embed_out.weight" : "lm_head.weight";
+  }
+  std::string EmbeddingName() const {
+    for (const std::string& name : Names()) {
+      for (const char* end : {"wte.weight", "embed_tokens.weight",
+                              "word_embeddings.weight", "embed_in.weight"}) {
+        if (absl::EndsWith(name, end)) return name;
+      }
+    }
+    return "";
+  }
+
+  std::string family_;
+  MemoryCheckpoint checkpoint_;
+  std::vector<int32_t> prompt_;
+  std::vector<float> usual_;
+};
+
+TEST_P(PublishedNamesTest, TheBodyMayHaveItsPrefixOrNone) {
+  const std::string prefix = PrefixOf(family_);
+  for (const bool prefixed : {true, false}) {
+    for (const std::string& name : Names()) {
+      if (IsHead(name)) continue;
+      const std::string bare(absl::StripPrefix(name, prefix));
+      Rename(name, prefixed ? prefix + bare : bare);
+    }
+    EXPECT_EQ(Logits(checkpoint_), usual_) << prefixed;
+  }
+}
+
+TEST_P(PublishedNamesTest, BuffersOfOldReleasesAreNotNeeded) {
+  if (family_ == "opt" || family_ == "falcon" || family_ == "bloom") {
+    return;  // never stored any
+  }
+  int added = 0;
+  for (const std::string& name : Names()) {
+    for (const std::string module : {".attn.", ".attention.", ".self_attn."}) {
+      const size_t found = name.find(module);
+      if (found == std::string::npos) continue;
+      const std::string attention = name.substr(0, found + module.size());
+      checkpoint_.Add(attention + "rotary_emb.inv_freq", {4}, {1, 2, 3, 4});
+      ++added;
+      if (module == ".self_attn.") continue;
+      checkpoint_.Add(attention + "masked_bias", {1}, {-1e9f});
+      checkpoint_.Add(attention + "bias", {1, 1, 2, 2}, {1, 0, 1, 1});
+    }
+  }
+  EXPECT_GT(added, 0);
+  EXPECT_EQ(Logits(checkpoint_), usual_);
+}
+
+TEST_P(PublishedNamesTest, AHeadBesideATiedEmbeddingMustEqualIt) {
+  if (!StoresNoHead()) return;
+  const std::string embedding = EmbeddingName();
+  const auto shape = checkpoint_.tensors().at(embedding).shape;
+  checkpoint_.Add(HeadName(), shape, checkpoint_.values(embedding));
+  EXPECT_EQ(Logits(checkpoint_), usual_);
+  checkpoint_.values(HeadName())[5] += 1;
+  EXPECT_THAT(
+      LoadModel(checkpoint_, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(HeadName())));
+}
+
+TEST_P(PublishedNamesTest, AClassifiersHeadIsReportedOrMissesTheLanguages) {
+  const int64_t width = checkpoint_.tensors().at(EmbeddingName()).shape[1];
+  checkpoint_.Add("score.weight", {2, width}, std::vector<float>(2 * width));
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded, LoadModel(checkpoint_, {}));
+  const auto& tensors = loaded.report.tensors;
+  EXPECT_TRUE(std::any_of(tensors.begin(), tensors.end(), [](const auto& t) {
+    return t.name == "score.weight" &&
+           t.left_alone == "not used: the architecture does not know it";
+  }));
+  if (checkpoint_.config_json.value("tie_word_embeddings", true)) return;
+  checkpoint_.Remove(HeadName());
+  EXPECT_THAT(
+      LoadModel(checkpoint_, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(HeadName())));
+}
+
+INSTANTIATE_TEST_SUITE_P(AllCases, PublishedNamesTest,
+                         ::testing::ValuesIn(GoldenCases()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace ounce::model
