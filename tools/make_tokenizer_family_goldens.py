@@ -21,7 +21,8 @@ Written:
   sentencepiece/<name>.model, sentencepiece/cases.jsonl
                             tokenizer.model files, and by transformers what a
                             folder makes of one: {"name", "model",
-                            "tokenizer_config", "size", "expected", "decode"}
+                            "tokenizer_config", "size", "expected", "decode"},
+                            and "family" if its tokenizer.json is there too
 """
 
 import argparse
@@ -408,7 +409,7 @@ def write_expected(folder, tokenizer, texts):
     write(folder / "decode.jsonl", "".join(compact(case) + "\n" for case in decode_cases(tokenizer, 100)))
 
 
-# (name, file, tokenizer_config.json) of folders without tokenizer.json.
+# (name, tokenizer.model, tokenizer_config.json) and a family whose tokenizer.json is there as well, if any.
 SENTENCEPIECE_CASES = [
     ("llama", "llama_bpe", {"tokenizer_class": "LlamaTokenizer"}),
     ("no config", "llama_bpe", None),
@@ -449,6 +450,9 @@ SENTENCEPIECE_CASES = [
      {"tokenizer_class": "GemmaTokenizer", "unk_token": "<unk>", "added_tokens_decoder": {
          str(i): {"content": token, "lstrip": True, "normalized": False, "rstrip": True, "single_word": False, "special": True}
          for i, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>"])}}),
+    ("llama, made anew for the space before", "llama_bpe",
+     {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False, "added_tokens_decoder": {}}, "llama2"),
+    ("llama, not made anew", "llama_bpe", {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": None}, "llama2_metaspace"),
 ]
 
 
@@ -465,18 +469,20 @@ def write_sentencepiece(folder, texts):
         path.write_bytes(content)
         print(f"{path}: {path.stat().st_size} bytes")
     lines = []
-    for name, model, config in SENTENCEPIECE_CASES:
+    for name, model, config, *family in SENTENCEPIECE_CASES:
         with tempfile.TemporaryDirectory() as temp:
             temp = pathlib.Path(temp)
             (temp / "tokenizer.model").write_bytes(files[model])
             (temp / "config.json").write_text('{"model_type": "llama"}')
             if config is not None:
                 (temp / "tokenizer_config.json").write_text(json.dumps(config))
+            for file in family:
+                (temp / "tokenizer.json").write_bytes((folder.parent / file / "tokenizer.json").read_bytes())
             tokenizer = transformers.AutoTokenizer.from_pretrained(temp)
         assert tokenizer.is_fast
         backend = tokenizer.backend_tokenizer
         lines.append(compact({"name": name, "model": model, "tokenizer_config": config,
-                              "size": backend.get_vocab_size(), "expected": expected_lines(backend, texts),
+                              **{"family": file for file in family}, "size": backend.get_vocab_size(), "expected": expected_lines(backend, texts),
                               "decode": decode_cases(backend, 40)}) + "\n")
     write(folder / "cases.jsonl", "".join(lines))
 

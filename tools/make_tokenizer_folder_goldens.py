@@ -123,6 +123,9 @@ def folders():
             FILE: tokenizer(), CONFIG: {**config, "add_bos_token": True, "bos_token": "<|endoftext|>"}}
         yield f"{name}, roles in their own file", {
             FILE: tokenizer(), CONFIG: {**config, "add_eos_token": True}, MAP: {**roles, "unk_token": "<m>"}}
+    sequence = tokenizer(pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level()]})
+    for name in ["BloomTokenizerFast", "GPT2TokenizerFast"]:
+        yield f"{name}, prefix space and a sequence", {FILE: sequence, CONFIG: {"tokenizer_class": name, "add_prefix_space": True}}
     opt = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}
     opt_roles = {role: token("</s>", normalized=True) for role in ["bos_token", "eos_token", "unk_token"]}
     yield "OPT as published", {

@@ -14,7 +14,6 @@
 #include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
 #include "model/files/json_file.h"
-#include "model/tokenizer/tokenizer_class.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {
@@ -248,10 +247,22 @@ absl::StatusOr<bool> ConfigBool(const json& config, const char* key) {
 
 }  // namespace
 
-absl::StatusOr<bool> ConfiguredPrefixSpace(const CompanionFiles& files) {
+absl::StatusOr<ConfiguredSpace> ConfiguredPrefixSpace(
+    const CompanionFiles& files) {
+  using Place = TokenizerClass::PrefixSpace;
   ASSIGN_OR_RETURN(const json config,
                    ParseOptional(kConfig, files.tokenizer_config_json));
-  return ConfigBool(config, "add_prefix_space");
+  ConfiguredSpace space;
+  ASSIGN_OR_RETURN(space.wanted, ConfigBool(config, "add_prefix_space"));
+  ASSIGN_OR_RETURN(const std::string class_name, ClassName(config));
+  const TokenizerClass* known = FindTokenizerClass(class_name);
+  if (known == nullptr) return space;
+  const auto said = config.find("add_prefix_space");
+  const bool is_said = said != config.end() && !said->is_null();
+  if (known->prefix_space != Place::kTokenizerModel || is_said) {
+    space.place = known->prefix_space;
+  }
+  return space;
 }
 
 namespace {

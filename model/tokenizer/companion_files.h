@@ -29,6 +29,7 @@
 #include "absl/status/statusor.h"
 #include "model/tokenizer/added_tokens.h"
 #include "model/tokenizer/post_processor.h"
+#include "model/tokenizer/tokenizer_class.h"
 #include "model/tokenizer/vocabulary.h"
 
 namespace ounce::model {
@@ -40,9 +41,15 @@ struct CompanionFiles {
   std::optional<std::string> special_tokens_map_json;
 };
 
-// tokenizer_config.json's add_prefix_space, absent: false.
+// What tokenizer_config.json says of the space before a text.
+struct ConfiguredSpace {
+  bool wanted = false;  // add_prefix_space
+  // What it is applied to; kTokenizerModel only if it is there.
+  TokenizerClass::PrefixSpace place = TokenizerClass::PrefixSpace::kOnlyStep;
+};
 // Errors: kInvalidArgument, naming the file and the key.
-absl::StatusOr<bool> ConfiguredPrefixSpace(const CompanionFiles& files);
+absl::StatusOr<ConfiguredSpace> ConfiguredPrefixSpace(
+    const CompanionFiles& files);
 
 // What the main files say.
 struct MainFiles {

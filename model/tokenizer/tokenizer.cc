@@ -58,12 +58,17 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
                    ReadIfThere(folder, "special_tokens_map.json"));
   ASSIGN_OR_RETURN(const std::optional<std::string> tokenizer_json,
                    ReadIfThere(folder, "tokenizer.json"));
-  if (tokenizer_json.has_value()) {
+  ASSIGN_OR_RETURN(const ConfiguredSpace space,
+                   ConfiguredPrefixSpace(companions));
+  std::optional<std::string> sentencepiece;
+  if (!tokenizer_json.has_value() ||
+      space.place == TokenizerClass::PrefixSpace::kTokenizerModel) {
+    ASSIGN_OR_RETURN(sentencepiece, ReadIfThere(folder, "tokenizer.model"));
+  }
+  if (tokenizer_json.has_value() && !sentencepiece.has_value()) {
     return ParseTokenizerJson(StrCat(folder, "/tokenizer.json"),
                               *tokenizer_json, companions);
   }
-  ASSIGN_OR_RETURN(std::optional<std::string> sentencepiece,
-                   ReadIfThere(folder, "tokenizer.model"));
   if (sentencepiece.has_value()) {
     SentencePieceFiles files;
     files.tokenizer_model = *std::move(sentencepiece);

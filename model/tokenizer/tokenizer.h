@@ -24,7 +24,8 @@ class Tokenizer {
 
   // Reads the tokenizer of a model folder: tokenizer.json, or else
   // tokenizer.model, or else vocab.json + merges.txt; and what the small files
-  // beside it add (companion_files.h).
+  // beside it add (companion_files.h). As in transformers tokenizer.model comes
+  // first if a Llama tokenizer's config has add_prefix_space.
   // Errors: kNotFound when none is there; kInvalidArgument naming the file
   // and the reason when one is malformed; kUnimplemented naming the part
   // (normalizer, pre-tokenizer, model type, ...) that is not supported.

@@ -5,6 +5,7 @@ namespace {
 
 using Role = TokenizerClass::Role;
 using Around = TokenizerClass::Around;
+using PrefixSpace = TokenizerClass::PrefixSpace;
 
 constexpr char kEndOfText[] = "<|endoftext|>";
 constexpr Role kGpt2Roles[] = {{"bos_token", kEndOfText},
@@ -30,13 +31,15 @@ constexpr Role kGemmaRoles[] = {{"bos_token", "<bos>"},
                                 {"pad_token", "<pad>"}};
 
 constexpr TokenizerClass kClasses[] = {
-    {"BloomTokenizer", kBloomRoles},
+    {"BloomTokenizer", kBloomRoles, Around::kPostProcessor, false,
+     PrefixSpace::kAllSteps},
     {"CodeGenTokenizer", kGpt2Roles, Around::kBosRefused},
     {"CodeLlamaTokenizer", kCodeLlamaRoles, Around::kConfig, true},
     {"GPT2Tokenizer", kGpt2Roles, Around::kVocabularyFiles},
     {"GPTNeoXTokenizer", kGpt2Roles, Around::kConfig},
     {"GemmaTokenizer", kGemmaRoles, Around::kConfig, true},
-    {"LlamaTokenizer", kLlamaRoles, Around::kConfig, true},
+    {"LlamaTokenizer", kLlamaRoles, Around::kConfig, true,
+     PrefixSpace::kTokenizerModel},
     {"Qwen2Tokenizer", kQwen2Roles},
 };
 

@@ -25,10 +25,19 @@ struct TokenizerClass {
     kConfig,
   };
 
+  // What becomes of add_prefix_space.
+  enum class PrefixSpace {
+    kOnlyStep,  // the pre-tokenizer takes it, unless it is a Sequence
+    kAllSteps,  // where it is true, all steps of a Sequence take it
+    // Where it is there, the tokenizer is made of tokenizer.model anew.
+    kTokenizerModel,
+  };
+
   std::string_view name;  // without "Fast"
   std::span<const Role> roles;
   Around around = Around::kPostProcessor;
   bool add_bos_token = false;  // if the config does not say
+  PrefixSpace prefix_space = PrefixSpace::kOnlyStep;
 };
 
 // The class of that name, with "Fast" at its end or without. Null for one that

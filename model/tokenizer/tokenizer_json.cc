@@ -66,18 +66,33 @@ absl::StatusOr<std::string> PadToken(const json& root) {
   return token;
 }
 
+// Sets what is false in a step, or in the steps of a Sequence.
+void SetPrefixSpaceInAllSteps(json& step) {
+  const auto found = step.find("add_prefix_space");
+  if (found != step.end() && *found == false) *found = true;
+  const auto steps = step.find("pretokenizers");
+  if (steps == step.end() || !steps->is_array()) return;
+  for (json& inner : *steps) {
+    if (inner.is_object()) SetPrefixSpaceInAllSteps(inner);
+  }
+}
+
 // transformers replaces a pre-tokenizer's add_prefix_space by the config's, but
-// doesn't look into a Sequence.
+// looks into a Sequence for one class only.
 absl::Status SetPrefixSpace(const CompanionFiles& companions, json& root) {
-  ASSIGN_OR_RETURN(const bool prefix_space, ConfiguredPrefixSpace(companions));
+  ASSIGN_OR_RETURN(const ConfiguredSpace space,
+                   ConfiguredPrefixSpace(companions));
   const auto step = root.find("pre_tokenizer");
-  if (step == root.end() || !step->is_object() ||
-      !step->contains("add_prefix_space") ||
+  if (step == root.end() || !step->is_object()) return absl::OkStatus();
+  if (space.place == TokenizerClass::PrefixSpace::kAllSteps && space.wanted) {
+    SetPrefixSpaceInAllSteps(*step);
+  }
+  if (!step->contains("add_prefix_space") ||
       step->value("type", json()) != "ByteLevel") {
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(JsonBool(*step, "add_prefix_space").status());
-  (*step)["add_prefix_space"] = prefix_space;
+  (*step)["add_prefix_space"] = space.wanted;
   return absl::OkStatus();
 }
 

@@ -63,7 +63,9 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Make(
   if (!model.ok()) return WithContext(model.status(), kFiles);
   ByteLevelOptions split;
   split.spell = !(*model)->takes_bytes();
-  ASSIGN_OR_RETURN(split.add_prefix_space, ConfiguredPrefixSpace(companions));
+  ASSIGN_OR_RETURN(const ConfiguredSpace space,
+                   ConfiguredPrefixSpace(companions));
+  split.add_prefix_space = space.wanted;
   ASSIGN_OR_RETURN(parts.pre_tokenizers.emplace_back(),
                    MakeByteLevelSplit(split));
   parts.decoder.push_back(MakeByteLevelDecoder(/*lossy=*/false));

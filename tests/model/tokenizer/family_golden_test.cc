@@ -222,6 +222,12 @@ TEST(SentencePieceGoldenTest, GivesTheIdsAndTheTextsOfTheReference) {
         "tokenizer.model",
         ReadWholeFile(FamilyPath(
             "sentencepiece/" + golden["model"].get<std::string>() + ".model")));
+    if (golden.contains("family")) {
+      folder.WriteFile(
+          "tokenizer.json",
+          ReadWholeFile(FamilyPath(golden["family"].get<std::string>() +
+                                   "/tokenizer.json")));
+    }
     if (!golden["tokenizer_config"].is_null()) {
       folder.WriteFile("tokenizer_config.json",
                        golden["tokenizer_config"].dump());
