@@ -82,6 +82,10 @@ def folders():
         FILE: tokenizer(), CONFIG: {"pad_token": "<y>", "sep_token": {"__type": "AddedToken", **token("<m>")}}, MAP: {"pad_token": "<z>"}}
     yield "roles and further special tokens", {
         FILE: tokenizer(), MAP: {"pad_token": "<z>", "additional_special_tokens": ["<y>", "<m>"]}}
+    plain = tokenizer(added_tokens=[token("<x>", id=5), token("<y>", id=6), token("<z>", id=7)])
+    yield "further special tokens that the file has", {FILE: plain, MAP: {"additional_special_tokens": ["<y>", token("<z>", rstrip=True)]}}
+    yield "further special tokens that the decoder has", {
+        FILE: plain, CONFIG: {**decoder((5, token("<x>")), (6, token("<y>", lstrip=True))), "additional_special_tokens": ["<y>", "<z>"]}}
     yield "extra_special_tokens", {FILE: tokenizer(), CONFIG: {"extra_special_tokens": {"image_token": "<z>"}}}
     yield "ids of the file with gaps", {FILE: tokenizer(added_tokens=[token("<x>", id=9), token("<y>", id=40)])}
     yield "ids of the file in disorder", {FILE: tokenizer(added_tokens=[token("<x>", id=6), token("<y>", id=5)])}

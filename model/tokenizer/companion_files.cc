@@ -294,6 +294,7 @@ bool IsEqual(const AddedToken& a, const AddedToken& b) {
 void AddTokens(std::vector<AddedToken> listed, std::vector<NamedToken> named,
                bool has_decoder, MainFiles::Form form,
                std::vector<AddedToken>& added_tokens) {
+  const size_t num_of_main_files = added_tokens.size();
   absl::flat_hash_map<std::string, AddedToken> of_main_files;
   absl::flat_hash_set<std::string> added;
   for (const AddedToken& token : added_tokens) {
@@ -310,6 +311,15 @@ void AddTokens(std::vector<AddedToken> listed, std::vector<NamedToken> named,
   };
   absl::flat_hash_set<std::string> special;
   for (const NamedToken& name : named) special.insert(name.token.content);
+  if (!has_decoder && form == MainFiles::Form::kTokenizerJson) {
+    // They take the decoder's place.
+    for (size_t i = 0; i < num_of_main_files; ++i) {
+      if (!special.contains(added_tokens[i].content)) continue;
+      AddedToken token = added_tokens[i];
+      token.special = true;
+      append(std::move(token));
+    }
+  }
   absl::flat_hash_map<std::string, AddedToken> of_decoder;
   for (AddedToken& token : listed) {
     if (special.contains(token.content)) {
