@@ -134,6 +134,7 @@ def steps():
     yield "pre_tokenizer", {"type": "Digits", "individual_digits": False}
     yield "pre_tokenizer", {"type": "Digits", "individual_digits": True}
     yield "pre_tokenizer", {"type": "CharDelimiterSplit", "delimiter": " "}
+    yield "pre_tokenizer", {"type": "FixedLength", "length": 3}
     yield "pre_tokenizer", {**BYTE_LEVEL, "add_prefix_space": True}
     yield "pre_tokenizer", {**BYTE_LEVEL, "add_prefix_space": True, "use_regex": False}
     chain = lambda *pre_tokenizers_: {"type": "Sequence", "pretokenizers": list(pre_tokenizers_)}

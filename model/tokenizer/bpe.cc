@@ -175,16 +175,24 @@ class Bpe::Encoder final : public TokenModel::Encoder {
   }
 
   void AddBytes(std::string_view word) {
-    for (const char c : word) {
-      const int32_t id = bpe_.byte_ids_[static_cast<uint8_t>(c)];
-      if (id < 0) {
-        AddUnknown();
-        continue;
+    if (!bpe_.has_all_bytes_) {
+      for (const char c : word) {
+        const int32_t id = bpe_.byte_ids_[static_cast<uint8_t>(c)];
+        if (id < 0) {
+          AddUnknown();
+          continue;
+        }
+        EndUnknown();
+        AddSymbol(id);
       }
       EndUnknown();
-      AddSymbol(id);
+      return;
     }
-    EndUnknown();
+    symbols_.resize(word.size());
+    for (uint32_t i = 0; i < word.size(); ++i) {
+      symbols_[i] = {bpe_.byte_ids_[static_cast<uint8_t>(word[i])], i - 1,
+                     i + 1, -1};
+    }
   }
 
   // Notes what symbol `at` and the one after it would merge to. Whether they
@@ -286,6 +294,8 @@ void Bpe::SetFirstTokens(const BpeParts& parts) {
     if (bytes.size() == 1) byte_ids_[static_cast<uint8_t>(bytes[0])] = id;
     if (ignore_merges_) whole_words_.emplace(std::move(bytes), id);
   }
+  has_all_bytes_ = std::all_of(byte_ids_.begin(), byte_ids_.end(),
+                               [](int32_t id) { return id >= 0; });
   for (int byte = 0; byte < 256 && parts.byte_fallback; ++byte) {
     fallback_ids_[byte] = vocabulary_.Id(FallbackToken(byte)).value_or(-1);
   }
@@ -299,11 +309,10 @@ absl::Status Bpe::SetUnknownToken(const BpeParts& parts) {
   }
   // Without the token the reference fails at the first character that needs it;
   // with all bytes in the vocabulary none does.
-  const auto has_all = [](const std::array<int32_t, 256>& ids) {
-    return std::all_of(ids.begin(), ids.end(),
-                       [](int32_t id) { return id >= 0; });
-  };
-  if (has_all(byte_ids_) || has_all(fallback_ids_)) return absl::OkStatus();
+  if (has_all_bytes_ || std::all_of(fallback_ids_.begin(), fallback_ids_.end(),
+                                    [](int32_t id) { return id >= 0; })) {
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(
       StrCat("unk_token ", Quoted(*parts.unknown_token),
              " is not in the vocabulary, which lacks ",

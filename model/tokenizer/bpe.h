@@ -77,6 +77,7 @@ class Bpe final : public TokenModel {
   // model takes bytes.
   absl::flat_hash_map<char32_t, int32_t> character_ids_;
   std::array<int32_t, 256> byte_ids_ = {};  // -1: no token
+  bool has_all_bytes_ = false;
   // The tokens "<0x00>" to "<0xFF>" if there is a byte fallback; -1: none.
   std::array<int32_t, 256> fallback_ids_ = {};
   absl::flat_hash_map<uint64_t, Merge> merges_;  // by left << 32 | right

@@ -212,8 +212,12 @@ class ReplaceRun final : public RunBefore {
     held_ += part.text;
     std::string_view rest = held_;
     if (part.last) {
-      // A pattern that fails on so short a text leaves it as it is.
-      if (!AppendReplaced(rest, options_.pattern, options_.content, text_)
+      // A pattern that fails on so short a text leaves it as it is, and so does
+      // content that would make too much of it.
+      constexpr size_t kMaxBytes = 1 << 16;
+      if (rest.size() > kMaxBytes ||
+          !AppendReplaced(rest, options_.pattern, options_.content, kMaxBytes,
+                          text_)
                .ok()) {
         text_.assign(rest);
       }

@@ -51,6 +51,10 @@ NormalizerOr Make(const json& step) {
 absl::Status Normalize(const Normalizers& normalizers, NormalizedText& text) {
   for (const auto& normalizer : normalizers) {
     RETURN_IF_ERROR(normalizer->Normalize(text));
+    if (text.text.size() > text.max_bytes) {
+      return absl::ResourceExhaustedError(
+          "the tokenizer's normalizers make the text too long");
+    }
   }
   return absl::OkStatus();
 }

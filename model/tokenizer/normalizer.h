@@ -8,6 +8,7 @@
 #ifndef OUNCE_MODEL_TOKENIZER_NORMALIZER_H_
 #define OUNCE_MODEL_TOKENIZER_NORMALIZER_H_
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,11 +21,18 @@ namespace ounce::model {
 
 // A text that normalizers change.
 struct NormalizedText {
+  // What becomes of `bytes` bytes at most. Normal forms make 11 of one; beyond
+  // that are replacements that some file asks for.
+  static constexpr size_t MaxBytes(size_t bytes) {
+    return 64 * bytes + (size_t{1} << 16);
+  }
+
   std::string text;  // valid UTF-8
   // Whether its first character stands for the first one of the whole text that
   // Encode was given: nothing was cut off before it, by added tokens or by a
   // normalizer. A Metaspace with "prepend_scheme": "first" asks for it.
   bool at_beginning = true;
+  size_t max_bytes = MaxBytes(text.size());
 };
 
 class Normalizer {
@@ -32,12 +40,14 @@ class Normalizer {
   virtual ~Normalizer() = default;
 
   // Errors: as a regular expression fails; kResourceExhausted when the text
-  // would grow beyond all measure.
+  // would grow beyond max_bytes, which only Replace must look at.
   virtual absl::Status Normalize(NormalizedText& text) const = 0;
 };
 
 using Normalizers = std::vector<std::unique_ptr<const Normalizer>>;
 
+// One after the other. Errors: theirs, and as they have them for a text that
+// grows beyond max_bytes.
 absl::Status Normalize(const Normalizers& normalizers, NormalizedText& text);
 
 // The steps that "normalizer" of a tokenizer.json describes, a Sequence's in

@@ -55,8 +55,17 @@ absl::StatusOr<PreTokenizers> MakePreTokenizers(const json* pre_tokenizer,
                                                 bool keep_bytes) {
   ASSIGN_OR_RETURN(const std::vector<const json*> steps,
                    Steps(kPart, pre_tokenizer, kList));
+  // Each may double the bytes.
+  constexpr int kMaxByteLevel = 3;
+  int num_byte_level = 0;
   PreTokenizers made;
   for (size_t i = 0; i < steps.size(); ++i) {
+    ASSIGN_OR_RETURN(const std::string type, TypeOf(kPart, *steps[i]));
+    num_byte_level += type == "ByteLevel" ? 1 : 0;
+    if (num_byte_level > kMaxByteLevel) {
+      return absl::UnimplementedError(StrCat(
+          kPart, " must have ByteLevel at most ", kMaxByteLevel, " times"));
+    }
     if (keep_bytes && i + 1 == steps.size()) {
       PreTokenizerOr step = MakeUnspelledByteLevelSplit(*steps[i]);
       if (!step.ok()) {

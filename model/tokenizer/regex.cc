@@ -74,17 +74,17 @@ class Search {
 
  private:
   int Try(const pcre2_code* code, std::string_view text, size_t at) {
-    const int result = Match(code, text, at, 0);
-    // Compiled code has a small stack of its own; the interpreter has the heap.
-    return result == PCRE2_ERROR_JIT_STACKLIMIT
-               ? Match(code, text, at, PCRE2_NO_JIT)
+    const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+    // Past the checks of pcre2_match, which cost as much as a word.
+    const int result =
+        pcre2_jit_match(code, subject, text.size(), at, 0, data_, context_);
+    // Compiled code has a small stack of its own; the interpreter has the heap,
+    // and is all there is without a JIT.
+    return result == PCRE2_ERROR_JIT_STACKLIMIT ||
+                   result == PCRE2_ERROR_JIT_BADOPTION
+               ? pcre2_match(code, subject, text.size(), at,
+                             PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data_, context_)
                : result;
-  }
-  int Match(const pcre2_code* code, std::string_view text, size_t at,
-            uint32_t options) {
-    return pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()),
-                       text.size(), at, options | PCRE2_NO_UTF_CHECK, data_,
-                       context_);
   }
 
   pcre2_match_data* const data_;

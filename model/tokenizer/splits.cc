@@ -2,6 +2,7 @@
 //
 // Source: Hugging Face tokenizers 0.22.2, pre_tokenizers/ and
 // NormalizedString::split.
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -188,6 +189,29 @@ class TwoSplits final : public PreTokenizer {
   const std::unique_ptr<const PreTokenizer> second_;
 };
 
+// Parts of so many characters.
+class FixedLength final : public PreTokenizer {
+ public:
+  explicit FixedLength(int64_t length) : length_(length) {}
+
+  absl::Status Split(const Word& word, WordSink sink) const override {
+    size_t begin = 0;
+    int64_t length = 0;
+    for (size_t at = 0; at < word.text.size();) {
+      at += FirstUtf8Sequence(word.text.substr(at)).length;
+      if (++length < length_ && at < word.text.size()) continue;
+      RETURN_IF_ERROR(sink({word.text.substr(begin, at - begin),
+                            word.at_beginning && begin == 0}));
+      begin = at;
+      length = 0;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const int64_t length_;
+};
+
 // What a regular expression of words matches, and nothing else.
 class WordsOnly final : public PreTokenizer {
  public:
@@ -241,6 +265,13 @@ PreTokenizerOr MakeCharDelimiterSplit(const json& step) {
   ASSIGN_OR_RETURN(const char32_t delimiter, JsonCharacter(step, "delimiter"));
   return SplitAt([delimiter](char32_t c) { return c == delimiter; },
                  Behavior::kRemoved);
+}
+
+PreTokenizerOr MakeFixedLength(const json& step) {
+  RETURN_IF_ERROR(CheckKeys(step, {"type", "length"}));
+  ASSIGN_OR_RETURN(const int64_t length,
+                   OptionalJsonInt(step, "length", 1, 1 << 30, 5));
+  return std::make_unique<const FixedLength>(length);
 }
 
 PreTokenizerOr MakeBertPreTokenizer(const json& step) {

@@ -42,7 +42,8 @@ class Replace final : public Normalizer {
   absl::Status Normalize(NormalizedText& text) const override {
     std::string replaced;
     ASSIGN_OR_RETURN(const bool same_beginning,
-                     AppendReplaced(text.text, pattern_, content_, replaced));
+                     AppendReplaced(text.text, pattern_, content_,
+                                    text.max_bytes, replaced));
     text.at_beginning &= same_beginning;
     text.text = std::move(replaced);
     return absl::OkStatus();

@@ -10,15 +10,6 @@
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {
-namespace {
-
-// What a text may become: this many times its bytes, and some more. Normal
-// forms make 11 of one.
-constexpr size_t kMaxGrowth = 64;
-constexpr size_t kAlwaysAllowed = 1 << 20;
-
-}  // namespace
-
 absl::StatusOr<TextPattern> TextPattern::Read(const nlohmann::json& step) {
   const nlohmann::json* const field = FindField(step, "pattern");
   if (field == nullptr || !field->is_object() || field->size() != 1) {
@@ -57,25 +48,26 @@ absl::Status TextPattern::ForEachMatch(
 
 absl::StatusOr<bool> AppendReplaced(std::string_view text,
                                     const TextPattern& pattern,
-                                    std::string_view content,
+                                    std::string_view content, size_t max_bytes,
                                     std::string& result) {
-  const size_t most = result.size() + kAlwaysAllowed + kMaxGrowth * text.size();
   size_t done = 0;
   bool same_beginning = true;
-  RETURN_IF_ERROR(pattern.ForEachMatch(text, [&](size_t begin, size_t end) {
-    // What replaces several characters stands for the last of them.
-    if (begin == 0 && end > 0 &&
-        (content.empty() || FirstUtf8Sequence(text).length != end)) {
-      same_beginning = false;
-    }
-    result += text.substr(done, begin - done);
-    result += content;
-    done = end;
-    return result.size() <= most
-               ? absl::OkStatus()
-               : absl::ResourceExhaustedError(
-                     "the tokenizer's replacements make the text too long");
-  }));
+  RETURN_IF_ERROR(
+      pattern.ForEachMatch(text, [&](size_t begin, size_t end) -> absl::Status {
+        // What replaces several characters stands for the last of them.
+        if (begin == 0 && end > 0 &&
+            (content.empty() || FirstUtf8Sequence(text).length != end)) {
+          same_beginning = false;
+        }
+        if (begin - done + content.size() > max_bytes - result.size()) {
+          return absl::ResourceExhaustedError(
+              "the tokenizer's replacements make the text too long");
+        }
+        result += text.substr(done, begin - done);
+        result += content;
+        done = end;
+        return absl::OkStatus();
+      }));
   result += text.substr(done);
   return same_beginning;
 }

@@ -4,6 +4,7 @@
 #ifndef OUNCE_MODEL_TOKENIZER_TEXT_PATTERN_H_
 #define OUNCE_MODEL_TOKENIZER_TEXT_PATTERN_H_
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -42,10 +43,11 @@ class TextPattern {
 
 // Appends `text` with `content` in place of what `pattern` finds. Whether the
 // first character of the result still stands for the first one of `text`.
-// Errors: as ForEachMatch; kResourceExhausted when it grows beyond all measure.
+// Errors: as ForEachMatch; kResourceExhausted when `result` would have more
+// than `max_bytes`.
 absl::StatusOr<bool> AppendReplaced(std::string_view text,
                                     const TextPattern& pattern,
-                                    std::string_view content,
+                                    std::string_view content, size_t max_bytes,
                                     std::string& result);
 
 }  // namespace ounce::model

@@ -35,9 +35,14 @@ class MatchData {
   // compiled as anchored: as an option here that would turn the JIT off.
   int64_t MatchAt(const pcre2_code* code, std::string_view text, size_t at) {
     if (data_ == nullptr) return PCRE2_ERROR_NOMEMORY;
-    const int result =
-        pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()),
-                    text.size(), at, PCRE2_NO_UTF_CHECK, data_, nullptr);
+    const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+    // Past the checks of pcre2_match, which cost as much as a word.
+    int result =
+        pcre2_jit_match(code, subject, text.size(), at, 0, data_, nullptr);
+    if (result == PCRE2_ERROR_JIT_BADOPTION) {  // no JIT here
+      result = pcre2_match(code, subject, text.size(), at, PCRE2_NO_UTF_CHECK,
+                           data_, nullptr);
+    }
     if (result < 0) return result;
     return static_cast<int64_t>(pcre2_get_ovector_pointer(data_)[1] - at);
   }

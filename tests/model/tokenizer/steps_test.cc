@@ -59,6 +59,10 @@ absl::StatusOr<std::string> Words(const Tokenizer& tokenizer,
   return words;
 }
 
+json Bpe(const json& vocabulary, const json& merges) {
+  return {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", merges}};
+}
+
 TEST(StepsTest, DoWhatTheReferenceDoes) {
   std::set<std::string> types;
   for (const std::string& line : GoldenLines("steps.jsonl")) {
@@ -77,7 +81,7 @@ TEST(StepsTest, DoWhatTheReferenceDoes) {
     }
     types.insert(part + step["type"].get<std::string>());
   }
-  EXPECT_EQ(types.size(), 24u);
+  EXPECT_EQ(types.size(), 25u);
 }
 
 std::string Mended(const std::string& bytes) {
@@ -145,10 +149,6 @@ TEST(PipelineTest, GivesTinyStoriesPublishedIds) {
     EXPECT_EQ(Streamed(*tokenizer, ids), tokenizer->Decode(ids));
   }
   EXPECT_EQ(tokenizer->Decode(cases[1].second), cases[1].first);
-}
-
-json Bpe(const json& vocabulary, const json& merges) {
-  return {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", merges}};
 }
 
 TEST(StreamTest, ShowsATextAsItGrows) {
@@ -293,6 +293,35 @@ TEST(StepsTest, GiveUpOnReplacementsThatMakeATextTooLong) {
   EXPECT_THAT(
       tokenizer->Encode(std::string(100'000, 'a')),
       StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("too long")));
+}
+
+// Steps that each make a text longer, as many as a file may have.
+TEST(StepsTest, GiveUpOnStepsThatDoubleATextOverAndOver) {
+  const json replace = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  const json many = {{"type", "Sequence"},
+                     {"normalizers", json::array_t(60, replace)}};
+  ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer,
+                       WithStep("normalizer", many));
+  EXPECT_OK(tokenizer->Encode("b"));
+  EXPECT_THAT(
+      tokenizer->Encode("a"),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("too long")));
+  EXPECT_THAT(
+      WithStep(
+          "pre_tokenizer",
+          {{"type", "Sequence"},
+           {"pretokenizers", json::array_t(4, {{"type", "ByteLevel"},
+                                               {"add_prefix_space", false}})}}),
+      StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("at most 3 times")));
+  const json decoder = {{"type", "Sequence"},
+                        {"decoders", json::array_t(60, replace)}};
+  ASSERT_OK_AND_ASSIGN(
+      const TokenizerPtr decoding,
+      ParseTokenizerJson("t", json({{"decoder", decoder},
+                                    {"model", Bpe({{"a", 0}}, json::array())}})
+                                  .dump()));
+  EXPECT_LT(decoding->Decode({0, 0}).size(), 200'000u);
 }
 
 // The trie and its texts come out of a file: each byte of it changed, and cut.
