@@ -206,7 +206,8 @@ void ConfigReader::CheckMultiple(std::string_view key, int64_t value,
 
 quant::Activation ConfigReader::Activation(std::string_view key,
                                            std::string_view absent) {
-  const std::string name = String(key, absent);
+  const std::string name =
+      key.empty() ? std::string(absent) : String(key, absent);
   std::string known;
   for (const NamedActivation& entry : kActivations) {
     if (entry.name == name) return entry.activation;

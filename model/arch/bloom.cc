@@ -45,7 +45,7 @@ constexpr ConfigKey kKeys[] = {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const DecoderSizes& sizes,
                                        WeightReader& weights) {
-  const int64_t width = sizes.width, inner = sizes.inner;
+  const int64_t width = sizes.width;
   const NormKind norm = {.epsilon = sizes.norm_epsilon};
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
@@ -60,14 +60,9 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
   ASSIGN_OR_RETURN(
       block.mlp_norm,
       ReadNorm(weights, name + ".post_attention_layernorm", width, norm));
-  ASSIGN_OR_RETURN(block.mlp.up,
-                   ReadLinear(weights, name + ".mlp.dense_h_to_4h", inner,
-                              width, /*bias=*/true));
-  ASSIGN_OR_RETURN(
-      block.mlp.down,
-      ReadLinear(weights, name + ".mlp.dense_4h_to_h", width, inner,
-                 /*bias=*/true));
-  block.mlp.activation = quant::Activation::kGeluTanh;
+  ASSIGN_OR_RETURN(block.mlp,
+                   ReadMlp(weights, name + ".mlp.dense_h_to_4h",
+                           name + ".mlp.dense_4h_to_h", sizes, /*bias=*/true));
   return block;
 }
 

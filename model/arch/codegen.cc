@@ -74,7 +74,7 @@ AttentionLayout LayOutHeads(const DecoderSizes& sizes) {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const DecoderSizes& sizes,
                                        WeightReader& weights) {
-  const int64_t width = sizes.width, inner = sizes.inner;
+  const int64_t width = sizes.width;
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
                    ReadNorm(weights, name + ".ln_1", width,
@@ -87,11 +87,9 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                    ReadLinear(weights, name + ".attn.out_proj", width, width,
                               /*bias=*/false));
   block.attention.score_divisor = sizes.score_divisor;
-  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.fc_in", inner,
-                                            width, /*bias=*/true));
-  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.fc_out",
-                                              width, inner, /*bias=*/true));
-  block.mlp.activation = sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp,
+                   ReadMlp(weights, name + ".mlp.fc_in", name + ".mlp.fc_out",
+                           sizes, /*bias=*/true));
   return block;
 }
 

@@ -111,7 +111,7 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const Config& config,
                                        WeightReader& weights) {
   const DecoderSizes& sizes = config.sizes;
-  const int64_t width = sizes.width, inner = sizes.inner;
+  const int64_t width = sizes.width;
   const NormKind norm = {.epsilon = sizes.norm_epsilon};
   DecoderBlock block;
   ASSIGN_OR_RETURN(
@@ -135,13 +135,9 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                    ReadLinear(weights, name + ".self_attention.dense", width,
                               width, config.bias));
   block.attention.score_divisor = sizes.score_divisor;
-  ASSIGN_OR_RETURN(block.mlp.up,
-                   ReadLinear(weights, name + ".mlp.dense_h_to_4h", inner,
-                              width, config.bias));
-  ASSIGN_OR_RETURN(block.mlp.down,
-                   ReadLinear(weights, name + ".mlp.dense_4h_to_h", width,
-                              inner, config.bias));
-  block.mlp.activation = sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp,
+                   ReadMlp(weights, name + ".mlp.dense_h_to_4h",
+                           name + ".mlp.dense_4h_to_h", sizes, config.bias));
   return block;
 }
 

@@ -54,7 +54,7 @@ constexpr ConfigKey kKeys[] = {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const DecoderSizes& sizes,
                                        WeightReader& weights) {
-  const int64_t width = sizes.width, inner = sizes.inner;
+  const int64_t width = sizes.width;
   const NormKind norm = {.epsilon = sizes.norm_epsilon};
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
@@ -68,11 +68,9 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                               /*bias=*/true));
   ASSIGN_OR_RETURN(block.mlp_norm,
                    ReadNorm(weights, name + ".ln_2", width, norm));
-  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.c_fc", inner,
-                                            width, /*bias=*/true));
-  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.c_proj",
-                                              width, inner, /*bias=*/true));
-  block.mlp.activation = sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp,
+                   ReadMlp(weights, name + ".mlp.c_fc", name + ".mlp.c_proj",
+                           sizes, /*bias=*/true));
   return block;
 }
 

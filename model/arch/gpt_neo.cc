@@ -96,31 +96,22 @@ void CheckLayers(ConfigReader& reader, const std::vector<int64_t>& windows) {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const DecoderSizes& sizes,
                                        WeightReader& weights) {
-  const int64_t width = sizes.width, inner = sizes.inner;
+  const int64_t width = sizes.width;
   const NormKind norm = {.epsilon = sizes.norm_epsilon};
-  const std::string attention = name + ".attn.attention.";
+  const std::string attention = name + ".attn.attention";
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
                    ReadNorm(weights, name + ".ln_1", width, norm));
-  ASSIGN_OR_RETURN(block.attention.qkv, ReadQkv(weights,
-                                                {.query = attention + "q_proj",
-                                                 .key = attention + "k_proj",
-                                                 .value = attention + "v_proj",
-                                                 .heads = sizes.heads,
-                                                 .kv_heads = sizes.heads,
-                                                 .head_dim = sizes.head_dim,
-                                                 .bias = false},
-                                                width));
-  ASSIGN_OR_RETURN(
-      block.attention.out,
-      ReadLinear(weights, attention + "out_proj", width, width, /*bias=*/true));
+  ASSIGN_OR_RETURN(block.attention.qkv,
+                   ReadQkv(weights, attention, sizes, /*bias=*/false));
+  ASSIGN_OR_RETURN(block.attention.out,
+                   ReadLinear(weights, attention + ".out_proj", width, width,
+                              /*bias=*/true));
   ASSIGN_OR_RETURN(block.mlp_norm,
                    ReadNorm(weights, name + ".ln_2", width, norm));
-  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.c_fc", inner,
-                                            width, /*bias=*/true));
-  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.c_proj",
-                                              width, inner, /*bias=*/true));
-  block.mlp.activation = sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp,
+                   ReadMlp(weights, name + ".mlp.c_fc", name + ".mlp.c_proj",
+                           sizes, /*bias=*/true));
   return block;
 }
 

@@ -71,7 +71,7 @@ Config ReadConfig(ConfigReader& reader) {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const Config& config,
                                        WeightReader& weights) {
-  const int64_t width = config.sizes.width, inner = config.sizes.inner;
+  const int64_t width = config.sizes.width;
   const NormKind norm = {.epsilon = config.sizes.norm_epsilon};
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
@@ -86,14 +86,9 @@ absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                    ReadLinear(weights, name + ".attention.dense", width, width,
                               config.attention_bias));
   block.attention.score_divisor = config.sizes.score_divisor;
-  ASSIGN_OR_RETURN(block.mlp.up,
-                   ReadLinear(weights, name + ".mlp.dense_h_to_4h", inner,
-                              width, /*bias=*/true));
-  ASSIGN_OR_RETURN(
-      block.mlp.down,
-      ReadLinear(weights, name + ".mlp.dense_4h_to_h", width, inner,
-                 /*bias=*/true));
-  block.mlp.activation = config.sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp, ReadMlp(weights, name + ".mlp.dense_h_to_4h",
+                                      name + ".mlp.dense_4h_to_h", config.sizes,
+                                      /*bias=*/true));
   return block;
 }
 

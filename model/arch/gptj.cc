@@ -44,29 +44,20 @@ constexpr ConfigKey kKeys[] = {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const DecoderSizes& sizes,
                                        WeightReader& weights) {
-  const int64_t width = sizes.width, inner = sizes.inner;
+  const int64_t width = sizes.width;
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
                    ReadNorm(weights, name + ".ln_1", width,
                             {.epsilon = sizes.norm_epsilon}));
-  ASSIGN_OR_RETURN(block.attention.qkv, ReadQkv(weights,
-                                                {.query = name + ".attn.q_proj",
-                                                 .key = name + ".attn.k_proj",
-                                                 .value = name + ".attn.v_proj",
-                                                 .heads = sizes.heads,
-                                                 .kv_heads = sizes.heads,
-                                                 .head_dim = sizes.head_dim,
-                                                 .bias = false},
-                                                width));
+  ASSIGN_OR_RETURN(block.attention.qkv,
+                   ReadQkv(weights, name + ".attn", sizes, /*bias=*/false));
   ASSIGN_OR_RETURN(block.attention.out,
                    ReadLinear(weights, name + ".attn.out_proj", width, width,
                               /*bias=*/false));
   block.attention.score_divisor = sizes.score_divisor;
-  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.fc_in", inner,
-                                            width, /*bias=*/true));
-  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.fc_out",
-                                              width, inner, /*bias=*/true));
-  block.mlp.activation = sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp,
+                   ReadMlp(weights, name + ".mlp.fc_in", name + ".mlp.fc_out",
+                           sizes, /*bias=*/true));
   return block;
 }
 

@@ -25,15 +25,8 @@ absl::StatusOr<DecoderAttention> ReadAttention(const std::string& name,
                    (sizes.heads + 2 * sizes.kv_heads) * sizes.head_dim,
                    sizes.width, config.qkv_bias));
   } else {
-    ASSIGN_OR_RETURN(attention.qkv, ReadQkv(reader,
-                                            {.query = name + ".q_proj",
-                                             .key = name + ".k_proj",
-                                             .value = name + ".v_proj",
-                                             .heads = sizes.heads,
-                                             .kv_heads = sizes.kv_heads,
-                                             .head_dim = sizes.head_dim,
-                                             .bias = config.qkv_bias},
-                                            sizes.width));
+    ASSIGN_OR_RETURN(attention.qkv,
+                     ReadQkv(reader, name, sizes, config.qkv_bias));
   }
   ASSIGN_OR_RETURN(attention.out,
                    ReadLinear(reader, name + ".o_proj", sizes.width,

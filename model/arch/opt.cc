@@ -74,32 +74,22 @@ Config ReadConfig(ConfigReader& reader) {
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const Config& config,
                                        WeightReader& weights) {
-  const int64_t width = config.sizes.width, inner = config.sizes.inner;
+  const DecoderSizes& sizes = config.sizes;
+  const int64_t width = sizes.width;
   DecoderBlock block;
   ASSIGN_OR_RETURN(
       block.attention_norm,
       ReadNorm(weights, name + ".self_attn_layer_norm", width, config.norm));
   ASSIGN_OR_RETURN(block.attention.qkv,
-                   ReadQkv(weights,
-                           {.query = name + ".self_attn.q_proj",
-                            .key = name + ".self_attn.k_proj",
-                            .value = name + ".self_attn.v_proj",
-                            .heads = config.sizes.heads,
-                            .kv_heads = config.sizes.heads,
-                            .head_dim = config.sizes.head_dim,
-                            .bias = config.bias},
-                           width));
+                   ReadQkv(weights, name + ".self_attn", sizes, config.bias));
   ASSIGN_OR_RETURN(block.attention.out,
                    ReadLinear(weights, name + ".self_attn.out_proj", width,
                               width, config.bias));
-  block.attention.score_divisor = config.sizes.score_divisor;
+  block.attention.score_divisor = sizes.score_divisor;
   ASSIGN_OR_RETURN(block.mlp_norm, ReadNorm(weights, name + ".final_layer_norm",
                                             width, config.norm));
-  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".fc1", inner,
-                                            width, config.bias));
-  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".fc2", width,
-                                              inner, config.bias));
-  block.mlp.activation = config.sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp, ReadMlp(weights, name + ".fc1", name + ".fc2",
+                                      sizes, config.bias));
   return block;
 }
 

@@ -73,15 +73,7 @@ absl::StatusOr<DecoderAttention> ReadAttention(const std::string& name,
   const NormKind norm = {.epsilon = sizes.norm_epsilon};
   DecoderAttention attention;
   attention.score_divisor = sizes.score_divisor;
-  ASSIGN_OR_RETURN(attention.qkv, ReadQkv(weights,
-                                          {.query = name + ".q_proj",
-                                           .key = name + ".k_proj",
-                                           .value = name + ".v_proj",
-                                           .heads = sizes.heads,
-                                           .kv_heads = sizes.kv_heads,
-                                           .head_dim = sizes.head_dim,
-                                           .bias = true},
-                                          sizes.width));
+  ASSIGN_OR_RETURN(attention.qkv, ReadQkv(weights, name, sizes, /*bias=*/true));
   ASSIGN_OR_RETURN(attention.out,
                    ReadLinear(weights, name + ".dense", sizes.width,
                               sizes.heads * sizes.head_dim, /*bias=*/true));
@@ -99,18 +91,16 @@ absl::StatusOr<DecoderAttention> ReadAttention(const std::string& name,
 absl::StatusOr<DecoderBlock> ReadBlock(const std::string& name,
                                        const Config& config,
                                        WeightReader& weights) {
-  const int64_t width = config.sizes.width, inner = config.sizes.inner;
+  const int64_t width = config.sizes.width;
   DecoderBlock block;
   ASSIGN_OR_RETURN(block.attention_norm,
                    ReadNorm(weights, name + ".input_layernorm", width,
                             {.epsilon = config.sizes.norm_epsilon}));
   ASSIGN_OR_RETURN(block.attention,
                    ReadAttention(name + ".self_attn", config, weights));
-  ASSIGN_OR_RETURN(block.mlp.up, ReadLinear(weights, name + ".mlp.fc1", inner,
-                                            width, /*bias=*/true));
-  ASSIGN_OR_RETURN(block.mlp.down, ReadLinear(weights, name + ".mlp.fc2", width,
-                                              inner, /*bias=*/true));
-  block.mlp.activation = config.sizes.mlp_activation;
+  ASSIGN_OR_RETURN(block.mlp,
+                   ReadMlp(weights, name + ".mlp.fc1", name + ".mlp.fc2",
+                           config.sizes, /*bias=*/true));
   return block;
 }
 

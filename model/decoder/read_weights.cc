@@ -51,14 +51,28 @@ absl::StatusOr<Linear> ReadLinear(WeightReader& reader, std::string_view module,
   return reader.ReadLinear({&source, 1}, cols, WeightRole::kLinear);
 }
 
-absl::StatusOr<Linear> ReadQkv(WeightReader& reader, const SeparateQkv& qkv,
-                               int64_t cols) {
-  const int64_t kv_rows = qkv.kv_heads * qkv.head_dim;
+absl::StatusOr<Linear> ReadQkv(WeightReader& reader, std::string_view attention,
+                               const DecoderSizes& sizes, bool bias) {
+  const int64_t kv_rows = sizes.kv_heads * sizes.head_dim;
   const LinearSource sources[] = {
-      {.module = qkv.query, .rows = qkv.heads * qkv.head_dim, .bias = qkv.bias},
-      {.module = qkv.key, .rows = kv_rows, .bias = qkv.bias},
-      {.module = qkv.value, .rows = kv_rows, .bias = qkv.bias}};
-  return reader.ReadLinear(sources, cols, WeightRole::kLinear);
+      {.module = StrCat(attention, ".q_proj"),
+       .rows = sizes.heads * sizes.head_dim,
+       .bias = bias},
+      {.module = StrCat(attention, ".k_proj"), .rows = kv_rows, .bias = bias},
+      {.module = StrCat(attention, ".v_proj"), .rows = kv_rows, .bias = bias}};
+  return reader.ReadLinear(sources, sizes.width, WeightRole::kLinear);
+}
+
+absl::StatusOr<DecoderMlp> ReadMlp(WeightReader& reader, std::string_view up,
+                                   std::string_view down,
+                                   const DecoderSizes& sizes, bool bias) {
+  DecoderMlp mlp;
+  mlp.activation = sizes.mlp_activation;
+  ASSIGN_OR_RETURN(mlp.up,
+                   ReadLinear(reader, up, sizes.inner, sizes.width, bias));
+  ASSIGN_OR_RETURN(mlp.down,
+                   ReadLinear(reader, down, sizes.width, sizes.inner, bias));
+  return mlp;
 }
 
 absl::StatusOr<Linear> ReadHead(WeightReader& reader, std::string_view module,

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/decoder/decoder.h"
+#include "model/decoder/sizes.h"
 #include "model/layers/linear.h"
 #include "model/layers/norm.h"
 #include "model/weights.h"
@@ -41,15 +42,14 @@ absl::StatusOr<DecoderEmbedding> ReadEmbeddings(WeightReader& reader,
 absl::StatusOr<Linear> ReadLinear(WeightReader& reader, std::string_view module,
                                   int64_t rows, int64_t cols, bool bias);
 
-// The modules `prefix` + q, k and v, joined. Rows: those of heads * head_dim
-// and twice kv_heads * head_dim.
-struct SeparateQkv {
-  std::string query, key, value;
-  int64_t heads, kv_heads, head_dim;
-  bool bias;
-};
-absl::StatusOr<Linear> ReadQkv(WeightReader& reader, const SeparateQkv& qkv,
-                               int64_t cols);
+// Modules q_proj, k_proj and v_proj of `attention`, joined.
+absl::StatusOr<Linear> ReadQkv(WeightReader& reader, std::string_view attention,
+                               const DecoderSizes& sizes, bool bias);
+
+// An MLP without a gate.
+absl::StatusOr<DecoderMlp> ReadMlp(WeightReader& reader, std::string_view up,
+                                   std::string_view down,
+                                   const DecoderSizes& sizes, bool bias);
 
 // The head: `module`, or if tied the embedding `tokens` under that name too.
 absl::StatusOr<Linear> ReadHead(WeightReader& reader, std::string_view module,

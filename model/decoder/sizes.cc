@@ -80,9 +80,7 @@ DecoderSizes ReadSizes(ConfigReader& reader, DecoderSizes sizes,
     // Less would make infinite what is all the same.
     sizes.epsilon = reader.Number(keys.epsilon, 1e-12, 1, sizes.epsilon);
   }
-  if (!keys.activation.empty()) {
-    sizes.mlp_activation = reader.Activation(keys.activation, sizes.activation);
-  }
+  sizes.mlp_activation = reader.Activation(keys.activation, sizes.activation);
   sizes.tied = reader.Bool("tie_word_embeddings", sizes.tied);
   sizes.norm_epsilon = static_cast<float>(sizes.epsilon);
   sizes.score_divisor = std::sqrt(static_cast<float>(sizes.head_dim));

@@ -11,8 +11,7 @@
 
 namespace ounce::model {
 
-// What a config class calls its keys; "": it has none, and the default counts
-// (there is none of the activation).
+// What a config class calls its keys; "": it has none, and the default counts.
 // A class that has a name of its own for one of the first four takes the usual
 // one too (its attribute_map).
 struct SizeKeys {
