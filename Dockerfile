@@ -25,8 +25,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log
 COPY --from=build /src/LICENSE /usr/share/doc/ounce/
 COPY --from=build /src/build/release/ounce-server /src/build/release/ounce /usr/local/bin/
-COPY --from=build /src/models/codegen-tiny /models/codegen-tiny
-COPY --from=build /src/models/detr-tiny /models/detr-tiny
+COPY --from=build /src/embedded/codegen-tiny /models/codegen-tiny
+COPY --from=build /src/embedded/detr-tiny /models/detr-tiny
 COPY deploy/container.textproto /etc/ounce/
 ENV HF_HOME=/huggingface
 USER 10001:10001

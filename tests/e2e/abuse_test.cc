@@ -206,12 +206,12 @@ TEST_F(AbuseTest, SoDoUnknownGroupsInEveryMethod) {
 TEST_F(AbuseTest, GroupsAroundAPictureCostNoMoreThanTheirBytes) {
   Stop();
   Start({"--model",
-         absl::StrCat("detr=", OUNCE_SOURCE_ROOT, "/models/detr-tiny"),
+         absl::StrCat("detr=", OUNCE_SOURCE_ROOT, "/embedded/detr-tiny"),
          "--threads", "2", "--trusted_proxies", "127.0.0.1"});
   v1::DetectObjectsRequest request;
   request.set_model("detr");
   request.set_image(testing::ReadFile(
-      OUNCE_SOURCE_ROOT "/models/detr-tiny/examples/shapes-400x300.png"));
+      OUNCE_SOURCE_ROOT "/embedded/detr-tiny/examples/shapes-400x300.png"));
   const std::string picture = request.SerializeAsString();
   const char method[] = "/ounce.v1.Inference/DetectObjects";
   ASSERT_TRUE(Send(Connect(inference_), method, picture).ok());

@@ -500,13 +500,13 @@ TEST_F(CliTerminalTest, KeepsWhatItSaysApartFromTheText) {
 }
 
 // Where the pictures that the embedded detector was not trained on lie.
-constexpr char kExamples[] = OUNCE_SOURCE_ROOT "/models/detr-tiny/examples";
+constexpr char kExamples[] = OUNCE_SOURCE_ROOT "/embedded/detr-tiny/examples";
 
 class CliDetectTest : public testing::ServingTest {
  protected:
   void SetUp() override {
     Start({"--model",
-           absl::StrCat("detr=", OUNCE_SOURCE_ROOT, "/models/detr-tiny"),
+           absl::StrCat("detr=", OUNCE_SOURCE_ROOT, "/embedded/detr-tiny"),
            "--model", absl::StrCat("tiny=", testing::kTinyModel)});
   }
 
@@ -636,7 +636,7 @@ TEST_F(CliDetectTest, ReportsConvolutionsApartAndHowFarDetectionsMoved) {
   EXPECT_EQ(detect.code, 0) << detect.err;
   EXPECT_THAT(detect.err, HasSubstr("detr v2 linear"));
   const Finished load = Cli(
-      {"load", "small", absl::StrCat(OUNCE_SOURCE_ROOT, "/models/detr-tiny"),
+      {"load", "small", absl::StrCat(OUNCE_SOURCE_ROOT, "/embedded/detr-tiny"),
        "--method", "linear", "--convolutions"});
   EXPECT_EQ(load.code, 0) << load.err;
   EXPECT_EQ(Model("small").stored_bytes(), Model("detr").stored_bytes());

@@ -18,7 +18,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::StatusIs;
 
-constexpr char kTinyDetector[] = OUNCE_SOURCE_ROOT "/models/detr-tiny";
+constexpr char kTinyDetector[] = OUNCE_SOURCE_ROOT "/embedded/detr-tiny";
 
 class DetectTest : public testing::ServingTest {
  protected:

@@ -105,7 +105,7 @@ TEST_F(PrometheusTest, ReadsNoMoreAfterManyModelsHaveComeAndGone) {
 
 TEST_F(PrometheusTest, ThreadsAreNamedForWhatTheyDo) {
   Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--model",
-         "shapes=" OUNCE_SOURCE_ROOT "/models/detr-tiny"});
+         "shapes=" OUNCE_SOURCE_ROOT "/embedded/detr-tiny"});
   const auto names = [&] {
     std::set<std::string> names;
     for (const auto& task : std::filesystem::directory_iterator(

@@ -25,7 +25,7 @@
 
 namespace ounce::testing {
 
-inline constexpr char kTinyModel[] = OUNCE_SOURCE_ROOT "/models/codegen-tiny";
+inline constexpr char kTinyModel[] = OUNCE_SOURCE_ROOT "/embedded/codegen-tiny";
 
 // AddressSanitizer keeps what is freed, so figures of memory mean nothing.
 #ifdef __SANITIZE_ADDRESS__
