@@ -98,6 +98,10 @@ def folders():
             "pad_token": token("<x>", normalized=True), "sep_token": token("<y>", rstrip=True), "cls_token": "<z>"}}
         yield "added_tokens_decoder with flags" + name, {**file, CONFIG: decoder(
             (5, token("<x>", normalized=True, special=True)), (6, token("<y>", rstrip=True)), (7, token("<z>", normalized=True)))}
+    yield "tokens that are the same when normalized", {FILE: tokenizer(
+        normalizer={"type": "Lowercase"}, added_tokens=[
+            token("<X>", id=5, normalized=True), token("<x>", id=6, normalized=True, special=True),
+            token("<Y>", id=7, normalized=True), token("<y>", id=8, normalized=True)])}
     yield "a class without an end of text", {FILE: tokenizer(), CONFIG: {"tokenizer_class": "PreTrainedTokenizerFast"}}
     vocabulary = {"vocab.json": VOCABULARY}
     for name, merges in [("", "#version: 0.2\na b\n"), (" without a header", "a b\n"), (" without a header, two", "b a\na b\n"),

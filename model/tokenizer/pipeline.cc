@@ -1,6 +1,7 @@
 #include "model/tokenizer/pipeline.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -258,7 +259,12 @@ absl::Status Pipeline::SetAddedTokens(std::vector<AddedToken> tokens) {
 absl::Status Pipeline::SetFinders() {
   std::vector<AddedToken> plain;
   std::vector<AddedToken> normalized;
-  for (size_t i = 0; i < added_.size(); ++i) {
+  // Special ones first, which count where two are the same when normalized.
+  std::vector<size_t> order(added_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_partition(order.begin(), order.end(),
+                        [&](size_t i) { return added_[i].special; });
+  for (const size_t i : order) {
     const AddedToken& token = added_[i];
     if (sought_[i].in_text) plain.push_back(token);
     if (!sought_[i].in_normalized_text) continue;
