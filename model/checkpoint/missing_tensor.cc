@@ -36,12 +36,10 @@ std::string WhyMissing(const Checkpoint& checkpoint, std::string_view name) {
           "; the weights have it as '", other, "': ", what,
           what.starts_with("it was") ? "; save the model inside instead" : "");
     }
-    if (name.size() > other.size() && name.ends_with(other) &&
-        name[name.size() - other.size() - 1] == '.') {
-      return StrCat("; the weights have it as '", other,
-                    "': it was saved without its head, which no answer can be "
-                    "made without");
-    }
+  }
+  if (name == "lm_head.weight" || name == "embed_out.weight") {
+    return "; the checkpoint was saved without its head, which no answer can be "
+           "made without: save the model's ForCausalLM form";
   }
   return "";
 }

@@ -458,7 +458,7 @@ TEST(LoaderTest, SaysWhatACheckpointOfOtherNamesIs) {
   }
   EXPECT_THAT(LoadModel(headless, {}),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       AllOf(HasSubstr("as 'wte.weight'"),
+                       AllOf(HasSubstr("'lm_head.weight'"),
                              HasSubstr("saved without its head"))));
 
   MemoryCheckpoint adapter;
