@@ -235,6 +235,115 @@ INSTANTIATE_TEST_SUITE_P(AllDecoders, ConfigKeysTest,
                          ::testing::ValuesIn(Families()),
                          [](const auto& info) { return info.param.name; });
 
+TEST(ConfigKeys, FormsThatNoNetworkOrNoneOfOursHasAreRefused) {
+  constexpr auto kWrong = absl::StatusCode::kInvalidArgument;
+  constexpr auto kUnsupported = absl::StatusCode::kUnimplemented;
+  const struct {
+    const char* family;
+    json changes;
+    absl::StatusCode code;
+    const char* message;
+  } cases[] = {
+      {"llama",
+       {{"num_attention_heads", 6}, {"num_key_value_heads", 4}},
+       kWrong,
+       "'num_attention_heads' must be a multiple of num_key_value_heads = 4"},
+      {"llama", {{"head_dim", 5}}, kWrong, "the size of a head must be even"},
+      {"llama",
+       {{"num_attention_heads", 4096}, {"head_dim", 4096}},
+       kWrong,
+       "at most 262144 together, is 4096, each of 4096"},
+      {"llama",
+       {{"num_attention_heads", 65536}, {"head_dim", nullptr}},
+       kWrong,
+       "of heads that have 1 element or more"},
+      {"llama",
+       {{"rope_scaling", {{"rope_type", "longrope"}}}},
+       kUnsupported,
+       "longrope"},
+      {"gpt2",
+       {{"n_head", 7}},
+       kWrong,
+       "'n_embd' must be a multiple of n_head = 7"},
+      {"gptj", {{"rotary_dim", 3}}, kWrong, "'rotary_dim' must be an even"},
+      {"gpt_neox", {{"rotary_pct", 0.01}}, kWrong, "'rotary_pct'"},
+      {"phi", {{"partial_rotary_factor", 0}}, kWrong, "partial_rotary_factor"},
+      {"bloom",
+       {{"seq_length", 1 << 20}, {"n_head", 1 << 8}, {"hidden_size", 1 << 8}},
+       kWrong,
+       "256 heads and 1048576 positions must be at most 16777216 biases"},
+      {"falcon",
+       {{"new_decoder_architecture", true}, {"parallel_attn", false}},
+       kUnsupported,
+       "'parallel_attn' must be true with new_decoder_architecture"},
+      {"falcon",
+       {{"new_decoder_architecture", false}, {"num_ln_in_parallel_attn", 2}},
+       kUnsupported,
+       "'num_ln_in_parallel_attn' must be 1 without"},
+      {"falcon",
+       {{"new_decoder_architecture", true}, {"num_kv_heads", 3}},
+       kWrong,
+       "a multiple of num_kv_heads = 3"},
+      {"gpt_neo", {{"attention_types", "global"}}, kWrong, "attention_types"},
+      {"gpt_neo",
+       {{"attention_types", {{{"global", "far"}, 1}}}},
+       kWrong,
+       "attention_types"},
+      {"gpt_neo",
+       {{"attention_layers", {"local"}}},
+       kWrong,
+       "'attention_layers' must be what 'attention_types' says"},
+      {"qwen2", {{"layer_types", {"full_attention"}}}, kWrong, "layer_types"},
+      {"qwen3",
+       {{"use_sliding_window", false},
+        {"num_hidden_layers", 1},
+        {"layer_types", {"sliding_attention"}}},
+       kUnsupported,
+       "'layer_types' must be of 'full_attention' alone"},
+      {"phi3",
+       {{"rope_scaling", {{"type", "longrope"}}}},
+       kUnsupported,
+       "'rope_scaling' must be null"},
+      {"gemma",
+       {{"rope_parameters", {{"partial_rotary_factor", 0.5}}}},
+       kUnsupported,
+       "'partial_rotary_factor' must be 1"},
+      {"mistral", {{"hidden_act", "quick_gelu"}}, kUnsupported, "hidden_act"},
+  };
+  for (const auto& c : cases) {
+    for (const GoldenCase& family : Families()) {
+      if (family.name != c.family) continue;
+      ASSERT_OK_AND_ASSIGN(const auto checkpoint,
+                           Checkpoint::Open(family.folder));
+      json config = checkpoint->config();
+      for (const auto& [key, value] : c.changes.items()) config[key] = value;
+      // What BLOOM's golden has under other names.
+      if (c.changes.contains("hidden_size")) config.erase("n_embed");
+      if (c.changes.contains("n_head")) config.erase("num_attention_heads");
+      EXPECT_THAT(PlanModel(Reconfigured(*checkpoint, config), {}),
+                  StatusIs(c.code, AllOf(HasSubstr("config.json: "),
+                                         HasSubstr(c.message))))
+          << c.family << c.changes;
+    }
+  }
+}
+
+TEST(ConfigKeys, CodeThatTransformersHasTakenInIsNotNeeded) {
+  for (const GoldenCase& family : Families()) {
+    ASSERT_OK_AND_ASSIGN(const auto checkpoint,
+                         Checkpoint::Open(family.folder));
+    json config = checkpoint->config();
+    config["auto_map"] = {{"AutoModelForCausalLM", "modeling_own.Own"}};
+    const absl::Status status =
+        PlanModel(Reconfigured(*checkpoint, config), {}).status();
+    const bool published = family.name == "falcon" || family.name == "phi" ||
+                           family.name == "phi3";
+    EXPECT_EQ(status.code(), published ? absl::StatusCode::kOk
+                                       : absl::StatusCode::kUnimplemented)
+        << family.name << status;
+  }
+}
+
 TEST(ConfigKeys, EveryParameterOfTheClassIsDeclaredOnce) {
   const json golden = Classes();
   const auto names = [](absl::Span<const ConfigKey> keys) {
