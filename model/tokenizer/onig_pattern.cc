@@ -129,7 +129,9 @@ std::string Emit(const Set& set) {
     any += other;
   }
   if (set.negated) return StrCat("(?:(?!", any, ")(?s:.))");
-  return StrCat("(?:", any, ")");
+  // Atomic: a character that several of them match must not be tried again for
+  // each, which would take 2^n ways for n characters.
+  return StrCat("(?>", any, ")");
 }
 
 class Translator {

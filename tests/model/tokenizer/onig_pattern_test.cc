@@ -108,6 +108,13 @@ TEST(OnigPatternTest, GivesAnEmptyMatchOnceBetweenOthers) {
   EXPECT_THAT(Matches("a*", "baac"), ElementsAre("", "aa", ""));
 }
 
+// A set in several parts is still one set: a character that two of them have
+// doesn't double the ways to match.
+TEST(OnigPatternTest, TakesNoMoreWaysForASetInParts) {
+  EXPECT_THAT(Matches(R"([ \P{L}\W]{2,}x|y)", std::string(500, ' ') + "y"),
+              ElementsAre("y"));
+}
+
 // Compiled code has little stack; then PCRE2 interprets.
 TEST(OnigPatternTest, MatchesARunThatCompiledCodeHasNoStackFor) {
   const std::string text(2'000'000, 'b');
