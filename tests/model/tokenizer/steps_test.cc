@@ -2,8 +2,6 @@
 // `tokenizers`: what tools/make_step_goldens.py wrote. And what none of them
 // may do: take time by the square of a text.
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
@@ -123,32 +121,6 @@ TEST(PipelineTest, GivesTheIdsAndTextsOfTheReference) {
     ++num_tokenizers;
   }
   EXPECT_GE(num_tokenizers, 45);
-}
-
-// The first small real model, of section 6 of the project's test data: no
-// pre-tokenizer, so merges cross words, and byte fallback without byte tokens.
-TEST(PipelineTest, GivesTinyStoriesPublishedIds) {
-  const char* shared = std::getenv("OUNCE_SHARED_DATA");
-  const std::string folder =
-      std::string(shared != nullptr ? shared : "../shared/data") +
-      "/tinystories-656k";
-  if (!std::filesystem::exists(folder)) {
-    GTEST_SKIP() << folder << " is absent; OUNCE_SHARED_DATA names its folder";
-  }
-  ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer, Tokenizer::Load(folder));
-  EXPECT_EQ(tokenizer->size(), 2048);
-  const std::vector<std::pair<std::string, std::vector<int32_t>>> cases = {
-      {"Once upon a time", {1, 80, 147, 201, 282, 57}},
-      {"Once upon a time, there was a little girl named Lily.",
-       {1, 80, 147, 201, 282, 215, 286, 598, 629, 10}},
-      {" two  spaces\n", {1, 80, 80, 1209, 80, 415, 53, 1499, 3}},
-      {"caf\u00e9 \u2603", {1, 80, 295, 58, 0, 80, 0}}};
-  for (const auto& [text, ids] : cases) {
-    ASSERT_OK_AND_ASSIGN(const auto found, tokenizer->Encode(text));
-    EXPECT_EQ(found, ids) << text;
-    EXPECT_EQ(Streamed(*tokenizer, ids), tokenizer->Decode(ids));
-  }
-  EXPECT_EQ(tokenizer->Decode(cases[1].second), cases[1].first);
 }
 
 TEST(StreamTest, ShowsATextAsItGrows) {
@@ -293,6 +265,27 @@ TEST(StepsTest, GiveUpOnReplacementsThatMakeATextTooLong) {
   EXPECT_THAT(
       tokenizer->Encode(std::string(100'000, 'a')),
       StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("too long")));
+}
+
+// A text that is one word: Llama's, without any pre-tokenizer, which BPE cuts
+// where nothing merges; and one that can't be cut.
+TEST(PipelineTest, MergesATextWithoutWordsInLittleTime) {
+  std::string llama;
+  for (const std::string& line : GoldenLines("pipelines.jsonl")) {
+    const json golden = json::parse(line);
+    if (golden["name"] == "llama 2") llama = golden["tokenizer"].dump();
+  }
+  ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer,
+                       ParseTokenizerJson("t", llama));
+  const auto start = std::chrono::steady_clock::now();
+  for (const char* unit : {"a", "er", "the ", " ", "\u4e2d", "in\n\u00e9"}) {
+    std::string text;
+    while (text.size() < 2'000'000) text += unit;
+    ASSERT_OK_AND_ASSIGN(const auto ids, tokenizer->Encode(text));
+    EXPECT_TRUE(tokenizer->Decode(ids) == text) << unit;
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start,
+            std::chrono::seconds(100));
 }
 
 // Steps that each make a text longer, as many as a file may have.

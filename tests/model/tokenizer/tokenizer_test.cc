@@ -209,14 +209,71 @@ TEST(TokenizerTest, MergesTheFilesOfAFolderAsTheReferenceDoes) {
   EXPECT_GT(num_folders, 30);
 }
 
+// A published file: its name, size and SHA-256.
+struct PublishedFile {
+  const char* name;
+  size_t size;
+  const char* sha256;
+};
+
+std::string SharedFolder(const std::string& name) {
+  const char* shared = std::getenv("OUNCE_SHARED_DATA");
+  return std::string(shared != nullptr ? shared : "../shared/data") + "/" +
+         name;
+}
+
+void ExpectPublished(const std::string& folder, const PublishedFile& file) {
+  const std::string path = folder + "/" + file.name;
+  const std::string bytes = ReadWholeFile(path);
+  ASSERT_EQ(bytes.size(), file.size) << path;
+  uint8_t digest[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), digest);
+  std::string hex;
+  for (const uint8_t byte : digest) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    hex += {kDigits[byte >> 4], kDigits[byte & 15]};
+  }
+  ASSERT_EQ(hex, file.sha256) << path;
+}
+
+// The first small real model, of section 6 of the project's test data: no
+// pre-tokenizer, so merges cross words, and byte fallback without byte tokens.
+TEST(TinyStoriesTokenizerTest, GivesThePublishedIds) {
+  const std::string folder = SharedFolder("tinystories-656k");
+  const PublishedFile files[] = {
+      {"tokenizer.json", 86'434,
+       "9a7917d490ac034a4e69eb081096226971887e9e66b0969355421613f62b12e7"},
+      {"tokenizer_config.json", 933,
+       "b41898ab69aa46f6bd13416e9662542e056d0727d565bac0e6552efc08438809"},
+      {"special_tokens_map.json", 569,
+       "e530a890d28bf0c1e0dfc61b480231d59501cbd3d177ec82bf74547110239175"}};
+  for (const PublishedFile& file : files) {
+    if (!std::filesystem::exists(folder + "/" + file.name)) {
+      GTEST_SKIP() << folder << "/" << file.name
+                   << " is absent; OUNCE_SHARED_DATA names its folder";
+    }
+    ASSERT_NO_FATAL_FAILURE(ExpectPublished(folder, file));
+  }
+  ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer, Tokenizer::Load(folder));
+  EXPECT_EQ(tokenizer->size(), 2048);
+  const std::vector<std::pair<std::string, std::vector<int32_t>>> cases = {
+      {"Once upon a time", {1, 80, 147, 201, 282, 57}},
+      {"Once upon a time, there was a little girl named Lily.",
+       {1, 80, 147, 201, 282, 215, 286, 598, 629, 10}},
+      {" two  spaces\n", {1, 80, 80, 1209, 80, 415, 53, 1499, 3}},
+      {"caf\u00e9 \u2603", {1, 80, 295, 58, 0, 80, 0}}};
+  for (const auto& [text, ids] : cases) {
+    ASSERT_OK_AND_ASSIGN(const auto found, tokenizer->Encode(text));
+    EXPECT_EQ(found, ids) << text;
+    EXPECT_EQ(Streamed(*tokenizer, ids), tokenizer->Decode(ids));
+  }
+  EXPECT_EQ(tokenizer->Decode(cases[1].second), cases[1].first);
+}
+
 // CodeGen's published tokenizer (section 3 of the project's test data).
 class CodeGenTokenizerTest : public ::testing::Test {
  protected:
-  struct File {
-    const char* name;
-    size_t size;
-    const char* sha256;
-  };
+  using File = PublishedFile;
   static constexpr File kTokenizerJson = {
       "tokenizer.json", 2'114'924,
       "337da36be7a71a6e88aa9148967a7bc8736f4b47c7de8e19ba92b89e80734cfc"};
@@ -231,9 +288,7 @@ class CodeGenTokenizerTest : public ::testing::Test {
        "c5ce331b2e80b3b402bb2b73c5bb748c780c1bd482544323ac5cf884dbfbd219"}};
 
   void SetUp() override {
-    const char* shared = std::getenv("OUNCE_SHARED_DATA");
-    source_ = std::string(shared != nullptr ? shared : "../shared/data") +
-              "/tokenizer-codegen";
+    source_ = SharedFolder("tokenizer-codegen");
     std::vector<File> files(std::begin(kOlderFiles), std::end(kOlderFiles));
     files.push_back(kTokenizerJson);
     for (const File& file : files) {
@@ -242,17 +297,7 @@ class CodeGenTokenizerTest : public ::testing::Test {
         GTEST_SKIP() << path
                      << " is absent; OUNCE_SHARED_DATA names its folder";
       }
-      const std::string bytes = ReadWholeFile(path);
-      ASSERT_EQ(bytes.size(), file.size) << path;
-      uint8_t digest[SHA256_DIGEST_LENGTH];
-      SHA256(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
-             digest);
-      std::string hex;
-      for (const uint8_t byte : digest) {
-        constexpr char kDigits[] = "0123456789abcdef";
-        hex += {kDigits[byte >> 4], kDigits[byte & 15]};
-      }
-      ASSERT_EQ(hex, file.sha256) << path;
+      ASSERT_NO_FATAL_FAILURE(ExpectPublished(source_, file));
     }
   }
 
