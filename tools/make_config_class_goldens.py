@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/golden/config_classes.json: of each architecture's config class in
-transformers, every parameter with its default, and what other names its keys
-have. The list of what was looked at.
+transformers, every parameter with its default, what other names its keys have, and
+what stands before the names of the body's weights. The list of what was looked
+at.
 
   transformers 4.57.6
 
@@ -14,7 +15,7 @@ import pathlib
 import re
 
 import transformers
-from transformers import PretrainedConfig
+from transformers import MODEL_MAPPING, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -33,7 +34,8 @@ def describe(model_type):
     # What the class leaves to its base.
     own.setdefault("tie_word_embeddings", config_class().tie_word_embeddings)
     return {"class": config_class.__name__, "parameters": own,
-            "attribute_map": config_class.attribute_map}
+            "attribute_map": config_class.attribute_map,
+            "prefix": MODEL_MAPPING[config_class].base_model_prefix + "."}
 
 
 def main():

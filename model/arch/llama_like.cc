@@ -148,7 +148,8 @@ absl::StatusOr<DecoderDescription> ReadLlama(std::string_view architecture,
       .heads = SplitHeads(sizes.heads, sizes.kv_heads, sizes.head_dim),
       .rope = config.rope,
       .default_eos_id = config.eos_id};
-  const std::string model = reader.PrefixOf("norm.weight", {"model.", ""});
+  const std::string model =
+      reader.PrefixOf("layers.0.self_attn.o_proj.weight", {"model.", ""});
   net.embedding.scale = config.embedding_scale;
   ASSIGN_OR_RETURN(net.embedding,
                    ReadEmbeddings(reader, model + "embed_tokens", "", net));

@@ -3,6 +3,7 @@
 // tied embedding, a classifier's head.
 
 #include <algorithm>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/loader/loader.h"
+#include "nlohmann/json.hpp"
 #include "tests/model/arch/lm_runner.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tiny_model.h"
@@ -31,11 +33,8 @@ using ::testing::HasSubstr;
 
 // transformers' base_model_prefix.
 std::string PrefixOf(const std::string& family) {
-  for (const char* of : {"llama", "mistral", "qwen2", "qwen3", "gemma", "phi",
-                         "phi3", "starcoder2", "opt"}) {
-    if (family == of) return "model.";
-  }
-  return family == "gpt_neox" ? "gpt_neox." : "transformer.";
+  std::ifstream file("tests/golden/config_classes.json");
+  return nlohmann::json::parse(file)["classes"][family]["prefix"];
 }
 
 bool IsHead(const std::string& name) {
