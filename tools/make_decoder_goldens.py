@@ -244,6 +244,12 @@ FAMILIES = {
             40, 4, 2, 40, partial_rotary_factor=0.6, tie_word_embeddings=True, rope_theta=500.0,
             hidden_act="gelu_pytorch_tanh", rms_norm_eps=0.05)),
     ],
+    "olmo": [
+        Case("gqa", BF16, llama_like(32, 4, 2, 48, rope_theta=500.0)),
+        Case("tied_biases", F16, llama_like(
+            36, 3, 3, 40, tie_word_embeddings=True, attention_bias=True,
+            rope_scaling={"type": "linear", "factor": 2.0})),
+    ],
     "gpt_neo": [
         # Scores are not divided.
         Case("published_bin", F16, neo_like(36, 4, 2, [[["global", "local"], 1]], window_size=6),
