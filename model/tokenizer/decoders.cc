@@ -211,10 +211,10 @@ class ReplaceRun final : public RunBefore {
     text_.clear();
     held_ += part.text;
     std::string_view rest = held_;
+    // A pattern that fails on so short a text leaves it as it is, and so does
+    // content that would make too much of it.
+    constexpr size_t kMaxBytes = 1 << 16;
     if (part.last) {
-      // A pattern that fails on so short a text leaves it as it is, and so does
-      // content that would make too much of it.
-      constexpr size_t kMaxBytes = 1 << 16;
       if (rest.size() > kMaxBytes ||
           !AppendReplaced(rest, options_.pattern, options_.content, kMaxBytes,
                           text_)
@@ -225,8 +225,11 @@ class ReplaceRun final : public RunBefore {
     } else {
       const std::string& sought = *options_.pattern.string();
       for (size_t at; (at = rest.find(sought)) != rest.npos;) {
+        const bool fits =
+            text_.size() + rest.size() + options_.content.size() <=
+            kMaxBytes + sought.size();
         text_ += rest.substr(0, at);
-        text_ += options_.content;
+        text_ += fits ? options_.content : sought;
         rest.remove_prefix(at + sought.size());
       }
       // What may be the beginning of the string waits.

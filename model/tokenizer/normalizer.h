@@ -39,8 +39,10 @@ class Normalizer {
  public:
   virtual ~Normalizer() = default;
 
-  // Errors: as a regular expression fails; kResourceExhausted when the text
-  // would grow beyond max_bytes, which only Replace must look at.
+  // One that may make very much of each character (Replace, Precompiled) stops
+  // when the text grows beyond max_bytes: with kResourceExhausted, or with a
+  // text of more.
+  // Errors: as a regular expression fails.
   virtual absl::Status Normalize(NormalizedText& text) const = 0;
 };
 

@@ -68,7 +68,10 @@ class Precompiled final : public Normalizer {
     const std::string_view whole = text.text;
     std::string changed;
     changed.reserve(whole.size());
-    for (size_t at = 0; at < whole.size();) {
+    // A map may make much of each character; what is too long is refused
+    // whole, by whoever runs the steps.
+    const auto is_too_long = [&] { return changed.size() > text.max_bytes; };
+    for (size_t at = 0; at < whole.size() && !is_too_long();) {
       // Most characters of ASCII stay, and are clusters of their own.
       if (IsAscii(whole[at]) && !ascii_changes_[whole[at]] &&
           (at + 1 == whole.size() || IsAscii(whole[at + 1]))) {
@@ -86,7 +89,7 @@ class Precompiled final : public Normalizer {
           continue;
         }
       }
-      for (size_t i = 0; i < cluster.size();) {
+      for (size_t i = 0; i < cluster.size() && !is_too_long();) {
         const std::string_view c =
             cluster.substr(i, FirstUtf8Sequence(cluster.substr(i)).length);
         changed += Replacement(c).value_or(c);

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/tokenizer/tokenizer.h"
@@ -267,6 +268,31 @@ TEST(StepsTest, GiveUpOnReplacementsThatMakeATextTooLong) {
       StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("too long")));
 }
 
+// A map may give many bytes for one character, too.
+TEST(StepsTest, GiveUpOnAMapThatMakesATextTooLong) {
+  // A trie for "a" alone, whose value is the text at 0: root, then the unit
+  // with label 'a' and a value, then the value.
+  std::string map;
+  const auto append = [&](uint32_t word) {
+    for (int i = 0; i < 4; ++i) map.push_back(static_cast<char>(word >> 8 * i));
+  };
+  const uint32_t units = 0x62;
+  append(units * 4);
+  for (uint32_t i = 0; i < units; ++i) {
+    // The root's children begin at 0; those of 'a', at 0x61, at 0x60.
+    append(i == 0x61 ? 1u << 10 | 1u << 8 | 'a' : i == 0x60 ? 1u << 31 : 0);
+  }
+  map += std::string(100'000, 'b');
+  ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer,
+                       WithStep("normalizer", {{"type", "Precompiled"},
+                                               {"precompiled_charsmap",
+                                                absl::Base64Escape(map)}}));
+  EXPECT_OK(tokenizer->Encode("xyz"));
+  EXPECT_THAT(
+      tokenizer->Encode(std::string(100'000, 'a')),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("too long")));
+}
+
 // A text that is one word: Llama's, without any pre-tokenizer, which BPE cuts
 // where nothing merges; and one that can't be cut.
 TEST(PipelineTest, MergesATextWithoutWordsInLittleTime) {
@@ -307,14 +333,18 @@ TEST(StepsTest, GiveUpOnStepsThatDoubleATextOverAndOver) {
            {"pretokenizers", json::array_t(4, {{"type", "ByteLevel"},
                                                {"add_prefix_space", false}})}}),
       StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("at most 3 times")));
-  const json decoder = {{"type", "Sequence"},
-                        {"decoders", json::array_t(60, replace)}};
-  ASSERT_OK_AND_ASSIGN(
-      const TokenizerPtr decoding,
-      ParseTokenizerJson("t", json({{"decoder", decoder},
-                                    {"model", Bpe({{"a", 0}}, json::array())}})
-                                  .dump()));
-  EXPECT_LT(decoding->Decode({0, 0}).size(), 200'000u);
+  json::array_t steps(60, replace);
+  for (const bool fused : {false, true}) {
+    if (fused) steps.insert(steps.begin(), json{{"type", "Fuse"}});
+    const json decoder = {{"type", "Sequence"}, {"decoders", steps}};
+    ASSERT_OK_AND_ASSIGN(
+        const TokenizerPtr decoding,
+        ParseTokenizerJson("t",
+                           json({{"decoder", decoder},
+                                 {"model", Bpe({{"a", 0}}, json::array())}})
+                               .dump()));
+    EXPECT_LT(decoding->Decode({0, 0}).size(), 200'000u);
+  }
 }
 
 // The trie and its texts come out of a file: each byte of it changed, and cut.
