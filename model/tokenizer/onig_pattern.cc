@@ -19,6 +19,9 @@ namespace {
 
 constexpr size_t kMaxPatternBytes = 64 << 10;
 constexpr int kMaxDepth = 32;
+// What its properties become together: some kilobytes each, of which PCRE2
+// takes a few dozen.
+constexpr size_t kMaxPropertyBytes = 1 << 20;
 
 // Unicode's White_Space. Spelled out because PCRE2's \s has U+180E, which is
 // none since Unicode 6.3.
@@ -305,16 +308,22 @@ class Translator {
         break;
       case 'p':
       case 'P':
-        return ReadProperty();
+        break;
       default:
         return std::optional<Set>();
     }
-    set.negated = kind >= 'A' && kind <= 'Z';
-    rest_.remove_prefix(2);
+    if (kind == 'p' || kind == 'P') {
+      ASSIGN_OR_RETURN(set, ReadProperty());
+    } else {
+      set.negated = kind >= 'A' && kind <= 'Z';
+      rest_.remove_prefix(2);
+    }
+    property_bytes_ += set.members.size();
+    if (property_bytes_ > kMaxPropertyBytes) return Refuse("so long a pattern");
     return std::optional<Set>(std::move(set));
   }
 
-  absl::StatusOr<std::optional<Set>> ReadProperty() {
+  absl::StatusOr<Set> ReadProperty() {
     Set set;
     set.negated = rest_[1] == 'P';
     const size_t close = rest_.find('}');
@@ -334,7 +343,7 @@ class Translator {
       return Refuse(StrCat("property ", Quoted(name)));
     }
     rest_.remove_prefix(close + 1);
-    return std::optional<Set>(std::move(set));
+    return set;
   }
 
   // "\n", "\x0a", "\u3000", "\." and their like.
@@ -481,6 +490,7 @@ class Translator {
   std::string_view rest_;
   std::string out_;
   int depth_ = 0;
+  size_t property_bytes_ = 0;  // so far
 };
 
 }  // namespace

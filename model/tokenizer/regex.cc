@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "base/utf8.h"
+#include "model/files/byte_source.h"
 #include "model/tokenizer/onig_pattern.h"
 
 namespace ounce::model {
@@ -114,7 +115,7 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   if (code == nullptr) {
     return absl::InvalidArgumentError(
         StrCat("PCRE2 refuses the regular expression: ", ErrorText(error),
-               " at byte ", offset, " of ", pattern));
+               " at byte ", offset, " of ", Quoted(pattern)));
   }
   // Where there is no JIT, PCRE2 interprets: slower, the same matches.
   pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);

@@ -73,6 +73,24 @@ TEST(OnigPatternTest, RefusesWhatIsNoPattern) {
                        HasSubstr("must have at most 65536 bytes, has 100000")));
 }
 
+// A property is long in PCRE2's syntax, and many of them are memory.
+TEST(OnigPatternTest, RefusesMorePropertiesThanAnyPatternHas) {
+  std::string pattern;
+  for (int i = 0; i < 20'000; ++i) pattern += "\\w";
+  for (const std::string& many : {pattern, "[" + pattern + "]"}) {
+    EXPECT_THAT(FromOnigPattern(many),
+                StatusIs(absl::StatusCode::kUnimplemented,
+                         HasSubstr("so long a pattern")));
+  }
+}
+
+// Nor is what a pattern became repeated in an error.
+TEST(OnigPatternTest, SaysInFewWordsWhatPcreRefuses) {
+  const auto regex = Regex::CompileOnig(std::string(50'000, '*'));
+  ASSERT_THAT(regex, StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_LT(regex.status().message().size(), 400u);
+}
+
 std::vector<std::string> Matches(const std::string& pattern,
                                  const std::string& text) {
   std::vector<std::string> matches;
