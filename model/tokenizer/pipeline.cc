@@ -20,6 +20,14 @@ namespace {
 // Positions in a text are 32-bit.
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
 
+// Of an added token, as it is looked for.
+absl::Status CheckLength(std::string_view content) {
+  if (content.size() <= kMaxAddedTokenBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("added token ", Quoted(content), " must have at most ",
+             kMaxAddedTokenBytes, " bytes, has ", content.size()));
+}
+
 class Pipeline final : public Tokenizer {
  public:
   static absl::StatusOr<std::unique_ptr<const Pipeline>> Create(
@@ -266,7 +274,10 @@ absl::Status Pipeline::SetFinders() {
                         [&](size_t i) { return added_[i].special; });
   for (const size_t i : order) {
     const AddedToken& token = added_[i];
-    if (sought_[i].in_text) plain.push_back(token);
+    if (sought_[i].in_text) {
+      RETURN_IF_ERROR(CheckLength(token.content));
+      plain.push_back(token);
+    }
     if (!sought_[i].in_normalized_text) continue;
     NormalizedText text{token.content};
     RETURN_IF_ERROR(Normalize(normalizers_, text));
@@ -275,16 +286,9 @@ absl::Status Pipeline::SetFinders() {
           StrCat("added token ", Quoted(token.content),
                  " is empty when it is normalized"));
     }
+    RETURN_IF_ERROR(CheckLength(text.text));
     normalized.push_back(token);
     normalized.back().content = std::move(text.text);
-  }
-  for (const auto* tokens : {&plain, &normalized}) {
-    for (const AddedToken& token : *tokens) {
-      if (token.content.size() <= kMaxAddedTokenBytes) continue;
-      return absl::InvalidArgumentError(
-          StrCat("added token ", Quoted(token.content), " must have at most ",
-                 kMaxAddedTokenBytes, " bytes, has ", token.content.size()));
-    }
   }
   plain_finder_ = AddedTokenFinder(std::move(plain));
   normalized_finder_ = AddedTokenFinder(std::move(normalized));
