@@ -36,45 +36,62 @@ void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
 namespace ounce::model {
 namespace {
 
+// Of a step that begins two sequences and one that goes on with them.
+int64_t AllocationsOfSteps(const CausalLm& lm) {
+  auto cache = *KvCache::Create(lm.shape().kv, 16);
+  ThreadPool pool(2);
+  auto scratch = *quant::Scratch::Create(lm.ScratchBytes(100, 100, 2));
+  const std::vector<int32_t> prompt(90, 3), token(1, 4);
+  const std::vector<int32_t> blocks = {0, 1, 2, 3, 4, 5, 6}, others = {7, 8, 9};
+  std::vector<float> logits(4 * lm.shape().vocab_size);
+  const auto step = [&](absl::Span<const SequenceSlice> slices,
+                        int64_t logit_rows) {
+    lm.Forward(slices, cache, pool, scratch,
+               {logits.data(), logit_rows, lm.shape().vocab_size,
+                lm.shape().vocab_size});
+  };
+  const SequenceSlice prefill[] = {{.token_ids = prompt,
+                                    .position = 0,
+                                    .kv_blocks = blocks,
+                                    .num_logits = 1},
+                                   {.token_ids = token,
+                                    .position = 0,
+                                    .kv_blocks = others,
+                                    .num_logits = 1}};
+  const SequenceSlice decode[] = {{.token_ids = token,
+                                   .position = 90,
+                                   .kv_blocks = blocks,
+                                   .num_logits = 1},
+                                  {.token_ids = token,
+                                   .position = 1,
+                                   .kv_blocks = others,
+                                   .num_logits = 1}};
+  step(prefill, 2);  // the first step may fill in function-local statics
+  const int64_t before = allocations.load();
+  step(prefill, 2);
+  step(decode, 2);
+  return allocations.load() - before;
+}
+
 TEST(NoAllocationTest, AStepAllocatesNothing) {
   for (const char* method : {"linear", "bfloat16"}) {
     const auto loaded = testing::LoadWith(
         *testing::MakeTinyCheckpoint({.positions = 128}), method);
-    const CausalLm& lm = *loaded.model->causal_lm();
-    auto cache = *KvCache::Create(lm.shape().kv, 16);
-    ThreadPool pool(2);
-    auto scratch = *quant::Scratch::Create(lm.ScratchBytes(100, 100, 2));
-    const std::vector<int32_t> prompt(90, 3), token(1, 4);
-    const std::vector<int32_t> blocks = {0, 1, 2, 3, 4, 5, 6},
-                               others = {7, 8, 9};
-    std::vector<float> logits(4 * lm.shape().vocab_size);
-    const auto step = [&](absl::Span<const SequenceSlice> slices,
-                          int64_t logit_rows) {
-      lm.Forward(slices, cache, pool, scratch,
-                 {logits.data(), logit_rows, lm.shape().vocab_size,
-                  lm.shape().vocab_size});
-    };
-    const SequenceSlice prefill[] = {{.token_ids = prompt,
-                                      .position = 0,
-                                      .kv_blocks = blocks,
-                                      .num_logits = 1},
-                                     {.token_ids = token,
-                                      .position = 0,
-                                      .kv_blocks = others,
-                                      .num_logits = 1}};
-    const SequenceSlice decode[] = {{.token_ids = token,
-                                     .position = 90,
-                                     .kv_blocks = blocks,
-                                     .num_logits = 1},
-                                    {.token_ids = token,
-                                     .position = 1,
-                                     .kv_blocks = others,
-                                     .num_logits = 1}};
-    step(prefill, 2);  // the first step may fill in function-local statics
-    const int64_t before = allocations.load();
-    step(prefill, 2);
-    step(decode, 2);
-    EXPECT_EQ(allocations.load() - before, 0) << method;
+    EXPECT_EQ(AllocationsOfSteps(*loaded.model->causal_lm()), 0) << method;
+  }
+}
+
+TEST(NoAllocationTest, NorDoesOneOfAnyOtherDecoder) {
+  for (const testing::GoldenCase& c : testing::GoldenCases()) {
+    ASSERT_OK_AND_ASSIGN(const auto checkpoint, Checkpoint::Open(c.folder));
+    for (const quant::Compute compute :
+         {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
+      LoadOptions options;
+      options.compute = compute;
+      ASSERT_OK_AND_ASSIGN(const auto loaded, LoadModel(*checkpoint, options));
+      EXPECT_EQ(AllocationsOfSteps(*loaded.model->causal_lm()), 0)
+          << c.name << " in " << quant::ComputeName(compute);
+    }
   }
 }
 
