@@ -32,7 +32,7 @@ std::vector<float> Slopes(int64_t heads) {
 }  // namespace
 
 void CheckAlibi(ConfigReader& reader, const DecoderSizes& sizes) {
-  constexpr int64_t kMaxBiases = (64 << 20) / sizeof(float);
+  constexpr int64_t kMaxBiases = (16 << 20) / sizeof(float);
   if (sizes.heads <= kMaxBiases / sizes.positions) return;
   reader.Fail(absl::InvalidArgumentError(
       StrCat(sizes.heads, " heads and ", sizes.positions,

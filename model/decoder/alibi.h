@@ -12,8 +12,9 @@
 
 namespace ounce::model {
 
-// Fails if all biases would take more than 64 MiB, which those of no known
-// model do.
+// Fails if all biases would take more than 16 MiB, which those of no known
+// model do: they are computed before a weight is looked for, and no budget
+// counts them.
 void CheckAlibi(ConfigReader& reader, const DecoderSizes& sizes);
 
 // [heads, positions], as transformers' modeling_bloom.py computes it in

@@ -271,7 +271,7 @@ TEST(ConfigKeys, FormsThatNoNetworkOrNoneOfOursHasAreRefused) {
       {"bloom",
        {{"seq_length", 1 << 20}, {"n_head", 1 << 8}, {"hidden_size", 1 << 8}},
        kWrong,
-       "256 heads and 1048576 positions must be at most 16777216 biases"},
+       "256 heads and 1048576 positions must be at most 4194304 biases"},
       {"falcon",
        {{"new_decoder_architecture", true}, {"parallel_attn", false}},
        kUnsupported,
