@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
 #include "nlohmann/json.hpp"
 
@@ -33,7 +34,7 @@ absl::StatusOr<const Architecture*> FindArchitecture(
     StrAppend(&known, known.empty() ? "" : ", ", architecture->name);
   }
   return absl::UnimplementedError(StrCat(file, ": 'model_type' must be one of ",
-                                         known, ", is '", *found, "'"));
+                                         known, ", is ", Quoted(*found)));
 }
 
 }  // namespace ounce::model

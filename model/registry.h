@@ -1,5 +1,5 @@
 // The list of architectures. To add one: a file in model/arch/, a line in
-// architectures.def and goldens in tests/golden/<name>/.
+// architectures.def and its goldens (docs/contributing.md).
 #ifndef OUNCE_MODEL_REGISTRY_H_
 #define OUNCE_MODEL_REGISTRY_H_
 
