@@ -42,7 +42,7 @@ class CausalLm : public Model {
   virtual const CausalLmShape& shape() const = 0;
 
   // Bytes of scratch that a step of at most `rows` tokens and `logit_rows`
-  // logits needs on a pool of `threads`.
+  // logits needs on a pool of `threads`. Requires logit_rows <= rows.
   virtual size_t ScratchBytes(int64_t rows, int64_t logit_rows,
                               int threads) const = 0;
 

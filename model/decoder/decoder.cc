@@ -57,6 +57,7 @@ class Decoder final : public CausalLm {
   // slices of their own, each at the last position.
   size_t ScratchBytes(int64_t rows, int64_t logit_rows,
                       int threads) const override {
+    OUNCE_CHECK(logit_rows <= rows, "logits are some tokens'");
     const int32_t token = 0;
     std::vector<SequenceSlice> slices(
         rows, {.token_ids = {&token, 1}, .position = shape_.max_positions - 1});
