@@ -51,7 +51,7 @@ void AnnounceModels(const std::vector<ModelInfo>& models) {
         "of memory",
         model.name, model.architecture,
         generates ? "Generate" : "DetectObjects",
-        FormatByteSize(model.checkpoint_bytes), model.method, model.compute,
+        FormatByteSize(model.stored_bytes), model.method, model.compute,
         static_cast<double>(model.parameters) / 1e6,
         FormatByteSize(model.resident_bytes));
     if (generates) {

@@ -38,8 +38,10 @@ std::string WhyMissing(const Checkpoint& checkpoint, std::string_view name) {
     }
   }
   if (name == "lm_head.weight" || name == "embed_out.weight") {
-    return "; the checkpoint was saved without its head, which no answer can be "
-           "made without: save the model's ForCausalLM form";
+    return "; the checkpoint was saved without its head, which no answer can "
+           "be "
+           "made without: save the model's ForCausalLM form, or if its head is "
+           "its embedding, set 'tie_word_embeddings' to true in config.json";
   }
   return "";
 }

@@ -13,8 +13,8 @@
 namespace ounce::model {
 
 // Bytes. Real config files have a few kB, the indexes of the largest models a
-// few MB.
-inline constexpr int64_t kMaxJsonBytes = 25'000'000;
+// few MB, tokenizers of a quarter of a million tokens more than 30 MB.
+inline constexpr int64_t kMaxJsonBytes = 50'000'000;
 // Objects and arrays inside each other.
 inline constexpr int kMaxJsonDepth = 32;
 

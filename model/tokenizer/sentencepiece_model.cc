@@ -82,7 +82,8 @@ class Fields {
 
 absl::Status NotAModel() {
   return absl::InvalidArgumentError(
-      "is no SentencePiece model; a tokenizer.json beside it is read first");
+      "is no SentencePiece model; with a tokenizer.json beside it, that would "
+      "be read");
 }
 
 absl::StatusOr<SentencePiece> ReadPiece(std::string_view bytes) {

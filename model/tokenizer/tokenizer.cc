@@ -58,11 +58,12 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
                    ReadIfThere(folder, "special_tokens_map.json"));
   ASSIGN_OR_RETURN(const std::optional<std::string> tokenizer_json,
                    ReadIfThere(folder, "tokenizer.json"));
-  ASSIGN_OR_RETURN(const ConfiguredSpace space,
-                   ConfiguredPrefixSpace(companions));
+  const absl::StatusOr<ConfiguredSpace> space =
+      ConfiguredPrefixSpace(companions);
+  RETURN_IF_ERROR(WithContext(space.status(), folder));
   std::optional<std::string> sentencepiece;
   if (!tokenizer_json.has_value() ||
-      space.place == TokenizerClass::PrefixSpace::kTokenizerModel) {
+      space->place == TokenizerClass::PrefixSpace::kTokenizerModel) {
     ASSIGN_OR_RETURN(sentencepiece, ReadIfThere(folder, "tokenizer.model"));
   }
   if (tokenizer_json.has_value() && !sentencepiece.has_value()) {

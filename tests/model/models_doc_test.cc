@@ -42,6 +42,13 @@ releases of transformers stored are ignored. A head beside a tied embedding must
 equal it. Any other tensor of the network's own is an error; other names, such as
 `score` of a classifier, are reported as not used.
 
+**Tokenizers.** `tokenizer.json`, or else `tokenizer.model` of SentencePiece (Llama's and
+Gemma's: unigram or BPE), or `vocab.json` with `merges.txt`; and beside them what
+`tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` add, as
+transformers' fast tokenizers have it. A folder without one is refused, also where
+prompts come as ids. A model may have more tokens than its tokenizer (a vocabulary
+padded to a round number): those are never generated.
+
 **Configs.** Every parameter of the config class in transformers TRANSFORMERS is in one of
 three lists below. An absent key has the class's default. What must have a value,
 or stands there with what is taken in brackets, is refused by name if it has another

@@ -75,7 +75,7 @@ TEST(JsonFileTest, RefusesALongFileBeforeReadingIt) {
   EXPECT_THAT(
       ReadJsonObject(path),
       StatusIs(absl::StatusCode::kInvalidArgument,
-               HasSubstr("must have at most 25000000 bytes, has 25000001")));
+               HasSubstr("must have at most 50000000 bytes, has 50000001")));
 }
 
 TEST(JsonFileTest, NamesAFileThatIsNotThere) {

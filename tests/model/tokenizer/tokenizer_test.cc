@@ -179,11 +179,11 @@ TEST(TokenizerTest, PrefersTheOneFileAndNamesItWhenItIsMalformed) {
   const std::string path = folder.WriteFile("tokenizer.json", "{");
   EXPECT_THAT(Tokenizer::Load(folder.path().string()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(path)));
-  folder.WriteFile("tokenizer.json", std::string(25'000'001, ' '));
+  folder.WriteFile("tokenizer.json", std::string(50'000'001, ' '));
   EXPECT_THAT(Tokenizer::Load(folder.path().string()),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("must have at most 25000000 bytes, has "
-                                 "25000001")));
+                       HasSubstr("must have at most 50000000 bytes, has "
+                                 "50000001")));
 }
 
 TEST(TokenizerTest, MergesTheFilesOfAFolderAsTheReferenceDoes) {
