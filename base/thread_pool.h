@@ -32,7 +32,8 @@ class ThreadPool {
   struct Idle {
     int num_threads;
   };
-  explicit ThreadPool(Idle idle) : num_threads_(idle.num_threads), idle_(true) {}
+  explicit ThreadPool(Idle idle)
+      : num_threads_(idle.num_threads), idle_(true) {}
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

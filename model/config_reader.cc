@@ -143,7 +143,7 @@ void ConfigReader::CheckValues(absl::Span<const ConfigKey> keys) {
   }
 }
 
-void ConfigReader::Fail(absl::Status error) { status_.Update(error); }
+void ConfigReader::Fail(const absl::Status& error) { status_.Update(error); }
 
 void ConfigReader::CheckDeclared(std::string_view key) const {
   OUNCE_CHECK(std::any_of(keys_.begin(), keys_.end(),

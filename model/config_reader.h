@@ -57,7 +57,7 @@ class ConfigReader {
 
   const absl::Status& status() const { return status_; }
   // Adds an error of the caller's own; nothing if there is one already.
-  void Fail(absl::Status error);
+  void Fail(const absl::Status& error);
 
   // `key` (and where given its other name, an attribute_map of transformers)
   // is of the table. Absent: the default. null: an error, but for Optional...

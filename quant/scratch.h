@@ -5,8 +5,9 @@
 //
 // How large that is, a counting pass tells: the step itself is run on a
 // Scratch::Counting() and a ThreadPool::Idle, and peak() is what it would take.
-// So what is taken is said in one place. Code that such a pass runs takes first,
-// and touches what it took inside ParallelFor or not at all if counting().
+// So what is taken is said in one place. Code that such a pass runs takes
+// first, and touches what it took inside ParallelFor or not at all if
+// counting().
 //
 // Threads: one at a time; workers get their slices from the caller.
 #ifndef OUNCE_QUANT_SCRATCH_H_
@@ -44,10 +45,9 @@ class Scratch {
   template <class T>
   T* Take(int64_t count) {
     const size_t bytes = (count * sizeof(T) + 63) & ~size_t{63};
-    OUNCE_CHECK(counting_ || bytes <= memory_.size() - used_,
-                "scratch sized too small");
-    T* result = counting_ ? reinterpret_cast<T*>(kNowhere + used_)
-                          : reinterpret_cast<T*>(memory_.data() + used_);
+    if (counting_) return TakeNowhere<T>(bytes);
+    OUNCE_CHECK(bytes <= memory_.size() - used_, "scratch sized too small");
+    T* result = reinterpret_cast<T*>(memory_.data() + used_);
     used_ += bytes;
     if (used_ > peak_) peak_ = used_;
     return result;
@@ -61,8 +61,16 @@ class Scratch {
   size_t peak() const { return peak_; }  // most bytes in use so far
 
  private:
-  // No address that anything lies at, and no null.
-  static constexpr uintptr_t kNowhere = 64;
+  template <class T>
+  T* TakeNowhere(size_t bytes) {
+    // No address that anything lies at, and no null.
+    constexpr uintptr_t kNowhere = 64;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): never followed.
+    T* result = reinterpret_cast<T*>(kNowhere + used_);
+    used_ += bytes;
+    if (used_ > peak_) peak_ = used_;
+    return result;
+  }
 
   MappedMemory memory_;
   bool counting_ = false;

@@ -45,7 +45,6 @@ using quant::Activation;
 using quant::AsConst;
 using quant::Combine;
 using quant::Compute;
-using quant::ConstMatrix;
 using quant::FeatureMap;
 using quant::Matrix;
 using quant::Scratch;

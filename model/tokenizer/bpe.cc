@@ -266,7 +266,7 @@ std::unique_ptr<TokenModel::Encoder> Bpe::StartEncoding() const {
   return std::make_unique<Encoder>(*this);
 }
 
-absl::StatusOr<std::unique_ptr<const Bpe>> Bpe::Create(BpeParts parts) {
+absl::StatusOr<std::unique_ptr<const Bpe>> Bpe::Create(const BpeParts& parts) {
   std::unique_ptr<Bpe> bpe(new Bpe);
   ASSIGN_OR_RETURN(bpe->vocabulary_, Vocabulary::Create(parts.vocabulary));
   bpe->ignore_merges_ = parts.ignore_merges;
@@ -442,7 +442,7 @@ absl::StatusOr<std::unique_ptr<const TokenModel>> MakeBpe(const json& model,
   }
   ASSIGN_OR_RETURN(parts.vocabulary, ReadVocabulary(model));
   RETURN_IF_ERROR(ReadMerges(model, parts));
-  return Bpe::Create(std::move(parts));
+  return Bpe::Create(parts);
 }
 
 }  // namespace ounce::model

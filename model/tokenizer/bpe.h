@@ -45,7 +45,8 @@ class Bpe final : public TokenModel {
  public:
   // Errors: kInvalidArgument, with the reason, when the parts contradict each
   // other or exceed the limits.
-  static absl::StatusOr<std::unique_ptr<const Bpe>> Create(BpeParts parts);
+  static absl::StatusOr<std::unique_ptr<const Bpe>> Create(
+      const BpeParts& parts);
 
   std::unique_ptr<TokenModel::Encoder> StartEncoding() const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
