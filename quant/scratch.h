@@ -45,12 +45,12 @@ class Scratch {
   template <class T>
   T* Take(int64_t count) {
     const size_t bytes = (count * sizeof(T) + 63) & ~size_t{63};
-    if (counting_) return TakeNowhere<T>(bytes);
-    OUNCE_CHECK(bytes <= memory_.size() - used_, "scratch sized too small");
-    T* result = reinterpret_cast<T*>(memory_.data() + used_);
+    OUNCE_CHECK(counting_ || bytes <= memory_.size() - used_,
+                "scratch sized too small");
+    std::byte* result = base() + used_;
     used_ += bytes;
     if (used_ > peak_) peak_ = used_;
-    return result;
+    return reinterpret_cast<T*>(result);
   }
 
   // Marks and returns: what was taken since a mark is given back at once.
@@ -61,15 +61,11 @@ class Scratch {
   size_t peak() const { return peak_; }  // most bytes in use so far
 
  private:
-  template <class T>
-  T* TakeNowhere(size_t bytes) {
-    // No address that anything lies at, and no null.
+  // Without memory, no address that anything lies at, and no null.
+  std::byte* base() const {
     constexpr uintptr_t kNowhere = 64;
     // NOLINTNEXTLINE(performance-no-int-to-ptr): never followed.
-    T* result = reinterpret_cast<T*>(kNowhere + used_);
-    used_ += bytes;
-    if (used_ > peak_) peak_ = used_;
-    return result;
+    return counting_ ? reinterpret_cast<std::byte*>(kNowhere) : memory_.data();
   }
 
   MappedMemory memory_;
