@@ -11,6 +11,7 @@
 #include "model/decoder/eos_ids.h"
 #include "model/generation_defaults.h"
 #include "quant/matrices.h"
+#include "quant/scratch_array.h"
 
 namespace ounce::model {
 namespace {
@@ -22,6 +23,7 @@ using quant::Compute;
 using quant::MatmulInput;
 using quant::Matrix;
 using quant::Scratch;
+using quant::ScratchArray;
 using quant::ScratchScope;
 using quant::TakeMatrix;
 
@@ -38,8 +40,7 @@ class Decoder final : public CausalLm {
  public:
   Decoder(DecoderDescription description, Compute compute,
           std::vector<int32_t> eos_ids, GenerationDefaults generation)
-      : net_(std::move(description)), compute_(compute) {
-    if (net_.rope.has_value()) rope_.emplace(*net_.rope);
+      : net_(std::move(description)), compute_(compute), rope_(net_.rope) {
     shape_.vocab_size = net_.vocab_size;
     shape_.max_positions = net_.max_positions;
     shape_.kv = {.layers = static_cast<int64_t>(net_.blocks.size()),
@@ -76,12 +77,7 @@ class Decoder final : public CausalLm {
                const Matrix& logits) const override {
     const Run run = {.pool = pool, .scratch = scratch, .compute = compute_};
     ScratchScope scope(scratch);
-    std::vector<AttentionSlice> on_paper;
-    AttentionSlice* spans = scratch.Take<AttentionSlice>(slices.size());
-    if (run.counting()) {
-      on_paper.resize(slices.size());
-      spans = on_paper.data();
-    }
+    const ScratchArray<AttentionSlice> spans(slices.size(), scratch);
     int64_t rows = 0;
     for (size_t s = 0; s < slices.size(); ++s) {
       spans[s] = {.first_row = rows,
@@ -90,9 +86,8 @@ class Decoder final : public CausalLm {
                   .kv_blocks = slices[s].kv_blocks};
       rows += spans[s].rows;
     }
-    const int64_t rotary_dim = rope_.has_value() ? rope_->rotary_dim() : 0;
-    float* const angles = scratch.Take<float>(rows * rotary_dim);
-    const Step step = {slices, {spans, slices.size()}, angles, cache, run};
+    float* const angles = scratch.Take<float>(rows * rope_.rotary_dim());
+    const Step step = {slices, spans.span(), angles, cache, run};
     const Matrix x = TakeMatrix(rows, net_.width, scratch);
     Embed(step, angles, x);
     for (size_t layer = 0; layer < net_.blocks.size(); ++layer) {
@@ -146,9 +141,7 @@ class Decoder final : public CausalLm {
                      token[c] += learned[c];
                    }
                  }
-                 if (rope_.has_value()) {
-                   rope_->Angles(position, angles + row * rope_->rotary_dim());
-                 }
+                 rope_.Angles(position, angles + row * rope_.rotary_dim());
                });
     if (projected) {
       embedding.project_in->Apply(
@@ -237,9 +230,8 @@ class Decoder final : public CausalLm {
          .layout = net_.heads,
          .qkv = qkv,
          .angles = step.angles,
-         .rotary_dim = rope_.has_value() ? rope_->rotary_dim() : 0,
-         .pairing =
-             rope_.has_value() ? net_.rope->pairing : RopePairing::kInterleaved,
+         .rotary_dim = rope_.rotary_dim(),
+         .pairing = rope_.pairing(),
          .score_divisor = attention.score_divisor,
          .score_soft_cap = net_.score_soft_cap,
          .window = attention.window,
@@ -310,7 +302,7 @@ class Decoder final : public CausalLm {
 
   const DecoderDescription net_;
   const Compute compute_;
-  std::optional<Rope> rope_;
+  const Rope rope_;
   CausalLmShape shape_;
 };
 

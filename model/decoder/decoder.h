@@ -89,7 +89,7 @@ struct DecoderDescription {
   int64_t width = 0;
   BlockForm form = BlockForm::kPreNorm;
   AttentionLayout heads = {};
-  std::optional<RopeSpec> rope = {};
+  RopeSpec rope = {};
   // Added to the scores of each head, by the key's position: [heads,
   // max_positions]; empty: none.
   std::vector<float> position_bias = {};

@@ -68,8 +68,6 @@ double YarnMagnitude(double factor, double mscale, double mscale_all_dim);
 // Threads: const, so any.
 class Rope {
  public:
-  // No rotary embedding.
-  Rope() = default;
   explicit Rope(RopeSpec spec);
 
   int64_t rotary_dim() const { return spec_.rotary_dim; }

@@ -49,7 +49,7 @@ TEST(RopeTest, PositionZeroTurnsNothing) {
 }
 
 TEST(RopeTest, WithoutRotaryDimThereIsNothingToTurn) {
-  const Rope none;
+  const Rope none(RopeSpec{});
   EXPECT_EQ(none.rotary_dim(), 0);
   none.Angles(7, nullptr);
   TurnPairs(none.pairing(), nullptr, nullptr, 0, 1, nullptr);
