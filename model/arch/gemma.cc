@@ -3,9 +3,7 @@
 // by the root of the width.
 
 #include <cmath>
-#include <utility>
 
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -54,10 +52,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
   config.embedding_scale = std::sqrt(static_cast<float>(config.sizes.width));
   config.eos_id = 1;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("gemma", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("gemma", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace

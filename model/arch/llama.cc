@@ -1,9 +1,6 @@
 // Llama (Touvron et al., 2023), as transformers' modeling_llama.py has it; see
 // llama_like.h.
 
-#include <utility>
-
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -49,10 +46,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
                                                 .tied = false});
   config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
   config.mlp_bias = reader.Bool("mlp_bias", false);
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("llama", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("llama", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace

@@ -135,9 +135,12 @@ std::vector<int64_t> ReadLayerWindows(ConfigReader& reader, int64_t layers) {
   return windows;
 }
 
-absl::StatusOr<DecoderDescription> ReadLlama(std::string_view architecture,
-                                             const LlamaConfig& config,
-                                             WeightReader& reader) {
+absl::StatusOr<std::unique_ptr<const Model>> MakeLlama(
+    std::string_view architecture, const ConfigReader& config_reader,
+    const LlamaConfig& config, const Checkpoint& checkpoint,
+    quant::Compute compute, WeightReader& reader) {
+  RETURN_IF_ERROR(WithContext(config_reader.status(),
+                              checkpoint.folder() + "/config.json"));
   const DecoderSizes& sizes = config.sizes;
   DecoderDescription net = {
       .architecture = architecture,
@@ -175,7 +178,7 @@ absl::StatusOr<DecoderDescription> ReadLlama(std::string_view architecture,
                             sizes.tied ? model + "embed_tokens" : std::string(),
                             /*bias=*/false));
   IgnoreConstants(reader);
-  return net;
+  return MakeDecoder(checkpoint, compute, std::move(net));
 }
 
 }  // namespace ounce::model

@@ -11,16 +11,20 @@
 #define OUNCE_MODEL_ARCH_LLAMA_LIKE_H_
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/checkpoint/checkpoint.h"
 #include "model/config_reader.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/read_weights.h"
 #include "model/decoder/rope_config.h"
 #include "model/decoder/sizes.h"
+#include "model/model.h"
 #include "model/weights.h"
+#include "quant/compute.h"
 
 namespace ounce::model {
 
@@ -61,10 +65,13 @@ std::vector<int64_t> ReadWindow(ConfigReader& reader, int64_t absent,
 // max_window_layers and layer_types, as Qwen2Config and its kin mean them.
 std::vector<int64_t> ReadLayerWindows(ConfigReader& reader, int64_t layers);
 
-// The network of a config; weights are asked for in `reader`.
-absl::StatusOr<DecoderDescription> ReadLlama(std::string_view architecture,
-                                             const LlamaConfig& config,
-                                             WeightReader& reader);
+// The model of `config`, which came out of `config_reader`; weights are asked
+// for in `reader`.
+// Errors: those of both.
+absl::StatusOr<std::unique_ptr<const Model>> MakeLlama(
+    std::string_view architecture, const ConfigReader& config_reader,
+    const LlamaConfig& config, const Checkpoint& checkpoint,
+    quant::Compute compute, WeightReader& reader);
 
 }  // namespace ounce::model
 

@@ -1,9 +1,6 @@
 // Mistral (Jiang et al., 2023), as transformers' modeling_mistral.py has it: a
 // Llama without biases whose tokens see a window of sliding_window positions.
 
-#include <utility>
-
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -47,11 +44,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
                                                 .epsilon = 1e-6,
                                                 .tied = false});
   config.windows = ReadWindow(reader, 4096, config.sizes.layers);
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net,
-                   ReadLlama("mistral", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("mistral", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace

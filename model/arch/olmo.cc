@@ -1,9 +1,6 @@
 // OLMo (Groeneveld et al., 2024), as transformers' modeling_olmo.py has it: a
 // Llama whose norms are LayerNorm without weights.
 
-#include <utility>
-
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -48,10 +45,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   config.norm = {.epsilon = 1e-5f, .weight = false, .bias = false};
   config.qkv_bias = config.out_bias = reader.Bool("attention_bias", false);
   config.eos_id = 50279;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("olmo", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("olmo", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace

@@ -1,9 +1,6 @@
 // Phi-3 (Abdin et al., 2024), as transformers' modeling_phi3.py has it: a Llama
 // with q, k and v in one tensor, and gate and up in another.
 
-#include <utility>
-
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -54,10 +51,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   config.windows = ReadWindow(reader, 0, config.sizes.layers);
   config.fused_qkv = config.fused_gate_up = true;
   config.eos_id = 32000;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("phi3", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("phi3", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace

@@ -1,9 +1,6 @@
 // Qwen2 (Yang et al., 2024), as transformers' modeling_qwen2.py has it: a Llama
 // with biases of q, k and v, and windows in its later layers if asked for.
 
-#include <utility>
-
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -52,10 +49,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   config.qkv_bias = true;
   config.windows = ReadLayerWindows(reader, config.sizes.layers);
   config.eos_id = -1;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("qwen2", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("qwen2", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace

@@ -1,9 +1,6 @@
 // Qwen3 (Yang et al., 2025), as transformers' modeling_qwen3.py has it: a Llama
 // that normalizes each query and key head before it is turned.
 
-#include <utility>
-
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -55,10 +52,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   config.head_norms = true;
   config.windows = ReadLayerWindows(reader, config.sizes.layers);
   config.eos_id = -1;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net, ReadLlama("qwen3", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("qwen3", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace

@@ -2,9 +2,6 @@
 // has it: grouped heads, rotary embedding by halves, a window, LayerNorm and
 // biases, and an MLP without a gate.
 
-#include <utility>
-
-#include "base/status_macros.h"
 #include "model/arch/llama_like.h"
 #include "model/registry.h"
 
@@ -60,11 +57,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
       reader.Bool("use_bias", true);
   config.gated = false;
   config.eos_id = 50256;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  ASSIGN_OR_RETURN(DecoderDescription net,
-                   ReadLlama("starcoder2", config, weights));
-  return MakeDecoder(checkpoint, compute, std::move(net));
+  return MakeLlama("starcoder2", reader, config, checkpoint, compute, weights);
 }
 
 }  // namespace
