@@ -6,16 +6,10 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/read_layers.h"
 
 namespace ounce::model {
 namespace {
-
-absl::StatusOr<Linear> ReadLinear(const std::string& name, int64_t rows,
-                                  int64_t cols, WeightReader& reader,
-                                  WeightRole role = WeightRole::kLinear) {
-  return reader.ReadLinear({{.module = name, .rows = rows, .bias = true}}, cols,
-                           role);
-}
 
 // Boxes are no logits: among a head's biases, theirs must be finite.
 absl::StatusOr<Linear> ReadBoxLayer(const std::string& name, int64_t rows,
@@ -28,14 +22,6 @@ absl::StatusOr<Linear> ReadBoxLayer(const std::string& name, int64_t rows,
   return Linear(layer.parts(), cols, std::move(bias));
 }
 
-absl::StatusOr<NormWeights> ReadLayerNorm(const std::string& name,
-                                          int64_t width, WeightReader& reader) {
-  NormWeights norm;
-  ASSIGN_OR_RETURN(norm.weight, reader.Vector(name + ".weight", width));
-  ASSIGN_OR_RETURN(norm.bias, reader.Vector(name + ".bias", width));
-  return norm;
-}
-
 absl::StatusOr<AttentionLayer> ReadAttention(const std::string& name,
                                              int64_t width, int64_t heads,
                                              WeightReader& reader) {
@@ -44,14 +30,14 @@ absl::StatusOr<AttentionLayer> ReadAttention(const std::string& name,
   AttentionLayer layer;
   layer.heads = heads;
   const auto read = [&](const std::string& part) {
-    return ReadLinear(name + part, width, width, reader);
+    return ReadLinear(reader, name + part, width, width, /*bias=*/true);
   };
   ASSIGN_OR_RETURN(layer.query, read(".q_proj"));
   ASSIGN_OR_RETURN(layer.key, read(".k_proj"));
   ASSIGN_OR_RETURN(layer.value, read(".v_proj"));
   ASSIGN_OR_RETURN(layer.out, read(out));
   ASSIGN_OR_RETURN(layer.norm,
-                   ReadLayerNorm(name + "_layer_norm", width, reader));
+                   ReadNorm(reader, name + "_layer_norm", width, {}));
   return layer;
 }
 
@@ -59,12 +45,12 @@ absl::StatusOr<InnerLayer> ReadInner(const std::string& name, int64_t width,
                                      int64_t inner, WeightReader& reader) {
   const std::string part = reader.Has(name + ".mlp.fc1.weight") ? ".mlp" : "";
   InnerLayer layer;
-  ASSIGN_OR_RETURN(layer.first,
-                   ReadLinear(name + part + ".fc1", inner, width, reader));
-  ASSIGN_OR_RETURN(layer.second,
-                   ReadLinear(name + part + ".fc2", width, inner, reader));
+  ASSIGN_OR_RETURN(layer.first, ReadLinear(reader, name + part + ".fc1", inner,
+                                           width, /*bias=*/true));
+  ASSIGN_OR_RETURN(layer.second, ReadLinear(reader, name + part + ".fc2", width,
+                                            inner, /*bias=*/true));
   ASSIGN_OR_RETURN(layer.norm,
-                   ReadLayerNorm(name + ".final_layer_norm", width, reader));
+                   ReadNorm(reader, name + ".final_layer_norm", width, {}));
   return layer;
 }
 
@@ -123,11 +109,11 @@ absl::StatusOr<DetrWeights> ReadDetrWeights(const DetrConfig& config,
     weights.decoder.push_back(std::move(layer));
   }
   ASSIGN_OR_RETURN(weights.last_norm,
-                   ReadLayerNorm("model.decoder.layernorm", width, reader));
+                   ReadNorm(reader, "model.decoder.layernorm", width, {}));
   ASSIGN_OR_RETURN(weights.classifier,
-                   ReadLinear("class_labels_classifier",
+                   ReadLinear(reader, "class_labels_classifier",
                               static_cast<int64_t>(config.labels.size()) + 1,
-                              width, reader, WeightRole::kHead));
+                              width, /*bias=*/true, WeightRole::kHead));
   for (int64_t i = 0; i < 3; ++i) {
     ASSIGN_OR_RETURN(weights.boxes[i],
                      ReadBoxLayer(StrCat("bbox_predictor.layers.", i),

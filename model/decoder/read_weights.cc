@@ -7,25 +7,6 @@
 
 namespace ounce::model {
 
-absl::StatusOr<NormWeights> ReadNorm(WeightReader& reader,
-                                     std::string_view name, int64_t width,
-                                     const NormKind& kind) {
-  NormWeights norm;
-  norm.kind = kind.kind;
-  norm.epsilon = kind.epsilon;
-  if (kind.weight) {
-    ASSIGN_OR_RETURN(norm.weight,
-                     reader.Vector(StrCat(name, ".weight"), width));
-  }
-  if (kind.plus_one) {
-    for (float& weight : norm.weight) weight += 1;
-  }
-  if (kind.bias) {
-    ASSIGN_OR_RETURN(norm.bias, reader.Vector(StrCat(name, ".bias"), width));
-  }
-  return norm;
-}
-
 absl::StatusOr<DecoderEmbedding> ReadEmbeddings(WeightReader& reader,
                                                 std::string_view tokens,
                                                 std::string_view positions,
@@ -42,13 +23,6 @@ absl::StatusOr<DecoderEmbedding> ReadEmbeddings(WeightReader& reader,
       reader.Matrix(positions, net.max_positions + embedding.position_offset,
                     net.width, WeightRole::kEmbedding));
   return embedding;
-}
-
-absl::StatusOr<Linear> ReadLinear(WeightReader& reader, std::string_view module,
-                                  int64_t rows, int64_t cols, bool bias) {
-  const LinearSource source = {
-      .module = std::string(module), .rows = rows, .bias = bias};
-  return reader.ReadLinear({&source, 1}, cols, WeightRole::kLinear);
 }
 
 absl::StatusOr<Linear> ReadQkv(WeightReader& reader, std::string_view attention,

@@ -11,24 +11,10 @@
 #include "model/decoder/decoder.h"
 #include "model/decoder/sizes.h"
 #include "model/layers/linear.h"
-#include "model/layers/norm.h"
+#include "model/read_layers.h"
 #include "model/weights.h"
 
 namespace ounce::model {
-
-// How a family's norms are made.
-struct NormKind {
-  NormWeights::Kind kind = NormWeights::Kind::kLayerNorm;
-  float epsilon = 1e-5f;
-  bool weight = true;     // `name`.weight is there
-  bool bias = true;       // `name`.bias is there too
-  bool plus_one = false;  // the checkpoint has weights less one (Gemma)
-};
-
-// `name`.weight and `name`.bias of `width`, as far as there are any.
-absl::StatusOr<NormWeights> ReadNorm(WeightReader& reader,
-                                     std::string_view name, int64_t width,
-                                     const NormKind& kind);
 
 // `tokens` and, unless empty, the learned `positions`, for a network whose
 // sizes `net` says, and whose net.embedding says what is not usual: cols (0:
@@ -37,10 +23,6 @@ absl::StatusOr<DecoderEmbedding> ReadEmbeddings(WeightReader& reader,
                                                 std::string_view tokens,
                                                 std::string_view positions,
                                                 const DecoderDescription& net);
-
-// One module as a layer of its own.
-absl::StatusOr<Linear> ReadLinear(WeightReader& reader, std::string_view module,
-                                  int64_t rows, int64_t cols, bool bias);
 
 // Modules q_proj, k_proj and v_proj of `attention`, joined.
 absl::StatusOr<Linear> ReadQkv(WeightReader& reader, std::string_view attention,
