@@ -26,12 +26,6 @@ constexpr uint32_t kStepsOfAll = 10'000'000;
 constexpr uint32_t kStepsPerByte = 16;
 constexpr uint32_t kMaxHeapKib = 256 << 10;
 
-std::string ErrorText(int error) {
-  PCRE2_UCHAR text[128] = {};
-  pcre2_get_error_message(error, text, sizeof(text));
-  return reinterpret_cast<const char*>(text);
-}
-
 // Where a match was found; its own for each call, so that threads share none.
 class Search {
  public:
@@ -53,7 +47,7 @@ class Search {
   // 1 if there is a match at `at` or behind, 0 if not; else PCRE2's error.
   int Find(const pcre2_code* code, std::string_view text, size_t at) {
     if (data_ == nullptr || context_ == nullptr) return PCRE2_ERROR_NOMEMORY;
-    int result = Try(code, text, at);
+    int result = Pcre2Match(code, text, at, data_, context_);
     if (result == PCRE2_ERROR_MATCHLIMIT) {
       // Again with more and more, so that what is taken is known roughly.
       uint64_t steps = kFreeSteps;
@@ -63,7 +57,7 @@ class Search {
         pcre2_set_match_limit(
             context_,
             static_cast<uint32_t>(std::min<uint64_t>(steps, UINT32_MAX)));
-        result = Try(code, text, at);
+        result = Pcre2Match(code, text, at, data_, context_);
       }
       pcre2_set_match_limit(context_, kFreeSteps);
     }
@@ -74,30 +68,12 @@ class Search {
   size_t end() const { return pcre2_get_ovector_pointer(data_)[1]; }
 
  private:
-  int Try(const pcre2_code* code, std::string_view text, size_t at) {
-    const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-    // Past the checks of pcre2_match, which cost as much as a word.
-    const int result =
-        pcre2_jit_match(code, subject, text.size(), at, 0, data_, context_);
-    // Compiled code has a small stack of its own; the interpreter has the heap,
-    // and is all there is without a JIT.
-    return result == PCRE2_ERROR_JIT_STACKLIMIT ||
-                   result == PCRE2_ERROR_JIT_BADOPTION
-               ? pcre2_match(code, subject, text.size(), at,
-                             PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data_, context_)
-               : result;
-  }
-
   pcre2_match_data* const data_;
   pcre2_match_context* const context_;
   uint64_t steps_left_;
 };
 
 }  // namespace
-
-void Regex::FreeCode::operator()(pcre2_real_code_8* code) const {
-  pcre2_code_free(code);
-}
 
 absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   pcre2_compile_context* const context = pcre2_compile_context_create(nullptr);
@@ -107,14 +83,14 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  std::unique_ptr<pcre2_real_code_8, FreeCode> code(pcre2_compile(
+  Pcre2Code code(pcre2_compile(
       reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
       &offset, context));
   pcre2_compile_context_free(context);
   if (code == nullptr) {
     return absl::InvalidArgumentError(
-        StrCat("PCRE2 refuses the regular expression: ", ErrorText(error),
+        StrCat("PCRE2 refuses the regular expression: ", Pcre2ErrorText(error),
                " at byte ", offset, " of ", Quoted(pattern)));
   }
   // Where there is no JIT, PCRE2 interprets: slower, the same matches.
@@ -140,7 +116,7 @@ absl::Status Regex::ForEachMatch(
     if (found < 0) {
       return absl::ResourceExhaustedError(
           StrCat("the tokenizer's regular expression failed at byte ", at,
-                 " of the text: ", ErrorText(found)));
+                 " of the text: ", Pcre2ErrorText(found)));
     }
     const size_t begin = search.begin();
     const size_t end = search.end();

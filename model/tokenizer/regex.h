@@ -5,14 +5,13 @@
 #define OUNCE_MODEL_TOKENIZER_REGEX_H_
 
 #include <cstddef>
-#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-
-struct pcre2_real_code_8;
+#include "model/tokenizer/pcre2_code.h"
 
 namespace ounce::model {
 
@@ -36,14 +35,9 @@ class Regex {
       absl::FunctionRef<absl::Status(size_t, size_t)> match) const;
 
  private:
-  struct FreeCode {
-    void operator()(pcre2_real_code_8* code) const;
-  };
+  explicit Regex(Pcre2Code code) : code_(std::move(code)) {}
 
-  explicit Regex(std::unique_ptr<pcre2_real_code_8, FreeCode> code)
-      : code_(std::move(code)) {}
-
-  std::unique_ptr<pcre2_real_code_8, FreeCode> code_;
+  Pcre2Code code_;
 };
 
 }  // namespace ounce::model

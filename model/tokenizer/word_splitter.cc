@@ -17,12 +17,6 @@ namespace {
 constexpr char kWords[] =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-std::string ErrorText(int error) {
-  PCRE2_UCHAR text[128] = {};
-  pcre2_get_error_message(error, text, sizeof(text));
-  return reinterpret_cast<const char*>(text);
-}
-
 // Where a match was found; its own for each call, so that threads share none.
 class MatchData {
  public:
@@ -32,17 +26,10 @@ class MatchData {
   MatchData& operator=(const MatchData&) = delete;
 
   // The bytes matched at `at`, or PCRE2's error, which is negative. `code` is
-  // compiled as anchored: as an option here that would turn the JIT off.
+  // compiled as anchored.
   int64_t MatchAt(const pcre2_code* code, std::string_view text, size_t at) {
     if (data_ == nullptr) return PCRE2_ERROR_NOMEMORY;
-    const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-    // Past the checks of pcre2_match, which cost as much as a word.
-    int result =
-        pcre2_jit_match(code, subject, text.size(), at, 0, data_, nullptr);
-    if (result == PCRE2_ERROR_JIT_BADOPTION) {  // no JIT here
-      result = pcre2_match(code, subject, text.size(), at, PCRE2_NO_UTF_CHECK,
-                           data_, nullptr);
-    }
+    const int result = Pcre2Match(code, text, at, data_, nullptr);
     if (result < 0) return result;
     return static_cast<int64_t>(pcre2_get_ovector_pointer(data_)[1] - at);
   }
@@ -53,20 +40,15 @@ class MatchData {
 
 }  // namespace
 
-void WordSplitter::FreeCode::operator()(pcre2_real_code_8* code) const {
-  pcre2_code_free(code);
-}
-
-absl::StatusOr<WordSplitter::Code> WordSplitter::Compile(
-    std::string_view pattern) {
+absl::StatusOr<Pcre2Code> WordSplitter::Compile(std::string_view pattern) {
   int error = 0;
   PCRE2_SIZE offset = 0;
-  Code code(pcre2_compile(
+  Pcre2Code code(pcre2_compile(
       reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
       PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &offset, nullptr));
   if (code == nullptr) {
     return absl::InternalError(StrCat("PCRE2 refuses the word pattern at byte ",
-                                      offset, ": ", ErrorText(error)));
+                                      offset, ": ", Pcre2ErrorText(error)));
   }
   // Where there is no JIT, PCRE2 interprets: slower, the same matches.
   pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
@@ -75,8 +57,8 @@ absl::StatusOr<WordSplitter::Code> WordSplitter::Compile(
 
 absl::StatusOr<std::unique_ptr<const WordSplitter>> WordSplitter::Create() {
   ASSIGN_OR_RETURN(const std::string pattern, FromOnigPattern(kWords));
-  ASSIGN_OR_RETURN(Code words, Compile(pattern));
-  ASSIGN_OR_RETURN(Code word_character,
+  ASSIGN_OR_RETURN(Pcre2Code words, Compile(pattern));
+  ASSIGN_OR_RETURN(Pcre2Code word_character,
                    Compile(StrCat("[", RustWordCharacters(), "]")));
   return std::unique_ptr<const WordSplitter>(
       new WordSplitter(std::move(words), std::move(word_character)));
@@ -94,7 +76,7 @@ absl::Status WordSplitter::Split(
     if (length <= 0) {
       const std::string message =
           StrCat("PCRE2 failed at byte ", at,
-                 " of the text: ", ErrorText(static_cast<int>(length)));
+                 " of the text: ", Pcre2ErrorText(static_cast<int>(length)));
       return length == PCRE2_ERROR_NOMEMORY || length == PCRE2_ERROR_HEAPLIMIT
                  ? absl::ResourceExhaustedError(message)
                  : absl::InternalError(message);

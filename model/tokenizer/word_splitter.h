@@ -12,12 +12,12 @@
 
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-
-struct pcre2_real_code_8;
+#include "model/tokenizer/pcre2_code.h"
 
 namespace ounce::model {
 
@@ -39,18 +39,13 @@ class WordSplitter {
   bool EndsWithWordCharacter(std::string_view text) const;
 
  private:
-  struct FreeCode {
-    void operator()(pcre2_real_code_8* code) const;
-  };
-  using Code = std::unique_ptr<pcre2_real_code_8, FreeCode>;
-
-  WordSplitter(Code words, Code word_character)
+  WordSplitter(Pcre2Code words, Pcre2Code word_character)
       : words_(std::move(words)), word_character_(std::move(word_character)) {}
 
-  static absl::StatusOr<Code> Compile(std::string_view pattern);
+  static absl::StatusOr<Pcre2Code> Compile(std::string_view pattern);
 
-  const Code words_;
-  const Code word_character_;
+  const Pcre2Code words_;
+  const Pcre2Code word_character_;
 };
 
 }  // namespace ounce::model
