@@ -66,7 +66,7 @@ void Measure(const Detector& detector, const Options& options, int64_t batch) {
   std::vector<double> wall, cpu;
   for (int i = 0; i <= options.repeats; ++i) {
     const double start = Seconds(), cpu_start = ProcessCpuSeconds();
-    detector.Forward(pictures, pool, *scratch,
+    detector.Forward(pictures, detector.RunOn(pool, *scratch),
                      {logits.data(), rows, classes, classes},
                      {boxes.data(), rows, 4, 4});
     if (i == 0) continue;  // warms up

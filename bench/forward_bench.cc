@@ -85,7 +85,7 @@ class Bench {
     std::vector<double> wall, cpu;
     for (int i = 0; i <= repeats; ++i) {
       const double start = Seconds(), cpu_start = ProcessCpuSeconds();
-      lm_.Forward(slices, *cache, pool_, *scratch,
+      lm_.Forward(slices, *cache, lm_.RunOn(pool_, *scratch),
                   {logits.data(), batch, lm_.shape().vocab_size,
                    lm_.shape().vocab_size});
       if (i == 0) continue;  // warms up

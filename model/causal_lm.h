@@ -6,12 +6,10 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "base/thread_pool.h"
 #include "model/generation_defaults.h"
 #include "model/layers/kv_cache.h"
 #include "model/model.h"
 #include "quant/matmul.h"
-#include "quant/scratch.h"
 
 namespace ounce::model {
 
@@ -51,12 +49,11 @@ class CausalLm : public Model {
   // Shapes: logits [sum of num_logits, vocab_size], slices in order.
   // Exactness: the result for a slice does not depend, to the last bit, on the
   //   other slices, on how its tokens are cut into steps, or on the threads.
-  // Threads: any, with a cache and scratch of its own; `pool` is leased by the
-  //   caller.
-  // Requires what the fields above say; no allocation.
+  // Threads: any, with a cache and scratch of its own; the pool is leased by
+  //   the caller.
+  // Requires what the fields above say, and a `run` of RunOn; no allocation.
   virtual void Forward(absl::Span<const SequenceSlice> slices, KvCache& cache,
-                       ThreadPool& pool, quant::Scratch& scratch,
-                       const quant::Matrix& logits) const = 0;
+                       const Run& run, const quant::Matrix& logits) const = 0;
 };
 
 }  // namespace ounce::model

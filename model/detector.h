@@ -8,10 +8,8 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "base/thread_pool.h"
 #include "model/model.h"
 #include "quant/matmul.h"
-#include "quant/scratch.h"
 
 namespace ounce::model {
 
@@ -60,10 +58,10 @@ class Detector : public Model {
   //   y, width, height relative to the picture without its padding, in (0, 1).
   // Exactness: the result for a picture does not depend, to the last bit, on
   //   the others or on the threads.
-  // Threads: any, with scratch of its own; `pool` is leased by the caller.
-  // No allocation beyond `scratch`.
-  virtual void Forward(absl::Span<const PictureView> pictures, ThreadPool& pool,
-                       quant::Scratch& scratch, const quant::Matrix& logits,
+  // Threads: any, with scratch of its own; the pool is leased by the caller.
+  // Requires a `run` of RunOn; no allocation beyond its scratch.
+  virtual void Forward(absl::Span<const PictureView> pictures, const Run& run,
+                       const quant::Matrix& logits,
                        const quant::Matrix& boxes) const = 0;
 };
 

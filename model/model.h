@@ -4,7 +4,10 @@
 
 #include <string_view>
 
+#include "base/thread_pool.h"
+#include "model/layers/run.h"
 #include "quant/compute.h"
+#include "quant/scratch.h"
 
 namespace ounce::model {
 
@@ -24,6 +27,12 @@ class Model {
 
   // What its products of floats are computed in.
   virtual quant::Compute compute() const = 0;
+
+  // What its steps run on.
+  Run RunOn(ThreadPool& pool, quant::Scratch& scratch,
+            LinearObserver* observer = nullptr) const {
+    return {pool, scratch, compute(), observer};
+  }
 
   // What the model can do; null if it can't.
   virtual const CausalLm* causal_lm() const { return nullptr; }

@@ -142,24 +142,23 @@ class DetrModel final : public Detector {
     const int64_t logits = num_logits();
     ThreadPool pool(ThreadPool::Idle{threads});
     Scratch scratch = Scratch::Counting();
-    Forward(pictures, pool, scratch, {nullptr, rows, logits, logits},
+    Forward(pictures, RunOn(pool, scratch), {nullptr, rows, logits, logits},
             {nullptr, rows, 4, 4});
     return scratch.peak();
   }
 
-  void Forward(absl::Span<const PictureView> pictures, ThreadPool& pool,
-               Scratch& scratch, const Matrix& logits,
-               const Matrix& boxes) const override {
+  void Forward(absl::Span<const PictureView> pictures, const Run& run,
+               const Matrix& logits, const Matrix& boxes) const override {
     const size_t count = pictures.size();
     if (count == 0) return;
     const auto rows = static_cast<int64_t>(count) * config_.num_queries;
     OUNCE_CHECK(logits.rows == rows && boxes.rows == rows &&
                     logits.cols == num_logits() && boxes.cols == 4,
                 "logits and boxes have the shape that the pictures ask for");
-    ScratchScope scope(scratch);
-    const ScratchArray<PictureSize> canvases(count, scratch);
-    const ScratchArray<RowRange> features(count, scratch);
-    const ScratchArray<RowRange> queries(count, scratch);
+    ScratchScope scope(run.scratch);
+    const ScratchArray<PictureSize> canvases(count, run.scratch);
+    const ScratchArray<RowRange> features(count, run.scratch);
+    const ScratchArray<RowRange> queries(count, run.scratch);
     int64_t total = 0;
     for (size_t p = 0; p < count; ++p) {
       canvases[p] = pictures[p].canvas;
@@ -170,28 +169,26 @@ class DetrModel final : public Detector {
       total += features[p].count;
     }
     const Rest rest = {
-        .features = features.span(),
-        .queries = queries.span(),
-        .run = {.pool = pool, .scratch = scratch, .compute = compute_}};
-    const Matrix x = TakeMatrix(total, config_.width, scratch);
-    const Matrix positions = TakeMatrix(total, config_.width, scratch);
+        .features = features.span(), .queries = queries.span(), .run = run};
+    const Matrix x = TakeMatrix(total, config_.width, run.scratch);
+    const Matrix positions = TakeMatrix(total, config_.width, run.scratch);
     for (size_t p = 0; p < count;) {
       const size_t group = GroupSize(canvases.span().subspan(p));
       FindFeatures(pictures.subspan(p, group), rest.features.subspan(p, group),
                    x, rest);
       p += group;
     }
-    for (size_t p = 0; p < count && !scratch.counting(); ++p) {
+    for (size_t p = 0; p < count && !run.counting(); ++p) {
       const PictureSize size = ValidFeatures(pictures[p]);
       SinePositions(size.height, size.width, Rows(positions, features[p]));
     }
-    const Matrix at = TakeMatrix(total, config_.width, scratch);
+    const Matrix at = TakeMatrix(total, config_.width, run.scratch);
     for (const EncoderLayer& layer : weights_.encoder) {
-      Add(x, positions, at, pool);
+      Add(x, positions, at, run.pool);
       Attend(layer.self, at, rest.features, at, x, rest.features, x, rest);
       FeedForward(layer.inner, x, rest);
     }
-    Add(x, positions, at, pool);
+    Add(x, positions, at, run.pool);
     Decode(x, at, rest, logits, boxes);
   }
 
@@ -200,7 +197,7 @@ class DetrModel final : public Detector {
   struct Rest {
     absl::Span<const RowRange> features;
     absl::Span<const RowRange> queries;
-    Run run;
+    const Run& run;
   };
 
   int64_t num_logits() const {
@@ -318,7 +315,8 @@ class DetrModel final : public Detector {
     Normalize(AsConst(y), weights_.last_norm, y, rest.run.pool);
 
     // The heads' products stay float32: they are few, and every digit shows.
-    const Run run = {.pool = rest.run.pool, .scratch = rest.run.scratch};
+    Run run = rest.run;
+    run.compute = Compute::kFloat32;
     const Matrix first = TakeMatrix(y.rows, width, rest.run.scratch);
     const Matrix second = TakeMatrix(y.rows, width, rest.run.scratch);
     Apply(weights_.classifier, y, logits, run);

@@ -67,17 +67,15 @@ class Decoder final : public CausalLm {
     ThreadPool pool(ThreadPool::Idle{threads});
     auto cache = KvCache::Create(shape_.kv, 0);
     OUNCE_CHECK(cache.ok(), "a cache without blocks takes no memory");
-    Forward(slices, *cache, pool, scratch,
+    Forward(slices, *cache, RunOn(pool, scratch),
             {nullptr, logit_rows, shape_.vocab_size, shape_.vocab_size});
     return scratch.peak();
   }
 
   void Forward(absl::Span<const SequenceSlice> slices, KvCache& cache,
-               ThreadPool& pool, Scratch& scratch,
-               const Matrix& logits) const override {
-    const Run run = {.pool = pool, .scratch = scratch, .compute = compute_};
-    ScratchScope scope(scratch);
-    const ScratchArray<AttentionSlice> spans(slices.size(), scratch);
+               const Run& run, const Matrix& logits) const override {
+    ScratchScope scope(run.scratch);
+    const ScratchArray<AttentionSlice> spans(slices.size(), run.scratch);
     int64_t rows = 0;
     for (size_t s = 0; s < slices.size(); ++s) {
       spans[s] = {.first_row = rows,
@@ -86,9 +84,9 @@ class Decoder final : public CausalLm {
                   .kv_blocks = slices[s].kv_blocks};
       rows += spans[s].rows;
     }
-    float* const angles = scratch.Take<float>(rows * rope_.rotary_dim());
+    float* const angles = run.scratch.Take<float>(rows * rope_.rotary_dim());
     const Step step = {slices, spans.span(), angles, cache, run};
-    const Matrix x = TakeMatrix(rows, net_.width, scratch);
+    const Matrix x = TakeMatrix(rows, net_.width, run.scratch);
     Embed(step, angles, x);
     for (size_t layer = 0; layer < net_.blocks.size(); ++layer) {
       RunBlock(step, layer, x);

@@ -72,7 +72,9 @@ void Linear::Apply(const MatmulInput& x, quant::Activation activation,
               "y has the rows of x, and as columns the layer's rows");
   int64_t first = 0;
   for (const LinearPart& part : parts_) {
-    if (run.observer != nullptr) run.observer->OnInput(part.modules, x.x());
+    if (run.observer != nullptr && !part.modules.empty()) {
+      run.observer->OnInput(part.modules, x.x());
+    }
     const quant::Epilogue epilogue = {
         .bias = bias_.empty() ? nullptr : bias_.data() + first,
         .activation = activation,

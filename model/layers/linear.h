@@ -29,7 +29,7 @@ struct LinearPart {
   int64_t rows = 0;
   // Null in a plan's outline, whose layers are only counted.
   SharedWeight weight = nullptr;
-  // The modules of the checkpoint that the rows are of, in order.
+  // The modules of the checkpoint whose first rows these hold, in order.
   std::vector<std::string> modules = {};
   // The column of x that column i of the weight is multiplied with; empty: i.
   // (Methods that sort columns by importance.)

@@ -16,9 +16,10 @@ namespace ounce::model {
 class LinearObserver {
  public:
   virtual ~LinearObserver() = default;
-  // Before each product, on the step's thread. `modules` are the checkpoint's
-  // names of what is multiplied with `x`; x [rows, cols], its columns in the
-  // checkpoint's order. Both only during the call.
+  // Before the product, on the step's thread, once a step for every module of
+  // the checkpoint that is a linear layer: `modules` are those that are about
+  // to be multiplied with `x` [rows, cols], its columns in the checkpoint's
+  // order. Both only during the call.
   virtual void OnInput(absl::Span<const std::string> modules,
                        const quant::ConstMatrix& x) = 0;
 };
@@ -27,7 +28,7 @@ class LinearObserver {
 struct Run {
   ThreadPool& pool;  // leased by whoever runs the step
   quant::Scratch& scratch;
-  // What products of float weights are computed in.
+  // What products of float weights are computed in; Model::RunOn knows.
   quant::Compute compute = quant::Compute::kFloat32;
   LinearObserver* observer = nullptr;  // null when serving
 

@@ -250,7 +250,7 @@ absl::StatusOr<LinearPart> WeightLoader::ReadPart(
   std::vector<Slice> slices;
   for (const Source& source : sources) {
     part.rows += source.slice.rows;
-    part.modules.push_back(source.module);
+    if (source.slice.first_row == 0) part.modules.push_back(source.module);
     slices.push_back(source.slice);
   }
   const auto known = packed_.find(slices);

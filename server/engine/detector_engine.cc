@@ -74,7 +74,8 @@ class DetectorEngine final : public DetectEngine {
     {
       MutexLock lease(&pool_.lease());
       const absl::Time start = clock_.Now();
-      detector_.Forward(views, pool_, *scratch_, logits, boxes);
+      detector_.Forward(views, detector_.RunOn(pool_, *scratch_), logits,
+                        boxes);
       batch->in_model = clock_.Now() - start;
     }
     turns_.End();

@@ -57,7 +57,7 @@ class ModelEngine final : public Engine {
       MutexLock lease(&pool_.lease());
       quant::ScratchScope scope(scratch_);
       model_->causal_lm()->Forward(
-          slices_, *cache_, pool_, scratch_,
+          slices_, *cache_, model_->RunOn(pool_, scratch_),
           {rows, num_logits, info_.vocab_size, stride});
     }
     turns_.End();

@@ -94,7 +94,8 @@ DetectorRunner::Picture DetectorRunner::Generated(int index,
   return {GeneratedPicture(index, size.height, size.width), size, canvas};
 }
 
-DetectorOutputs DetectorRunner::Run(const std::vector<Picture>& pictures) {
+DetectorOutputs DetectorRunner::Run(const std::vector<Picture>& pictures,
+                                    model::LinearObserver* observer) {
   std::vector<model::PictureView> views;
   std::vector<PictureSize> canvases;
   for (const Picture& picture : pictures) {
@@ -117,7 +118,7 @@ DetectorOutputs DetectorRunner::Run(const std::vector<Picture>& pictures) {
   DetectorOutputs outputs;
   outputs.logits.resize(rows * classes);
   outputs.boxes.resize(rows * 4);
-  detector_.Forward(views, pool_, *scratch,
+  detector_.Forward(views, detector_.RunOn(pool_, *scratch, observer),
                     {outputs.logits.data(), rows, classes, classes},
                     {outputs.boxes.data(), rows, 4, 4});
   scratch_peak_ = static_cast<int64_t>(scratch->peak());

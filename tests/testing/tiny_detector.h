@@ -67,7 +67,8 @@ class DetectorRunner {
   static Picture Generated(int index, const model::PictureSize& size,
                            const model::PictureSize& canvas);
   // Exactly as large a scratch as the detector asks for, full of NaN.
-  DetectorOutputs Run(const std::vector<Picture>& pictures);
+  DetectorOutputs Run(const std::vector<Picture>& pictures,
+                      model::LinearObserver* observer = nullptr);
 
   // Of the last run: what was asked for and what was used.
   int64_t scratch_bytes() const { return scratch_bytes_; }

@@ -64,8 +64,8 @@ TEST(DetrPublishedTest, ResultsAreThosePublishedForDetrResNet50) {
                             .size = size,
                             .canvas = size,
                             .table = &processor->table()};
-  detector.Forward({view}, pool, scratch, {logits.data(), 100, 92, 92},
-                   {boxes.data(), 100, 4, 4});
+  detector.Forward({view}, detector.RunOn(pool, scratch),
+                   {logits.data(), 100, 92, 92}, {boxes.data(), 100, 4, 4});
 
   const auto slice = [](const std::vector<float>& values, int64_t row,
                         int64_t cols) {

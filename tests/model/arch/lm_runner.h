@@ -46,7 +46,8 @@ class LmRunner {
   }
 
   // Logits of all parts, [sum of num_logits, vocab].
-  std::vector<float> Step(const std::vector<Part>& parts) {
+  std::vector<float> Step(const std::vector<Part>& parts,
+                          model::LinearObserver* observer = nullptr) {
     std::vector<model::SequenceSlice> slices;
     int64_t logit_rows = 0;
     for (const Part& part : parts) {
@@ -68,7 +69,7 @@ class LmRunner {
     }
     const int64_t vocab = lm_.shape().vocab_size;
     std::vector<float> logits(logit_rows * vocab);
-    lm_.Forward(slices, *cache_, pool_, *scratch_,
+    lm_.Forward(slices, *cache_, lm_.RunOn(pool_, *scratch_, observer),
                 {logits.data(), logit_rows, vocab, vocab});
     return logits;
   }

@@ -46,7 +46,7 @@ int64_t AllocationsOfSteps(const CausalLm& lm) {
   std::vector<float> logits(4 * lm.shape().vocab_size);
   const auto step = [&](absl::Span<const SequenceSlice> slices,
                         int64_t logit_rows) {
-    lm.Forward(slices, cache, pool, scratch,
+    lm.Forward(slices, cache, lm.RunOn(pool, scratch),
                {logits.data(), logit_rows, lm.shape().vocab_size,
                 lm.shape().vocab_size});
   };
@@ -119,8 +119,8 @@ TEST(NoAllocationTest, DetectingAllocatesNothing) {
         *quant::Scratch::Create(detector.ScratchBytes({size, canvas}, 2));
     std::vector<float> logits(2 * 7 * 6), boxes(2 * 7 * 4);
     const auto detect = [&] {
-      detector.Forward(pictures, pool, scratch, {logits.data(), 14, 6, 6},
-                       {boxes.data(), 14, 4, 4});
+      detector.Forward(pictures, detector.RunOn(pool, scratch),
+                       {logits.data(), 14, 6, 6}, {boxes.data(), 14, 4, 4});
     };
     detect();  // the first one may fill in function-local statics
     const int64_t before = allocations.load();

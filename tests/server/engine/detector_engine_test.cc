@@ -41,8 +41,8 @@ class FakeDetector final : public model::Detector {
                       int) const override {
     return scratch_bytes_;
   }
-  void Forward(absl::Span<const model::PictureView>, ThreadPool&,
-               quant::Scratch&, const quant::Matrix& logits,
+  void Forward(absl::Span<const model::PictureView>, const model::Run&,
+               const quant::Matrix& logits,
                const quant::Matrix& boxes) const override {
     for (int64_t row = 0; row < logits.rows; ++row) {
       logits.row(row)[0] = logit_;
