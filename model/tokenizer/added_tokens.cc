@@ -3,9 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/heap_bytes.h"
 #include "model/tokenizer/utf8.h"
 
 namespace ounce::model {
+
+int64_t ResidentBytes(const std::vector<AddedToken>& tokens) {
+  int64_t bytes = HeapBytes(tokens);
+  for (const AddedToken& token : tokens) bytes += HeapBytes(token.content);
+  return bytes;
+}
 
 AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens)
     : tokens_(std::move(tokens)), nodes_(1) {
@@ -23,6 +30,10 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens)
     // Of two that are the same when normalized the first one counts.
     if (nodes_[node].token < 0) nodes_[node].token = static_cast<int32_t>(i);
   }
+}
+
+int64_t AddedTokenFinder::resident_bytes() const {
+  return ResidentBytes(tokens_) + HeapBytes(nodes_) + HashTableBytes(children_);
 }
 
 const AddedToken* AddedTokenFinder::LongestAtStart(

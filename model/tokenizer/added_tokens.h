@@ -29,6 +29,9 @@ struct AddedToken {
   bool rstrip = false;       // and after it
 };
 
+// What they take of the heap.
+int64_t ResidentBytes(const std::vector<AddedToken>& tokens);
+
 // A part of a text: an added token, or what lies between two.
 struct TextPiece {
   std::string_view text;
@@ -45,6 +48,9 @@ class AddedTokenFinder {
   // longest token.
   void Cut(std::string_view text, const WordSplitter& words,
            std::vector<TextPiece>& pieces) const;
+
+  // What it takes of the heap.
+  int64_t resident_bytes() const;
 
  private:
   struct Node {

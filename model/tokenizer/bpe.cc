@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/heap_bytes.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "base/utf8.h"
@@ -368,6 +369,16 @@ void Bpe::SetJoints(const BpeParts& parts) {
     }
   }
   joints_ = std::move(joints);
+}
+
+int64_t Bpe::resident_bytes() const {
+  int64_t bytes = static_cast<int64_t>(sizeof(Bpe)) +
+                  vocabulary_.resident_bytes() +
+                  HashTableBytes(character_ids_) + HashTableBytes(merges_) +
+                  HeapBytes(merged_ids_) + HashTableBytes(whole_words_);
+  for (const auto& [word, id] : whole_words_) bytes += HeapBytes(word);
+  if (joints_.has_value()) bytes += HashTableBytes(*joints_);
+  return bytes;
 }
 
 bool AddMerge(std::string_view text, BpeParts& parts) {

@@ -50,6 +50,7 @@ class Bpe final : public TokenModel {
 
   std::unique_ptr<TokenModel::Encoder> StartEncoding() const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
+  int64_t resident_bytes() const override;
   bool takes_bytes() const override { return takes_bytes_; }
 
  private:

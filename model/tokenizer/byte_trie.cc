@@ -54,6 +54,9 @@ absl::StatusOr<ByteTrie> ByteTrie::Create(
     }
     level = std::move(next_level);
   }
+  trie.bytes_.shrink_to_fit();
+  trie.ids_.shrink_to_fit();
+  trie.children_.shrink_to_fit();
   return trie;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/heap_bytes.h"
 
 namespace ounce::model {
 
@@ -43,6 +44,11 @@ class ByteTrie {
 
   // The token that ends at `node`; -1 if none.
   int32_t Id(Node node) const { return ids_[node]; }
+
+  // What it takes of the heap.
+  int64_t resident_bytes() const {
+    return HeapBytes(bytes_) + HeapBytes(ids_) + HeapBytes(children_);
+  }
 
  private:
   struct Children {

@@ -9,6 +9,7 @@
 #define OUNCE_MODEL_TOKENIZER_NORMALIZER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ class Normalizer {
   // text of more.
   // Errors: as a regular expression fails.
   virtual absl::Status Normalize(NormalizedText& text) const = 0;
+
+  // What its tables take of memory; nothing where that is a few kilobytes.
+  virtual int64_t resident_bytes() const { return 0; }
 };
 
 using Normalizers = std::vector<std::unique_ptr<const Normalizer>>;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "base/heap_bytes.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/files/byte_source.h"
@@ -37,6 +38,7 @@ class Pipeline final : public Tokenizer {
       std::string_view text) const override;
   std::unique_ptr<Decoding> StartDecoding(bool skip_special) const override;
   std::optional<int32_t> SpecialTokenId(std::string_view text) const override;
+  int64_t resident_bytes() const override;
   int32_t size() const override { return size_; }
 
  private:
@@ -341,6 +343,17 @@ absl::StatusOr<std::vector<int32_t>> Pipeline::Encode(
 std::unique_ptr<Tokenizer::Decoding> Pipeline::StartDecoding(
     bool skip_special) const {
   return std::make_unique<DecodeCall>(*this, skip_special);
+}
+
+int64_t Pipeline::resident_bytes() const {
+  int64_t bytes =
+      static_cast<int64_t>(sizeof(Pipeline)) + model_->resident_bytes() +
+      ResidentBytes(added_) + HeapBytes(sought_) +
+      HashTableBytes(added_by_id_) + plain_finder_.resident_bytes() +
+      normalized_finder_.resident_bytes() + HashTableBytes(special_ids_);
+  for (const auto& [token, id] : special_ids_) bytes += HeapBytes(token);
+  for (const auto& step : normalizers_) bytes += step->resident_bytes();
+  return bytes;
 }
 
 std::optional<int32_t> Pipeline::SpecialTokenId(std::string_view text) const {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "base/heap_bytes.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "base/utf8.h"
@@ -98,6 +99,10 @@ class Precompiled final : public Normalizer {
     }
     text.text = std::move(changed);
     return absl::OkStatus();
+  }
+
+  int64_t resident_bytes() const override {
+    return HeapBytes(units_) + HeapBytes(texts_);
   }
 
  private:

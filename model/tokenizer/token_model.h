@@ -45,6 +45,9 @@ class TokenModel {
 
   virtual const Vocabulary& vocabulary() const = 0;
 
+  // What it takes of memory, to the kilobyte.
+  virtual int64_t resident_bytes() const = 0;
+
   // Whether words are to come as the text's bytes although the pre-tokenizer is
   // ByteLevel, which spells bytes as characters: the same ids with less work.
   virtual bool takes_bytes() const { return false; }

@@ -32,6 +32,12 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Load(
       const std::string& folder);
 
+  // What Load takes of memory while it runs, at most, by the sizes of the files
+  // that it would read; nothing for files that are not there. Of a file that
+  // was made to take more it can be less: lists of nothing, say, which no
+  // tokenizer has.
+  static int64_t MostLoadBytes(const std::string& folder);
+
   // Appends nothing and prepends nothing (no BOS) unless the file's
   // post-processor says so. Text equal to an added token becomes that token.
   // Errors: kInvalidArgument for invalid UTF-8, with the byte's offset.
@@ -65,6 +71,11 @@ class Tokenizer {
   // The special token whose text is exactly `text`, which Decode leaves out.
   virtual std::optional<int32_t> SpecialTokenId(
       std::string_view text) const = 0;
+
+  // What it takes of memory: counted from its tables, so that it is right
+  // whatever other threads allocate. Patterns, which take kilobytes, are left
+  // out.
+  virtual int64_t resident_bytes() const = 0;
 
   // Ids in [0, size) may stand for a token; models may pad beyond it.
   virtual int32_t size() const = 0;

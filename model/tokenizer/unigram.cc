@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "base/heap_bytes.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "base/utf8.h"
@@ -52,6 +53,11 @@ class Unigram : public TokenModel {
 
   std::unique_ptr<Encoder> StartEncoding() const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
+  int64_t resident_bytes() const override {
+    return static_cast<int64_t>(sizeof(Unigram)) +
+           vocabulary_.resident_bytes() + trie_.resident_bytes() +
+           HeapBytes(scores_);
+  }
 
  private:
   class Viterbi;

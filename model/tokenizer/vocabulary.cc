@@ -1,8 +1,11 @@
 #include "model/tokenizer/vocabulary.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
+#include "absl/hash/hash.h"
+#include "base/heap_bytes.h"
 #include "base/str_cat.h"
 #include "model/files/byte_source.h"
 #include "nlohmann/json.hpp"
@@ -11,7 +14,6 @@ namespace ounce::model {
 
 absl::StatusOr<Vocabulary> Vocabulary::Create(const TokenIds& tokens) {
   Vocabulary made;
-  made.ids_.reserve(tokens.size());
   int32_t size = 0;
   size_t bytes = 0;
   for (const auto& [token, id] : tokens) {
@@ -19,10 +21,6 @@ absl::StatusOr<Vocabulary> Vocabulary::Create(const TokenIds& tokens) {
       return absl::InvalidArgumentError(
           StrCat("the id of token ", Quoted(token), " must be from 0 to ",
                  kMaxVocabularySize - 1, ", is ", id));
-    }
-    if (!made.ids_.emplace(token, id).second) {
-      return absl::InvalidArgumentError(
-          StrCat("token ", Quoted(token), " comes twice"));
     }
     size = std::max(size, id + 1);
     bytes += token.size();
@@ -33,7 +31,13 @@ absl::StatusOr<Vocabulary> Vocabulary::Create(const TokenIds& tokens) {
   }
   made.text_.reserve(bytes);
   made.spans_.resize(size);
+  made.slots_.assign(std::bit_ceil(2 * tokens.size() + 1), -1);
   for (const auto& [token, id] : tokens) {
+    int32_t& slot = made.slots_[made.SlotOf(token)];
+    if (slot >= 0) {
+      return absl::InvalidArgumentError(
+          StrCat("token ", Quoted(token), " comes twice"));
+    }
     Span& span = made.spans_[id];
     if (span.end != 0) {
       return absl::InvalidArgumentError(
@@ -43,14 +47,29 @@ absl::StatusOr<Vocabulary> Vocabulary::Create(const TokenIds& tokens) {
     span.begin = static_cast<uint32_t>(made.text_.size());
     made.text_ += token;
     span.end = static_cast<uint32_t>(made.text_.size()) + 1;
+    slot = id;
+    ++made.num_tokens_;
   }
   return made;
 }
 
 std::optional<int32_t> Vocabulary::Id(std::string_view token) const {
-  const auto found = ids_.find(ToAbsl(token));
-  if (found == ids_.end()) return std::nullopt;
-  return found->second;
+  const int32_t id = slots_.empty() ? -1 : slots_[SlotOf(token)];
+  if (id < 0) return std::nullopt;
+  return id;
+}
+
+size_t Vocabulary::SlotOf(std::string_view token) const {
+  const size_t mask = slots_.size() - 1;
+  size_t slot = absl::Hash<absl::string_view>()(ToAbsl(token)) & mask;
+  while (slots_[slot] >= 0 && *Token(slots_[slot]) != token) {
+    slot = (slot + 1) & mask;
+  }
+  return slot;
+}
+
+int64_t Vocabulary::resident_bytes() const {
+  return HeapBytes(text_) + HeapBytes(spans_) + HeapBytes(slots_);
 }
 
 absl::StatusOr<TokenIds> ReadTokenIds(std::string_view name,

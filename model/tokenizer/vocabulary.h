@@ -11,9 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "nlohmann/json_fwd.hpp"
 
 namespace ounce::model {
@@ -43,7 +41,10 @@ class Vocabulary {
   // One more than the largest id.
   int32_t size() const { return static_cast<int32_t>(spans_.size()); }
   // Less than size() where ids were left out.
-  int32_t num_tokens() const { return static_cast<int32_t>(ids_.size()); }
+  int32_t num_tokens() const { return num_tokens_; }
+
+  // What it takes of the heap.
+  int64_t resident_bytes() const;
 
  private:
   struct Span {
@@ -51,9 +52,16 @@ class Vocabulary {
     uint32_t end = 0;  // one more than its end in text_; 0: no token
   };
 
+  // Of slots_: where the token is, or where it would be.
+  size_t SlotOf(std::string_view token) const;
+
   std::string text_;         // all tokens, one after the other
   std::vector<Span> spans_;  // by id
-  absl::flat_hash_map<std::string, int32_t> ids_;
+  // A hash table of ids that holds no token twice: each lies in the slot of its
+  // token's hash, or in the next that was free. -1: free, as half of them are
+  // at least; their number is a power of two.
+  std::vector<int32_t> slots_;
+  int32_t num_tokens_ = 0;
 };
 
 // Reads {"token": id, ...}. Errors: kInvalidArgument, beginning with `name`,

@@ -31,6 +31,10 @@ class WordLevel : public TokenModel {
     return std::make_unique<LookUp>(*this);
   }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
+  int64_t resident_bytes() const override {
+    return static_cast<int64_t>(sizeof(WordLevel)) +
+           vocabulary_.resident_bytes();
+  }
 
  private:
   class LookUp : public Encoder {

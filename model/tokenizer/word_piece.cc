@@ -48,6 +48,10 @@ class WordPieceModel : public TokenModel {
     return std::make_unique<LongestFirst>(*this);
   }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
+  int64_t resident_bytes() const override {
+    return static_cast<int64_t>(sizeof(WordPieceModel)) +
+           vocabulary_.resident_bytes() + trie_.resident_bytes();
+  }
 
  private:
   class LongestFirst : public Encoder {

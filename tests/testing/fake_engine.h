@@ -115,6 +115,7 @@ class FakeTokenizer final : public model::Tokenizer {
   std::optional<int32_t> SpecialTokenId(std::string_view) const override {
     return std::nullopt;
   }
+  int64_t resident_bytes() const override { return 0; }
   int32_t size() const override { return static_cast<int32_t>(texts_.size()); }
 
  private:

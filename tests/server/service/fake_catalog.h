@@ -49,6 +49,7 @@ class ByteTokenizer final : public model::Tokenizer {
     if (text != "<|end|>") return std::nullopt;
     return 1;
   }
+  int64_t resident_bytes() const override { return 0; }
   int32_t size() const override { return 256; }
 
   // Whether Encode waits.
