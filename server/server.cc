@@ -37,9 +37,8 @@ int64_t NeededFiles(const Config& config) {
 void SetMemoryFigures(const MemoryBudget& memory, Figures& figures) {
   const MemoryBudget::State state = memory.state();
   figures.Set(metric::kMemoryLimit, {}, static_cast<double>(state.limit_bytes));
-  for (const MemoryShare share :
-       {MemoryShare::kWeights, MemoryShare::kScratch, MemoryShare::kKvCache,
-        MemoryShare::kPictures}) {
+  for (size_t i = 0; i < kNumMemoryShares; ++i) {
+    const auto share = static_cast<MemoryShare>(i);
     figures.Set(metric::kMemoryBytes, {MemoryShareName(share)},
                 static_cast<double>(state.used[share]));
   }

@@ -263,22 +263,21 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   struct Loaded {
     MemoryBudget::Reservation reservation;
     BuiltVersion built;
-    std::shared_ptr<const ServedTask> task;
+    std::shared_ptr<ServedTask> task;
   };
-  const auto reserve = [&](const model::ModelPlan& plan, const ServedTask& task,
-                           MemoryBudget::Reservation* reservation) {
-    auto reserved = context_.memory.Reserve(
-        task.NeedOfNewModel(context_, *plan.outline, plan.report),
-        absl::StrCat("loading '", name, "'"));
+  const auto reserve = [&](const MemoryNeed& need, Loaded* loaded) {
+    loaded->reservation = {};
+    if (need.total() == 0) return absl::OkStatus();
+    auto reserved =
+        context_.memory.Reserve(need, absl::StrCat("loading '", name, "'"));
     if (!reserved.ok()) return reserved.status();
-    *reservation = *std::move(reserved);
-    reservation->CountAsVersionOf(name);
+    loaded->reservation = *std::move(reserved);
     return absl::OkStatus();
   };
   const auto loaded = std::make_shared<Loaded>();
   const absl::Status status = RunInBackground(
-      [loaded, path, options,
-       &reserve](Waiter& waiter) mutable -> absl::Status {
+      [loaded, path, options, &reserve, &name,
+       this](Waiter& waiter) mutable -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
         options.progress = [&](const model::LoadProgress&) {
           return proceed();
@@ -287,10 +286,21 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
                          model::Checkpoint::Open(path, proceed));
         ASSIGN_OR_RETURN(const model::ModelPlan plan,
                          model::PlanModel(*checkpoint, options));
-        ASSIGN_OR_RETURN(loaded->task,
-                         ReadServedTask(*plan.outline, checkpoint->folder()));
+        const std::string& folder = checkpoint->folder();
+        const MemoryNeed to_read = NeedToReadTask(*plan.outline, folder);
+        RETURN_IF_ERROR(
+            waiter.Ask([&, loaded] { return reserve(to_read, loaded.get()); }));
+        ASSIGN_OR_RETURN(loaded->task, ReadServedTask(*plan.outline, folder));
+        malloc_trim(0);  // what reading used
+        // In place of what reading could have taken.
+        const MemoryNeed own = loaded->task->need();
         RETURN_IF_ERROR(waiter.Ask([&, loaded]() -> absl::Status {
-          return reserve(plan, *loaded->task, &loaded->reservation);
+          RETURN_IF_ERROR(reserve(own.Plus(loaded->task->NeedOfNewModel(
+                                      context_, *plan.outline, plan.report)),
+                                  loaded.get()));
+          loaded->reservation.CountAsVersionOf(name);
+          loaded->task->Hold(loaded->reservation.Split(own));
+          return absl::OkStatus();
         }));
         ASSIGN_OR_RETURN(
             loaded->built,
@@ -303,8 +313,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
       });
   const auto serve = [&]() -> absl::StatusOr<std::shared_ptr<VersionedModel>> {
     RETURN_IF_ERROR(status);
-    return loaded->task->Serve(context_, loaded->task, name, path,
-                               std::move(loaded->built));
+    return loaded->task->Serve(context_, name, path, std::move(loaded->built));
   };
   absl::StatusOr<ModelInfo> info = Settle(name, serve());
   if (info.ok()) {
@@ -571,8 +580,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
   report.detection = quality;
   if (params.dry_run) return report;
   if (beside) {
-    ASSIGN_OR_RETURN(*made_beside, task->Serve(context_, task, params.as,
-                                               run.path, std::move(version)));
+    ASSIGN_OR_RETURN(*made_beside, task->Serve(context_, params.as, run.path,
+                                               std::move(version)));
     report.version = (*made_beside)->info().version;
     return report;
   }

@@ -173,6 +173,12 @@ class TextTask final : public ServedTask {
   explicit TextTask(std::shared_ptr<const model::Tokenizer> tokenizer)
       : tokenizer_(std::move(tokenizer)) {}
 
+  MemoryNeed need() const override {
+    MemoryNeed need;
+    need[MemoryShare::kTokenizers] = tokenizer_->resident_bytes();
+    return need;
+  }
+
   MemoryNeed NeedOfVersion(const EngineContext& context,
                            const model::Model& model,
                            const model::LoadReport& report) const override {
@@ -199,18 +205,16 @@ class TextTask final : public ServedTask {
   }
 
   absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
-      const EngineContext& context, std::shared_ptr<const ServedTask> self,
-      const std::string& name, const std::string& path,
-      BuiltVersion built) const override;
+      const EngineContext& context, const std::string& name,
+      const std::string& path, BuiltVersion built) const override;
 
  private:
   const std::shared_ptr<const model::Tokenizer> tokenizer_;
 };
 
 absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
-    const EngineContext& context, std::shared_ptr<const ServedTask> self,
-    const std::string& name, const std::string& path,
-    BuiltVersion built) const {
+    const EngineContext& context, const std::string& name,
+    const std::string& path, BuiltVersion built) const {
   const model::CausalLmShape shape = built.model->causal_lm()->shape();
   // It may have more tokens than the model, as after an added pad token:
   // whoever sends one of those is told.
@@ -245,9 +249,9 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
       memory->reservation.need()[MemoryShare::kKvCache];
   MemoryBudget::Reservation floor_share = memory->reservation.Split(floor);
   // What it could have if it were alone.
-  const int64_t most_blocks =
-      (context.memory.usable_bytes() - memory->reservation.need().total()) /
-      block_bytes;
+  const int64_t most_blocks = (context.memory.usable_bytes() - need().total() -
+                               memory->reservation.need().total()) /
+                              block_bytes;
   if (most_blocks < num_blocks) {
     num_blocks = std::max(most_blocks, floor.total() / block_bytes);
     spdlog::info(
@@ -268,7 +272,7 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
                    MakeEngine(context, 1, built, kv));
   const auto served = std::make_shared<ServedCausalLm>(
-      context, std::move(info), built, std::move(self), tokenizer_, kv,
+      context, std::move(info), built, shared_from_this(), tokenizer_, kv,
       Observe(context, name));
   RETURN_IF_ERROR(served->Start(built.memory, std::move(engine)));
   return served;
@@ -276,11 +280,17 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const ServedTask>> ReadTextGeneration(
+MemoryNeed NeedToReadTextGeneration(const std::string& folder) {
+  MemoryNeed need;
+  need[MemoryShare::kTokenizers] = model::Tokenizer::MostLoadBytes(folder);
+  return need;
+}
+
+absl::StatusOr<std::shared_ptr<ServedTask>> ReadTextGeneration(
     const model::Model& /*model*/, const std::string& folder) {
   ASSIGN_OR_RETURN(std::shared_ptr<const model::Tokenizer> tokenizer,
                    model::Tokenizer::Load(folder));
-  return std::make_shared<const TextTask>(std::move(tokenizer));
+  return std::make_shared<TextTask>(std::move(tokenizer));
 }
 
 }  // namespace ounce::server

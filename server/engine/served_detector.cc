@@ -113,13 +113,12 @@ class DetectionTask final : public ServedTask {
   }
 
   absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
-      const EngineContext& context, std::shared_ptr<const ServedTask> self,
-      const std::string& name, const std::string& path,
-      BuiltVersion built) const override {
+      const EngineContext& context, const std::string& name,
+      const std::string& path, BuiltVersion built) const override {
     ModelInfo info = NewModelInfo(name, path, built);
     info.tasks = {Task::kDetectObjects};
-    auto served = std::make_shared<ServedDetector>(context, info, built,
-                                                   std::move(self), processor_);
+    auto served = std::make_shared<ServedDetector>(
+        context, info, built, shared_from_this(), processor_);
     RETURN_IF_ERROR(served->Start(info, std::move(built)));
     return served;
   }
@@ -150,11 +149,11 @@ class DetectionTask final : public ServedTask {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const ServedTask>> ReadObjectDetection(
+absl::StatusOr<std::shared_ptr<ServedTask>> ReadObjectDetection(
     const model::Model& model, const std::string& folder) {
   ASSIGN_OR_RETURN(auto processor,
                    model::LoadImageProcessor(folder, model.architecture()));
-  return std::make_shared<const DetectionTask>(std::move(processor));
+  return std::make_shared<DetectionTask>(std::move(processor));
 }
 
 }  // namespace ounce::server

@@ -12,7 +12,7 @@
 namespace ounce::server {
 
 // A row of served_task.cc's table.
-absl::StatusOr<std::shared_ptr<const ServedTask>> ReadObjectDetection(
+absl::StatusOr<std::shared_ptr<ServedTask>> ReadObjectDetection(
     const model::Model& model, const std::string& folder);
 
 }  // namespace ounce::server

@@ -7,17 +7,19 @@
 namespace ounce::server {
 namespace {
 
-// A task: which models do it, what they are read with.
+// A task: which models do it, what they are read with, and what that takes;
+// null: next to nothing.
 struct TaskRow {
   bool (*is_done_by)(const model::Model& model);
-  absl::StatusOr<std::shared_ptr<const ServedTask>> (*read)(
+  absl::StatusOr<std::shared_ptr<ServedTask>> (*read)(
       const model::Model& model, const std::string& folder);
+  MemoryNeed (*need_to_read)(const std::string& folder);
 };
 constexpr TaskRow kTasks[] = {
     {[](const model::Model& model) { return model.causal_lm() != nullptr; },
-     ReadTextGeneration},
+     ReadTextGeneration, NeedToReadTextGeneration},
     {[](const model::Model& model) { return model.detector() != nullptr; },
-     ReadObjectDetection},
+     ReadObjectDetection, nullptr},
 };
 
 }  // namespace
@@ -31,7 +33,17 @@ absl::StatusOr<std::vector<Detections>> ServedTask::Detect(
   return absl::FailedPreconditionError("the model does not detect objects");
 }
 
-absl::StatusOr<std::shared_ptr<const ServedTask>> ReadServedTask(
+MemoryNeed NeedToReadTask(const model::Model& model,
+                          const std::string& folder) {
+  for (const TaskRow& row : kTasks) {
+    if (row.is_done_by(model) && row.need_to_read != nullptr) {
+      return row.need_to_read(folder);
+    }
+  }
+  return {};
+}
+
+absl::StatusOr<std::shared_ptr<ServedTask>> ReadServedTask(
     const model::Model& model, const std::string& folder) {
   for (const TaskRow& row : kTasks) {
     if (row.is_done_by(model)) return row.read(model, folder);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -42,10 +43,16 @@ struct EngineContext {
 // all its versions the same, and what follows from it. `model` and `report` may
 // be outlines, and are of this task.
 //
-// Threads: const after it was read, so any thread may call anything.
-class ServedTask {
+// Ownership: whoever has one, and each model that it serves, shares it.
+// Threads: const once it holds its memory, so any thread may call anything.
+class ServedTask : public std::enable_shared_from_this<ServedTask> {
  public:
   virtual ~ServedTask() = default;
+
+  // What it takes itself, and its share of the server's memory, which it holds
+  // until it ends.
+  virtual MemoryNeed need() const { return {}; }
+  void Hold(MemoryBudget::Reservation memory) { memory_ = std::move(memory); }
 
   // What a version takes, with working memory for it.
   virtual MemoryNeed NeedOfVersion(const EngineContext& context,
@@ -59,13 +66,12 @@ class ServedTask {
                                     const model::LoadReport& report) const = 0;
 
   // Serves `built` as version 1; its reservation is NeedOfNewModel.
-  // Ownership: `context` must outlive the result, which holds a share of `self`
+  // Ownership: `context` must outlive the result, which holds a share of this
   //   and is the catalog's to change.
   // Errors: those of the task's scheduler and engine.
   virtual absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
-      const EngineContext& context, std::shared_ptr<const ServedTask> self,
-      const std::string& name, const std::string& path,
-      BuiltVersion built) const = 0;
+      const EngineContext& context, const std::string& name,
+      const std::string& path, BuiltVersion built) const = 0;
 
   // What `model` finds in pictures, with scores above kQualityThreshold. Takes
   // its turns among those who serve; stops with the error of `proceed`, which
@@ -75,13 +81,20 @@ class ServedTask {
       const EngineContext& context, std::shared_ptr<const model::Model> model,
       absl::Span<const std::shared_ptr<const Picture>> pictures,
       const std::function<absl::Status()>& proceed) const;
+
+ private:
+  MemoryBudget::Reservation memory_;
 };
+
+// What ReadServedTask takes while it runs, at most, as far as that is worth
+// counting.
+MemoryNeed NeedToReadTask(const model::Model& model, const std::string& folder);
 
 // Of what `model` can do, what it needs from the checkpoint's folder.
 //
 // Errors: kUnimplemented if the model can do nothing that is served; those of
 //   Tokenizer::Load and LoadImageProcessor.
-absl::StatusOr<std::shared_ptr<const ServedTask>> ReadServedTask(
+absl::StatusOr<std::shared_ptr<ServedTask>> ReadServedTask(
     const model::Model& model, const std::string& folder);
 
 }  // namespace ounce::server

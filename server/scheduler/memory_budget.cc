@@ -17,10 +17,10 @@ namespace {
 // what is counted, and some messages of the largest size.
 constexpr int64_t kProcessBytes = int64_t{64} << 20;
 
-constexpr const char* kNames[kNumMemoryShares] = {"weights", "scratch",
-                                                  "kv_cache", "pictures"};
-constexpr const char* kWords[kNumMemoryShares] = {"weights", "working memory",
-                                                  "KV cache", "pictures"};
+constexpr const char* kNames[kNumMemoryShares] = {
+    "weights", "scratch", "kv_cache", "pictures", "tokenizers"};
+constexpr const char* kWords[kNumMemoryShares] = {
+    "weights", "working memory", "KV cache", "pictures", "tokenizer"};
 
 }  // namespace
 
@@ -32,6 +32,14 @@ int64_t MemoryNeed::total() const {
   int64_t sum = 0;
   for (const int64_t part : bytes) sum += part;
   return sum;
+}
+
+MemoryNeed MemoryNeed::Plus(const MemoryNeed& other) const {
+  MemoryNeed result = *this;
+  for (size_t i = 0; i < kNumMemoryShares; ++i) {
+    result.bytes[i] += other.bytes[i];
+  }
+  return result;
 }
 
 MemoryNeed MemoryNeed::Max(const MemoryNeed& other) const {

@@ -1,6 +1,6 @@
 // The memory that the whole server may take, and who has how much of it:
 // weights of every version that is still alive, working memory, KV caches,
-// pictures.
+// pictures, tokenizers.
 //
 // Mappings cost nothing until they are touched, so the system never refuses
 // one; it kills the process later, when a page can't be had. This refuses
@@ -11,7 +11,8 @@
 // has a floor that is part of a reservation, so that a model can always serve
 // one request, and takes what it uses above it.
 //
-//   limit = process + weights + scratch + KV caches + pictures + what is free
+//   limit = process + weights + scratch + KV caches + pictures + tokenizers
+//           + what is free
 //
 // Threads: any thread may call anything.
 #ifndef OUNCE_SERVER_SCHEDULER_MEMORY_BUDGET_H_
@@ -34,10 +35,17 @@
 
 namespace ounce::server {
 
-enum class MemoryShare { kWeights, kScratch, kKvCache, kPictures };
-inline constexpr size_t kNumMemoryShares = 4;
+enum class MemoryShare {
+  kWeights,
+  kScratch,
+  kKvCache,
+  kPictures,
+  kTokenizers,
+};
+inline constexpr size_t kNumMemoryShares = 5;
 
-// "weights", "scratch", "kv_cache", "pictures"; goes into metrics.
+// "weights", "scratch", "kv_cache", "pictures", "tokenizers"; goes into
+// metrics.
 const char* MemoryShareName(MemoryShare share);
 
 // Bytes by share.
@@ -51,6 +59,7 @@ struct MemoryNeed {
     return bytes[static_cast<size_t>(share)];
   }
   int64_t total() const;
+  MemoryNeed Plus(const MemoryNeed& other) const;
   // The larger of each.
   MemoryNeed Max(const MemoryNeed& other) const;
   // "1.24 GiB: 0.71 GiB of weights, 12 MiB of scratch".

@@ -117,6 +117,7 @@ TEST_P(MemoryTest, AQuantizationThatDoesNotFitIsRefusedAndAllElseGoesOn) {
   EXPECT_EQ(Metric("ounce_model_versions_alive", {"model=\"tiny\""}), 1);
   EXPECT_EQ(Metric("ounce_memory_bytes", {"share=\"weights\""}),
             Model("tiny").resident_bytes());
+  EXPECT_GT(Metric("ounce_memory_bytes", {"share=\"tokenizers\""}), 0);
 }
 
 TEST_P(MemoryTest, ASecondLoadThatDoesNotFitIsRefusedAndAllElseGoesOn) {

@@ -1,6 +1,7 @@
 // Memory of a checkpoint that is large enough to be seen among everything else
 // that a process holds.
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "base/thread_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/tokenizer/tokenizer.h"
 #include "server/engine/loaded_models.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/retry.h"
@@ -291,6 +293,53 @@ TEST_F(LoadedModelsBudgetTest, RefusesALoadBeforeItsWork) {
   EXPECT_THAT(catalog->List(), IsEmpty());
   // In fewer bits it fits.
   EXPECT_OK(catalog->Load({"m", folder(), "linear"}));
+}
+
+TEST_F(LoadedModelsBudgetTest, CountsATokenizerOnceUntilItsLastModelIsGone) {
+  LimitTo(1000 * kMiB);
+  const auto catalog = MakeCatalog();
+  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  int64_t bytes = 0;
+  {
+    ASSERT_OK_AND_ASSIGN(const auto served, catalog->Find("m"));
+    bytes = TaskOf<TextGeneration>(served).value()->tokenizer->resident_bytes();
+  }
+  ASSERT_GT(bytes, 0);
+  EXPECT_EQ(memory_->state().used[MemoryShare::kTokenizers], bytes);
+  QuantizeParams params;
+  params.model = "m";
+  params.method = "linear";
+  params.as = "other";
+  ASSERT_OK(catalog->Quantize(
+      params, [](const QuantizeUpdate&) { return absl::OkStatus(); }));
+  EXPECT_EQ(memory_->state().used[MemoryShare::kTokenizers], bytes);
+  ASSERT_OK(catalog->Unload("m"));
+  EXPECT_EQ(memory_->state().used[MemoryShare::kTokenizers], bytes);
+  ASSERT_OK(catalog->Unload("other"));
+  EXPECT_EQ(memory_->state().used.total(), 0);
+}
+
+TEST_F(LoadedModelsBudgetTest, RefusesATokenizerBeforeItIsRead) {
+  LimitTo(200 * kMiB);
+  TempFolder large;
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::create_symlink(folder_->path() / name, large.Path(name));
+  }
+  // Not JSON: whoever reads it would say so.
+  large.WriteFile("tokenizer.json", std::string(10 * kMiB, '{'));
+  const auto catalog = MakeCatalog();
+  const std::string path = large.path().string();
+  EXPECT_THAT(
+      catalog->Load({"m", path, ""}),
+      StatusIs(StatusCode::kResourceExhausted,
+               AllOf(HasSubstr("loading 'm' needs 202 MiB (tokenizer 202 MiB)"),
+                     HasSubstr("200 MiB of the limit of 200 MiB are free"))));
+  EXPECT_EQ(memory_->state().used.total(), 0);
+  // Where there is room it is read, and what was set aside is free again.
+  LimitTo(300 * kMiB);
+  EXPECT_THAT(MakeCatalog()->Load({"m", path, ""}),
+              StatusIs(StatusCode::kInvalidArgument));
+  EXPECT_EQ(memory_->state().used.total(), 0);
 }
 
 TEST_F(LoadedModelsBudgetTest, RefusesAQuantizationBeforeItsWork) {
