@@ -97,41 +97,45 @@ std::vector<int64_t> ReadWindow(ConfigReader& reader, int64_t absent,
   return std::vector<int64_t>(layers, none ? 0 : window);
 }
 
-std::vector<int64_t> ReadLayerWindows(ConfigReader& reader, int64_t layers) {
-  const bool use = reader.Bool("use_sliding_window", false);
-  const int64_t window =
-      reader.OptionalInt("sliding_window", 1, kMaxPositions, 4096);
-  const int64_t first = reader.Int("max_window_layers", 0, kMaxLayers, 28);
-  const nlohmann::json& config = reader.json();
-  const bool has_window = use && (!config.contains("sliding_window") ||
-                                  IsGiven(config, "sliding_window"));
-  std::vector<int64_t> windows(layers, 0);
-  for (int64_t i = 0; has_window && i < layers; ++i) {
-    if (i >= first) windows[i] = window;
+void ReadLayerTypes(ConfigReader& reader, int64_t window,
+                    std::vector<int64_t>& windows) {
+  if (!IsGiven(reader.json(), "layer_types")) return;
+  const nlohmann::json& types = reader.json()["layer_types"];
+  if (!types.is_array() || types.size() != windows.size()) {
+    reader.Fail(
+        WrongField("layer_types",
+                   StrCat("a list of ", windows.size(), ", one for each layer"),
+                   ShortJson(types)));
+    return;
   }
-  if (!IsGiven(config, "layer_types")) return windows;
-
-  const nlohmann::json& types = config["layer_types"];
-  if (!types.is_array() || static_cast<int64_t>(types.size()) != layers) {
-    reader.Fail(WrongField("layer_types",
-                           StrCat("a list of ", layers, ", one for each layer"),
-                           ShortJson(types)));
-    return windows;
-  }
-  for (int64_t i = 0; i < layers; ++i) {
+  for (size_t i = 0; i < windows.size(); ++i) {
     if (types[i] == "full_attention") {
       windows[i] = 0;
-    } else if (types[i] == "sliding_attention" && has_window) {
+    } else if (types[i] == "sliding_attention" && window > 0) {
       windows[i] = window;
     } else {
       reader.Fail(UnsupportedField(
           "layer_types",
-          has_window ? "of 'full_attention' and 'sliding_attention'"
+          window > 0 ? "of 'full_attention' and 'sliding_attention'"
                      : "of 'full_attention' alone without a sliding window",
           ShortJson(types[i])));
-      return windows;
+      return;
     }
   }
+}
+
+std::vector<int64_t> ReadLayerWindows(ConfigReader& reader, int64_t layers) {
+  const bool use = reader.Bool("use_sliding_window", false);
+  int64_t window = reader.OptionalInt("sliding_window", 1, kMaxPositions, 4096);
+  const int64_t first = reader.Int("max_window_layers", 0, kMaxLayers, 28);
+  const nlohmann::json& config = reader.json();
+  if (!use || (config.contains("sliding_window") &&
+               !IsGiven(config, "sliding_window"))) {
+    window = 0;
+  }
+  std::vector<int64_t> windows(layers, 0);
+  for (int64_t i = first; i < layers; ++i) windows[i] = window;
+  ReadLayerTypes(reader, window, windows);
   return windows;
 }
 
@@ -150,6 +154,8 @@ absl::StatusOr<std::unique_ptr<const Model>> MakeLlama(
       .form = BlockForm::kPreNorm,
       .heads = SplitHeads(sizes.heads, sizes.kv_heads, sizes.head_dim),
       .rope = config.rope,
+      .score_soft_cap = config.score_soft_cap,
+      .logit_soft_cap = config.logit_soft_cap,
       .default_eos_id = config.eos_id};
   const std::string model =
       reader.PrefixOf("layers.0.self_attn.o_proj.weight", {"model.", ""});
@@ -158,16 +164,23 @@ absl::StatusOr<std::unique_ptr<const Model>> MakeLlama(
                    ReadEmbeddings(reader, model + "embed_tokens", "", net));
   for (int64_t i = 0; i < sizes.layers; ++i) {
     const std::string name = StrCat(model, "layers.", i);
+    const auto read_norm = [&](std::string_view norm) {
+      return ReadNorm(reader, StrCat(name, norm), net.width, config.norm);
+    };
     DecoderBlock block;
-    ASSIGN_OR_RETURN(
-        block.attention_norm,
-        ReadNorm(reader, name + ".input_layernorm", net.width, config.norm));
+    ASSIGN_OR_RETURN(block.attention_norm, read_norm(".input_layernorm"));
     ASSIGN_OR_RETURN(block.attention,
                      ReadAttention(name + ".self_attn", config, reader));
     if (!config.windows.empty()) block.attention.window = config.windows[i];
-    ASSIGN_OR_RETURN(block.mlp_norm,
-                     ReadNorm(reader, name + ".post_attention_layernorm",
-                              net.width, config.norm));
+    if (config.out_norms) {
+      ASSIGN_OR_RETURN(block.attention_out_norm,
+                       read_norm(".post_attention_layernorm"));
+      ASSIGN_OR_RETURN(block.mlp_norm, read_norm(".pre_feedforward_layernorm"));
+      ASSIGN_OR_RETURN(block.mlp_out_norm,
+                       read_norm(".post_feedforward_layernorm"));
+    } else {
+      ASSIGN_OR_RETURN(block.mlp_norm, read_norm(".post_attention_layernorm"));
+    }
     ASSIGN_OR_RETURN(block.mlp, ReadMlp(name + ".mlp", config, reader));
     net.blocks.push_back(std::move(block));
   }

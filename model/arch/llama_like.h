@@ -34,10 +34,15 @@ struct LlamaConfig {
   NormKind norm = {};
   // 0 where a layer sees everything; empty: all do.
   std::vector<int64_t> windows = {};
+  float score_soft_cap = 0;  // as DecoderDescription's
+  float logit_soft_cap = 0;
   bool qkv_bias = false;
   bool out_bias = false;
   bool mlp_bias = false;
-  bool head_norms = false;     // q_norm and k_norm
+  bool head_norms = false;  // q_norm and k_norm
+  // post_attention_layernorm is of what attention adds, and there are
+  // pre_feedforward_layernorm and post_feedforward_layernorm.
+  bool out_norms = false;
   bool fused_qkv = false;      // self_attn.qkv_proj, one tensor
   bool fused_gate_up = false;  // mlp.gate_up_proj, one below the other
   // Without a gate the MLP is c_proj(act(c_fc(h))).
@@ -60,6 +65,12 @@ LlamaConfig ReadLlamaConfig(ConfigReader& reader, const DecoderSizes& defaults,
 // `absent` of 0.
 std::vector<int64_t> ReadWindow(ConfigReader& reader, int64_t absent,
                                 int64_t layers);
+
+// `windows` as layer_types has them, of which full_attention has none and
+// sliding_attention has `window` (0: must not occur); as they are where it is
+// absent or null.
+void ReadLayerTypes(ConfigReader& reader, int64_t window,
+                    std::vector<int64_t>& windows);
 
 // The windows of layers by sliding_window, use_sliding_window,
 // max_window_layers and layer_types, as Qwen2Config and its kin mean them.

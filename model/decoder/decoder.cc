@@ -10,6 +10,7 @@
 #include "model/causal_lm.h"
 #include "model/decoder/eos_ids.h"
 #include "model/generation_defaults.h"
+#include "model/layers/soft_cap.h"
 #include "quant/matrices.h"
 #include "quant/scratch_array.h"
 
@@ -161,20 +162,20 @@ class Decoder final : public CausalLm {
         Normalize(AsConst(x), block.attention_norm, normal, run.pool);
         AddAttention(step, layer, normal, x);
         Normalize(AsConst(x), *block.mlp_norm, normal, run.pool);
-        AddMlp(block.mlp, normal, x, run);
+        AddMlp(block, normal, x, run);
         return;
       }
       case BlockForm::kPostNorm:
         AddAttention(step, layer, x, x);
         Normalize(AsConst(x), block.attention_norm, x, run.pool);
-        AddMlp(block.mlp, x, x, run);
+        AddMlp(block, x, x, run);
         Normalize(AsConst(x), *block.mlp_norm, x, run.pool);
         return;
       case BlockForm::kNormedResidual:
         Normalize(AsConst(x), block.attention_norm, x, run.pool);
         AddAttention(step, layer, x, x);
         Normalize(AsConst(x), *block.mlp_norm, x, run.pool);
-        AddMlp(block.mlp, x, x, run);
+        AddMlp(block, x, x, run);
         return;
       case BlockForm::kParallel: {
         const Matrix normal = TakeMatrix(x.rows, x.cols, run.scratch);
@@ -184,13 +185,13 @@ class Decoder final : public CausalLm {
           const Matrix mlp_normal = TakeMatrix(x.rows, x.cols, run.scratch);
           Normalize(AsConst(x), *block.mlp_norm, mlp_normal, run.pool);
           AddAttention(step, layer, normal, x);
-          AddMlp(block.mlp, mlp_normal, x, run);
+          AddMlp(block, mlp_normal, x, run);
           return;
         }
         const MatmulInput input =
             PrepareFor(block.mlp, normal, &block.attention.qkv, run);
         AddAttention(step, layer, input, x);
-        AddMlp(block.mlp, input, x, run);
+        AddMlp(block, input, x, run);
         return;
       }
     }
@@ -242,18 +243,36 @@ class Decoder final : public CausalLm {
          .layer = static_cast<int64_t>(layer),
          .y = mixed},
         run.pool, run.scratch);
-    attention.out.Apply(AsConst(mixed), Activation::kNone, Combine::kAdd, x,
-                        run);
+    AddLinear(attention.out, mixed, net_.blocks[layer].attention_out_norm, x,
+              run);
+  }
+
+  // x <- x + norm(layer(from)), without a norm x + layer(from)
+  static void AddLinear(const Linear& layer, const Matrix& from,
+                        const std::optional<NormWeights>& norm, const Matrix& x,
+                        const Run& run) {
+    if (!norm.has_value()) {
+      layer.Apply(AsConst(from), Activation::kNone, Combine::kAdd, x, run);
+      return;
+    }
+    ScratchScope scope(run.scratch);
+    const Matrix y = TakeMatrix(x.rows, x.cols, run.scratch);
+    layer.Apply(AsConst(from), Activation::kNone, Combine::kReplace, y, run);
+    Normalize(AsConst(y), *norm, y, run.pool);
+    run.pool.ParallelFor(x.rows, [&](int64_t row, int) {
+      for (int64_t c = 0; c < x.cols; ++c) x.row(row)[c] += y.row(row)[c];
+    });
   }
 
   // x <- x + mlp(from)
-  static void AddMlp(const DecoderMlp& mlp, const Matrix& from, const Matrix& x,
-                     const Run& run) {
-    ScratchScope scope(run.scratch);
-    AddMlp(mlp, PrepareFor(mlp, from, nullptr, run), x, run);
-  }
-  static void AddMlp(const DecoderMlp& mlp, const MatmulInput& from,
+  static void AddMlp(const DecoderBlock& block, const Matrix& from,
                      const Matrix& x, const Run& run) {
+    ScratchScope scope(run.scratch);
+    AddMlp(block, PrepareFor(block.mlp, from, nullptr, run), x, run);
+  }
+  static void AddMlp(const DecoderBlock& block, const MatmulInput& from,
+                     const Matrix& x, const Run& run) {
+    const DecoderMlp& mlp = block.mlp;
     ScratchScope scope(run.scratch);
     const Matrix inner = TakeMatrix(x.rows, mlp.up.rows(), run.scratch);
     if (mlp.gate.has_value()) {
@@ -262,7 +281,7 @@ class Decoder final : public CausalLm {
     } else {
       mlp.up.Apply(from, mlp.activation, Combine::kReplace, inner, run);
     }
-    mlp.down.Apply(AsConst(inner), Activation::kNone, Combine::kAdd, x, run);
+    AddLinear(mlp.down, inner, block.mlp_out_norm, x, run);
   }
 
   void WriteLogits(const Step& step, const Matrix& x,
@@ -296,6 +315,9 @@ class Decoder final : public CausalLm {
     }
     net_.head.Apply(AsConst(features), Activation::kNone, Combine::kReplace,
                     logits, run);
+    if (net_.logit_soft_cap > 0) {
+      SoftCap(logits, net_.logit_soft_cap, run.pool);
+    }
   }
 
   const DecoderDescription net_;

@@ -65,6 +65,9 @@ struct DecoderMlp {
 struct DecoderBlock {
   NormWeights attention_norm = {};
   std::optional<NormWeights> mlp_norm = {};  // absent: kParallel's shared one
+  // Of what attention and the MLP add to x, before they do.
+  std::optional<NormWeights> attention_out_norm = {};
+  std::optional<NormWeights> mlp_out_norm = {};
   DecoderAttention attention = {};
   DecoderMlp mlp = {};
 };
@@ -93,7 +96,9 @@ struct DecoderDescription {
   // Added to the scores of each head, by the key's position: [heads,
   // max_positions]; empty: none.
   std::vector<float> position_bias = {};
-  float score_soft_cap = 0;  // 0: none
+  // c: a value becomes c * tanh(value / c); 0: none.
+  float score_soft_cap = 0;
+  float logit_soft_cap = 0;
 
   DecoderEmbedding embedding = {};
   std::vector<DecoderBlock> blocks = {};

@@ -53,6 +53,7 @@ struct LayerKernels {
                      int64_t cols, float epsilon, float* y);
   void (*rms_norm)(const float* x, const float* weight, const float* bias,
                    int64_t cols, float epsilon, float* y);
+  void (*soft_cap)(float* x, int64_t count, float cap);
   void (*attend)(const AttendJob& job);
 };
 

@@ -4,6 +4,7 @@
 namespace ounce::model {
 
 extern constexpr LayerKernels kLayerKernelsAvx2 = {
-    OUNCE_VEC::LayerNormRow, OUNCE_VEC::RmsNormRow, OUNCE_VEC::Attend};
+    OUNCE_VEC::LayerNormRow, OUNCE_VEC::RmsNormRow, OUNCE_VEC::SoftCap,
+    OUNCE_VEC::Attend};
 
 }  // namespace ounce::model

@@ -219,13 +219,21 @@ inline void ScoreBlocks(const AttendJob& job, const Tile<kRows>& tile,
   }
 }
 
+inline Floats Capped(Floats x, Floats cap) { return cap * Tanh(x / cap); }
+
+inline void SoftCap(float* x, int64_t count, float cap) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    StorePart(Capped(LoadPart(x + i, count - i), Set(cap)), x + i, count - i);
+  }
+}
+
 // Caps scores [begin, end) and adds what their positions are worth.
 inline void AdjustScores(const AttendJob& job, const float* bias, int64_t begin,
                          int64_t end, float* scores) {
   const Floats cap = Set(job.soft_cap);
   for (int64_t i = begin / kLanes * kLanes; i < end; i += kLanes) {
     Floats score = Load(scores + i);
-    if (job.soft_cap != 0) score = cap * Tanh(score / cap);
+    if (job.soft_cap != 0) score = Capped(score, cap);
     if (job.position_bias != nullptr) score += LoadPart(bias + i, end - i);
     Store(score, scores + i);
   }
