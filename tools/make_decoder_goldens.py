@@ -238,6 +238,18 @@ FAMILIES = {
             28, 4, 2, 40, head_dim=6, attention_bias=True, tie_word_embeddings=False,
             hidden_act="gelu", rope_theta=500.0, rms_norm_eps=0.05)),
     ],
+    "gemma2": [
+        # Both caps bite. What a layer adds is normed, so embeddings are small beside it.
+        Case("caps", BF16, llama_like(
+            32, 4, 2, 48, head_dim=10, num_hidden_layers=3, sliding_window=8,
+            query_pre_attn_scalar=24, attn_logit_softcapping=4.0, final_logit_softcapping=2.0),
+             spread={"embed_tokens": 0.1}),
+        Case("no_caps", F16, llama_like(
+            28, 4, 1, 40, head_dim=6, attention_bias=True, tie_word_embeddings=False,
+            hidden_activation="gelu", rope_theta=500.0, rms_norm_eps=0.05, sliding_window=9,
+            query_pre_attn_scalar=6, layer_types=["full_attention", "sliding_attention"],
+            attn_logit_softcapping=None, final_logit_softcapping=None)),
+    ],
     "phi3": [
         Case("window", BF16, llama_like(32, 4, 4, 48, sliding_window=8)),
         Case("gqa_partial", F16, llama_like(
@@ -294,20 +306,20 @@ def draw(model, case, seed):
     generator = torch.Generator().manual_seed(seed)
     norms = {f"{name}.weight" for name, module in model.named_modules()
              if "Norm" in type(module).__name__}
-    gemma = model.config.model_type == "gemma"  # adds 1 itself
+    gemma = model.config.model_type in ("gemma", "gemma2")  # adds 1 itself
     for name, value in model.named_parameters():
         noise = torch.randn(value.shape, generator=generator)
+        wanted = next((v for part, v in case.spread.items() if part in name), None)
         if name in norms:
             noise = noise * 0.3 + (0 if gemma else 1)
         elif value.dim() == 1:
             noise = noise * 0.3
         elif "proj" not in name and ("embed" in name or "wte" in name or "wpe" in name):
-            noise = noise * 0.4
+            noise = noise * (wanted or 0.4)
         else:
             fan_in = value.shape[0] if "Conv1D" in str(type(model.get_submodule(
                 name.rpartition(".")[0]))) else value.shape[1]
-            spread = next((v for part, v in case.spread.items() if part in name), 2.2)
-            noise = noise * (spread * fan_in ** -0.5)
+            noise = noise * ((wanted or 2.2) * fan_in ** -0.5)
         value.copy_(noise.to(case.dtype))
 
 
