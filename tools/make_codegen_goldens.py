@@ -9,10 +9,10 @@ plus
                  each prompt, prompts in order
 
 Weights are random, with a spread that makes every part of the network matter.
-The same versions give the same bytes:
+The same versions give the same weights and tokens:
   torch 2.13.0, transformers 4.57.6, tokenizers 0.22.2
 
-Usage: make_codegen_goldens.py [OUT]   (default: tests/golden/codegen)
+Usage: make_codegen_goldens.py [CASE ...]   (default: all)
 """
 
 import json
@@ -25,6 +25,8 @@ import torch
 from transformers import CodeGenConfig, CodeGenForCausalLM
 
 from decoder_goldens import write_expected
+
+OUT = pathlib.Path(__file__).parent.parent / "tests/golden/codegen"
 
 MERGES = """Ġ Ġ|ĠĠ ĠĠ|ĠĠĠĠ ĠĠĠĠ|Ġ t|h e|i n|r e|o n|a t|e r|d e|de f|s e|se l|sel f|
 Ġ =|r n|e l|re t|ret u|retu rn|m p|i mp|o r|imp or|impor t|c l|a s|cl as|clas s|
@@ -40,6 +42,10 @@ CASES = [
      dict(n_embd=64, n_head=4, rotary_dim=16, n_positions=128)),
     ("tied_bin", torch.float16, True, "bin",
      dict(n_embd=64, n_head=8, rotary_dim=8, n_positions=104, n_inner=72)),
+    ("shards", torch.float16, False, "sharded safetensors",
+     dict(n_embd=16, n_head=4, rotary_dim=4, n_positions=104, n_inner=24)),
+    ("tied_shards_bin", torch.bfloat16, True, "sharded bin",
+     dict(n_embd=16, n_head=4, rotary_dim=4, n_positions=104, n_inner=24)),
 ]
 
 
@@ -101,6 +107,11 @@ def make_case(folder, dtype, tied, form, seed, fields):
         saved = json.loads((folder / "config.json").read_text())
         saved["architectures"] = ["CodeGenForCausalLM"]
         (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+    elif form.startswith("sharded"):
+        # The first shard ends inside a layer.
+        size = sum(value.nbytes for value in model.parameters())
+        model.save_pretrained(folder, safe_serialization="safetensors" in form,
+                              max_shard_size=size * 9 // 16)
     else:
         model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -110,13 +121,13 @@ def make_case(folder, dtype, tied, form, seed, fields):
 
 
 def main():
-    default = pathlib.Path(__file__).parent.parent / "tests/golden/codegen"
-    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
     torch.set_num_threads(1)
-    shutil.rmtree(out, ignore_errors=True)
+    wanted = sys.argv[1:]
     for name, dtype, tied, form, fields in CASES:
+        if wanted and name not in wanted:
+            continue
         seed = 1
-        while not make_case(out / name, dtype, tied, form, seed, fields):
+        while not make_case(OUT / name, dtype, tied, form, seed, fields):
             seed += 1
 
 

@@ -20,6 +20,7 @@ Usage: make_decoder_goldens.py [FAMILY[/CASE] ...]   (default: all)
 
 import copy
 import dataclasses
+import itertools
 import json
 import pathlib
 import shutil
@@ -74,9 +75,9 @@ def with_frequencies(prefix, attention, also=None):
     return add
 
 
-def with_head_twice(state, config):
+def with_head_twice(embedding):
     """A tied head beside the embedding, as published Falcon has it."""
-    return {**state, "lm_head.weight": state["transformer.word_embeddings.weight"].clone()}
+    return lambda state, config: {**state, "lm_head.weight": state[embedding].clone()}
 
 
 def head_for_embedding(state, config):
@@ -94,6 +95,7 @@ class Case:
     metadata: dict = dataclasses.field(default_factory=dict)  # of the safetensors file
     spread: dict = dataclasses.field(default_factory=dict)  # of a module, if not draw()'s
     attention: str = "eager"  # transformers' implementation
+    shard: float = 5 / 8  # a shard's part of all bytes, at most
     # config.json's own spelling: new keys; None takes a key away.
     spelling: dict = dataclasses.field(default_factory=dict)
 
@@ -116,6 +118,14 @@ def neo_like(width, heads, layers, attention_types, **more):
             "attention_types": attention_types, "max_position_embeddings": 104, **more}
 
 
+def small_ones(names, fields, **more):
+    """For the names and the form of their files, which a name's end tells."""
+    return [Case(name, dtype, {"vocab_size": 48, **fields},
+                 ("sharded " if "shards" in name else "") +
+                 ("bin" if name.endswith("bin") else "safetensors"), **more)
+            for name, dtype in zip(names, itertools.cycle([F16, BF16]))]
+
+
 FAMILIES = {
     "gpt2": [
         Case("published", F16, gpt2_like(36, 4), rename=without_prefix(
@@ -128,12 +138,16 @@ FAMILIES = {
         Case("unscaled_bin", BF16, gpt2_like(
             32, 4, scale_attn_weights=False, activation_function="relu"),
              "bin", with_masks("transformer.h.", "attn", torch.bool)),
+        *small_ones(["shards", "shards_bin"], gpt2_like(16, 2, n_inner=24)),
+        *small_ones(["no_prefix_bin", "no_prefix_shards", "no_prefix_shards_bin"],
+                    gpt2_like(16, 2, n_inner=24), rename=without_prefix("transformer.")),
     ],
     "gpt_bigcode": [
         Case("multi_query_bin", F16, gpt2_like(36, 4, n_inner=72), "bin"),
         Case("multi_head", BF16, gpt2_like(
             32, 4, multi_query=False, scale_attn_weights=False, activation_function="gelu",
             layer_norm_epsilon=0.05, tie_word_embeddings=False)),
+        *small_ones(["shards", "shards_bin"], gpt2_like(16, 2, n_inner=24)),
     ],
     "gptj": [
         Case("published_bin", F16, gpt2_like(36, 4, rotary_dim=4),
@@ -141,6 +155,7 @@ FAMILIES = {
         Case("tied", BF16, gpt2_like(
             32, 2, n_layer=3, rotary_dim=16, n_inner=40, activation_function="gelu",
             layer_norm_epsilon=0.05, tie_word_embeddings=True)),
+        *small_ones(["shards", "shards_bin"], gpt2_like(16, 2, n_inner=24, rotary_dim=4)),
     ],
     "gpt_neox": [
         Case("parallel_bin", F16, neox_like(32, 2, intermediate_size=64),
@@ -152,6 +167,7 @@ FAMILIES = {
         Case("linear_tied", F16, neox_like(
             32, 4, intermediate_size=64, rotary_pct=1.0, attention_bias=False,
             tie_word_embeddings=True, rope_scaling={"rope_type": "linear", "factor": 2.5})),
+        *small_ones(["shards", "shards_bin"], neox_like(16, 2, intermediate_size=24)),
     ],
     "opt": [
         # 125m's form, 350m's, Galactica's.
@@ -164,6 +180,9 @@ FAMILIES = {
         Case("no_final_norm", BF16, neox_like(
             32, 4, ffn_dim=48, _remove_final_layer_norm=True, word_embed_proj_dim=40),
              spread={"project_out": 0.1}),
+        *small_ones(["shards", "shards_bin"], neox_like(16, 2, ffn_dim=24)),
+        *small_ones(["old_names", "old_names_shards", "old_names_shards_bin"],
+                    neox_like(16, 2, ffn_dim=24), rename=without_prefix("model.")),
     ],
     "phi": [
         Case("partial", BF16, neox_like(36, 3, intermediate_size=64)),
@@ -174,6 +193,7 @@ FAMILIES = {
         Case("linear_tied", F16, llama_like(
             32, 4, 1, 48, tie_word_embeddings=True,
             rope_scaling={"rope_type": "linear", "factor": 1.7})),
+        *small_ones(["bin", "shards", "shards_bin"], neox_like(16, 2, intermediate_size=24)),
     ],
     "llama": [
         Case("gqa_bin", F16, llama_like(32, 4, 2, 52),
@@ -199,7 +219,8 @@ FAMILIES = {
         Case("window", BF16, llama_like(32, 4, 2, 48, sliding_window=8)),
         Case("no_window_shards_bin", F16, llama_like(
             32, 4, 1, 40, sliding_window=None, head_dim=10, rope_theta=1e6, rms_norm_eps=0.05,
-            tie_word_embeddings=True), "sharded bin"),
+            tie_word_embeddings=True),
+             "sharded bin", with_head_twice("model.embed_tokens.weight")),
     ],
     "qwen2": [
         Case("tied", BF16, llama_like(
@@ -217,7 +238,7 @@ FAMILIES = {
     "qwen3": [
         Case("tied_shards", BF16, llama_like(
             32, 4, 2, 48, tie_word_embeddings=True, head_dim=16, rope_theta=1e6),
-             "sharded safetensors"),
+             "sharded safetensors", with_head_twice("model.embed_tokens.weight")),
         Case("windows_yarn", F16, llama_like(
             30, 3, 1, 40, head_dim=12, attention_bias=True, use_sliding_window=True,
             sliding_window=8, max_window_layers=1, rms_norm_eps=0.05,
@@ -231,6 +252,7 @@ FAMILIES = {
             36, 3, 1, 60, use_bias=False, tie_word_embeddings=False, rope_theta=1e5,
             rope_scaling={"rope_type": "linear", "factor": 2.0}, hidden_act="gelu",
             norm_epsilon=0.05), "sharded bin"),
+        *small_ones(["bin", "shards"], llama_like(16, 2, 1, 24), shard=1 / 2),
     ],
     "gemma": [
         Case("mqa", BF16, llama_like(32, 4, 1, 48, head_dim=20)),
@@ -255,6 +277,7 @@ FAMILIES = {
         Case("gqa_partial", F16, llama_like(
             40, 4, 2, 40, partial_rotary_factor=0.6, tie_word_embeddings=True, rope_theta=500.0,
             hidden_act="gelu_pytorch_tanh", rms_norm_eps=0.05)),
+        *small_ones(["bin", "shards", "shards_bin"], llama_like(16, 2, 1, 24)),
     ],
     "olmo": [
         Case("gqa", BF16, llama_like(32, 4, 2, 48, rope_theta=500.0)),
@@ -271,6 +294,10 @@ FAMILIES = {
             32, 2, 3, [[["local"], 2], [["global"], 1]], window_size=9, intermediate_size=40,
             activation_function="gelu", layer_norm_epsilon=0.05, tie_word_embeddings=False),
              spread={"q_proj": 1.2, "k_proj": 1.2}),
+        *small_ones(["shards", "shards_bin"],
+                    neo_like(16, 2, 2, [[["global", "local"], 1]], window_size=6,
+                             intermediate_size=24),
+                    spread={"q_proj": 1.2, "k_proj": 1.2}),
     ],
     "bloom": [
         Case("published_bin", F16, dict(hidden_size=42, n_head=6, n_layer=2),
@@ -280,10 +307,14 @@ FAMILIES = {
         Case("post_norm", BF16, dict(
             hidden_size=32, n_head=4, n_layer=2, apply_residual_connection_post_layernorm=True,
             layer_norm_epsilon=0.05, tie_word_embeddings=False)),
+        *small_ones(["bin", "shards"], dict(hidden_size=20, n_head=4, n_layer=2)),
+        *small_ones(["no_prefix_shards_bin"], dict(hidden_size=20, n_head=4, n_layer=2),
+                    rename=without_prefix("transformer.")),
     ],
     "falcon": [
         # 7b's form, rw-1b's, 40b's, 11B's.
-        Case("multi_query", BF16, neox_like(36, 3), rename=with_head_twice),
+        Case("multi_query", BF16, neox_like(36, 3), rename=with_head_twice(
+            "transformer.word_embeddings.weight")),
         Case("alibi", F16, neox_like(
             42, 6, ffn_hidden_size=80, alibi=True, multi_query=False, parallel_attn=False,
             bias=True, tie_word_embeddings=False),
@@ -296,6 +327,11 @@ FAMILIES = {
             32, 4, num_kv_heads=1, ffn_hidden_size=64, new_decoder_architecture=True, bias=True,
             num_ln_in_parallel_attn=1, activation="gelu_new", rope_theta=500.0,
             rope_scaling={"rope_type": "linear", "factor": 2.0})),
+        *small_ones(["no_prefix", "no_prefix_shards"], neox_like(16, 2, ffn_hidden_size=24),
+                    rename=without_prefix("transformer."), shard=1 / 2),
+        *small_ones(["two_norms_shards_bin"], neox_like(
+            16, 2, num_kv_heads=1, ffn_hidden_size=24, new_decoder_architecture=True),
+                    shard=1 / 2),
     ],
 }
 
@@ -325,18 +361,18 @@ def draw(model, case, seed):
 
 def save(folder, case, model):
     config = model.config
+    state = dict(model.state_dict())
+    if config.tie_word_embeddings:
+        for name in model._tied_weights_keys:
+            del state[name]
+    state = case.rename({k: v.to(case.dtype) for k, v in state.items()}, config)
     if case.form.startswith("sharded"):
-        state = {name: value.to(case.dtype) for name, value in model.state_dict().items()}
         model.save_pretrained(folder, state_dict=state,
                               safe_serialization="safetensors" in case.form,
-                              max_shard_size=sum(v.nbytes for v in state.values()) * 5 // 8)
+                              max_shard_size=int(
+                                  sum(v.nbytes for v in state.values()) * case.shard))
     else:
         config.save_pretrained(folder)
-        state = dict(model.state_dict())
-        if config.tie_word_embeddings:
-            for name in model._tied_weights_keys:
-                del state[name]
-        state = case.rename({k: v.to(case.dtype) for k, v in state.items()}, config)
         if case.form == "bin":
             torch.save(state, folder / "pytorch_model.bin")
         else:
@@ -376,8 +412,9 @@ def check_every_part_matters(case, model, ids):
 def make_case(folder, family, case, seed):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    config = AutoConfig.for_model(family, vocab_size=96, bos_token_id=1, eos_token_id=2,
-                                  pad_token_id=0, **copy.deepcopy(case.fields))
+    fields = {"vocab_size": 96, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+              **copy.deepcopy(case.fields)}
+    config = AutoConfig.for_model(family, **fields)
     with no_init_weights():  # OPT's own initialization trips over norms without weights
         made = AutoModelForCausalLM.from_config(config, attn_implementation=case.attention)
     made.tie_weights()
@@ -385,7 +422,7 @@ def make_case(folder, family, case, seed):
     draw(made.eval(), case, seed)
     save(folder, case, made)
     model = load(folder, case.attention)
-    ids = torch.arange(40)[None] * 7 % 96
+    ids = torch.arange(40)[None] * 7 % config.vocab_size
     if not torch.equal(model(ids).logits, made(ids).logits):
         sys.exit(f"{folder}: transformers loads something else")
     check_every_part_matters(case, model, ids)

@@ -1,15 +1,20 @@
 // Names and left-overs of published checkpoints, tried on every golden one:
 // with the body's prefix and without, buffers of old releases, a head beside a
-// tied embedding, a classifier's head.
+// tied embedding, a classifier's head. And that the golden ones have all names
+// in all forms of files.
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
 #include "model/checkpoint/checkpoint.h"
@@ -175,6 +180,59 @@ TEST_P(PublishedNamesTest, AClassifiersHeadIsReportedOrMissesTheLanguages) {
 INSTANTIATE_TEST_SUITE_P(AllCases, PublishedNamesTest,
                          ::testing::ValuesIn(GoldenCases()),
                          [](const auto& info) { return info.param.name; });
+
+// "transformer.h.0" of "transformer.h.0.attn.c_attn.weight"; else "".
+std::string LayerOf(const std::string& name) {
+  for (size_t dot = name.find('.'); dot != std::string::npos;) {
+    const size_t next = name.find('.', dot + 1);
+    if (absl::ascii_isdigit(name[dot + 1])) return name.substr(0, next);
+    dot = next;
+  }
+  return "";
+}
+
+constexpr const char* kForms[] = {
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+    "pytorch_model.bin.index.json"};
+
+TEST(GoldenFilesTest, HaveEveryNamingOfALayersMatricesInEveryForm) {
+  std::map<std::set<std::string>, std::set<std::string>> forms_of;
+  for (const GoldenCase& c : GoldenCases()) {
+    ASSERT_OK_AND_ASSIGN(const auto checkpoint, Checkpoint::Open(c.folder));
+    std::set<std::string> names;
+    for (const auto& [name, info] : checkpoint->tensors()) {
+      if (info.shape.size() == 2 && absl::EndsWith(LayerOf(name), ".0")) {
+        names.insert(name);
+      }
+    }
+    for (const std::string form : kForms) {
+      if (std::filesystem::exists(c.folder + "/" + form)) {
+        forms_of[names].insert(form);
+      }
+    }
+  }
+  for (const auto& [names, forms] : forms_of) {
+    EXPECT_THAT(forms, ::testing::UnorderedElementsAreArray(kForms))
+        << ::testing::PrintToString(names);
+  }
+}
+
+TEST(GoldenFilesTest, AreCutIntoShardsInsideALayer) {
+  for (const GoldenCase& c : GoldenCases()) {
+    for (const std::string form : kForms) {
+      std::ifstream file(c.folder + "/" + form);
+      if (!absl::EndsWith(form, ".json") || !file.good()) continue;
+      const auto index = nlohmann::json::parse(file);
+      std::map<std::string, std::set<std::string>> files_of;
+      for (const auto& [name, shard] : index["weight_map"].items()) {
+        if (!LayerOf(name).empty()) files_of[LayerOf(name)].insert(shard);
+      }
+      EXPECT_TRUE(std::any_of(files_of.begin(), files_of.end(), [](auto& of) {
+        return of.second.size() > 1;
+      })) << c.name;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace ounce::model
