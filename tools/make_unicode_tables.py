@@ -6,7 +6,7 @@ expressions know Unicode 16, its lower case and numbers 17, its normal forms 9, 
 punctuation and controls 8. utf8proc 2.8 knows 15 and PCRE2 10.42 knows 14. This
 script asks all three for every code point, and writes what differs:
 
-  model/tokenizer/unicode_tables.inc          included by unicode.cc and onig_pattern.cc
+  model/tokenizer/unicode_tables.inc          included by unicode.cc and onig_set.cc
   tests/golden/tokenizer/unicode_properties.txt  the reference's answers, as ranges
 
 Needs tokenizers 0.22.2 and Debian 12's libutf8proc2 and libpcre2-8-0.
@@ -21,8 +21,33 @@ import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+# Of the patterns that published tokenizers have.
 SCRIPTS = ("Arabic Armenian Bengali Cyrillic Devanagari Georgian Greek Han Hangul Hebrew Hiragana Katakana Khmer Lao "
            "Latin Myanmar Tamil Thai Tibetan").split()
+# All but Unknown, of which the reference has less than PCRE2: the name and its code.
+ALL_SCRIPTS = dict(pair.split(":") for pair in (
+    "adlam:adlm ahom:ahom anatolianhieroglyphs:hluw arabic:arab armenian:armn avestan:avst balinese:bali bamum:bamu "
+    "bassavah:bass batak:batk bengali:beng bhaiksuki:bhks bopomofo:bopo brahmi:brah braille:brai buginese:bugi "
+    "buhid:buhd canadianaboriginal:cans carian:cari caucasianalbanian:aghb chakma:cakm cham:cham cherokee:cher "
+    "chorasmian:chrs common:zyyy coptic:copt cuneiform:xsux cypriot:cprt cyprominoan:cpmn cyrillic:cyrl deseret:dsrt "
+    "devanagari:deva divesakuru:diak dogra:dogr duployan:dupl egyptianhieroglyphs:egyp elbasan:elba elymaic:elym "
+    "ethiopic:ethi georgian:geor glagolitic:glag gothic:goth grantha:gran greek:grek gujarati:gujr gunjalagondi:gong "
+    "gurmukhi:guru han:hani hangul:hang hanifirohingya:rohg hanunoo:hano hatran:hatr hebrew:hebr hiragana:hira "
+    "imperialaramaic:armi inherited:zinh inscriptionalpahlavi:phli inscriptionalparthian:prti javanese:java "
+    "kaithi:kthi kannada:knda katakana:kana kayahli:kali kharoshthi:khar khitansmallscript:kits khmer:khmr "
+    "khojki:khoj khudawadi:sind lao:laoo latin:latn lepcha:lepc limbu:limb lineara:lina linearb:linb lisu:lisu lycian:lyci "
+    "lydian:lydi mahajani:mahj makasar:maka malayalam:mlym mandaic:mand manichaean:mani marchen:marc "
+    "masaramgondi:gonm medefaidrin:medf meeteimayek:mtei mendekikakui:mend meroiticcursive:merc "
+    "meroitichieroglyphs:mero miao:plrd modi:modi mongolian:mong mro:mroo multani:mult myanmar:mymr nabataean:nbat "
+    "nandinagari:nand newa:newa newtailue:talu nko:nkoo nushu:nshu nyiakengpuachuehmong:hmnp ogham:ogam olchiki:olck "
+    "oldhungarian:hung olditalic:ital oldnortharabian:narb oldpermic:perm oldpersian:xpeo oldsogdian:sogo "
+    "oldsoutharabian:sarb oldturkic:orkh olduyghur:ougr oriya:orya osage:osge osmanya:osma pahawhhmong:hmng "
+    "palmyrene:palm paucinhau:pauc phagspa:phag phoenician:phnx psalterpahlavi:phlp rejang:rjng runic:runr "
+    "samaritan:samr saurashtra:saur sharada:shrd shavian:shaw siddham:sidd signwriting:sgnw sinhala:sinh sogdian:sogd "
+    "sorasompeng:sora soyombo:soyo sundanese:sund sylotinagri:sylo syriac:syrc tagalog:tglg tagbanwa:tagb taile:tale "
+    "taitham:lana taiviet:tavt takri:takr tamil:taml tangsa:tnsa tangut:tang telugu:telu thaana:thaa thai:thai "
+    "tibetan:tibt tifinagh:tfng tirhuta:tirh toto:toto ugaritic:ugar vai:vaii vithkuqi:vith wancho:wcho warangciti:wara "
+    "yezidi:yezi yi:yiii zanabazarsquare:zanb ").split())
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co".split()
 COMPAT, COMPOSE, DECOMPOSE, STABLE = 4, 8, 16, 2
 
@@ -156,7 +181,11 @@ def main():
     # What PCRE2 10.42 lacks of each category and script.
     for name in CATEGORIES:
         write("REGEX_HAS", name, by_regex(rf"\p{{{name}}}") - by_pcre2(rf"\p{{{name}}}"))
-    for name in SCRIPTS:
+    for name in ("Alphabetic", "Lowercase", "Uppercase"):
+        write("REGEX_HAS", name, by_regex(rf"\p{{{name}}}") - by_pcre2(rf"\p{{{name}}}"))
+    for name, code in ALL_SCRIPTS.items():
+        table.append(f"REGEX_SCRIPT({name}, {code})\n")
+    for name in ALL_SCRIPTS:
         write("REGEX_HAS", name, by_regex(rf"\p{{{name}}}") - by_pcre2(rf"\p{{sc:{name}}}"))
     (root / "model/tokenizer/unicode_tables.inc").write_text("".join(table))
 

@@ -1,496 +1,247 @@
 #include "model/tokenizer/onig_pattern.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdint>
-#include <optional>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "base/utf8.h"
-#include "model/files/byte_source.h"
+#include "model/tokenizer/onig_repeats.h"
+#include "model/tokenizer/onig_tree.h"
 
 namespace ounce::model {
 namespace {
 
+using Kind = OnigNode::Kind;
+
 constexpr size_t kMaxPatternBytes = 64 << 10;
-constexpr int kMaxDepth = 32;
-// What its properties become together: some kilobytes each, of which PCRE2
-// takes a few dozen.
-constexpr size_t kMaxPropertyBytes = 1 << 20;
+// What calls make of it.
+constexpr size_t kMaxTranslatedBytes = 2 << 20;
+constexpr int kMaxDepth = 200;  // PCRE2 takes 250 groups in one another
+// Oniguruma fails where calls are deeper in one another, the place of a group
+// that is called counting as one.
+constexpr int kMaxCalls = 20;
 
-// Unicode's White_Space. Spelled out because PCRE2's \s has U+180E, which is
-// none since Unicode 6.3.
-constexpr std::string_view kSpaces =
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}"
-    "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
-
-struct NewRange {
-  std::string_view property;  // a category or a script
-  char32_t first;
-  char32_t last;
-};
-
-// What PCRE2 lacks of each property. A newer one has it twice, which changes
-// nothing.
-constexpr NewRange kNew[] = {
-#define REFERENCE_HAS(property, first, last)
-#define REFERENCE_LACKS(property, first, last)
-#define REFERENCE_LOWERS(upper, lower)
-#define REGEX_HAS(category, first, last) {#category, first, last},
-#include "model/tokenizer/unicode_tables.inc"
-#undef REFERENCE_HAS
-#undef REFERENCE_LACKS
-#undef REFERENCE_LOWERS
-#undef REGEX_HAS
-};
-
-void AppendRange(char32_t first, char32_t last, std::string& members) {
-  members += absl::StrFormat("\\x{%x}", static_cast<uint32_t>(first));
-  if (first != last) {
-    members += absl::StrFormat("-\\x{%x}", static_cast<uint32_t>(last));
-  }
-}
-
-void AppendNew(std::string_view property, std::string& members) {
-  for (const NewRange& range : kNew) {
-    if (range.property == property) {
-      AppendRange(range.first, range.last, members);
-    }
-  }
-}
-
-// "\p{Lu}" with what is new in the category, or in the group of categories that
-// one letter names.
-std::string CategoryMembers(std::string_view name) {
-  std::string members = StrCat("\\p{", name, "}");
-  if (name.size() == 2) {
-    AppendNew(name, members);
-    return members;
-  }
-  for (const char second : std::string_view("ultmoncdsepifk")) {
-    AppendNew(StrCat(name, std::string(1, second)), members);
-  }
-  return members;
-}
-
-// Alphabetic, which comes with all letters, and marks, digits and connectors.
-std::string WordMembers() {
-  std::string members = "\\p{Alphabetic}\\p{Pc}";
-  for (const char* name : {"L", "M", "Nd", "Nl"}) {
-    members += CategoryMembers(name);
-  }
-  return members;
-}
-
-bool IsCategory(std::string_view name) {
-  constexpr std::string_view kNames[] = {
-      "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N", "Nd",
-      "Nl", "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S", "Sm",
-      "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "Cc", "Cf", "Co"};
-  return std::find(std::begin(kNames), std::end(kNames), name) !=
-         std::end(kNames);
-}
-
-// Scripts that published patterns name. PCRE2's plain names are those of script
-// extensions, which are wider.
-std::optional<std::string> ScriptMembers(std::string_view name) {
-  constexpr std::string_view kNames[] = {
-      "Arabic",   "Armenian", "Bengali", "Cyrillic", "Devanagari",
-      "Georgian", "Greek",    "Han",     "Hangul",   "Hebrew",
-      "Hiragana", "Katakana", "Khmer",   "Lao",      "Latin",
-      "Myanmar",  "Tamil",    "Thai",    "Tibetan"};
-  if (std::find(std::begin(kNames), std::end(kNames), name) ==
-      std::end(kNames)) {
-    return std::nullopt;
-  }
-  std::string members = StrCat("\\p{sc:", name, "}");
-  AppendNew(name, members);
-  return members;
-}
-
-// The characters that one place of a pattern may match.
-struct Set {
-  std::string members;  // of a set in PCRE2's syntax
-  // Whole sub-patterns of one character each, for what can't be a member.
-  std::vector<std::string> others;
-  bool negated = false;
-};
-
-std::string Emit(const Set& set) {
-  if (set.others.empty()) {
-    return StrCat(set.negated ? "[^" : "[", set.members, "]");
-  }
-  std::string any;
-  if (!set.members.empty()) any = StrCat("[", set.members, "]");
-  for (const std::string& other : set.others) {
-    if (!any.empty()) any += "|";
-    any += other;
-  }
-  if (set.negated) return StrCat("(?:(?!", any, ")(?s:.))");
-  // Atomic: a character that several of them match must not be tried again for
-  // each, which would take 2^n ways for n characters.
-  return StrCat("(?>", any, ")");
-}
-
-class Translator {
+class Writer {
  public:
-  explicit Translator(std::string_view pattern) : rest_(pattern) {}
+  explicit Writer(const OnigTree& tree)
+      : tree_(tree),
+        captures_(tree.num_groups + 1),
+        referred_(tree.num_groups + 1),
+        called_(tree.num_groups + 1),
+        numbers_(tree.num_groups + 1) {}
 
   absl::StatusOr<std::string> Run() {
-    RETURN_IF_ERROR(Alternatives(false));
-    if (!rest_.empty()) return Refuse("')' without '('");
+    RETURN_IF_ERROR(Visit(tree_.root));
+    if (has_calls_ && has_references_) {
+      return RefusePattern("a call beside a reference");
+    }
+    int number = 0;
+    for (int group = 1; group <= tree_.num_groups; ++group) {
+      if (referred_[group]) numbers_[group] = ++number;
+    }
+    RETURN_IF_ERROR(WriteGroup(0));
     return std::move(out_);
   }
 
  private:
-  absl::Status Refuse(std::string_view what) const {
-    return absl::UnimplementedError(
-        StrCat("regular expression: ", what, " is not supported"));
+  // What the tree has.
+  absl::Status Visit(const OnigNode& node) {
+    if (node.kind == Kind::kCapture) captures_[node.group] = &node;
+    if (node.kind == Kind::kCall) {
+      has_calls_ = true;
+      called_[node.group] = true;
+    }
+    for (const int group : node.groups) {
+      has_references_ = true;
+      referred_[group] = true;
+    }
+    for (const OnigNode& child : node.children) RETURN_IF_ERROR(Visit(child));
+    return absl::OkStatus();
   }
 
-  bool Take(std::string_view text) {
-    if (!rest_.starts_with(text)) return false;
-    rest_.remove_prefix(text.size());
+  static bool CanBeEmpty(const OnigNode& node) {
+    const auto can_be = [](const OnigNode& child) { return CanBeEmpty(child); };
+    switch (node.kind) {
+      case Kind::kText:
+        return false;
+      case Kind::kSequence:
+        return std::all_of(node.children.begin(), node.children.end(), can_be);
+      case Kind::kAlternatives:
+      case Kind::kGroup:
+      case Kind::kCapture:
+        return std::any_of(node.children.begin(), node.children.end(), can_be);
+      case Kind::kRepeat:
+        return node.min == 0 || can_be(node.children[0]);
+      case Kind::kCondition:
+      case Kind::kAnchor:
+      case Kind::kLook:
+      case Kind::kBackreference:
+      case Kind::kCall:
+        return true;
+    }
     return true;
   }
 
-  // What comes up to ')' or the end.
-  absl::Status Alternatives(bool ignore_case) {
-    if (++depth_ > kMaxDepth) return Refuse("such deep nesting");
-    char32_t previous = 0;  // a literal letter, for pairs that fold to one
-    while (!rest_.empty() && rest_[0] != ')') {
-      const char c = rest_[0];
-      const char32_t before = std::exchange(previous, 0);
-      if (c == '(') {
-        RETURN_IF_ERROR(Group(ignore_case));
-      } else if (c == '[') {
-        ASSIGN_OR_RETURN(const Set set, ReadSet());
-        out_ += Emit(set);
-      } else if (c == '\\') {
-        RETURN_IF_ERROR(Escape());
-      } else if (c == '{') {
-        RETURN_IF_ERROR(Interval());
-      } else {
-        const Utf8Sequence letter = FirstUtf8Sequence(rest_);
-        if (ignore_case) {
-          RETURN_IF_ERROR(CheckFolding(before, letter.code_point));
-        }
-        previous = letter.code_point;
-        out_ += rest_.substr(0, letter.length);
-        rest_.remove_prefix(letter.length);
-      }
-    }
+  bool HasReferred(const OnigNode& node) const {
+    if (node.kind == Kind::kCapture && referred_[node.group]) return true;
+    return std::any_of(
+        node.children.begin(), node.children.end(),
+        [this](const OnigNode& child) { return HasReferred(child); });
+  }
+
+  absl::Status WriteAround(std::string_view opening, const OnigNode& node) {
+    if (++depth_ > kMaxDepth) return RefusePattern("such deep nesting");
+    out_ += opening;
+    RETURN_IF_ERROR(Write(node));
+    out_ += ")";
     --depth_;
     return absl::OkStatus();
   }
 
-  // Oniguruma sees one letter in two (ß in "ss") where case doesn't matter.
-  absl::Status CheckFolding(char32_t before, char32_t c) const {
-    if (c >= 0x80) return Refuse("a letter beyond ASCII in (?i:)");
-    const std::string pair = {static_cast<char>(before | 0x20),
-                              static_cast<char>(c | 0x20)};
-    for (const char* folded : {"ss", "ff", "fi", "fl", "st"}) {
-      if (pair == folded) {
-        return Refuse(StrCat("\"", folded, "\" in (?i:)"));
-      }
+  // As one item, that may be repeated and stand in a sequence.
+  absl::Status WriteItem(const OnigNode& node) {
+    if (node.kind == Kind::kSequence || node.kind == Kind::kAlternatives ||
+        node.kind == Kind::kRepeat) {
+      return WriteAround("(?:", node);
+    }
+    return Write(node);
+  }
+
+  absl::Status Write(const OnigNode& node) {
+    if (out_.size() > kMaxTranslatedBytes) {
+      return RefusePattern("so long a pattern");
+    }
+    switch (node.kind) {
+      case Kind::kText:
+      case Kind::kAnchor:
+        out_ += node.text;
+        return absl::OkStatus();
+      case Kind::kSequence:
+        for (const OnigNode& child : node.children) {
+          RETURN_IF_ERROR(child.kind == Kind::kRepeat ? Write(child)
+                                                      : WriteItem(child));
+        }
+        return absl::OkStatus();
+      case Kind::kAlternatives:
+        for (const OnigNode& child : node.children) {
+          if (&child != &node.children.front()) out_ += "|";
+          RETURN_IF_ERROR(Write(child));
+        }
+        return absl::OkStatus();
+      case Kind::kGroup:
+      case Kind::kLook:
+        return WriteAround(node.text, node.children[0]);
+      case Kind::kCapture:
+        return WriteCapture(node);
+      case Kind::kRepeat:
+        return WriteRepeat(node);
+      case Kind::kBackreference:
+        return WriteBackreference(node);
+      case Kind::kCall:
+        return WriteCall(node.group);
+      case Kind::kCondition:
+        return WriteCondition(node);
     }
     return absl::OkStatus();
   }
 
-  absl::Status Group(bool ignore_case) {
-    bool inner_case = ignore_case;
-    if (Take("(?:") ||
-        (rest_.starts_with("(") && !rest_.starts_with("(?") && Take("("))) {
-      out_ += "(?:";
-    } else if (Take("(?i:")) {
-      out_ += "(?i:";
-      inner_case = true;
-    } else if (Take("(?m:")) {
-      out_ += "(?s:";
-    } else if (Take("(?i)")) {
-      // To the end of the group around it, alternatives too.
-      out_ += "(?i:";
-      RETURN_IF_ERROR(Alternatives(true));
-      out_ += ")";
-      return absl::OkStatus();
+  absl::Status WriteRepeat(const OnigNode& node) {
+    const OnigNode& item = node.children[0];
+    // Oniguruma counts empty turns in its own way.
+    if (node.min > 1 && CanBeEmpty(item)) {
+      return RefusePattern("a repeat, twice or more, of what may be empty");
+    }
+    // And goes on where a turn is empty but changes a group.
+    if (node.max == OnigNode::kEndless && CanBeEmpty(item) &&
+        HasReferred(item)) {
+      return RefusePattern(
+          "a repeat of what may be empty around a group that is referred to");
+    }
+    RETURN_IF_ERROR(WriteItem(item));
+    const bool endless = node.max == OnigNode::kEndless;
+    if (node.min == 0 && node.max == 1) {
+      out_ += "?";
+    } else if (endless && node.min <= 1) {
+      out_ += node.min == 0 ? "*" : "+";
+    } else if (node.min == node.max) {
+      out_ += StrCat("{", node.min, "}");
     } else {
-      bool known = false;
-      for (const char* opening : {"(?=", "(?!", "(?<=", "(?<!", "(?>"}) {
-        if (!Take(opening)) continue;
-        out_ += opening;
-        known = true;
-        break;
-      }
-      if (!known) {
-        return Refuse(
-            Quoted(rest_.substr(0, std::min<size_t>(rest_.size(), 4))));
-      }
+      out_ += StrCat("{", node.min, ",");
+      if (!endless) out_ += StrCat(node.max);
+      out_ += "}";
     }
-    RETURN_IF_ERROR(Alternatives(inner_case));
-    if (!Take(")")) {
-      return absl::InvalidArgumentError(
-          "regular expression: a '(' is not closed");
+    if (node.lazy) out_ += "?";
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteCapture(const OnigNode& node) {
+    if (called_[node.group] && (!tree_.has_names || node.named)) {
+      return WriteGroup(node.group);
     }
+    return WriteAround(referred_[node.group] ? "(" : "(?:", node.children[0]);
+  }
+
+  absl::Status WriteBackreference(const OnigNode& node) {
+    std::string any;
+    for (auto group = node.groups.rbegin(); group != node.groups.rend();
+         ++group) {
+      if (!any.empty()) any += "|";
+      any += StrCat("\\g{", numbers_[*group], "}");
+    }
+    out_ += node.groups.size() == 1 ? any : StrCat("(?>", any, ")");
+    return absl::OkStatus();
+  }
+
+  // The group in its own place: a call too, if it is called.
+  absl::Status WriteGroup(int group) {
+    if (called_[group]) return WriteCall(group);
+    return Write(captures_[group]->children[0]);
+  }
+
+  absl::Status WriteCall(int group) {
+    if (num_calls_ == kMaxCalls) {
+      out_ += "(?!)";
+      return absl::OkStatus();
+    }
+    ++num_calls_;
+    const OnigNode& called = *captures_[group];
+    RETURN_IF_ERROR(
+        WriteAround(OptionsOpening(called.options), called.children[0]));
+    --num_calls_;
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteCondition(const OnigNode& node) {
+    const OnigNode& then = node.children[0];
+    const OnigNode& otherwise = node.children[1];
+    const OnigNode& condition = node.children[2];
+    if (node.groups.empty()) {
+      if (HasReferred(condition)) {
+        return RefusePattern("a condition with a group that is referred to");
+      }
+      RETURN_IF_ERROR(WriteAround("(?:(?>", condition));
+    } else {
+      out_ += StrCat("(?(", numbers_[node.groups[0]], ")");
+    }
+    RETURN_IF_ERROR(WriteItem(then));
+    out_ += "|";
+    if (node.groups.empty()) RETURN_IF_ERROR(WriteAround("(?!", condition));
+    RETURN_IF_ERROR(WriteItem(otherwise));
     out_ += ")";
     return absl::OkStatus();
   }
 
-  // {n}, {n,}, {,n} or {n,m}, with '?' behind if lazy; else a brace is a brace.
-  absl::Status Interval() {
-    const size_t close = rest_.find('}');
-    const std::string_view inside =
-        close == rest_.npos ? std::string_view() : rest_.substr(1, close - 1);
-    const bool digits = !inside.empty() && inside != "," &&
-                        std::all_of(inside.begin(), inside.end(),
-                                    [](char c) {
-                                      return (c >= '0' && c <= '9') || c == ',';
-                                    }) &&
-                        std::count(inside.begin(), inside.end(), ',') <= 1;
-    if (!digits) {
-      out_ += "\\{";
-      rest_.remove_prefix(1);
-      return absl::OkStatus();
-    }
-    out_ += StrCat("{", inside[0] == ',' ? "0" : "", inside, "}");
-    rest_.remove_prefix(close + 1);
-    if (rest_.starts_with("+")) return Refuse("'+' behind '}'");
-    if (rest_.starts_with("?") && inside.find(',') == inside.npos) {
-      return Refuse("'?' behind '{n}'");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status Escape() {
-    for (const char* same : {"\\A", "\\z", "\\Z"}) {
-      if (Take(same)) {
-        out_ += same;
-        return absl::OkStatus();
-      }
-    }
-    ASSIGN_OR_RETURN(const std::optional<Set> set, ReadSetEscape(false));
-    if (set.has_value()) {
-      out_ += Emit(*set);
-      return absl::OkStatus();
-    }
-    ASSIGN_OR_RETURN(const char32_t c, ReadCharacterEscape());
-    AppendRange(c, c, out_);
-    return absl::OkStatus();
-  }
-
-  // \s, \P{L} and their like; nothing for another escape.
-  absl::StatusOr<std::optional<Set>> ReadSetEscape(bool in_set) {
-    if (rest_.size() < 2) return Refuse("'\\' at the end");
-    const char kind = rest_[1];
-    Set set;
-    switch (kind) {
-      case 's':
-      case 'S':
-        set.members = std::string(kSpaces);
-        break;
-      case 'd':
-      case 'D':
-        set.members = CategoryMembers("Nd");
-        break;
-      case 'w':
-      case 'W':
-        set.members = WordMembers();
-        // Outside of sets Oniguruma takes these numbers of Latin-1 along.
-        if (!in_set) set.members += "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
-        break;
-      case 'h':
-      case 'H':
-        set.members = "0-9a-fA-F";
-        break;
-      case 'p':
-      case 'P':
-        break;
-      default:
-        return std::optional<Set>();
-    }
-    if (kind == 'p' || kind == 'P') {
-      ASSIGN_OR_RETURN(set, ReadProperty());
-    } else {
-      set.negated = kind >= 'A' && kind <= 'Z';
-      rest_.remove_prefix(2);
-    }
-    property_bytes_ += set.members.size();
-    if (property_bytes_ > kMaxPropertyBytes) return Refuse("so long a pattern");
-    return std::optional<Set>(std::move(set));
-  }
-
-  absl::StatusOr<Set> ReadProperty() {
-    Set set;
-    set.negated = rest_[1] == 'P';
-    const size_t close = rest_.find('}');
-    if (rest_.size() < 3 || rest_[2] != '{' || close == rest_.npos) {
-      return Refuse("'\\p' without braces");
-    }
-    std::string_view name = rest_.substr(3, close - 3);
-    if (name.starts_with("^")) {
-      set.negated = !set.negated;
-      name.remove_prefix(1);
-    }
-    if (IsCategory(name)) {
-      set.members = CategoryMembers(name);
-    } else if (const auto script = ScriptMembers(name)) {
-      set.members = *script;
-    } else {
-      return Refuse(StrCat("property ", Quoted(name)));
-    }
-    rest_.remove_prefix(close + 1);
-    return set;
-  }
-
-  // "\n", "\x0a", "\u3000", "\." and their like.
-  absl::StatusOr<char32_t> ReadCharacterEscape() {
-    constexpr std::pair<char, char> kControls[] = {
-        {'n', '\n'}, {'t', '\t'}, {'r', '\r'},  {'f', '\f'},
-        {'v', '\v'}, {'a', '\a'}, {'e', '\x1b'}};
-    const char kind = rest_[1];
-    for (const auto& [letter, control] : kControls) {
-      if (kind != letter) continue;
-      rest_.remove_prefix(2);
-      return static_cast<char32_t>(control);
-    }
-    if (kind == 'x' || kind == 'u') return ReadHex();
-    if ((kind >= '0' && kind <= '9') || (kind >= 'a' && kind <= 'z') ||
-        (kind >= 'A' && kind <= 'Z')) {
-      return Refuse(Quoted(rest_.substr(0, 2)));
-    }
-    const Utf8Sequence c = FirstUtf8Sequence(rest_.substr(1));
-    rest_.remove_prefix(1 + c.length);
-    return c.code_point;
-  }
-
-  absl::StatusOr<char32_t> ReadHex() {
-    std::string_view digits;
-    size_t length = 0;
-    if (rest_[1] == 'x' && rest_.size() > 2 && rest_[2] == '{') {
-      const size_t close = std::min(rest_.find('}'), rest_.size());
-      digits = rest_.substr(3, close - 3);
-      length = close + 1;
-    } else {
-      length = rest_[1] == 'x' ? 4 : 6;
-      if (rest_.size() >= length) digits = rest_.substr(2, length - 2);
-    }
-    uint32_t c = 0;
-    // A byte of UTF-8, "\xE4", is no character to Oniguruma.
-    const bool is_byte = rest_[1] == 'x' && length == 4;
-    if (digits.empty() || digits.size() > 8 || length > rest_.size() ||
-        !absl::SimpleHexAtoi(ToAbsl(digits), &c) || c > 0x10ffff ||
-        (c >= 0xd800 && c < 0xe000) || (is_byte && c >= 0x80)) {
-      return Refuse(
-          Quoted(rest_.substr(0, std::min<size_t>(rest_.size(), 10))));
-    }
-    rest_.remove_prefix(length);
-    return static_cast<char32_t>(c);
-  }
-
-  // From '[' to its ']'.
-  absl::StatusOr<Set> ReadSet() {
-    if (++depth_ > kMaxDepth) return Refuse("such deep nesting");
-    rest_.remove_prefix(1);
-    Set set;
-    const bool negated = Take("^");
-    if (rest_.starts_with("]")) return Refuse("']' first in a set");
-    std::vector<Set> intersected;  // what stands before each "&&"
-    while (!Take("]")) {
-      if (rest_.empty()) {
-        return absl::InvalidArgumentError(
-            "regular expression: a '[' is not closed");
-      }
-      if (Take("&&")) {
-        intersected.push_back(std::move(set));
-        set = Set();
-        continue;
-      }
-      RETURN_IF_ERROR(Member(set));
-    }
-    --depth_;
-    if (intersected.empty()) {
-      set.negated = negated;
-      return set;
-    }
-    std::string all;
-    for (const Set& part : intersected) {
-      if (part.members.empty() && part.others.empty()) {
-        return Refuse("'&&' without a set before it");
-      }
-      all += StrCat("(?=", Emit(part), ")");
-    }
-    if (set.members.empty() && set.others.empty()) {
-      return Refuse("'&&' without a set behind it");
-    }
-    Set result;
-    result.negated = negated;
-    result.others.push_back(StrCat("(?:", all, Emit(set), ")"));
-    return result;
-  }
-
-  static void Unite(const Set& part, Set& set) {
-    if (part.negated) {
-      set.others.push_back(Emit(part));
-      return;
-    }
-    set.members += part.members;
-    set.others.insert(set.others.end(), part.others.begin(), part.others.end());
-  }
-
-  absl::Status Member(Set& set) {
-    if (rest_.starts_with("[:")) return Refuse("'[:'");
-    if (rest_[0] == '[') {
-      ASSIGN_OR_RETURN(const Set part, ReadSet());
-      Unite(part, set);
-      return absl::OkStatus();
-    }
-    if (rest_[0] == '\\') {
-      ASSIGN_OR_RETURN(const std::optional<Set> part, ReadSetEscape(true));
-      if (part.has_value()) {
-        Unite(*part, set);
-        return absl::OkStatus();
-      }
-    }
-    ASSIGN_OR_RETURN(const char32_t first, MemberCharacter());
-    if (rest_.size() < 2 || rest_[0] != '-' || rest_[1] == ']') {
-      AppendRange(first, first, set.members);
-      return absl::OkStatus();
-    }
-    rest_.remove_prefix(1);
-    if (rest_[0] == '[' || rest_.starts_with("&&")) {
-      return Refuse("a range that ends with a set");
-    }
-    if (rest_[0] == '\\') {
-      // "a-\s" would be three members.
-      const std::string_view before = rest_;
-      ASSIGN_OR_RETURN(const std::optional<Set> part, ReadSetEscape(true));
-      if (part.has_value()) return Refuse("a range that ends with a set");
-      rest_ = before;
-    }
-    ASSIGN_OR_RETURN(const char32_t last, MemberCharacter());
-    if (last < first) {
-      return absl::InvalidArgumentError(
-          "regular expression: a range ends before it begins");
-    }
-    AppendRange(first, last, set.members);
-    return absl::OkStatus();
-  }
-
-  absl::StatusOr<char32_t> MemberCharacter() {
-    if (rest_[0] == '\\') return ReadCharacterEscape();
-    const Utf8Sequence c = FirstUtf8Sequence(rest_);
-    rest_.remove_prefix(c.length);
-    return c.code_point;
-  }
-
-  std::string_view rest_;
+  const OnigTree& tree_;
+  std::vector<const OnigNode*> captures_;  // by group
+  std::vector<bool> referred_;
+  std::vector<bool> called_;
+  std::vector<int> numbers_;  // in the translation, of those referred to
+  bool has_calls_ = false;
+  bool has_references_ = false;
   std::string out_;
   int depth_ = 0;
-  size_t property_bytes_ = 0;  // so far
+  int num_calls_ = 0;  // that the place is in
 };
 
 }  // namespace
@@ -501,13 +252,8 @@ absl::StatusOr<std::string> FromOnigPattern(std::string_view pattern) {
         StrCat("regular expression: must have at most ", kMaxPatternBytes,
                " bytes, has ", pattern.size()));
   }
-  return Translator(pattern).Run();
+  ASSIGN_OR_RETURN(const OnigTree tree, ParseOnigPattern(pattern));
+  return Writer(tree).Run();
 }
-
-std::string RustWordCharacters() {
-  return StrCat(WordMembers(), "\\x{200c}\\x{200d}");
-}
-
-std::string WhiteSpaceCharacters() { return std::string(kSpaces); }
 
 }  // namespace ounce::model

@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "model/files/byte_source.h"
 #include "model/tokenizer/onig_pattern.h"
+#include "model/tokenizer/onig_tree.h"
 
 namespace ounce::model {
 namespace {
@@ -88,6 +89,15 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
       &offset, context));
   pcre2_compile_context_free(context);
+  if (error == PCRE2_ERROR_LOOKBEHIND_NOT_FIXED_LENGTH) {
+    return RefusePattern("a look-behind of varying length");
+  }
+  if (error == PCRE2_ERROR_PATTERN_TOO_LARGE) {
+    return RefusePattern("so long a pattern");
+  }
+  if (error == PCRE2_ERROR_BACKSLASH_K_IN_LOOKAROUND) {
+    return RefusePattern("'\\\\K' in a look-around");
+  }
   if (code == nullptr) {
     return absl::InvalidArgumentError(
         StrCat("PCRE2 refuses the regular expression: ", Pcre2ErrorText(error),

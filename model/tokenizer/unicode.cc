@@ -36,6 +36,7 @@ constexpr FlagRange kReferenceHas[] = {
 #define REFERENCE_LACKS(property, first, last)
 #define REFERENCE_LOWERS(upper, lower)
 #define REGEX_HAS(category, first, last)
+#define REGEX_SCRIPT(name, code)
 #include "model/tokenizer/unicode_tables.inc"
 #undef REFERENCE_HAS
 #undef REFERENCE_LACKS
@@ -64,6 +65,7 @@ constexpr CasePair kReferenceLowers[] = {
 #undef REFERENCE_LACKS
 #undef REFERENCE_LOWERS
 #undef REGEX_HAS
+#undef REGEX_SCRIPT
 };
 
 bool IsAsciiPunctuation(char32_t c) {

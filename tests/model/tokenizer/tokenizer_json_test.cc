@@ -83,7 +83,7 @@ TEST(TokenizerJsonTest, NamesWhatIsNotSupported) {
            "behavior": "Removed", "invert": false}})",
        "pre_tokenizer Split: 'pattern' must not be empty"},
       {R"({"pre_tokenizer": {"type": "Split", "add_prefix_space": null,
-           "pattern": {"Regex": "\\b"},
+           "pattern": {"Regex": "\\X"},
            "behavior": "Removed", "invert": false}})",
        "pre_tokenizer Split: regular expression: "},
       {R"({"normalizer": {"type": "Replace", "pattern": {"Glob": "*"},
