@@ -113,13 +113,13 @@ absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
                                                 std::string_view other) {
   policy_.Tied(std::string(module), std::string(other));
   const TensorInfo& of = checkpoint_.tensors().at(WeightName(other));
-  const auto packed =
-      packed_.find({{.storage_id = of.storage_id, .rows = of.shape[0]}});
+  const StoredKey key = KeyOf(of, WeightRole::kEmbedding);
+  const auto packed = packed_.find({{.stored = key, .rows = of.shape[0]}});
   OUNCE_CHECK(packed != packed_.end(), "tied to what was asked for before");
   const std::string name = WeightName(module);
   const auto copy = checkpoint_.tensors().find(name);
   if (copy != checkpoint_.tensors().end()) {
-    const std::string& stored = stored_.at(of.storage_id).name;
+    const std::string& stored = stored_.at(key).name;
     ledger_.AddNotStored(name, copy->second, "tied to " + stored);
     if (copy->second.storage_id != of.storage_id) {
       RETURN_IF_ERROR(CheckEqual(name, copy->second, stored));
@@ -196,7 +196,7 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
   std::vector<int64_t> shape = {source.stored_rows, cols};
   if (asked.transposed) std::swap(shape[0], shape[1]);
   ASSIGN_OR_RETURN(source.info, ledger_.Find(source.name, shape));
-  source.slice = {source.info->storage_id, asked.transposed, asked.first_row,
+  source.slice = {KeyOf(*source.info, role), asked.transposed, asked.first_row,
                   asked.rows};
   source.stored = &FindStored(source, cols, role);
   return source;
@@ -204,7 +204,7 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
 
 WeightLoader::Stored& WeightLoader::FindStored(const Source& source,
                                                int64_t cols, WeightRole role) {
-  const auto [entry, is_new] = stored_.try_emplace(source.info->storage_id);
+  const auto [entry, is_new] = stored_.try_emplace(source.slice.stored);
   Stored& stored = entry->second;
   if (is_new) {
     stored.name = source.name;
@@ -481,7 +481,7 @@ absl::Status WeightLoader::CheckEqual(const std::string& name,
 }
 
 absl::Status WeightLoader::CheckRowsUsed() const {
-  for (const auto& [storage_id, stored] : stored_) {
+  for (const auto& [key, stored] : stored_) {
     if (ledger_.IsDone(stored.name)) continue;
     const RowRange& first = stored.used[0];
     return ledger_.Problem(

@@ -78,9 +78,17 @@ class WeightLoader final : public WeightReader {
     std::vector<RowRange> used;  // ascending, with gaps between
     quant::ErrorMeter error;     // of what has been packed
   };
+  // A tensor may be a linear layer and an embedding or head as well; these have
+  // their methods and their rules of what is finite, so it is stored twice
+  // then.
+  struct StoredKey {
+    int64_t storage_id = 0;
+    bool is_linear = false;
+    auto operator<=>(const StoredKey&) const = default;
+  };
   // Rows of a stored tensor, as one matrix has them.
   struct Slice {
-    int64_t storage_id = 0;
+    StoredKey stored;
     bool transposed = false;
     int64_t first_row = 0;
     int64_t rows = 0;
@@ -98,6 +106,9 @@ class WeightLoader final : public WeightReader {
 
   absl::StatusOr<Source> FindSource(const LinearSource& asked, int64_t cols,
                                     WeightRole role);
+  static StoredKey KeyOf(const TensorInfo& info, WeightRole role) {
+    return {info.storage_id, role == WeightRole::kLinear};
+  }
   Stored& FindStored(const Source& source, int64_t cols, WeightRole role);
   absl::StatusOr<std::vector<LinearPart>> ReadParts(
       absl::Span<const LinearSource> asked, int64_t cols, WeightRole role);
@@ -138,8 +149,9 @@ class WeightLoader final : public WeightReader {
   MethodPolicy policy_;
   Ledger ledger_;
   std::optional<quant::DType> float_dtype_;  // of the method asked for, if one
-  std::map<int64_t, Stored> stored_;         // by storage
+  std::map<StoredKey, Stored> stored_;
   std::map<std::vector<Slice>, SharedWeight> packed_;
+  int64_t vector_bytes_ = 0;  // of all vectors that were given out
   bool floats_as_bfloat16_ = false;
   std::string method_;  // of the first linear layer, if none is asked for
 };

@@ -372,6 +372,47 @@ TEST(ReadLinearTest, ATensorOfTwoNamesIsPackedOnceAndCountedOnce) {
   EXPECT_EQ(Find(report, "next.q.weight").resident_bytes, 0);
 }
 
+// One tensor that is a linear layer and a head: the method is for the first.
+TEST(ReadLinearTest, ATensorOfTwoRolesGetsTheMethodOfEach) {
+  MemoryCheckpoint checkpoint;
+  AddLayer("layer", 20, 1, checkpoint);
+  checkpoint.Tie("head.weight", "layer.weight");
+  const LoadOptions options = With("linear");
+  for (const bool head_first : {true, false}) {
+    SCOPED_TRACE(head_first);
+    WeightLoader loader(checkpoint, options, true);
+    SharedWeight head, layer;
+    for (const bool is_head : {head_first, !head_first}) {
+      ASSERT_OK_AND_ASSIGN(
+          (is_head ? head : layer),
+          loader.Matrix(is_head ? "head" : "layer", 20, kCols,
+                        is_head ? WeightRole::kHead : WeightRole::kLinear));
+    }
+    EXPECT_EQ(Values(*head), checkpoint.values("layer.weight"));
+    EXPECT_NE(Values(*layer), checkpoint.values("layer.weight"));
+    loader.Ignore("*.bias");
+    ASSERT_OK_AND_ASSIGN(const LoadReport report, std::move(loader).Finish());
+    EXPECT_EQ(Find(report, "layer.weight").method, "linear");
+    EXPECT_EQ(Find(report, "head.weight").method, "float16");
+    EXPECT_EQ(report.resident_bytes,
+              head->resident_bytes() + layer->resident_bytes());
+  }
+}
+
+TEST(ReadLinearTest, WhatAnEmbeddingMayHoldALinearLayerOfItMayNot) {
+  MemoryCheckpoint checkpoint;
+  std::vector<float> values(20 * kCols);
+  values[kCols + 2] = INFINITY;
+  checkpoint.Add("embed.weight", {20, kCols}, std::move(values), DType::kF16);
+  checkpoint.Tie("layer.weight", "embed.weight");
+  const LoadOptions options;
+  WeightLoader loader(checkpoint, options, true);
+  ASSERT_OK(loader.Matrix("embed", 20, kCols, WeightRole::kEmbedding));
+  EXPECT_THAT(loader.Matrix("layer", 20, kCols, WeightRole::kLinear),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("is not a finite number")));
+}
+
 // What lies in a matrix with others takes memory twice, but is stored once.
 TEST(ReadLinearTest, WhatIsPackedTwiceIsStoredOnce) {
   MemoryCheckpoint checkpoint;
