@@ -2,6 +2,7 @@
 #ifndef OUNCE_MODEL_MODEL_H_
 #define OUNCE_MODEL_MODEL_H_
 
+#include <cstdint>
 #include <string_view>
 
 #include "base/thread_pool.h"
@@ -33,6 +34,11 @@ class Model {
             LinearObserver* observer = nullptr) const {
     return {pool, scratch, compute(), observer};
   }
+
+  // What tables take of memory that it computed from its config and keeps
+  // (rotary frequencies, position biases). Of an outline: what the model's
+  // will.
+  virtual int64_t table_bytes() const { return 0; }
 
   // What the model can do; null if it can't.
   virtual const CausalLm* causal_lm() const { return nullptr; }

@@ -94,7 +94,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
       .form =
           normed_residual ? BlockForm::kNormedResidual : BlockForm::kPreNorm,
       .heads = GroupedHeads(sizes.heads, sizes.heads, sizes.head_dim),
-      .position_bias = AlibiBias(sizes.heads, sizes.positions),
+      .alibi = AlibiForm::kBloom,
       .default_eos_id = 2};
   const std::string model =
       weights.PrefixOf("word_embeddings.weight", {"transformer.", ""});

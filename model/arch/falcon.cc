@@ -160,8 +160,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
                    : SplitHeads(sizes.heads, sizes.kv_heads, sizes.head_dim),
       .default_eos_id = 11};
   if (config.alibi) {
-    net.position_bias =
-        FalconAlibiBias(sizes.heads, sizes.positions, sizes.score_divisor);
+    net.alibi = AlibiForm::kFalcon;
   } else {
     net.rope = config.rope;
   }

@@ -12,9 +12,11 @@
 
 namespace ounce::model {
 
+// Whose arithmetic it is that a decoder adds.
+enum class AlibiForm { kNone, kBloom, kFalcon };
+
 // Fails if all biases would take more than 16 MiB, which those of no known
-// model do: they are computed before a weight is looked for, and no budget
-// counts them.
+// model do.
 void CheckAlibi(ConfigReader& reader, const DecoderSizes& sizes);
 
 // [heads, positions], as transformers' modeling_bloom.py computes it in

@@ -49,11 +49,19 @@ class Decoder final : public CausalLm {
                  .head_dim = net_.heads.head_dim};
     shape_.eos_ids = std::move(eos_ids);
     shape_.generation = std::move(generation);
+    if (net_.embedding.tokens != nullptr) position_bias_ = MakePositionBias();
   }
 
   std::string_view architecture() const override { return net_.architecture; }
   Compute compute() const override { return compute_; }
   const CausalLmShape& shape() const override { return shape_; }
+  int64_t table_bytes() const override {
+    const auto frequencies = static_cast<int64_t>(net_.rope.frequencies.size());
+    const int64_t biases =
+        net_.alibi == AlibiForm::kNone ? 0 : num_heads() * net_.max_positions;
+    // The description's frequencies, and those of rope_.
+    return (2 * frequencies + biases) * static_cast<int64_t>(sizeof(float));
+  }
 
   // Of all steps of so many rows, the one that takes most has them all in
   // slices of their own, each at the last position.
@@ -96,6 +104,23 @@ class Decoder final : public CausalLm {
   }
 
  private:
+  int64_t num_heads() const {
+    return static_cast<int64_t>(net_.heads.query.size());
+  }
+
+  std::vector<float> MakePositionBias() const {
+    switch (net_.alibi) {
+      case AlibiForm::kNone:
+        return {};
+      case AlibiForm::kBloom:
+        return AlibiBias(num_heads(), net_.max_positions);
+      case AlibiForm::kFalcon:
+        return FalconAlibiBias(num_heads(), net_.max_positions,
+                               net_.blocks[0].attention.score_divisor);
+    }
+    return {};
+  }
+
   // Calls fn(row, slice, index within the slice) for each row, several at a
   // time.
   template <class Fn>
@@ -224,25 +249,24 @@ class Decoder final : public CausalLm {
     const auto pointer = [](const std::optional<NormWeights>& norm) {
       return norm.has_value() ? &*norm : nullptr;
     };
-    Attention(
-        {.slices = step.spans,
-         .layout = net_.heads,
-         .qkv = qkv,
-         .angles = step.angles,
-         .rotary_dim = rope_.rotary_dim(),
-         .pairing = rope_.pairing(),
-         .score_divisor = attention.score_divisor,
-         .score_soft_cap = net_.score_soft_cap,
-         .window = attention.window,
-         .position_bias =
-             net_.position_bias.empty() ? nullptr : net_.position_bias.data(),
-         .position_bias_stride = net_.max_positions,
-         .query_norm = pointer(attention.query_norm),
-         .key_norm = pointer(attention.key_norm),
-         .cache = step.cache,
-         .layer = static_cast<int64_t>(layer),
-         .y = mixed},
-        run.pool, run.scratch);
+    Attention({.slices = step.spans,
+               .layout = net_.heads,
+               .qkv = qkv,
+               .angles = step.angles,
+               .rotary_dim = rope_.rotary_dim(),
+               .pairing = rope_.pairing(),
+               .score_divisor = attention.score_divisor,
+               .score_soft_cap = net_.score_soft_cap,
+               .window = attention.window,
+               .position_bias =
+                   position_bias_.empty() ? nullptr : position_bias_.data(),
+               .position_bias_stride = net_.max_positions,
+               .query_norm = pointer(attention.query_norm),
+               .key_norm = pointer(attention.key_norm),
+               .cache = step.cache,
+               .layer = static_cast<int64_t>(layer),
+               .y = mixed},
+              run.pool, run.scratch);
     AddLinear(attention.out, mixed, net_.blocks[layer].attention_out_norm, x,
               run);
   }
@@ -323,6 +347,8 @@ class Decoder final : public CausalLm {
   const DecoderDescription net_;
   const Compute compute_;
   const Rope rope_;
+  // [heads, max_positions], or empty; an outline has none, whatever the form.
+  std::vector<float> position_bias_;
   CausalLmShape shape_;
 };
 

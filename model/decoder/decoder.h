@@ -18,6 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/decoder/alibi.h"
 #include "model/layers/attention.h"
 #include "model/layers/linear.h"
 #include "model/layers/norm.h"
@@ -93,9 +94,7 @@ struct DecoderDescription {
   BlockForm form = BlockForm::kPreNorm;
   AttentionLayout heads = {};
   RopeSpec rope = {};
-  // Added to the scores of each head, by the key's position: [heads,
-  // max_positions]; empty: none.
-  std::vector<float> position_bias = {};
+  AlibiForm alibi = AlibiForm::kNone;
   // c: a value becomes c * tanh(value / c); 0: none.
   float score_soft_cap = 0;
   float logit_soft_cap = 0;

@@ -8,6 +8,7 @@
 #include "model/loader/weight_loader.h"
 #include "model/registry.h"
 #include "nlohmann/json.hpp"
+#include "quant/dtype.h"
 
 namespace ounce::model {
 namespace {
@@ -25,6 +26,7 @@ absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
   ASSIGN_OR_RETURN(std::unique_ptr<const Model> model,
                    architecture.create(checkpoint, compute, loader));
   ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
+  report.AddTables(model->table_bytes());
   return ModelPlan{std::move(report), std::move(model)};
 }
 
@@ -54,6 +56,14 @@ absl::StatusOr<const Architecture*> FindFloatArchitecture(
 }
 
 }  // namespace
+
+void LoadReport::AddTables(int64_t bytes) {
+  if (bytes == 0) return;
+  table_bytes += bytes;
+  resident_bytes += bytes;
+  resident_bytes_by_element[std::string(quant::Name(quant::DType::kF32))] +=
+      bytes;
+}
 
 absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
                                     const LoadOptions& options) {

@@ -78,11 +78,16 @@ struct LoadReport {
   std::vector<std::string> exclude;
   bool convolutions = false;
   std::vector<TensorReport> tensors;  // in the order of the architecture
-  // Sums over tensors, tied ones once.
+  // Sums over tensors, tied ones once; resident bytes with table_bytes.
   int64_t checkpoint_bytes = 0;
   int64_t stored_bytes = 0;
   int64_t resident_bytes = 0;
   absl::flat_hash_map<std::string, int64_t> resident_bytes_by_element;
+  // Of resident_bytes: float32 that the network holds and no tensor has
+  // (Model::table_bytes, zeros of biases).
+  int64_t table_bytes = 0;
+
+  void AddTables(int64_t bytes);
 };
 
 struct LoadedModel {

@@ -32,6 +32,10 @@ bool KeepsNonFinite(WeightRole role) {
   return role == WeightRole::kEmbedding || role == WeightRole::kHead;
 }
 
+int64_t VectorBytes(int64_t size) {
+  return size * static_cast<int64_t>(sizeof(float));
+}
+
 // Adds `range` to disjoint, ascending ranges with gaps between.
 void AddRange(RowRange range, std::vector<RowRange>& ranges) {
   ranges.push_back(range);
@@ -85,6 +89,12 @@ absl::StatusOr<LoadReport> WeightLoader::Finish() && {
   for (size_t i = 0; report.method.empty() && i < report.tensors.size(); ++i) {
     report.method = report.tensors[i].method;
   }
+  // Zeros beside biases that not all of a layer's sources have.
+  int64_t more = vector_bytes_;
+  for (const TensorReport& tensor : report.tensors) {
+    if (tensor.is_vector) more -= tensor.resident_bytes;
+  }
+  report.AddTables(more);
   return report;
 }
 
@@ -147,6 +157,7 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
     // Codes are made of the folded weight, and then only the folded bias is
     // left of the batch norm's four vectors; floats can be stored unfolded.
     const bool is_float = FloatDType(choice.spec).has_value();
+    vector_bytes_ += VectorBytes(channels);
     ASSIGN_OR_RETURN(factors, FoldBatchNorm(std::string(batch_norm), channels,
                                             !is_float, &result.bias));
   }
@@ -176,11 +187,13 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
 
 absl::StatusOr<std::vector<float>> WeightLoader::Vector(std::string_view name,
                                                         int64_t size) {
+  vector_bytes_ += VectorBytes(size);
   return ReadVector(std::string(name), size, Allowed::kNone);
 }
 
 absl::StatusOr<std::vector<float>> WeightLoader::LogitBias(
     std::string_view name, int64_t size) {
+  vector_bytes_ += VectorBytes(size);
   return ReadVector(std::string(name), size, Allowed::kMinusInfinity);
 }
 
@@ -313,8 +326,10 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadBias(
       role == WeightRole::kHead ? Allowed::kMinusInfinity : Allowed::kNone;
   std::vector<float> joined;
   int64_t rows = 0;
+  bool any = false;
   for (const LinearSource& source : sources) {
     if (source.bias) {
+      any = true;
       ASSIGN_OR_RETURN(
           const std::vector<float> stored,
           ReadVector(StrCat(source.module, ".bias"),
@@ -329,6 +344,7 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadBias(
     rows += source.rows;
   }
   if (!joined.empty()) joined.resize(rows);
+  if (any) vector_bytes_ += VectorBytes(rows);
   return joined;
 }
 
@@ -375,7 +391,7 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadVector(
   tensor.checkpoint_bytes = info->bytes();
   tensor.stored_bytes =
       kept.method->StoredBytes(1, size, info->dtype, kept.params);
-  tensor.resident_bytes = size * static_cast<int64_t>(sizeof(float));
+  tensor.resident_bytes = VectorBytes(size);
   tensor.is_vector = true;
   if (options_.method.has_value() && !float_dtype_.has_value()) {
     tensor.left_alone = "1-D: norms and biases are not quantized";
@@ -390,10 +406,12 @@ absl::StatusOr<std::vector<float>> WeightLoader::FoldBatchNorm(
   constexpr float kEpsilon = 1e-5f;
   const size_t first_report = ledger_.size();
   ASSIGN_OR_RETURN(std::vector<float> factors,
-                   Vector(module + ".weight", channels));
-  ASSIGN_OR_RETURN(*bias, Vector(module + ".bias", channels));
-  ASSIGN_OR_RETURN(const std::vector<float> mean,
-                   Vector(module + ".running_mean", channels));
+                   ReadVector(module + ".weight", channels, Allowed::kNone));
+  ASSIGN_OR_RETURN(*bias,
+                   ReadVector(module + ".bias", channels, Allowed::kNone));
+  ASSIGN_OR_RETURN(
+      const std::vector<float> mean,
+      ReadVector(module + ".running_mean", channels, Allowed::kNone));
   ASSIGN_OR_RETURN(
       const std::vector<float> variance,
       // An infinite one mutes its channel.

@@ -226,6 +226,28 @@ TEST(ReadLinearTest, SourcesWithoutABiasGetZerosBesideOnesWithIt) {
   EXPECT_THAT(Load(checkpoint, {}, sources).layer.bias(), IsEmpty());
 }
 
+TEST(ReadLinearTest, CountsAllThatTheVectorsTake) {
+  MemoryCheckpoint checkpoint = QueryKeyValue();
+  checkpoint.Remove("attn.q.bias");
+  std::vector<LinearSource> sources = QueryKeyValueSources();
+  sources[0].bias = false;
+  const Loaded loaded = Load(checkpoint, {}, sources);
+  ASSERT_EQ(loaded.layer.bias().size(), 32u);
+  EXPECT_EQ(loaded.report.resident_bytes, MappedBytes(loaded.layer) + 32 * 4);
+  EXPECT_EQ(loaded.report.table_bytes, 20 * 4);
+  EXPECT_EQ(loaded.report.resident_bytes_by_element.at("float32"), 32 * 4);
+  const Loaded planned = Load(checkpoint, {}, sources, /*read=*/false);
+  EXPECT_EQ(planned.report.resident_bytes, loaded.report.resident_bytes);
+
+  // A norm that two layers have is in memory twice.
+  WeightLoader loader(checkpoint, {}, true);
+  ASSERT_OK(loader.Vector("attn.k.bias", 6));
+  ASSERT_OK(loader.Vector("attn.k.bias", 6));
+  loader.Ignore("*");
+  ASSERT_OK_AND_ASSIGN(const LoadReport report, std::move(loader).Finish());
+  EXPECT_EQ(report.resident_bytes, 2 * 6 * 4);
+}
+
 TEST(ReadLinearTest, OnlyAHeadsBiasMayForbidAToken) {
   MemoryCheckpoint checkpoint;
   AddLayer("lm_head", 8, 1, checkpoint);

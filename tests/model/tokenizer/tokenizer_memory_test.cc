@@ -62,6 +62,12 @@ namespace {
 using nlohmann::json;
 using ::ounce::testing::TempFolder;
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kHeapTells = false;  // it is AddressSanitizer's
+#else
+constexpr bool kHeapTells = true;
+#endif
+
 // Distinct tokens that grow by merging earlier ones, as those of BPE do.
 struct Merged {
   std::vector<std::string> tokens;
@@ -159,7 +165,9 @@ void CheckFolder(const std::string& folder) {
   const int64_t held = live_bytes.load() - before;
   // Patterns are left out; the first one brings tables of Unicode with it.
   constexpr int64_t kPatterns = 64 << 10;
-  EXPECT_NEAR(tokenizer->resident_bytes(), held, held / 50 + kPatterns);
+  if (kHeapTells) {
+    EXPECT_NEAR(tokenizer->resident_bytes(), held, held / 50 + kPatterns);
+  }
   EXPECT_LE(peak, most);
   EXPECT_LE(tokenizer->resident_bytes(), most);
   ::testing::Test::RecordProperty("held", std::to_string(held));
