@@ -22,6 +22,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kConfig[] = "tokenizer_config.json";
+constexpr char kRoles[] = "special_tokens_map.json";
 
 bool HasDecoder(const json& config) {
   const auto decoder = config.find("added_tokens_decoder");
@@ -62,18 +63,28 @@ struct NamedToken {
   bool takes_flags = false;
 };
 
+// tokenizer_config.json, with what takes the place of its roles.
+struct MergedConfig {
+  json config;
+  // Keys that special_tokens_map.json says.
+  absl::flat_hash_set<std::string> of_roles_file = {};
+};
+
 // The tokens that the configs name, in the order in which transformers adds
 // them. `defaults`: the roles that are the class's, not the files'.
+// Errors: kInvalidArgument, naming the file and the key.
 absl::StatusOr<std::vector<NamedToken>> NamedTokens(
-    const json& config, const absl::flat_hash_set<std::string>& defaults,
-    MainFiles::Form form) {
+    const MergedConfig& merged,
+    const absl::flat_hash_set<std::string>& defaults, MainFiles::Form form) {
+  const json& config = merged.config;
   std::vector<NamedToken> all;
   absl::flat_hash_set<std::string> contents;
   const auto add = [&](const char* key, const json& value, bool has_flags,
                        bool takes_flags) -> absl::Status {
     absl::StatusOr<AddedToken> token = ReadToken(value, true);
     if (!token.ok()) {
-      return WithContext(token.status(), StrCat("'", key, "'"));
+      const char* file = merged.of_roles_file.contains(key) ? kRoles : kConfig;
+      return WithContext(token.status(), StrCat(file, ": '", key, "'"));
     }
     if (!contents.insert(token->content).second) return absl::OkStatus();
     NamedToken& named = all.emplace_back();
@@ -166,21 +177,23 @@ bool HasToken(const MainFiles& main, const std::vector<AddedToken>& tokens,
              [&](const AddedToken& added) { return added.content == token; });
 }
 
-// The tokenizer_config.json, with what takes the place of its roles.
-absl::StatusOr<json> MergedConfig(const CompanionFiles& files,
-                                  const MainFiles& main) {
-  ASSIGN_OR_RETURN(json config,
-                   ParseOptional(kConfig, files.tokenizer_config_json));
+absl::StatusOr<MergedConfig> Merge(const CompanionFiles& files,
+                                   const MainFiles& main) {
+  MergedConfig merged;
+  json& config = merged.config;
+  ASSIGN_OR_RETURN(config, ParseOptional(kConfig, files.tokenizer_config_json));
   if (!HasDecoder(config)) {
-    ASSIGN_OR_RETURN(const json map,
-                     ParseOptional("special_tokens_map.json",
-                                   files.special_tokens_map_json));
-    for (const auto& [role, token] : map.items()) config[role] = token;
+    ASSIGN_OR_RETURN(const json roles,
+                     ParseOptional(kRoles, files.special_tokens_map_json));
+    for (const auto& [role, token] : roles.items()) {
+      config[role] = token;
+      merged.of_roles_file.insert(role);
+    }
   }
   if (!main.pad_token.empty() && !config.contains("pad_token")) {
     config["pad_token"] = main.pad_token;
   }
-  return config;
+  return merged;
 }
 
 // The class that the file names; empty: none.
@@ -353,7 +366,8 @@ void AddTokens(std::vector<AddedToken> listed, std::vector<NamedToken> named,
 absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
     const CompanionFiles& files, const MainFiles& main,
     std::vector<AddedToken>& added_tokens) {
-  ASSIGN_OR_RETURN(json config, MergedConfig(files, main));
+  ASSIGN_OR_RETURN(MergedConfig merged, Merge(files, main));
+  json& config = merged.config;
   ASSIGN_OR_RETURN(const std::string class_name, ClassName(config));
   const TokenizerClass* known =
       FindTokenizerClass(class_name.empty() ? main.unnamed_class : class_name);
@@ -367,11 +381,10 @@ absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
       defaults.insert(role);
     }
   }
-  absl::StatusOr<std::vector<NamedToken>> named =
-      NamedTokens(config, defaults, main.form);
-  if (!named.ok()) return WithContext(named.status(), kConfig);
+  ASSIGN_OR_RETURN(std::vector<NamedToken> named,
+                   NamedTokens(merged, defaults, main.form));
   ASSIGN_OR_RETURN(std::vector<AddedToken> listed, ListedTokens(config, files));
-  AddTokens(std::move(listed), *std::move(named), HasDecoder(config), main.form,
+  AddTokens(std::move(listed), std::move(named), HasDecoder(config), main.form,
             added_tokens);
   auto around = AroundByClass(config, known, class_name.empty(), main);
   if (!around.ok()) return WithContext(around.status(), kConfig);

@@ -108,6 +108,13 @@ TEST(VocabularyFilesTest, NamesTheFileThatIsMalformed) {
   refused(
       [](VocabularyFiles& f) { f.companions.special_tokens_map_json = "7"; },
       "special_tokens_map.json: ");
+  // What it says of a role takes the place of what the config says.
+  refused(
+      [](VocabularyFiles& f) {
+        f.companions.tokenizer_config_json = R"({"bos_token": "x"})";
+        f.companions.special_tokens_map_json = R"({"bos_token": 7})";
+      },
+      "special_tokens_map.json: 'bos_token': ");
 }
 
 TEST(VocabularyFilesTest, RefusesToForgetABeginningToken) {
