@@ -191,12 +191,6 @@ bool ConfigReader::Bool(std::string_view key, bool absent) {
   return Take(BoolField(config_, key, absent), absent);
 }
 
-std::string ConfigReader::String(std::string_view key,
-                                 std::string_view absent) {
-  CheckDeclared(key);
-  return Take(StringField(config_, key, absent), std::string(absent));
-}
-
 void ConfigReader::CheckMultiple(std::string_view key, int64_t value,
                                  std::string_view of_key, int64_t of) {
   if (value % of == 0) return;
@@ -206,8 +200,11 @@ void ConfigReader::CheckMultiple(std::string_view key, int64_t value,
 
 quant::Activation ConfigReader::Activation(std::string_view key,
                                            std::string_view absent) {
-  const std::string name =
-      key.empty() ? std::string(absent) : String(key, absent);
+  std::string name(absent);
+  if (!key.empty()) {
+    CheckDeclared(key);
+    name = Take(StringField(config_, key, absent), name);
+  }
   std::string known;
   for (const NamedActivation& entry : kActivations) {
     if (entry.name == name) return entry.activation;

@@ -68,7 +68,6 @@ class ConfigReader {
                       int64_t absent);
   float Number(std::string_view key, double min, double max, double absent);
   bool Bool(std::string_view key, bool absent);
-  std::string String(std::string_view key, std::string_view absent);
   // A function by the name that transformers' ACT2FN has for it; key "": of a
   // class that has no such key.
   quant::Activation Activation(std::string_view key, std::string_view absent);
