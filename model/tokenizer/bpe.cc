@@ -1,7 +1,6 @@
 #include "model/tokenizer/bpe.h"
 
 #include <algorithm>
-#include <functional>
 #include <limits>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
 #include "model/tokenizer/byte_alphabet.h"
+#include "model/tokenizer/merge_queue.h"
 #include "model/tokenizer/step_fields.h"
 #include "model/tokenizer/word_cache.h"
 #include "nlohmann/json.hpp"
@@ -71,6 +71,9 @@ class Bpe::Encoder final : public TokenModel::Encoder {
     int32_t merged_id = -1;  // what it makes with the next; -1 for nothing
   };
   static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
+  // From so many symbols on, lists by rank are faster than a heap, however many
+  // ranks there are to look at.
+  static constexpr size_t kLongWord = 1 << 15;
 
   std::optional<int32_t> WholeWord(std::string_view word) const {
     if (!bpe_.takes_bytes_) return bpe_.vocabulary_.Id(word);
@@ -196,28 +199,19 @@ class Bpe::Encoder final : public TokenModel::Encoder {
     }
   }
 
-  // Notes what symbol `at` and the one after it would merge to. Whether they
-  // would at all; then the merge is at the end of queue_, its rank in the high
-  // half, so that the least is the one to do next, the leftmost of equals.
-  bool Queue(uint32_t at) {
+  // Notes what symbol `at` and the one after it would merge to; the rank of
+  // that merge, if there is one.
+  std::optional<uint32_t> NoteMerge(uint32_t at) {
     Symbol& left = symbols_[at];
     left.merged_id = -1;
-    if (left.next == kNone) return false;
+    if (left.next == kNone) return std::nullopt;
     const auto merge =
         bpe_.merges_.find(PairKey(left.id, symbols_[left.next].id));
-    if (merge == bpe_.merges_.end()) return false;
+    if (merge == bpe_.merges_.end()) return std::nullopt;
     left.merged_id = merge->second.id;
-    queue_.push_back(uint64_t{merge->second.rank} << 32 | at);
-    return true;
-  }
-  void QueueInOrder(uint32_t at) {
-    if (Queue(at)) {
-      std::push_heap(queue_.begin(), queue_.end(), std::greater<>());
-    }
+    return merge->second.rank;
   }
 
-  // Time: n log n for n bytes, since each merge removes one symbol and queues
-  // at most two.
   void Merged(std::string_view word, std::vector<int32_t>& ids) {
     symbols_.clear();
     if (bpe_.takes_bytes_) {
@@ -228,16 +222,32 @@ class Bpe::Encoder final : public TokenModel::Encoder {
     if (symbols_.empty()) return;
     symbols_.front().previous = kNone;
     symbols_.back().next = kNone;
-    queue_.clear();
-    for (uint32_t at = 0; at < symbols_.size(); ++at) Queue(at);
-    std::make_heap(queue_.begin(), queue_.end(), std::greater<>());
-    while (!queue_.empty()) {
-      std::pop_heap(queue_.begin(), queue_.end(), std::greater<>());
-      const uint64_t top = queue_.back();
-      queue_.pop_back();
-      const uint32_t at = static_cast<uint32_t>(top);
-      const int32_t merged_id = bpe_.merged_ids_[top >> 32];
-      Symbol& left = symbols_[at];
+    if (symbols_.size() < kLongWord) {
+      heap_.Clear();
+      MergeSymbols(heap_);
+    } else {
+      lists_.Clear(bpe_.merged_ids_.size());
+      MergeSymbols(lists_);
+    }
+    for (const Symbol& symbol : symbols_) {
+      if (symbol.id >= 0) ids.push_back(symbol.id);
+    }
+  }
+
+  // Time: n log n for n symbols, since each merge removes one and queues at
+  // most two.
+  template <typename Queue>
+  void MergeSymbols(Queue& queue) {
+    for (uint32_t at = 0; at < symbols_.size(); ++at) {
+      if (const auto rank = NoteMerge(at)) queue.PushFirst(*rank, at);
+    }
+    queue.Start();
+    const auto push = [&](uint32_t at) {
+      if (const auto rank = NoteMerge(at)) queue.Push(*rank, at);
+    };
+    for (HeapMergeQueue::Entry next; queue.Pop(next);) {
+      const int32_t merged_id = bpe_.merged_ids_[next.rank];
+      Symbol& left = symbols_[next.at];
       // Out of date when the pair has changed since. To compare what it makes
       // is enough: symbols only grow, so no other pair here makes the same.
       if (left.merged_id != merged_id) continue;
@@ -246,18 +256,16 @@ class Bpe::Encoder final : public TokenModel::Encoder {
       left.next = right.next;
       right.id = -1;
       right.merged_id = -1;
-      if (left.next != kNone) symbols_[left.next].previous = at;
-      if (left.previous != kNone) QueueInOrder(left.previous);
-      QueueInOrder(at);
-    }
-    for (const Symbol& symbol : symbols_) {
-      if (symbol.id >= 0) ids.push_back(symbol.id);
+      if (left.next != kNone) symbols_[left.next].previous = next.at;
+      if (left.previous != kNone) push(left.previous);
+      push(next.at);
     }
   }
 
   const Bpe& bpe_;
   std::vector<Symbol> symbols_;
-  std::vector<uint64_t> queue_;
+  HeapMergeQueue heap_;
+  ListMergeQueue lists_;
   std::string spelled_;  // a character with its affixes
   bool unknown_waits_ = false;
   WordCache cache_;  // of segments

@@ -2,6 +2,7 @@
 
 #include "tests/model/tokenizer/byte_level_bpe.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <random>
@@ -246,6 +247,44 @@ TEST(ByteLevelBpeTest, TakesAnEmptyVocabulary) {
 // A text without spaces is one word. With merges found by scanning the word
 // again after each, these would take hours; the bound is for slow machines and
 // sanitizers.
+// A long word is merged in another way than its parts: a 'z' joins nothing.
+TEST(ByteLevelBpeTest, MergesALongWordAsThePartsThatNeverJoin) {
+  std::mt19937 random(5);
+  ByteLevelParts parts;
+  std::vector<std::string> tokens = {"a", "b", "c", "d"};
+  for (int i = 0; i < 300; ++i) {
+    const std::string left = tokens[random() % tokens.size()];
+    const std::string right = tokens[random() % tokens.size()];
+    const std::string both = left + right;
+    if (both.size() > 9) continue;
+    if (std::find(tokens.begin(), tokens.end(), both) == tokens.end()) {
+      tokens.push_back(both);
+    }
+    parts.merges.emplace_back(left, right);
+  }
+  tokens.push_back("z");
+  for (const std::string& token : tokens) {
+    parts.vocabulary.emplace_back(token, parts.vocabulary.size());
+  }
+  // In no order that any training makes.
+  std::shuffle(parts.merges.begin(), parts.merges.end(), random);
+  ASSERT_OK_AND_ASSIGN(const auto bpe, MakeByteLevelBpe(parts));
+  std::string word;
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 2'000; ++i) {
+    std::string part;
+    for (size_t length = random() % 60; length > 0; --length) {
+      part += "abcd"[random() % 4];
+    }
+    part += 'z';
+    word += part;
+    ASSERT_OK_AND_ASSIGN(const auto part_ids, bpe->Encode(part));
+    ids.insert(ids.end(), part_ids.begin(), part_ids.end());
+  }
+  ASSERT_OK_AND_ASSIGN(const auto word_ids, bpe->Encode(word));
+  EXPECT_EQ(word_ids, ids);
+}
+
 TEST(ByteLevelBpeTest, MergesLongWordsInLittleTime) {
   ASSERT_OK_AND_ASSIGN(
       const auto bpe,
