@@ -215,9 +215,10 @@ class ReplaceRun final : public RunBefore {
     // content that would make too much of it.
     constexpr size_t kMaxBytes = 1 << 16;
     if (part.last) {
+      RegexSteps steps;
       if (rest.size() > kMaxBytes ||
           !AppendReplaced(rest, options_.pattern, options_.content, kMaxBytes,
-                          text_)
+                          steps, text_)
                .ok()) {
         text_.assign(rest);
       }

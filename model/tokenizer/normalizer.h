@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "model/tokenizer/regex.h"
 #include "nlohmann/json_fwd.hpp"
 
 namespace ounce::model {
@@ -34,6 +35,7 @@ struct NormalizedText {
   // normalizer. A Metaspace with "prepend_scheme": "first" asks for it.
   bool at_beginning = true;
   size_t max_bytes = MaxBytes(text.size());
+  RegexSteps* steps = nullptr;  // as Word has them
 };
 
 class Normalizer {

@@ -14,6 +14,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "model/tokenizer/regex.h"
 #include "nlohmann/json_fwd.hpp"
 
 namespace ounce::model {
@@ -22,6 +23,8 @@ namespace ounce::model {
 struct Word {
   std::string_view text;      // valid UTF-8
   bool at_beginning = false;  // as NormalizedText has it
+  // Of the call; a step need not hand them on. Null: each search has its own.
+  RegexSteps* steps = nullptr;
 };
 
 // Takes a part; what it refers to is valid during the call only.

@@ -20,20 +20,19 @@ namespace {
 
 // What searches may take. One that takes few steps is free, as a pattern that
 // looks at each character a few times needs; others share what there is for a
-// text. A pattern that tries all ways to match needs more for 40 characters,
+// call. A pattern that tries all ways to match needs more for 40 characters,
 // and one that looks at the whole rest at each match more for a long text.
 constexpr uint32_t kFreeSteps = 4096;
-constexpr uint32_t kStepsOfAll = 10'000'000;
 constexpr uint32_t kStepsPerByte = 16;
 constexpr uint32_t kMaxHeapKib = 256 << 10;
 
 // Where a match was found; its own for each call, so that threads share none.
 class Search {
  public:
-  explicit Search(size_t text_bytes)
+  explicit Search(RegexSteps& steps)
       : data_(pcre2_match_data_create(1, nullptr)),
         context_(pcre2_match_context_create(nullptr)),
-        steps_left_(uint64_t{kStepsOfAll} + kStepsPerByte * text_bytes) {
+        steps_(steps) {
     if (context_ == nullptr) return;
     pcre2_set_match_limit(context_, kFreeSteps);
     pcre2_set_heap_limit(context_, kMaxHeapKib);
@@ -52,8 +51,7 @@ class Search {
     if (result == PCRE2_ERROR_MATCHLIMIT) {
       // Again with more and more, so that what is taken is known roughly.
       uint64_t steps = kFreeSteps;
-      while (result == PCRE2_ERROR_MATCHLIMIT && steps <= steps_left_) {
-        steps_left_ -= steps;
+      while (result == PCRE2_ERROR_MATCHLIMIT && steps_.Take(steps)) {
         steps *= 8;
         pcre2_set_match_limit(
             context_,
@@ -71,7 +69,7 @@ class Search {
  private:
   pcre2_match_data* const data_;
   pcre2_match_context* const context_;
-  uint64_t steps_left_;
+  RegexSteps& steps_;
 };
 
 }  // namespace
@@ -113,10 +111,28 @@ absl::StatusOr<Regex> Regex::CompileOnig(std::string_view pattern) {
   return Compile(translated);
 }
 
+void RegexSteps::AddText(size_t bytes) {
+  left_ += uint64_t{kStepsPerByte} * bytes;
+}
+
+bool RegexSteps::Take(uint64_t steps) {
+  if (steps > left_) return false;
+  left_ -= steps;
+  return true;
+}
+
 absl::Status Regex::ForEachMatch(
     std::string_view text,
     absl::FunctionRef<absl::Status(size_t, size_t)> match) const {
-  Search search(text.size());
+  RegexSteps steps;
+  return ForEachMatch(text, steps, match);
+}
+
+absl::Status Regex::ForEachMatch(
+    std::string_view text, RegexSteps& steps,
+    absl::FunctionRef<absl::Status(size_t, size_t)> match) const {
+  steps.AddText(text.size());
+  Search search(steps);
   size_t at = 0;
   bool any = false;
   size_t last_end = 0;

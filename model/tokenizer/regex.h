@@ -5,6 +5,7 @@
 #define OUNCE_MODEL_TOKENIZER_REGEX_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -14,6 +15,22 @@
 #include "model/tokenizer/pcre2_code.h"
 
 namespace ounce::model {
+
+// What the searches of one call of Encode may take together: a number of steps,
+// and some more for each byte that they look through.
+//
+// Threads: one at a time.
+class RegexSteps {
+ public:
+  void AddText(size_t bytes);
+  // False if there are not so many left.
+  bool Take(uint64_t steps);
+
+ private:
+  static constexpr uint64_t kStepsOfAll = 10'000'000;
+
+  uint64_t left_ = kStepsOfAll;
+};
 
 class Regex {
  public:
@@ -29,7 +46,11 @@ class Regex {
   // Calls `match` with begin and end of each match in `text`, valid UTF-8, one
   // after the other. An empty match right behind another is none.
   // Errors: those of `match`; kResourceExhausted when the pattern needs more
-  // steps or memory for this text than we spend.
+  // steps than are left, or more memory than we spend.
+  absl::Status ForEachMatch(
+      std::string_view text, RegexSteps& steps,
+      absl::FunctionRef<absl::Status(size_t, size_t)> match) const;
+  // With steps of its own.
   absl::Status ForEachMatch(
       std::string_view text,
       absl::FunctionRef<absl::Status(size_t, size_t)> match) const;

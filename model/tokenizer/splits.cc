@@ -115,9 +115,11 @@ class PatternSplit final : public PreTokenizer {
 
   absl::Status Split(const Word& word, WordSink sink) const override {
     Cutter cutter(word, behavior_, sink);
+    RegexSteps own;
     size_t done = 0;
     RETURN_IF_ERROR(pattern_.ForEachMatch(
-        word.text, [&](size_t begin, size_t end) -> absl::Status {
+        word.text, word.steps != nullptr ? *word.steps : own,
+        [&](size_t begin, size_t end) -> absl::Status {
           if (begin > done) RETURN_IF_ERROR(cutter.Add(begin, invert_));
           done = end;
           return cutter.Add(end, !invert_);

@@ -31,7 +31,7 @@ class TextPattern {
 
   // As Regex has it.
   absl::Status ForEachMatch(
-      std::string_view text,
+      std::string_view text, RegexSteps& steps,
       absl::FunctionRef<absl::Status(size_t, size_t)> match) const;
 
  private:
@@ -48,7 +48,7 @@ class TextPattern {
 absl::StatusOr<bool> AppendReplaced(std::string_view text,
                                     const TextPattern& pattern,
                                     std::string_view content, size_t max_bytes,
-                                    std::string& result);
+                                    RegexSteps& steps, std::string& result);
 
 }  // namespace ounce::model
 

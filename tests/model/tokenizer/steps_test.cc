@@ -241,6 +241,37 @@ TEST(StepsTest, GiveUpOnAPatternThatTriesEveryWay) {
   EXPECT_OK(tokenizer->Encode("aab"));
 }
 
+// What one piece may take is no more for many of them, whatever cuts them.
+TEST(StepsTest, GiveUpOnATextWhosePiecesTakeTooManyStepsTogether) {
+  const json split = {{"type", "Split"},
+                      {"pattern", {{"Regex", "(?:a+b?)+[bc]"}}},
+                      {"behavior", "Isolated"},
+                      {"invert", false}};
+  const json pieces = {{"type", "CharDelimiterSplit"}, {"delimiter", " "}};
+  const json steps = {{"type", "Sequence"}, {"pretokenizers", {pieces, split}}};
+  ASSERT_OK_AND_ASSIGN(const TokenizerPtr tokenizer,
+                       WithStep("pre_tokenizer", steps));
+  const std::string piece = std::string(20, 'a') + " ";
+  EXPECT_OK(tokenizer->Encode(piece));
+  std::string text;
+  for (int i = 0; i < 50; ++i) text += piece;
+  EXPECT_THAT(tokenizer->Encode(text),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("regular expression failed")));
+  // Each call has its own.
+  for (int i = 0; i < 50; ++i) EXPECT_OK(tokenizer->Encode(piece));
+
+  const json replace = {{"type", "Replace"},
+                        {"pattern", {{"Regex", "(?:a+b?)+[bc]"}}},
+                        {"content", ""}};
+  const json many = {{"type", "Sequence"},
+                     {"normalizers", std::vector<json>(50, replace)}};
+  ASSERT_OK_AND_ASSIGN(const TokenizerPtr normalizing,
+                       WithStep("normalizer", many));
+  EXPECT_THAT(normalizing->Encode(piece),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
 // Numbers cut in threes from the right: each match looks at all that follows.
 TEST(StepsTest, GiveUpOnAPatternThatLooksAtTheWholeRestForEver) {
   const json step = {{"type", "Split"},
