@@ -34,6 +34,9 @@ class FolderCheckpoint : public Checkpoint {
   const std::map<std::string, TensorInfo>& tensors() const override {
     return tensors_;
   }
+  std::map<std::string, std::string> lacking() const override {
+    return files_.lacking;
+  }
 
   absl::Status ReadFloats(const std::string& name, int64_t first, int64_t count,
                           float* out) const override {

@@ -75,6 +75,8 @@ class Checkpoint {
 
   // By name, as stored.
   virtual const std::map<std::string, TensorInfo>& tensors() const = 0;
+  // Those that an index of shards names and their files lack: the file of each.
+  virtual std::map<std::string, std::string> lacking() const { return {}; }
 
   // Reads elements [first, first + count) of `name` in row-major order, as
   // float32. Strided views are followed.

@@ -1,6 +1,9 @@
 #include "model/checkpoint/missing_tensor.h"
 
+#include <map>
+
 #include "base/str_cat.h"
+#include "model/files/byte_source.h"
 
 namespace ounce::model {
 namespace {
@@ -19,6 +22,18 @@ constexpr Wrapper kWrappers[] = {
 }  // namespace
 
 std::string WhyMissing(const Checkpoint& checkpoint, std::string_view name) {
+  const std::map<std::string, std::string> lacking = checkpoint.lacking();
+  if (!lacking.empty()) {
+    // Without this name, what is asked for may have another prefix than what
+    // is there; then any of them tells.
+    auto one = lacking.find(std::string(name));
+    if (one == lacking.end()) one = lacking.begin();
+    return StrCat("; by the index ", Quoted(one->first), " is in ",
+                  Quoted(one->second),
+                  ", which does not have it: the shards are of different "
+                  "checkpoints, or one was not saved whole; download all of "
+                  "them again");
+  }
   for (const auto& [other, info] : checkpoint.tensors()) {
     if (other.find(".lora_") != std::string::npos) {
       return StrCat("; '", other,

@@ -11,7 +11,7 @@ namespace ounce::model {
 
 // To go behind "... is missing": what the checkpoint is and what to do about
 // it, if its names show that (a wrapper's prefix, an adapter, a model without
-// its head); else empty.
+// its head, an index of shards that promises what is not there); else empty.
 std::string WhyMissing(const Checkpoint& checkpoint, std::string_view name);
 
 }  // namespace ounce::model

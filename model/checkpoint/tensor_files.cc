@@ -25,11 +25,10 @@ struct Form {
 constexpr Form kForms[] = {{"model.safetensors", ParseSafetensors},
                            {"pytorch_model.bin", ParseTorchZip}};
 
-// Adds the tensors of one file. Of names that two files hold, the index says
-// which counts; without a word from it the first does.
-void Merge(std::unique_ptr<const ByteSource> file, TensorTable&& table,
-           const std::map<std::string, std::string>& file_of,
-           const std::string& file_name, TensorFiles& all) {
+// Adds the tensors of one file but those that lie in another by the index.
+absl::Status Merge(std::unique_ptr<const ByteSource> file, TensorTable&& table,
+                   const std::map<std::string, std::string>& file_of,
+                   const std::string& file_name, TensorFiles& all) {
   int64_t first_id = 0;
   for (const auto& [name, place] : all.tensors) {
     first_id = std::max(first_id, place.tensor.info.storage_id + 1);
@@ -38,10 +37,17 @@ void Merge(std::unique_ptr<const ByteSource> file, TensorTable&& table,
     const auto mapped = file_of.find(name);
     if (mapped != file_of.end() && mapped->second != file_name) continue;
     tensor.info.storage_id += first_id;
-    all.tensors.emplace(name,
-                        TensorFiles::Place{file.get(), std::move(tensor)});
+    const auto [known, is_new] = all.tensors.try_emplace(
+        name, TensorFiles::Place{file.get(), std::move(tensor)});
+    if (!is_new) {
+      return TensorError(*file, name,
+                         absl::StrCat("is in ", known->second.file->name(),
+                                      " too, and the index does not say which "
+                                      "of them counts: name one there"));
+    }
   }
   all.files.push_back(std::move(file));
+  return absl::OkStatus();
 }
 
 // `name` as a path inside its folder ("./a/b" is "a/b"); nothing if it may lead
@@ -97,9 +103,18 @@ absl::StatusOr<TensorFiles> OpenShards(const std::string& folder,
   for (const std::string& name : names) {
     absl::StatusOr<std::unique_ptr<ByteSource>> file =
         OpenFile(absl::StrCat(folder, "/", name), proceed);
+    if (absl::IsNotFound(file.status())) {
+      return absl::NotFoundError(absl::StrCat(
+          index_path, ": ", file.status().message(),
+          "; the index names this file: download the missing shards"));
+    }
     if (!file.ok()) return WithContext(file.status(), index_path);
     ASSIGN_OR_RETURN(TensorTable table, parse(**file));
-    Merge(*std::move(file), std::move(table), file_of, name, all);
+    RETURN_IF_ERROR(
+        Merge(*std::move(file), std::move(table), file_of, name, all));
+  }
+  for (const auto& [tensor, file] : file_of) {
+    if (!all.tensors.contains(tensor)) all.lacking.emplace(tensor, file);
   }
   return all;
 }
@@ -114,7 +129,7 @@ absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder,
     if (file.ok()) {
       TensorFiles all;
       ASSIGN_OR_RETURN(TensorTable table, form.parse(**file));
-      Merge(*std::move(file), std::move(table), {}, path, all);
+      RETURN_IF_ERROR(Merge(*std::move(file), std::move(table), {}, path, all));
       return all;
     }
     if (!absl::IsNotFound(file.status())) return file.status();

@@ -20,16 +20,19 @@ struct TensorFiles {
   };
   std::vector<std::unique_ptr<const ByteSource>> files;
   std::map<std::string, Place> tensors;
+  // Names that the index promises and their files lack: the file of each.
+  std::map<std::string, std::string> lacking;
 };
 
 // Opens the first that is there of model.safetensors,
 // model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json
 // and, for an index, every file it names. These must lie in `folder` or below
-// it. A tensor that the index promises and its file lacks is not there: whoever
-// needs it says so. `proceed` is asked then and later, whenever much is to be
-// read.
-// Errors: kNotFound when none of them or a named file is not there; those of
-// the formats; that of `proceed`.
+// it. A tensor that the index promises and its file lacks is in `lacking`:
+// whoever needs it says so. Of names that two files hold, the index says which
+// counts. `proceed` is asked then and later, whenever much is to be read.
+// Errors: kNotFound when none of them or a named file is not there;
+// kInvalidArgument for a name that two files hold and the index does not have;
+// those of the formats; that of `proceed`.
 absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder,
                                             const Proceed& proceed = nullptr);
 
