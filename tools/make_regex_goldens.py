@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/golden/tokenizer/regex.jsonl by Hugging Face tokenizers 0.22.2.
 
-A pattern a line with texts and how Split cuts them at its matches. The same versions
-write the same bytes: all randomness comes from a fixed seed.
+A pattern a line with texts, how Split cuts them at its matches, and what it leaves when
+it removes these. The same versions write the same bytes: all randomness comes from a fixed seed.
 """
 
 import json
@@ -50,10 +50,9 @@ PROPERTIES = [r"\p{%s}" % name for name in (
     "White_Space", "space", "word", "XDigit", "Greek", "grek", "Common", "Inherited", "Han", "^Cyrillic", "Deva")]
 
 
-def cut(pattern, text):
-    """The parts, and whether each is a match."""
-    isolated = pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text)
-    return [word for word, _ in isolated]
+def cut(pattern, behavior, text):
+    """The matches and what lies between, or only the latter."""
+    return [word for word, _ in pre_tokenizers.Split(Regex(pattern), behavior).pre_tokenize_str(text)]
 
 
 def main():
@@ -69,8 +68,7 @@ def main():
         texts = ["", "aab ab\r\nab", "(a(b)c) ab " + "x" * 25 + "z" + "y" * 25]
         for _ in range(12):
             texts.append("".join(random.choice(random.choice([WORDS, WORDS, own, ["a", "b"]])) for _ in range(random.randint(2, 14))))
-        keep = pre_tokenizers.Split(Regex(pattern), "removed")
-        cases = [[text, cut(pattern, text), [word for word, _ in keep.pre_tokenize_str(text)]] for text in texts]
+        cases = [[text, cut(pattern, "isolated", text), cut(pattern, "removed", text)] for text in texts]
         lines.append(json.dumps([pattern, cases]) + "\n")
     root = pathlib.Path(__file__).resolve().parent.parent
     (root / "tests/golden/tokenizer/regex.jsonl").write_text("".join(lines))
