@@ -102,7 +102,8 @@ class Parser {
         if (num_repeats > kMaxDepth) return RefusePattern("such deep nesting");
         ASSIGN_OR_RETURN(const std::optional<OnigRepeat> repeat, ReadRepeat());
         if (!repeat.has_value()) break;
-        previous_ = 0;
+        // What comes once is no repeat.
+        if (repeat->min != 1 || repeat->max != 1) previous_ = 0;
         ASSIGN_OR_RETURN(item, Repeated(std::move(item), *repeat));
         RETURN_IF_ERROR(SkipComments(options));
       }

@@ -62,6 +62,7 @@ TEST(OnigPatternTest, RefusesWhatDiffersByName) {
       {R"(\x{110000})", R"('\\x{110000}')"},
       {R"((?i:strasse))", "\"st\" in (?i:)"},
       {R"((?i:s(?:s)))", "\"ss\" in (?i:)"},
+      {R"((?i:s{1}s))", "\"ss\" in (?i:)"},
       {R"((?i)a|FF)", "\"ff\" in (?i:)"},
       {"(?i:\u00e9)", "beyond ASCII in (?i:)"},
       {R"((?i:[\p{L}]x))", "a set of more than ASCII in (?i:)"},
