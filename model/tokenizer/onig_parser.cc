@@ -515,6 +515,8 @@ class Parser {
       return Backreference(reference, options);
     }
     if (Take("\\g<") || Take("\\g'")) {
+      // It could come to another one.
+      if (in_absent_) return RefusePattern("a call in '(?~'");
       const char end = *(rest_.data() - 1) == '<' ? '>' : '\'';
       ASSIGN_OR_RETURN(const Reference reference, ReadReference(end));
       OnigNode node;

@@ -16,8 +16,8 @@
 //   - in (?i:): letters and sets beyond ASCII, pairs that fold to one letter
 //     ("ss"), references;
 //   - a look-behind of varying length, and \K in any look-around;
-//   - (?~|a|b), a (?~ in another, a condition without '|' or on several groups
-//     or with a group that is referred to, a call beside a reference;
+//   - (?~|a|b), a (?~ or a call in a (?~, a condition without '|' or on several
+//     groups or with a group that is referred to, a call beside a reference;
 //   - a repeat, twice or more, of what may be empty; an endless one, around a
 //     group that is referred to; one of more than 65535;
 //   - in sets: a range from or to a set;

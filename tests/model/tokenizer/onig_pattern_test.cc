@@ -42,6 +42,7 @@ TEST(OnigPatternTest, RefusesWhatDiffersByName) {
       {R"((*FAIL))", "'(*FA'"},
       {R"((?~|a|b))", "'(?~|'"},
       {R"((?~a(?~b)))", "'(?~' in another"},
+      {R"((?~a\g<0>))", "a call in '(?~'"},
       {R"((a*){2})", "a repeat, twice or more, of what may be empty"},
       {R"((a)(?(1)b))", "a condition without '|'"},
       {R"((?<x>a)|(?<x>b)(?(<x>)a|b))", "a condition on several groups"},
