@@ -113,7 +113,12 @@ void AppendNew(std::string_view property, OnigSet& set) {
 // one letter names.
 OnigSet CategorySet(std::string_view name) {
   OnigSet set;
-  set.members = StrCat("\\p{", name, "}");
+  if (name == "Mn") {
+    // U+1171E left it after PCRE2's Unicode; no set can leave a member out.
+    set.others.push_back("(?!\\x{1171e})\\p{Mn}");
+  } else {
+    set.members = StrCat("\\p{", name, "}");
+  }
   if (name.size() == 2) {
     AppendNew(name, set);
   } else {
