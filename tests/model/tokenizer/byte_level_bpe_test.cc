@@ -244,9 +244,6 @@ TEST(ByteLevelBpeTest, TakesAnEmptyVocabulary) {
   EXPECT_EQ(bpe->Decode({0}, false), "");
 }
 
-// A text without spaces is one word. With merges found by scanning the word
-// again after each, these would take hours; the bound is for slow machines and
-// sanitizers.
 // A long word is merged in another way than its parts: a 'z' joins nothing.
 TEST(ByteLevelBpeTest, MergesALongWordAsThePartsThatNeverJoin) {
   std::mt19937 random(5);
@@ -285,6 +282,9 @@ TEST(ByteLevelBpeTest, MergesALongWordAsThePartsThatNeverJoin) {
   EXPECT_EQ(word_ids, ids);
 }
 
+// A text without spaces is one word. With merges found by scanning the word
+// again after each, these would take hours; the bound is for slow machines and
+// sanitizers.
 TEST(ByteLevelBpeTest, MergesLongWordsInLittleTime) {
   ASSERT_OK_AND_ASSIGN(
       const auto bpe,
