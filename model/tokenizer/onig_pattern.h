@@ -39,12 +39,6 @@ namespace ounce::model {
 // is no pattern.
 absl::StatusOr<std::string> FromOnigPattern(std::string_view pattern);
 
-// What a set in PCRE2's syntax, [..], holds for the word characters of Rust's
-// regular expressions (Oniguruma's but for some digits and joiners), and for
-// white space of both.
-std::string RustWordCharacters();
-std::string WhiteSpaceCharacters();
-
 }  // namespace ounce::model
 
 #endif  // OUNCE_MODEL_TOKENIZER_ONIG_PATTERN_H_

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_format.h"
 #include "base/str_cat.h"
-#include "model/tokenizer/onig_pattern.h"
 
 namespace ounce::model {
 namespace {

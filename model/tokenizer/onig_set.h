@@ -40,6 +40,12 @@ OnigSet WordSet(bool in_set);
 std::optional<OnigSet> PropertySet(std::string_view name, bool in_set);
 std::optional<OnigSet> BracketSet(std::string_view name);
 
+// What a set in PCRE2's syntax, [..], holds for the word characters of Rust's
+// regular expressions (Oniguruma's but for some digits and joiners), and for
+// white space of both.
+std::string RustWordCharacters();
+std::string WhiteSpaceCharacters();
+
 // "\x{e4}" in PCRE2's syntax.
 std::string CharacterPattern(char32_t c);
 

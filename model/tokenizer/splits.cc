@@ -13,7 +13,7 @@
 #include "base/utf8.h"
 #include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
-#include "model/tokenizer/onig_pattern.h"
+#include "model/tokenizer/onig_set.h"
 #include "model/tokenizer/pre_tokenizer.h"
 #include "model/tokenizer/regex.h"
 #include "model/tokenizer/step_fields.h"

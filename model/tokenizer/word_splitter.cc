@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/tokenizer/onig_pattern.h"
+#include "model/tokenizer/onig_set.h"
 #include "model/tokenizer/utf8.h"
 
 namespace ounce::model {
