@@ -196,6 +196,12 @@ TEST(OnigPatternTest, UnitesAndIntersectsSets) {
   EXPECT_THAT(Matches("[(|.]+", "a(|.)"), ElementsAre("(|."));
 }
 
+// Where PCRE2 looks for a first and a last letter before it matches.
+TEST(OnigPatternTest, FindsWhatBeginsAtTheLastPlaceThatItCould) {
+  EXPECT_THAT(Matches("(?=a)b?a", "abba"), ElementsAre("a", "a"));
+  EXPECT_THAT(Matches("(?:b|)b*[ab]", "bc"), ElementsAre("b"));
+}
+
 TEST(OnigPatternTest, SeesLinesEverywhere) {
   EXPECT_THAT(Matches("^b|a$", "a\nb"), ElementsAre("a", "b"));
   EXPECT_THAT(Matches(R"(\Ab|a\z)", "a\nb"), ElementsAre());
