@@ -98,12 +98,18 @@ class Parser {
       const char32_t before = std::exchange(previous_, 0);
       ASSIGN_OR_RETURN(OnigNode item, Item(options, before));
       RETURN_IF_ERROR(SkipComments(options));
+      bool once = false;
       for (int num_repeats = 0; !rest_.empty(); ++num_repeats) {
         if (num_repeats > kMaxDepth) return RefusePattern("such deep nesting");
         ASSIGN_OR_RETURN(const std::optional<OnigRepeat> repeat, ReadRepeat());
         if (!repeat.has_value()) break;
+        // Oniguruma repeats the last character alone then.
+        if (once && item.kind == Kind::kSequence) {
+          return RefusePattern("a repeat behind (?:ab){1}");
+        }
         // What comes once is no repeat.
-        if (repeat->min != 1 || repeat->max != 1) previous_ = 0;
+        once = repeat->min == 1 && repeat->max == 1;
+        if (!once) previous_ = 0;
         ASSIGN_OR_RETURN(item, Repeated(std::move(item), *repeat));
         RETURN_IF_ERROR(SkipComments(options));
       }

@@ -19,7 +19,7 @@
 //   - (?~|a|b), a (?~ or a call in a (?~, a condition without '|' or on several
 //     groups or with a group that is referred to, a call beside a reference;
 //   - a repeat, twice or more, of what may be empty; an endless one, around a
-//     group that is referred to; one of more than 65535;
+//     group that is referred to; one of (?:ab){1}; one of more than 65535;
 //   - in sets: a range from or to a set;
 //   - properties other than categories, scripts and those of [:alpha:] and its
 //     like: blocks (In_Basic_Latin), ages, emoji, scripts since Unicode 15;

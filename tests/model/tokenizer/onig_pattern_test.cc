@@ -50,6 +50,7 @@ TEST(OnigPatternTest, RefusesWhatDiffersByName) {
       {R"((a)\1\g<1>)", "a call beside a reference"},
       {R"((a*)*\1)", "a repeat of what may be empty around a group"},
       {R"((?<g>a\g<g>b\g<g>))", "so long a pattern"},
+      {R"((?:ab){1}+)", "a repeat behind (?:ab){1}"},
       {R"(a{70000})", "a repeat of more than 65535"},
       {R"([[:foo:]])", "'[:'"},
       {R"([a-\d])", "a range that ends with a set"},
