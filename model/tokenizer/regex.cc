@@ -82,12 +82,13 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  // By its short ways to where a match may begin, PCRE2 10.42 misses some: that
-  // of (?=a)b?a in "a", and of (?:b|)b*[ab] in "bc".
+  // By its short ways PCRE2 10.42 misses matches: those to a beginning that of
+  // (?=a)b?a in "a", and of (?:b|)b*[ab] in "bc"; those past what a repeat
+  // might give back, that of x*(?:ab)?+x in "xb".
   Pcre2Code code(pcre2_compile(
       reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
-          PCRE2_NO_START_OPTIMIZE,
+          PCRE2_NO_START_OPTIMIZE | PCRE2_NO_AUTO_POSSESS,
       &error, &offset, context));
   pcre2_compile_context_free(context);
   if (error == PCRE2_ERROR_LOOKBEHIND_NOT_FIXED_LENGTH) {

@@ -203,6 +203,13 @@ TEST(OnigPatternTest, FindsWhatBeginsAtTheLastPlaceThatItCould) {
   EXPECT_THAT(Matches("(?:b|)b*[ab]", "bc"), ElementsAre("b"));
 }
 
+// Where PCRE2 takes a repeat for one that gives nothing back.
+TEST(OnigPatternTest, FindsWhatARepeatMustGiveBackFor) {
+  EXPECT_THAT(Matches("x*(?:ab)?+x", "xb"), ElementsAre("x"));
+  EXPECT_THAT(Matches("x*(?>|a)x", "xb"), ElementsAre("x"));
+  EXPECT_THAT(Matches(R"(\s*(?:ab)?+\s)", " b"), ElementsAre(" "));
+}
+
 TEST(OnigPatternTest, SeesLinesEverywhere) {
   EXPECT_THAT(Matches("^b|a$", "a\nb"), ElementsAre("a", "b"));
   EXPECT_THAT(Matches(R"(\Ab|a\z)", "a\nb"), ElementsAre());
