@@ -33,7 +33,7 @@ GROUPS = [
     r"(?(a|ab)b|c)", r"(x)?(?(-1)a|b)", r"(?((a))b|.)", r"(a)?(?(1)b|)c",
     r"(?<p>\((?:\g<p>|[^()])*\))", r"(\((?:\g<1>|[^()])*\))", r"a\g<0>?b", r"(?<a>x\g<a>y|z)", r"\g<w>(?<w>a|b)", r"(a)\g<-1>",
     r"\g<+1>(a|b)c", r"(?i:\g<a>)(?-i:(?<a>a)){0}", r"(?<a>a\g<b>?)(?<b>b\g<a>?)", r"(?<d>\d|a){0}\g<d>+",
-    r"a\Kb", r"\w+\K\s", r"(?:a\Kb|ac)", r"a\K", r"\Ga", r"\G\w", r"(?:\G|b)a", r"(?#comment)a", r"a(?#\)x)*b", r"(?x) a b # c",
+    r"a\Kb", r"\w+\K\s", r"(?:a\Kb|ac)", r"a\K", r"(?#comment)a", r"a(?#\)x)*b", r"(?x) a b # c",
     r"(?x: a +)b c", r"(?x)[a ]\ b", r"(?im:A.)", r"(?mi)A.", r"(?i-m:AB)", r"(?i)a(?-i)b|c", r"(?-m:.)", r"(?i:\p{Lu})",
     r"(?i:\w+)", r"(?i:[a-z]+)", r"(?i:[^a-z])", r"(?i:[^k])", r"(?i:[\s\d]a)", r"(?i:s)", r"(?<=a|bc)x", r"(?<!a|\s)b", r"\p", r"\Q.\E",
     r"\pL", r"\i\l\_\<\g\k", r"\cA|\c?", r"\0|\011|\0101"]

@@ -215,10 +215,10 @@ class ReplaceRun final : public RunBefore {
     // content that would make too much of it.
     constexpr size_t kMaxBytes = 1 << 16;
     if (part.last) {
-      RegexSteps steps;
+      RegexBudget budget;
       if (rest.size() > kMaxBytes ||
           !AppendReplaced(rest, options_.pattern, options_.content, kMaxBytes,
-                          steps, text_)
+                          budget, text_)
                .ok()) {
         text_.assign(rest);
       }

@@ -35,7 +35,7 @@ struct NormalizedText {
   // normalizer. A Metaspace with "prepend_scheme": "first" asks for it.
   bool at_beginning = true;
   size_t max_bytes = MaxBytes(text.size());
-  RegexSteps* steps = nullptr;  // as Word has them
+  RegexBudget* budget = nullptr;  // as Word has them
 };
 
 class Normalizer {

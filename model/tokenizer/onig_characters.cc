@@ -101,7 +101,7 @@ absl::StatusOr<char32_t> OnigCharacters::ReadEscape(bool in_set) {
   if (kind == 'x' || kind == 'u') return ReadHex();
   if (kind == '0') return ReadOctal();
   if (kind == 'c') return ReadControl();
-  const std::string_view refused = in_set ? "CMo" : "CMoXyY";
+  const std::string_view refused = in_set ? "CMo" : "CGMoXyY";
   if ((kind >= '0' && kind <= '9') || refused.find(kind) != refused.npos) {
     return RefuseNext(2);
   }

@@ -501,7 +501,7 @@ class Parser {
   absl::StatusOr<OnigNode> Escape(OnigOptions options, char32_t before) {
     if (rest_.size() < 2) return RefusePattern("'\\' at the end");
     const char kind = rest_[1];
-    for (const char anchor : {'A', 'z', 'Z', 'G', 'K'}) {
+    for (const char anchor : {'A', 'z', 'Z', 'K'}) {
       if (kind != anchor) continue;
       rest_.remove_prefix(2);
       return Anchor({'\\', kind});

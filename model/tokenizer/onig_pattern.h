@@ -10,7 +10,7 @@
 //     as Oniguruma's do; conditions (?(1)a|b); (?~a);
 //   - \R, \N, \O, \h, \v, {,n}, {3,2}, \uHHHH, (?m:), (?x:), (?#).
 // What can't be translated exactly is refused by name:
-//   - \X, \y, \Y, \M-a, \C-a, \o{12}, numbers in base 8 but for \012, bytes
+//   - \X, \G, \y, \Y, \M-a, \C-a, \o{12}, numbers in base 8 but for \012, bytes
 //     beyond ASCII (\xE4), callouts, options other than i, m and x, names of
 //     groups beyond ASCII, levels (\k<a+1>);
 //   - in (?i:): letters and sets beyond ASCII, pairs that fold to one letter

@@ -115,7 +115,7 @@ class Pipeline::EncodeCall {
         continue;
       }
       NormalizedText normalized{std::string(piece.text), at_beginning};
-      normalized.steps = &steps_;
+      normalized.budget = &budget_;
       RETURN_IF_ERROR(Normalize(pipeline_.normalizers_, normalized));
       RETURN_IF_ERROR(AddNormalized(normalized.text, normalized.at_beginning));
     }
@@ -147,7 +147,7 @@ class Pipeline::EncodeCall {
   absl::Status PreTokenize(size_t step, const Word& word) {
     if (step < pipeline_.pre_tokenizers_.size()) {
       return pipeline_.pre_tokenizers_[step]->Split(
-          {word.text, word.at_beginning, &steps_},
+          {word.text, word.at_beginning, &budget_},
           [&](const Word& part) { return PreTokenize(step + 1, part); });
     }
     return cache_.AppendIds(
@@ -161,7 +161,7 @@ class Pipeline::EncodeCall {
   const std::unique_ptr<TokenModel::Encoder> encoder_;
   std::vector<int32_t> ids_;
   WordCache cache_;
-  RegexSteps steps_;
+  RegexBudget budget_;
 };
 
 class Pipeline::DecodeCall final : public Tokenizer::Decoding {

@@ -24,7 +24,7 @@ struct Word {
   std::string_view text;      // valid UTF-8
   bool at_beginning = false;  // as NormalizedText has it
   // Of the call; a step need not hand them on. Null: each search has its own.
-  RegexSteps* steps = nullptr;
+  RegexBudget* budget = nullptr;
 };
 
 // Takes a part; what it refers to is valid during the call only.

@@ -12,24 +12,32 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "model/tokenizer/pcre2_code.h"
 
 namespace ounce::model {
 
-// What the searches of one call of Encode may take together: a number of steps,
-// and some more for each byte that they look through.
+// What the searches of one call of Encode may take together: a number of steps
+// and a time of the CPU, and some more of both for each byte that they look
+// through. Steps say whether a pattern suits a text, the same everywhere; but
+// PCRE2 counts them anew at each place where a match may begin, and one may
+// look at all of the text, so that it takes both to bound the work.
 //
-// Threads: one at a time.
-class RegexSteps {
+// Threads: one, which it is used on.
+class RegexBudget {
  public:
+  explicit RegexBudget(absl::Duration cpu = absl::Seconds(1))
+      : time_left_(cpu) {}
+
   void AddText(size_t bytes);
   // False if there are not so many left.
-  bool Take(uint64_t steps);
+  bool TakeSteps(uint64_t steps);
+  bool TakeTime(absl::Duration cpu);
+  absl::Duration time_left() const { return time_left_; }
 
  private:
-  static constexpr uint64_t kStepsOfAll = 10'000'000;
-
-  uint64_t left_ = kStepsOfAll;
+  uint64_t steps_left_ = 10'000'000;
+  absl::Duration time_left_;
 };
 
 class Regex {
@@ -46,9 +54,9 @@ class Regex {
   // Calls `match` with begin and end of each match in `text`, valid UTF-8, one
   // after the other. An empty match right behind another is none.
   // Errors: those of `match`; kResourceExhausted when the pattern needs more
-  // steps than are left, or more memory than we spend.
+  // than is left, or more memory than we spend.
   absl::Status ForEachMatch(
-      std::string_view text, RegexSteps& steps,
+      std::string_view text, RegexBudget& budget,
       absl::FunctionRef<absl::Status(size_t, size_t)> match) const;
   // With steps of its own.
   absl::Status ForEachMatch(

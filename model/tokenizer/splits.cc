@@ -115,10 +115,10 @@ class PatternSplit final : public PreTokenizer {
 
   absl::Status Split(const Word& word, WordSink sink) const override {
     Cutter cutter(word, behavior_, sink);
-    RegexSteps own;
+    RegexBudget own;
     size_t done = 0;
     RETURN_IF_ERROR(pattern_.ForEachMatch(
-        word.text, word.steps != nullptr ? *word.steps : own,
+        word.text, word.budget != nullptr ? *word.budget : own,
         [&](size_t begin, size_t end) -> absl::Status {
           if (begin > done) RETURN_IF_ERROR(cutter.Add(begin, invert_));
           done = end;

@@ -40,12 +40,12 @@ class Replace final : public Normalizer {
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
 
   absl::Status Normalize(NormalizedText& text) const override {
-    RegexSteps own;
+    RegexBudget own;
     std::string replaced;
     ASSIGN_OR_RETURN(
         const bool same_beginning,
         AppendReplaced(text.text, pattern_, content_, text.max_bytes,
-                       text.steps != nullptr ? *text.steps : own, replaced));
+                       text.budget != nullptr ? *text.budget : own, replaced));
     text.at_beginning &= same_beginning;
     text.text = std::move(replaced);
     return absl::OkStatus();

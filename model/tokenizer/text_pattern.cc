@@ -36,9 +36,9 @@ absl::StatusOr<TextPattern> TextPattern::Read(const nlohmann::json& step) {
 }
 
 absl::Status TextPattern::ForEachMatch(
-    std::string_view text, RegexSteps& steps,
+    std::string_view text, RegexBudget& budget,
     absl::FunctionRef<absl::Status(size_t, size_t)> match) const {
-  if (regex_.has_value()) return regex_->ForEachMatch(text, steps, match);
+  if (regex_.has_value()) return regex_->ForEachMatch(text, budget, match);
   for (size_t at = text.find(string_); at != text.npos;
        at = text.find(string_, at + string_.size())) {
     RETURN_IF_ERROR(match(at, at + string_.size()));
@@ -49,11 +49,11 @@ absl::Status TextPattern::ForEachMatch(
 absl::StatusOr<bool> AppendReplaced(std::string_view text,
                                     const TextPattern& pattern,
                                     std::string_view content, size_t max_bytes,
-                                    RegexSteps& steps, std::string& result) {
+                                    RegexBudget& budget, std::string& result) {
   size_t done = 0;
   bool same_beginning = true;
   RETURN_IF_ERROR(pattern.ForEachMatch(
-      text, steps, [&](size_t begin, size_t end) -> absl::Status {
+      text, budget, [&](size_t begin, size_t end) -> absl::Status {
         // What replaces several characters stands for the last of them.
         if (begin == 0 && end > 0 &&
             (content.empty() || FirstUtf8Sequence(text).length != end)) {

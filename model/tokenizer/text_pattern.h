@@ -31,7 +31,7 @@ class TextPattern {
 
   // As Regex has it.
   absl::Status ForEachMatch(
-      std::string_view text, RegexSteps& steps,
+      std::string_view text, RegexBudget& budget,
       absl::FunctionRef<absl::Status(size_t, size_t)> match) const;
 
  private:
@@ -48,7 +48,7 @@ class TextPattern {
 absl::StatusOr<bool> AppendReplaced(std::string_view text,
                                     const TextPattern& pattern,
                                     std::string_view content, size_t max_bytes,
-                                    RegexSteps& steps, std::string& result);
+                                    RegexBudget& budget, std::string& result);
 
 }  // namespace ounce::model
 

@@ -24,6 +24,7 @@ using ::testing::HasSubstr;
 TEST(OnigPatternTest, RefusesWhatDiffersByName) {
   const std::vector<std::pair<const char*, const char*>> cases = {
       {R"(\X)", R"('\\X')"},
+      {R"(\G)", R"('\\G')"},
       {R"(\y)", R"('\\y')"},
       {R"(\Y)", R"('\\Y')"},
       {R"(\M-a)", R"('\\M')"},
