@@ -9,6 +9,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/config_fields.h"
 #include "model/decoder/decoder.h"
 #include "model/decoder/head_layouts.h"
 #include "model/decoder/read_weights.h"
@@ -19,6 +20,7 @@
 namespace ounce::model {
 namespace {
 
+constexpr auto kRead = ConfigKey::Use::kRead;
 constexpr auto kUnused = ConfigKey::Use::kUnused;
 // Of GPTNeoXConfig.
 constexpr ConfigKey kKeys[] = {
@@ -41,6 +43,7 @@ constexpr ConfigKey kKeys[] = {
     {"hidden_dropout", kUnused},
     {"partial_rotary_factor", kUnused},
     {"rope_theta", kUnused},
+    {"head_dim", kRead, "the width over the heads"},
 };
 
 struct Config {
@@ -58,6 +61,14 @@ Config ReadConfig(ConfigReader& reader) {
                                     .inner = 24576,
                                     .activation = "gelu",
                                     .tied = false});
+  // Not of the class, but its rotary embedding would take it.
+  const int64_t head_dim = config.sizes.head_dim;
+  const int64_t given = reader.OptionalInt("head_dim", 1, kMaxWidth, head_dim);
+  if (given != head_dim) {
+    reader.Fail(UnsupportedField("head_dim",
+                                 StrCat(head_dim, ", the width over the heads"),
+                                 StrCat(given)));
+  }
   config.parallel = reader.Bool("use_parallel_residual", true);
   config.attention_bias = reader.Bool("attention_bias", true);
   config.rope = ReadRope(reader, RopePairing::kHalves, config.sizes.head_dim,

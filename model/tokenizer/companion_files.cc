@@ -231,6 +231,11 @@ absl::StatusOr<std::optional<TokensAround>> AroundByClass(
         StrCat("'add_bos_token' must be false, is true; ",
                "put the token into tokenizer.json's post_processor"));
   }
+  // A folder that names no class need not have that class's tokens.
+  if (unnamed && begin && !config.contains("add_bos_token") &&
+      !config.contains("bos_token")) {
+    return std::nullopt;
+  }
   TokensAround around;
   if (known->around == Around::kVocabularyFiles) {
     if (!begin || main.form != MainFiles::Form::kVocabularyFiles) {
@@ -368,9 +373,17 @@ absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
     std::vector<AddedToken>& added_tokens) {
   ASSIGN_OR_RETURN(MergedConfig merged, Merge(files, main));
   json& config = merged.config;
+  ASSIGN_OR_RETURN(const bool splits_special,
+                   ConfigBool(config, "split_special_tokens"));
+  if (splits_special) {
+    return absl::UnimplementedError(
+        StrCat(kConfig, ": 'split_special_tokens' must be false, is true"));
+  }
   ASSIGN_OR_RETURN(const std::string class_name, ClassName(config));
+  std::string_view by_model = TokenizerClassOfModel(files.model_type);
+  if (by_model.empty()) by_model = main.unnamed_class;
   const TokenizerClass* known =
-      FindTokenizerClass(class_name.empty() ? main.unnamed_class : class_name);
+      FindTokenizerClass(class_name.empty() ? by_model : class_name);
   absl::flat_hash_set<std::string> defaults;
   if (known != nullptr) {
     for (const auto& [role, token] : known->roles) {

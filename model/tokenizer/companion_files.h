@@ -39,6 +39,9 @@ struct CompanionFiles {
   std::optional<std::string> added_tokens_json;
   std::optional<std::string> tokenizer_config_json;
   std::optional<std::string> special_tokens_map_json;
+  // Of config.json; empty where there is none. It leads to a class where
+  // tokenizer_config.json names none.
+  std::string model_type;
 };
 
 // What tokenizer_config.json says of the space before a text.
@@ -64,7 +67,7 @@ struct MainFiles {
   std::string pad_token;
   // Whether a post-processor puts ids before every text.
   bool adds_before = false;
-  // The tokenizer's class where tokenizer_config.json names none.
+  // The tokenizer's class where neither that nor the model's type leads to one.
   std::string_view unnamed_class = "CodeGenTokenizer";
 };
 

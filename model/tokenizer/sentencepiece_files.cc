@@ -25,7 +25,7 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> ParseSentencePieceFiles(
       ParseJsonObject(kConfig,
                       files.companions.tokenizer_config_json.value_or("{}")));
   const absl::StatusOr<SentencePieceClass> tokenizer_class =
-      ClassOfSentencePiece(config, files.model_type);
+      ClassOfSentencePiece(config, files.companions.model_type);
   if (!tokenizer_class.ok()) {
     return WithContext(tokenizer_class.status(), kConfig);
   }

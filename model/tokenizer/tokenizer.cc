@@ -57,6 +57,7 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
                    ReadIfThere(folder, "tokenizer_config.json"));
   ASSIGN_OR_RETURN(companions.special_tokens_map_json,
                    ReadIfThere(folder, "special_tokens_map.json"));
+  ASSIGN_OR_RETURN(companions.model_type, ReadModelType(folder));
   ASSIGN_OR_RETURN(const std::optional<std::string> tokenizer_json,
                    ReadIfThere(folder, "tokenizer.json"));
   const absl::StatusOr<ConfiguredSpace> space =
@@ -74,7 +75,6 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
   if (sentencepiece.has_value()) {
     SentencePieceFiles files;
     files.tokenizer_model = *std::move(sentencepiece);
-    ASSIGN_OR_RETURN(files.model_type, ReadModelType(folder));
     files.companions = std::move(companions);
     auto tokenizer = ParseSentencePieceFiles(files);
     if (!tokenizer.ok()) return WithContext(tokenizer.status(), folder);

@@ -1,5 +1,7 @@
 #include "model/tokenizer/tokenizer_class.h"
 
+#include <utility>
+
 namespace ounce::model {
 namespace {
 
@@ -43,7 +45,27 @@ constexpr TokenizerClass kClasses[] = {
     {"Qwen2Tokenizer", kQwen2Roles},
 };
 
+// By model_type.
+constexpr std::pair<std::string_view, std::string_view> kClassesOfModels[] = {
+    {"bloom", "BloomTokenizer"},   {"codegen", "CodeGenTokenizer"},
+    {"gemma", "GemmaTokenizer"},   {"gemma2", "GemmaTokenizer"},
+    {"gpt2", "GPT2Tokenizer"},     {"gpt_bigcode", "GPT2Tokenizer"},
+    {"gpt_neo", "GPT2Tokenizer"},  {"gpt_neox", "GPTNeoXTokenizer"},
+    {"gptj", "GPT2Tokenizer"},     {"llama", "LlamaTokenizer"},
+    {"mistral", "LlamaTokenizer"}, {"olmo", "GPTNeoXTokenizer"},
+    {"opt", "GPT2Tokenizer"},      {"phi", "CodeGenTokenizer"},
+    {"phi3", "LlamaTokenizer"},    {"qwen2", "Qwen2Tokenizer"},
+    {"qwen3", "Qwen2Tokenizer"},   {"starcoder2", "GPT2Tokenizer"},
+};
+
 }  // namespace
+
+std::string_view TokenizerClassOfModel(std::string_view model_type) {
+  for (const auto& [type, name] : kClassesOfModels) {
+    if (type == model_type) return name;
+  }
+  return {};
+}
 
 const TokenizerClass* FindTokenizerClass(std::string_view name) {
   if (name.ends_with("Fast")) name.remove_suffix(4);

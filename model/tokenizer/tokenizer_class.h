@@ -44,6 +44,11 @@ struct TokenizerClass {
 // takes nothing for granted, or is not known.
 const TokenizerClass* FindTokenizerClass(std::string_view name);
 
+// The name of the class that transformers takes for a model of this type where
+// tokenizer_config.json names none (TOKENIZER_MAPPING_NAMES); empty for a type
+// that it has none for, or that no model here has.
+std::string_view TokenizerClassOfModel(std::string_view model_type);
+
 }  // namespace ounce::model
 
 #endif  // OUNCE_MODEL_TOKENIZER_TOKENIZER_CLASS_H_

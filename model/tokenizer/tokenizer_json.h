@@ -53,9 +53,6 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> ParseVocabularyFiles(
 // The content of a folder with a tokenizer.model.
 struct SentencePieceFiles {
   std::string tokenizer_model;
-  // config.json's, which leads to a class where tokenizer_config.json names
-  // none.
-  std::string model_type;
   CompanionFiles companions;
 };
 

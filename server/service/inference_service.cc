@@ -68,6 +68,15 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(
   }
   RETURN_IF_ERROR(CheckPromptLength(field, static_cast<int64_t>(ids.size()),
                                     info.max_positions));
+  if (request.has_prompt()) {
+    for (const int32_t id : ids) {
+      if (id < info.vocabulary_size) continue;
+      return FieldError(
+          field, absl::StrCat("holds text that is token ", id,
+                              " of the tokenizer, and the model has only ",
+                              info.vocabulary_size, " tokens"));
+    }
+  }
   RETURN_IF_ERROR(CheckTokenIds(field, ids, info.vocabulary_size));
   return ids;
 }

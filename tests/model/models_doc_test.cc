@@ -47,7 +47,12 @@ Gemma's: unigram or BPE), or `vocab.json` with `merges.txt`; and beside them wha
 `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` add, as
 transformers' fast tokenizers have it. A folder without one is refused, also where
 prompts come as ids. A model may have more tokens than its tokenizer (a vocabulary
-padded to a round number): those are never generated.
+padded to a round number): those are never generated. One that has more tokens than
+its model loads too; a text that holds one of them is refused. `tokenizer.json` may
+have 50 MB, a pattern in it 65,536 bytes; patterns mean what Oniguruma has them mean,
+and what cannot be said exactly otherwise is refused by name. All patterns together
+may take a second of CPU time for a text and one more for each MB of it; one that takes
+longer ends the call with RESOURCE_EXHAUSTED.
 
 **Configs.** Every parameter of the config class in transformers TRANSFORMERS is in one of
 three lists below. An absent key has the class's default. What must have a value,

@@ -296,6 +296,7 @@ TEST(ConfigKeys, FormsThatNoNetworkOrNoneOfOursHasAreRefused) {
        {{"attention_layers", {"local"}}},
        kWrong,
        "'attention_layers' must be what 'attention_types' says"},
+      {"gpt_neox", {{"head_dim", 3}}, kUnsupported, "'head_dim' must be"},
       {"qwen2", {{"layer_types", {"full_attention"}}}, kWrong, "layer_types"},
       {"qwen3",
        {{"use_sliding_window", false},

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -23,6 +24,7 @@ namespace {
 using ::ounce::testing::StatusIs;
 using ::ounce::testing::TempFolder;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 using TokenizerPtr = std::unique_ptr<const Tokenizer>;
@@ -184,6 +186,58 @@ TEST(TokenizerTest, PrefersTheOneFileAndNamesItWhenItIsMalformed) {
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("must have at most 50000000 bytes, has "
                                  "50000001")));
+}
+
+constexpr char kBareTokenizer[] = R"({
+  "version": "1.0",
+  "added_tokens": [{"id": 2, "content": "<s>", "single_word": false,
+                    "lstrip": false, "rstrip": false, "normalized": false,
+                    "special": true}],
+  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+  "decoder": {"type": "ByteLevel"},
+  "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}})";
+
+TEST(TokenizerTest, TakesTheClassOfTheModelsTypeWhereNoFileNamesOne) {
+  const TempFolder folder;
+  folder.WriteFile("tokenizer.json", kBareTokenizer);
+  const auto ids = [&]() -> std::vector<int32_t> {
+    const auto tokenizer = Tokenizer::Load(folder.path());
+    EXPECT_OK(tokenizer.status());
+    return *(*tokenizer)->Encode("ab");
+  };
+  EXPECT_THAT(ids(), ElementsAre(0, 1));
+  for (const auto& [type, begins] :
+       {std::pair{"llama", true},
+        {"mistral", true},
+        {"phi3", true},
+        {"gpt2", false},
+        {"opt", false},
+        {"qwen2", false},
+        {"unknown", false},
+        // Its class begins with <bos>, which this vocabulary does not have.
+        {"gemma", false}}) {
+    folder.WriteFile("config.json",
+                     absl::StrCat(R"({"model_type": ")", type, R"("})"));
+    EXPECT_EQ(ids(), begins ? (std::vector<int32_t>{2, 0, 1})
+                            : (std::vector<int32_t>{0, 1}))
+        << type;
+  }
+  folder.WriteFile("config.json", R"({"model_type": "llama"})");
+  folder.WriteFile("tokenizer_config.json", R"({"add_bos_token": false})");
+  EXPECT_THAT(ids(), ElementsAre(0, 1));
+  folder.WriteFile("tokenizer_config.json",
+                   R"({"tokenizer_class": "GPT2Tokenizer"})");
+  EXPECT_THAT(ids(), ElementsAre(0, 1));
+}
+
+TEST(TokenizerTest, RefusesToCutSpecialTokensUp) {
+  const TempFolder folder;
+  folder.WriteFile("tokenizer.json", kBareTokenizer);
+  folder.WriteFile("tokenizer_config.json",
+                   R"({"split_special_tokens": true})");
+  EXPECT_THAT(Tokenizer::Load(folder.path()),
+              StatusIs(absl::StatusCode::kUnimplemented,
+                       HasSubstr("'split_special_tokens' must be false")));
 }
 
 TEST(TokenizerTest, MergesTheFilesOfAFolderAsTheReferenceDoes) {
