@@ -10,18 +10,21 @@
 
 namespace ounce::quant {
 
-absl::Status ErrorMeter::Add(const FloatRows& original,
-                             const PackedWeight& packed, int64_t first_row) {
-  OUNCE_CHECK(first_row >= 0 && first_row + original.rows() <= packed.rows() &&
-                  original.cols() == packed.cols(),
-              "the packed weight holds all of it");
-  const int64_t cols = packed.cols();
-  std::vector<float> wanted(kPanelRows * cols);
-  std::vector<float> found(kPanelRows * cols);
-  for (int64_t row = 0; row < original.rows(); row += kPanelRows) {
-    const int64_t count = std::min<int64_t>(kPanelRows, original.rows() - row);
+absl::Status ErrorMeter::Add(const FloatRows& original, const CodeRows& codes,
+                             int64_t first_row) {
+  OUNCE_CHECK(first_row >= 0 && first_row + original.rows() <= codes.rows() &&
+                  original.cols() == codes.cols(),
+              "the codes hold all of it");
+  constexpr int64_t kRows = 16;
+  const int64_t cols = codes.cols();
+  std::vector<float> wanted(kRows * cols);
+  std::vector<float> found(kRows * cols);
+  CodeBand band;
+  for (int64_t row = 0; row < original.rows(); row += kRows) {
+    const int64_t count = std::min(kRows, original.rows() - row);
     RETURN_IF_ERROR(original.Read(row, count, wanted.data()));
-    packed.Dequantize(first_row + row, count, found.data());
+    RETURN_IF_ERROR(codes.Read(first_row + row, count, band));
+    Decode(codes.format(), band, cols, found.data());
     for (int64_t i = 0; i < count * cols; ++i) {
       // Kept as it is, where it is allowed at all.
       if (!std::isfinite(wanted[i])) continue;
@@ -45,10 +48,10 @@ ErrorStats ErrorMeter::stats() const {
 }
 
 absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
-                                        const PackedWeight& packed) {
-  OUNCE_CHECK(original.rows() == packed.rows(), "shapes are equal");
+                                        const CodeRows& codes) {
+  OUNCE_CHECK(original.rows() == codes.rows(), "shapes are equal");
   ErrorMeter meter;
-  RETURN_IF_ERROR(meter.Add(original, packed));
+  RETURN_IF_ERROR(meter.Add(original, codes));
   return meter.stats();
 }
 

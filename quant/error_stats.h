@@ -1,4 +1,4 @@
-// How far a packed weight is from the floats it was made of.
+// How far codes are from the floats they were made of.
 #ifndef OUNCE_QUANT_ERROR_STATS_H_
 #define OUNCE_QUANT_ERROR_STATS_H_
 
@@ -6,8 +6,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "quant/codes.h"
 #include "quant/float_rows.h"
-#include "quant/packed_weight.h"
 
 namespace ounce::quant {
 
@@ -20,9 +20,9 @@ struct ErrorStats {
 // Sums over the parts of a matrix that are measured one by one, in float64.
 class ErrorMeter {
  public:
-  // Reads `original` once more, a panel at a time. `packed` holds it from row
-  // `first_row` on.
-  absl::Status Add(const FloatRows& original, const PackedWeight& packed,
+  // Reads both once more, a few rows at a time. `codes` hold the original from
+  // row `first_row` on.
+  absl::Status Add(const FloatRows& original, const CodeRows& codes,
                    int64_t first_row = 0);
   ErrorStats stats() const;
 
@@ -34,7 +34,7 @@ class ErrorMeter {
 
 // Of a matrix in one piece. Requires equal shapes.
 absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
-                                        const PackedWeight& packed);
+                                        const CodeRows& codes);
 
 }  // namespace ounce::quant
 

@@ -8,15 +8,17 @@
 #define OUNCE_QUANT_QUANT_METHOD_H_
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "quant/codes.h"
 #include "quant/dtype.h"
 #include "quant/float_rows.h"
 #include "quant/packed_weight.h"
@@ -48,37 +50,45 @@ class QuantMethod {
   virtual std::string_view summary() const = 0;  // one sentence for people
   virtual absl::Span<const ParamSpec> params() const { return {}; }
 
-  // Whether the method changes values at all (float32 does not).
-  virtual bool lossless_from(DType dtype) const = 0;
+  // Of the codes that Encode makes of a matrix of this shape in a checkpoint of
+  // this dtype. Errors: kInvalidArgument for a shape that they cannot hold.
+  virtual absl::StatusOr<CodeFormat> Format(
+      int64_t rows, int64_t cols, DType dtype,
+      const ParamValues& params) const = 0;
 
-  // Packs all of `weight`, reading it a panel at a time.
-  // Errors: kInvalidArgument for a shape that the format cannot hold, or for
-  // NaN, infinite (unless the weight allows_non_finite and this is a float
-  // method) or unrepresentable values, named by tensor and row; what `weight`
-  // returns; kResourceExhausted.
-  virtual absl::StatusOr<PackedWeight> Quantize(
+  // The codes of `weight`, which must outlive them and is read as they are. A
+  // method that has to know the whole matrix first reads it here once, and
+  // keeps no more than a few numbers a row or block.
+  // Errors: those of Format and of `weight`. Reading the codes:
+  // kInvalidArgument for NaN, infinite (unless the weight allows_non_finite and
+  // these are floats) or unrepresentable values, named by tensor and row.
+  virtual absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
       const FloatRows& weight, const ParamValues& params) const = 0;
 
-  // Bytes of the parameters and buffers that Hugging Face's
-  // get_memory_footprint() counts for a matrix stored this way, when the
-  // checkpoint's dtype is `dtype`: codes plus scales, without padding.
-  virtual int64_t StoredBytes(int64_t rows, int64_t cols, DType dtype,
-                              const ParamValues& params) const = 0;
-
-  // Bytes that the result of Quantize takes in memory, without a look at the
-  // weight. Errors: kInvalidArgument for a shape that the format cannot hold,
-  // kResourceExhausted for one that is too large to count.
-  virtual absl::StatusOr<int64_t> ResidentBytes(
-      int64_t rows, int64_t cols, const ParamValues& params) const = 0;
-
-  // Label of the stored elements in metrics: "int8", "float16", ...
-  virtual std::string_view element_name(const ParamValues& params) const = 0;
+  // Encodes and packs (pack.h).
+  absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
+                                        const ParamValues& params) const;
 };
 
 // A method with its parameters.
 struct MethodSpec {
   const QuantMethod* method = nullptr;
   ParamValues params;  // all declared ones
+
+  // The method's, of these parameters.
+  absl::StatusOr<CodeFormat> Format(int64_t rows, int64_t cols,
+                                    DType dtype) const {
+    return method->Format(rows, cols, dtype, params);
+  }
+  absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
+      const FloatRows& weight) const {
+    return method->Encode(weight, params);
+  }
+
+  // The dtype that it stores, of a method that stores floats.
+  std::optional<DType> float_dtype() const;
+  // Whether every value of `dtype` is stored as it is.
+  bool lossless_from(DType dtype) const;
 
   // The text of a spec, defined here once: the method's name, then, after a
   // colon, `key=value` of each parameter that differs from its default, in

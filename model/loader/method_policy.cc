@@ -38,15 +38,10 @@ std::string_view RoleName(WeightRole role) {
 
 }  // namespace
 
-std::optional<quant::DType> FloatDType(const quant::MethodSpec& spec) {
-  const auto dtype = quant::ParseDType(spec.method->element_name(spec.params));
-  return dtype.has_value() && quant::IsFloat(*dtype) ? dtype : std::nullopt;
-}
-
 MethodPolicy::MethodPolicy(const MethodRequest& request)
     : request_(request),
       is_float_(request.method.has_value() &&
-                FloatDType(*request.method).has_value()) {}
+                request.method->float_dtype().has_value()) {}
 
 MethodPolicy::Choice MethodPolicy::Choose(const std::string& module,
                                           WeightRole role, quant::DType dtype) {

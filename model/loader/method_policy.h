@@ -22,9 +22,6 @@ struct MethodRequest {
   bool convolutions = false;
 };
 
-// The dtype that a float method stores; nothing for the other methods.
-std::optional<quant::DType> FloatDType(const quant::MethodSpec& spec);
-
 // Threads: one at a time.
 class MethodPolicy {
  public:

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "quant/pack.h"
 #include "quant/packed_weight.h"
 #include "quant/registry.h"
 
@@ -59,6 +60,24 @@ bool IsAll(const std::vector<RowRange>& ranges, int64_t rows) {
   return ranges.size() == 1 && ranges[0].first == 0 && ranges[0].count == rows;
 }
 
+absl::StatusOr<quant::CodeFormat> FormatOf(const std::string& name,
+                                           const MethodSpec& spec, int64_t rows,
+                                           int64_t cols, DType dtype) {
+  absl::StatusOr<quant::CodeFormat> format = spec.Format(rows, cols, dtype);
+  RETURN_IF_ERROR(WithContext(format.status(), StrCat("tensor '", name, "'")));
+  return format;
+}
+
+absl::StatusOr<int64_t> PackedBytes(const std::string& name,
+                                    const MethodSpec& spec, int64_t rows,
+                                    int64_t cols, DType dtype) {
+  ASSIGN_OR_RETURN(const quant::CodeFormat format,
+                   FormatOf(name, spec, rows, cols, dtype));
+  const absl::StatusOr<int64_t> bytes = quant::PackedBytes(format, rows, cols);
+  RETURN_IF_ERROR(WithContext(bytes.status(), StrCat("tensor '", name, "'")));
+  return bytes;
+}
+
 // total * part / whole, without overflow of the product.
 int64_t Share(int64_t total, int64_t part, int64_t whole) {
   return total / whole * part + total % whole * part / whole;
@@ -73,7 +92,7 @@ WeightLoader::WeightLoader(const Checkpoint& checkpoint,
       read_(read),
       policy_(options),
       ledger_(checkpoint, read ? options.progress : nullptr) {
-  if (options.method.has_value()) float_dtype_ = FloatDType(*options.method);
+  if (options.method.has_value()) float_dtype_ = options.method->float_dtype();
 }
 
 absl::StatusOr<LoadReport> WeightLoader::Finish() && {
@@ -156,7 +175,7 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   } else {
     // Codes are made of the folded weight, and then only the folded bias is
     // left of the batch norm's four vectors; floats can be stored unfolded.
-    const bool is_float = FloatDType(choice.spec).has_value();
+    const bool is_float = choice.spec.float_dtype().has_value();
     vector_bytes_ += VectorBytes(channels);
     ASSIGN_OR_RETURN(factors, FoldBatchNorm(std::string(batch_norm), channels,
                                             !is_float, &result.bias));
@@ -166,18 +185,19 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   const TensorRows stored(checkpoint_, name, {0, channels},
                           /*allows_non_finite=*/false);
   const quant::ConvolutionRows source(stored, shape, std::move(factors));
-  const absl::StatusOr<int64_t> bytes = resident.method->ResidentBytes(
-      source.rows(), source.cols(), resident.params);
-  RETURN_IF_ERROR(WithContext(bytes.status(), StrCat("tensor '", name, "'")));
-  const size_t report = Report(name, *info, choice, resident, channels,
-                               stored.cols(), WeightRole::kConvolution);
-  ledger_.report(report).resident_bytes = *bytes;
+  ASSIGN_OR_RETURN(
+      const int64_t bytes,
+      PackedBytes(name, resident, source.rows(), source.cols(), info->dtype));
+  ASSIGN_OR_RETURN(const size_t report,
+                   Report(name, *info, choice, resident, channels,
+                          stored.cols(), WeightRole::kConvolution));
+  ledger_.report(report).resident_bytes = bytes;
   if (read_) {
-    ASSIGN_OR_RETURN(PackedWeight packed,
-                     resident.method->Quantize(source, resident.params));
+    ASSIGN_OR_RETURN(const auto codes, resident.Encode(source));
+    ASSIGN_OR_RETURN(PackedWeight packed, quant::Pack(*codes));
     if (Measures(choice, info->dtype)) {
       ASSIGN_OR_RETURN(ledger_.report(report).error,
-                       quant::MeasureError(source, packed));
+                       quant::MeasureError(source, *codes));
     }
     result.weight = std::make_shared<const PackedWeight>(std::move(packed));
   }
@@ -211,12 +231,12 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
   ASSIGN_OR_RETURN(source.info, ledger_.Find(source.name, shape));
   source.slice = {KeyOf(*source.info, role), asked.transposed, asked.first_row,
                   asked.rows};
-  source.stored = &FindStored(source, cols, role);
+  ASSIGN_OR_RETURN(source.stored, FindStored(source, cols, role));
   return source;
 }
 
-WeightLoader::Stored& WeightLoader::FindStored(const Source& source,
-                                               int64_t cols, WeightRole role) {
+absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
+    const Source& source, int64_t cols, WeightRole role) {
   const auto [entry, is_new] = stored_.try_emplace(source.slice.stored);
   Stored& stored = entry->second;
   if (is_new) {
@@ -224,13 +244,14 @@ WeightLoader::Stored& WeightLoader::FindStored(const Source& source,
     stored.choice = policy_.Choose(source.module, role, source.info->dtype);
     stored.resident =
         Resident(stored.choice, /*folded=*/false, source.info->dtype);
-    stored.report = Report(source.name, *source.info, stored.choice,
-                           stored.resident, source.stored_rows, cols, role);
+    ASSIGN_OR_RETURN(stored.report,
+                     Report(source.name, *source.info, stored.choice,
+                            stored.resident, source.stored_rows, cols, role));
   } else if (stored.name != source.name && !ledger_.IsDone(source.name)) {
     policy_.Tied(source.module, ModuleOf(stored.name));
     ledger_.AddNotStored(source.name, *source.info, "tied to " + stored.name);
   }
-  return stored;
+  return &stored;
 }
 
 absl::StatusOr<std::vector<LinearPart>> WeightLoader::ReadParts(
@@ -289,15 +310,14 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   const MethodSpec& resident = sources[0].stored->resident;
   int64_t rows = 0;
   for (const Source& source : sources) rows += source.slice.rows;
-  const absl::StatusOr<int64_t> bytes =
-      resident.method->ResidentBytes(rows, cols, resident.params);
-  RETURN_IF_ERROR(
-      WithContext(bytes.status(), StrCat("tensor '", sources[0].name, "'")));
+  ASSIGN_OR_RETURN(const int64_t bytes,
+                   PackedBytes(sources[0].name, resident, rows, cols,
+                               sources[0].info->dtype));
   int64_t before = 0;
   for (const Source& source : sources) {
     const int64_t after = before + source.slice.rows;
     ledger_.report(source.stored->report).resident_bytes +=
-        Share(*bytes, after, rows) - Share(*bytes, before, rows);
+        Share(bytes, after, rows) - Share(bytes, before, rows);
     before = after;
   }
   if (!read_) return SharedWeight();
@@ -305,13 +325,13 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   std::vector<std::unique_ptr<const quant::FloatRows>> pieces;
   for (const Source& source : sources) pieces.push_back(Rows(source, role));
   const JoinedRows joined(std::move(pieces));
-  ASSIGN_OR_RETURN(PackedWeight packed,
-                   resident.method->Quantize(joined, resident.params));
+  ASSIGN_OR_RETURN(const auto codes, resident.Encode(joined));
+  ASSIGN_OR_RETURN(PackedWeight packed, quant::Pack(*codes));
   if (Measures(choice, sources[0].info->dtype)) {
     int64_t first = 0;
     for (const Source& source : sources) {
       RETURN_IF_ERROR(
-          source.stored->error.Add(*Rows(source, role), packed, first));
+          source.stored->error.Add(*Rows(source, role), *codes, first));
       ledger_.report(source.stored->report).error =
           source.stored->error.stats();
       first += source.slice.rows;
@@ -389,8 +409,9 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadVector(
   tensor.method = kept.ToString();
   tensor.element = std::string(quant::Name(DType::kF32));
   tensor.checkpoint_bytes = info->bytes();
-  tensor.stored_bytes =
-      kept.method->StoredBytes(1, size, info->dtype, kept.params);
+  ASSIGN_OR_RETURN(const quant::CodeFormat format,
+                   kept.Format(1, size, info->dtype));
+  tensor.stored_bytes = format.StoredBytes(1, size);
   tensor.resident_bytes = VectorBytes(size);
   tensor.is_vector = true;
   if (options_.method.has_value() && !float_dtype_.has_value()) {
@@ -444,33 +465,36 @@ absl::StatusOr<std::vector<float>> WeightLoader::FoldBatchNorm(
 
 MethodSpec WeightLoader::Resident(const Choice& choice, bool folded,
                                   DType dtype) const {
-  if (!FloatDType(choice.spec).has_value()) return choice.spec;
+  if (!choice.spec.float_dtype().has_value()) return choice.spec;
   if (floats_as_bfloat16_) return quant::FloatMethodFor(DType::kBF16);
   // Factors make new values, which the checkpoint's 16 bits would round.
-  if (folded && choice.spec.method->lossless_from(dtype)) {
+  if (folded && choice.spec.lossless_from(dtype)) {
     return quant::FloatMethodFor(DType::kF32);
   }
   return choice.spec;
 }
 
-size_t WeightLoader::Report(const std::string& name, const TensorInfo& info,
-                            const Choice& choice, const MethodSpec& resident,
-                            int64_t rows, int64_t cols, WeightRole role) {
+absl::StatusOr<size_t> WeightLoader::Report(
+    const std::string& name, const TensorInfo& info, const Choice& choice,
+    const MethodSpec& resident, int64_t rows, int64_t cols, WeightRole role) {
+  ASSIGN_OR_RETURN(const quant::CodeFormat stored,
+                   FormatOf(name, choice.spec, rows, cols, info.dtype));
+  ASSIGN_OR_RETURN(const quant::CodeFormat in_memory,
+                   FormatOf(name, resident, rows, cols, info.dtype));
   const size_t index = ledger_.Add(name, info);
   TensorReport& tensor = ledger_.report(index);
   tensor.role = role;
   tensor.method = choice.spec.ToString();
-  tensor.element = std::string(resident.method->element_name(resident.params));
+  tensor.element = std::string(in_memory.element);
   tensor.checkpoint_bytes = info.bytes();
-  tensor.stored_bytes = choice.spec.method->StoredBytes(rows, cols, info.dtype,
-                                                        choice.spec.params);
+  tensor.stored_bytes = stored.StoredBytes(rows, cols);
   tensor.left_alone = choice.left_alone;
   if (method_.empty() && role == WeightRole::kLinear) method_ = tensor.method;
   return index;
 }
 
 bool WeightLoader::Measures(const Choice& choice, DType dtype) const {
-  return options_.measure_error && !choice.spec.method->lossless_from(dtype);
+  return options_.measure_error && !choice.spec.lossless_from(dtype);
 }
 
 // Of two names of one weight, as the config says.

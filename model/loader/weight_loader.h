@@ -109,7 +109,8 @@ class WeightLoader final : public WeightReader {
   static StoredKey KeyOf(const TensorInfo& info, WeightRole role) {
     return {info.storage_id, role == WeightRole::kLinear};
   }
-  Stored& FindStored(const Source& source, int64_t cols, WeightRole role);
+  absl::StatusOr<Stored*> FindStored(const Source& source, int64_t cols,
+                                     WeightRole role);
   absl::StatusOr<std::vector<LinearPart>> ReadParts(
       absl::Span<const LinearSource> asked, int64_t cols, WeightRole role);
   absl::StatusOr<LinearPart> ReadPart(absl::Span<const Source> sources,
@@ -135,9 +136,10 @@ class WeightLoader final : public WeightReader {
   quant::MethodSpec Resident(const Choice& choice, bool folded,
                              quant::DType dtype) const;
   // A report of a matrix that is stored as `choice` says, [rows, cols].
-  size_t Report(const std::string& name, const TensorInfo& info,
-                const Choice& choice, const quant::MethodSpec& resident,
-                int64_t rows, int64_t cols, WeightRole role);
+  absl::StatusOr<size_t> Report(const std::string& name, const TensorInfo& info,
+                                const Choice& choice,
+                                const quant::MethodSpec& resident, int64_t rows,
+                                int64_t cols, WeightRole role);
   bool Measures(const Choice& choice, quant::DType dtype) const;
   absl::Status CheckEqual(const std::string& name, const TensorInfo& info,
                           const std::string& other) const;

@@ -4,30 +4,30 @@
 //
 // to nearest even, and w ~ q * s. Activations stay in floating point ("W8A16");
 // the rounding that our kernels add is that of a 16-bit integer (matmul.h).
+#include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
-#include "base/status_macros.h"
-#include "quant/pack_rows.h"
+#include "quant/encode_rows.h"
 #include "quant/quant_method.h"
 
 namespace ounce::quant {
 namespace {
 
-constexpr TileLayout kLayout = {
-    .form = TileForm::kInt8, .tile_bytes = 1024, .unpack = {TileAsIs}};
-
-// Integer sums of 16-bit products must fit 32 bits (matmul.h).
-constexpr int64_t kMaxCols = 65536;
-
-absl::Status CheckCols(int64_t cols) {
-  if (cols <= kMaxCols) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      StrCat("must have at most ", kMaxCols, " columns, has ", cols));
-}
-
 DType ScaleDType(DType dtype) {
   return dtype == DType::kF64 ? DType::kF32 : dtype;
+}
+
+CodeField::Type FieldType(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return CodeField::Type::kFloat16;
+    case DType::kBF16:
+      return CodeField::Type::kBFloat16;
+    default:
+      return CodeField::Type::kFloat32;
+  }
 }
 
 // The next value of `dtype` above `value` >= 0.
@@ -50,6 +50,33 @@ float ScaleOf(float max, DType dtype) {
   while (!(max / scale <= 127.5f)) scale = NextUp(dtype, scale);
   return scale;
 }
+
+class LinearRows final : public EncodedRows {
+ public:
+  using EncodedRows::EncodedRows;
+
+ private:
+  absl::Status EncodeRow(int64_t row, const float* values, std::byte* codes,
+                         CodeBand& out) const override {
+    float max = 0;
+    for (int64_t col = 0; col < cols(); ++col) {
+      max = std::max(max, std::abs(values[col]));
+    }
+    const float scale = ScaleOf(max, ScaleDType(weight().dtype()));
+    // Divided in float32, not in the checkpoint's dtype as other
+    // implementations do: a quotient rounded to 11 or 8 bits first may land on
+    // the wrong integer, and |w - q s| <= s / 2 would not hold.
+    // Adding 1.5 * 2^23 rounds to an integer, ties to even.
+    constexpr float kMagic = 12582912.0f;
+    for (int64_t col = 0; col < cols(); ++col) {
+      const float code = (values[col] / scale + kMagic) - kMagic;
+      codes[col] = static_cast<std::byte>(
+          static_cast<int8_t>(std::min(std::max(code, -128.0f), 127.0f)));
+    }
+    out.fields[0].values[row - out.fields[0].first] = scale;
+    return absl::OkStatus();
+  }
+};
 
 class Linear final : public QuantMethod {
  public:
@@ -78,60 +105,24 @@ class Linear final : public QuantMethod {
     };
     return params;
   }
-  bool lossless_from(DType) const override { return false; }
 
-  absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
-                                        const ParamValues&) const override {
-    const int64_t cols = weight.cols();
-    RETURN_IF_ERROR(
-        WithContext(CheckCols(cols), StrCat("tensor '", weight.name(), "'")));
-    ASSIGN_OR_RETURN(PackedWeight packed,
-                     PackedWeight::Create(kLayout, weight.rows(), cols));
-    const DType scale_dtype = ScaleDType(weight.dtype());
-    std::vector<float> codes(cols);
-    const auto pack_row = [&](int64_t row, const float* values) {
-      float max = 0;
-      for (int64_t col = 0; col < cols; ++col) {
-        max = std::max(max, std::abs(values[col]));
-      }
-      const float scale = ScaleOf(max, scale_dtype);
-      // Divided in float32, not in the checkpoint's dtype as other
-      // implementations do: a quotient rounded to 11 or 8 bits first may land
-      // on the wrong integer, and |w - q s| <= s / 2 would not hold.
-      // Adding 1.5 * 2^23 rounds to an integer, ties to even.
-      constexpr float kMagic = 12582912.0f;
-      int32_t sum = 0;
-      for (int64_t col = 0; col < cols; ++col) {
-        const float code = (values[col] / scale + kMagic) - kMagic;
-        codes[col] = std::min(std::max(code, -128.0f), 127.0f);
-        sum += static_cast<int32_t>(codes[col]);
-      }
-      const int64_t panel = row / kPanelRows;
-      for (int64_t col = 0; col < cols; ++col) {
-        auto* tile = reinterpret_cast<int8_t*>(
-            packed.mutable_tile(panel, col / kBlockCols));
-        tile[col % kBlockCols / 4 * 64 + row % kPanelRows * 4 + col % 4] =
-            static_cast<int8_t>(codes[col]);
-      }
-      packed.mutable_scales()[row] = scale;
-      packed.mutable_code_sums()[row] = sum;
-      return absl::OkStatus();
-    };
-    RETURN_IF_ERROR(ForEachRow(weight, /*allowed=*/false, pack_row));
-    return packed;
+  absl::StatusOr<CodeFormat> Format(int64_t, int64_t, DType dtype,
+                                    const ParamValues&) const override {
+    const DType scale = ScaleDType(dtype);
+    return CodeFormat{
+        .kind = CodeFormat::Kind::kSigned,
+        .bits = 8,
+        .element = "int8",
+        .fields = {{.name = "scale",
+                    .type = FieldType(scale),
+                    .bits = 8 * SizeOf(scale),
+                    .reach = Reach::Row()}},
+        .run = [](const float* fields) { return CodeRun{.scale = fields[0]}; }};
   }
-
-  int64_t StoredBytes(int64_t rows, int64_t cols, DType dtype,
-                      const ParamValues&) const override {
-    return rows * cols + rows * SizeOf(ScaleDType(dtype));
-  }
-  absl::StatusOr<int64_t> ResidentBytes(int64_t rows, int64_t cols,
-                                        const ParamValues&) const override {
-    RETURN_IF_ERROR(CheckCols(cols));
-    return PackedWeight::ResidentBytes(kLayout, rows, cols);
-  }
-  std::string_view element_name(const ParamValues&) const override {
-    return "int8";
+  absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
+      const FloatRows& weight, const ParamValues& params) const override {
+    return std::make_unique<const LinearRows>(
+        weight, *Format(weight.rows(), weight.cols(), weight.dtype(), params));
   }
 };
 

@@ -1,4 +1,5 @@
-// The worst error that each method may make, held by the conformance tests.
+// The specs that the conformance tests run, and the worst error that each may
+// make: every method with its defaults, and what else differs in its code.
 #ifndef OUNCE_TESTS_QUANT_ERROR_BOUNDS_H_
 #define OUNCE_TESTS_QUANT_ERROR_BOUNDS_H_
 
@@ -7,7 +8,7 @@
 namespace ounce::quant {
 
 struct ErrorBound {
-  std::string_view method;
+  std::string_view spec;
   // |w - w'| <= row_max * max|row| + relative * |w| + absolute, for float32
   // weights that the method takes.
   double row_max;

@@ -1,6 +1,7 @@
 #include "quant/error_stats.h"
 
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -10,19 +11,20 @@
 namespace ounce::quant {
 namespace {
 
-PackedWeight Pack(const FloatRows& rows, std::string_view spec) {
-  const auto method = ParseMethodSpec(spec);
-  EXPECT_TRUE(method.ok());
-  auto packed = method->method->Quantize(rows, method->params);
-  EXPECT_TRUE(packed.ok()) << packed.status();
-  return *std::move(packed);
+std::unique_ptr<const CodeRows> Encode(const FloatRows& rows,
+                                       std::string_view spec) {
+  auto codes = ParseMethodSpec(spec)->Encode(rows);
+  EXPECT_TRUE(codes.ok()) << codes.status();
+  return *std::move(codes);
 }
 
 TEST(ErrorStatsTest, AreWhatTheDefinitionsSay) {
   const MatrixRows rows = NormalRows(37, 100, 1);
-  const PackedWeight packed = Pack(rows, "linear");
+  const auto codes = Encode(rows, "linear");
+  CodeBand band;
+  ASSERT_TRUE(codes->Read(0, 37, band).ok());
   std::vector<float> found(37 * 100);
-  packed.Dequantize(0, 37, found.data());
+  Decode(codes->format(), band, 100, found.data());
   double norm = 0, error = 0, worst = 0;
   for (size_t i = 0; i < found.size(); ++i) {
     const double difference = double{rows.values()[i]} - found[i];
@@ -30,7 +32,7 @@ TEST(ErrorStatsTest, AreWhatTheDefinitionsSay) {
     error += difference * difference;
     worst = std::max(worst, std::abs(difference));
   }
-  const auto stats = MeasureError(rows, packed);
+  const auto stats = MeasureError(rows, *codes);
   ASSERT_TRUE(stats.ok());
   EXPECT_DOUBLE_EQ(std::sqrt(error / norm), stats->relative_l2);
   EXPECT_NEAR(10 * std::log10(norm / error), stats->snr_db, 1e-9);
@@ -40,7 +42,7 @@ TEST(ErrorStatsTest, AreWhatTheDefinitionsSay) {
 
 TEST(ErrorStatsTest, AnExactCopyHasInfiniteSnr) {
   const MatrixRows rows = NormalRows(5, 70, 2);
-  const auto stats = MeasureError(rows, Pack(rows, "float32"));
+  const auto stats = MeasureError(rows, *Encode(rows, "float32"));
   ASSERT_TRUE(stats.ok());
   EXPECT_EQ(0, stats->relative_l2);
   EXPECT_EQ(0, stats->max_abs);
@@ -49,7 +51,7 @@ TEST(ErrorStatsTest, AnExactCopyHasInfiniteSnr) {
 
 TEST(ErrorStatsTest, AnAllZeroWeightHasNoError) {
   const MatrixRows rows(4, 3, std::vector<float>(12));
-  const auto stats = MeasureError(rows, Pack(rows, "linear"));
+  const auto stats = MeasureError(rows, *Encode(rows, "linear"));
   ASSERT_TRUE(stats.ok());
   EXPECT_EQ(0, stats->relative_l2);
   EXPECT_TRUE(std::isinf(stats->snr_db));
@@ -72,9 +74,9 @@ class BrokenRows final : public FloatRows {
 };
 
 TEST(ErrorStatsTest, PassOnWhatTheReaderFound) {
-  const PackedWeight packed = Pack(NormalRows(20, 8, 3), "linear");
+  const MatrixRows rows = NormalRows(20, 8, 3);
   EXPECT_EQ(absl::DataLossError("bad CRC"),
-            MeasureError(BrokenRows(), packed).status());
+            MeasureError(BrokenRows(), *Encode(rows, "linear")).status());
   for (const QuantMethod* method : AllMethods()) {
     const auto spec = ParseMethodSpec(method->name());
     EXPECT_EQ(absl::DataLossError("bad CRC"),

@@ -123,9 +123,9 @@ TEST(LinearTest, AZeroRowHasTheScaleOne) {
 TEST(LinearTest, TheScaleOfFloat64WeightsIsAFloat32) {
   const auto spec = ParseMethodSpec("linear");
   EXPECT_EQ(10 * 100 + 10 * 4,
-            spec->method->StoredBytes(10, 100, DType::kF64, spec->params));
+            spec->Format(10, 100, DType::kF64)->StoredBytes(10, 100));
   EXPECT_EQ(10 * 100 + 10 * 2,
-            spec->method->StoredBytes(10, 100, DType::kBF16, spec->params));
+            spec->Format(10, 100, DType::kBF16)->StoredBytes(10, 100));
   const PackedWeight packed = Pack(MatrixRows(1, 1, {0.3f}, DType::kF64));
   EXPECT_EQ(0.3f / 127, packed.scales()[0]);
 }

@@ -1,6 +1,8 @@
-// What every method in methods.def must do.
+// What every method in methods.def must do, for all specs of error_bounds.h.
 #include "quant/quant_method.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -11,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "quant/error_stats.h"
+#include "quant/pack.h"
 #include "quant/registry.h"
 #include "tests/quant/error_bounds.h"
 #include "tests/quant/matrix_rows.h"
@@ -21,22 +24,21 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-class QuantMethodTest : public testing::TestWithParam<const QuantMethod*> {
+class QuantMethodTest : public testing::TestWithParam<ErrorBound> {
  protected:
-  const QuantMethod& method() const { return *GetParam(); }
-  ParamValues params() const {
-    return ParseMethodSpec(method().name())->params;
-  }
+  const ErrorBound& bound() const { return GetParam(); }
+  const MethodSpec& spec() const { return spec_; }
   absl::StatusOr<PackedWeight> Quantize(const FloatRows& rows) const {
-    return method().Quantize(rows, params());
+    return spec_.method->Quantize(rows, spec_.params);
   }
-  ErrorBound bound() const {
-    for (const ErrorBound& bound : kErrorBounds) {
-      if (bound.method == method().name()) return bound;
-    }
-    ADD_FAILURE() << method().name() << " has no row in error_bounds.h";
-    return {};
+  CodeFormat Format(int64_t rows, int64_t cols, DType dtype) const {
+    const auto format = spec_.Format(rows, cols, dtype);
+    EXPECT_TRUE(format.ok()) << format.status();
+    return *format;
   }
+
+ private:
+  const MethodSpec spec_ = *ParseMethodSpec(GetParam().spec);
 };
 
 // A matrix in which NaN and infinite values are welcome.
@@ -87,7 +89,9 @@ TEST_P(QuantMethodTest, RoundTripsWithinItsBound) {
     ExpectWithin(bound(), matrix, *packed);
   }
   const MatrixRows matrix = NormalRows(64, 1000, 2);
-  const auto stats = MeasureError(matrix, *Quantize(matrix));
+  const auto codes = spec().Encode(matrix);
+  ASSERT_TRUE(codes.ok()) << codes.status();
+  const auto stats = MeasureError(matrix, **codes);
   ASSERT_TRUE(stats.ok());
   EXPECT_LE(stats->relative_l2, bound().relative_l2);
 }
@@ -106,7 +110,7 @@ TEST_P(QuantMethodTest, KeepsZerosAndScalesEachRowAlone) {
 
 TEST_P(QuantMethodTest, IsExactWhereItSaysSo) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    if (!method().lossless_from(dtype)) continue;
+    if (!spec().lossless_from(dtype)) continue;
     const MatrixRows matrix = NormalRows(17, 100, 3, dtype);
     const auto packed = Quantize(matrix);
     ASSERT_TRUE(packed.ok());
@@ -145,8 +149,7 @@ TEST_P(QuantMethodTest, FloatsKeepWhatIsNotFiniteWhereTheWeightAllowsIt) {
   values[17 * 10 + 4] = HUGE_VALF;
   values[17 * 10 + 5] = -HUGE_VALF;
   const auto packed = Quantize(NonFiniteRows(20, 10, values));
-  if (!ParseDType(method().element_name(params())).has_value() ||
-      !IsFloat(*ParseDType(method().element_name(params())))) {
+  if (!spec().float_dtype().has_value()) {
     EXPECT_EQ(absl::StatusCode::kInvalidArgument, packed.status().code());
     return;
   }
@@ -164,12 +167,13 @@ TEST_P(QuantMethodTest, KnowsWhatItWillTakeOfMemory) {
        {std::pair{1, 1}, {15, 63}, {16, 64}, {17, 65}, {33, 1000}}) {
     const auto packed = Quantize(NormalRows(rows, cols, 1));
     ASSERT_TRUE(packed.ok()) << packed.status();
-    const auto bytes = method().ResidentBytes(rows, cols, params());
+    const auto bytes = PackedBytes(Format(rows, cols, DType::kF32), rows, cols);
     ASSERT_TRUE(bytes.ok()) << bytes.status();
     EXPECT_EQ(packed->resident_bytes(), *bytes);
   }
-  EXPECT_FALSE(method().ResidentBytes(0, 1, params()).ok());
-  EXPECT_FALSE(method().ResidentBytes(INT64_MAX / 2, 60'000, params()).ok());
+  const CodeFormat format = Format(1, 1, DType::kF32);
+  EXPECT_FALSE(PackedBytes(format, 0, 1).ok());
+  EXPECT_FALSE(PackedBytes(format, INT64_MAX / 2, 60'000).ok());
 }
 
 TEST_P(QuantMethodTest, PadsWithZeros) {
@@ -212,20 +216,68 @@ TEST_P(QuantMethodTest, UnpackersOfAllInstructionSetsAgree) {
 TEST_P(QuantMethodTest, StoredBytesAreBelowFloat64AndGrowByTheRow) {
   for (const DType dtype :
        {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
-    const int64_t one = method().StoredBytes(1, 640, dtype, params());
+    const int64_t one = Format(1, 640, dtype).StoredBytes(1, 640);
     EXPECT_GT(one, 0);
     EXPECT_LT(one, 640 * 8);
-    EXPECT_EQ(48 * one, method().StoredBytes(48, 640, dtype, params()));
+    EXPECT_EQ(48 * one, Format(48, 640, dtype).StoredBytes(48, 640));
+    EXPECT_FALSE(Format(48, 640, dtype).element.empty());
   }
-  EXPECT_FALSE(method().element_name(params()).empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(AllMethods, QuantMethodTest,
-                         testing::ValuesIn(AllMethods().begin(),
-                                           AllMethods().end()),
-                         [](const auto& info) {
-                           return std::string(info.param->name());
+TEST_P(QuantMethodTest, TilesHoldTheValuesOfTheCodes) {
+  for (const auto& [rows, cols] :
+       {std::pair{1, 1}, {15, 63}, {17, 65}, {33, 320}}) {
+    const MatrixRows matrix = NormalRows(rows, cols, 7);
+    const auto codes = spec().Encode(matrix);
+    ASSERT_TRUE(codes.ok()) << codes.status();
+    CodeBand band;
+    ASSERT_TRUE((*codes)->Read(0, rows, band).ok());
+    std::vector<float> wanted(rows * cols), found(rows * cols);
+    Decode((*codes)->format(), band, cols, wanted.data());
+    Pack(**codes)->Dequantize(0, rows, found.data());
+    EXPECT_EQ(wanted, found) << rows << " by " << cols;
+  }
+}
+
+TEST_P(QuantMethodTest, CodesDoNotDependOnTheRowsReadTogether) {
+  const MatrixRows matrix = NormalRows(37, 200, 8);
+  const auto codes = spec().Encode(matrix);
+  ASSERT_TRUE(codes.ok()) << codes.status();
+  CodeBand band;
+  ASSERT_TRUE((*codes)->Read(0, 37, band).ok());
+  std::vector<float> all(37 * 200);
+  Decode((*codes)->format(), band, 200, all.data());
+  for (const auto& [first, count] :
+       {std::pair{0, 1}, {0, 16}, {16, 16}, {30, 7}, {36, 1}, {5, 20}}) {
+    ASSERT_TRUE((*codes)->Read(first, count, band).ok());
+    std::vector<float> some(count * 200);
+    Decode((*codes)->format(), band, 200, some.data());
+    EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * 200))
+        << first << ", " << count;
+  }
+}
+
+std::string TestName(std::string_view spec) {
+  std::string name(spec);
+  for (char& c : name) {
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(AllSpecs, QuantMethodTest,
+                         testing::ValuesIn(kErrorBounds), [](const auto& info) {
+                           return TestName(info.param.spec);
                          });
+
+TEST(ErrorBoundsTest, HaveEveryMethodWithItsDefaults) {
+  for (const QuantMethod* method : AllMethods()) {
+    EXPECT_TRUE(std::any_of(
+        std::begin(kErrorBounds), std::end(kErrorBounds),
+        [&](const ErrorBound& row) { return row.spec == method->name(); }))
+        << method->name() << " has no row in error_bounds.h";
+  }
+}
 
 TEST(Float16Test, RefusesWhatBecomesInfiniteAndNamesTheAlternative) {
   const auto spec = ParseMethodSpec("float16");
@@ -250,11 +302,10 @@ TEST(StoredBytesTest, Of350MParametersAreTheKnownFootprints) {
     const auto fp16 = ParseMethodSpec("float16");
     const auto blocks = ParseMethodSpec(block_method);
     const auto kept = [&](int64_t rows, int64_t cols) {
-      return fp16->method->StoredBytes(rows, cols, DType::kF16, fp16->params);
+      return fp16->Format(rows, cols, DType::kF16)->StoredBytes(rows, cols);
     };
     const auto made = [&](int64_t rows, int64_t cols) {
-      return blocks->method->StoredBytes(rows, cols, DType::kF16,
-                                         blocks->params);
+      return blocks->Format(rows, cols, DType::kF16)->StoredBytes(rows, cols);
     };
     const int64_t layer = made(3 * kWidth, kWidth) + made(kWidth, kWidth) +
                           made(4 * kWidth, kWidth) + kept(4 * kWidth, 1) +

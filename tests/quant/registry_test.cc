@@ -68,21 +68,13 @@ class Adjustable final : public QuantMethod {
     };
     return params;
   }
-  bool lossless_from(DType) const override { return false; }
-  absl::StatusOr<PackedWeight> Quantize(const FloatRows&,
-                                        const ParamValues&) const override {
+  absl::StatusOr<CodeFormat> Format(int64_t, int64_t, DType,
+                                    const ParamValues&) const override {
     return absl::UnimplementedError("");
   }
-  int64_t StoredBytes(int64_t, int64_t, DType,
-                      const ParamValues&) const override {
-    return 0;
-  }
-  absl::StatusOr<int64_t> ResidentBytes(int64_t, int64_t,
-                                        const ParamValues&) const override {
-    return 0;
-  }
-  std::string_view element_name(const ParamValues&) const override {
-    return "none";
+  absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
+      const FloatRows&, const ParamValues&) const override {
+    return absl::UnimplementedError("");
   }
 };
 
@@ -214,7 +206,7 @@ TEST(RegistryTest, EachFloatDTypeHasItsMethod) {
   EXPECT_EQ("float16", FloatMethodFor(DType::kF16).ToString());
   EXPECT_EQ("bfloat16", FloatMethodFor(DType::kBF16).ToString());
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    EXPECT_TRUE(FloatMethodFor(dtype).method->lossless_from(dtype));
+    EXPECT_TRUE(FloatMethodFor(dtype).lossless_from(dtype));
   }
 }
 

@@ -1,0 +1,126 @@
+#include "quant/codes.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "quant/dtype.h"
+
+namespace ounce::quant {
+namespace {
+
+constexpr int64_t RoundUpDivide(int64_t a, int64_t b) {
+  return a / b + (a % b != 0 ? 1 : 0);
+}
+
+// What the code of one element is before it has a scale.
+float LevelAt(const CodeFormat& format, const std::byte* element, int table) {
+  uint16_t half = 0;
+  float value = 0;
+  switch (format.kind) {
+    case CodeFormat::Kind::kFloat32:
+      std::memcpy(&value, element, sizeof(value));
+      return value;
+    case CodeFormat::Kind::kFloat16:
+      std::memcpy(&half, element, sizeof(half));
+      return HalfToFloat(half);
+    case CodeFormat::Kind::kBFloat16:
+      std::memcpy(&half, element, sizeof(half));
+      return BFloat16ToFloat(half);
+    case CodeFormat::Kind::kSigned:
+      return static_cast<float>(static_cast<int8_t>(*element));
+    case CodeFormat::Kind::kUnsigned:
+      break;
+  }
+  const auto code = static_cast<size_t>(*element);
+  if (format.tables.empty()) return static_cast<float>(code);
+  return format.tables[(static_cast<size_t>(table) << format.bits) + code];
+}
+
+}  // namespace
+
+int64_t Reach::Count(int64_t matrix_rows, int64_t matrix_cols) const {
+  if (flat > 0) return RoundUpDivide(matrix_rows * matrix_cols, flat);
+  return RoundUpDivide(matrix_rows, rows) * RoundUpDivide(matrix_cols, cols);
+}
+
+int64_t Reach::IndexOf(int64_t row, int64_t col, int64_t matrix_cols) const {
+  if (flat > 0) return (row * matrix_cols + col) / flat;
+  return row / rows * RoundUpDivide(matrix_cols, cols) + col / cols;
+}
+
+int64_t Reach::EndOf(int64_t row, int64_t col, int64_t matrix_cols) const {
+  if (flat > 0) {
+    return std::min(matrix_cols, col + flat - (row * matrix_cols + col) % flat);
+  }
+  return cols >= matrix_cols ? matrix_cols
+                             : std::min(matrix_cols, col + cols - col % cols);
+}
+
+int64_t CodeField::Bytes(int64_t rows, int64_t cols) const {
+  return RoundUpDivide(reach.Count(rows, cols) * bits, 8);
+}
+
+int CodeFormat::element_bytes() const {
+  switch (kind) {
+    case Kind::kSigned:
+    case Kind::kUnsigned:
+      return 1;
+    case Kind::kFloat16:
+    case Kind::kBFloat16:
+      return 2;
+    case Kind::kFloat32:
+      break;
+  }
+  return 4;
+}
+
+int64_t CodeFormat::StoredBytes(int64_t rows, int64_t cols) const {
+  int64_t bytes = RoundUpDivide(rows * cols * bits, 8);
+  for (const CodeField& field : fields) bytes += field.Bytes(rows, cols);
+  return bytes;
+}
+
+CodeRun RunAt(const CodeFormat& format, const CodeBand& band, int64_t row,
+              int64_t col, int64_t cols) {
+  if (format.run == nullptr) return {};
+  constexpr size_t kMaxFields = 8;
+  float values[kMaxFields];
+  OUNCE_CHECK(format.fields.size() <= kMaxFields, "a format has few fields");
+  for (size_t i = 0; i < format.fields.size(); ++i) {
+    const CodeBand::Field& field = band.fields[i];
+    values[i] = field.values[format.fields[i].reach.IndexOf(row, col, cols) -
+                             field.first];
+  }
+  return format.run(values);
+}
+
+int64_t EndOfRun(const CodeFormat& format, int64_t row, int64_t col,
+                 int64_t cols) {
+  int64_t end = cols;
+  for (const CodeField& field : format.fields) {
+    end = std::min(end, field.reach.EndOf(row, col, cols));
+  }
+  return end;
+}
+
+void Decode(const CodeFormat& format, const CodeBand& band, int64_t cols,
+            float* out) {
+  const int64_t bytes = format.element_bytes();
+  const std::byte* element = band.elements.data();
+  for (int64_t row = band.first_row; row < band.first_row + band.rows; ++row) {
+    for (int64_t col = 0; col < cols;) {
+      const CodeRun run = RunAt(format, band, row, col, cols);
+      const int64_t end = EndOfRun(format, row, col, cols);
+      for (; col < end; ++col, element += bytes) {
+        const float level = LevelAt(format, element, run.table);
+        // Floats are what they are, NaN's bits too.
+        *out++ = format.is_float()
+                     ? level
+                     : run.scale * (level - run.zero) + run.minimum;
+      }
+    }
+  }
+}
+
+}  // namespace ounce::quant

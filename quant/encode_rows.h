@@ -1,0 +1,49 @@
+// What methods share that encode each row for itself.
+#ifndef OUNCE_QUANT_ENCODE_ROWS_H_
+#define OUNCE_QUANT_ENCODE_ROWS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "quant/codes.h"
+#include "quant/float_rows.h"
+
+namespace ounce::quant {
+
+absl::Status RefuseValue(const FloatRows& weight, int64_t row, int64_t col,
+                         float value, std::string_view reason);
+
+// Codes that are made of the floats each time they are read: nothing of the
+// matrix is held.
+//
+// Ownership: the floats must outlive it.
+class EncodedRows : public CodeRows {
+ public:
+  EncodedRows(const FloatRows& weight, CodeFormat format);
+
+  const std::string& name() const final { return weight_.name(); }
+  int64_t rows() const final { return weight_.rows(); }
+  int64_t cols() const final { return weight_.cols(); }
+  const CodeFormat& format() const final { return format_; }
+  absl::Status Read(int64_t first, int64_t count, CodeBand& out) const final;
+
+ protected:
+  const FloatRows& weight() const { return weight_; }
+
+  // Writes the codes of a row, and through `out` what fields it has.
+  // `values` [cols] are finite unless this is a float method's and the weight
+  // allows others.
+  virtual absl::Status EncodeRow(int64_t row, const float* values,
+                                 std::byte* codes, CodeBand& out) const = 0;
+
+ private:
+  const FloatRows& weight_;
+  const CodeFormat format_;
+};
+
+}  // namespace ounce::quant
+
+#endif  // OUNCE_QUANT_ENCODE_ROWS_H_

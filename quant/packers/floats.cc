@@ -1,0 +1,80 @@
+// Floats lie in tiles as they are: [64 / n cols][16 rows][n cols], n elements
+// of a row side by side. What no other packer takes is decoded to float32:
+// exact, and as large as that.
+#include <cstring>
+#include <vector>
+
+#include "quant/kernels/panels.h"
+#include "quant/pack.h"
+
+namespace ounce::quant {
+namespace {
+
+constexpr TileLayout kFloat32 = {
+    .form = TileForm::kFloat, .tile_bytes = 4096, .unpack = {TileAsIs}};
+constexpr TileLayout kFloat16 = {
+    .form = TileForm::kFloat,
+    .tile_bytes = 2048,
+    .unpack = {UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512}};
+constexpr TileLayout kBFloat16 = {
+    .form = TileForm::kFloat,
+    .tile_bytes = 2048,
+    .unpack = {UnpackBFloat16Portable, UnpackBFloat16Avx2,
+               UnpackBFloat16Avx512}};
+
+template <class Element, int kGroup>
+void Place(const Element* elements, const CodeBand& band,
+           PackedWeight& weight) {
+  const int64_t cols = weight.cols();
+  for (int64_t i = 0; i < band.rows; ++i) {
+    const int64_t row = band.first_row + i;
+    for (int64_t col = 0; col < cols; ++col) {
+      auto* tile = reinterpret_cast<Element*>(
+          weight.mutable_tile(row / kPanelRows, col / kBlockCols));
+      tile[col % kBlockCols / kGroup * kGroup * kPanelRows +
+           row % kPanelRows * kGroup + col % kGroup] = elements[i * cols + col];
+    }
+  }
+}
+
+void PlaceFloat32(const CodeFormat&, const CodeBand& band,
+                  PackedWeight& weight) {
+  Place<float, 1>(reinterpret_cast<const float*>(band.elements.data()), band,
+                  weight);
+}
+
+void PlaceHalves(const CodeFormat&, const CodeBand& band,
+                 PackedWeight& weight) {
+  Place<uint16_t, 2>(reinterpret_cast<const uint16_t*>(band.elements.data()),
+                     band, weight);
+}
+
+void PlaceDecoded(const CodeFormat& format, const CodeBand& band,
+                  PackedWeight& weight) {
+  std::vector<float> values(band.rows * weight.cols());
+  Decode(format, band, weight.cols(), values.data());
+  Place<float, 1>(values.data(), band, weight);
+}
+
+template <CodeFormat::Kind kKind>
+bool IsOfKind(const CodeFormat& format) {
+  return format.kind == kKind;
+}
+
+constexpr Packer kFloat32Packer = {
+    &kFloat32, IsOfKind<CodeFormat::Kind::kFloat32>, INT64_MAX, PlaceFloat32};
+constexpr Packer kFloat16Packer = {
+    &kFloat16, IsOfKind<CodeFormat::Kind::kFloat16>, INT64_MAX, PlaceHalves};
+constexpr Packer kBFloat16Packer = {
+    &kBFloat16, IsOfKind<CodeFormat::Kind::kBFloat16>, INT64_MAX, PlaceHalves};
+constexpr Packer kDecodedPacker = {
+    &kFloat32, [](const CodeFormat&) { return true; }, INT64_MAX, PlaceDecoded};
+
+}  // namespace
+
+const Packer& Float32Packer() { return kFloat32Packer; }
+const Packer& Float16Packer() { return kFloat16Packer; }
+const Packer& BFloat16Packer() { return kBFloat16Packer; }
+const Packer& DecodedPacker() { return kDecodedPacker; }
+
+}  // namespace ounce::quant

@@ -1,0 +1,48 @@
+// Signed integers with nothing but a scale for each row (or for all of them):
+// the kernels add them up over all columns.
+#include <numeric>
+
+#include "quant/pack.h"
+
+namespace ounce::quant {
+namespace {
+
+constexpr TileLayout kLayout = {
+    .form = TileForm::kInt8, .tile_bytes = 1024, .unpack = {TileAsIs}};
+
+// Integer sums of 16-bit products must fit 32 bits (matmul.h).
+constexpr int64_t kMaxCols = 65536;
+
+bool Takes(const CodeFormat& format) {
+  if (format.kind != CodeFormat::Kind::kSigned) return false;
+  // A run has no zero and no minimum where there is only a scale.
+  return format.fields.size() == 1 && format.fields[0].name == "scale" &&
+         format.fields[0].reach.cols == Reach::kAll &&
+         format.fields[0].reach.flat == 0;
+}
+
+void PackRows(const CodeFormat& format, const CodeBand& band,
+              PackedWeight& weight) {
+  const int64_t cols = weight.cols();
+  for (int64_t i = 0; i < band.rows; ++i) {
+    const int64_t row = band.first_row + i;
+    const int8_t* codes = band.signed_row(row, cols);
+    for (int64_t col = 0; col < cols; ++col) {
+      auto* tile = reinterpret_cast<int8_t*>(
+          weight.mutable_tile(row / kPanelRows, col / kBlockCols));
+      tile[col % kBlockCols / 4 * 64 + row % kPanelRows * 4 + col % 4] =
+          codes[col];
+    }
+    weight.mutable_scales()[row] = RunAt(format, band, row, 0, cols).scale;
+    weight.mutable_code_sums()[row] =
+        std::accumulate(codes, codes + cols, int32_t{0});
+  }
+}
+
+constexpr Packer kPacker = {&kLayout, Takes, kMaxCols, PackRows};
+
+}  // namespace
+
+const Packer& Int8RowsPacker() { return kPacker; }
+
+}  // namespace ounce::quant
