@@ -11,21 +11,21 @@
 namespace ounce::quant {
 
 absl::Status ErrorMeter::Add(const FloatRows& original, const CodeRows& codes,
-                             int64_t first_row) {
-  OUNCE_CHECK(first_row >= 0 && first_row + original.rows() <= codes.rows() &&
-                  original.cols() == codes.cols(),
-              "the codes hold all of it");
+                             int64_t first, int64_t count) {
+  OUNCE_CHECK(
+      original.rows() == codes.rows() && original.cols() == codes.cols(),
+      "shapes are equal");
   constexpr int64_t kRows = 16;
   const int64_t cols = codes.cols();
   std::vector<float> wanted(kRows * cols);
   std::vector<float> found(kRows * cols);
   CodeBand band;
-  for (int64_t row = 0; row < original.rows(); row += kRows) {
-    const int64_t count = std::min(kRows, original.rows() - row);
-    RETURN_IF_ERROR(original.Read(row, count, wanted.data()));
-    RETURN_IF_ERROR(codes.Read(first_row + row, count, band));
+  for (int64_t row = first; row < first + count; row += kRows) {
+    const int64_t n = std::min(kRows, first + count - row);
+    RETURN_IF_ERROR(original.Read(row, n, wanted.data()));
+    RETURN_IF_ERROR(codes.Read(row, n, band));
     Decode(codes.format(), band, cols, found.data());
-    for (int64_t i = 0; i < count * cols; ++i) {
+    for (int64_t i = 0; i < n * cols; ++i) {
       // Kept as it is, where it is allowed at all.
       if (!std::isfinite(wanted[i])) continue;
       const double difference = double{wanted[i]} - found[i];
@@ -49,9 +49,8 @@ ErrorStats ErrorMeter::stats() const {
 
 absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
                                         const CodeRows& codes) {
-  OUNCE_CHECK(original.rows() == codes.rows(), "shapes are equal");
   ErrorMeter meter;
-  RETURN_IF_ERROR(meter.Add(original, codes));
+  RETURN_IF_ERROR(meter.Add(original, codes, 0, codes.rows()));
   return meter.stats();
 }
 

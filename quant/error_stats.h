@@ -20,10 +20,10 @@ struct ErrorStats {
 // Sums over the parts of a matrix that are measured one by one, in float64.
 class ErrorMeter {
  public:
-  // Reads both once more, a few rows at a time. `codes` hold the original from
-  // row `first_row` on.
+  // Reads rows [first, first + count) of both once more, a few at a time.
+  // Requires equal shapes.
   absl::Status Add(const FloatRows& original, const CodeRows& codes,
-                   int64_t first_row = 0);
+                   int64_t first, int64_t count);
   ErrorStats stats() const;
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 
@@ -27,21 +28,37 @@ const Packer& PackerFor(const CodeFormat& format) {
 
 }  // namespace
 
-absl::StatusOr<PackedWeight> Pack(const CodeRows& codes) {
-  const int64_t rows = codes.rows(), cols = codes.cols();
-  const absl::StatusOr<int64_t> bytes = PackedBytes(codes.format(), rows, cols);
+absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices) {
+  OUNCE_CHECK(!slices.empty(), "rows of something");
+  const CodeRows& first = *slices[0].codes;
+  int64_t rows = 0;
+  for (const CodeSlice& slice : slices) rows += slice.rows;
+  const absl::StatusOr<int64_t> bytes =
+      PackedBytes(first.format(), rows, first.cols());
   RETURN_IF_ERROR(
-      WithContext(bytes.status(), StrCat("tensor '", codes.name(), "'")));
-  const Packer& packer = PackerFor(codes.format());
+      WithContext(bytes.status(), StrCat("tensor '", first.name(), "'")));
+  const Packer& packer = PackerFor(first.format());
   ASSIGN_OR_RETURN(PackedWeight weight,
-                   PackedWeight::Create(*packer.layout, rows, cols));
+                   PackedWeight::Create(*packer.layout, rows, first.cols()));
   CodeBand band;
-  for (int64_t first = 0; first < rows; first += kPanelRows) {
-    RETURN_IF_ERROR(
-        codes.Read(first, std::min<int64_t>(kPanelRows, rows - first), band));
-    packer.pack(codes.format(), band, weight);
+  int64_t done = 0;
+  for (const auto& [codes, begin, count] : slices) {
+    OUNCE_CHECK(
+        &PackerFor(codes->format()) == &packer && codes->cols() == first.cols(),
+        "slices of one kind");
+    for (int64_t row = begin; row < begin + count; row += kPanelRows) {
+      const int64_t n = std::min<int64_t>(kPanelRows, begin + count - row);
+      RETURN_IF_ERROR(codes->Read(row, n, band));
+      packer.pack(codes->format(), band, done, weight);
+      done += n;
+    }
   }
   return weight;
+}
+
+absl::StatusOr<PackedWeight> Pack(const CodeRows& codes) {
+  const CodeSlice whole = {&codes, 0, codes.rows()};
+  return Pack(absl::MakeConstSpan(&whole, 1));
 }
 
 absl::StatusOr<int64_t> PackedBytes(const CodeFormat& format, int64_t rows,

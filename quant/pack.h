@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "quant/codes.h"
 #include "quant/packed_weight.h"
 
@@ -17,14 +18,28 @@ struct Packer {
   const TileLayout* layout;
   bool (*takes)(const CodeFormat& format);
   int64_t max_cols;
-  // Writes the rows of a band, which begins with a panel, to `weight`, made by
-  // PackedWeight::Create of this layout.
+  // Writes the rows of a band to `weight` from row `first_row` on, which
+  // PackedWeight::Create has made of this layout.
   void (*pack)(const CodeFormat& format, const CodeBand& band,
-               PackedWeight& weight);
+               int64_t first_row, PackedWeight& weight);
 };
 
-// Packs all of `codes`, reading them a panel at a time.
-// Errors: those of PackedBytes; what `codes` returns.
+// Rows [first_row, first_row + rows) of a matrix of codes.
+struct CodeSlice {
+  const CodeRows* codes;
+  int64_t first_row;
+  int64_t rows;
+};
+
+// Packs the rows of all slices, one after another, as one matrix, reading a few
+// at a time. Codes and fields stay those of the matrix that a slice is of: a
+// run that reaches over several rows is not cut anew.
+// Requires at least one; of one width and one method, so that one packer takes
+// all of them.
+// Errors: those of PackedBytes; what the codes return.
+absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices);
+
+// A whole matrix.
 absl::StatusOr<PackedWeight> Pack(const CodeRows& codes);
 
 // What Pack's result takes of memory. Errors: kInvalidArgument for a shape that

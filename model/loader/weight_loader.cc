@@ -182,8 +182,7 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   }
   const MethodSpec resident =
       Resident(choice, /*folded=*/!batch_norm.empty(), info->dtype);
-  const TensorRows stored(checkpoint_, name, {0, channels},
-                          /*allows_non_finite=*/false);
+  const TensorRows stored(checkpoint_, name, /*allows_non_finite=*/false);
   const quant::ConvolutionRows source(stored, shape, std::move(factors));
   ASSIGN_OR_RETURN(
       const int64_t bytes,
@@ -229,7 +228,7 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
   std::vector<int64_t> shape = {source.stored_rows, cols};
   if (asked.transposed) std::swap(shape[0], shape[1]);
   ASSIGN_OR_RETURN(source.info, ledger_.Find(source.name, shape));
-  source.slice = {KeyOf(*source.info, role), asked.transposed, asked.first_row,
+  source.slice = {KeyOf(*source.info, role, asked.transposed), asked.first_row,
                   asked.rows};
   ASSIGN_OR_RETURN(source.stored, FindStored(source, cols, role));
   return source;
@@ -296,8 +295,10 @@ absl::StatusOr<LinearPart> WeightLoader::ReadPart(
   }
   for (const Source& source : sources) {
     AddRange({source.slice.first_row, source.slice.rows}, source.stored->used);
-    if (!ledger_.IsDone(source.name) &&
-        IsAll(source.stored->used, source.stored_rows)) {
+    if (!IsAll(source.stored->used, source.stored_rows)) continue;
+    source.stored->codes.reset();
+    source.stored->floats.reset();
+    if (!ledger_.IsDone(source.name)) {
       RETURN_IF_ERROR(ledger_.Done(source.name));
     }
   }
@@ -322,22 +323,37 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   }
   if (!read_) return SharedWeight();
 
-  std::vector<std::unique_ptr<const quant::FloatRows>> pieces;
-  for (const Source& source : sources) pieces.push_back(Rows(source, role));
-  const JoinedRows joined(std::move(pieces));
-  ASSIGN_OR_RETURN(const auto codes, resident.Encode(joined));
-  ASSIGN_OR_RETURN(PackedWeight packed, quant::Pack(*codes));
-  if (Measures(choice, sources[0].info->dtype)) {
-    int64_t first = 0;
-    for (const Source& source : sources) {
-      RETURN_IF_ERROR(
-          source.stored->error.Add(*Rows(source, role), *codes, first));
-      ledger_.report(source.stored->report).error =
-          source.stored->error.stats();
-      first += source.slice.rows;
-    }
+  std::vector<quant::CodeSlice> slices;
+  for (const Source& source : sources) {
+    RETURN_IF_ERROR(Encode(source, role));
+    slices.push_back({source.stored->codes.get(), source.slice.first_row,
+                      source.slice.rows});
+  }
+  ASSIGN_OR_RETURN(PackedWeight packed, quant::Pack(slices));
+  for (const Source& source : sources) {
+    if (!Measures(choice, source.info->dtype)) break;
+    Stored& stored = *source.stored;
+    RETURN_IF_ERROR(stored.error.Add(*stored.floats, *stored.codes,
+                                     source.slice.first_row,
+                                     source.slice.rows));
+    ledger_.report(stored.report).error = stored.error.stats();
   }
   return std::make_shared<const PackedWeight>(std::move(packed));
+}
+
+absl::Status WeightLoader::Encode(const Source& source, WeightRole role) {
+  Stored& stored = *source.stored;
+  if (stored.codes != nullptr) return absl::OkStatus();
+  const bool non_finite = KeepsNonFinite(role);
+  if (source.slice.stored.transposed) {
+    stored.floats =
+        std::make_unique<TransposedRows>(checkpoint_, source.name, non_finite);
+  } else {
+    stored.floats =
+        std::make_unique<TensorRows>(checkpoint_, source.name, non_finite);
+  }
+  ASSIGN_OR_RETURN(stored.codes, stored.resident.Encode(*stored.floats));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<float>> WeightLoader::ReadBias(
@@ -366,18 +382,6 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadBias(
   if (!joined.empty()) joined.resize(rows);
   if (any) vector_bytes_ += VectorBytes(rows);
   return joined;
-}
-
-std::unique_ptr<const quant::FloatRows> WeightLoader::Rows(
-    const Source& source, WeightRole role) const {
-  const RowRange range = {source.slice.first_row, source.slice.rows};
-  const bool non_finite = KeepsNonFinite(role);
-  if (source.slice.transposed) {
-    return std::make_unique<TransposedRows>(checkpoint_, source.name, range,
-                                            non_finite);
-  }
-  return std::make_unique<TensorRows>(checkpoint_, source.name, range,
-                                      non_finite);
 }
 
 bool WeightLoader::IsAllowed(float value, Allowed allowed) {

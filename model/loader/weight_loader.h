@@ -30,6 +30,11 @@
 
 namespace ounce::model {
 
+struct RowRange {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
 // Threads: one at a time.
 class WeightLoader final : public WeightReader {
  public:
@@ -76,7 +81,10 @@ class WeightLoader final : public WeightReader {
     quant::MethodSpec resident;  // what it is kept in memory by
     size_t report = 0;
     std::vector<RowRange> used;  // ascending, with gaps between
-    quant::ErrorMeter error;     // of what has been packed
+    // Of all of the tensor, while rows of it are to be packed.
+    std::unique_ptr<const quant::FloatRows> floats;
+    std::unique_ptr<const quant::CodeRows> codes;
+    quant::ErrorMeter error;  // of what has been packed
   };
   // A tensor may be a linear layer and an embedding or head as well; these have
   // their methods and their rules of what is finite, so it is stored twice
@@ -84,12 +92,12 @@ class WeightLoader final : public WeightReader {
   struct StoredKey {
     int64_t storage_id = 0;
     bool is_linear = false;
+    bool transposed = false;
     auto operator<=>(const StoredKey&) const = default;
   };
   // Rows of a stored tensor, as one matrix has them.
   struct Slice {
     StoredKey stored;
-    bool transposed = false;
     int64_t first_row = 0;
     int64_t rows = 0;
     auto operator<=>(const Slice&) const = default;
@@ -106,8 +114,9 @@ class WeightLoader final : public WeightReader {
 
   absl::StatusOr<Source> FindSource(const LinearSource& asked, int64_t cols,
                                     WeightRole role);
-  static StoredKey KeyOf(const TensorInfo& info, WeightRole role) {
-    return {info.storage_id, role == WeightRole::kLinear};
+  static StoredKey KeyOf(const TensorInfo& info, WeightRole role,
+                         bool transposed = false) {
+    return {info.storage_id, role == WeightRole::kLinear, transposed};
   }
   absl::StatusOr<Stored*> FindStored(const Source& source, int64_t cols,
                                      WeightRole role);
@@ -119,8 +128,8 @@ class WeightLoader final : public WeightReader {
                                           int64_t cols, WeightRole role);
   absl::StatusOr<std::vector<float>> ReadBias(
       absl::Span<const LinearSource> sources, WeightRole role);
-  std::unique_ptr<const quant::FloatRows> Rows(const Source& source,
-                                               WeightRole role) const;
+  // Makes the codes of the tensor that a source is of.
+  absl::Status Encode(const Source& source, WeightRole role);
 
   // Which of the values that are no finite numbers a vector may have.
   enum class Allowed { kNone, kMinusInfinity, kInfinity };

@@ -23,11 +23,11 @@ constexpr TileLayout kBFloat16 = {
                UnpackBFloat16Avx512}};
 
 template <class Element, int kGroup>
-void Place(const Element* elements, const CodeBand& band,
+void Place(const Element* elements, int64_t rows, int64_t first_row,
            PackedWeight& weight) {
   const int64_t cols = weight.cols();
-  for (int64_t i = 0; i < band.rows; ++i) {
-    const int64_t row = band.first_row + i;
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row = first_row + i;
     for (int64_t col = 0; col < cols; ++col) {
       auto* tile = reinterpret_cast<Element*>(
           weight.mutable_tile(row / kPanelRows, col / kBlockCols));
@@ -37,23 +37,23 @@ void Place(const Element* elements, const CodeBand& band,
   }
 }
 
-void PlaceFloat32(const CodeFormat&, const CodeBand& band,
+void PlaceFloat32(const CodeFormat&, const CodeBand& band, int64_t first_row,
                   PackedWeight& weight) {
-  Place<float, 1>(reinterpret_cast<const float*>(band.elements.data()), band,
-                  weight);
+  Place<float, 1>(reinterpret_cast<const float*>(band.elements.data()),
+                  band.rows, first_row, weight);
 }
 
-void PlaceHalves(const CodeFormat&, const CodeBand& band,
+void PlaceHalves(const CodeFormat&, const CodeBand& band, int64_t first_row,
                  PackedWeight& weight) {
   Place<uint16_t, 2>(reinterpret_cast<const uint16_t*>(band.elements.data()),
-                     band, weight);
+                     band.rows, first_row, weight);
 }
 
 void PlaceDecoded(const CodeFormat& format, const CodeBand& band,
-                  PackedWeight& weight) {
+                  int64_t first_row, PackedWeight& weight) {
   std::vector<float> values(band.rows * weight.cols());
   Decode(format, band, weight.cols(), values.data());
-  Place<float, 1>(values.data(), band, weight);
+  Place<float, 1>(values.data(), band.rows, first_row, weight);
 }
 
 template <CodeFormat::Kind kKind>

@@ -21,19 +21,20 @@ bool Takes(const CodeFormat& format) {
          format.fields[0].reach.flat == 0;
 }
 
-void PackRows(const CodeFormat& format, const CodeBand& band,
+void PackRows(const CodeFormat& format, const CodeBand& band, int64_t first_row,
               PackedWeight& weight) {
   const int64_t cols = weight.cols();
   for (int64_t i = 0; i < band.rows; ++i) {
-    const int64_t row = band.first_row + i;
-    const int8_t* codes = band.signed_row(row, cols);
+    const int64_t row = first_row + i;
+    const int8_t* codes = band.signed_row(band.first_row + i, cols);
     for (int64_t col = 0; col < cols; ++col) {
       auto* tile = reinterpret_cast<int8_t*>(
           weight.mutable_tile(row / kPanelRows, col / kBlockCols));
       tile[col % kBlockCols / 4 * 64 + row % kPanelRows * 4 + col % 4] =
           codes[col];
     }
-    weight.mutable_scales()[row] = RunAt(format, band, row, 0, cols).scale;
+    weight.mutable_scales()[row] =
+        RunAt(format, band, band.first_row + i, 0, cols).scale;
     weight.mutable_code_sums()[row] =
         std::accumulate(codes, codes + cols, int32_t{0});
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,22 +38,22 @@ std::vector<float> ReadAll(const quant::FloatRows& rows, int64_t at_once) {
   return all;
 }
 
-TEST(TensorRowsTest, CutsRowsOutOfATensor) {
-  const MemoryCheckpoint checkpoint = Numbered(5, 2);
-  const TensorRows rows(checkpoint, "a.weight", {1, 3}, false);
+TEST(TensorRowsTest, GivesTheRowsOfATensor) {
+  const MemoryCheckpoint checkpoint = Numbered(3, 2);
+  const TensorRows rows(checkpoint, "a.weight", false);
   EXPECT_EQ(rows.rows(), 3);
   EXPECT_EQ(rows.cols(), 2);
-  EXPECT_THAT(ReadAll(rows, 2), ElementsAre(2, 3, 4, 5, 6, 7));
-  EXPECT_EQ(rows.Place(1, 0), "tensor 'a.weight', row 2, column 0");
+  EXPECT_THAT(ReadAll(rows, 2), ElementsAre(0, 1, 2, 3, 4, 5));
+  EXPECT_EQ(rows.Place(2, 0), "tensor 'a.weight', row 2, column 0");
 }
 
 TEST(TransposedRowsTest, GivesTheColumnsOfATensor) {
   const MemoryCheckpoint checkpoint = Numbered(2, 5);
-  const TransposedRows rows(checkpoint, "a.weight", {1, 3}, false);
-  EXPECT_EQ(rows.rows(), 3);
+  const TransposedRows rows(checkpoint, "a.weight", false);
+  EXPECT_EQ(rows.rows(), 5);
   EXPECT_EQ(rows.cols(), 2);
-  EXPECT_THAT(ReadAll(rows, 2), ElementsAre(1, 6, 2, 7, 3, 8));
-  EXPECT_EQ(rows.Place(1, 0), "tensor 'a.weight', row 0, column 2");
+  EXPECT_THAT(ReadAll(rows, 2), ElementsAre(0, 5, 1, 6, 2, 7, 3, 8, 4, 9));
+  EXPECT_EQ(rows.Place(2, 0), "tensor 'a.weight', row 0, column 2");
 }
 
 // A file in memory that counts what is read of it.
@@ -118,7 +117,7 @@ TEST(TransposedRowsTest, PackingReadsEachByteOnceInBandsOfFewMegabytes) {
        {std::pair<int64_t, int64_t>{3072, 768}, {768, 3072}}) {
     for (const quant::DType dtype : {quant::DType::kF32, quant::DType::kBF16}) {
       const CountingCheckpoint checkpoint(cols, rows, dtype);
-      const TransposedRows source(checkpoint, "a.weight", {0, rows}, false);
+      const TransposedRows source(checkpoint, "a.weight", false);
       ASSERT_OK(method.method->Quantize(source, method.params));
       const CountingSource& file = checkpoint.file();
       EXPECT_LT(file.bytes_read(), file.size() + file.size() / 10);
@@ -133,7 +132,7 @@ TEST(TransposedRowsTest, PackingReadsEachByteOnceInBandsOfFewMegabytes) {
 TEST(TransposedRowsTest, ReadsAnyRangeInAnyOrder) {
   constexpr int64_t kRows = 700, kCols = 3072;  // bands of 341 rows
   const MemoryCheckpoint checkpoint = Numbered(kCols, kRows);
-  const TransposedRows source(checkpoint, "a.weight", {0, kRows}, false);
+  const TransposedRows source(checkpoint, "a.weight", false);
   for (const auto& [first, count] : {std::pair<int64_t, int64_t>{690, 10},
                                      {330, 16},
                                      {340, 345},
@@ -176,7 +175,7 @@ TEST(TransposedRowsTest, ForgetsABandThatCouldNotBeRead) {
   };
   const MemoryCheckpoint numbered = Numbered(3, 4);
   Failing checkpoint(numbered);
-  const TransposedRows rows(checkpoint, "a.weight", {0, 4}, false);
+  const TransposedRows rows(checkpoint, "a.weight", false);
   std::vector<float> found(3);
   checkpoint.fails = true;
   EXPECT_THAT(rows.Read(1, 1, found.data()),
@@ -184,31 +183,6 @@ TEST(TransposedRowsTest, ForgetsABandThatCouldNotBeRead) {
   checkpoint.fails = false;
   ASSERT_OK(rows.Read(1, 1, found.data()));
   EXPECT_THAT(found, ElementsAre(1, 5, 9));
-}
-
-TEST(JoinedRowsTest, PutsMatricesBelowEachOther) {
-  MemoryCheckpoint checkpoint = Numbered(3, 2);
-  checkpoint.Add("b.weight", {1, 2}, {10, 11});
-  checkpoint.Add("c.weight", {2, 2}, {20, 22, 21, 23});
-  std::vector<std::unique_ptr<const quant::FloatRows>> sources;
-  sources.push_back(std::make_unique<TensorRows>(checkpoint, "a.weight",
-                                                 RowRange{1, 2}, true));
-  sources.push_back(std::make_unique<TensorRows>(checkpoint, "b.weight",
-                                                 RowRange{0, 1}, true));
-  sources.push_back(std::make_unique<TransposedRows>(checkpoint, "c.weight",
-                                                     RowRange{0, 2}, true));
-  const JoinedRows joined(std::move(sources));
-  EXPECT_EQ(joined.rows(), 5);
-  EXPECT_EQ(joined.cols(), 2);
-  EXPECT_TRUE(joined.allows_non_finite());
-  EXPECT_EQ(joined.name(), "a.weight, b.weight, c.weight");
-  for (const int64_t at_once : {1, 2, 3, 4, 5}) {
-    EXPECT_THAT(ReadAll(joined, at_once),
-                ElementsAre(2, 3, 4, 5, 10, 11, 20, 21, 22, 23));
-  }
-  EXPECT_EQ(joined.Place(1, 1), "tensor 'a.weight', row 2, column 1");
-  EXPECT_EQ(joined.Place(2, 1), "tensor 'b.weight', row 0, column 1");
-  EXPECT_EQ(joined.Place(4, 0), "tensor 'c.weight', row 0, column 1");
 }
 
 }  // namespace
