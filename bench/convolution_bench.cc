@@ -19,6 +19,7 @@
 #include "bench/random_rows.h"
 #include "bench/timing.h"
 #include "quant/convolution.h"
+#include "quant/pack.h"
 #include "quant/registry.h"
 
 namespace ounce::quant {
@@ -66,8 +67,9 @@ double Measure(const Layer& layer, Compute compute, const MethodSpec& method,
                                   .stride = layer.stride,
                                   .padding = layer.kernel / 2};
   const RandomRows source(layer.out, layer.in * layer.kernel * layer.kernel);
-  const ConvolutionRows rows(source, shape, {});
-  const auto weight = method.method->Quantize(rows, method.params);
+  const auto codes = method.Encode(source);
+  if (!codes.ok()) std::exit(1);
+  const auto weight = Pack(ConvolutionCodes(**codes, shape));
   if (!weight.ok()) std::exit(1);
   ScratchScope scope(scratch);
   const FeatureMap x = TakeFeatureMap(compute, layer.height, layer.width,

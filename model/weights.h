@@ -36,7 +36,7 @@ struct LinearSource {
 
 // A convolution whose batch norm is folded in: y = W * x + bias.
 struct ConvolutionWeight {
-  SharedWeight weight;  // packed from quant::ConvolutionRows
+  SharedWeight weight;  // packed from quant::ConvolutionCodes
   std::vector<float> bias;
 };
 

@@ -1,10 +1,12 @@
 #include "quant/convolution.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "base/str_cat.h"
 #include "quant/convolution_tasks.h"
 #include "quant/kernels/convolution.h"
 
@@ -24,38 +26,87 @@ int64_t ConvolutionShape::packed_cols() const {
                        : kernel * kernel * RoundUpToBlock(in_channels);
 }
 
-ConvolutionRows::ConvolutionRows(const FloatRows& source,
-                                 const ConvolutionShape& shape,
-                                 std::vector<float> row_factors)
-    : source_(source), shape_(shape), row_factors_(std::move(row_factors)) {
-  OUNCE_CHECK(
-      source.rows() == shape.out_channels &&
-          source.cols() == shape.in_channels * shape.kernel * shape.kernel,
-      "the source has the shape's rows and columns");
+ScaledRows::ScaledRows(const FloatRows& source, std::vector<float> row_factors)
+    : source_(source), row_factors_(std::move(row_factors)) {
+  OUNCE_CHECK(row_factors_.empty() ||
+                  static_cast<int64_t>(row_factors_.size()) == source.rows(),
+              "a factor for each row");
 }
 
-absl::Status ConvolutionRows::Read(int64_t first, int64_t count,
-                                   float* out) const {
+absl::Status ScaledRows::Read(int64_t first, int64_t count, float* out) const {
+  RETURN_IF_ERROR(source_.Read(first, count, out));
+  if (row_factors_.empty()) return absl::OkStatus();
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t col = 0; col < cols(); ++col)
+      *out++ *= row_factors_[first + i];
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ConvolutionCodes::Check(const CodeFormat& format) {
+  bool whole_rows = format.tables.empty();
+  for (const CodeField& field : format.fields) {
+    whole_rows &= field.reach.flat == 0 && field.reach.cols == Reach::kAll;
+  }
+  if (whole_rows) return absl::OkStatus();
+  return absl::InvalidArgumentError(StrCat(
+      "a convolution takes methods with one scale for each output channel or "
+      "for all of them, and ",
+      format.element, " has more"));
+}
+
+ConvolutionCodes::ConvolutionCodes(const CodeRows& codes,
+                                   const ConvolutionShape& shape)
+    : codes_(codes), shape_(shape) {
+  OUNCE_CHECK(Check(codes.format()).ok(), "codes that can be moved");
+  OUNCE_CHECK(
+      codes.rows() == shape.out_channels &&
+          codes.cols() == shape.in_channels * shape.kernel * shape.kernel,
+      "the codes have the shape's rows and columns");
+}
+
+absl::Status ConvolutionCodes::Read(int64_t first, int64_t count,
+                                    CodeBand& out) const {
+  CodeBand band;
+  RETURN_IF_ERROR(codes_.Read(first, count, band));
+  const int64_t bytes = format().element_bytes();
   const int64_t kernel = shape_.kernel;
   const int64_t channels = shape_.in_channels;
   const int64_t ky_stride = cols() / kernel;
   const int64_t kx_stride =
       shape_.dilation == 1 ? channels : RoundUpToBlock(channels);
-  std::vector<float> row(source_.cols());
+  out.first_row = first;
+  out.rows = count;
+  out.elements.resize(count * cols() * bytes);
+  const std::byte* from = band.elements.data();
   for (int64_t i = 0; i < count; ++i) {
-    RETURN_IF_ERROR(source_.Read(first + i, 1, row.data()));
-    const float factor = row_factors_.empty() ? 1 : row_factors_[first + i];
-    float* to = out + i * cols();
-    std::fill_n(to, cols(), 0.0f);
+    std::byte* const row = out.elements.data() + i * cols() * bytes;
+    // Of floats all bits are zero; of integers this is one byte.
+    float zero = 0;
+    if (!format().is_float()) {
+      const CodeRun run = RunAt(format(), band, first + i, 0, codes_.cols());
+      const bool is_signed = format().kind == CodeFormat::Kind::kSigned;
+      const float least = is_signed ? -128 : 0;
+      zero = run.zero;
+      if (run.minimum != 0 || std::floor(zero) != zero || zero < least ||
+          zero > least + 255) {
+        return absl::InvalidArgumentError(
+            StrCat("tensor '", name(), "', row ", first + i,
+                   ": a convolution needs a code that is worth exactly zero"));
+      }
+    }
+    std::fill_n(row, cols() * bytes,
+                static_cast<std::byte>(static_cast<int>(zero)));
     for (int64_t c = 0; c < channels; ++c) {
       for (int64_t ky = 0; ky < kernel; ++ky) {
-        for (int64_t kx = 0; kx < kernel; ++kx) {
-          to[ky * ky_stride + kx * kx_stride + c] =
-              row[(c * kernel + ky) * kernel + kx] * factor;
+        for (int64_t kx = 0; kx < kernel; ++kx, from += bytes) {
+          std::copy_n(from, bytes,
+                      row + (ky * ky_stride + kx * kx_stride + c) * bytes);
         }
       }
     }
   }
+  out.fields = std::move(band.fields);
   return absl::OkStatus();
 }
 

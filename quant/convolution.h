@@ -23,11 +23,13 @@
 #define OUNCE_QUANT_CONVOLUTION_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "base/cpu.h"
 #include "base/thread_pool.h"
+#include "quant/codes.h"
 #include "quant/feature_map.h"
 #include "quant/float_rows.h"
 #include "quant/packed_weight.h"
@@ -51,26 +53,51 @@ struct ConvolutionShape {
   int64_t packed_cols() const;
 };
 
-// The rows of a weight as they are packed: reads W[out, in * kernel * kernel]
-// (PyTorch's order: channel, then ky, kx), multiplies each row by its factor
-// (a batch norm folded in; none: 1) and puts columns in the order above.
+// The rows of another matrix, each times a factor (a batch norm folded in; no
+// factors: 1).
 //
 // Ownership: `source` must outlive it.
-class ConvolutionRows final : public FloatRows {
+class ScaledRows final : public FloatRows {
  public:
-  ConvolutionRows(const FloatRows& source, const ConvolutionShape& shape,
-                  std::vector<float> row_factors);
+  ScaledRows(const FloatRows& source, std::vector<float> row_factors);
 
   const std::string& name() const override { return source_.name(); }
-  int64_t rows() const override { return shape_.out_channels; }
-  int64_t cols() const override { return shape_.packed_cols(); }
+  std::string Place(int64_t row, int64_t col) const override {
+    return source_.Place(row, col);
+  }
+  int64_t rows() const override { return source_.rows(); }
+  int64_t cols() const override { return source_.cols(); }
   DType dtype() const override { return source_.dtype(); }
   absl::Status Read(int64_t first, int64_t count, float* out) const override;
 
  private:
   const FloatRows& source_;
-  const ConvolutionShape shape_;
   const std::vector<float> row_factors_;
+};
+
+// The codes of W[out, in * kernel * kernel] (PyTorch's order: channel, then ky,
+// kx) as they are packed: columns in the order above, with zeros between. So
+// neither order nor padding has a part in what a method makes of the weight.
+//
+// Ownership: `codes` must outlive it.
+class ConvolutionCodes final : public CodeRows {
+ public:
+  // kInvalidArgument for codes that cannot be put in another order, or hold no
+  // exact zero: a field must reach over rows as a whole.
+  static absl::Status Check(const CodeFormat& format);
+  // Requires that Check is OK, and the shape's rows and columns.
+  ConvolutionCodes(const CodeRows& codes, const ConvolutionShape& shape);
+
+  const std::string& name() const override { return codes_.name(); }
+  int64_t rows() const override { return shape_.out_channels; }
+  int64_t cols() const override { return shape_.packed_cols(); }
+  const CodeFormat& format() const override { return codes_.format(); }
+  // kInvalidArgument for a row in which no code is worth exactly zero.
+  absl::Status Read(int64_t first, int64_t count, CodeBand& out) const override;
+
+ private:
+  const CodeRows& codes_;
+  const ConvolutionShape shape_;
 };
 
 struct ConvolutionEpilogue {
@@ -85,7 +112,7 @@ struct ConvolutionEpilogue {
 //
 // Requires: all x of one type, with a border of at least `padding` (0 will do
 //   for a 1x1 kernel); y[i] of the extents that `shape` says, its type x's or
-//   kFloat32; `w` packed from ConvolutionRows of the same shape.
+//   kFloat32; `w` packed from ConvolutionCodes of the same shape.
 // Threads: any, with a pool that the caller leases. No allocation beyond
 //   `scratch`.
 void Convolve(absl::Span<const FeatureMap> x, const PackedWeight& w,

@@ -69,10 +69,8 @@ absl::StatusOr<quant::CodeFormat> FormatOf(const std::string& name,
 }
 
 absl::StatusOr<int64_t> PackedBytes(const std::string& name,
-                                    const MethodSpec& spec, int64_t rows,
-                                    int64_t cols, DType dtype) {
-  ASSIGN_OR_RETURN(const quant::CodeFormat format,
-                   FormatOf(name, spec, rows, cols, dtype));
+                                    const quant::CodeFormat& format,
+                                    int64_t rows, int64_t cols) {
   const absl::StatusOr<int64_t> bytes = quant::PackedBytes(format, rows, cols);
   RETURN_IF_ERROR(WithContext(bytes.status(), StrCat("tensor '", name, "'")));
   return bytes;
@@ -183,20 +181,25 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   const MethodSpec resident =
       Resident(choice, /*folded=*/!batch_norm.empty(), info->dtype);
   const TensorRows stored(checkpoint_, name, /*allows_non_finite=*/false);
-  const quant::ConvolutionRows source(stored, shape, std::move(factors));
+  const quant::ScaledRows folded(stored, std::move(factors));
   ASSIGN_OR_RETURN(
-      const int64_t bytes,
-      PackedBytes(name, resident, source.rows(), source.cols(), info->dtype));
+      const quant::CodeFormat format,
+      FormatOf(name, resident, channels, stored.cols(), info->dtype));
+  RETURN_IF_ERROR(WithContext(quant::ConvolutionCodes::Check(format),
+                              StrCat("tensor '", name, "'")));
+  ASSIGN_OR_RETURN(const int64_t bytes,
+                   PackedBytes(name, format, channels, shape.packed_cols()));
   ASSIGN_OR_RETURN(const size_t report,
                    Report(name, *info, choice, resident, channels,
                           stored.cols(), WeightRole::kConvolution));
   ledger_.report(report).resident_bytes = bytes;
   if (read_) {
-    ASSIGN_OR_RETURN(const auto codes, resident.Encode(source));
-    ASSIGN_OR_RETURN(PackedWeight packed, quant::Pack(*codes));
+    ASSIGN_OR_RETURN(const auto codes, resident.Encode(folded));
+    ASSIGN_OR_RETURN(PackedWeight packed,
+                     quant::Pack(quant::ConvolutionCodes(*codes, shape)));
     if (Measures(choice, info->dtype)) {
       ASSIGN_OR_RETURN(ledger_.report(report).error,
-                       quant::MeasureError(source, *codes));
+                       quant::MeasureError(folded, *codes));
     }
     result.weight = std::make_shared<const PackedWeight>(std::move(packed));
   }
@@ -311,9 +314,11 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   const MethodSpec& resident = sources[0].stored->resident;
   int64_t rows = 0;
   for (const Source& source : sources) rows += source.slice.rows;
+  ASSIGN_OR_RETURN(
+      const quant::CodeFormat format,
+      FormatOf(sources[0].name, resident, rows, cols, sources[0].info->dtype));
   ASSIGN_OR_RETURN(const int64_t bytes,
-                   PackedBytes(sources[0].name, resident, rows, cols,
-                               sources[0].info->dtype));
+                   PackedBytes(sources[0].name, format, rows, cols));
   int64_t before = 0;
   for (const Source& source : sources) {
     const int64_t after = before + source.slice.rows;

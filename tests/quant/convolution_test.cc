@@ -11,6 +11,7 @@
 #include "quant/registry.h"
 #include "tests/quant/counted_scratch.h"
 #include "tests/quant/every_isa.h"
+#include "tests/quant/held_codes.h"
 #include "tests/quant/matrix_rows.h"
 
 namespace ounce::quant {
@@ -127,6 +128,18 @@ std::vector<Case> Cases(Compute compute) {
   };
 }
 
+PackedWeight PackConvolution(const FloatRows& rows,
+                             const ConvolutionShape& shape,
+                             const std::vector<float>& factors,
+                             std::string_view spec) {
+  const ScaledRows folded(rows, factors);
+  const auto codes = ParseMethodSpec(spec)->Encode(folded);
+  EXPECT_TRUE(codes.ok()) << codes.status();
+  auto packed = Pack(ConvolutionCodes(**codes, shape));
+  EXPECT_TRUE(packed.ok()) << packed.status();
+  return *std::move(packed);
+}
+
 class Convolver {
  public:
   // Maps are random, the same for every instruction set; those of y and of the
@@ -138,8 +151,7 @@ class Convolver {
             c.shape.in_channels * c.shape.kernel * c.shape.kernel, seed)),
         factors_(NormalValues(c.shape.out_channels, seed + 1)),
         bias_(NormalValues(c.shape.out_channels, seed + 2)),
-        rows_(source_, c.shape, factors_),
-        weight_(Pack(rows_, method)) {
+        weight_(PackConvolution(source_, c.shape, factors_, method)) {
     for (size_t i = 0; i < c.extents.size(); ++i) {
       const auto [height, width] = c.extents[i];
       x_values_.push_back(
@@ -335,7 +347,6 @@ class Convolver {
   const MatrixRows source_;
   const std::vector<float> factors_;
   const std::vector<float> bias_;
-  const ConvolutionRows rows_;
   const PackedWeight weight_;
   std::vector<std::vector<float>> x_values_;
   std::vector<std::vector<float>> residual_values_;
@@ -351,44 +362,74 @@ TEST(ConvolutionShapeTest, ExtentsAreThoseOfTheUsualFormula) {
   EXPECT_EQ(9 * 64, ShapeOf(64, 64, 3, 1, 2).packed_cols());
 }
 
-TEST(ConvolutionRowsTest, PutsTheChannelsOfATapSideBySideAndScalesRows) {
-  // W[o, c, ky, kx] = 1000 o + 100 c + 10 ky + kx.
-  std::vector<float> values;
+TEST(ScaledRowsTest, MultipliesEachRowByItsFactor) {
+  const MatrixRows source(3, 2, {1, 2, 3, 4, 5, 6});
+  const ScaledRows rows(source, {1, 10, 100});
+  std::vector<float> found(4);
+  ASSERT_TRUE(rows.Read(1, 2, found.data()).ok());
+  EXPECT_EQ(found, (std::vector<float>{30, 40, 500, 600}));
+}
+
+TEST(ConvolutionCodesTest, PutTheChannelsOfATapSideBySide) {
+  // W[o, c, ky, kx] = 100 o + 50 c + 5 ky + kx.
+  std::vector<uint8_t> elements;
   for (int o = 0; o < 2; ++o) {
-    for (int c = 0; c < 5; ++c) {
+    for (int c = 0; c < 2; ++c) {
       for (int ky = 0; ky < 3; ++ky) {
         for (int kx = 0; kx < 3; ++kx) {
-          values.push_back(
-              static_cast<float>(1000 * o + 100 * c + 10 * ky + kx));
+          elements.push_back(
+              static_cast<uint8_t>(100 * o + 50 * c + 5 * ky + kx));
         }
       }
     }
   }
-  const MatrixRows source(2, 45, values);
+  // The code 7 of the first row and the code 9 of the second are worth zero.
+  const CodeFormat format = {
+      .kind = CodeFormat::Kind::kUnsigned,
+      .element = "test",
+      .fields = {{.name = "zero", .reach = Reach::Row()}},
+      .run = [](const float* fields) { return CodeRun{.zero = fields[0]}; }};
+  const HeldCodes codes(format, 2, 18, elements, {{7, 9}});
   for (const int64_t dilation : {1, 2}) {
-    const ConvolutionRows rows(source, ShapeOf(2, 5, 3, 1, dilation), {1, 3});
+    const ConvolutionCodes moved(codes, ShapeOf(2, 2, 3, 1, dilation));
     const int64_t row_cols = dilation == 1 ? 64 : 3 * 64;
-    const int64_t tap_cols = dilation == 1 ? 5 : 64;
-    ASSERT_EQ(3 * row_cols, rows.cols());
-    std::vector<float> wanted(2 * rows.cols());
+    const int64_t tap_cols = dilation == 1 ? 2 : 64;
+    const int64_t cols = 3 * row_cols;
+    ASSERT_EQ(moved.cols(), cols);
+    std::vector<float> wanted(2 * cols);
     for (int o = 0; o < 2; ++o) {
-      for (int c = 0; c < 5; ++c) {
+      for (int c = 0; c < 2; ++c) {
         for (int ky = 0; ky < 3; ++ky) {
           for (int kx = 0; kx < 3; ++kx) {
-            wanted[o * rows.cols() + ky * row_cols + kx * tap_cols + c] =
-                static_cast<float>((o == 0 ? 1 : 3) *
-                                   (1000 * o + 100 * c + 10 * ky + kx));
+            wanted[o * cols + ky * row_cols + kx * tap_cols + c] =
+                static_cast<float>(100 * o + 50 * c + 5 * ky + kx - 7 - 2 * o);
           }
         }
       }
     }
-    std::vector<float> found(2 * rows.cols(), kNan);
-    ASSERT_TRUE(rows.Read(0, 2, found.data()).ok());
-    EXPECT_EQ(wanted, found);
-    std::vector<float> second(rows.cols(), kNan);
-    ASSERT_TRUE(rows.Read(1, 1, second.data()).ok());
-    EXPECT_EQ(std::vector<float>(wanted.begin() + rows.cols(), wanted.end()),
-              second);
+    EXPECT_EQ(ValuesOf(moved), wanted);
+  }
+}
+
+TEST(ConvolutionCodesTest, RefuseWhatCannotBeMovedOrHasNoZero) {
+  CodeFormat format = {
+      .kind = CodeFormat::Kind::kUnsigned,
+      .element = "test",
+      .fields = {{.name = "zero", .reach = Reach::Row()}},
+      .run = [](const float* fields) { return CodeRun{.zero = fields[0]}; }};
+  const HeldCodes codes(format, 2, 2, {1, 2, 3, 4}, {{1, 1.5f}});
+  const ConvolutionCodes moved(codes, ShapeOf(2, 2, 1, 1));
+  CodeBand band;
+  EXPECT_TRUE(moved.Read(0, 1, band).ok());
+  EXPECT_EQ(moved.Read(0, 2, band).message(),
+            "tensor 'held.weight', row 1: a convolution needs a code that is "
+            "worth exactly zero");
+  format.fields[0].reach = Reach::Matrix();
+  EXPECT_TRUE(ConvolutionCodes::Check(format).ok());
+  for (const Reach& reach : {Reach::Columns(32), Reach::Flat(64)}) {
+    format.fields[0].reach = reach;
+    EXPECT_EQ(ConvolutionCodes::Check(format).code(),
+              absl::StatusCode::kInvalidArgument);
   }
 }
 

@@ -11,7 +11,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "quant/pack.h"
 #include "quant/registry.h"
+#include "tests/quant/held_codes.h"
 #include "tests/quant/matrix_rows.h"
 #include "tests/testing/status_matchers.h"
 
@@ -134,6 +136,47 @@ TEST(LinearTest, APartMayReadItsInputsInAnotherOrder) {
   // Sums of integers know no order, so not a bit differs.
   EXPECT_EQ(Apply(Linear({usual, ordered}, kCols, {}), x),
             Apply(Linear({usual, usual}, kCols, {}), x));
+}
+
+// GPTQ's act-order: columns are sorted so that those of a group lie side by
+// side, for query, key and value each in its own way.
+TEST(LinearTest, PartsOfGroupedCodesHaveOrdersOfTheirOwn) {
+  constexpr int64_t kWidth = 96, kRows = 10;
+  const quant::CodeFormat format = {
+      .kind = quant::CodeFormat::Kind::kUnsigned,
+      .bits = 4,
+      .element = "int4",
+      .fields = {{.name = "scale", .reach = quant::Reach::Columns(32)}},
+      .run = [](const float* fields) {
+        return quant::CodeRun{.scale = fields[0], .zero = 8};
+      }};
+  std::vector<LinearPart> parts;
+  std::vector<float>
+      values;  // of all parts, columns as the checkpoint has them
+  for (uint32_t seed = 1; seed <= 3; ++seed) {
+    std::vector<uint8_t> elements(kRows * kWidth);
+    for (size_t i = 0; i < elements.size(); ++i) elements[i] = i * seed % 16;
+    std::vector<int32_t> order(kWidth);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+    const quant::HeldCodes codes(format, kRows, kWidth, elements,
+                                 {NormalValues(kRows * 3, seed)}, order);
+    parts.push_back({.rows = kRows,
+                     .weight = std::make_shared<const quant::PackedWeight>(
+                         *quant::Pack(codes)),
+                     .modules = {"layer"},
+                     .input_order = order});
+    const std::vector<float> part = quant::ValuesOf(codes);
+    values.insert(values.end(), part.begin(), part.end());
+  }
+  const std::vector<float> x = NormalValues(2 * kWidth, 9);
+  const std::vector<double> wanted = quant::SlowProduct(values, kWidth, x);
+  const std::vector<uint32_t> found = Apply(Linear(parts, kWidth, {}), x);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    float y;
+    std::memcpy(&y, &found[i], sizeof(y));
+    EXPECT_NEAR(wanted[i], y, 1e-3);
+  }
 }
 
 TEST(LinearTest, AnObserverSeesWhatEachPartReads) {
