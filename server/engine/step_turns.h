@@ -4,12 +4,17 @@
 // A mutex alone would not do: whoever gives it up and wants it again at once
 // nearly always gets it, and a busy model would starve the others.
 //
+// Work that nobody waits for takes turns behind them (Behind): after each turn
+// of its own it lets the engines have some, as long as they want any.
+//
 // Threads: any.
 #ifndef OUNCE_SERVER_ENGINE_STEP_TURNS_H_
 #define OUNCE_SERVER_ENGINE_STEP_TURNS_H_
 
 #include <cstdint>
 
+#include "absl/time/time.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 
 namespace ounce::server {
@@ -18,22 +23,74 @@ class StepTurns {
  public:
   void Begin() {
     MutexLock lock(&mu_);
+    ++asked_;
+    AwaitTurn();
+  }
+  void End() {
+    {
+      MutexLock lock(&mu_);
+      ++had_;
+      ended_at_ = Clock::Real().Now();
+    }
+    EndTurn();
+  }
+
+  // One who stands behind the engines. Threads: one at a time.
+  class Behind {
+   public:
+    // Turns of engines after each of its own; and how long after the last one
+    // they are taken to be busy still, with what they do between two turns.
+    static constexpr uint64_t kTurnsOfEngines = 8;
+    static constexpr absl::Duration kPatience = absl::Milliseconds(20);
+
+    // Ownership: `turns` must outlive it.
+    explicit Behind(StepTurns& turns) : turns_(turns) {}
+
+    // Returns whether engines are busy: then this turn should be short.
+    bool Begin() { return turns_.BeginBehind(); }
+    void End() { turns_.EndTurn(); }
+
+   private:
+    StepTurns& turns_;
+  };
+
+ private:
+  void AwaitTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     const uint64_t ticket = next_ticket_++;
     while (serving_ != ticket) changed_.Wait(&mu_);
   }
-  void End() {
+  void EndTurn() {
     {
       MutexLock lock(&mu_);
       ++serving_;
     }
     changed_.SignalAll();
   }
+  bool BeginBehind() {
+    MutexLock lock(&mu_);
+    const uint64_t enough = had_ + Behind::kTurnsOfEngines;
+    absl::Duration left = BusyFor();
+    while (left > absl::ZeroDuration() && had_ < enough) {
+      changed_.WaitFor(&mu_, left);
+      left = BusyFor();
+    }
+    AwaitTurn();
+    return left > absl::ZeroDuration();
+  }
+  // How long engines are taken to be busy from now on, if none asks.
+  absl::Duration BusyFor() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (asked_ != had_) return absl::InfiniteDuration();
+    return ended_at_ + Behind::kPatience - Clock::Real().Now();
+  }
 
- private:
   Mutex mu_;
   CondVar changed_;
   uint64_t next_ticket_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t serving_ ABSL_GUARDED_BY(mu_) = 0;
+  // Turns of engines: asked for, and ended.
+  uint64_t asked_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t had_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::Time ended_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
 };
 
 }  // namespace ounce::server

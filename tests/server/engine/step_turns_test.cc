@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
 namespace ounce::server {
@@ -47,6 +48,53 @@ TEST(StepTurnsTest, DoesNotLetABusyThreadStarveAnother) {
   stop = true;
   busy.join();
   SUCCEED();
+}
+
+TEST(StepTurnsTest, LetsBusyEnginesHaveSomeTurnsBeforeOneBehind) {
+  StepTurns turns;
+  std::atomic<bool> stop = false;
+  std::atomic<int64_t> engine_turns = 0;
+  std::thread engine([&] {
+    while (!stop) {
+      turns.Begin();
+      ++engine_turns;
+      turns.End();
+    }
+  });
+  StepTurns::Behind behind(turns);
+  while (engine_turns == 0) std::this_thread::yield();
+  for (int i = 0; i < 50; ++i) {
+    constexpr int64_t kTurns = StepTurns::Behind::kTurnsOfEngines;
+    const int64_t before = engine_turns;
+    EXPECT_TRUE(behind.Begin());
+    // One may have been under way.
+    EXPECT_GE(engine_turns, before + kTurns - 1);
+    behind.End();
+  }
+  stop = true;
+  engine.join();
+}
+
+TEST(StepTurnsTest, DoesNotWaitForEnginesThatAskForNothing) {
+  StepTurns turns;
+  StepTurns::Behind behind(turns);
+  const absl::Time start = absl::Now();
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_FALSE(behind.Begin());
+    behind.End();
+  }
+  EXPECT_LT(absl::Now() - start, 100 * StepTurns::Behind::kPatience);
+}
+
+TEST(StepTurnsTest, GoesOnWhenEnginesStopToAsk) {
+  StepTurns turns;
+  StepTurns::Behind behind(turns);
+  turns.Begin();
+  turns.End();
+  const absl::Time start = absl::Now();
+  EXPECT_FALSE(behind.Begin());
+  behind.End();
+  EXPECT_GE(absl::Now() - start, StepTurns::Behind::kPatience / 2);
 }
 
 }  // namespace
