@@ -1,8 +1,10 @@
 #include "server/engine/served_causal_lm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
+#include <numbers>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,9 +15,13 @@
 #include "base/status_macros.h"
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
+#include "model/perplexity.h"
 #include "model/tokenizer/tokenizer.h"
+#include "server/engine/background_thread.h"
 #include "server/engine/model_engine.h"
+#include "server/engine/text_evaluation.h"
 #include "server/engine/versioned_model.h"
+#include "server/scheduler/retry.h"
 #include "spdlog/spdlog.h"
 
 namespace ounce::server {
@@ -103,7 +109,13 @@ absl::Status CheckGeneration(const std::string& name, const std::string& folder,
   return absl::OkStatus();
 }
 
-class ServedCausalLm final : public VersionedModel {
+// A text's tokens, and what the tokenizer puts around any text.
+struct TokenizedText {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> around;
+};
+
+class ServedCausalLm final : public VersionedModel, public TextEvaluator {
  public:
   ServedCausalLm(const EngineContext& context, ModelInfo info,
                  const BuiltVersion& built,
@@ -121,25 +133,145 @@ class ServedCausalLm final : public VersionedModel {
   // Once, before anything else. Errors: as GenerateScheduler::Create.
   absl::Status Start(std::weak_ptr<VersionMemory> memory,
                      std::shared_ptr<Engine> engine) {
-    NoteVersion(1, std::move(memory), engine);
+    NoteVersion(1, engine->info().method, std::move(memory), engine);
     MutexLock lock(&mu_);
     ASSIGN_OR_RETURN(scheduler_,
                      GenerateScheduler::Create(SchedulerOptions(context_, kv_),
                                                std::move(engine), *tokenizer_,
                                                context_.clock, *observer_));
-    task_ = TextGeneration{scheduler_.get(), tokenizer_.get(), &generation_};
+    task_ = TextGeneration{scheduler_.get(), tokenizer_.get(), &generation_,
+                           /*evaluator=*/this};
     return absl::OkStatus();
   }
 
   const TaskInterface& task() const override { return task_; }
-  void Drain(absl::Time deadline) override { scheduler_->Drain(deadline); }
+
+  // Evaluations end within a step.
+  void Drain(absl::Time deadline) override {
+    {
+      MutexLock lock(&mu_);
+      draining_ = true;
+    }
+    scheduler_->Drain(deadline);
+    MutexLock lock(&mu_);
+    while (evaluations_ > 0) evaluated_.Wait(&mu_);
+  }
 
   void Empty() override {
     MutexLock lock(&mu_);
     kv_ = nullptr;
   }
 
+  absl::StatusOr<TextQuality> Evaluate(
+      const EvaluateParams& params,
+      const std::function<absl::Status(const EvaluateUpdate&)>& progress)
+      override {
+    const Evaluation counted(*this);
+    ASSIGN_OR_RETURN(TextQuality quality, Measure(params, progress));
+    NoteQuality(quality);
+    MutexLock lock(&context_.observer_mutex);
+    context_.observer.OnEvaluated(info().name, quality);
+    return quality;
+  }
+
  private:
+  // One that Drain waits for.
+  class Evaluation {
+   public:
+    explicit Evaluation(ServedCausalLm& model) : model_(model) {
+      MutexLock lock(&model_.mu_);
+      ++model_.evaluations_;
+    }
+    ~Evaluation() {
+      MutexLock lock(&model_.mu_);
+      --model_.evaluations_;
+      model_.evaluated_.SignalAll();
+    }
+    Evaluation(const Evaluation&) = delete;
+    Evaluation& operator=(const Evaluation&) = delete;
+
+   private:
+    ServedCausalLm& model_;
+  };
+
+  absl::StatusOr<TextQuality> Measure(
+      const EvaluateParams& params,
+      const std::function<absl::Status(const EvaluateUpdate&)>& progress) {
+    const auto proceed = [&](const EvaluateUpdate& update) {
+      {
+        MutexLock lock(&mu_);
+        if (draining_) return NotServedAnyMore();
+      }
+      return progress(update);
+    };
+    RETURN_IF_ERROR(proceed({}));
+    ASSIGN_OR_RETURN(const Pinned pinned, Pin());
+    const model::CausalLm& causal_lm = *pinned.model->causal_lm();
+    ASSIGN_OR_RETURN(const TokenizedText text,
+                     Tokenize(params.text, [&] { return proceed({}); }));
+    const std::vector<int32_t>& ids = text.ids;
+    for (const int32_t id : ids) {
+      if (id >= causal_lm.shape().vocab_size) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "text: has token ", id, ", and the model predicts tokens below ",
+            causal_lm.shape().vocab_size, " only"));
+      }
+    }
+    if (ids.size() < 2) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "text: must have at least 2 tokens, of which the first is not "
+          "predicted, has ",
+          ids.size()));
+    }
+    ASSIGN_OR_RETURN(const MemoryBudget::Reservation memory,
+                     context_.memory.Reserve(
+                         NeedToEvaluate(context_, causal_lm, params.window),
+                         absl::StrCat("evaluating '", info().name, "'")));
+    ASSIGN_OR_RETURN(const model::Perplexity perplexity,
+                     EvaluateTokens(context_, causal_lm, ids, params.window,
+                                    params.stride, proceed));
+    const auto decode = [&](int32_t id) {
+      return tokenizer_->Decode({&id, 1}, /*skip_special=*/false);
+    };
+    const int32_t worst = ids[perplexity.worst_token];
+    TextQuality quality;
+    quality.version = pinned.version;
+    quality.method = pinned.method;
+    if (!text.around.empty() && text.around.front() == ids.front()) {
+      model::LossyUtf8().Push(decode(ids.front()), quality.bos);
+    }
+    quality.window = params.window;
+    quality.stride = params.stride;
+    quality.tokens = static_cast<int64_t>(ids.size());
+    quality.counted_tokens = perplexity.counted_tokens;
+    quality.mean_negative_log_likelihood = perplexity.mean();
+    quality.perplexity = perplexity.value();
+    quality.bits_per_byte =
+        perplexity.mean() / std::numbers::ln2 *
+        static_cast<double>(ids.size() - text.around.size()) /
+        static_cast<double>(params.text.size());
+    quality.worst_token = {.index = perplexity.worst_token,
+                           .id = worst,
+                           .text = decode(worst),
+                           .negative_log_likelihood = perplexity.worst};
+    return quality;
+  }
+
+  // At low priority, for it may take a second.
+  absl::StatusOr<TokenizedText> Tokenize(
+      const std::string& text,
+      const std::function<absl::Status()>& proceed) const {
+    TokenizedText tokenized;
+    RETURN_IF_ERROR(RunInBackground(
+        [&](Waiter&) -> absl::Status {
+          ASSIGN_OR_RETURN(tokenized.around, tokenizer_->Encode(""));
+          ASSIGN_OR_RETURN(tokenized.ids, tokenizer_->Encode(text));
+          return absl::OkStatus();
+        },
+        proceed, {.patience = absl::InfiniteDuration()}));
+    return tokenized;
+  }
+
   absl::Status SetEngine(int64_t version, BuiltVersion built) override {
     std::shared_ptr<KvMemory> kv;
     {
@@ -149,7 +281,7 @@ class ServedCausalLm final : public VersionedModel {
     const std::weak_ptr<VersionMemory> memory = built.memory;
     ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
                      MakeEngine(context_, version, std::move(built), kv));
-    NoteVersion(version, memory, engine);
+    NoteVersion(version, engine->info().method, memory, engine);
     scheduler_->SetEngine(std::move(engine));
     return absl::OkStatus();
   }
@@ -163,6 +295,9 @@ class ServedCausalLm final : public VersionedModel {
 
   Mutex mu_;
   std::shared_ptr<KvMemory> kv_ ABSL_GUARDED_BY(mu_);
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  int evaluations_ ABSL_GUARDED_BY(mu_) = 0;  // that run
+  CondVar evaluated_;                         // one has ended
 
   TaskInterface task_ = TextGeneration();         // since Start
   std::unique_ptr<GenerateScheduler> scheduler_;  // first to go

@@ -33,7 +33,7 @@ class ServedDetector final : public VersionedModel {
     const std::weak_ptr<VersionMemory> memory = built.memory;
     std::shared_ptr<DetectEngine> engine =
         MakeEngine({info.version, info.method}, std::move(built));
-    NoteVersion(info.version, memory, engine);
+    NoteVersion(info.version, info.method, memory, engine);
     ASSIGN_OR_RETURN(
         scheduler_,
         DetectScheduler::Create(context_.options.detection, std::move(engine),
@@ -69,7 +69,7 @@ class ServedDetector final : public VersionedModel {
     const std::weak_ptr<VersionMemory> memory = built.memory;
     const DetectEngineInfo info = {version, built.report.method};
     std::shared_ptr<DetectEngine> engine = MakeEngine(info, std::move(built));
-    NoteVersion(version, memory, engine);
+    NoteVersion(version, engine->info().method, memory, engine);
     scheduler_->SetEngine(std::move(engine));
     return absl::OkStatus();
   }

@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "model/model.h"
+#include "server/scheduler/retry.h"
 
 namespace ounce::server {
 
@@ -44,11 +45,12 @@ absl::Status VersionedModel::Swap(int64_t version, BuiltVersion built) {
   MutexLock lock(&mu_);
   own_floats_ = std::move(own_floats);
   info_.version = version;
+  info_.quality.reset();
   DescribeWeights(report, &info_);
   return absl::OkStatus();
 }
 
-void VersionedModel::NoteVersion(int64_t version,
+void VersionedModel::NoteVersion(int64_t version, std::string method,
                                  std::weak_ptr<VersionMemory> memory,
                                  std::weak_ptr<const void> engine) {
   MutexLock lock(&mu_);
@@ -57,7 +59,24 @@ void VersionedModel::NoteVersion(int64_t version,
   for (const Version& old : versions_) {
     if (const auto held = old.memory.lock()) held->reservation.MarkEnding();
   }
-  versions_.push_back({version, std::move(memory), std::move(engine)});
+  versions_.push_back(
+      {version, std::move(method), std::move(memory), std::move(engine)});
+}
+
+absl::StatusOr<VersionedModel::Pinned> VersionedModel::Pin() const {
+  MutexLock lock(&mu_);
+  const Version& serving = versions_.back();
+  const std::shared_ptr<VersionMemory> memory = serving.memory.lock();
+  if (memory == nullptr) return NotServedAnyMore();
+  return Pinned{
+      serving.number, serving.method,
+      std::shared_ptr<const model::Model>(memory, memory->model.get()),
+      serving.engine.lock()};
+}
+
+void VersionedModel::NoteQuality(const TextQuality& quality) {
+  MutexLock lock(&mu_);
+  if (info_.version == quality.version) info_.quality = quality;
 }
 
 std::vector<VersionedModel::OldVersion> VersionedModel::OldVersions() const {

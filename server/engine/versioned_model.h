@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "model/model.h"
@@ -49,6 +50,20 @@ class VersionedModel : public ServedModel {
   };
   std::vector<OldVersion> OldVersions() const;
 
+  // The version that serves, alive as long as someone holds this; counts as a
+  // request on it.
+  struct Pinned {
+    int64_t version = 0;
+    std::string method;
+    std::shared_ptr<const model::Model> model;
+    std::shared_ptr<const void> engine;
+  };
+  // Errors: kUnavailable after Drain.
+  absl::StatusOr<Pinned> Pin() const;
+
+  // For info(), as long as the version serves that it is of.
+  void NoteQuality(const TextQuality& quality);
+
   // The serving version's weights, if they are the checkpoint's floats as they
   // are; else null.
   std::shared_ptr<const model::Model> own_floats() const;
@@ -66,8 +81,9 @@ class VersionedModel : public ServedModel {
 
   virtual absl::Status SetEngine(int64_t version, BuiltVersion built) = 0;
 
-  // To be called with each version's engine.
-  void NoteVersion(int64_t version, std::weak_ptr<VersionMemory> memory,
+  // To be called with each version's engine, whose method is `method`.
+  void NoteVersion(int64_t version, std::string method,
+                   std::weak_ptr<VersionMemory> memory,
                    std::weak_ptr<const void> engine);
   virtual SchedulerStats stats() const = 0;
 
@@ -78,6 +94,7 @@ class VersionedModel : public ServedModel {
 
   struct Version {
     int64_t number;
+    std::string method;
     std::weak_ptr<VersionMemory> memory;
     std::weak_ptr<const void> engine;  // each request on it has a share
   };

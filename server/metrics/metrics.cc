@@ -232,6 +232,13 @@ class MetricsImpl final : public Metrics {
     series_.EndRun(model);
   }
 
+  void OnEvaluated(const std::string& model,
+                   const TextQuality& quality) override {
+    page_.Set(metric::kPerplexity, {model, quality.method}, quality.perplexity);
+    page_.Set(metric::kBitsPerByte, {model, quality.method},
+              quality.bits_per_byte);
+  }
+
   void OnRejected(const std::string& model, const absl::Status& why) override {
     page_.Add(metric::kRequests, {model, RejectedOutcome(why)});
   }

@@ -19,6 +19,7 @@
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/generate_scheduler.h"
+#include "server/scheduler/text_evaluator.h"
 
 namespace ounce::model {
 class ImageProcessor;
@@ -58,6 +59,8 @@ struct ModelInfo {
   std::vector<Task> tasks;
   std::string compute;
   SchedulerStats stats;  // a detector's: queued and running alone
+  // Of the serving version, as it was measured last.
+  std::optional<TextQuality> quality;
 };
 
 // What a request needs of a model, by task. To add a task: a struct here, its
@@ -67,6 +70,7 @@ struct TextGeneration {
   GenerateScheduler* scheduler = nullptr;
   const model::Tokenizer* tokenizer = nullptr;
   const model::GenerationDefaults* defaults = nullptr;
+  TextEvaluator* evaluator = nullptr;
 };
 struct ObjectDetection {
   static constexpr Task kTask = Task::kDetectObjects;
@@ -224,6 +228,10 @@ class CatalogObserver {
                               const std::string& method,
                               const absl::Status& status,
                               absl::Duration duration) = 0;
+
+  // How well a version of `model` predicts a text was measured.
+  virtual void OnEvaluated(const std::string& model,
+                           const TextQuality& quality) = 0;
 };
 
 // Threads: any thread may call anything. Load, Unload and Quantize take their

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -19,6 +20,7 @@ constexpr float kMaxRepetitionPenalty = 100;
 constexpr float kDefaultThreshold = 0.9f;
 constexpr int64_t kDefaultDetections = 100;
 constexpr int64_t kMaxDetections = 1000;
+constexpr int64_t kDefaultWindow = 1024;
 
 // NaN is in no range.
 absl::Status CheckRange(absl::string_view field, float value, float min,
@@ -216,6 +218,29 @@ absl::StatusOr<QuantizeParams> CheckQuantize(
       .convolutions = request.convolutions(),
       .pictures = {},
   };
+}
+
+absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
+                                             int64_t max_positions) {
+  RETURN_IF_ERROR(CheckNotEmpty("text", request.text(), "a text"));
+  EvaluateParams params;
+  params.window = request.window() > 0
+                      ? request.window()
+                      : std::min(kDefaultWindow, max_positions);
+  if (params.window < 2 || params.window > max_positions) {
+    return FieldError(
+        "window", absl::StrCat("must be from 2 to ", max_positions,
+                               ", the model's positions, is ", params.window));
+  }
+  params.stride =
+      request.stride() > 0 ? request.stride() : (params.window + 1) / 2;
+  if (params.stride > params.window) {
+    return FieldError(
+        "stride", absl::StrCat("must be at most the window's ", params.window,
+                               ", is ", params.stride));
+  }
+  params.text = std::move(*request.mutable_text());
+  return params;
 }
 
 }  // namespace ounce::server

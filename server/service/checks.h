@@ -20,6 +20,7 @@
 #include "server/scheduler/detect_request.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/request.h"
+#include "server/scheduler/text_evaluator.h"
 
 namespace ounce::server {
 
@@ -60,6 +61,11 @@ absl::Status CheckLoad(const v1::LoadModelRequest& request);
 // Everything of a request but its pictures.
 absl::StatusOr<QuantizeParams> CheckQuantize(
     const v1::QuantizeRequest& request);
+
+// Everything of a request to a model of so many positions, but whether its text
+// has the tokens that it takes. Moves the text out of it.
+absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
+                                             int64_t max_positions);
 
 }  // namespace ounce::server
 

@@ -167,4 +167,9 @@ void ModelHealth::OnQuantizeDone(const std::string& model,
   next_.OnQuantizeDone(model, method, status, duration);
 }
 
+void ModelHealth::OnEvaluated(const std::string& model,
+                              const TextQuality& quality) {
+  next_.OnEvaluated(model, quality);
+}
+
 }  // namespace ounce::server

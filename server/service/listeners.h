@@ -111,6 +111,8 @@ class ModelHealth final : public CatalogObserver {
   void OnQuantizeDone(const std::string& model, const std::string& method,
                       const absl::Status& status,
                       absl::Duration duration) override;
+  void OnEvaluated(const std::string& model,
+                   const TextQuality& quality) override;
 
  private:
   CatalogObserver& next_;

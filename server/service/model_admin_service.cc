@@ -19,6 +19,7 @@ namespace {
 constexpr int kMaxLoads = 16;
 constexpr int kMaxUnloads = 64;
 constexpr int kMaxQuantizations = 4;
+constexpr int kMaxEvaluations = 2;
 
 absl::Status ShuttingDown() {
   return absl::UnavailableError("the server is shutting down");
@@ -54,6 +55,27 @@ v1::TensorKind ToProto(TensorKind kind) {
   return v1::TENSOR_KIND_UNSPECIFIED;
 }
 
+v1::TextQuality ToProto(const TextQuality& quality) {
+  v1::TextQuality out;
+  out.set_version(quality.version);
+  out.set_method(quality.method);
+  out.set_bos(quality.bos);
+  out.set_window(quality.window);
+  out.set_stride(quality.stride);
+  out.set_tokens(quality.tokens);
+  out.set_counted_tokens(quality.counted_tokens);
+  out.set_mean_negative_log_likelihood(quality.mean_negative_log_likelihood);
+  out.set_perplexity(quality.perplexity);
+  out.set_bits_per_byte(quality.bits_per_byte);
+  v1::WorstToken* worst = out.mutable_worst_token();
+  worst->set_index(quality.worst_token.index);
+  worst->set_token_id(quality.worst_token.id);
+  worst->set_token(quality.worst_token.text);
+  worst->set_negative_log_likelihood(
+      quality.worst_token.negative_log_likelihood);
+  return out;
+}
+
 v1::Model ToProto(const ModelInfo& info) {
   v1::Model model;
   model.set_name(info.name);
@@ -77,6 +99,9 @@ v1::Model ToProto(const ModelInfo& info) {
   model.mutable_include()->Add(info.include.begin(), info.include.end());
   model.mutable_exclude()->Add(info.exclude.begin(), info.exclude.end());
   model.set_convolutions(info.convolutions);
+  if (info.quality.has_value()) {
+    *model.mutable_quality() = ToProto(*info.quality);
+  }
   return model;
 }
 
@@ -154,7 +179,8 @@ ModelAdminService::ModelAdminService(ModelCatalog& catalog,
       server_info_(std::move(server_info)),
       loads_(kMaxLoads, "loads"),
       unloads_(kMaxUnloads, "unloads"),
-      quantizations_(kMaxQuantizations, "quantizations") {}
+      quantizations_(kMaxQuantizations, "quantizations"),
+      evaluations_(kMaxEvaluations, "evaluations") {}
 
 void ModelAdminService::Stop() {
   stopping_ = true;
@@ -289,9 +315,48 @@ grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
       &ModelAdminService::Unload);
 }
 
-absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
-    QuantizeParams params, std::vector<std::string> pictures,
-    QuantizeCall& call) {
+template <class Request, class Progress>
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
+    const char* method, grpc::CallbackServerContext* context,
+    const grpc::ByteBuffer& bytes, JobThreads& threads,
+    absl::StatusOr<Progress> (ModelAdminService::*work)(Request&,
+                                                        ProgressCall&)) {
+  struct Job {
+    std::string peer;
+    Request request;
+  };
+  const auto call = ProgressCall::Create(
+      FromGrpcDeadline(context->raw_deadline(), clock_), clock_);
+  std::shared_ptr<Job> job;
+  const auto fail = [this, call, method](const Job* job,
+                                         const absl::Status& status) {
+    if (job != nullptr) {
+      reception_.LogFailure(method, job->peer, ModelNamedIn(job->request),
+                            status);
+    }
+    call->EndEarly(status);
+  };
+  const absl::Status status = Guarded([&]() -> absl::Status {
+    job = std::make_shared<Job>(Job{reception_.PeerOf(*context), Request()});
+    RETURN_IF_ERROR(reception_.Read(bytes, &job->request));
+    if (stopping_) return ShuttingDown();
+    Watch(call);
+    return threads.Start([this, job, call, fail, work] {
+      const absl::Status status = Guarded([&]() -> absl::Status {
+        ASSIGN_OR_RETURN(Progress last, (this->*work)(job->request, *call));
+        call->EndWith(std::move(last));
+        return absl::OkStatus();
+      });
+      if (!status.ok()) fail(job.get(), status);
+    });
+  });
+  if (!status.ok()) fail(job.get(), status);
+  return call.get();
+}
+
+absl::StatusOr<v1::QuantizeProgress> ModelAdminService::RunQuantize(
+    v1::QuantizeRequest& request, ProgressCall& call) {
+  ASSIGN_OR_RETURN(QuantizeParams params, CheckQuantize(request));
   const auto progress = [&](const QuantizeUpdate& update) -> absl::Status {
     v1::QuantizeProgress message;
     message.set_stage(ToProto(update.stage));
@@ -300,15 +365,15 @@ absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
     message.set_tensor(update.tensor);
     return call.Report(std::move(message));
   };
-  if (!pictures.empty()) {
+  if (!request.pictures().empty()) {
     ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
                      catalog_.Find(params.model));
     ASSIGN_OR_RETURN(const auto detection, TaskOf<ObjectDetection>(model));
     const model::ImageProcessor& processor = *detection->processor;
-    for (size_t i = 0; i < pictures.size(); ++i) {
+    for (int i = 0; i < request.pictures_size(); ++i) {
       RETURN_IF_ERROR(progress({}));
       const std::string field = absl::StrCat("pictures[", i, "]");
-      const std::string bytes = std::move(pictures[i]);
+      const std::string bytes = std::move(*request.mutable_pictures(i));
       ASSIGN_OR_RETURN(PictureMemory::Reservation memory,
                        pictures_.Open(field, bytes, processor, /*peer=*/""));
       ASSIGN_OR_RETURN(Picture picture, pictures_.Read(field, bytes, processor,
@@ -317,54 +382,51 @@ absl::StatusOr<QuantizeReport> ModelAdminService::RunQuantize(
           std::make_shared<const Picture>(std::move(picture)));
     }
   }
-  return catalog_.Quantize(params, progress);
+  ASSIGN_OR_RETURN(const QuantizeReport report,
+                   catalog_.Quantize(params, progress));
+  v1::QuantizeProgress last;
+  last.set_stage(v1::QUANTIZE_STAGE_DONE);
+  last.set_tensors_done(static_cast<int64_t>(report.tensors.size()));
+  last.set_tensors_total(static_cast<int64_t>(report.tensors.size()));
+  *last.mutable_report() = ToProto(report);
+  return last;
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
-  const auto call = QuantizeCall::Create(
-      FromGrpcDeadline(context->raw_deadline(), clock_), clock_);
-  v1::QuantizeRequest request;
-  std::string peer;
-  const absl::Status status = Guarded([&] {
-    peer = reception_.PeerOf(*context);
-    return BeginQuantize(*bytes, peer, &request, call);
-  });
-  if (!status.ok()) {
-    reception_.LogFailure("Quantize", peer, request.model(), status);
-    call->End(status);
-  }
-  return call.get();
+  return BeginTelling("Quantize", context, *bytes, quantizations_,
+                      &ModelAdminService::RunQuantize);
 }
 
-absl::Status ModelAdminService::BeginQuantize(
-    const grpc::ByteBuffer& bytes, const std::string& peer,
-    v1::QuantizeRequest* request, const std::shared_ptr<QuantizeCall>& call) {
-  RETURN_IF_ERROR(reception_.Read(bytes, request));
-  ASSIGN_OR_RETURN(const QuantizeParams params, CheckQuantize(*request));
-  if (stopping_) return ShuttingDown();
-  const auto pictures = std::make_shared<std::vector<std::string>>();
-  for (std::string& picture : *request->mutable_pictures()) {
-    pictures->push_back(std::move(picture));
-  }
-  Watch(call);
-  return quantizations_.Start([this, call, peer, params, pictures] {
-    const absl::Status status = Guarded([&]() -> absl::Status {
-      ASSIGN_OR_RETURN(const QuantizeReport report,
-                       RunQuantize(params, std::move(*pictures), *call));
-      v1::QuantizeProgress last;
-      last.set_stage(v1::QUANTIZE_STAGE_DONE);
-      last.set_tensors_done(static_cast<int64_t>(report.tensors.size()));
-      last.set_tensors_total(static_cast<int64_t>(report.tensors.size()));
-      *last.mutable_report() = ToProto(report);
-      call->End(std::move(last));
-      return absl::OkStatus();
-    });
-    if (!status.ok()) {
-      reception_.LogFailure("Quantize", peer, params.model, status);
-      call->End(status);
-    }
-  });
+absl::StatusOr<v1::EvaluateProgress> ModelAdminService::RunEvaluate(
+    v1::EvaluateRequest& request, ProgressCall& call) {
+  RETURN_IF_ERROR(CheckModelName("model", request.model()));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
+                   catalog_.Find(request.model()));
+  ASSIGN_OR_RETURN(const auto generation, TaskOf<TextGeneration>(model));
+  ASSIGN_OR_RETURN(const EvaluateParams params,
+                   CheckEvaluate(request, model->info().max_positions));
+  v1::EvaluateProgress message;
+  const absl::Time start = clock_.Now();
+  ASSIGN_OR_RETURN(const TextQuality quality,
+                   generation->evaluator->Evaluate(
+                       params, [&](const EvaluateUpdate& update) {
+                         message.set_tokens_done(update.tokens_done);
+                         message.set_tokens_total(update.tokens_total);
+                         return call.Report(message);
+                       }));
+  message.set_tokens_done(message.tokens_total());
+  v1::EvaluateReport& report = *message.mutable_report();
+  report.set_model(request.model());
+  *report.mutable_quality() = ToProto(quality);
+  report.set_seconds(absl::ToDoubleSeconds(clock_.Now() - start));
+  return message;
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Evaluate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  return BeginTelling("Evaluate", context, *bytes, evaluations_,
+                      &ModelAdminService::RunEvaluate);
 }
 
 grpc::ServerUnaryReactor* ModelAdminService::ListMethods(

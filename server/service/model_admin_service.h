@@ -1,9 +1,10 @@
 // The ModelAdmin service of model_admin.proto.
 //
-// Threads: gRPC's for the quick methods; each Load, Unload and Quantize has a
-//   thread of its own. There are only so many of each kind at a time, so that
-//   loads which hang leave room for the others. A call ends at once when it is
-//   cancelled or the server stops; its thread follows as soon as it can.
+// Threads: gRPC's for the quick methods; each Load, Unload, Quantize and
+// Evaluate
+//   has a thread of its own. There are only so many of each kind at a time, so
+//   that loads which hang leave room for the others. A call ends at once when
+//   it is cancelled or the server stops; its thread follows as soon as it can.
 #ifndef OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 
@@ -19,7 +20,7 @@
 #include "server/scheduler/model_catalog.h"
 #include "server/service/job_threads.h"
 #include "server/service/picture_reader.h"
-#include "server/service/quantize_call.h"
+#include "server/service/progress_call.h"
 #include "server/service/reception.h"
 #include "server/service/server_info.h"
 #include "server/service/slow_call.h"
@@ -33,9 +34,10 @@ using RawModelAdmin = v1::ModelAdmin::WithRawCallbackMethod_ListModels<
         v1::ModelAdmin::WithRawCallbackMethod_LoadModel<
             v1::ModelAdmin::WithRawCallbackMethod_UnloadModel<
                 v1::ModelAdmin::WithRawCallbackMethod_Quantize<
-                    v1::ModelAdmin::WithRawCallbackMethod_ListMethods<
-                        v1::ModelAdmin::WithRawCallbackMethod_GetServer<
-                            v1::ModelAdmin::Service>>>>>>>;
+                    v1::ModelAdmin::WithRawCallbackMethod_Evaluate<
+                        v1::ModelAdmin::WithRawCallbackMethod_ListMethods<
+                            v1::ModelAdmin::WithRawCallbackMethod_GetServer<
+                                v1::ModelAdmin::Service>>>>>>>>;
 
 class ModelAdminService final : public RawModelAdmin {
  public:
@@ -64,6 +66,9 @@ class ModelAdminService final : public RawModelAdmin {
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Quantize(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Evaluate(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* ListMethods(grpc::CallbackServerContext* context,
                                         const grpc::ByteBuffer* request,
                                         grpc::ByteBuffer* response) override;
@@ -84,14 +89,19 @@ class ModelAdminService final : public RawModelAdmin {
   absl::StatusOr<v1::UnloadModelResponse> Unload(
       const v1::UnloadModelRequest& request, const SlowCall& call);
 
-  absl::Status BeginQuantize(const grpc::ByteBuffer& bytes,
-                             const std::string& peer,
-                             v1::QuantizeRequest* request,
-                             const std::shared_ptr<QuantizeCall>& call);
+  // Reads a request and starts `work` on a thread of `threads`; the work tells
+  // its progress, and its result is the last message.
+  template <class Request, class Progress>
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* BeginTelling(
+      const char* method, grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer& bytes, JobThreads& threads,
+      absl::StatusOr<Progress> (ModelAdminService::*work)(Request&,
+                                                          ProgressCall&));
+  absl::StatusOr<v1::EvaluateProgress> RunEvaluate(v1::EvaluateRequest& request,
+                                                   ProgressCall& call);
   // Reads the pictures, then quantizes.
-  absl::StatusOr<QuantizeReport> RunQuantize(QuantizeParams params,
-                                             std::vector<std::string> pictures,
-                                             QuantizeCall& call);
+  absl::StatusOr<v1::QuantizeProgress> RunQuantize(v1::QuantizeRequest& request,
+                                                   ProgressCall& call);
 
   // Stop is to end it.
   void Watch(std::shared_ptr<EndableCall> call);
@@ -107,6 +117,7 @@ class ModelAdminService final : public RawModelAdmin {
   JobThreads loads_;
   JobThreads unloads_;
   JobThreads quantizations_;
+  JobThreads evaluations_;
 };
 
 }  // namespace ounce::server

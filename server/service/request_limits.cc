@@ -20,12 +20,13 @@ constexpr FieldLimit kFields[] = {
     {"QuantizeRequest.include", 1024, 256},
     {"QuantizeRequest.exclude", 1024, 256},
     {"QuantizeRequest.pictures", 64, 0},
+    {"EvaluateRequest.text", 1, 4 * kMiB},
 };
 
 constexpr MessageLimit kMessages[] = {
     {"GenerateRequest", 2 * kMiB}, {"TokenizeRequest", 2 * kMiB},
     {"DetokenizeRequest", kMiB},   {"DetectObjectsRequest", 0},
-    {"QuantizeRequest", 0},
+    {"QuantizeRequest", 0},        {"EvaluateRequest", 5 * kMiB},
 };
 
 // "GenerateRequest.stop" of "ounce.v1.GenerateRequest.stop".

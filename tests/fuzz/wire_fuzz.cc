@@ -20,6 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       &v1::DetokenizeRequest::default_instance(),
       &v1::DetectObjectsRequest::default_instance(),
       &v1::QuantizeRequest::default_instance(),
+      &v1::EvaluateRequest::default_instance(),
       &v1::LoadModelRequest::default_instance(),
       &v1::ListModelsRequest::default_instance(),
       &v1::ListServedModelsRequest::default_instance(),

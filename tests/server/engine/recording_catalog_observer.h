@@ -69,6 +69,10 @@ class RecordingCatalogObserver final : public CatalogObserver {
     Add(absl::StrCat(model, " ", method, " done ",
                      absl::StatusCodeToString(status.code())));
   }
+  void OnEvaluated(const std::string& model,
+                   const TextQuality& quality) override {
+    Add(absl::StrCat(model, " evaluated v", quality.version));
+  }
 
   std::vector<std::string> events() const {
     MutexLock lock(&mu_);

@@ -380,6 +380,30 @@ TEST_F(MetricsTest, FollowsAQuantization) {
               R"(ounce_quantization_seconds_sum{method="linear",model="tiny"} 2)")));
 }
 
+TEST_F(MetricsTest, KeepsTheQualityThatEachMethodHad) {
+  metrics_->OnModelChanged(Info(1, "float16"));
+  TextQuality quality;
+  quality.method = "float16";
+  quality.perplexity = 20.5;
+  quality.bits_per_byte = 1.25;
+  metrics_->OnEvaluated("tiny", quality);
+  metrics_->OnModelChanged(Info(2, "linear"));
+  quality.method = "linear";
+  quality.perplexity = 21.5;
+  metrics_->OnEvaluated("tiny", quality);
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(
+              R"(ounce_model_perplexity{method="float16",model="tiny"} 20.5)"),
+          HasSubstr(
+              R"(ounce_model_perplexity{method="linear",model="tiny"} 21.5)"),
+          HasSubstr(
+              R"(ounce_model_bits_per_byte{method="linear",model="tiny"} 1.25)")));
+  metrics_->OnModelRemoved("tiny");
+  EXPECT_THAT(Scrape(), Not(HasSubstr("ounce_model_perplexity{")));
+}
+
 TEST_F(MetricsTest, TellsTheBuildAndTheMemoryOfTheProcess) {
   const std::string text = Scrape();
   EXPECT_THAT(

@@ -203,6 +203,20 @@ class FakeScheduler final : public server::GenerateScheduler {
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
 };
 
+// Finds what the test says.
+class FakeEvaluator final : public server::TextEvaluator {
+ public:
+  using Progress = std::function<absl::Status(const server::EvaluateUpdate&)>;
+  std::function<absl::StatusOr<server::TextQuality>(
+      const server::EvaluateParams&, const Progress&)>
+      evaluate;
+
+  absl::StatusOr<server::TextQuality> Evaluate(
+      const server::EvaluateParams& params, const Progress& progress) override {
+    return evaluate(params, progress);
+  }
+};
+
 class FakeModel final : public server::ServedModel {
  public:
   explicit FakeModel(server::ModelInfo info) : info_(std::move(info)) {}
@@ -211,14 +225,16 @@ class FakeModel final : public server::ServedModel {
   ByteTokenizer& fake_tokenizer() { return tokenizer_; }
   model::GenerationDefaults& fake_defaults() { return defaults_; }
   FakeScheduler& fake() { return scheduler_; }
+  FakeEvaluator& fake_evaluator() { return evaluator_; }
 
  private:
   const server::ModelInfo info_;
   ByteTokenizer tokenizer_;
   model::GenerationDefaults defaults_;
   FakeScheduler scheduler_;
+  FakeEvaluator evaluator_;
   const server::TaskInterface task_ =
-      server::TextGeneration{&scheduler_, &tokenizer_, &defaults_};
+      server::TextGeneration{&scheduler_, &tokenizer_, &defaults_, &evaluator_};
 };
 
 // A real scheduler on a fake engine; pictures become 32 pixels high at most.
@@ -349,6 +365,9 @@ class FakeCatalog final : public server::ModelCatalog {
   }
   FakeScheduler& scheduler(const std::string& model) {
     return models_.at(model)->fake();
+  }
+  FakeEvaluator& evaluator(const std::string& model) {
+    return models_.at(model)->fake_evaluator();
   }
 
   FakeDetectEngine& detect_engine() { return detector_->engine(); }

@@ -106,6 +106,13 @@ TEST(MessageJudgeTest, NamesTheFieldThatIsTooLong) {
   request.set_stop(3, std::string(257, 'x'));
   EXPECT_THAT(Judge<v1::GenerateRequest>(request.SerializeAsString()),
               StatusIs(kInvalid, "stop: must be at most 256 bytes, is 257"));
+  v1::EvaluateRequest evaluate;
+  evaluate.set_text(std::string(4 << 20, 'x'));
+  EXPECT_OK(Judge<v1::EvaluateRequest>(evaluate.SerializeAsString()));
+  evaluate.mutable_text()->push_back('x');
+  EXPECT_THAT(Judge<v1::EvaluateRequest>(evaluate.SerializeAsString()),
+              StatusIs(kInvalid,
+                       "text: must be at most 4194304 bytes, is 4194305"));
 }
 
 TEST(MessageJudgeTest, RefusesAFloodOfAFieldThatIsGivenOnce) {

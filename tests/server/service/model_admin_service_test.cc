@@ -3,6 +3,8 @@
 #include <grpcpp/impl/codegen/client_unary_call.h>
 
 #include <atomic>
+#include <functional>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -34,6 +36,19 @@ class ModelAdminServiceTest : public testing::ServiceTest {
     while (reader->Read(&message)) progress.messages.push_back(message);
     progress.status = reader->Finish();
     return progress;
+  }
+  struct Evaluation {
+    std::vector<v1::EvaluateProgress> messages;
+    grpc::Status status;
+  };
+  Evaluation Evaluate(const v1::EvaluateRequest& request) {
+    grpc::ClientContext context;
+    Evaluation evaluation;
+    auto reader = admin_->Evaluate(&context, request);
+    v1::EvaluateProgress message;
+    while (reader->Read(&message)) evaluation.messages.push_back(message);
+    evaluation.status = reader->Finish();
+    return evaluation;
   }
   static v1::QuantizeRequest Request() {
     v1::QuantizeRequest request;
@@ -493,6 +508,139 @@ TEST_F(ModelAdminServiceTest, StopsQuantizationsWhenTheServerStops) {
   EXPECT_THAT(progress.status.error_message(), HasSubstr("shutting down"));
   EXPECT_EQ(Quantize(Request()).status.error_code(),
             grpc::StatusCode::UNAVAILABLE);
+}
+
+v1::EvaluateRequest EvaluateRequest(const std::string& model) {
+  v1::EvaluateRequest request;
+  request.set_model(model);
+  request.set_text("some text");
+  return request;
+}
+
+TEST_F(ModelAdminServiceTest, TellsAnEvaluationsProgressAndWhatItFound) {
+  server::EvaluateParams seen;
+  catalog_.evaluator("tiny").evaluate =
+      [&](const server::EvaluateParams& params,
+          const auto& progress) -> absl::StatusOr<server::TextQuality> {
+    seen = params;
+    RETURN_IF_ERROR(progress({.tokens_done = 0, .tokens_total = 20}));
+    absl::SleepFor(absl::Milliseconds(60));
+    RETURN_IF_ERROR(progress({.tokens_done = 10, .tokens_total = 20}));
+    server::TextQuality quality;
+    quality.version = 3;
+    quality.method = "linear";
+    quality.bos = "<s>";
+    quality.window = params.window;
+    quality.stride = params.stride;
+    quality.tokens = 21;
+    quality.counted_tokens = 20;
+    quality.mean_negative_log_likelihood = 2;
+    quality.perplexity = 7.5;
+    quality.bits_per_byte = 1.5;
+    quality.worst_token = {
+        .index = 9, .id = 77, .text = "\xc3", .negative_log_likelihood = 11};
+    return quality;
+  };
+  v1::EvaluateRequest request = EvaluateRequest("tiny");
+  request.set_window(32);
+  request.set_stride(5);
+  const Evaluation evaluation = Evaluate(request);
+  ASSERT_TRUE(evaluation.status.ok()) << evaluation.status.error_message();
+  EXPECT_EQ(seen.text, "some text");
+  EXPECT_EQ(seen.window, 32);
+  EXPECT_EQ(seen.stride, 5);
+  ASSERT_GE(evaluation.messages.size(), 2);
+  EXPECT_EQ(evaluation.messages.front().tokens_total(), 20);
+  EXPECT_FALSE(evaluation.messages.front().has_report());
+  const v1::EvaluateProgress& last = evaluation.messages.back();
+  EXPECT_EQ(last.tokens_done(), 20);
+  EXPECT_EQ(last.report().model(), "tiny");
+  EXPECT_GT(last.report().seconds(), 0);
+  const v1::TextQuality& quality = last.report().quality();
+  EXPECT_EQ(quality.version(), 3);
+  EXPECT_EQ(quality.method(), "linear");
+  EXPECT_EQ(quality.bos(), "<s>");
+  EXPECT_EQ(quality.window(), 32);
+  EXPECT_EQ(quality.stride(), 5);
+  EXPECT_EQ(quality.tokens(), 21);
+  EXPECT_EQ(quality.counted_tokens(), 20);
+  EXPECT_EQ(quality.mean_negative_log_likelihood(), 2);
+  EXPECT_EQ(quality.perplexity(), 7.5);
+  EXPECT_EQ(quality.bits_per_byte(), 1.5);
+  EXPECT_EQ(quality.worst_token().index(), 9);
+  EXPECT_EQ(quality.worst_token().token_id(), 77);
+  EXPECT_EQ(quality.worst_token().token(), "\xc3");
+  EXPECT_EQ(quality.worst_token().negative_log_likelihood(), 11);
+}
+
+TEST_F(ModelAdminServiceTest, PicksWindowsByTheModelsPositions) {
+  for (const auto& [model, window, stride] :
+       {std::tuple("tiny", 64, 32), std::tuple("long", 1024, 512)}) {
+    server::EvaluateParams seen;
+    catalog_.evaluator(model).evaluate =
+        [&](const server::EvaluateParams& params,
+            const auto&) -> absl::StatusOr<server::TextQuality> {
+      seen = params;
+      return server::TextQuality();
+    };
+    EXPECT_TRUE(Evaluate(EvaluateRequest(model)).status.ok());
+    EXPECT_EQ(seen.window, window);
+    EXPECT_EQ(seen.stride, stride);
+  }
+}
+
+TEST_F(ModelAdminServiceTest, RefusesAnEvaluationThatCantBeByItsField) {
+  catalog_.evaluator("tiny").evaluate =
+      [](const server::EvaluateParams&,
+         const auto&) -> absl::StatusOr<server::TextQuality> {
+    ADD_FAILURE() << "evaluated";
+    return server::TextQuality();
+  };
+  const auto why = [&](const std::function<void(v1::EvaluateRequest&)>& spoil) {
+    v1::EvaluateRequest request = EvaluateRequest("tiny");
+    spoil(request);
+    const grpc::Status status = Evaluate(request).status;
+    return absl::StrCat(status.error_code(), " ", status.error_message());
+  };
+  EXPECT_EQ(why([](auto& r) { r.clear_text(); }),
+            "3 text: is empty; must be a text");
+  EXPECT_EQ(why([](auto& r) { r.set_window(1); }),
+            "3 window: must be from 2 to 64, the model's positions, is 1");
+  EXPECT_EQ(why([](auto& r) { r.set_window(65); }),
+            "3 window: must be from 2 to 64, the model's positions, is 65");
+  EXPECT_EQ(why([](auto& r) { r.set_stride(65); }),
+            "3 stride: must be at most the window's 64, is 65");
+  EXPECT_THAT(why([](auto& r) { r.set_model("detr"); }),
+              HasSubstr("9 model 'detr' detects objects (DetectObjects) and "
+                        "does not generate text"));
+  EXPECT_THAT(why([](auto& r) { r.set_model("other"); }),
+              HasSubstr("5 no model 'other'"));
+  EXPECT_THAT(why([](auto& r) { r.set_model("no name"); }),
+              HasSubstr("3 model: must be"));
+}
+
+TEST_F(ModelAdminServiceTest, StopsAnEvaluationWhenTheClientIsGone) {
+  std::atomic<bool> stopped = false;
+  catalog_.evaluator("tiny").evaluate =
+      [&](const server::EvaluateParams&,
+          const auto& progress) -> absl::StatusOr<server::TextQuality> {
+    while (true) {
+      if (absl::Status status = progress({}); !status.ok()) {
+        stopped = absl::IsCancelled(status);
+        return status;
+      }
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  };
+  grpc::ClientContext context;
+  auto reader = admin_->Evaluate(&context, EvaluateRequest("tiny"));
+  v1::EvaluateProgress message;
+  ASSERT_TRUE(reader->Read(&message));
+  context.TryCancel();
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(WaitUntil([&] { return stopped.load(); }));
 }
 
 TEST_F(ModelAdminServiceTest, RefusesAFifthJob) {

@@ -1,4 +1,4 @@
-#include "server/service/quantize_call.h"
+#include "server/service/progress_call.h"
 
 #include <utility>
 
@@ -14,15 +14,15 @@ constexpr absl::Duration kMinInterval = absl::Milliseconds(50);
 
 }  // namespace
 
-std::shared_ptr<QuantizeCall> QuantizeCall::Create(absl::Time deadline,
+std::shared_ptr<ProgressCall> ProgressCall::Create(absl::Time deadline,
                                                    const Clock& clock) {
-  std::shared_ptr<QuantizeCall> call(new QuantizeCall(deadline, clock));
+  std::shared_ptr<ProgressCall> call(new ProgressCall(deadline, clock));
   MutexLock lock(&call->mu_);
   call->self_ = call;
   return call;
 }
 
-absl::Status QuantizeCall::Report(v1::QuantizeProgress progress) {
+absl::Status ProgressCall::Replace(Message progress) {
   {
     MutexLock lock(&mu_);
     if (ended_) return status_;
@@ -32,18 +32,17 @@ absl::Status QuantizeCall::Report(v1::QuantizeProgress progress) {
   return absl::OkStatus();
 }
 
-void QuantizeCall::End(absl::StatusOr<v1::QuantizeProgress> last) {
+void ProgressCall::End(const absl::Status& status, Message last) {
   {
     MutexLock lock(&mu_);
     if (std::exchange(ended_, true)) return;
-    status_ = last.status();
-    pending_.reset();
-    if (last.ok()) pending_ = *std::move(last);
+    status_ = status;
+    pending_ = std::move(last);
   }
   Pump();
 }
 
-void QuantizeCall::OnWriteDone(bool) {
+void ProgressCall::OnWriteDone(bool) {
   {
     MutexLock lock(&mu_);
     writing_ = false;
@@ -51,15 +50,15 @@ void QuantizeCall::OnWriteDone(bool) {
   Pump();
 }
 
-void QuantizeCall::OnCancel() { EndEarly(WhyGivenUp(deadline_, clock_.Now())); }
+void ProgressCall::OnCancel() { EndEarly(WhyGivenUp(deadline_, clock_.Now())); }
 
-void QuantizeCall::OnDone() {
-  std::shared_ptr<QuantizeCall> self;  // freed after the lock is
+void ProgressCall::OnDone() {
+  std::shared_ptr<ProgressCall> self;  // freed after the lock is
   MutexLock lock(&mu_);
   self = std::move(self_);
 }
 
-void QuantizeCall::Pump() {
+void ProgressCall::Pump() {
   enum { kWrite, kWriteAndFinish, kFinish } action;
   grpc::Status status;
   {
@@ -67,17 +66,17 @@ void QuantizeCall::Pump() {
     if (writing_ || finished_) return;
     if (ended_) {
       finished_ = true;
-      action = pending_.has_value() ? kWriteAndFinish : kFinish;
+      action = pending_ != nullptr ? kWriteAndFinish : kFinish;
       status = ToGrpcStatus(status_);
     } else {
       const absl::Time now = clock_.Now();
-      if (!pending_.has_value() || now < last_write_ + kMinInterval) return;
+      if (pending_ == nullptr || now < last_write_ + kMinInterval) return;
       last_write_ = now;
       writing_ = true;
       action = kWrite;
     }
     const absl::Status made = Guarded([&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      if (pending_.has_value()) outgoing_ = Serialize(*pending_);
+      if (pending_ != nullptr) outgoing_ = Serialize(*pending_);
       return absl::OkStatus();
     });
     pending_.reset();

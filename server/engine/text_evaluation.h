@@ -1,0 +1,37 @@
+// A text through a version of a model, to see how well it is predicted, beside
+// those who are served: in steps no longer than a chunk of a prompt beside
+// others, shorter ones when engines are busy, and behind them (StepTurns).
+#ifndef OUNCE_SERVER_ENGINE_TEXT_EVALUATION_H_
+#define OUNCE_SERVER_ENGINE_TEXT_EVALUATION_H_
+
+#include <cstdint>
+#include <functional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "model/causal_lm.h"
+#include "model/perplexity.h"
+#include "server/engine/served_task.h"
+#include "server/scheduler/memory_budget.h"
+#include "server/scheduler/text_evaluator.h"
+
+namespace ounce::server {
+
+// What EvaluateTokens takes of memory while it runs. Of logits it is 32 MiB, or
+// a row for each of 16 tokens.
+MemoryNeed NeedToEvaluate(const EngineContext& context,
+                          const model::CausalLm& model, int64_t window);
+
+// `progress` is called between steps; an error from it ends the work.
+// Requires at least two tokens, each in the model's vocabulary, and what
+// WindowAt does, with a window of at most the model's positions.
+// Errors: kInternal if the model's logits are no numbers; kResourceExhausted.
+absl::StatusOr<model::Perplexity> EvaluateTokens(
+    const EngineContext& context, const model::CausalLm& model,
+    absl::Span<const int32_t> tokens, int64_t window, int64_t stride,
+    const std::function<absl::Status(const EvaluateUpdate&)>& progress);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_TEXT_EVALUATION_H_
