@@ -105,6 +105,7 @@ int Main(int argc, char** argv) {
   AddDetectCommand(app, &command);
   AddModelCommands(app, &command);
   AddQuantizeCommand(app, &command);
+  AddEvaluateCommand(app, &command);
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
   app.footer(kFooter);

@@ -283,6 +283,13 @@ class ClientImpl final : public Client {
         admin_, &v1::ModelAdmin::Stub::Quantize, request, on_message);
   }
 
+  absl::Status Evaluate(const v1::EvaluateRequest& request,
+                        const std::function<bool(const v1::EvaluateProgress&)>&
+                            on_message) override {
+    return Stream<v1::ModelAdmin, v1::EvaluateProgress>(
+        admin_, &v1::ModelAdmin::Stub::Evaluate, request, on_message);
+  }
+
   absl::StatusOr<v1::ListMethodsResponse> ListMethods() override {
     return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::ListMethods,
                                 v1::ListMethodsRequest());

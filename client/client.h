@@ -70,6 +70,9 @@ class Client {
   virtual absl::Status Quantize(
       const v1::QuantizeRequest& request,
       const std::function<bool(const v1::QuantizeProgress&)>& on_message) = 0;
+  virtual absl::Status Evaluate(
+      const v1::EvaluateRequest& request,
+      const std::function<bool(const v1::EvaluateProgress&)>& on_message) = 0;
   virtual absl::StatusOr<v1::ListMethodsResponse> ListMethods() = 0;
   virtual absl::StatusOr<v1::Server> GetServer() = 0;
 

@@ -22,6 +22,7 @@
 #include "client/command.h"
 #include "client/command_line.h"
 #include "client/draw.h"
+#include "client/input_file.h"
 #include "client/picture_file.h"
 #include "client/report.h"
 #include "image/decode.h"
@@ -92,7 +93,7 @@ bool ConcernsAll(const absl::Status& status) {
 Detected DetectIn(Client& client, const DetectFlags& flags, size_t i,
                   Mutex& drawing) {
   const std::string& path = flags.pictures[i];
-  const std::string name = PictureName(path);
+  const std::string name = InputName(path);
   absl::StatusOr<std::string> bytes = ReadPicture(path);
   if (!bytes.ok()) return {.status = bytes.status()};
   v1::DetectObjectsRequest request;
@@ -139,8 +140,7 @@ absl::Status ShowDetected(const DetectFlags& flags, size_t i,
   if (!detected.status.ok()) return absl::OkStatus();
   std::string text;
   if (flags.pictures.size() > 1) {
-    text =
-        absl::StrCat(i > 0 ? "\n" : "", PictureName(flags.pictures[i]), "\n");
+    text = absl::StrCat(i > 0 ? "\n" : "", InputName(flags.pictures[i]), "\n");
   }
   RETURN_IF_ERROR(Print(
       absl::StrCat(text, DetectionsText(detected.response, flags.threshold))));

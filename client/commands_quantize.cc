@@ -1,7 +1,4 @@
 // quantize.
-#include <unistd.h>
-
-#include <iostream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +9,7 @@
 #include "client/command.h"
 #include "client/command_line.h"
 #include "client/picture_file.h"
+#include "client/progress_line.h"
 #include "client/report.h"
 
 namespace ounce::client {
@@ -23,37 +21,6 @@ struct QuantizeFlags {
   bool convolutions = false;
   bool dry_run = false;
   bool all = false;
-};
-
-// How far it is, on stderr: one line that changes on a terminal, else a line
-// per stage and per tenth of the tensors.
-class Progress {
- public:
-  void Show(const v1::QuantizeProgress& progress) {
-    if (terminal_) {
-      ShowOnTerminal(ProgressBar(progress));
-      return;
-    }
-    const int64_t total = progress.tensors_total();
-    const int64_t tenth = total > 0 ? 10 * progress.tensors_done() / total : 0;
-    if (progress.stage() != stage_ || tenth >= next_tenth_) {
-      std::cerr << StageName(progress.stage());
-      if (total > 0)
-        std::cerr << " " << progress.tensors_done() << "/" << total;
-      std::cerr << std::endl;
-      next_tenth_ = tenth + 1;
-    }
-    stage_ = progress.stage();
-  }
-
-  void End() const {
-    if (terminal_) ShowOnTerminal("");
-  }
-
- private:
-  const bool terminal_ = IsTerminal(STDERR_FILENO);
-  int64_t next_tenth_ = 0;
-  v1::QuantizeStage stage_ = v1::QUANTIZE_STAGE_UNSPECIFIED;
 };
 
 // All of them in one message, so their sizes add up.
@@ -87,14 +54,15 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
   RETURN_IF_ERROR(AddPictures(flags.pictures, &request));
   v1::QuantizeReport report;
   absl::Status written = absl::OkStatus();
-  Progress shown;
+  ProgressLine shown;
   absl::Status status =
       client.Quantize(request, [&](const v1::QuantizeProgress& progress) {
         if (progress.has_report()) report = progress.report();
         if (json) {
           written = Print(JsonLine(ToJson(progress)));
         } else {
-          shown.Show(progress);
+          shown.Show(ProgressBar(progress), StageName(progress.stage()),
+                     progress.tensors_done(), progress.tensors_total());
         }
         return written.ok();
       });

@@ -14,13 +14,8 @@ namespace ounce::client {
 // What this server takes, it says itself.
 inline constexpr int64_t kMaxPictureBytes = (int64_t{1} << 30) - (64 << 10);
 
-// "-" is "stdin"; others are their own name.
-std::string PictureName(const std::string& path);
-
 // The bytes of the file, or of stdin if `path` is "-".
-// Errors: name the picture. What open(2) and read(2) say; kInvalidArgument when
-//   it is a folder or empty; kResourceExhausted above `max_bytes`, without
-//   reading on.
+// Errors: as ReadInput; kInvalidArgument when it is empty.
 absl::StatusOr<std::string> ReadPicture(const std::string& path,
                                         int64_t max_bytes = kMaxPictureBytes);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -259,6 +260,15 @@ std::string SizesText(const v1::QuantizeReport& report,
   return table.Text();
 }
 
+// "[######......] 1/2"
+std::string Bar(int64_t done, int64_t total) {
+  constexpr int64_t kWidth = 24;
+  const int64_t filled = std::clamp<int64_t>(
+      kWidth * done / std::max<int64_t>(1, total), 0, kWidth);
+  return absl::StrFormat("[%s%s] %d/%d", std::string(filled, '#'),
+                         std::string(kWidth - filled, '.'), done, total);
+}
+
 }  // namespace
 
 std::string Printable(const std::string& text, int max_characters) {
@@ -450,15 +460,34 @@ std::string UsageText(const std::string& model,
 }
 
 std::string ProgressBar(const v1::QuantizeProgress& progress) {
-  constexpr int64_t kWidth = 24;
-  const int64_t total = std::max<int64_t>(1, progress.tensors_total());
-  const int64_t filled =
-      std::clamp<int64_t>(kWidth * progress.tensors_done() / total, 0, kWidth);
-  return absl::StrFormat("[%s%s] %d/%d %s %s", std::string(filled, '#'),
-                         std::string(kWidth - filled, '.'),
-                         progress.tensors_done(), progress.tensors_total(),
-                         StageName(progress.stage()),
-                         Printable(progress.tensor(), 30));
+  return absl::StrFormat(
+      "%s %s %s", Bar(progress.tensors_done(), progress.tensors_total()),
+      StageName(progress.stage()), Printable(progress.tensor(), 30));
+}
+
+std::string ProgressBar(const v1::EvaluateProgress& progress) {
+  return absl::StrCat(Bar(progress.tokens_done(), progress.tokens_total()),
+                      " tokens");
+}
+
+std::string EvaluationText(const v1::EvaluateReport& report) {
+  const v1::TextQuality& quality = report.quality();
+  const v1::WorstToken& worst = quality.worst_token();
+  return absl::StrFormat(
+      "%s v%d %s: perplexity %.4f, %.4f bits per byte\n"
+      "%d of %d tokens count, in windows of %d, one every %d; %s; %.1f s\n"
+      "worst: %s at %d, with %.2f nats where the mean is %.4f\n",
+      report.model(), quality.version(), quality.method(), quality.perplexity(),
+      quality.bits_per_byte(), quality.counted_tokens(), quality.tokens(),
+      quality.window(), quality.stride(),
+      quality.bos().empty()
+          ? "no special token before the text"
+          : absl::StrCat(Printable(quality.bos(), 30), " before the text"),
+      report.seconds(),
+      absl::StrCat("'", Printable(absl::Utf8SafeCEscape(worst.token()), 40),
+                   "'"),
+      worst.index(), worst.negative_log_likelihood(),
+      quality.mean_negative_log_likelihood());
 }
 
 std::string StageName(v1::QuantizeStage stage) {

@@ -47,8 +47,12 @@ std::string DetectionUsageText(const std::string& model,
 std::string UsageText(const std::string& model,
                       const v1::GenerateResponse& last);
 
-// One line for a terminal: a bar, counts, the tensor.
+// Of an evaluation, in a few lines.
+std::string EvaluationText(const v1::EvaluateReport& report);
+
+// One line for a terminal: a bar, counts, and the tensor if there are any.
 std::string ProgressBar(const v1::QuantizeProgress& progress);
+std::string ProgressBar(const v1::EvaluateProgress& progress);
 
 // "reading", "quantizing", "swapping", "done".
 std::string StageName(v1::QuantizeStage stage);

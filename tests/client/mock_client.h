@@ -41,6 +41,10 @@ class MockClient : public Client {
               (const v1::QuantizeRequest&,
                const std::function<bool(const v1::QuantizeProgress&)>&),
               (override));
+  MOCK_METHOD(absl::Status, Evaluate,
+              (const v1::EvaluateRequest&,
+               const std::function<bool(const v1::EvaluateProgress&)>&),
+              (override));
   MOCK_METHOD(absl::StatusOr<v1::ListMethodsResponse>, ListMethods, (),
               (override));
   MOCK_METHOD(absl::StatusOr<v1::Server>, GetServer, (), (override));

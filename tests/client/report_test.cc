@@ -352,6 +352,35 @@ TEST(ReportTest, CountsTheSpeedFromTheFirstTokenOn) {
             "v3 linear; stop string]");
 }
 
+TEST(ReportTest, TellsAPerplexityAndHowItWasMeasured) {
+  v1::EvaluateReport report;
+  report.set_model("tiny");
+  report.set_seconds(1.26);
+  v1::TextQuality& quality = *report.mutable_quality();
+  quality.set_version(3);
+  quality.set_method("linear");
+  quality.set_bos("<s>");
+  quality.set_window(64);
+  quality.set_stride(32);
+  quality.set_tokens(101);
+  quality.set_counted_tokens(100);
+  quality.set_mean_negative_log_likelihood(2);
+  quality.set_perplexity(7.38905609893065);
+  quality.set_bits_per_byte(0.75);
+  quality.mutable_worst_token()->set_index(9);
+  quality.mutable_worst_token()->set_token("\n\x1b");
+  quality.mutable_worst_token()->set_negative_log_likelihood(11.25);
+  EXPECT_EQ(
+      EvaluationText(report),
+      "tiny v3 linear: perplexity 7.3891, 0.7500 bits per byte\n"
+      "100 of 101 tokens count, in windows of 64, one every 32; <s> "
+      "before the text; 1.3 s\n"
+      "worst: '\\n\\033' at 9, with 11.25 nats where the mean is 2.0000\n");
+  quality.clear_bos();
+  EXPECT_THAT(EvaluationText(report),
+              HasSubstr("no special token before the text"));
+}
+
 TEST(ReportTest, DrawsProgress) {
   v1::QuantizeProgress progress;
   progress.set_stage(v1::QUANTIZE_STAGE_QUANTIZING);
@@ -362,6 +391,11 @@ TEST(ReportTest, DrawsProgress) {
             "[############............] 1/2 quantizing h.0.w");
   progress.set_tensors_done(-5);
   EXPECT_THAT(ProgressBar(progress), HasSubstr("[........................]"));
+  v1::EvaluateProgress evaluation;
+  EXPECT_EQ(ProgressBar(evaluation), "[........................] 0/0 tokens");
+  evaluation.set_tokens_done(3);
+  evaluation.set_tokens_total(4);
+  EXPECT_EQ(ProgressBar(evaluation), "[##################......] 3/4 tokens");
 }
 
 }  // namespace

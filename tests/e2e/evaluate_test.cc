@@ -1,0 +1,203 @@
+// How well a model of a real server predicts a text, while it serves.
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "tests/e2e/serving.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce {
+namespace {
+
+using testing::Finished;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using testing::StatusIs;
+
+constexpr char kText[] = OUNCE_SOURCE_ROOT "/tests/golden/perplexity/code.txt";
+
+class EvaluateTest : public testing::ServingTest {
+ protected:
+  static v1::EvaluateRequest Request(uint32_t window, uint32_t stride) {
+    v1::EvaluateRequest request;
+    request.set_model("tiny");
+    request.set_text(testing::ReadFile(kText));
+    request.set_window(window);
+    request.set_stride(stride);
+    return request;
+  }
+  absl::StatusOr<v1::EvaluateReport> Evaluate(
+      const v1::EvaluateRequest& request,
+      const std::function<bool(const v1::EvaluateProgress&)>& on_message =
+          [](const v1::EvaluateProgress&) { return true; }) {
+    v1::EvaluateReport report;
+    const absl::Status status =
+        client_->Evaluate(request, [&](const v1::EvaluateProgress& progress) {
+          if (progress.has_report()) report = progress.report();
+          return on_message(progress);
+        });
+    if (!status.ok()) return status;
+    return report;
+  }
+  // What transformers finds of the embedded model.
+  static double Golden(int64_t window, int64_t stride) {
+    const auto goldens = nlohmann::json::parse(testing::ReadFile(
+        OUNCE_SOURCE_ROOT "/tests/golden/perplexity/expected.json"));
+    for (const auto& golden : goldens["texts"]) {
+      if (golden["name"] != "codegen_tiny") continue;
+      for (const auto& expected : golden["windows"]) {
+        if (expected["window"] == window && expected["stride"] == stride) {
+          return expected["perplexity"];
+        }
+      }
+    }
+    ADD_FAILURE() << "no golden";
+    return 0;
+  }
+};
+
+TEST_F(EvaluateTest, TheCommandTellsWhatTransformersFindsAndWhatInt8Costs) {
+  Start();
+  const double expected = Golden(512, 256);
+  const Finished text = Cli({"evaluate", "tiny", "--text", kText});
+  ASSERT_EQ(text.code, 0) << text.err;
+  const std::string begin = "tiny v1 float16: perplexity ";
+  ASSERT_THAT(text.out, StartsWith(begin));
+  EXPECT_NEAR(std::stod(text.out.substr(begin.size())) / expected, 1, 1e-3);
+  EXPECT_THAT(text.out, HasSubstr("windows of 512, one every 256"));
+  EXPECT_THAT(text.err, HasSubstr("evaluating "));
+
+  const Finished json = Cli({"evaluate", "tiny", "--text", "-", "--window",
+                             "128", "--stride", "64", "--json"},
+                            testing::ReadFile(kText));
+  ASSERT_EQ(json.code, 0) << json.err;
+  const auto last = nlohmann::json::parse(
+      json.out.substr(json.out.rfind('\n', json.out.size() - 2) + 1));
+  const double floats = last["report"]["quality"]["perplexity"];
+  EXPECT_NEAR(floats / Golden(128, 64), 1, 1e-3);
+  EXPECT_EQ(Model("tiny").quality().perplexity(), floats);
+  EXPECT_NEAR(Metric("ounce_model_perplexity", {"method=\"float16\""}), floats,
+              1e-4);
+
+  ASSERT_OK(Quantize(ToInt8()));
+  EXPECT_FALSE(Model("tiny").has_quality());
+  const auto quantized = Evaluate(Request(128, 64));
+  ASSERT_OK(quantized);
+  EXPECT_EQ(quantized->quality().version(), 2);
+  EXPECT_EQ(quantized->quality().method(), "linear");
+  EXPECT_NE(quantized->quality().perplexity(), floats);
+  EXPECT_NEAR(quantized->quality().perplexity() / floats, 1, 0.01);
+  EXPECT_NEAR(Metric("ounce_model_perplexity", {"method=\"linear\""}),
+              quantized->quality().perplexity(), 1e-4);
+  EXPECT_NEAR(Metric("ounce_model_perplexity", {"method=\"float16\""}), floats,
+              1e-4);
+}
+
+TEST_F(EvaluateTest, TheCommandSaysWhatIsWrong) {
+  Start();
+  const auto refused = [&](std::vector<std::string> args,
+                           const std::string& input = "") {
+    args.insert(args.begin(), {"evaluate", "tiny"});
+    const Finished ended = Cli(args, input);
+    EXPECT_NE(ended.code, 0);
+    return ended.err;
+  };
+  EXPECT_THAT(refused({"--text", "-"}), HasSubstr("text: is empty"));
+  EXPECT_THAT(refused({"--text", "-"}, "a"),
+              HasSubstr("text: must have at least 2 tokens"));
+  EXPECT_THAT(refused({"--text", "-"}, "\xff\xff"), HasSubstr("text: must be"));
+  EXPECT_THAT(refused({"--text", kText, "--window", "513"}),
+              HasSubstr("window: must be from 2 to 512"));
+  EXPECT_THAT(refused({"--text", kText, "--window", "9", "--stride", "10"}),
+              HasSubstr("stride: must be at most the window's 9, is 10"));
+  EXPECT_THAT(refused({"--text", folder_.Path("none")}),
+              HasSubstr("No such file"));
+  EXPECT_THAT(refused({"--text", folder_.Path(".")}),
+              HasSubstr("is a folder, not a text file"));
+  EXPECT_THAT(refused({"--text", "-"}, std::string((4 << 20) + 1, 'x')),
+              HasSubstr("is larger than 4.00 MiB"));
+}
+
+TEST_F(EvaluateTest, ACancelledOneEndsAtOnceAndGivesItsMemoryBack) {
+  Start();
+  const auto memory = [&] {
+    return Metric("ounce_memory_bytes", {"share=\"kv_cache\""}) +
+           Metric("ounce_memory_bytes", {"share=\"scratch\""});
+  };
+  const double before = memory();
+  bool more = false;
+  EXPECT_THAT(Evaluate(Request(64, 1),
+                       [&](const v1::EvaluateProgress& progress) {
+                         if (progress.tokens_done() == 0) return true;
+                         more = memory() > before;
+                         return false;
+                       })
+                  .status(),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_TRUE(more);
+  EXPECT_TRUE(WaitUntil([&] { return memory() == before; }));
+  EXPECT_EQ(
+      Metric("ounce_rpc_requests_total", {"Evaluate", "code=\"CANCELLED\""}),
+      1);
+}
+
+TEST_F(EvaluateTest, StreamsGoOnBesideOne) {
+  Start({"--model", absl::StrCat("tiny=", LongModel())});
+  std::atomic<bool> enough = false;
+  std::atomic<int64_t> tokens = 0;
+  std::atomic<int64_t> longest_us = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&, i] {
+      while (!enough) {
+        absl::Time last = absl::InfiniteFuture();
+        const absl::Status status = client_->Generate(
+            ServingTest::Request(absl::StrCat("def f", i, "():\n"), 4000),
+            [&](const v1::GenerateResponse& message) {
+              tokens += message.token_ids_size();
+              const absl::Time now = absl::Now();
+              longest_us = std::max<int64_t>(
+                  longest_us, absl::ToInt64Microseconds(now - last));
+              last = now;
+              return !enough;
+            });
+        EXPECT_TRUE(enough || status.ok()) << status;
+      }
+    });
+  }
+  WaitUntil([&] { return tokens > 50; });
+  const auto speed = [&](const std::function<void()>& during) {
+    longest_us = 0;
+    const absl::Time start = absl::Now();
+    const int64_t before = tokens;
+    during();
+    return static_cast<double>(tokens - before) /
+           absl::ToDoubleSeconds(absl::Now() - start);
+  };
+  const double alone = speed([] { absl::SleepFor(absl::Milliseconds(500)); });
+  absl::Duration took;
+  const double beside = speed([&] {
+    const absl::Time start = absl::Now();
+    const auto report = Evaluate(Request(128, 8));
+    took = absl::Now() - start;
+    ASSERT_OK(report);
+    EXPECT_EQ(report->quality().counted_tokens(), 414);
+  });
+  const absl::Duration longest = absl::Microseconds(longest_us.load());
+  enough = true;
+  for (std::thread& thread : threads) thread.join();
+  RecordProperty("alone_tokens_per_s", absl::StrCat(alone));
+  RecordProperty("beside_tokens_per_s", absl::StrCat(beside));
+  RecordProperty("longest_wait_ms",
+                 absl::StrCat(absl::ToDoubleMilliseconds(longest)));
+  std::cout << alone << " tokens/s alone, " << beside << " beside for " << took
+            << ", longest wait " << longest << "\n";
+  // Engines have eight turns for each of 16 tokens. The machine may be busy.
+  EXPECT_GT(beside, alone / 5);
+  EXPECT_LT(longest, absl::Milliseconds(500));
+}
+
+}  // namespace
+}  // namespace ounce
