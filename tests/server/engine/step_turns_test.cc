@@ -62,13 +62,14 @@ TEST(StepTurnsTest, LetsBusyEnginesHaveSomeTurnsBeforeOneBehind) {
     }
   });
   StepTurns::Behind behind(turns);
-  while (engine_turns == 0) std::this_thread::yield();
-  for (int i = 0; i < 50; ++i) {
+  // The machine may keep the engine from asking for so long that it seems idle.
+  for (int busy_turns = 0; busy_turns < 50;) {
     constexpr int64_t kTurns = StepTurns::Behind::kTurnsOfEngines;
     const int64_t before = engine_turns;
-    EXPECT_TRUE(behind.Begin());
-    // One may have been under way.
-    EXPECT_GE(engine_turns, before + kTurns - 1);
+    if (behind.Begin()) {
+      ++busy_turns;
+      EXPECT_GE(engine_turns, before + kTurns - 1);  // one may be under way
+    }
     behind.End();
   }
   stop = true;
