@@ -3,6 +3,7 @@
 #define OUNCE_MODEL_CAUSAL_LM_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -54,6 +55,29 @@ class CausalLm : public Model {
   // Requires what the fields above say, and a `run` of RunOn; no allocation.
   virtual void Forward(absl::Span<const SequenceSlice> slices, KvCache& cache,
                        const Run& run, const quant::Matrix& logits) const = 0;
+
+  // The same network in pieces, which run one after another on x, so that the
+  // matrices of one piece need be in memory at a time (LoadOptions::only):
+  //
+  //   0                  tokens -> x
+  //   1 ... layers       x -> x
+  //   layers + 1         x -> logits
+  //
+  // All of them give the bits that Forward does.
+  int64_t num_pieces() const { return shape().kv.layers + 2; }
+  virtual int64_t width() const = 0;  // of x
+
+  // Whose matrices it reads. A head that is tied to the embedding has a name of
+  // its own.
+  virtual std::vector<std::string> PieceModules(int64_t piece) const = 0;
+
+  // As Forward, on one slice, and with no more scratch.
+  // Shapes: x [tokens of the slice, width]; logits [num_logits, vocab_size],
+  //   for the last piece alone.
+  // Requires a cache of one layer, which is this piece's.
+  virtual void RunPiece(int64_t piece, const SequenceSlice& slice,
+                        KvCache& cache, const Run& run, const quant::Matrix& x,
+                        const quant::Matrix& logits) const = 0;
 };
 
 }  // namespace ounce::model

@@ -35,6 +35,7 @@ struct Step {
   const float* angles;  // [rows, rotary_dim]
   KvCache& cache;
   const Run& run;
+  int64_t first_layer = 0;  // that the cache has
 };
 
 class Decoder final : public CausalLm {
@@ -49,7 +50,12 @@ class Decoder final : public CausalLm {
                  .head_dim = net_.heads.head_dim};
     shape_.eos_ids = std::move(eos_ids);
     shape_.generation = std::move(generation);
-    if (net_.embedding.tokens != nullptr) position_bias_ = MakePositionBias();
+    // Not of an outline, nor of a piece that attends to nothing.
+    const bool attends = std::any_of(
+        net_.blocks.begin(), net_.blocks.end(), [](const DecoderBlock& block) {
+          return block.attention.qkv.parts()[0].weight != nullptr;
+        });
+    if (attends) position_bias_ = MakePositionBias();
   }
 
   std::string_view architecture() const override { return net_.architecture; }
@@ -101,6 +107,62 @@ class Decoder final : public CausalLm {
       RunBlock(step, layer, x);
     }
     WriteLogits(step, x, logits);
+  }
+
+  int64_t width() const override { return net_.width; }
+
+  std::vector<std::string> PieceModules(int64_t piece) const override {
+    std::vector<std::string> modules;
+    const auto add = [&](const Linear& layer) {
+      for (const LinearPart& part : layer.parts()) {
+        modules.insert(modules.end(), part.modules.begin(), part.modules.end());
+      }
+    };
+    const auto add_if = [&](const std::optional<Linear>& layer) {
+      if (layer.has_value()) add(*layer);
+    };
+    if (piece == 0) {
+      modules.push_back(net_.embedding.tokens_module);
+      if (net_.embedding.has_positions) {
+        modules.push_back(net_.embedding.positions_module);
+      }
+      add_if(net_.embedding.project_in);
+    } else if (piece + 1 < num_pieces()) {
+      const DecoderBlock& block = net_.blocks[piece - 1];
+      add(block.attention.qkv);
+      add(block.attention.out);
+      add_if(block.mlp.gate);
+      add(block.mlp.up);
+      add(block.mlp.down);
+    } else {
+      add_if(net_.project_out);
+      add(net_.head);
+    }
+    return modules;
+  }
+
+  void RunPiece(int64_t piece, const SequenceSlice& slice, KvCache& cache,
+                const Run& run, const Matrix& x,
+                const Matrix& logits) const override {
+    OUNCE_CHECK(cache.shape().layers == 1, "a piece's cache has its layer");
+    ScratchScope scope(run.scratch);
+    const AttentionSlice span = {.first_row = 0,
+                                 .rows = x.rows,
+                                 .position = slice.position,
+                                 .kv_blocks = slice.kv_blocks};
+    float* const angles = run.scratch.Take<float>(x.rows * rope_.rotary_dim());
+    const Step step = {{&slice, 1}, {&span, 1}, angles, cache, run, piece - 1};
+    if (piece == 0) {
+      Embed(step, angles, x);
+    } else if (piece + 1 < num_pieces()) {
+      ForEachRow(
+          step, x.rows, [&](int64_t row, const SequenceSlice&, int64_t i) {
+            rope_.Angles(slice.position + i, angles + row * rope_.rotary_dim());
+          });
+      RunBlock(step, piece - 1, x);
+    } else {
+      WriteLogits(step, x, logits);
+    }
   }
 
  private:
@@ -264,7 +326,7 @@ class Decoder final : public CausalLm {
                .query_norm = pointer(attention.query_norm),
                .key_norm = pointer(attention.key_norm),
                .cache = step.cache,
-               .layer = static_cast<int64_t>(layer),
+               .layer = static_cast<int64_t>(layer) - step.first_layer,
                .y = mixed},
               run.pool, run.scratch);
     AddLinear(attention.out, mixed, net_.blocks[layer].attention_out_norm, x,

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -75,6 +76,7 @@ struct DecoderBlock {
 
 struct DecoderEmbedding {
   SharedWeight tokens = {};  // [vocab_size, cols]
+  std::string tokens_module = {};
   int64_t cols = 0;  // other than the network's width only with project_in
   float scale = 1;
   std::optional<Linear> project_in = {};  // [width, cols]
@@ -82,6 +84,7 @@ struct DecoderEmbedding {
   // `positions`, each of the network's width.
   bool has_positions = false;
   SharedWeight positions = {};
+  std::string positions_module = {};
   int64_t position_offset = 0;
   std::optional<NormWeights> norm = {};  // of the sum
 };

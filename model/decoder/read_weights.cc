@@ -1,5 +1,6 @@
 #include "model/decoder/read_weights.h"
 
+#include <string>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -13,6 +14,8 @@ absl::StatusOr<DecoderEmbedding> ReadEmbeddings(WeightReader& reader,
                                                 const DecoderDescription& net) {
   DecoderEmbedding embedding = net.embedding;
   if (embedding.cols == 0) embedding.cols = net.width;
+  embedding.tokens_module = std::string(tokens);
+  embedding.positions_module = std::string(positions);
   ASSIGN_OR_RETURN(embedding.tokens,
                    reader.Matrix(tokens, net.vocab_size, embedding.cols,
                                  WeightRole::kEmbedding));

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/loader/method_policy.h"
@@ -53,6 +54,10 @@ struct LoadOptions : MethodRequest {
   std::function<absl::Status(const LoadProgress&)> progress;
   // Measure the error of each weight (reads it twice).
   bool measure_error = false;
+  // Modules whose matrices are read; of others the model has none, as an
+  // outline has none, and the report none the less. For CausalLm::RunPiece.
+  // Absent: all.
+  std::optional<absl::flat_hash_set<std::string>> only = {};
 };
 
 // What became of one tensor of the checkpoint.

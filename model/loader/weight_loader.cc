@@ -148,10 +148,19 @@ absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
   if (copy != checkpoint_.tensors().end()) {
     const std::string& stored = stored_.at(key).name;
     ledger_.AddNotStored(name, copy->second, "tied to " + stored);
-    if (copy->second.storage_id != of.storage_id) {
+    if (copy->second.storage_id != of.storage_id &&
+        !options_.only.has_value()) {
       RETURN_IF_ERROR(CheckEqual(name, copy->second, stored));
     }
     RETURN_IF_ERROR(ledger_.Done(name));
+  }
+  if (packed->second == nullptr && Reads(std::string(module))) {
+    // Wanted under its second name alone.
+    const TensorRows floats(checkpoint_, stored_.at(key).name,
+                            KeepsNonFinite(WeightRole::kEmbedding));
+    ASSIGN_OR_RETURN(const auto codes, stored_.at(key).resident.Encode(floats));
+    ASSIGN_OR_RETURN(PackedWeight weight, quant::Pack(*codes));
+    packed->second = std::make_shared<const PackedWeight>(std::move(weight));
   }
   return packed->second;
 }
@@ -326,7 +335,7 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
         Share(bytes, after, rows) - Share(bytes, before, rows);
     before = after;
   }
-  if (!read_) return SharedWeight();
+  if (!Reads(sources[0].module)) return SharedWeight();
 
   std::vector<quant::CodeSlice> slices;
   for (const Source& source : sources) {

@@ -126,6 +126,11 @@ class WeightLoader final : public WeightReader {
                                       int64_t cols, WeightRole role);
   absl::StatusOr<SharedWeight> PackJoined(absl::Span<const Source> sources,
                                           int64_t cols, WeightRole role);
+  // Whether the matrices of a module are wanted.
+  bool Reads(const std::string& module) const {
+    return read_ &&
+           (!options_.only.has_value() || options_.only->contains(module));
+  }
   absl::StatusOr<std::vector<float>> ReadBias(
       absl::Span<const LinearSource> sources, WeightRole role);
   // Makes the codes of the tensor that a source is of.
