@@ -18,6 +18,7 @@ struct EvaluateFlags {
   std::string model, text;
   uint32_t window = 0;
   uint32_t stride = 0;
+  bool floats = false;
 };
 
 absl::Status Evaluate(Client& client, const EvaluateFlags& flags, bool json) {
@@ -29,6 +30,7 @@ absl::Status Evaluate(Client& client, const EvaluateFlags& flags, bool json) {
                                           .max_bytes = int64_t{4} << 20}));
   request.set_window(flags.window);
   request.set_stride(flags.stride);
+  request.set_compare_with_floats(flags.floats);
   v1::EvaluateReport report;
   absl::Status written = absl::OkStatus();
   ProgressLine shown;
@@ -74,6 +76,9 @@ void AddEvaluateCommand(CLI::App& app, Command* command) {
                   "[half a window]")
       ->transform(WholeNumber(kLargest))
       ->type_name("N");
+  sub->add_flag("--floats", flags->floats,
+                "Compare with the checkpoint's own floats too: KL divergence,\n"
+                "top-1 agreement");
   sub->callback([flags, command] {
     *command = [flags](Client& client, bool json) {
       return Report(Evaluate(client, *flags, json));

@@ -473,7 +473,7 @@ std::string ProgressBar(const v1::EvaluateProgress& progress) {
 std::string EvaluationText(const v1::EvaluateReport& report) {
   const v1::TextQuality& quality = report.quality();
   const v1::WorstToken& worst = quality.worst_token();
-  return absl::StrFormat(
+  std::string text = absl::StrFormat(
       "%s v%d %s: perplexity %.4f, %.4f bits per byte\n"
       "%d of %d tokens count, in windows of %d, one every %d; %s; %.1f s\n"
       "worst: %s at %d, with %.2f nats where the mean is %.4f\n",
@@ -488,6 +488,16 @@ std::string EvaluationText(const v1::EvaluateReport& report) {
                    "'"),
       worst.index(), worst.negative_log_likelihood(),
       quality.mean_negative_log_likelihood());
+  if (quality.has_floats()) {
+    const v1::FloatComparison& floats = quality.floats();
+    absl::StrAppendFormat(
+        &text,
+        "floats: perplexity %.4f; KL divergence from them %.6f nats a token, "
+        "the same token first %.2f%% of the time\n",
+        floats.perplexity(), floats.mean_kl_divergence(),
+        100 * floats.top1_agreement());
+  }
+  return text;
 }
 
 std::string StageName(v1::QuantizeStage stage) {

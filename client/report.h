@@ -47,7 +47,7 @@ std::string DetectionUsageText(const std::string& model,
 std::string UsageText(const std::string& model,
                       const v1::GenerateResponse& last);
 
-// Of an evaluation, in a few lines.
+// Of an evaluation, in a few lines, with the floats if they were compared with.
 std::string EvaluationText(const v1::EvaluateReport& report);
 
 // One line for a terminal: a bar, counts, and the tensor if there are any.

@@ -17,11 +17,42 @@ TextWindow WindowAt(int64_t first, int64_t num_tokens, int64_t window,
   return result;
 }
 
+namespace {
+
+// ln of the sum of exp(logit), as largest + ln_sum.
+struct LogSum {
+  explicit LogSum(absl::Span<const float> logits)
+      : top(std::max_element(logits.begin(), logits.end()) - logits.begin()),
+        largest(logits[top]) {
+    double sum = 0;
+    for (const float logit : logits) sum += std::exp(logit - largest);
+    ln_sum = std::log(sum);
+  }
+  double CostOf(float logit) const { return ln_sum + (largest - logit); }
+
+  int64_t top;
+  double largest;
+  double ln_sum = 0;
+};
+
+}  // namespace
+
 double NegativeLogLikelihood(absl::Span<const float> logits, int32_t token) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return std::log(sum) + (largest - logits[token]);
+  return LogSum(logits).CostOf(logits[token]);
+}
+
+LogitDistance CompareLogits(absl::Span<const float> reference,
+                            absl::Span<const float> logits) {
+  const LogSum p(reference);
+  const LogSum q(logits);
+  double kl = 0;
+  for (size_t i = 0; i < reference.size(); ++i) {
+    const double cost = p.CostOf(reference[i]);
+    const double probability = std::exp(-cost);
+    // What has none does not count, whatever the other gives it.
+    if (probability != 0) kl += probability * (q.CostOf(logits[i]) - cost);
+  }
+  return {kl, p.top == q.top};
 }
 
 void Perplexity::Add(int64_t token, double negative_log_likelihood) {

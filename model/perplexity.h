@@ -42,6 +42,16 @@ TextWindow WindowAt(int64_t first, int64_t num_tokens, int64_t window,
 // +infinity.
 double NegativeLogLikelihood(absl::Span<const float> logits, int32_t token);
 
+// How far softmax(logits) is from softmax(reference).
+struct LogitDistance {
+  // KL(reference || logits), in nats: the mean over the reference's tokens of
+  // ln p_reference - ln p. NaN as above.
+  double kl = 0;
+  bool same_top = false;  // the most likely token, the first of equals
+};
+LogitDistance CompareLogits(absl::Span<const float> reference,
+                            absl::Span<const float> logits);
+
 struct Perplexity {
   int64_t counted_tokens = 0;
   double sum = 0;  // of -ln p

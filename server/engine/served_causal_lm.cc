@@ -18,6 +18,7 @@
 #include "model/perplexity.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/engine/background_thread.h"
+#include "server/engine/float_pieces.h"
 #include "server/engine/model_engine.h"
 #include "server/engine/text_evaluation.h"
 #include "server/engine/versioned_model.h"
@@ -223,13 +224,20 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
           "predicted, has ",
           ids.size()));
     }
-    ASSIGN_OR_RETURN(const MemoryBudget::Reservation memory,
-                     context_.memory.Reserve(
-                         NeedToEvaluate(context_, causal_lm, params.window),
-                         absl::StrCat("evaluating '", info().name, "'")));
-    ASSIGN_OR_RETURN(const model::Perplexity perplexity,
+    std::unique_ptr<FloatPieces> floats;
+    if (params.compare_with_floats) {
+      ASSIGN_OR_RETURN(floats, FloatPieces::Open(folder(), fingerprint(),
+                                                 [&] { return proceed({}); }));
+    }
+    ASSIGN_OR_RETURN(
+        const MemoryBudget::Reservation memory,
+        context_.memory.Reserve(
+            NeedToEvaluate(context_, causal_lm, params.window, floats.get()),
+            absl::StrCat("evaluating '", info().name, "'")));
+    ASSIGN_OR_RETURN(const TextScore score,
                      EvaluateTokens(context_, causal_lm, ids, params.window,
-                                    params.stride, proceed));
+                                    params.stride, floats.get(), proceed));
+    const model::Perplexity& perplexity = score.perplexity;
     const auto decode = [&](int32_t id) {
       return tokenizer_->Decode({&id, 1}, /*skip_special=*/false);
     };
@@ -254,6 +262,13 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
                            .id = worst,
                            .text = decode(worst),
                            .negative_log_likelihood = perplexity.worst};
+    if (floats != nullptr) {
+      const auto counted = static_cast<double>(perplexity.counted_tokens);
+      quality.floats = TextQuality::Comparison{
+          .mean_kl_divergence = score.sum_kl / counted,
+          .top1_agreement = static_cast<double>(score.num_same_top) / counted,
+          .float_perplexity = score.float_perplexity.value()};
+    }
     return quality;
   }
 

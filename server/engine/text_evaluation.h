@@ -12,24 +12,41 @@
 #include "absl/types/span.h"
 #include "model/causal_lm.h"
 #include "model/perplexity.h"
+#include "server/engine/float_pieces.h"
 #include "server/engine/served_task.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/text_evaluator.h"
 
 namespace ounce::server {
 
-// What EvaluateTokens takes of memory while it runs. Of logits it is 32 MiB, or
-// a row for each of 16 tokens.
-MemoryNeed NeedToEvaluate(const EngineContext& context,
-                          const model::CausalLm& model, int64_t window);
+// What a version's logits say of a text, and how far they are from those of the
+// checkpoint's floats, if they were compared.
+struct TextScore {
+  model::Perplexity perplexity;
+  model::Perplexity float_perplexity;
+  double sum_kl = 0;         // over the counted tokens
+  int64_t num_same_top = 0;  // of them
+};
 
-// `progress` is called between steps; an error from it ends the work.
-// Requires at least two tokens, each in the model's vocabulary, and what
-// WindowAt does, with a window of at most the model's positions.
-// Errors: kInternal if the model's logits are no numbers; kResourceExhausted.
-absl::StatusOr<model::Perplexity> EvaluateTokens(
+// What EvaluateTokens takes of memory while it runs. Of logits it is 32 MiB, or
+// a row for each of 16 tokens; the same once more, and hidden states of a
+// window or 16 MiB, if the version is compared with `floats`, which may be
+// null.
+MemoryNeed NeedToEvaluate(const EngineContext& context,
+                          const model::CausalLm& model, int64_t window,
+                          const FloatPieces* floats);
+
+// `progress` is called between steps; an error from it ends the work. With
+// `floats` the windows go through the float network piece by piece, as many at
+// a time as their hidden states have room. Requires at least two tokens, each
+// in the model's vocabulary, and what WindowAt does, with a window of at most
+// the model's positions; that `floats` are of the same checkpoint. Errors:
+// kInternal if logits are no numbers; kResourceExhausted; those of
+//   FloatPieces.
+absl::StatusOr<TextScore> EvaluateTokens(
     const EngineContext& context, const model::CausalLm& model,
     absl::Span<const int32_t> tokens, int64_t window, int64_t stride,
+    FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress);
 
 }  // namespace ounce::server

@@ -237,6 +237,11 @@ class MetricsImpl final : public Metrics {
     page_.Set(metric::kPerplexity, {model, quality.method}, quality.perplexity);
     page_.Set(metric::kBitsPerByte, {model, quality.method},
               quality.bits_per_byte);
+    if (!quality.floats.has_value()) return;
+    page_.Set(metric::kKlDivergence, {model, quality.method},
+              quality.floats->mean_kl_divergence);
+    page_.Set(metric::kTop1Agreement, {model, quality.method},
+              quality.floats->top1_agreement);
   }
 
   void OnRejected(const std::string& model, const absl::Status& why) override {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -16,6 +17,7 @@ struct EvaluateParams {
   std::string text;
   int64_t window = 0;  // from 2 to the model's positions
   int64_t stride = 0;  // from 1 to `window`
+  bool compare_with_floats = false;
 };
 
 // Fields as in model_admin.proto's TextQuality.
@@ -37,6 +39,12 @@ struct TextQuality {
     double negative_log_likelihood = 0;
   };
   Token worst_token;
+  struct Comparison {
+    double mean_kl_divergence = 0;
+    double top1_agreement = 0;
+    double float_perplexity = 0;
+  };
+  std::optional<Comparison> floats;  // if they were compared with
 };
 
 // Tokens that went through the model; one that is in two windows counts twice.
@@ -56,7 +64,8 @@ class TextEvaluator {
   // with that error.
   // Errors: kInvalidArgument naming a field; kResourceExhausted when there is
   //   no memory for it, with figures; kUnavailable when the model stops to
-  //   serve.
+  //   serve; kFailedPrecondition when floats are to be compared with and the
+  //   checkpoint's files are no longer those that were loaded.
   virtual absl::StatusOr<TextQuality> Evaluate(
       const EvaluateParams& params,
       const std::function<absl::Status(const EvaluateUpdate&)>& progress) = 0;

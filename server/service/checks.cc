@@ -240,6 +240,7 @@ absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
                                ", is ", params.stride));
   }
   params.text = std::move(*request.mutable_text());
+  params.compare_with_floats = request.compare_with_floats();
   return params;
 }
 

@@ -73,6 +73,12 @@ v1::TextQuality ToProto(const TextQuality& quality) {
   worst->set_token(quality.worst_token.text);
   worst->set_negative_log_likelihood(
       quality.worst_token.negative_log_likelihood);
+  if (quality.floats.has_value()) {
+    v1::FloatComparison* floats = out.mutable_floats();
+    floats->set_mean_kl_divergence(quality.floats->mean_kl_divergence);
+    floats->set_top1_agreement(quality.floats->top1_agreement);
+    floats->set_perplexity(quality.floats->float_perplexity);
+  }
   return out;
 }
 

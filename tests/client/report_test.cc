@@ -376,6 +376,14 @@ TEST(ReportTest, TellsAPerplexityAndHowItWasMeasured) {
       "100 of 101 tokens count, in windows of 64, one every 32; <s> "
       "before the text; 1.3 s\n"
       "worst: '\\n\\033' at 9, with 11.25 nats where the mean is 2.0000\n");
+  v1::FloatComparison& floats = *quality.mutable_floats();
+  floats.set_perplexity(7.25);
+  floats.set_mean_kl_divergence(0.0125);
+  floats.set_top1_agreement(0.96875);
+  EXPECT_THAT(
+      EvaluationText(report),
+      HasSubstr("floats: perplexity 7.2500; KL divergence from them 0.012500 "
+                "nats a token, the same token first 96.88% of the time\n"));
   quality.clear_bos();
   EXPECT_THAT(EvaluationText(report),
               HasSubstr("no special token before the text"));

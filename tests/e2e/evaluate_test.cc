@@ -91,6 +91,17 @@ TEST_F(EvaluateTest, TheCommandTellsWhatTransformersFindsAndWhatInt8Costs) {
   EXPECT_NEAR(quantized->quality().perplexity() / floats, 1, 0.01);
   EXPECT_NEAR(Metric("ounce_model_perplexity", {"method=\"linear\""}),
               quantized->quality().perplexity(), 1e-4);
+  const Finished compared = Cli({"evaluate", "tiny", "--text", kText,
+                                 "--window", "128", "--floats", "--json"});
+  ASSERT_EQ(compared.code, 0) << compared.err;
+  const auto report = nlohmann::json::parse(compared.out.substr(
+      compared.out.rfind('\n', compared.out.size() - 2) + 1))["report"];
+  const auto& comparison = report["quality"]["floats"];
+  EXPECT_EQ(comparison["perplexity"], floats);
+  EXPECT_EQ(report["quality"]["perplexity"], quantized->quality().perplexity());
+  EXPECT_GT(comparison["mean_kl_divergence"], 0);
+  EXPECT_LT(comparison["mean_kl_divergence"], 0.01);
+  EXPECT_GT(comparison["top1_agreement"], 0.9);
   EXPECT_NEAR(Metric("ounce_model_perplexity", {"method=\"float16\""}), floats,
               1e-4);
 }

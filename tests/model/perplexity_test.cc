@@ -1,5 +1,6 @@
 #include "model/perplexity.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -89,6 +90,44 @@ TEST(PerplexityTest, TellsLogitsThatAreNoNumbers) {
     EXPECT_TRUE(
         std::isnan(NegativeLogLikelihood(std::vector<float>{bad, 0, 1}, 1)));
   }
+}
+
+TEST(PerplexityTest, MeasuresHowFarADistributionIsFromAnother) {
+  std::mt19937 random(2);
+  std::normal_distribution<float> normal(0, 3);
+  for (const size_t size : {1, 2, 300, 51200}) {
+    std::vector<float> reference(size);
+    std::vector<float> logits(size);
+    for (float& logit : reference) logit = normal(random);
+    for (float& logit : logits) logit = normal(random);
+    const auto exact = [](const std::vector<float>& of) {
+      std::vector<long double> p;
+      long double sum = 0;
+      for (const float logit : of) sum += expl(logit);
+      for (const float logit : of) p.push_back(expl(logit) / sum);
+      return p;
+    };
+    const std::vector<long double> p = exact(reference);
+    const std::vector<long double> q = exact(logits);
+    long double expected = 0;
+    for (size_t i = 0; i < size; ++i) expected += p[i] * logl(p[i] / q[i]);
+    const LogitDistance distance = CompareLogits(reference, logits);
+    EXPECT_NEAR(distance.kl, static_cast<double>(expected), 1e-12 * size);
+    EXPECT_EQ(distance.same_top,
+              std::max_element(p.begin(), p.end()) - p.begin() ==
+                  std::max_element(q.begin(), q.end()) - q.begin());
+    const LogitDistance same = CompareLogits(logits, logits);
+    EXPECT_EQ(same.kl, 0);
+    EXPECT_TRUE(same.same_top);
+  }
+}
+
+TEST(PerplexityTest, KnowsTokensThatAreNeverGiven) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> one = {1, -kInfinity, 2};
+  EXPECT_EQ(CompareLogits(one, one).kl, 0);
+  EXPECT_GT(CompareLogits(one, std::vector<float>{1, 0, 2}).kl, 0);
+  EXPECT_EQ(CompareLogits(std::vector<float>{1, 0, 2}, one).kl, kInfinity);
 }
 
 TEST(PerplexityTest, AveragesAndKeepsTheWorstToken) {

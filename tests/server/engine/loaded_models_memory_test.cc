@@ -129,6 +129,31 @@ class LoadedModelsResidentBytesTest : public LoadedModelsMemoryTest {
 #endif
 };
 
+TEST_F(LoadedModelsResidentBytesTest, ComparingWithFloatsTakesALayerOfThem) {
+  const auto catalog = MakeCatalog();
+  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  ASSERT_OK_AND_ASSIGN(const auto served, catalog->Find("m"));
+  ASSERT_OK_AND_ASSIGN(const auto generation, TaskOf<TextGeneration>(served));
+  std::string text;
+  for (int i = 0; i < 400; ++i) absl::StrAppend(&text, "line ", i, "\n");
+  const auto evaluate = [&](bool compare, int64_t* most) {
+    *most = 0;
+    return generation->evaluator->Evaluate(
+        {text, 256, 256, compare}, [&](const EvaluateUpdate&) {
+          *most = std::max(*most, ResidentBytes());
+          return absl::OkStatus();
+        });
+  };
+  int64_t alone = 0;
+  ASSERT_OK(evaluate(false, &alone));  // with all that comes at first
+  ASSERT_OK(evaluate(false, &alone));
+  int64_t compared = 0;
+  ASSERT_OK(evaluate(true, &compared));
+  // A layer, 16 MiB of hidden states, the logits of a step: 304 tokens are few.
+  EXPECT_LT(compared - alone, kLinearBytes / kLayers + 16 * kMiB + 4 * kMiB);
+  EXPECT_GT(compared - alone, kLinearBytes / kLayers / 2);
+}
+
 TEST_F(LoadedModelsResidentBytesTest, AfterASwapMemoryIsThatOfAFreshLoad) {
   const int64_t empty = ResidentBytes();
   int64_t fresh = 0;

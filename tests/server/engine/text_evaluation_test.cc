@@ -27,6 +27,7 @@
 #include "tests/server/engine/recording_catalog_observer.h"
 #include "tests/testing/fake_engine.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 #include "tests/testing/tiny_model.h"
 
 namespace ounce::server {
@@ -52,41 +53,58 @@ std::string ReadText(const std::string& path) {
 
 absl::Status Proceed(const EvaluateUpdate&) { return absl::OkStatus(); }
 
-// Of all tokens that count, each window whole, by the definition.
-model::Perplexity SlowPerplexity(const model::CausalLm& model,
-                                 const std::vector<int32_t>& ids,
-                                 int64_t window, int64_t stride) {
+// Calls fn(token, logits) for each token that counts, with what each model
+// gives before it, each window whole, by the definition.
+void ForEachToken(
+    const std::vector<const model::CausalLm*>& models,
+    const std::vector<int32_t>& ids, int64_t window, int64_t stride,
+    const std::function<
+        void(int64_t, const std::vector<absl::Span<const float>>&)>& fn) {
   ThreadPool pool(1);
   const auto tokens = static_cast<int64_t>(ids.size());
-  const int64_t vocab = model.shape().vocab_size;
-  model::Perplexity result;
   int64_t before = 0;
   for (int64_t first = 0; before < tokens; first += stride) {
     const int64_t end = std::min(first + window, tokens);
     const int64_t rows = end - first;
-    const int64_t num_blocks = rows / model::kKvBlockTokens + 1;
-    model::KvCache cache =
-        *model::KvCache::Create(model.shape().kv, num_blocks);
-    std::vector<int32_t> blocks;
-    for (int32_t i = 0; i < num_blocks; ++i) blocks.push_back(i);
-    quant::Scratch scratch =
-        *quant::Scratch::Create(model.ScratchBytes(rows, rows, 1));
-    std::vector<float> logits(rows * vocab);
-    const model::SequenceSlice slice = {
-        .token_ids = absl::MakeConstSpan(ids).subspan(first, rows),
-        .position = 0,
-        .kv_blocks = blocks,
-        .num_logits = rows};
-    model.Forward({&slice, 1}, cache, model.RunOn(pool, scratch),
-                  {logits.data(), rows, vocab, vocab});
+    std::vector<std::vector<float>> logits;
+    const int64_t vocab = models[0]->shape().vocab_size;
+    for (const model::CausalLm* model : models) {
+      const int64_t num_blocks = rows / model::kKvBlockTokens + 1;
+      model::KvCache cache =
+          *model::KvCache::Create(model->shape().kv, num_blocks);
+      std::vector<int32_t> blocks;
+      for (int32_t i = 0; i < num_blocks; ++i) blocks.push_back(i);
+      quant::Scratch scratch =
+          *quant::Scratch::Create(model->ScratchBytes(rows, rows, 1));
+      logits.emplace_back(rows * vocab);
+      const model::SequenceSlice slice = {
+          .token_ids = absl::MakeConstSpan(ids).subspan(first, rows),
+          .position = 0,
+          .kv_blocks = blocks,
+          .num_logits = rows};
+      model->Forward({&slice, 1}, cache, model->RunOn(pool, scratch),
+                     {logits.back().data(), rows, vocab, vocab});
+    }
     for (int64_t token = std::max(before, first + 1); token < end; ++token) {
-      result.Add(token, model::NegativeLogLikelihood(
-                            absl::MakeConstSpan(logits).subspan(
-                                (token - 1 - first) * vocab, vocab),
-                            ids[token]));
+      std::vector<absl::Span<const float>> of_each;
+      for (const std::vector<float>& one : logits) {
+        of_each.push_back(absl::MakeConstSpan(one).subspan(
+            (token - 1 - first) * vocab, vocab));
+      }
+      fn(token, of_each);
     }
     before = end;
   }
+}
+
+model::Perplexity SlowPerplexity(const model::CausalLm& model,
+                                 const std::vector<int32_t>& ids,
+                                 int64_t window, int64_t stride) {
+  model::Perplexity result;
+  ForEachToken(
+      {&model}, ids, window, stride, [&](int64_t token, const auto& logits) {
+        result.Add(token, model::NegativeLogLikelihood(logits[0], ids[token]));
+      });
   return result;
 }
 
@@ -98,11 +116,13 @@ class TextEvaluationTest : public ::testing::Test {
   absl::StatusOr<TextQuality> Evaluate(const std::string& model,
                                        const std::string& text, int64_t window,
                                        int64_t stride,
-                                       const Progress& progress = Proceed) {
+                                       const Progress& progress = Proceed,
+                                       bool compare_with_floats = false) {
     ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> served,
                      catalog_->Find(model));
     ASSIGN_OR_RETURN(const auto generation, TaskOf<TextGeneration>(served));
-    return generation->evaluator->Evaluate({text, window, stride}, progress);
+    return generation->evaluator->Evaluate(
+        {text, window, stride, compare_with_floats}, progress);
   }
   absl::Status Quantize(const std::string& model, const std::string& method) {
     QuantizeParams params;
@@ -224,10 +244,12 @@ TEST_F(TextEvaluationTest, FindsThePerplexityOfOtherArchitectures) {
     for (const auto& expected : golden["windows"]) {
       SCOPED_TRACE(expected.dump());
       ASSERT_OK_AND_ASSIGN(
-          const model::Perplexity perplexity,
+          const TextScore score,
           EvaluateTokens(context, *loaded.model->causal_lm(),
                          golden["ids"].get<std::vector<int32_t>>(),
-                         expected["window"], expected["stride"], Proceed));
+                         expected["window"], expected["stride"],
+                         /*floats=*/nullptr, Proceed));
+      const model::Perplexity& perplexity = score.perplexity;
       ExpectGolden(expected, perplexity.value(), perplexity.mean(),
                    perplexity.counted_tokens, perplexity.worst_token,
                    perplexity.worst);
@@ -324,6 +346,83 @@ TEST_F(TextEvaluationTest, MeasuresTheVersionThatItBeganOn) {
   EXPECT_EQ(Info().quality->perplexity, quantized.perplexity);
   EXPECT_THAT(observer_.events(), AllOf(Contains("tiny evaluated v1"),
                                         Contains("tiny evaluated v2")));
+}
+
+TEST_F(TextEvaluationTest, FindsNoDistanceOfTheFloatsFromThemselves) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK_AND_ASSIGN(
+      const TextQuality quality,
+      Evaluate("tiny", code_, 128, 64, Proceed, /*compare_with_floats=*/true));
+  ASSERT_TRUE(quality.floats.has_value());
+  EXPECT_EQ(quality.floats->mean_kl_divergence, 0);
+  EXPECT_EQ(quality.floats->top1_agreement, 1);
+  EXPECT_EQ(quality.floats->float_perplexity, quality.perplexity);
+}
+
+TEST_F(TextEvaluationTest, MeasuresTheDistanceFromTheFloatsAsTwoWholeModels) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
+  const auto checkpoint = model::Checkpoint::Open(kTinyModelFolder);
+  ASSERT_OK(checkpoint);
+  const model::LoadedModel floats = LoadWith(**checkpoint, "");
+  const model::LoadedModel linear = LoadWith(**checkpoint, "linear");
+  const auto tokenizer = model::Tokenizer::Load(kTinyModelFolder);
+  ASSERT_OK(tokenizer);
+  const auto ids = *(*tokenizer)->Encode(code_);
+  for (const auto& [window, stride] :
+       std::vector<std::pair<int64_t, int64_t>>{{128, 64}, {33, 20}}) {
+    ASSERT_OK_AND_ASSIGN(const TextQuality quality,
+                         Evaluate("tiny", code_, window, stride, Proceed,
+                                  /*compare_with_floats=*/true));
+    EXPECT_EQ(quality.perplexity,
+              SlowPerplexity(*linear.model->causal_lm(), ids, window, stride)
+                  .value());
+    EXPECT_EQ(quality.floats->float_perplexity,
+              SlowPerplexity(*floats.model->causal_lm(), ids, window, stride)
+                  .value());
+    double sum = 0;
+    int64_t same = 0;
+    int64_t counted = 0;
+    ForEachToken({floats.model->causal_lm(), linear.model->causal_lm()}, ids,
+                 window, stride, [&](int64_t, const auto& logits) {
+                   const auto distance =
+                       model::CompareLogits(logits[0], logits[1]);
+                   sum += distance.kl;
+                   same += distance.same_top ? 1 : 0;
+                   ++counted;
+                 });
+    EXPECT_EQ(counted, quality.counted_tokens);
+    EXPECT_EQ(quality.floats->mean_kl_divergence,
+              sum / static_cast<double>(counted));
+    EXPECT_EQ(quality.floats->top1_agreement,
+              static_cast<double>(same) / static_cast<double>(counted));
+    EXPECT_GT(quality.floats->mean_kl_divergence, 0);
+  }
+}
+
+TEST_F(TextEvaluationTest, TellsWhenTheFloatsAreNoLongerThere) {
+  const testing::TempFolder folder;
+  const std::string copy = folder.Path("model");
+  std::filesystem::copy(kTinyModelFolder, copy,
+                        std::filesystem::copy_options::recursive);
+  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  bool touched = false;
+  EXPECT_THAT(
+      Evaluate(
+          "tiny", code_, 128, 64,
+          [&](const EvaluateUpdate& update) {
+            if (update.tokens_done > 0 && !std::exchange(touched, true)) {
+              std::filesystem::last_write_time(copy + "/model.safetensors", {});
+            }
+            return absl::OkStatus();
+          },
+          /*compare_with_floats=*/true),
+      StatusIs(StatusCode::kFailedPrecondition, HasSubstr("changed")));
+  EXPECT_TRUE(touched);
+  std::filesystem::remove(copy + "/model.safetensors");
+  EXPECT_OK(Evaluate("tiny", code_, 128, 64));
+  EXPECT_THAT(
+      Evaluate("tiny", code_, 128, 64, Proceed, /*compare_with_floats=*/true),
+      StatusIs(StatusCode::kFailedPrecondition));
 }
 
 TEST_F(TextEvaluationTest, EndsWithinAStepWhenNobodyWaitsAndGivesAllBack) {

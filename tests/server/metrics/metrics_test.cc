@@ -391,6 +391,10 @@ TEST_F(MetricsTest, KeepsTheQualityThatEachMethodHad) {
   quality.method = "linear";
   quality.perplexity = 21.5;
   metrics_->OnEvaluated("tiny", quality);
+  EXPECT_THAT(Scrape(), Not(HasSubstr("ounce_model_kl_divergence_nats{")));
+  quality.floats = TextQuality::Comparison{.mean_kl_divergence = 0.125,
+                                           .top1_agreement = 0.75};
+  metrics_->OnEvaluated("tiny", quality);
   EXPECT_THAT(
       Scrape(),
       AllOf(
@@ -399,7 +403,11 @@ TEST_F(MetricsTest, KeepsTheQualityThatEachMethodHad) {
           HasSubstr(
               R"(ounce_model_perplexity{method="linear",model="tiny"} 21.5)"),
           HasSubstr(
-              R"(ounce_model_bits_per_byte{method="linear",model="tiny"} 1.25)")));
+              R"(ounce_model_bits_per_byte{method="linear",model="tiny"} 1.25)"),
+          HasSubstr(
+              R"(ounce_model_kl_divergence_nats{method="linear",model="tiny"} 0.125)"),
+          HasSubstr(
+              R"(ounce_model_top1_agreement_ratio{method="linear",model="tiny"} 0.75)")));
   metrics_->OnModelRemoved("tiny");
   EXPECT_THAT(Scrape(), Not(HasSubstr("ounce_model_perplexity{")));
 }

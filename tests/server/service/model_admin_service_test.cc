@@ -539,6 +539,12 @@ TEST_F(ModelAdminServiceTest, TellsAnEvaluationsProgressAndWhatItFound) {
     quality.bits_per_byte = 1.5;
     quality.worst_token = {
         .index = 9, .id = 77, .text = "\xc3", .negative_log_likelihood = 11};
+    if (params.compare_with_floats) {
+      quality.floats =
+          server::TextQuality::Comparison{.mean_kl_divergence = 0.25,
+                                          .top1_agreement = 0.75,
+                                          .float_perplexity = 7};
+    }
     return quality;
   };
   v1::EvaluateRequest request = EvaluateRequest("tiny");
@@ -571,6 +577,15 @@ TEST_F(ModelAdminServiceTest, TellsAnEvaluationsProgressAndWhatItFound) {
   EXPECT_EQ(quality.worst_token().token_id(), 77);
   EXPECT_EQ(quality.worst_token().token(), "\xc3");
   EXPECT_EQ(quality.worst_token().negative_log_likelihood(), 11);
+  EXPECT_FALSE(quality.has_floats());
+  request.set_compare_with_floats(true);
+  const Evaluation compared = Evaluate(request);
+  ASSERT_TRUE(compared.status.ok());
+  const v1::FloatComparison& floats =
+      compared.messages.back().report().quality().floats();
+  EXPECT_EQ(floats.mean_kl_divergence(), 0.25);
+  EXPECT_EQ(floats.top1_agreement(), 0.75);
+  EXPECT_EQ(floats.perplexity(), 7);
 }
 
 TEST_F(ModelAdminServiceTest, PicksWindowsByTheModelsPositions) {
