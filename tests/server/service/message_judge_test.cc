@@ -110,9 +110,9 @@ TEST(MessageJudgeTest, NamesTheFieldThatIsTooLong) {
   evaluate.set_text(std::string(4 << 20, 'x'));
   EXPECT_OK(Judge<v1::EvaluateRequest>(evaluate.SerializeAsString()));
   evaluate.mutable_text()->push_back('x');
-  EXPECT_THAT(Judge<v1::EvaluateRequest>(evaluate.SerializeAsString()),
-              StatusIs(kInvalid,
-                       "text: must be at most 4194304 bytes, is 4194305"));
+  EXPECT_THAT(
+      Judge<v1::EvaluateRequest>(evaluate.SerializeAsString()),
+      StatusIs(kInvalid, "text: must be at most 4194304 bytes, is 4194305"));
 }
 
 TEST(MessageJudgeTest, RefusesAFloodOfAFieldThatIsGivenOnce) {
