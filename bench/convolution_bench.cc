@@ -69,7 +69,8 @@ double Measure(const Layer& layer, Compute compute, const MethodSpec& method,
   const RandomRows source(layer.out, layer.in * layer.kernel * layer.kernel);
   const auto codes = method.Encode(source);
   if (!codes.ok()) std::exit(1);
-  const auto weight = Pack(ConvolutionCodes(**codes, shape));
+  const auto weight =
+      Pack(ConvolutionCodes(**codes, shape), Product::kConvolution);
   if (!weight.ok()) std::exit(1);
   ScratchScope scope(scratch);
   const FeatureMap x = TakeFeatureMap(compute, layer.height, layer.width,

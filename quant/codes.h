@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -85,6 +86,9 @@ struct CodeFormat {
   std::vector<CodeField> fields = {};
   // What the fields' values at an element, in order, mean. Null: CodeRun{}.
   CodeRun (*run)(const float* field_values) = nullptr;
+  // The zero of all runs, if it is one integer and none has a minimum: then
+  // packers need not keep it by the run.
+  std::optional<int> common_zero = std::nullopt;
 
   bool is_float() const { return kind >= Kind::kFloat32; }
   int element_bytes() const;  // in a band: 1, 2 or 4

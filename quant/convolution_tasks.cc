@@ -117,6 +117,8 @@ Cut CheapestCut(const ConvolutionJob& job, int64_t positions, int64_t x_bytes,
 
 ConvolutionJob JobOf(Isa isa, const PackedWeight& w) {
   const TileLayout& layout = w.layout();
+  OUNCE_CHECK(layout.form != TileForm::kRuns,
+              "a convolution's weight has a scale per channel (pack.h)");
   const UnpackTile unpack = layout.UnpackFor(isa);
   ConvolutionJob job = {};
   job.weight = layout.form == TileForm::kInt8 ? ConvolutionWeight::kInt8

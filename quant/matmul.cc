@@ -59,6 +59,29 @@ Int8Panels* Int8PanelsFor(Isa isa, int64_t rows) {
   }
 }
 
+QuantizeRunsRow* QuantizeRunsRowFor(Isa isa) {
+  switch (isa) {
+    case Isa::kPortable:
+      return QuantizeRunsRowPortable;
+    case Isa::kAvx2:
+      return QuantizeRunsRowAvx2;
+    default:
+      return QuantizeRunsRowAvx512;
+  }
+}
+
+// Tiles of AMX would have to be stored and read again after every 64 columns.
+RunsPanels* RunsPanelsFor(Isa isa) {
+  switch (isa) {
+    case Isa::kPortable:
+      return RunsPanelsPortable;
+    case Isa::kAvx2:
+      return RunsPanelsAvx2;
+    default:
+      return RunsPanelsAvx512;
+  }
+}
+
 RoundToBFloat16* RoundToBFloat16For(Isa isa) {
   switch (isa) {
     case Isa::kPortable:
@@ -88,6 +111,17 @@ void PrepareRows(const ConstMatrix& x, ThreadPool& pool,
           prepare(row);
         }
       });
+}
+
+// Where a row's bytes begin in a plane, and how far its blocks are apart
+// (kernels/panels.h).
+int64_t PlaneStart(int64_t row, int64_t padded_cols) {
+  return row / kRowGroup * kRowGroup * padded_cols +
+         row % kRowGroup * kBlockCols;
+}
+int64_t PlaneStride(int64_t row, int64_t rows) {
+  return std::min<int64_t>(kRowGroup, rows - row / kRowGroup * kRowGroup) *
+         kBlockCols;
 }
 
 // Cuts rows and panels into tasks, row chunks outermost: the chunk of x stays
@@ -169,9 +203,15 @@ void MultiplyBFloat16(Isa isa, const MatmulInput& x, const PackedWeight& w,
 }  // namespace
 
 InputForms FormsFor(const PackedWeight& w, Compute compute) {
-  const bool integers = w.layout().form == TileForm::kInt8;
-  return {.integers = integers,
-          .bfloat16 = !integers && compute == Compute::kBFloat16};
+  switch (w.layout().form) {
+    case TileForm::kInt8:
+      return {.integers = true};
+    case TileForm::kRuns:
+      return {.runs = true};
+    case TileForm::kFloat:
+      break;
+  }
+  return {.bfloat16 = compute == Compute::kBFloat16};
 }
 
 MatmulInput MatmulInput::Prepare(const ConstMatrix& x, const InputForms& forms,
@@ -197,11 +237,26 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
     QuantizeRow* const quantize = QuantizeRowFor(isa);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
-        const int64_t group = row / kRowGroup * kRowGroup;
-        const int64_t group_rows = std::min<int64_t>(kRowGroup, x.rows - group);
-        const int64_t start = group * padded + (row - group) * kBlockCols;
-        row_scales[row] = quantize(x.row(row), x.cols, group_rows * kBlockCols,
+        const int64_t start = PlaneStart(row, padded);
+        row_scales[row] = quantize(x.row(row), x.cols, PlaneStride(row, x.rows),
                                    hi + start, lo + start);
+      });
+    }
+  }
+  if (forms.runs) {
+    const int64_t sums_stride = 4 * blocks;
+    int8_t* const hi = scratch.Take<int8_t>(x.rows * padded);
+    int8_t* const lo = scratch.Take<int8_t>(x.rows * padded);
+    int32_t* const sums = scratch.Take<int32_t>(x.rows * sums_stride);
+    float* const row_scales = scratch.Take<float>(x.rows);
+    input.runs_ = {hi, lo, sums, row_scales};
+    QuantizeRunsRow* const quantize = QuantizeRunsRowFor(isa);
+    if (!scratch.counting()) {
+      PrepareRows(x, pool, [&](int64_t row) {
+        const int64_t start = PlaneStart(row, padded);
+        row_scales[row] =
+            quantize(x.row(row), x.cols, PlaneStride(row, x.rows), hi + start,
+                     lo + start, sums + row * sums_stride);
       });
     }
   }
@@ -251,6 +306,28 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
     const FloatJob job = {common, x.x().data, x.x().stride};
     RunTasks<FloatJob>(FloatPanelsFor(isa), job, rows, w.cols() * 4, w, pool,
                        scratch);
+    return;
+  }
+  if (w.layout().form == TileForm::kRuns) {
+    const RunsInput& runs = x.runs();
+    OUNCE_CHECK(runs.hi != nullptr, "x was prepared for weights of runs");
+    RunsJob job{};
+    static_cast<PanelJob&>(job) = common;
+    job.nibbles = w.layout().UnpackFor(Isa::kPortable) == UnpackNibblesPortable;
+    job.hi = runs.hi;
+    job.lo = runs.lo;
+    job.sums = runs.sums;
+    job.row_scales = runs.row_scales;
+    job.rows = rows;
+    job.scales = w.run_scales();
+    job.minima = w.run_minima();
+    job.runs = w.runs_per_row();
+    job.step_cols =
+        static_cast<int>(std::min<int64_t>(w.runs().cols, kBlockCols));
+    job.steps_per_run = w.runs().cols / job.step_cols;
+    job.shift = w.runs().shift;
+    RunTasks<RunsJob>(RunsPanelsFor(isa), job, rows, x.padded_cols() * 2, w,
+                      pool, scratch);
     return;
   }
   OUNCE_CHECK(x.hi() != nullptr, "x was prepared with integer planes");

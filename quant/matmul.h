@@ -16,6 +16,15 @@
 //           bit. The rounding of x is at most max|x| / 65534 per element (a
 //           row with max|x| < 2^-100 counts as zero). A row of x that holds NaN
 //           or infinity gives NaN in its row of y, and no other.
+//   kRuns:  the same with |256 * hi + lo| <= 32639, hi and lo signed. Of each
+//           step, 64 columns or a shorter run, the exact integers
+//             sum = (code - shift) * (256 * hi + lo), added up
+//             x_sum = (256 * hi + lo), added up
+//           enter one chain in ascending order:
+//             y = fma(scale, float(sum), y)
+//             y = fma(minimum, float(x_sum), y)  where the weight has minima
+//           and y is multiplied by sx at its end. All instruction sets agree
+//           bit by bit. The rounding of x is at most max|x| / 65278.
 //   kFloat: one fused-multiply-add chain over the inputs in ascending order
 //           for each output (portable: without FMA, so rounded twice).
 //   kFloat, x prepared in bfloat16: both factors rounded to bfloat16, products
@@ -54,16 +63,26 @@ struct Matrix {
 
 // What kernels read of x beside the floats themselves.
 struct InputForms {
-  bool integers = false;  // for weights of integers
+  bool integers = false;  // for weights of kInt8
+  bool runs = false;      // for weights of kRuns
   bool bfloat16 = false;  // for weights of floats, multiplied in kBFloat16
 };
 constexpr InputForms operator|(const InputForms& a, const InputForms& b) {
-  return {a.integers || b.integers, a.bfloat16 || b.bfloat16};
+  return {a.integers || b.integers, a.runs || b.runs, a.bfloat16 || b.bfloat16};
 }
 
 // What a weight wants of x. Weights of integers go one way in either compute:
 // it is more exact than bfloat16, and as fast.
 InputForms FormsFor(const PackedWeight& w, Compute compute);
+
+// x for weights of kRuns. Planes of signed bytes, rows * padded_cols each in
+// the order of kernels/panels.h.
+struct RunsInput {
+  const int8_t* hi = nullptr;  // null if not made
+  const int8_t* lo = nullptr;
+  const int32_t* sums = nullptr;  // over 16 columns, [rows, padded_cols / 16]
+  const float* row_scales = nullptr;  // sx, [rows]
+};
 
 // Activations made ready for kernels once, then multiplied by several weights
 // (CodeGen's attention and MLP read the same normalized input).
@@ -88,6 +107,7 @@ class MatmulInput {
   const uint8_t* hi() const { return hi_; }
   const uint8_t* lo() const { return lo_; }
   const float* row_scales() const { return row_scales_; }  // sx, [rows]
+  const RunsInput& runs() const { return runs_; }
   // Rows of padded_cols numbers, those past x's end zero; null if not made.
   const uint16_t* bfloat16() const { return bfloat16_; }
   int64_t padded_cols() const { return padded_cols_; }  // multiple of 64
@@ -97,13 +117,14 @@ class MatmulInput {
   const uint8_t* hi_ = nullptr;
   const uint8_t* lo_ = nullptr;
   const float* row_scales_ = nullptr;
+  RunsInput runs_;
   const uint16_t* bfloat16_ = nullptr;
   int64_t padded_cols_ = 0;
 };
 
 // y[x.rows, W.rows], which may be columns of a wider matrix. No allocation
 // beyond `scratch`.
-// Requires x.cols == W.cols, y.cols == W.rows, planes present for kInt8.
+// Requires x.cols == W.cols, y.cols == W.rows, and that x was prepared for W.
 void Matmul(const MatmulInput& x, const PackedWeight& w,
             const Epilogue& epilogue, const Matrix& y, ThreadPool& pool,
             Scratch& scratch);

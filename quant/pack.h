@@ -22,6 +22,8 @@ struct Packer {
   // PackedWeight::Create has made of this layout.
   void (*pack)(const CodeFormat& format, const CodeBand& band,
                int64_t first_row, PackedWeight& weight);
+  // Of layouts of the form kRuns.
+  RunGeometry (*runs)(const CodeFormat& format, int64_t cols) = nullptr;
 };
 
 // Rows [first_row, first_row + rows) of a matrix of codes.
@@ -31,21 +33,32 @@ struct CodeSlice {
   int64_t rows;
 };
 
+// What a weight is for. Convolutions have no kernels for scales by the run:
+// what would be packed so (kRuns) is packed for them as the next packer does.
+enum class Product { kMatmul, kConvolution };
+
 // Packs the rows of all slices, one after another, as one matrix, reading a few
 // at a time. Codes and fields stay those of the matrix that a slice is of: a
 // run that reaches over several rows is not cut anew.
 // Requires at least one; of one width and one method, so that one packer takes
 // all of them.
 // Errors: those of PackedBytes; what the codes return.
-absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices);
+absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
+                                  Product product = Product::kMatmul);
 
 // A whole matrix.
-absl::StatusOr<PackedWeight> Pack(const CodeRows& codes);
+absl::StatusOr<PackedWeight> Pack(const CodeRows& codes,
+                                  Product product = Product::kMatmul);
 
 // What Pack's result takes of memory. Errors: kInvalidArgument for a shape that
 // no tile holds, kResourceExhausted for one that is too large to count.
 absl::StatusOr<int64_t> PackedBytes(const CodeFormat& format, int64_t rows,
-                                    int64_t cols);
+                                    int64_t cols,
+                                    Product product = Product::kMatmul);
+
+// The outline of Pack's result. Requires that PackedBytes is OK.
+PackedWeight PackedOutline(const CodeFormat& format, int64_t rows,
+                           int64_t cols);
 
 }  // namespace ounce::quant
 

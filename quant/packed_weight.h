@@ -8,14 +8,19 @@
 //
 // What is inside a tile is the business of the method that made it, which also
 // supplies an unpacker per instruction set. An unpacker turns one tile into one
-// of two forms that all kernels share:
+// of three forms that all kernels share:
 //
 //   kInt8   int8  [16 groups of 4 cols][16 rows][4 cols]   1,024 bytes
 //           (the operand B of VPDPBUSD and of TDPBUSD); the float value is
 //           code * scale[row]
+//   kRuns   uint8 [16 groups of 4 cols][16 rows][4 cols]   1,024 bytes
+//           with a scale for each run of columns of a row, and a minimum where
+//           the matrix has any; the float value is
+//           scale * (code - shift) + minimum, rounded after each operation
 //   kFloat  float [64 cols][16 rows]                        4,096 bytes
 //
-// Rows and cols past the matrix's end are zero, with scale 0. The packed form
+// Rows and cols past the matrix's end are zero: codes are 0 (kRuns, cols:
+// shift) and rows past the end have scale and minimum 0. The packed form
 // is made when a weight is loaded or quantized and never written to a file.
 //
 // Ownership: one mapping per weight, given back to the system when the last
@@ -39,7 +44,7 @@ inline constexpr int kPanelRows = 16;
 inline constexpr int kBlockCols = 64;
 inline constexpr int kTileElements = kPanelRows * kBlockCols;
 
-enum class TileForm { kInt8, kFloat };
+enum class TileForm { kInt8, kRuns, kFloat };
 
 // Returns the unpacked tile: either `packed` itself, where that is the packed
 // form already, or `scratch` (64-byte aligned, 1,024 or 4,096 bytes) filled.
@@ -60,18 +65,33 @@ struct TileLayout {
   UnpackTile UnpackFor(Isa isa) const;
 };
 
+// Of kRuns.
+struct RunGeometry {
+  int64_t cols = 0;  // of a run: 16, 32, 64 or a multiple of 64; the last of a
+                     // row ends with it
+  bool has_minima = false;
+  int shift = 0;  // 0 to 255
+};
+
 class PackedWeight {
  public:
-  // Zeroed tiles and, for kInt8, zeroed scales and code sums.
+  // Zeroed tiles and, for kInt8 and kRuns, what stands beside them.
   // kInvalidArgument for an empty shape, kResourceExhausted when memory is
   // short.
   static absl::StatusOr<PackedWeight> Create(const TileLayout& layout,
-                                             int64_t rows, int64_t cols);
+                                             int64_t rows, int64_t cols,
+                                             const RunGeometry& runs = {});
+
+  // A weight that has a layout and a shape, and neither tiles nor anything
+  // else: for passes that count what products take.
+  static PackedWeight Outline(const TileLayout& layout, int64_t rows,
+                              int64_t cols, const RunGeometry& runs = {});
 
   // What Create takes of memory. Errors: kInvalidArgument for an empty shape,
   // kResourceExhausted for one that is too large to count.
   static absl::StatusOr<int64_t> ResidentBytes(const TileLayout& layout,
-                                               int64_t rows, int64_t cols);
+                                               int64_t rows, int64_t cols,
+                                               const RunGeometry& runs = {});
 
   const TileLayout& layout() const { return *layout_; }
   int64_t rows() const { return rows_; }
@@ -95,6 +115,19 @@ class PackedWeight {
   const int32_t* code_sums() const;
   int32_t* mutable_code_sums();
 
+  // kRuns only. Scales and, null if there are none, minima are
+  // [panels][runs_per_row][16 rows].
+  const RunGeometry& runs() const { return runs_; }
+  int64_t runs_per_row() const {
+    return (blocks() * kBlockCols + runs_.cols - 1) / runs_.cols;
+  }
+  const float* run_scales() const;
+  float* mutable_run_scales();
+  const float* run_minima() const;
+  float* mutable_run_minima();
+
+  bool is_outline() const { return memory_.size() == 0; }
+
   int64_t resident_bytes() const {
     return static_cast<int64_t>(memory_.size());
   }
@@ -108,7 +141,9 @@ class PackedWeight {
   const TileLayout* layout_ = nullptr;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
-  MappedMemory memory_;  // tiles, then scales, then code sums
+  RunGeometry runs_;
+  // Tiles, then scales, then code sums (kInt8) or minima (kRuns).
+  MappedMemory memory_;
 };
 
 }  // namespace ounce::quant

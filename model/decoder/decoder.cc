@@ -53,7 +53,7 @@ class Decoder final : public CausalLm {
     // Not of an outline, nor of a piece that attends to nothing.
     const bool attends = std::any_of(
         net_.blocks.begin(), net_.blocks.end(), [](const DecoderBlock& block) {
-          return block.attention.qkv.parts()[0].weight != nullptr;
+          return !block.attention.qkv.parts()[0].weight->is_outline();
         });
     if (attends) position_bias_ = MakePositionBias();
   }

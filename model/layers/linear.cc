@@ -8,18 +8,14 @@
 namespace ounce::model {
 namespace {
 
-using quant::Compute;
 using quant::ConstMatrix;
 using quant::InputForms;
 using quant::MatmulInput;
 using quant::Matrix;
 using quant::ScratchScope;
 
-// A counting pass takes room for whatever the weight's method may be, so that a
-// plan, which has no weights, and the loaded model count alike.
 InputForms FormsFor(const LinearPart& part, const Run& run) {
-  if (!run.counting()) return quant::FormsFor(*part.weight, run.compute);
-  return {.integers = true, .bfloat16 = run.compute == Compute::kBFloat16};
+  return quant::FormsFor(*part.weight, run.compute);
 }
 
 // x with its columns in a part's order.
@@ -40,8 +36,7 @@ Linear::Linear(std::vector<LinearPart> parts, int64_t cols,
                std::vector<float> bias)
     : parts_(std::move(parts)), bias_(std::move(bias)), cols_(cols) {
   for (const LinearPart& part : parts_) {
-    OUNCE_CHECK(part.weight == nullptr || (part.weight->rows() == part.rows &&
-                                           part.weight->cols() == cols),
+    OUNCE_CHECK(part.weight->rows() == part.rows && part.weight->cols() == cols,
                 "a part's weight has the part's shape");
     OUNCE_CHECK(part.input_order.empty() ||
                     static_cast<int64_t>(part.input_order.size()) == cols,

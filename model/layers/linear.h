@@ -27,8 +27,7 @@ using SharedWeight = std::shared_ptr<const quant::PackedWeight>;
 // Some of a layer's rows.
 struct LinearPart {
   int64_t rows = 0;
-  // Null in a plan's outline, whose layers are only counted.
-  SharedWeight weight = nullptr;
+  SharedWeight weight = nullptr;  // an outline where layers are only counted
   // The modules of the checkpoint whose first rows these hold, in order.
   std::vector<std::string> modules = {};
   // The column of x that column i of the weight is multiplied with; empty: i.

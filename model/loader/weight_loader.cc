@@ -18,6 +18,7 @@ namespace {
 using quant::DType;
 using quant::MethodSpec;
 using quant::PackedWeight;
+using quant::Product;
 
 constexpr std::string_view kWeightSuffix = ".weight";
 
@@ -70,8 +71,10 @@ absl::StatusOr<quant::CodeFormat> FormatOf(const std::string& name,
 
 absl::StatusOr<int64_t> PackedBytes(const std::string& name,
                                     const quant::CodeFormat& format,
-                                    int64_t rows, int64_t cols) {
-  const absl::StatusOr<int64_t> bytes = quant::PackedBytes(format, rows, cols);
+                                    int64_t rows, int64_t cols,
+                                    Product product) {
+  const absl::StatusOr<int64_t> bytes =
+      quant::PackedBytes(format, rows, cols, product);
   RETURN_IF_ERROR(WithContext(bytes.status(), StrCat("tensor '", name, "'")));
   return bytes;
 }
@@ -154,7 +157,7 @@ absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
     }
     RETURN_IF_ERROR(ledger_.Done(name));
   }
-  if (packed->second == nullptr && Reads(std::string(module))) {
+  if (packed->second->is_outline() && Reads(std::string(module))) {
     // Wanted under its second name alone.
     const TensorRows floats(checkpoint_, stored_.at(key).name,
                             KeepsNonFinite(WeightRole::kEmbedding));
@@ -197,7 +200,8 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   RETURN_IF_ERROR(WithContext(quant::ConvolutionCodes::Check(format),
                               StrCat("tensor '", name, "'")));
   ASSIGN_OR_RETURN(const int64_t bytes,
-                   PackedBytes(name, format, channels, shape.packed_cols()));
+                   PackedBytes(name, format, channels, shape.packed_cols(),
+                               Product::kConvolution));
   ASSIGN_OR_RETURN(const size_t report,
                    Report(name, *info, choice, resident, channels,
                           stored.cols(), WeightRole::kConvolution));
@@ -205,7 +209,8 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   if (read_) {
     ASSIGN_OR_RETURN(const auto codes, resident.Encode(folded));
     ASSIGN_OR_RETURN(PackedWeight packed,
-                     quant::Pack(quant::ConvolutionCodes(*codes, shape)));
+                     quant::Pack(quant::ConvolutionCodes(*codes, shape),
+                                 Product::kConvolution));
     if (Measures(choice, info->dtype)) {
       ASSIGN_OR_RETURN(ledger_.report(report).error,
                        quant::MeasureError(folded, *codes));
@@ -326,8 +331,9 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   ASSIGN_OR_RETURN(
       const quant::CodeFormat format,
       FormatOf(sources[0].name, resident, rows, cols, sources[0].info->dtype));
-  ASSIGN_OR_RETURN(const int64_t bytes,
-                   PackedBytes(sources[0].name, format, rows, cols));
+  ASSIGN_OR_RETURN(
+      const int64_t bytes,
+      PackedBytes(sources[0].name, format, rows, cols, Product::kMatmul));
   int64_t before = 0;
   for (const Source& source : sources) {
     const int64_t after = before + source.slice.rows;
@@ -335,7 +341,10 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
         Share(bytes, after, rows) - Share(bytes, before, rows);
     before = after;
   }
-  if (!Reads(sources[0].module)) return SharedWeight();
+  if (!Reads(sources[0].module)) {
+    return std::make_shared<const PackedWeight>(
+        quant::PackedOutline(format, rows, cols));
+  }
 
   std::vector<quant::CodeSlice> slices;
   for (const Source& source : sources) {

@@ -19,7 +19,7 @@ namespace ounce::quant {
 // so that one row alone is simply its bytes in order.
 inline constexpr int kRowGroup = 16;
 
-// What the two jobs share.
+// What the jobs share.
 struct PanelJob {
   // Packed tiles; `unpack` is null where they need none.
   const std::byte* tiles;
@@ -48,13 +48,34 @@ struct Int8Job : PanelJob {
   const int32_t* code_sums;
 };
 
-// Rows [first_row, end_row) times panels [first_panel, end_panel). For int8,
+struct RunsJob : PanelJob {
+  // Tiles are 4-bit codes (UnpackNibbles), which a kernel may unpack itself.
+  bool nibbles;
+  const int8_t* hi;  // planes of all rows
+  const int8_t* lo;
+  const int32_t* sums;  // of x over 16 columns, [rows, 4 * blocks]
+  const float* row_scales;
+  int64_t rows;  // of the planes
+
+  const float* scales;  // [panels][runs][16]
+  const float* minima;  // the same, or null
+  int64_t runs;         // of a row
+  // What enters the chain at once: 16, 32 or 64 columns, so many times a run.
+  int step_cols;
+  int64_t steps_per_run;
+  int shift;
+};
+
+// Rows [first_row, end_row) times panels [first_panel, end_panel). For integers
 // first_row is a multiple of kRowGroup, and end_row is one too or the end.
 // `scratch` holds ScratchBytes(job.blocks) bytes, 64-byte aligned.
 using FloatPanels = void(const FloatJob& job, int64_t first_panel,
                          int64_t end_panel, int64_t first_row, int64_t end_row,
                          std::byte* scratch);
 using Int8Panels = void(const Int8Job& job, int64_t first_panel,
+                        int64_t end_panel, int64_t first_row, int64_t end_row,
+                        std::byte* scratch);
+using RunsPanels = void(const RunsJob& job, int64_t first_panel,
                         int64_t end_panel, int64_t first_row, int64_t end_row,
                         std::byte* scratch);
 
@@ -76,6 +97,7 @@ inline int64_t PrefetchDistance(int64_t tiles, int64_t block, int64_t blocks,
 
 FloatPanels FloatPanelsPortable, FloatPanelsAvx2, FloatPanelsAvx512;
 Int8Panels Int8PanelsPortable, Int8PanelsAvx2, Int8PanelsAvx512, Int8PanelsAmx;
+RunsPanels RunsPanelsPortable, RunsPanelsAvx2, RunsPanelsAvx512;
 
 // Rounds a row to 16-bit integers, as bytes: hi + 128 and lo; blocks of 64
 // columns `block_stride` bytes apart, columns past `cols` as zeros. Returns sx:
@@ -85,11 +107,25 @@ using QuantizeRow = float(const float* x, int64_t cols, int64_t block_stride,
                           uint8_t* hi, uint8_t* lo);
 QuantizeRow QuantizeRowPortable, QuantizeRowAvx2, QuantizeRowAvx512;
 
+// The same for RunsJob: integers up to 127 * 256 + 127 in magnitude, as signed
+// bytes; and their sums over each 16 columns, of all blocks.
+using QuantizeRunsRow = float(const float* x, int64_t cols,
+                              int64_t block_stride, int8_t* hi, int8_t* lo,
+                              int32_t* sums);
+QuantizeRunsRow QuantizeRunsRowPortable, QuantizeRunsRowAvx2,
+    QuantizeRunsRowAvx512;
+
 // Tiles of 16-bit floats, [32 pairs of cols][16 rows][2 cols], to
 // float [64 cols][16 rows].
 using UnpackFloats = const void*(const std::byte* packed, void* scratch);
 UnpackFloats UnpackBFloat16Portable, UnpackBFloat16Avx2, UnpackBFloat16Avx512;
 UnpackFloats UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512;
+
+// Tiles of 4-bit codes, [4 times 16 cols][2 pairs of groups][16 rows][4 cols],
+// the first group of a pair in the low halves of bytes, the second in the high
+// ones, to uint8 [16 groups of 4 cols][16 rows][4 cols].
+using UnpackCodes = const void*(const std::byte* packed, void* scratch);
+UnpackCodes UnpackNibblesPortable, UnpackNibblesAvx2;
 
 }  // namespace ounce::quant
 

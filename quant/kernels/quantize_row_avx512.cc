@@ -8,4 +8,9 @@ float QuantizeRowAvx512(const float* x, int64_t cols, int64_t block_stride,
   return vec::QuantizeRowOnce(x, cols, block_stride, hi, lo);
 }
 
+float QuantizeRunsRowAvx512(const float* x, int64_t cols, int64_t block_stride,
+                            int8_t* hi, int8_t* lo, int32_t* sums) {
+  return vec::QuantizeRunsRowOnce(x, cols, block_stride, hi, lo, sums);
+}
+
 }  // namespace ounce::quant

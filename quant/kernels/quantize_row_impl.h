@@ -8,8 +8,12 @@
 
 namespace ounce::quant::OUNCE_VEC {
 
-inline float QuantizeRowOnce(const float* x, int64_t cols, int64_t block_stride,
-                             uint8_t* hi, uint8_t* lo) {
+// Calls take(col, q) for each kLanes columns up to the end of the last block,
+// where q ~ x / sx are integers up to `most` in magnitude, zeros past the end;
+// returns sx.
+template <class Take>
+inline float RoundRow(const float* x, int64_t cols, float most,
+                      const Take& take) {
   // Magnitudes compare like their bit patterns, NaN above all.
   Ints largest{};
   for (int64_t col = 0; col < cols; col += kLanes) {
@@ -27,28 +31,53 @@ inline float QuantizeRowOnce(const float* x, int64_t cols, int64_t block_stride,
   float max;
   __builtin_memcpy(&max, &max_bits, sizeof max);
   const bool usable = max_bits >= kTiny && max_bits < kInfinity;
-  const float inverse = usable ? 32767.0f / max : 0.0f;
+  const float inverse = usable ? most / max : 0.0f;
 
-  for (int64_t block = 0; block * 64 < cols; ++block) {
-    uint8_t* block_hi = hi + block * block_stride;
-    uint8_t* block_lo = lo + block * block_stride;
-    for (int i = 0; i < 64; i += kLanes) {
-      const int64_t col = block * 64 + i;
-      Ints q{};
-      if (usable && col < cols) {
-        const Floats scaled =
-            Round(LoadPart(x + col, cols - col) * Set(inverse));
-        q = __builtin_convertvector(scaled, Ints);
-      }
-      typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
-      const Bytes q_hi = __builtin_convertvector((q >> 8) + 128, Bytes);
-      const Bytes q_lo = __builtin_convertvector(q & 255, Bytes);
-      __builtin_memcpy(block_hi + i, &q_hi, sizeof q_hi);
-      __builtin_memcpy(block_lo + i, &q_lo, sizeof q_lo);
+  const int64_t padded = (cols + 63) / 64 * 64;
+  for (int64_t col = 0; col < padded; col += kLanes) {
+    Ints q{};
+    if (usable && col < cols) {
+      const Floats scaled = Round(LoadPart(x + col, cols - col) * Set(inverse));
+      q = __builtin_convertvector(scaled, Ints);
     }
+    take(col, q);
   }
   if (max_bits >= kInfinity) return __builtin_nanf("");
-  return usable ? max / 32767.0f : 0.0f;
+  return usable ? max / most : 0.0f;
+}
+
+inline float QuantizeRowOnce(const float* x, int64_t cols, int64_t block_stride,
+                             uint8_t* hi, uint8_t* lo) {
+  return RoundRow(x, cols, 32767.0f, [&](int64_t col, Ints q) {
+    typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+    const Bytes q_hi = __builtin_convertvector((q >> 8) + 128, Bytes);
+    const Bytes q_lo = __builtin_convertvector(q & 255, Bytes);
+    const int64_t at = col / 64 * block_stride + col % 64;
+    __builtin_memcpy(hi + at, &q_hi, sizeof q_hi);
+    __builtin_memcpy(lo + at, &q_lo, sizeof q_lo);
+  });
+}
+
+inline float QuantizeRunsRowOnce(const float* x, int64_t cols,
+                                 int64_t block_stride, int8_t* hi, int8_t* lo,
+                                 int32_t* sums) {
+  Ints sum{};  // of 16 columns
+  return RoundRow(x, cols, 127 * 256 + 127, [&](int64_t col, Ints q) {
+    typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+    const Ints high = (q + 128) >> 8;
+    const Bytes q_hi = __builtin_convertvector(high, Bytes);
+    const Bytes q_lo = __builtin_convertvector(q - (high << 8), Bytes);
+    const int64_t at = col / 64 * block_stride + col % 64;
+    __builtin_memcpy(hi + at, &q_hi, sizeof q_hi);
+    __builtin_memcpy(lo + at, &q_lo, sizeof q_lo);
+    sum += q;
+    if ((col + kLanes) % 16 != 0) return;
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) sum[i] += sum[i + half];
+    }
+    sums[col / 16] = sum[0];
+    sum = Ints{};
+  });
 }
 
 }  // namespace ounce::quant::OUNCE_VEC

@@ -44,4 +44,17 @@ const void* UnpackFloat16Avx2(const std::byte* packed, void* scratch) {
   return scratch;
 }
 
+const void* UnpackNibblesAvx2(const std::byte* packed, void* scratch) {
+  auto* to = static_cast<__m256i*>(scratch);
+  const __m256i low_half = _mm256_set1_epi8(15);
+  for (int i = 0; i < 16; ++i) {  // half a pair of groups
+    const __m256i bytes = LoadPairs(packed, i);
+    __m256i* first = to + i / 2 * 4 + i % 2;
+    _mm256_store_si256(first, _mm256_and_si256(bytes, low_half));
+    _mm256_store_si256(first + 2,
+                       _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_half));
+  }
+  return scratch;
+}
+
 }  // namespace ounce::quant

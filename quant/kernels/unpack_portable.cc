@@ -27,4 +27,16 @@ const void* UnpackFloat16Portable(const std::byte* packed, void* scratch) {
   return Unpack<HalfToFloat>(packed, scratch);
 }
 
+const void* UnpackNibblesPortable(const std::byte* packed, void* scratch) {
+  const auto* from = reinterpret_cast<const uint8_t*>(packed);
+  auto* to = static_cast<uint8_t*>(scratch);
+  for (int pair = 0; pair < 8; ++pair, from += 64, to += 128) {
+    for (int i = 0; i < 64; ++i) {
+      to[i] = from[i] & 15;
+      to[64 + i] = from[i] >> 4;
+    }
+  }
+  return scratch;
+}
+
 }  // namespace ounce::quant

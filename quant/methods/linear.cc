@@ -1,14 +1,28 @@
-// Linear quantization of each row to 8-bit integers:
+// Linear quantization to integers of 2 to 8 bits, qmin = -2^(bits - 1) to
+// qmax = 2^(bits - 1) - 1, of all weights that share a scale:
 //
-//   s = max|w| / 127, rounded to the checkpoint's dtype;  q = round(w / s)
+//   symmetric   s = max|w| / qmax;  q = round(w / s);  w ~ s * q
+//   asymmetric  s = (max - min) / (qmax - qmin), where min <= 0 <= max;
+//               z = round(qmin - min / s);  q = round(w / s + z);
+//               w ~ s * (q - z)
 //
-// to nearest even, and w ~ q * s. Activations stay in floating point ("W8A16");
-// the rounding that our kernels add is that of a 16-bit integer (matmul.h).
+// Rounding is to nearest even; s is rounded to the checkpoint's dtype before it
+// is used; z and q are clamped to qmin .. qmax. (The range takes in zero, so
+// that z is within reach where all weights have one sign.) Activations stay in
+// floating point ("W8A16"); the rounding that our kernels add is that of a
+// 16-bit integer (matmul.h).
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "base/str_cat.h"
 #include "quant/encode_rows.h"
 #include "quant/quant_method.h"
 
@@ -42,87 +56,260 @@ float NextUp(DType dtype, float value) {
   }
 }
 
-float ScaleOf(float max, DType dtype) {
-  if (max == 0) return 1;
-  float scale = RoundTo(dtype, max / 127);
+// Of weights from min <= 0 to max >= 0 in so many steps; `most` of them are
+// tolerable.
+float ScaleOf(float min, float max, float steps, float most, DType dtype) {
+  if (max == min) return 1;
+  const float extent = max - min;
+  float scale =
+      RoundTo(dtype, std::isfinite(extent) ? extent / steps
+                                           : max / steps - min / steps);
   // A scale among the subnormals of `dtype` may be rounded far down, even to
   // zero; one that is a little too large costs less than clamped weights.
-  while (!(max / scale <= 127.5f)) scale = NextUp(dtype, scale);
+  while (!(max / scale - min / scale <= most)) {
+    scale = NextUp(dtype, scale);
+  }
   return scale;
 }
 
+// To an integer, ties to even: with 1.5 * 2^23 added no fraction bits are left.
+float RoundToInteger(float value) {
+  constexpr float kMagic = 12582912.0f;
+  return (value + kMagic) - kMagic;
+}
+
+enum class Granularity { kTensor, kChannel, kGroup };
+
+struct Settings {
+  int bits = 8;
+  bool symmetric = true;
+  Granularity granularity = Granularity::kChannel;
+  int64_t group = -1;  // columns; -1: a whole row
+
+  float qmin() const { return static_cast<float>(-(1 << (bits - 1))); }
+  float qmax() const { return static_cast<float>((1 << (bits - 1)) - 1); }
+  Reach reach() const {
+    switch (granularity) {
+      case Granularity::kTensor:
+        return Reach::Matrix();
+      case Granularity::kChannel:
+        break;
+      case Granularity::kGroup:
+        if (group > 0) return Reach::Columns(group);
+    }
+    return Reach::Row();
+  }
+};
+
+constexpr std::string_view kDefaultGroup = "64";
+
+absl::StatusOr<Settings> SettingsOf(const ParamValues& params) {
+  Settings settings;
+  OUNCE_CHECK(absl::SimpleAtoi(params.at("bits"), &settings.bits) &&
+                  absl::SimpleAtoi(params.at("group"), &settings.group),
+              "integers were checked");
+  settings.symmetric = params.at("mode") == "symmetric";
+  const std::string& granularity = params.at("granularity");
+  settings.granularity = granularity == "tensor"    ? Granularity::kTensor
+                         : granularity == "channel" ? Granularity::kChannel
+                                                    : Granularity::kGroup;
+  if (settings.granularity != Granularity::kGroup) {
+    if (params.at("group") != kDefaultGroup) {
+      return absl::InvalidArgumentError(
+          StrCat("parameter 'group' of method 'linear' is for "
+                 "granularity=group; write linear:granularity=group,group=",
+                 settings.group, " or leave it out"));
+    }
+  } else if (settings.group != -1 &&
+             (settings.group < 16 || settings.group % 16 != 0)) {
+    return absl::InvalidArgumentError(
+        StrCat("parameter 'group' of method 'linear' must be a multiple of 16 "
+               "from 16 to 1024, or -1 for whole rows, is ",
+               settings.group));
+  }
+  return settings;
+}
+
+struct Pair {
+  float scale = 1;
+  float zero = 0;
+};
+
 class LinearRows final : public EncodedRows {
  public:
-  using EncodedRows::EncodedRows;
+  // `of_all`: what all weights share, if they do.
+  LinearRows(const FloatRows& weight, CodeFormat format,
+             const Settings& settings, const std::optional<Pair>& of_all)
+      : EncodedRows(weight, std::move(format)),
+        settings_(settings),
+        of_all_(of_all) {}
+
+  // Of weights from min <= 0 to max >= 0.
+  static Pair PairOf(const Settings& settings, float min, float max,
+                     DType dtype) {
+    if (settings.symmetric) {
+      const float qmax = settings.qmax();
+      return {ScaleOf(0, std::max(-min, max), qmax, qmax + 0.5f, dtype), 0};
+    }
+    Pair pair;
+    if (max == min) return pair;
+    const float qmin = settings.qmin(), qmax = settings.qmax();
+    // bfloat16 may round a scale down by a 512th, which makes up to half a step
+    // of 255.
+    const float steps = qmax - qmin;
+    pair.scale = ScaleOf(min, max, steps, steps * (1 + 0x1p-8f) + 0.5f, dtype);
+    pair.zero = std::clamp(RoundToInteger(qmin - min / pair.scale), qmin, qmax);
+    return pair;
+  }
 
  private:
   absl::Status EncodeRow(int64_t row, const float* values, std::byte* codes,
                          CodeBand& out) const override {
-    float max = 0;
-    for (int64_t col = 0; col < cols(); ++col) {
-      max = std::max(max, std::abs(values[col]));
+    const Reach reach = settings_.reach();
+    for (int64_t col = 0; col < cols();) {
+      const int64_t end = reach.EndOf(row, col, cols());
+      Pair pair;
+      if (of_all_.has_value()) {
+        pair = *of_all_;
+      } else {
+        float min = 0, max = 0;
+        for (int64_t i = col; i < end; ++i) {
+          min = std::min(min, values[i]);
+          max = std::max(max, values[i]);
+        }
+        pair = PairOf(settings_, min, max, ScaleDType(weight().dtype()));
+      }
+      const int64_t field = reach.IndexOf(row, col, cols());
+      out.fields[0].values[field - out.fields[0].first] = pair.scale;
+      if (!settings_.symmetric) {
+        out.fields[1].values[field - out.fields[1].first] = pair.zero;
+      }
+      EncodeRun(values + col, end - col, pair, codes + col);
+      col = end;
     }
-    const float scale = ScaleOf(max, ScaleDType(weight().dtype()));
+    return absl::OkStatus();
+  }
+
+  void EncodeRun(const float* values, int64_t count, const Pair& pair,
+                 std::byte* codes) const {
+    const float qmin = settings_.qmin(), qmax = settings_.qmax();
     // Divided in float32, not in the checkpoint's dtype as other
     // implementations do: a quotient rounded to 11 or 8 bits first may land on
     // the wrong integer, and |w - q s| <= s / 2 would not hold.
-    // Adding 1.5 * 2^23 rounds to an integer, ties to even.
-    constexpr float kMagic = 12582912.0f;
-    for (int64_t col = 0; col < cols(); ++col) {
-      const float code = (values[col] / scale + kMagic) - kMagic;
-      codes[col] = static_cast<std::byte>(
-          static_cast<int8_t>(std::min(std::max(code, -128.0f), 127.0f)));
+    for (int64_t i = 0; i < count; ++i) {
+      const float code = RoundToInteger(values[i] / pair.scale + pair.zero);
+      codes[i] = static_cast<std::byte>(
+          static_cast<int8_t>(std::min(std::max(code, qmin), qmax)));
     }
-    out.fields[0].values[row - out.fields[0].first] = scale;
-    return absl::OkStatus();
   }
+
+  const Settings settings_;
+  const std::optional<Pair> of_all_;
 };
+
+// Reads all of a matrix, in bands of a megabyte.
+absl::StatusOr<Pair> PairOfAll(const FloatRows& weight,
+                               const Settings& settings) {
+  constexpr int64_t kBandElements = 1 << 18;
+  const int64_t cols = weight.cols();
+  const int64_t at_once = std::max<int64_t>(1, kBandElements / cols);
+  std::vector<float> values(std::min(at_once, weight.rows()) * cols);
+  float min = 0, max = 0;
+  for (int64_t first = 0; first < weight.rows(); first += at_once) {
+    const int64_t count = std::min(at_once, weight.rows() - first);
+    RETURN_IF_ERROR(weight.Read(first, count, values.data()));
+    for (int64_t i = 0; i < count * cols; ++i) {
+      if (!std::isfinite(values[i])) {
+        return RefuseValue(weight, first + i / cols, i % cols, values[i],
+                           "is not a finite number");
+      }
+      min = std::min(min, values[i]);
+      max = std::max(max, values[i]);
+    }
+  }
+  return LinearRows::PairOf(settings, min, max, ScaleDType(weight.dtype()));
+}
+
+constexpr std::string_view kElements[] = {"int2", "int3", "int4", "int5",
+                                          "int6", "int7", "int8"};
 
 class Linear final : public QuantMethod {
  public:
   std::string_view name() const override { return "linear"; }
   std::string_view summary() const override {
-    return "8-bit integers with a scale per output channel; activations stay "
-           "in 16 bits or more.";
+    return "Integers of 2 to 8 bits with a scale per tensor, output channel or "
+           "group of columns; activations stay in 16 bits or more.";
   }
   absl::Span<const ParamSpec> params() const override {
     static const std::vector<ParamSpec> params = {
         {.name = "bits",
-         .type = ParamSpec::Type::kChoice,
+         .type = ParamSpec::Type::kInteger,
          .default_value = "8",
-         .choices = {"8"},
+         .min = 2,
+         .max = 8,
+         .choices = {},
          .help = "bits per weight"},
         {.name = "mode",
          .type = ParamSpec::Type::kChoice,
          .default_value = "symmetric",
-         .choices = {"symmetric"},
-         .help = "symmetric: zero is the code 0"},
+         .choices = {"symmetric", "asymmetric"},
+         .help = "symmetric: zero is the code 0; asymmetric: the codes span "
+                 "the weights' range, with a zero-point of 8 bits"},
         {.name = "granularity",
          .type = ParamSpec::Type::kChoice,
          .default_value = "channel",
-         .choices = {"channel"},
-         .help = "channel: one scale per output channel"},
+         .choices = {"tensor", "channel", "group"},
+         .help = "what shares a scale: the tensor, an output channel, or a "
+                 "group of columns of one"},
+        {.name = "group",
+         .type = ParamSpec::Type::kInteger,
+         .default_value = kDefaultGroup,
+         .min = -1,
+         .max = 1024,
+         .choices = {},
+         .help = "columns of a group, a multiple of 16, the last of a row may "
+                 "be shorter; -1: whole rows; only with granularity=group"},
     };
     return params;
   }
 
   absl::StatusOr<CodeFormat> Format(int64_t, int64_t, DType dtype,
-                                    const ParamValues&) const override {
+                                    const ParamValues& params) const override {
+    ASSIGN_OR_RETURN(const Settings settings, SettingsOf(params));
     const DType scale = ScaleDType(dtype);
-    return CodeFormat{
+    CodeFormat format = {
         .kind = CodeFormat::Kind::kSigned,
-        .bits = 8,
-        .element = "int8",
+        .bits = settings.bits,
+        .element = kElements[settings.bits - 2],
         .fields = {{.name = "scale",
                     .type = FieldType(scale),
                     .bits = 8 * SizeOf(scale),
-                    .reach = Reach::Row()}},
-        .run = [](const float* fields) { return CodeRun{.scale = fields[0]}; }};
+                    .reach = settings.reach()}},
+        .run = [](const float* fields) { return CodeRun{.scale = fields[0]}; },
+        .common_zero = 0};
+    if (!settings.symmetric) {
+      format.fields.push_back({.name = "zero",
+                               .type = CodeField::Type::kSigned,
+                               .bits = 8,
+                               .reach = settings.reach()});
+      format.run = [](const float* fields) {
+        return CodeRun{.scale = fields[0], .zero = fields[1]};
+      };
+      format.common_zero = std::nullopt;
+    }
+    return format;
   }
   absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
       const FloatRows& weight, const ParamValues& params) const override {
-    return std::make_unique<const LinearRows>(
-        weight, *Format(weight.rows(), weight.cols(), weight.dtype(), params));
+    ASSIGN_OR_RETURN(CodeFormat format, Format(weight.rows(), weight.cols(),
+                                               weight.dtype(), params));
+    ASSIGN_OR_RETURN(const Settings settings, SettingsOf(params));
+    std::optional<Pair> of_all;
+    if (settings.granularity == Granularity::kTensor) {
+      ASSIGN_OR_RETURN(of_all, PairOfAll(weight, settings));
+    }
+    return std::make_unique<const LinearRows>(weight, std::move(format),
+                                              settings, of_all);
   }
 };
 

@@ -14,9 +14,8 @@ constexpr TileLayout kLayout = {
 constexpr int64_t kMaxCols = 65536;
 
 bool Takes(const CodeFormat& format) {
-  if (format.kind != CodeFormat::Kind::kSigned) return false;
-  // A run has no zero and no minimum where there is only a scale.
-  return format.fields.size() == 1 && format.fields[0].name == "scale" &&
+  return format.kind == CodeFormat::Kind::kSigned && format.common_zero == 0 &&
+         format.fields.size() == 1 &&
          format.fields[0].reach.cols == Reach::kAll &&
          format.fields[0].reach.flat == 0;
 }

@@ -256,9 +256,11 @@ TEST(CodesTest, ATiedHeadLooksUpAndMultipliesTheSameCodes) {
       .bits = 4,
       .element = "int4",
       .fields = {{.name = "scale", .reach = Reach::Columns(32)}},
-      .run = [](const float* fields) {
-        return CodeRun{.scale = fields[0], .zero = 8};
-      }};
+      .run =
+          [](const float* fields) {
+            return CodeRun{.scale = fields[0], .zero = 8};
+          },
+      .common_zero = 8};
   std::vector<uint8_t> elements(kTokens * kWidth);
   for (size_t i = 0; i < elements.size(); ++i) elements[i] = i * 11 % 16;
   const HeldCodes codes(format, kTokens, kWidth, elements,

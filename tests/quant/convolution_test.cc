@@ -135,7 +135,7 @@ PackedWeight PackConvolution(const FloatRows& rows,
   const ScaledRows folded(rows, factors);
   const auto codes = ParseMethodSpec(spec)->Encode(folded);
   EXPECT_TRUE(codes.ok()) << codes.status();
-  auto packed = Pack(ConvolutionCodes(**codes, shape));
+  auto packed = Pack(ConvolutionCodes(**codes, shape), Product::kConvolution);
   EXPECT_TRUE(packed.ok()) << packed.status();
   return *std::move(packed);
 }

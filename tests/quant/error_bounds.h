@@ -3,6 +3,8 @@
 #ifndef OUNCE_TESTS_QUANT_ERROR_BOUNDS_H_
 #define OUNCE_TESTS_QUANT_ERROR_BOUNDS_H_
 
+#include <cctype>
+#include <string>
 #include <string_view>
 
 namespace ounce::quant {
@@ -10,12 +12,13 @@ namespace ounce::quant {
 struct ErrorBound {
   std::string_view spec;
   // |w - w'| <= row_max * max|row| + relative * |w| + absolute, for float32
-  // weights that the method takes.
+  // weights that the method takes; max|matrix| where a scale is of all rows.
   double row_max;
   double relative;
   double absolute;
   // ||W - W'|| / ||W|| for normally distributed weights, 1,000 columns.
   double relative_l2;
+  bool scale_of_all_rows = false;
 };
 
 inline constexpr ErrorBound kErrorBounds[] = {
@@ -28,7 +31,40 @@ inline constexpr ErrorBound kErrorBounds[] = {
     // of 1,000 normal values is about 3.3 deviations, so a step is 0.026 of
     // one, and the error of rounding step / sqrt(12) = 0.0075; rows differ.
     {"linear", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0095},
+    // The largest of 64,000 values is about 4.3 deviations.
+    {"linear:granularity=tensor", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0115, true},
+    // The range of 1,000 values is about 6.5 deviations.
+    {"linear:mode=asymmetric", 1.0 / 255 * (1 + 1e-5), 0, 0, 0.0090},
+    {"linear:bits=3,mode=asymmetric,granularity=tensor", 1.0 / 7 * (1 + 1e-5),
+     0, 0, 0.39, true},
+    // Below 4 bits weights that round to zero count most.
+    {"linear:bits=2", 0.5 * (1 + 1e-5), 0, 0, 0.92},
+    {"linear:bits=4", 0.5 / 7 * (1 + 1e-5), 0, 0, 0.16},
+    // The largest of 16, 48, 64 and 128 values is about 1.9, 2.3, 2.4 and 2.7
+    // deviations.
+    {"linear:granularity=group,group=16", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0055},
+    {"linear:bits=6,granularity=group,group=48", 0.5 / 31 * (1 + 1e-5), 0, 0,
+     0.025},
+    {"linear:bits=4,granularity=group", 0.5 / 7 * (1 + 1e-5), 0, 0, 0.115},
+    {"linear:bits=3,granularity=group,group=128", 0.5 / 3 * (1 + 1e-5), 0, 0,
+     0.29},
+    // The range of 32 values is about 4.1 deviations, of 256 about 5.6.
+    {"linear:bits=4,mode=asymmetric,granularity=group,group=32",
+     1.0 / 15 * (1 + 1e-5), 0, 0, 0.090},
+    {"linear:bits=5,mode=asymmetric,granularity=group,group=256",
+     1.0 / 31 * (1 + 1e-5), 0, 0, 0.060},
+    {"linear:bits=7,mode=asymmetric,granularity=group,group=-1",
+     1.0 / 127 * (1 + 1e-5), 0, 0, 0.018},
 };
+
+// A spec in letters that a test's name may have.
+inline std::string TestName(std::string_view spec) {
+  std::string name(spec);
+  for (char& c : name) {
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+}
 
 }  // namespace ounce::quant
 

@@ -2,13 +2,24 @@
 // reference.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/abs.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/clamp.h>
+#include <ATen/ops/clamp_max.h>
+#include <ATen/ops/clamp_min.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/min.h>
 #include <ATen/ops/round.h>
+#include <ATen/ops/rsub.h>
+#include <ATen/ops/sub.h>
+#include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -65,6 +76,163 @@ TEST(LinearTest, CodesAndScalesAreThoseOfLibTorch) {
       }
     }
   }
+}
+
+// The codes and fields of every group against the formulas, written in
+// LibTorch's operators: [groups, group] at a time.
+void ExpectFormulas(const MatrixRows& rows, std::string_view text, int bits,
+                    bool symmetric, int64_t group_rows, int64_t group_cols) {
+  const auto spec = ParseMethodSpec(text);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto codes = spec->Encode(rows);
+  ASSERT_TRUE(codes.ok()) << codes.status();
+  CodeBand band;
+  ASSERT_TRUE((*codes)->Read(0, rows.rows(), band).ok());
+  const at::Tensor w = at::from_blob(const_cast<float*>(rows.values().data()),
+                                     {rows.rows(), rows.cols()}, at::kFloat);
+  const double qmax = (1 << (bits - 1)) - 1, qmin = -(1 << (bits - 1));
+  for (int64_t row = 0; row < rows.rows(); row += group_rows) {
+    for (int64_t col = 0; col < rows.cols(); col += group_cols) {
+      const int64_t num_cols = std::min(group_cols, rows.cols() - col);
+      const at::Tensor part =
+          w.narrow(0, row, group_rows).narrow(1, col, num_cols);
+      const auto rounded = [&](const at::Tensor& scale) {
+        return scale.to(TorchType(rows.dtype())).to(at::kFloat);
+      };
+      at::Tensor scale, zero, wanted;
+      if (symmetric) {
+        scale = rounded(at::div(at::max(at::abs(part)), qmax));
+        zero = at::zeros({});
+        wanted = at::clamp(at::round(at::div(part, scale)), qmin, qmax);
+      } else {
+        const at::Tensor min = at::clamp_max(at::min(part), 0);
+        const at::Tensor max = at::clamp_min(at::max(part), 0);
+        scale = rounded(at::div(at::sub(max, min), qmax - qmin));
+        zero = at::clamp(at::round(at::rsub(at::div(min, scale), qmin)), qmin,
+                         qmax);
+        wanted = at::clamp(at::round(at::add(at::div(part, scale), zero)), qmin,
+                           qmax);
+      }
+      const CodeRun run =
+          RunAt((*codes)->format(), band, row, col, rows.cols());
+      ASSERT_EQ(scale.item<float>(), run.scale) << text << " " << row;
+      ASSERT_EQ(zero.item<float>(), run.zero) << text << " " << row;
+      wanted = wanted.contiguous();
+      for (int64_t i = 0; i < group_rows; ++i) {
+        for (int64_t j = 0; j < num_cols; ++j) {
+          ASSERT_EQ(wanted.const_data_ptr<float>()[i * num_cols + j],
+                    band.signed_row(row + i, rows.cols())[col + j])
+              << text << ", row " << row + i << ", column " << col + j;
+        }
+      }
+    }
+  }
+}
+
+TEST(LinearTest, CodesOfAllWidthsAndGranularitiesAreThoseOfLibTorch) {
+  constexpr int64_t kRows = 20, kCols = 300;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const MatrixRows rows = NormalRows(kRows, kCols, 2, dtype);
+    for (int bits = 2; bits <= 8; ++bits) {
+      for (const bool symmetric : {true, false}) {
+        const std::string text =
+            "linear:bits=" + std::to_string(bits) +
+            ",mode=" + (symmetric ? "symmetric" : "asymmetric");
+        const auto expect = [&](const char* more, int64_t group_rows,
+                                int64_t group_cols) {
+          ExpectFormulas(rows, text + more, bits, symmetric, group_rows,
+                         group_cols);
+        };
+        expect("", 1, kCols);
+        expect(",granularity=tensor", kRows, kCols);
+        expect(",granularity=group", 1, 64);
+        expect(",granularity=group,group=16", 1, 16);
+        expect(",granularity=group,group=1024", 1, kCols);
+        expect(",granularity=group,group=-1", 1, kCols);
+      }
+    }
+  }
+}
+
+TEST(LinearTest, AsymmetricRangesTakeInZero) {
+  // Of one sign, or equal, or all zero: within half a step.
+  for (const std::vector<float>& values : {std::vector<float>{5, 6, 5.5f},
+                                           {-7, -7, -7},
+                                           {0, 0, 0},
+                                           {3, 0, -0.1f},
+                                           {3e38f, -3e38f, 1e38f},
+                                           {1e-45f, -1e-45f, 0}}) {
+    const MatrixRows rows(1, 3, values);
+    const auto spec = ParseMethodSpec("linear:bits=4,mode=asymmetric");
+    const auto codes = spec->Encode(rows);
+    ASSERT_TRUE(codes.ok()) << codes.status();
+    CodeBand band;
+    ASSERT_TRUE((*codes)->Read(0, 1, band).ok());
+    const CodeRun run = RunAt((*codes)->format(), band, 0, 0, 3);
+    EXPECT_GT(run.scale, 0);
+    EXPECT_LT(run.scale, HUGE_VALF);
+    float found[3];
+    Decode((*codes)->format(), band, 3, found);
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_NEAR(values[i], found[i], run.scale * 0.5001) << values[0];
+    }
+  }
+}
+
+TEST(LinearTest, StoresSoManyBits) {
+  const auto bytes = [](std::string_view text, DType dtype) {
+    return ParseMethodSpec(text)->Format(10, 200, dtype)->StoredBytes(10, 200);
+  };
+  EXPECT_EQ(10 * 100 + 10 * 2, bytes("linear:bits=4", DType::kF16));
+  EXPECT_EQ(10 * 75 + 4,
+            bytes("linear:bits=3,granularity=tensor", DType::kF32));
+  // Four groups a row, of a scale and a zero-point.
+  EXPECT_EQ(
+      10 * 100 + 40 * 3,
+      bytes("linear:bits=4,mode=asymmetric,granularity=group", DType::kBF16));
+  EXPECT_EQ(10 * 50 + 10 * 4,
+            bytes("linear:bits=2,granularity=group,group=-1", DType::kF32));
+}
+
+TEST(LinearTest, TakesTheSmallestTileThatHoldsTheCodes) {
+  const auto packed = [](std::string_view text) {
+    const auto spec = ParseMethodSpec(text);
+    return *spec->method->Quantize(NormalRows(16, 256, 3), spec->params);
+  };
+  for (const char* text :
+       {"linear", "linear:bits=5", "linear:granularity=tensor"}) {
+    EXPECT_EQ(TileForm::kInt8, packed(text).layout().form) << text;
+  }
+  constexpr int64_t kScales = 16 * 4;  // bytes, of a panel
+  EXPECT_EQ(4 * 512 + kScales, packed("linear:bits=4").resident_bytes());
+  EXPECT_EQ(
+      4 * 512 + 16 * kScales,
+      packed("linear:bits=2,granularity=group,group=16").resident_bytes());
+  // Runs of 48 are as three of 16.
+  EXPECT_EQ(
+      4 * 1024 + 16 * kScales,
+      packed("linear:bits=5,granularity=group,group=48").resident_bytes());
+  EXPECT_EQ(4 * 1024 + 2 * 2 * kScales,
+            packed("linear:mode=asymmetric,granularity=group,group=128")
+                .resident_bytes());
+}
+
+TEST(LinearTest, RefusesGroupsThatItCannotForm) {
+  const auto error = [](std::string_view text) {
+    const auto spec = ParseMethodSpec(text);
+    EXPECT_TRUE(spec.ok()) << spec.status();
+    const MatrixRows rows = NormalRows(2, 64, 4);
+    const auto format = spec->Format(2, 64, DType::kF32);
+    EXPECT_EQ(format.status(), spec->Encode(rows).status());
+    EXPECT_EQ(absl::StatusCode::kInvalidArgument, format.status().code());
+    return std::string(format.status().message());
+  };
+  for (const char* group : {"0", "8", "40", "1000"}) {
+    EXPECT_THAT(error(std::string("linear:granularity=group,group=") + group),
+                testing::HasSubstr("must be a multiple of 16"));
+  }
+  EXPECT_THAT(error("linear:group=32"),
+              testing::HasSubstr("write linear:granularity=group,group=32"));
 }
 
 TEST(LinearTest, TiesGoToEven) {

@@ -1,6 +1,8 @@
 #include "quant/matmul.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -9,6 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "quant/registry.h"
+#include "tests/quant/error_bounds.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
 #include "tests/quant/products.h"
@@ -22,13 +25,32 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 struct Shape {
   int64_t rows, cols;
 };
-constexpr Shape kShapes[] = {{1, 1},     {15, 63},  {16, 64},   {17, 65},
-                             {33, 1000}, {80, 128}, {200, 192}, {6, 4160}};
+constexpr Shape kShapes[] = {{1, 1},    {17, 15},   {33, 16}, {15, 63},
+                             {16, 64},  {17, 65},   {48, 80}, {33, 1000},
+                             {80, 128}, {200, 192}, {6, 4160}};
 constexpr int64_t kRowCounts[] = {1, 2, 3, 4, 5, 8, 12, 13, 16, 17, 33, 100};
 
-class MatmulTest : public testing::TestWithParam<const QuantMethod*> {
+// Every method with its defaults, and each way in which runs differ: 4-bit and
+// 8-bit tiles, steps of 16, 32 and 64 columns, runs of one and of several
+// steps, minima or none.
+std::vector<std::string_view> Specs() {
+  std::vector<std::string_view> specs = {
+      "linear:bits=4,granularity=group",
+      "linear:bits=2,granularity=group,group=16",
+      "linear:bits=4,mode=asymmetric,granularity=group,group=32",
+      "linear:bits=6,granularity=group,group=48",
+      "linear:bits=5,mode=asymmetric,granularity=group,group=256",
+      "linear:mode=asymmetric",
+  };
+  for (const QuantMethod* method : AllMethods()) {
+    specs.push_back(method->name());
+  }
+  return specs;
+}
+
+class MatmulTest : public testing::TestWithParam<std::string_view> {
  protected:
-  std::string_view spec() const { return GetParam()->name(); }
+  std::string_view spec() const { return GetParam(); }
   Multiplier multiplier_;
 };
 
@@ -136,30 +158,111 @@ TEST_P(MatmulTest, ZeroRowsGiveTheBias) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(AllMethods, MatmulTest,
-                         testing::ValuesIn(AllMethods().begin(),
-                                           AllMethods().end()),
-                         [](const auto& info) {
-                           return std::string(info.param->name());
-                         });
-
-TEST(MatmulInt8Test, AllInstructionSetsAgreeBitByBit) {
-  Multiplier multiplier;
+TEST_P(MatmulTest, AllInstructionSetsAgreeBitByBitOnIntegers) {
   for (const Shape shape : kShapes) {
-    const PackedWeight w =
-        Pack(NormalRows(shape.rows, shape.cols, 16), "linear");
+    const PackedWeight w = Pack(NormalRows(shape.rows, shape.cols, 16), spec());
+    if (w.layout().form == TileForm::kFloat) return;
     const std::vector<float> bias = NormalValues(shape.rows, 17);
     for (const int64_t rows : kRowCounts) {
       const std::vector<float> x = NormalValues(rows * shape.cols, 18, 30);
       const std::vector<float> residual = NormalValues(rows * shape.rows, 19);
-      const Epilogue epilogue = {bias.data(), Activation::kRelu, Combine::kAdd};
-      const std::vector<float> wanted =
-          multiplier.Run(Isa::kPortable, x, rows, w, epilogue, residual);
-      for (const Isa isa : Isas()) {
-        ExpectSameBits(wanted,
-                       multiplier.Run(isa, x, rows, w, epilogue, residual),
-                       std::string(IsaName(isa)));
+      for (const Combine combine : {Combine::kAdd, Combine::kMultiply}) {
+        const Epilogue epilogue = {bias.data(), Activation::kRelu, combine};
+        const std::vector<float> wanted =
+            multiplier_.Run(Isa::kPortable, x, rows, w, epilogue, residual);
+        for (const Isa isa : Isas()) {
+          ExpectSameBits(wanted,
+                         multiplier_.Run(isa, x, rows, w, epilogue, residual),
+                         std::string(IsaName(isa)));
+        }
       }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AllSpecs, MatmulTest, testing::ValuesIn(Specs()),
+                         [](const auto& info) { return TestName(info.param); });
+
+// Sums are of 64 columns at most, whatever shares a scale.
+TEST(MatmulRunsTest, TheLargestIntegersDoNotOverflow) {
+  constexpr int64_t kCols = 70'000;
+  std::vector<float> values(3 * kCols, 127.0f);
+  std::fill_n(values.begin() + kCols, kCols, -127.0f);
+  for (int64_t i = 2 * kCols; i < 3 * kCols; ++i) {
+    values[i] = i % 2 == 0 ? 255.0f : 0.0f;
+  }
+  Multiplier multiplier;
+  for (const std::string_view spec :
+       {"linear:granularity=group", "linear:mode=asymmetric",
+        "linear:mode=asymmetric,granularity=group,group=16"}) {
+    const PackedWeight w = Pack(MatrixRows(3, kCols, values), spec);
+    ASSERT_EQ(TileForm::kRuns, w.layout().form);
+    for (const float sign : {1.0f, -1.0f}) {
+      const std::vector<float> x(17 * kCols, sign);
+      std::vector<float> wanted;
+      for (const Isa isa : Isas()) {
+        const std::vector<float> y = multiplier.Run(isa, x, 17, w);
+        for (int64_t i = 0; i < 17; ++i) {
+          // A rounding for each of 1,094 or 4,375 steps and of x.
+          ASSERT_NEAR(y[3 * i], sign * 127 * kCols, 300) << IsaName(isa);
+          ASSERT_NEAR(y[3 * i + 1], sign * -127 * kCols, 300) << IsaName(isa);
+          ASSERT_NEAR(y[3 * i + 2], sign * 127.5 * kCols, 300) << IsaName(isa);
+        }
+        if (wanted.empty()) wanted = y;
+        ExpectSameBits(wanted, y, std::string(IsaName(isa)));
+        ExpectSameBits(
+            {y.begin(), y.begin() + 3},
+            multiplier.Run(isa, {x.begin(), x.begin() + kCols}, 1, w),
+            std::string(IsaName(isa)));
+      }
+    }
+  }
+}
+
+// The definition, word by word, in steps of 16, 32 and 64 columns.
+TEST(MatmulRunsTest, IsTheChainThatTheHeaderStates) {
+  constexpr int64_t kRows = 21, kCols = 330;
+  const std::vector<float> x = NormalValues(kCols, 30);
+  Multiplier multiplier;
+  for (const std::string_view spec :
+       {"linear:bits=4,granularity=group,group=16",
+        "linear:bits=6,mode=asymmetric,granularity=group,group=96",
+        "linear:bits=4,mode=asymmetric,granularity=group,group=128"}) {
+    const PackedWeight w = Pack(NormalRows(kRows, kCols, 31), spec);
+    const RunGeometry& runs = w.runs();
+    alignas(64) std::byte scratch[1024];
+    const UnpackTile unpack = w.layout().UnpackFor(Isa::kPortable);
+    float max = 0;
+    for (const float value : x) max = std::max(max, std::abs(value));
+    const float inverse = 32639.0f / max;
+    std::vector<float> wanted;
+    for (int64_t row = 0; row < kRows; ++row) {
+      float y = 0;
+      const int64_t step = std::min<int64_t>(runs.cols, 64);
+      for (int64_t first = 0; first < kCols; first += step) {
+        int64_t sum = 0, x_sum = 0;
+        const int64_t panel = row / 16;
+        const auto* tile = static_cast<const uint8_t*>(unpack(
+            w.panel(panel) + first / 64 * w.layout().tile_bytes, scratch));
+        for (int64_t col = first; col < std::min(first + step, kCols); ++col) {
+          const auto q = std::lrint(x[col] * inverse);
+          const int code =
+              tile[col % 64 / 4 * 64 + row % 16 * 4 + col % 4] - runs.shift;
+          sum += q * code;
+          x_sum += q;
+        }
+        const int64_t run =
+            (panel * w.runs_per_row() + first / runs.cols) * 16 + row % 16;
+        y = std::fma(w.run_scales()[run], static_cast<float>(sum), y);
+        if (runs.has_minima) {
+          y = std::fma(w.run_minima()[run], static_cast<float>(x_sum), y);
+        }
+      }
+      wanted.push_back(y * (max / 32639.0f));
+    }
+    for (const Isa isa : Isas()) {
+      ExpectSameBits(wanted, multiplier.Run(isa, x, 1, w),
+                     std::string(IsaName(isa)));
     }
   }
 }
@@ -214,7 +317,8 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
   const ConstMatrix matrix = {x.data(), kRows, kCols, kCols};
   const auto prepare = [&](Isa isa, ThreadPool& team, Scratch& scratch) {
     return MatmulInput::PrepareOn(
-        isa, matrix, {.integers = true, .bfloat16 = true}, team, scratch);
+        isa, matrix, {.integers = true, .runs = true, .bfloat16 = true}, team,
+        scratch);
   };
   const size_t needed =
       CountedBytes(2, [&](ThreadPool& team, Scratch& scratch) {
@@ -224,6 +328,8 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
   const MatmulInput wanted = prepare(Isa::kPortable, pool, scratch_of_wanted);
   EXPECT_EQ(0.0f, wanted.row_scales()[0]);
   EXPECT_TRUE(std::isnan(wanted.row_scales()[2]));
+  EXPECT_EQ(0.0f, wanted.runs().row_scales[0]);
+  EXPECT_TRUE(std::isnan(wanted.runs().row_scales[2]));
   for (int64_t i = 0; i < kRows; ++i) {
     for (int64_t k = 0; k < wanted.padded_cols(); ++k) {
       const float value = k < kCols ? x[i * kCols + k] : 0.0f;
@@ -241,6 +347,12 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
                              kRows * sizeof(float)));
     EXPECT_EQ(0, std::memcmp(wanted.bfloat16(), found.bfloat16(), 2 * bytes))
         << IsaName(isa);
+    EXPECT_EQ(0, std::memcmp(wanted.runs().hi, found.runs().hi, bytes));
+    EXPECT_EQ(0, std::memcmp(wanted.runs().lo, found.runs().lo, bytes));
+    EXPECT_EQ(0, std::memcmp(wanted.runs().sums, found.runs().sums, bytes / 4))
+        << IsaName(isa);
+    EXPECT_EQ(0, std::memcmp(wanted.runs().row_scales, found.runs().row_scales,
+                             kRows * sizeof(float)));
   }
 }
 

@@ -42,10 +42,49 @@ TEST(PackedWeightTest, IsZeroAndHoldsWholeTilesScalesAndSums) {
             reinterpret_cast<const float*>(weight->code_sums()));
 }
 
+constexpr TileLayout kRunsLayout = {
+    .form = TileForm::kRuns, .tile_bytes = 1024, .unpack = {TileAsIs}};
+
+TEST(PackedWeightTest, HoldsScalesAndMinimaOfEachRun) {
+  for (const auto& [run_cols, runs] :
+       {std::pair{16, 8}, {32, 4}, {64, 2}, {128, 1}, {256, 1}}) {
+    RunGeometry geometry = {.cols = run_cols};
+    EXPECT_EQ(
+        4 * 1024 + 32 * runs * 4,
+        PackedWeight::Create(kRunsLayout, 17, 65, geometry)->resident_bytes());
+    geometry.has_minima = true;
+    const auto weight = PackedWeight::Create(kRunsLayout, 17, 65, geometry);
+    EXPECT_EQ(runs, weight->runs_per_row());
+    EXPECT_EQ(4 * 1024 + 32 * runs * 8, weight->resident_bytes());
+    EXPECT_EQ(weight->panel(0) + 4096,
+              reinterpret_cast<const std::byte*>(weight->run_scales()));
+    EXPECT_EQ(weight->run_scales() + 32 * runs, weight->run_minima());
+  }
+  EXPECT_EQ(
+      nullptr,
+      PackedWeight::Create(kRunsLayout, 1, 1, {.cols = 64})->run_minima());
+}
+
+TEST(PackedWeightTest, AnOutlineHasALayoutAndAShapeOnly) {
+  const PackedWeight outline =
+      PackedWeight::Outline(kRunsLayout, 17, 65, {.cols = 32});
+  EXPECT_TRUE(outline.is_outline());
+  EXPECT_EQ(0, outline.resident_bytes());
+  EXPECT_EQ(17, outline.rows());
+  EXPECT_EQ(65, outline.cols());
+  EXPECT_EQ(4, outline.runs_per_row());
+  EXPECT_FALSE(PackedWeight::Create(kInt8Layout, 1, 1)->is_outline());
+}
+
 TEST(PackedWeightTest, RefusesSizesBeyondMemory) {
   for (const int64_t side : {int64_t{1} << 30, int64_t{1} << 40}) {
     EXPECT_EQ(absl::StatusCode::kResourceExhausted,
               PackedWeight::Create(kInt8Layout, side, side).status().code());
+    EXPECT_EQ(absl::StatusCode::kResourceExhausted,
+              PackedWeight::Create(kRunsLayout, side, side,
+                                   {.cols = 16, .has_minima = true})
+                  .status()
+                  .code());
   }
 }
 

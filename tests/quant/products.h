@@ -72,19 +72,29 @@ struct Wanted {
 };
 inline Wanted Reference(const float* x, const float* weights, int64_t cols,
                         TileForm form, Compute compute = Compute::kFloat32) {
-  const bool integers = form == TileForm::kInt8;
-  const bool round = !integers && compute == Compute::kBFloat16;
-  double sum = 0, sum_magnitudes = 0, sum_weights = 0, max_x = 0;
+  const bool round = form == TileForm::kFloat && compute == Compute::kBFloat16;
+  double sum = 0, sum_magnitudes = 0, sum_weights = 0, sum_x = 0;
+  double max_x = 0, max_weight = 0;
   for (int64_t k = 0; k < cols; ++k) {
     const double a = round ? RoundTo(DType::kBF16, x[k]) : x[k];
     const double b = round ? RoundTo(DType::kBF16, weights[k]) : weights[k];
     sum += a * b;
     sum_magnitudes += std::abs(a * b);
     sum_weights += std::abs(b);
+    sum_x += std::abs(a);
     max_x = std::max(max_x, std::abs(a));
+    max_weight = std::max(max_weight, std::abs(b));
   }
   constexpr double kEpsilon = 0x1p-24;
-  if (integers) {
+  if (form == TileForm::kRuns) {
+    // Half a step of max / 32639. The chain rounds at most twice in 16 columns
+    // of sums and minima, a weight being the sum of two numbers up to twice
+    // the largest.
+    return {sum, sum_weights * max_x / 65278 * (1 + 1e-4) +
+                     (cols / 8.0 + 6) * kEpsilon * 4 * max_weight * sum_x +
+                     1e-30};
+  }
+  if (form == TileForm::kInt8) {
     // Each x is off by half a step of max / 32767 (1e-4 more for the factor's
     // own rounding); then a handful of float32 roundings.
     return {sum, sum_weights * max_x / 65534 * (1 + 1e-4) +

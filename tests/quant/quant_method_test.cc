@@ -2,7 +2,6 @@
 #include "quant/quant_method.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -59,16 +58,23 @@ class NonFiniteRows final : public FloatRows {
   const MatrixRows rows_;
 };
 
+double MaxAbs(const float* values, size_t count) {
+  double max = 0;
+  for (size_t i = 0; i < count; ++i) {
+    max = std::max(max, std::abs(double{values[i]}));
+  }
+  return max;
+}
+
 void ExpectWithin(const ErrorBound& bound, const MatrixRows& rows,
                   const PackedWeight& packed) {
   std::vector<float> found(rows.rows() * rows.cols());
   packed.Dequantize(0, rows.rows(), found.data());
   for (int64_t row = 0; row < rows.rows(); ++row) {
     const float* wanted = rows.values().data() + row * rows.cols();
-    double max = 0;
-    for (int64_t col = 0; col < rows.cols(); ++col) {
-      max = std::max(max, std::abs(double{wanted[col]}));
-    }
+    const double max = bound.scale_of_all_rows
+                           ? MaxAbs(rows.values().data(), rows.values().size())
+                           : MaxAbs(wanted, rows.cols());
     for (int64_t col = 0; col < rows.cols(); ++col) {
       ASSERT_NEAR(wanted[col], found[row * rows.cols() + col],
                   bound.row_max * max + bound.relative * std::abs(wanted[col]) +
@@ -96,7 +102,7 @@ TEST_P(QuantMethodTest, RoundTripsWithinItsBound) {
   EXPECT_LE(stats->relative_l2, bound().relative_l2);
 }
 
-TEST_P(QuantMethodTest, KeepsZerosAndScalesEachRowAlone) {
+TEST_P(QuantMethodTest, KeepsZerosAndScalesWhatSharesAScaleAlone) {
   std::vector<float> values(4 * 65);
   for (int i = 0; i < 65; ++i) {
     values[65 + i] = 1e-3f * static_cast<float>(i);
@@ -182,17 +188,33 @@ TEST_P(QuantMethodTest, PadsWithZeros) {
   alignas(64) std::byte scratch[4096];
   const void* tile =
       packed->layout().UnpackFor(Isa::kPortable)(packed->panel(0), scratch);
-  const bool is_int8 = packed->layout().form == TileForm::kInt8;
+  const TileForm form = packed->layout().form;
   int non_zero = 0;
   for (int i = 0; i < kTileElements; ++i) {
-    non_zero += is_int8 ? static_cast<const int8_t*>(tile)[i] != 0
-                        : static_cast<const float*>(tile)[i] != 0;
+    // Of kRuns, of the row that there is.
+    const int zero =
+        form == TileForm::kRuns && i % 64 < 4 ? packed->runs().shift : 0;
+    non_zero += form == TileForm::kFloat
+                    ? static_cast<const float*>(tile)[i] != 0
+                    : static_cast<int>(static_cast<const int8_t*>(tile)[i]) !=
+                          static_cast<int8_t>(zero);
   }
   EXPECT_EQ(1, non_zero);
-  if (!is_int8) return;
   for (int row = 1; row < kPanelRows; ++row) {
-    EXPECT_EQ(0, packed->scales()[row]);
-    EXPECT_EQ(0, packed->code_sums()[row]);
+    switch (form) {
+      case TileForm::kFloat:
+        break;
+      case TileForm::kInt8:
+        EXPECT_EQ(0, packed->scales()[row]);
+        EXPECT_EQ(0, packed->code_sums()[row]);
+        break;
+      case TileForm::kRuns:
+        EXPECT_EQ(0, packed->run_scales()[row]);
+        if (packed->runs().has_minima) {
+          EXPECT_EQ(0, packed->run_minima()[row]);
+        }
+        break;
+    }
   }
 }
 
@@ -200,7 +222,7 @@ TEST_P(QuantMethodTest, UnpackersOfAllInstructionSetsAgree) {
   const auto packed = Quantize(NormalRows(16, 64, 6));
   ASSERT_TRUE(packed.ok());
   const TileLayout& layout = packed->layout();
-  const size_t bytes = layout.form == TileForm::kInt8 ? 1024 : 4096;
+  const size_t bytes = layout.form == TileForm::kFloat ? 4096 : 1024;
   alignas(64) std::byte wanted_scratch[4096];
   alignas(64) std::byte found_scratch[4096];
   const void* wanted =
@@ -219,7 +241,13 @@ TEST_P(QuantMethodTest, StoredBytesAreBelowFloat64AndGrowByTheRow) {
     const int64_t one = Format(1, 640, dtype).StoredBytes(1, 640);
     EXPECT_GT(one, 0);
     EXPECT_LT(one, 640 * 8);
-    EXPECT_EQ(48 * one, Format(48, 640, dtype).StoredBytes(48, 640));
+    int64_t once = 0;  // what there is once for all rows
+    for (const CodeField& field : Format(48, 640, dtype).fields) {
+      EXPECT_EQ(bound().scale_of_all_rows, field.reach.rows == Reach::kAll);
+      if (bound().scale_of_all_rows) once += field.bits / 8;
+    }
+    EXPECT_EQ(48 * (one - once) + once,
+              Format(48, 640, dtype).StoredBytes(48, 640));
     EXPECT_FALSE(Format(48, 640, dtype).element.empty());
   }
 }
@@ -235,7 +263,21 @@ TEST_P(QuantMethodTest, TilesHoldTheValuesOfTheCodes) {
     std::vector<float> wanted(rows * cols), found(rows * cols);
     Decode((*codes)->format(), band, cols, wanted.data());
     Pack(**codes)->Dequantize(0, rows, found.data());
-    EXPECT_EQ(wanted, found) << rows << " by " << cols;
+    const CodeFormat& format = (*codes)->format();
+    if (format.is_float() || format.common_zero.has_value()) {
+      EXPECT_EQ(wanted, found) << rows << " by " << cols;
+      continue;
+    }
+    // What packers say of zeros that are of a run (packers/int_runs.cc).
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t col = 0; col < cols; ++col) {
+        const CodeRun run = RunAt(format, band, row, col, cols);
+        ASSERT_NEAR(wanted[row * cols + col], found[row * cols + col],
+                    0x1p-22 * (std::abs(run.scale) *
+                                   ((1 << format.bits) + std::abs(run.zero)) +
+                               std::abs(run.minimum)));
+      }
+    }
   }
 }
 
@@ -255,14 +297,6 @@ TEST_P(QuantMethodTest, CodesDoNotDependOnTheRowsReadTogether) {
     EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * 200))
         << first << ", " << count;
   }
-}
-
-std::string TestName(std::string_view spec) {
-  std::string name(spec);
-  for (char& c : name) {
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  }
-  return name;
 }
 
 INSTANTIATE_TEST_SUITE_P(AllSpecs, QuantMethodTest,

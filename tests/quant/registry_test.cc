@@ -112,11 +112,11 @@ TEST(RegistryTest, TextOfASpecNamesWhatDiffersFromDefaultsInDeclaredOrder) {
 TEST(RegistryTest, BothFormsOfASpecAreOneMethodUnderTheShortName) {
   for (const char* text :
        {"linear", "linear:bits=8", "linear:granularity=channel,bits=8",
-        "linear:bits=8,mode=symmetric,granularity=channel"}) {
+        "linear:bits=8,mode=symmetric,granularity=channel,group=64"}) {
     const auto spec = ParseMethodSpec(text);
     ASSERT_TRUE(spec.ok()) << spec.status();
     EXPECT_EQ("linear", spec->ToString());
-    EXPECT_EQ(3u, spec->params.size());
+    EXPECT_EQ(4u, spec->params.size());
   }
   for (const QuantMethod* method : AllMethods()) {
     EXPECT_EQ(method->name(), ParseMethodSpec(method->name())->ToString());
@@ -136,8 +136,9 @@ TEST(RegistryTest, UnknownMethodsAreNamedBesideTheKnown) {
 TEST(RegistryTest, UnknownParametersAreNamedBesideTheKnown) {
   EXPECT_THAT(Error("linear:bit=8"),
               AllOf(HasSubstr("unknown parameter 'bit'"),
-                    HasSubstr("bits (8; default 8)"),
-                    HasSubstr("mode (symmetric; default symmetric)")));
+                    HasSubstr("bits (an integer from 2 to 8; default 8)"),
+                    HasSubstr("mode (one of symmetric, asymmetric; default "
+                              "symmetric)")));
   EXPECT_EQ(
       "unknown parameter 'bit'; method 'adjustable' takes bits (an integer "
       "from 1 to 64; default 8), mode (one of plain, fancy; default plain), "
@@ -148,10 +149,12 @@ TEST(RegistryTest, UnknownParametersAreNamedBesideTheKnown) {
 }
 
 TEST(RegistryTest, BadValuesAreNamed) {
-  for (const char* value : {"4", "eight", "08", "-8", "8=8"}) {
-    EXPECT_EQ("parameter 'bits' of method 'linear' must be 8, is '" +
-                  std::string(value) + "'",
-              Error(std::string("linear:bits=") + value));
+  for (const char* value : {"1", "9", "eight", "08", "-8", "8=8"}) {
+    EXPECT_EQ(
+        "parameter 'bits' of method 'linear' must be an integer from 2 "
+        "to 8, is '" +
+            std::string(value) + "'",
+        Error(std::string("linear:bits=") + value));
   }
   for (const char* value : {"0", "65", "+4", "4.0", "9999999999999999999"}) {
     EXPECT_EQ(
@@ -166,8 +169,10 @@ TEST(RegistryTest, BadValuesAreNamed) {
 
 TEST(RegistryTest, EmptyValuesAreRefused) {
   for (const char* text : {"linear:bits=", "linear:bits=,mode=symmetric"}) {
-    EXPECT_EQ("parameter 'bits' of method 'linear' must be 8, is empty",
-              Error(text));
+    EXPECT_EQ(
+        "parameter 'bits' of method 'linear' must be an integer from 2 to 8, "
+        "is empty",
+        Error(text));
   }
 }
 

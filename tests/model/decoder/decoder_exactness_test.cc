@@ -216,9 +216,11 @@ std::vector<Case> AllCases() {
   add("usual_linear", "linear", usual);
   add("odd_float32", "float32", odd);
   add("odd_linear", "linear", odd);
+  add("odd_linear_3_bits", "linear:bits=3,mode=asymmetric", odd);
   add("twenty_float32", "float32", twenty);
   add("twenty_linear", "linear", twenty);
   add("wide_linear", "linear", wide);
+  add("wide_linear_4_bits", "linear:bits=4,granularity=group,group=64", wide);
   for (const GoldenCase& golden : GoldenCases()) {
     const auto open = [folder = golden.folder] {
       auto checkpoint = Checkpoint::Open(folder);
@@ -229,6 +231,9 @@ std::vector<Case> AllCases() {
         {.name = golden.name + "_float32", .method = "float32", .open = open});
     cases.push_back(
         {.name = golden.name + "_linear", .method = "linear", .open = open});
+    cases.push_back({.name = golden.name + "_linear_4_bits",
+                     .method = "linear:bits=4,granularity=group,group=64",
+                     .open = open});
     cases.push_back({.name = golden.name + "_in_bfloat16",
                      .method = "bfloat16",
                      .compute = quant::Compute::kBFloat16,

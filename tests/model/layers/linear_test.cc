@@ -160,7 +160,7 @@ TEST(LinearTest, PartsOfGroupedCodesHaveOrdersOfTheirOwn) {
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), std::mt19937(seed));
     const quant::HeldCodes codes(format, kRows, kWidth, elements,
-                                 {NormalValues(kRows * 3, seed)}, order);
+                                 {NormalValues(kRows * 3, seed, 0.05f)}, order);
     parts.push_back({.rows = kRows,
                      .weight = std::make_shared<const quant::PackedWeight>(
                          *quant::Pack(codes)),
@@ -175,6 +175,8 @@ TEST(LinearTest, PartsOfGroupedCodesHaveOrdersOfTheirOwn) {
   for (size_t i = 0; i < wanted.size(); ++i) {
     float y;
     std::memcpy(&y, &found[i], sizeof(y));
+    // x is rounded to integers: to within half a step of max|x| / 32639, times
+    // the sum of 96 weights of 0.2 or so.
     EXPECT_NEAR(wanted[i], y, 1e-3);
   }
 }
@@ -200,7 +202,7 @@ TEST(LinearTest, AnObserverSeesWhatEachPartReads) {
               ElementsAre(Pair("q", x[kCols + 2]), Pair("v", x[kCols + 2])));
 }
 
-TEST(LinearTest, ACountingPassKnowsWhatAnyMethodWouldTake) {
+TEST(LinearTest, OutlinesOfWeightsTellACountingPassWhatTheyTake) {
   const auto count = [](const Linear& linear, Compute compute) {
     Scratch counting = Scratch::Counting();
     ThreadPool pool(ThreadPool::Idle{2});
@@ -210,10 +212,33 @@ TEST(LinearTest, ACountingPassKnowsWhatAnyMethodWouldTake) {
     return counting.peak();
   };
   const std::vector<float> x = NormalValues(40 * kCols, 1);
+  const auto outline = [](const LinearPart& part) {
+    LinearPart result = part;
+    result.weight = std::make_shared<const quant::PackedWeight>(
+        quant::PackedWeight::Outline(part.weight->layout(), part.rows, kCols,
+                                     part.weight->runs()));
+    return result;
+  };
   for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
-    const size_t planned = count(Linear({{.rows = 70}}, kCols, {}), compute);
-    for (const std::string spec : {"float32", "float16", "linear"}) {
-      const Linear linear({Part(NormalRows(70, kCols, 2), spec)}, kCols, {});
+    const auto count_alone = [&](const std::string& spec) {
+      return count(Linear({Part(NormalRows(70, kCols, 2), spec)}, kCols, {}),
+                   compute);
+    };
+    if (compute == Compute::kFloat32) {
+      EXPECT_LT(count_alone("float32"), count_alone("linear"));
+    }
+    EXPECT_LT(count_alone("linear"), count_alone("linear:bits=4"));
+    for (const auto& [spec, other] :
+         {std::pair<std::string, std::string>{"float32", "float16"},
+          {"linear", "linear"},
+          {"linear:bits=4", "linear:mode=asymmetric"},
+          {"float16", "linear"},
+          {"linear:bits=3,granularity=group", "linear"}}) {
+      const LinearPart first = Part(NormalRows(40, kCols, 2), spec);
+      const LinearPart second = Part(NormalRows(30, kCols, 3), other);
+      const Linear linear({first, second}, kCols, {});
+      const size_t planned =
+          count(Linear({outline(first), outline(second)}, kCols, {}), compute);
       EXPECT_EQ(count(linear, compute), planned) << spec;
       ThreadPool pool(2);
       Scratch scratch = *Scratch::Create(8 << 20);

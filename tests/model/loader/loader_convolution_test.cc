@@ -243,7 +243,8 @@ TEST(LoaderConvolutionTest, AnInfiniteVarianceMutesItsChannel) {
 TEST(LoaderConvolutionTest, PlansWhatLoadingWillTakeToTheByte) {
   const auto checkpoint = SmallDetr(DType::kF16);
   for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
-    for (const char* spec : {"", "float32", "float16", "bfloat16", "linear"}) {
+    for (const char* spec : {"", "float32", "float16", "bfloat16", "linear",
+                             "linear:bits=4,granularity=group"}) {
       LoadOptions options = With(spec);
       options.compute = compute;
       options.convolutions = std::string(spec) == "linear";
@@ -263,6 +264,37 @@ TEST(LoaderConvolutionTest, PlansWhatLoadingWillTakeToTheByte) {
                 loaded.model->detector()->ScratchBytes({{64, 48}}, 2));
     }
   }
+}
+
+TEST(LoaderConvolutionTest, RefusesScalesByTheRunBeforeTheWork) {
+  LoadOptions options = With("linear:bits=4,granularity=group,group=32");
+  EXPECT_OK(LoadModel(*SmallDetr(), options));
+  options.convolutions = true;
+  for (const absl::Status& status :
+       {LoadModel(*SmallDetr(), options).status(),
+        PlanModel(*SmallDetr(), options).status()}) {
+    EXPECT_THAT(
+        status,
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr(kBackbone),
+                       HasSubstr("one scale for each output channel"))));
+  }
+}
+
+TEST(LoaderConvolutionTest, WhatHasNoKernelThereIsWidenedOrDecoded) {
+  LoadOptions options = With("linear:bits=4");
+  options.convolutions = true;
+  const TensorReport narrow =
+      Find(ReportOf(*SmallDetr(), options), kConvolution + ".weight");
+  EXPECT_EQ(narrow.element, "int4");
+  EXPECT_EQ(narrow.stored_bytes, kWeights / 2 + kChannels * 4);
+  // Three runs of 24 numbers in a tile of int8 each; scales and sums.
+  EXPECT_EQ(narrow.resident_bytes, 3 * 1024 + 16 * 8);
+  options.method = *quant::ParseMethodSpec("linear:mode=asymmetric");
+  const TensorReport decoded =
+      Find(ReportOf(*SmallDetr(), options), kConvolution + ".weight");
+  EXPECT_EQ(decoded.stored_bytes, kWeights + kChannels * (4 + 1));
+  EXPECT_EQ(decoded.resident_bytes, 3 * 4096);
 }
 
 TEST(LoaderConvolutionTest, ConvolutionsComeInBesideWhatIsIncluded) {

@@ -181,6 +181,27 @@ TEST(ReadLinearTest, ReportsEachTensorOfAJoinedMatrixUnderItsOwnName) {
   }
 }
 
+TEST(ReadLinearTest, TensorsOfAJoinedMatrixHaveEachAScaleOfTheirOwn) {
+  MemoryCheckpoint checkpoint = QueryKeyValue();
+  std::vector<std::vector<float>> alone;
+  for (const LinearSource& source : QueryKeyValueSources()) {
+    // Its largest is 1, 2 or 3 times 127, and all are integers.
+    std::vector<float> values = checkpoint.values(source.module + ".weight");
+    const auto factor = static_cast<float>(alone.size() + 1);
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = factor * static_cast<float>(i % 255) - factor * 127;
+    }
+    checkpoint.Add(source.module + ".weight", {source.rows, kCols}, values,
+                   DType::kF16);
+    alone.push_back(values);
+  }
+  const Loaded loaded = Load(checkpoint, With("linear:granularity=tensor"),
+                             QueryKeyValueSources());
+  ASSERT_EQ(loaded.layer.parts().size(), 1u);
+  EXPECT_EQ(Values(*loaded.layer.parts()[0].weight), Joined(alone));
+  EXPECT_EQ(Find(loaded.report, "attn.k.weight").stored_bytes, 6 * kCols + 2);
+}
+
 TEST(ReadLinearTest, WhatGetsAnotherMethodIsAPartOfItsOwn) {
   MemoryCheckpoint checkpoint = QueryKeyValue();
   LoadOptions options = With("linear");
@@ -458,7 +479,8 @@ TEST(ReadLinearTest, WhatIsPackedTwiceIsStoredOnce) {
 }
 
 TEST(ReadLinearTest, PlansToTheByteWithoutReading) {
-  for (const char* spec : {"", "float32", "linear"}) {
+  for (const char* spec : {"", "float32", "linear", "linear:bits=3",
+                           "linear:mode=asymmetric,granularity=group"}) {
     const MemoryCheckpoint checkpoint = QueryKeyValue();
     LoadOptions options = With(spec);
     if (*spec != 0) options.exclude = {"*.v"};
@@ -471,7 +493,9 @@ TEST(ReadLinearTest, PlansToTheByteWithoutReading) {
     EXPECT_THAT(planned.layer.bias(), IsEmpty());
     ASSERT_EQ(planned.layer.parts().size(), loaded.layer.parts().size());
     for (size_t i = 0; i < planned.layer.parts().size(); ++i) {
-      EXPECT_EQ(planned.layer.parts()[i].weight, nullptr);
+      const quant::PackedWeight& outline = *planned.layer.parts()[i].weight;
+      EXPECT_TRUE(outline.is_outline());
+      EXPECT_EQ(&outline.layout(), &loaded.layer.parts()[i].weight->layout());
       EXPECT_EQ(planned.layer.parts()[i].rows, loaded.layer.parts()[i].rows);
     }
   }

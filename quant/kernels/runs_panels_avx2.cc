@@ -1,0 +1,96 @@
+// Both factors widened to 16 bits, then VPMADDWD: the planes of x are put
+// together again. (VPMADDUBSW would need no widening, but it saturates.)
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "quant/kernels/output_impl.h"
+#include "quant/kernels/panels.h"
+
+namespace ounce::quant {
+namespace {
+
+// Four signed bytes at `from`, as four 16-bit integers, four times over.
+inline __m256i SpreadFour(const int8_t* from) {
+  int32_t bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return _mm256_cvtepi8_epi16(_mm_set1_epi32(bytes));
+}
+
+// Eight 32-bit sums of neighbours: [a01 a23 b01 b23 ...] of two registers that
+// hold channels 0-3 and 4-7 becomes channels 0-7.
+inline __m256i AddNeighbours(__m256i low, __m256i high) {
+  const __m256i mixed = _mm256_hadd_epi32(low, high);  // 0 1 4 5 2 3 6 7
+  return _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0));
+}
+
+void OneRow(const RunsJob& job, int64_t panel, int64_t row,
+            std::byte* scratch) {
+  const int64_t group = row / kRowGroup * kRowGroup;
+  const int64_t group_rows =
+      job.rows - group < kRowGroup ? job.rows - group : kRowGroup;
+  const int64_t start = group * job.blocks * 64 + (row - group) * 64;
+  const int32_t* sums = job.sums + row * job.blocks * 4;
+  int64_t run = panel * job.runs;
+  int64_t steps_left = job.steps_per_run;
+  __m256 outputs[2] = {};
+  for (int64_t block = 0; block < job.blocks; ++block) {
+    const std::byte* packed =
+        job.tiles + (panel * job.blocks + block) * job.tile_bytes;
+    const auto* tile = reinterpret_cast<const __m128i*>(
+        job.unpack ? job.unpack(packed, scratch) : packed);
+    const int8_t* hi = job.hi + start + block * group_rows * 64;
+    const int8_t* lo = job.lo + start + block * group_rows * 64;
+    for (int col = 0; col < 64;) {
+      __m256i products[4] = {};  // of four channels each
+      int32_t x_sum = 0;
+      for (const int end = col + job.step_cols; col < end; ++sums) {
+        x_sum += *sums;
+        for (const int sixteen = col + 16; col < sixteen; col += 4) {
+          const __m256i x = _mm256_add_epi16(
+              _mm256_slli_epi16(SpreadFour(hi + col), 8), SpreadFour(lo + col));
+          OUNCE_UNROLL
+          for (int i = 0; i < 4; ++i) {
+            const __m256i codes =
+                _mm256_cvtepu8_epi16(_mm_load_si128(tile + col + i));
+            products[i] =
+                _mm256_add_epi32(products[i], _mm256_madd_epi16(x, codes));
+          }
+        }
+      }
+      const __m256i shifted = _mm256_set1_epi32(job.shift * x_sum);
+      for (int i = 0; i < 2; ++i) {
+        const __m256i sum = _mm256_sub_epi32(
+            AddNeighbours(products[2 * i], products[2 * i + 1]), shifted);
+        const int64_t at = run * 16 + i * 8;
+        outputs[i] = _mm256_fmadd_ps(_mm256_loadu_ps(job.scales + at),
+                                     _mm256_cvtepi32_ps(sum), outputs[i]);
+        if (job.minima != nullptr) {
+          outputs[i] = _mm256_fmadd_ps(
+              _mm256_loadu_ps(job.minima + at),
+              _mm256_set1_ps(static_cast<float>(x_sum)), outputs[i]);
+        }
+      }
+      if (--steps_left == 0) {
+        ++run;
+        steps_left = job.steps_per_run;
+      }
+    }
+  }
+  vec::Floats products[2];
+  for (int i = 0; i < 2; ++i) products[i] = outputs[i] * job.row_scales[row];
+  vec::WriteRows<2>(job, row, 1, panel * 16, products);
+}
+
+}  // namespace
+
+void RunsPanelsAvx2(const RunsJob& job, int64_t first_panel, int64_t end_panel,
+                    int64_t first_row, int64_t end_row, std::byte* scratch) {
+  for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+    for (int64_t row = first_row; row < end_row; ++row) {
+      OneRow(job, panel, row, scratch);
+    }
+  }
+}
+
+}  // namespace ounce::quant
