@@ -1,5 +1,6 @@
 // How fast weights are read and multiplied, beside what the machine's memory
-// gives: one line per method, shape and number of rows.
+// gives: one line per method and shape. A few rows are told in bytes and in
+// weights per second, more of them in operations.
 //
 //   kernels_bench [threads] [megabytes of weights per line] [method]
 //
@@ -58,7 +59,7 @@ void Measure(std::string_view spec, int64_t outputs, int64_t cols,
   auto scratch = Scratch::Create(counting.peak());
   if (!scratch.ok()) std::exit(1);
   for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
-  std::printf("%-9s %6ld x %-5ld", std::string(spec).c_str(),
+  std::printf("%-32s %6ld x %-5ld", std::string(spec).c_str(),
               static_cast<long>(outputs), static_cast<long>(cols));
   for (const int64_t rows : row_counts) {
     const double operations = 2.0 * rows * outputs * cols;
@@ -68,8 +69,9 @@ void Measure(std::string_view spec, int64_t outputs, int64_t cols,
       multiply(weights[call % weights.size()], rows, pool, *scratch);
     });
     if (rows <= 8) {
-      std::printf("  %ld: %5.1f GB/s", static_cast<long>(rows),
-                  weights[0].resident_bytes() / per_call / 1e9);
+      std::printf("  %ld: %5.1f GB/s %5.1f G/s", static_cast<long>(rows),
+                  weights[0].resident_bytes() / per_call / 1e9,
+                  outputs * cols / per_call / 1e9);
     } else {
       std::printf("  %ld: %5.2f TOPS", static_cast<long>(rows),
                   operations / per_call / 1e12);
@@ -89,7 +91,10 @@ int Main(int argc, char** argv) {
   std::printf("memory read: %.1f GB/s, int8 in registers: %.2f TOPS\n",
               ReadGigabytesPerSecond(pool), bench::PeakInt8Tops(pool));
   for (const std::string_view spec :
-       {"linear", "bfloat16", "float16", "float32"}) {
+       {"linear", "linear:granularity=group", "linear:bits=4",
+        "linear:bits=4,granularity=group",
+        "linear:bits=4,mode=asymmetric,granularity=group,group=32", "bfloat16",
+        "float16", "float32"}) {
     if (!only.empty() && spec != only) continue;
     const std::vector<int64_t> row_counts = {1, 2, 4, 8, 16, 128, 512};
     Measure(spec, 4096, 1024, bytes, row_counts, pool);
