@@ -261,7 +261,8 @@ TEST(ReadLinearTest, CountsAllThatTheVectorsTake) {
   EXPECT_EQ(planned.report.resident_bytes, loaded.report.resident_bytes);
 
   // A norm that two layers have is in memory twice.
-  WeightLoader loader(checkpoint, {}, true);
+  const LoadOptions options;
+  WeightLoader loader(checkpoint, options, true);
   ASSERT_OK(loader.Vector("attn.k.bias", 6));
   ASSERT_OK(loader.Vector("attn.k.bias", 6));
   loader.Ignore("*");
