@@ -350,6 +350,7 @@ TEST(StoredBytesTest, Of350MParametersAreTheKnownFootprints) {
   };
   EXPECT_EQ(713'424'896, total("float16"));
   EXPECT_EQ(462'135'296, total("linear"));
+  EXPECT_EQ(343'801'856, total("linear:bits=4,granularity=group"));
 }
 
 }  // namespace
