@@ -12,15 +12,10 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/layers/linear.h"
+#include "model/weight_role.h"
 #include "quant/convolution.h"
 
 namespace ounce::model {
-
-// What a weight is for. By default only kLinear is quantized; kHead (lm_head,
-// a detector's classifiers) and kEmbedding stay as the checkpoint has them, and
-// so do convolutions unless asked for. Rows of these two serve a label or a
-// token each, so floats keep NaN and infinite values there.
-enum class WeightRole { kLinear, kHead, kEmbedding, kConvolution };
 
 // Rows of a linear layer, as a checkpoint stores them: rows
 // [first_row, first_row + rows) of tensor `module` + ".weight".
@@ -84,8 +79,8 @@ class WeightReader {
       absl::Span<const LinearSource> sources, int64_t cols,
       WeightRole role) = 0;
 
-  // For a config that ties `module` to `other`, of which Matrix has been asked:
-  // the same weight under a second name. A tensor of the second name is not
+  // For a config that ties the head `module` to `other`, of which Matrix has
+  // been asked: the same weight under a second name. A tensor of the second name is not
   // needed; kInvalidArgument if there is one and its values differ.
   virtual absl::StatusOr<SharedWeight> Tied(std::string_view module,
                                             std::string_view other) = 0;
