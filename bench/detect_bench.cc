@@ -92,12 +92,10 @@ void Run(const Options& options) {
   load.compute = options.compute;
   const std::string spec =
       options.method.substr(0, options.method.find("+convolutions"));
-  load.convolutions = spec != options.method;
-  if (!spec.empty()) {
-    auto method = quant::ParseMethodSpec(spec);
-    if (!method.ok()) Die(method.status());
-    load.method = *std::move(method);
-  }
+  auto plan = model::PlanOf(
+      "", {.method = spec, .convolutions = spec != options.method});
+  if (!plan.ok()) Die(plan.status());
+  load.plan = *std::move(plan);
   const double start = Seconds();
   auto loaded = model::LoadModel(**checkpoint, load);
   if (!loaded.ok()) Die(loaded.status());
@@ -106,9 +104,8 @@ void Run(const Options& options) {
     Die(absl::InvalidArgumentError(options.folder + ": not a detector"));
   }
   std::printf(
-      "%s, %s%s, %s, %d threads, best instruction set %s\n",
+      "%s, %s, %s, %d threads, best instruction set %s\n",
       options.folder.c_str(), loaded->report.method.c_str(),
-      load.convolutions ? " with convolutions" : "",
       options.compute == quant::Compute::kFloat32 ? "float32" : "bfloat16",
       options.threads, std::string(IsaName(BestIsa())).c_str());
   std::printf(

@@ -106,9 +106,9 @@ void Run(const std::string& folder, const std::string& spec, int threads,
   if (!checkpoint.ok()) Die(checkpoint.status());
   model::LoadOptions options;
   if (!spec.empty()) {
-    auto method = quant::ParseMethodSpec(spec);
-    if (!method.ok()) Die(method.status());
-    options.method = *std::move(method);
+    auto plan = model::ParseMethodPlan(spec);
+    if (!plan.ok()) Die(plan.status());
+    options.plan = *std::move(plan);
   }
   const double start = Seconds();
   auto loaded = model::LoadModel(**checkpoint, options);

@@ -117,6 +117,7 @@ void AddModelCommands(CLI::App& app, Command* command) {
   auto name = std::make_shared<std::string>();
   auto path = std::make_shared<std::string>();
   auto method = std::make_shared<std::string>();
+  auto plan = std::make_shared<std::string>();
   auto convolutions = std::make_shared<bool>(false);
   auto* load = app.add_subcommand("load", "Load a checkpoint and serve it");
   load->add_option("NAME", *name, "The name to serve it under")
@@ -132,18 +133,25 @@ void AddModelCommands(CLI::App& app, Command* command) {
       ->check(NotEmpty("a method"));
   load->add_flag("--convolutions", *convolutions,
                  "Store convolutions by that method too");
+  load->add_option("--plan", *plan,
+                   "In place of these: which modules are stored how\n"
+                   "(ounce quantize --help)")
+      ->type_name("PLAN")
+      ->check(NotEmpty("a plan"));
   load->footer(absl::StrCat(
       "On a terminal it shows the seconds: the server does not tell how far it "
       "is. Ctrl-C,\nor --deadline, cancels it, and what became of it is "
       "told.\n",
       load->get_footer()));
-  load->callback([name, path, method, convolutions, command] {
-    *command = [name, path, method, convolutions](Client& client, bool json) {
+  load->callback([name, path, method, convolutions, plan, command] {
+    *command = [name, path, method, convolutions, plan](Client& client,
+                                                        bool json) {
       v1::LoadModelRequest request;
       request.set_name(*name);
       request.set_path(*path);
       request.set_method(*method);
       request.set_convolutions(*convolutions);
+      request.set_plan(*plan);
       return Show(Load(client, request, json), json,
                   [](const v1::Model& model) {
                     v1::ListModelsResponse list;

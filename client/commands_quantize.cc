@@ -16,7 +16,7 @@ namespace ounce::client {
 namespace {
 
 struct QuantizeFlags {
-  std::string model, method, as;
+  std::string model, method, plan, as;
   std::vector<std::string> include, exclude, pictures;
   bool convolutions = false;
   bool dry_run = false;
@@ -42,6 +42,15 @@ absl::Status AddPictures(const std::vector<std::string>& paths,
   return absl::OkStatus();
 }
 
+constexpr char kPlanHelp[] =
+    R"(A PLAN is rules with single spaces between; the first that matches counts:
+  SELECTOR=SPEC  SELECTOR: a glob over modules, @linear, @head, @embedding or
+                 @convolution, or both, GLOB@head; SPEC may be keep
+  SPEC           at the end: all other linear layers (a float method: all else)
+What no rule is for keeps its dtype, as with keep. Reports show the plan.
+  ounce quantize code --plan 'lm_head=keep *.mlp.*=bfloat16 linear'
+)";
+
 absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
   v1::QuantizeRequest request;
   request.set_model(flags.model);
@@ -51,6 +60,7 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
   request.set_as(flags.as);
   request.set_dry_run(flags.dry_run);
   request.set_convolutions(flags.convolutions);
+  request.set_plan(flags.plan);
   RETURN_IF_ERROR(AddPictures(flags.pictures, &request));
   v1::QuantizeReport report;
   absl::Status written = absl::OkStatus();
@@ -87,10 +97,16 @@ void AddQuantizeCommand(CLI::App& app, Command* command) {
   sub->add_option("MODEL", flags->model, "A served model")
       ->required()
       ->type_name("");
-  sub->add_option("SPEC", flags->method,
-                  "NAME or NAME:KEY=VALUE,... (ounce methods)")
-      ->required()
-      ->type_name("");
+  auto* spec = sub->add_option("SPEC", flags->method,
+                               "NAME or NAME:KEY=VALUE,... (ounce methods)")
+                   ->type_name("");
+  auto* plan =
+      sub->add_option("--plan", flags->plan,
+                      "In place of SPEC, --include, --exclude and\n"
+                      "--convolutions: which modules get which SPEC, see below")
+          ->type_name("PLAN")
+          ->check(NotEmpty("a plan"))
+          ->excludes(spec);
   sub->add_option("--include", flags->include,
                   "Only modules that match the glob (*, ?, [0-2]); may be\n"
                   "given several times [linear layers but heads]")
@@ -114,7 +130,11 @@ void AddQuantizeCommand(CLI::App& app, Command* command) {
   sub->add_flag(Names("--dry_run"), flags->dry_run,
                 "Report only; what is served stays as it is");
   sub->add_flag("--all", flags->all, "Show every tensor");
-  sub->callback([flags, command] {
+  sub->footer(absl::StrCat(kPlanHelp, sub->get_footer()));
+  sub->callback([flags, spec, plan, command] {
+    if (spec->empty() && plan->empty()) {
+      throw CLI::RequiredError("SPEC or --plan");
+    }
     *command = [flags](Client& client, bool json) {
       return Report(Quantize(client, *flags, json));
     };

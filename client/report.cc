@@ -22,6 +22,7 @@ namespace ounce::client {
 namespace {
 
 constexpr char kVectors[] = "norms and biases";
+constexpr int kLongestPlan = 2000;  // characters
 constexpr char kNoModels[] = "no models\n";
 
 std::string StateName(v1::ModelState state) {
@@ -61,9 +62,16 @@ std::string Score(double score) {
   return score < 1 && text == "1.0000" ? "0.9999" : text;
 }
 
-// The method, and in short what else was asked for with it.
+// A method or plan in the width of a table.
+std::string InATable(const std::string& method) {
+  constexpr int kWidest = 32;
+  return Printable(method, kWidest);
+}
+
 std::string MethodText(const v1::Model& model) {
-  std::string text = model.method();
+  std::string text = InATable(model.method());
+  // Servers that know no plans say beside the method what it was for.
+  if (!model.plan().empty()) return text;
   if (model.convolutions()) text += " +convolutions";
   if (!model.include().empty()) text += " +include";
   if (!model.exclude().empty()) text += " +exclude";
@@ -221,13 +229,13 @@ std::string HeaderText(const v1::QuantizeReport& report,
                            : "dry run: nothing that is served has changed";
   if (report.model() != source) {
     return absl::StrFormat("%s -> %s: %s, %s, +%s in memory, %.2f s", source,
-                           report.model(), report.method(), version,
+                           report.model(), InATable(report.method()), version,
                            FormatByteSize(report.resident_bytes_after()),
                            report.seconds());
   }
   return absl::StrFormat("%s: %s -> %s, %s, %.2f s", report.model(),
-                         report.method_before(), report.method(), version,
-                         report.seconds());
+                         InATable(report.method_before()),
+                         InATable(report.method()), version, report.seconds());
 }
 
 std::string SizesText(const v1::QuantizeReport& report,
@@ -366,6 +374,11 @@ std::string ReportText(const v1::QuantizeReport& report,
                        const std::string& source, bool all) {
   std::string text = absl::StrCat(HeaderText(report, source), "\n\n",
                                   SizesText(report, source), "\n");
+  // Unless the header says it.
+  if (!report.plan().empty() && report.plan() != InATable(report.method())) {
+    absl::StrAppend(&text, "plan: ", Printable(report.plan(), kLongestPlan),
+                    "\n\n");
+  }
   if (report.has_detection()) {
     absl::StrAppend(&text, QualityText(report.detection()), "\n");
   }

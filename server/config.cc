@@ -27,6 +27,7 @@ constexpr char kFooter[] = R"(
 Examples:
   ounce-server --model tiny=embedded/codegen-tiny
   ounce-server --model code=Salesforce/codegen-350M-mono,method=linear
+  ounce-server --model 'code=org/name,plan=lm_head=keep *.mlp.*=bfloat16 linear'
   ounce-server --model detr=facebook/detr-resnet-50 --compute float32
   ounce-server --config server.textproto --threads 4 --kv_cache_bytes 512MiB
 
@@ -36,8 +37,21 @@ with 128 plus the signal's number.
 Exit codes: 0 stopped as told, 1 cannot serve, 2 wrong flags or file, 3 a stop
 took longer than it may.)";
 
-// NAME=PATH[,method=SPEC][,convolutions=true]. A spec may have commas of its
-// own, so `convolutions` is looked for at the end.
+constexpr char kModelForm[] =
+    "NAME=PATH[,method=SPEC][,convolutions=true] or NAME=PATH,plan=PLAN";
+
+absl::StatusOr<model::MethodPlan> PlanOfModel(const std::string& name,
+                                              std::string_view plan,
+                                              const model::ShortForm& form) {
+  absl::StatusOr<model::MethodPlan> parsed = model::PlanOf(plan, form);
+  RETURN_IF_ERROR(
+      WithContext(parsed.status(),
+                  StrCat("model '", name, "'", plan.empty() ? "" : ": plan")));
+  return parsed;
+}
+
+// A spec may have commas of its own, so `convolutions` is looked for at the
+// end; and a plan is all that follows.
 absl::StatusOr<Config::Model> ParseModel(const std::string& flag) {
   const auto error = [&](const auto&... words) {
     return absl::InvalidArgumentError(
@@ -45,11 +59,21 @@ absl::StatusOr<Config::Model> ParseModel(const std::string& flag) {
   };
   const size_t equals = flag.find('=');
   if (equals == std::string::npos) {
-    return error("must be NAME=PATH[,method=SPEC][,convolutions=true]");
+    return error("must be ", kModelForm);
   }
   Config::Model model;
   model.name = flag.substr(0, equals);
   model.path = flag.substr(equals + 1);
+  std::string plan;
+  constexpr std::string_view kPlan = ",plan=";
+  if (const size_t at = model.path.find(kPlan); at != std::string::npos) {
+    plan = model.path.substr(at + kPlan.size());
+    model.path.resize(at);
+    if (plan.empty()) {
+      return error("a plan must follow 'plan=', like 'lm_head=keep linear'");
+    }
+  }
+  model::ShortForm form;
   constexpr std::string_view kConvolutions = ",convolutions=";
   if (const size_t at = model.path.rfind(kConvolutions);
       at != std::string::npos) {
@@ -58,14 +82,14 @@ absl::StatusOr<Config::Model> ParseModel(const std::string& flag) {
       return error("convolutions, the last option, must be true or false, is '",
                    value, "'");
     }
-    model.convolutions = value == "true";
+    form.convolutions = value == "true";
     model.path.resize(at);
   }
   constexpr std::string_view kMethod = ",method=";
   if (const size_t at = model.path.find(kMethod); at != std::string::npos) {
-    model.method = model.path.substr(at + kMethod.size());
+    form.method = model.path.substr(at + kMethod.size());
     model.path.resize(at);
-    if (model.method.empty()) {
+    if (form.method.empty()) {
       return error("a spec must follow 'method=', like linear");
     }
   }
@@ -73,8 +97,9 @@ absl::StatusOr<Config::Model> ParseModel(const std::string& flag) {
   static const std::regex* const kOption = new std::regex(",([A-Za-z_]+)=");
   if (std::smatch match; std::regex_search(model.path, match, *kOption)) {
     return error("unknown option '", match[1].str(),
-                 "'; there are method=SPEC and convolutions=true");
+                 "'; there are method=SPEC, convolutions=true and plan=PLAN");
   }
+  ASSIGN_OR_RETURN(model.plan, PlanOfModel(model.name, plan, form));
   return model;
 }
 
@@ -185,9 +210,10 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
   app.get_formatter()->column_width(34);
   app.add_option(
          "--model", models,
-         "A model to serve: NAME=PATH[,method=SPEC][,convolutions=true]. "
-         "PATH is a folder in Hugging Face layout, or org/name from "
-         "the local Hugging Face cache. Repeat it for more models")
+         StrCat("A model to serve: ", kModelForm,
+                ". PATH is a folder in Hugging Face layout, or org/name from "
+                "the local Hugging Face cache; a PLAN is as in ounce quantize "
+                "--plan. Repeat it for more models"))
       ->allow_extra_args(false)
       ->type_name("NAME=PATH");
   app.add_option("--config", path,
@@ -228,8 +254,11 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
   config = Config();
   RETURN_IF_ERROR(ApplyFields(file, &config));
   for (const v1::ModelConfig& model : file.models()) {
-    config.models.push_back(
-        {model.name(), model.path(), model.method(), model.convolutions()});
+    ASSIGN_OR_RETURN(model::MethodPlan plan,
+                     PlanOfModel(model.name(), model.plan(),
+                                 {.method = model.method(),
+                                  .convolutions = model.convolutions()}));
+    config.models.push_back({model.name(), model.path(), std::move(plan)});
   }
   RETURN_IF_ERROR(AddModels(models, &config));
   RETURN_IF_ERROR(CheckModels(config));

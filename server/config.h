@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "model/loader/method_plan.h"
 #include "quant/compute.h"
 
 namespace ounce::server {
@@ -17,9 +18,8 @@ namespace ounce::server {
 struct Config {
   struct Model {
     std::string name;
-    std::string path;    // a folder, or org/name[@revision]
-    std::string method;  // empty: as in the checkpoint
-    bool convolutions = false;
+    std::string path;  // a folder, or org/name[@revision]
+    model::MethodPlan plan = {};
   };
   struct Listen {  // HOST:PORT, port 0: a free one
     std::string inference = "127.0.0.1:8500";

@@ -9,31 +9,20 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "ounce/v1/server_config.pb.h"
 
 namespace ounce::server {
 namespace {
 
-const Config::Model* Told(const Config& config, const ModelInfo& model) {
+// Of a model that loads nothing is known but what the start said of it.
+std::string PlanOf(const ModelInfo& info, const Config& config) {
+  if (!info.plan.empty()) return info.plan;
   for (const Config::Model& told : config.models) {
-    if (told.name == model.name && told.path == model.path &&
-        model.version <= 1) {
-      return &told;
+    if (told.name == info.name && told.path == info.path) {
+      return told.plan.ToString();
     }
   }
-  return nullptr;
-}
-
-// " with include 'a', 'b'", on the line of a comment.
-std::string Globs(const char* name, const std::vector<std::string>& globs) {
-  if (globs.empty()) return "";
-  std::vector<std::string> quoted;
-  quoted.reserve(globs.size());
-  for (const std::string& glob : globs) {
-    quoted.push_back(absl::StrCat("'", absl::CHexEscape(glob), "'"));
-  }
-  return absl::StrCat(", ", name, " ", absl::StrJoin(quoted, ", "));
+  return model::MethodPlan().ToString();
 }
 
 }  // namespace
@@ -53,22 +42,15 @@ std::string ConfigText(const Config& config,
   }
   for (const ModelInfo& info : models) {
     if (info.state == ModelState::kUnloading) continue;
-    const Config::Model* told = Told(config, info);
     v1::ModelConfig model;
     model.set_name(info.name);
     model.set_path(info.path);
-    model.set_method(told != nullptr ? told->method : info.method);
-    model.set_convolutions(told != nullptr ? told->convolutions
-                                           : info.convolutions);
+    const std::string plan = PlanOf(info, config);
+    if (plan != model::MethodPlan().ToString()) model.set_plan(plan);
     google::protobuf::TextFormat::Printer printer;
     printer.SetSingleLineMode(true);
     std::string line;
     printer.PrintToString(model, &line);
-    if (!info.include.empty() || !info.exclude.empty()) {
-      absl::StrAppend(
-          &text, "# Quantized by a call", Globs("include", info.include),
-          Globs("exclude", info.exclude), ": repeat the call after a start.\n");
-    }
     absl::StrAppend(&text, "models { ", line, "}\n");
   }
   return absl::StrCat(text, config.settings);

@@ -194,15 +194,13 @@ Server::~Server() {
 absl::Status Server::LoadModels() {
   size_t failed = 0;
   for (const Config::Model& model : config_.models) {
-    const absl::Status status =
-        WithContext(catalog_
-                        ->Load({.name = model.name,
-                                .path = model.path,
-                                .method = model.method,
-                                .convolutions = model.convolutions,
-                                .reserved = true})
-                        .status(),
-                    "model '" + model.name + "'");
+    const absl::Status status = WithContext(catalog_
+                                                ->Load({.name = model.name,
+                                                        .path = model.path,
+                                                        .plan = model.plan,
+                                                        .reserved = true})
+                                                .status(),
+                                            "model '" + model.name + "'");
     if (status.ok()) continue;
     ++failed;
     if (!config_.keep_going || failed == config_.models.size()) return status;

@@ -5,6 +5,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/loader/method_policy.h"
 #include "model/loader/weight_loader.h"
 #include "model/registry.h"
 #include "nlohmann/json.hpp"
@@ -17,9 +18,9 @@ using quant::Compute;
 
 absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
                                const Architecture& architecture,
-                               const LoadOptions& options, bool read) {
-  WeightLoader loader(checkpoint, options, read);
-  RETURN_IF_ERROR(loader.CheckRequest());
+                               const LoadOptions& options, MethodPolicy& policy,
+                               bool read) {
+  WeightLoader loader(checkpoint, options, policy, read);
   const Compute compute = options.compute.value_or(
       architecture.auto_is_faster ? quant::FasterCompute() : Compute::kFloat32);
   if (compute == Compute::kBFloat16) loader.KeepFloatsAsBFloat16();
@@ -28,6 +29,22 @@ absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
   ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
   report.AddTables(model->table_bytes());
   return ModelPlan{std::move(report), std::move(model)};
+}
+
+// The plan as far as it is used; afterwards `policy` knows all names.
+absl::StatusOr<MethodPlan> JudgePlan(const Checkpoint& checkpoint,
+                                     const Architecture& architecture,
+                                     const LoadOptions& options,
+                                     MethodPolicy& policy) {
+  RETURN_IF_ERROR(Walk(checkpoint, architecture, options, policy,
+                       /*read=*/false)
+                      .status());
+  return policy.Judge();
+}
+
+void DescribePlan(const MethodPlan& plan, LoadReport* report) {
+  report->plan = plan.ToString();
+  if (!plan.keeps_all()) report->method = plan.Label();
 }
 
 absl::StatusOr<const Architecture*> FindFloatArchitecture(
@@ -69,17 +86,29 @@ absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
                                     const LoadOptions& options) {
   ASSIGN_OR_RETURN(const Architecture* architecture,
                    FindFloatArchitecture(checkpoint));
-  return Walk(checkpoint, *architecture, options, /*read=*/false);
+  MethodPolicy policy(options.plan);
+  ASSIGN_OR_RETURN(const MethodPlan used,
+                   JudgePlan(checkpoint, *architecture, options, policy));
+  ASSIGN_OR_RETURN(ModelPlan planned, Walk(checkpoint, *architecture, options,
+                                           policy, /*read=*/false));
+  DescribePlan(used, &planned.report);
+  return planned;
 }
 
 absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
                                       const LoadOptions& options) {
   ASSIGN_OR_RETURN(const Architecture* architecture,
                    FindFloatArchitecture(checkpoint));
+  MethodPolicy policy(options.plan);
+  ASSIGN_OR_RETURN(const MethodPlan used,
+                   JudgePlan(checkpoint, *architecture, options, policy));
+  // What the chosen methods can't hold shows before anything is read.
   RETURN_IF_ERROR(
-      Walk(checkpoint, *architecture, options, /*read=*/false).status());
-  ASSIGN_OR_RETURN(ModelPlan loaded,
-                   Walk(checkpoint, *architecture, options, /*read=*/true));
+      Walk(checkpoint, *architecture, options, policy, /*read=*/false)
+          .status());
+  ASSIGN_OR_RETURN(ModelPlan loaded, Walk(checkpoint, *architecture, options,
+                                          policy, /*read=*/true));
+  DescribePlan(used, &loaded.report);
   return LoadedModel{std::move(loaded.outline), std::move(loaded.report)};
 }
 

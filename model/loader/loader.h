@@ -18,7 +18,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint/checkpoint.h"
-#include "model/loader/method_policy.h"
+#include "model/loader/method_plan.h"
 #include "model/model.h"
 #include "model/weights.h"
 #include "quant/compute.h"
@@ -33,17 +33,8 @@ struct LoadProgress {
   std::string tensor;         // the one just done
 };
 
-// Of the fields of MethodRequest:
-//   method        for kLinear weights and whatever `include` names; others keep
-//                 the checkpoint's dtype. Absent: all keep it. A float method
-//                 (float32, float16, bfloat16) is for every matrix.
-//   include       globs (glob.h) over module names, such as
-//                 `transformer.h.0.attn.qkv_proj`. Empty: every kLinear module
-//                 (every matrix, for a float method); otherwise exactly the
-//                 matrices that match, and convolutions if asked for below.
-//   exclude       globs; wins over the others.
-//   convolutions  all of them too, without being included by name.
-struct LoadOptions : MethodRequest {
+struct LoadOptions {
+  MethodPlan plan;
   // Absent: as the architecture does by itself (Architecture::auto_is_faster).
   // Floats of a model that multiplies them in bfloat16 are kept in memory as
   // that; reports say so in their resident bytes, stored bytes stay the
@@ -73,15 +64,16 @@ struct TensorReport {
   int64_t stored_bytes = 0;      // Hugging Face's convention
   int64_t resident_bytes = 0;    // in memory, padding and scales included
   std::optional<quant::ErrorStats> error;  // if measured and not exact
-  std::string left_alone;  // why the method was not applied; empty if it was
+  std::string
+      left_alone;  // why it is as in the checkpoint, if methods were asked for
 };
 
 struct LoadReport {
-  std::string method;  // the spec asked for, or the float method of the dtype
-  // As asked for.
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  bool convolutions = false;
+  // The plan's text, whose rules all got something.
+  std::string plan;
+  // In short: MethodPlan::Label; where all is kept, the float method of the
+  // linear layers' dtype.
+  std::string method;
   std::vector<TensorReport> tensors;  // in the order of the architecture
   // Sums over tensors, tied ones once; resident bytes with table_bytes.
   int64_t checkpoint_bytes = 0;

@@ -1,28 +1,18 @@
 #include "model/loader/method_policy.h"
 
 #include <algorithm>
+#include <set>
 #include <string_view>
 
+#include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "model/files/byte_source.h"
-#include "model/loader/glob.h"
 #include "quant/registry.h"
 
 namespace ounce::model {
 namespace {
 
-using Globs = std::vector<std::string>;
-
-// The first that matches; null if none does.
-const std::string* FirstMatch(const Globs& globs, const std::string& module) {
-  const auto found = std::find_if(
-      globs.begin(), globs.end(),
-      [&](const std::string& glob) { return GlobMatches(glob, module); });
-  return found == globs.end() ? nullptr : &*found;
-}
-
-std::string_view RoleName(WeightRole role) {
+std::string_view Described(WeightRole role) {
   switch (role) {
     case WeightRole::kHead:
       return "the head";
@@ -36,135 +26,166 @@ std::string_view RoleName(WeightRole role) {
   return "a linear layer";
 }
 
+template <class... Words>
+absl::Status Refusal(const Words&... words) {
+  return absl::InvalidArgumentError(StrCat(words...));
+}
+
+// Short enough to quote: a glob has 256 bytes at most.
+std::string RuleText(const MethodRule& rule) {
+  return StrCat("rule '", rule.ToString(), "'");
+}
+
+std::string SpecText(const std::optional<quant::MethodSpec>& spec) {
+  return spec.has_value() ? spec->ToString() : "";
+}
+
 }  // namespace
 
-MethodPolicy::MethodPolicy(const MethodRequest& request)
-    : request_(request),
-      is_float_(request.method.has_value() &&
-                request.method->float_dtype().has_value()) {}
+MethodPolicy::Name MethodPolicy::Named(const Use& use) const {
+  const auto rule = std::find_if(
+      plan_.rules.begin(), plan_.rules.end(), [&](const MethodRule& candidate) {
+        return candidate.Matches(use.module, use.role);
+      });
+  return {use, rule == plan_.rules.end() ? nullptr : &*rule};
+}
 
-MethodPolicy::Choice MethodPolicy::Choose(const std::string& module,
-                                          WeightRole role, quant::DType dtype) {
+const MethodRule* MethodPolicy::RuleFor(const Names& names) {
+  for (const Name& name : names) {
+    if (name.rule != nullptr) return name.rule;
+  }
+  return nullptr;
+}
+
+bool MethodPolicy::RestIsFor(WeightRole role) const {
+  return plan_.rest.has_value() &&
+         (role == WeightRole::kLinear || plan_.float_dtype().has_value());
+}
+
+MethodPolicy::Choice MethodPolicy::Choose(const Use& use, quant::DType dtype) {
+  Names& names = matrices_[use];
+  if (names.empty()) names.push_back(Named(use));
   const quant::MethodSpec kept = quant::FloatMethodFor(dtype);
-  if (!request_.method.has_value()) return {kept, ""};
-  std::string left_alone;
-  const bool by_role =
-      (role == WeightRole::kConvolution && request_.convolutions) ||
-      (request_.include.empty() && (role == WeightRole::kLinear || is_float_));
-  if (const std::string* glob = FirstMatch(request_.exclude, module)) {
-    left_alone = StrCat("excluded by '", *glob, "'");
-  } else if (!by_role && request_.include.empty()) {
-    left_alone = StrCat("kept: ", RoleName(role),
-                        " stays in the checkpoint's dtype unless included");
-  } else if (!by_role && FirstMatch(request_.include, module) == nullptr) {
-    left_alone = "not among those included";
+  if (const MethodRule* rule = RuleFor(names)) {
+    if (rule->spec.has_value()) return {*rule->spec, ""};
+    return {kept, StrCat("kept by '", rule->ToString(), "'")};
   }
-  matrices_.push_back({module, role, left_alone.empty()});
-  if (!left_alone.empty()) return {kept, left_alone};
-  return {*request_.method, ""};
+  if (RestIsFor(use.role)) return {*plan_.rest, ""};
+  if (plan_.keeps_all()) return {kept, ""};
+  if (!plan_.rest.has_value()) {
+    return {kept, "kept: no rule of the plan is for it"};
+  }
+  return {kept, StrCat("kept: ", Described(use.role),
+                       " stays in the checkpoint's dtype unless a rule names "
+                       "it")};
 }
 
-void MethodPolicy::Tied(const std::string& module, const std::string& other) {
-  ties_.push_back({module, other});
+void MethodPolicy::Tied(const Use& use, const Use& first) {
+  const auto matrix = matrices_.find(first);
+  OUNCE_CHECK(matrix != matrices_.end(), "tied to what was asked for before");
+  Names& names = matrix->second;
+  const auto known = std::find_if(names.begin(), names.end(),
+                                  [&](const Name& n) { return n.use == use; });
+  if (known == names.end()) names.push_back(Named(use));
 }
 
-absl::Status MethodPolicy::CheckRequest() const {
-  if (!request_.method.has_value()) {
-    const char* given = request_.convolutions       ? "convolutions"
-                        : !request_.include.empty() ? "include"
-                        : !request_.exclude.empty() ? "exclude"
-                                                    : nullptr;
-    if (given == nullptr) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        StrCat(given, ": needs a method to apply, and none is given"));
+absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
+  std::set<const MethodRule*> busy;
+  bool rest_is_busy = false, any = false;
+  for (const auto& [first, names] : matrices_) {
+    for (const Name& name : names) busy.insert(name.rule);
+    const MethodRule* rule = RuleFor(names);
+    const bool rest = rule == nullptr && RestIsFor(first.role);
+    rest_is_busy |= rest;
+    any |= rest || (rule != nullptr && rule->spec.has_value());
   }
-  for (const Globs* globs : {&request_.include, &request_.exclude}) {
-    for (const std::string& glob : *globs) RETURN_IF_ERROR(CheckGlob(glob));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status MethodPolicy::CheckChoices() const {
-  if (!request_.method.has_value()) return absl::OkStatus();
-  RETURN_IF_ERROR(CheckGlobs("include", request_.include));
-  RETURN_IF_ERROR(CheckGlobs("exclude", request_.exclude));
-  for (const Tie& tie : ties_) RETURN_IF_ERROR(CheckTie(tie));
-  bool any = false, any_convolution = false, any_convolution_chosen = false;
-  for (const Matrix& matrix : matrices_) {
-    const bool convolution = matrix.role == WeightRole::kConvolution;
-    any |= matrix.chosen;
-    any_convolution |= convolution;
-    any_convolution_chosen |= convolution && matrix.chosen;
-  }
-  if (request_.convolutions && !any_convolution) {
-    return absl::InvalidArgumentError("convolutions: the model has none");
-  }
-  if (!any) return NothingLeft();
-  if (request_.convolutions && !any_convolution_chosen) {
-    return absl::InvalidArgumentError(
-        "convolutions: exclude takes all of them out again");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status MethodPolicy::CheckGlobs(const char* field,
-                                      const Globs& globs) const {
-  for (const std::string& glob : globs) {
-    const auto matches = [&](const auto& named) {
-      return GlobMatches(glob, named.module);
-    };
-    if (std::any_of(matrices_.begin(), matrices_.end(), matches) ||
-        std::any_of(ties_.begin(), ties_.end(), matches)) {
-      continue;
+  MethodPlan used;
+  for (const MethodRule& rule : plan_.rules) {
+    if (busy.contains(&rule)) {
+      used.rules.push_back(rule);
+    } else {
+      RETURN_IF_ERROR(CheckMatches(rule));
     }
-    const auto longest =
-        std::max_element(matrices_.begin(), matrices_.end(),
-                         [](const Matrix& a, const Matrix& b) {
-                           return a.module.size() < b.module.size();
-                         });
-    return absl::InvalidArgumentError(
-        StrCat(field, ": ", Quoted(glob), " matches no matrix of the model",
-               longest == matrices_.end()
-                   ? ""
-                   : StrCat("; names look like '", longest->module, "'")));
+  }
+  for (const auto& [first, names] : matrices_) {
+    RETURN_IF_ERROR(CheckNames(names));
+  }
+  for (const MethodRule& rule : plan_.rules) {
+    // Convolutions are asked for by a word of their own in short forms.
+    const bool may_be_idle = plan_.drops_idle_rules && !rule.role.has_value();
+    if (busy.contains(&rule) || may_be_idle) continue;
+    return Refusal(RuleText(rule),
+                   " is left with nothing: the rules before it take all that "
+                   "it matches; put it before them, or leave it out");
+  }
+  if (rest_is_busy) used.rest = plan_.rest;
+  if (plan_.rest.has_value() && !rest_is_busy &&
+      !(plan_.drops_idle_rules && any)) {
+    return NothingForRest();
+  }
+  if (!any && !plan_.keeps_all()) return NothingLeft();
+  return used;
+}
+
+absl::Status MethodPolicy::CheckMatches(const MethodRule& rule) const {
+  const Use* longest = nullptr;
+  for (const auto& [first, names] : matrices_) {
+    const bool matches =
+        std::any_of(names.begin(), names.end(), [&](const Name& name) {
+          return rule.Matches(name.use.module, name.use.role);
+        });
+    if (matches) return absl::OkStatus();
+    if (longest == nullptr || longest->module.size() < first.module.size()) {
+      longest = &first;
+    }
+  }
+  return Refusal(
+      RuleText(rule), " matches no matrix of the model",
+      rule.role.has_value() && rule.glob == "*"
+          ? StrCat(", which has none of the role ", RoleName(*rule.role))
+      : longest == nullptr
+          ? ""
+          : StrCat("; names look like '", longest->module, "'"));
+}
+
+absl::Status MethodPolicy::CheckNames(const Names& names) {
+  const Name* named = nullptr;
+  for (const Name& name : names) {
+    if (name.rule == nullptr) continue;
+    if (named == nullptr) named = &name;
+    if (SpecText(name.rule->spec) == SpecText(named->rule->spec)) continue;
+    return Refusal(RuleText(*named->rule), " is for ", named->use.module,
+                   " and '", name.rule->ToString(), "' for ", name.use.module,
+                   ", but these are one weight under two names (tied); choose "
+                   "the same for both, or name one of them only");
   }
   return absl::OkStatus();
 }
 
-absl::Status MethodPolicy::CheckTie(const Tie& tie) const {
-  const auto stored =
-      std::find_if(matrices_.begin(), matrices_.end(),
-                   [&](const Matrix& m) { return m.module == tie.other; });
-  const bool chosen = stored != matrices_.end() && stored->chosen;
-  const std::string* excluded = FirstMatch(request_.exclude, tie.module);
-  const std::string* included = FirstMatch(request_.include, tie.module);
-  const auto refuse = [&](const char* field, const std::string& glob,
-                          const char* does, const char* other_is) {
-    return absl::InvalidArgumentError(StrCat(
-        field, ": ", Quoted(glob), " ", does, " ", tie.module,
-        ", which is tied to ", tie.other, ", and that is ", other_is,
-        "; they are one weight under two names, so ", field, " both of them"));
-  };
-  if (excluded != nullptr && chosen) {
-    return refuse("exclude", *excluded, "leaves out", "to be quantized");
+absl::Status MethodPolicy::NothingForRest() const {
+  const std::string method = plan_.rest->ToString();
+  const bool any = std::any_of(
+      matrices_.begin(), matrices_.end(),
+      [&](const auto& matrix) { return RestIsFor(matrix.first.role); });
+  if (any) {
+    return Refusal("nothing is left to store as ", method,
+                   ": the rules before it take every matrix that it is for");
   }
-  if (excluded == nullptr && included != nullptr && !chosen) {
-    return refuse("include", *included, "takes in", "not");
-  }
-  return absl::OkStatus();
+  return Refusal("there is nothing to store as ", method,
+                 ": the model has no linear layers; rules name others");
 }
 
 absl::Status MethodPolicy::NothingLeft() const {
-  const std::string method = request_.method->ToString();
-  if (!request_.exclude.empty()) {
-    return absl::InvalidArgumentError(
-        StrCat("nothing is left to store as ", method, ": exclude takes out ",
-               request_.include.empty() ? "every matrix that the method is for"
-                                        : "all that include takes in"));
+  const auto rule =
+      std::find_if(plan_.rules.begin(), plan_.rules.end(),
+                   [](const MethodRule& r) { return r.spec.has_value(); });
+  if (rule == plan_.rules.end()) {
+    return Refusal(
+        "the plan keeps all as in the checkpoint: give a matrix, or the rest, "
+        "a method");
   }
-  return absl::InvalidArgumentError(
-      StrCat("there is nothing to store as ", method,
-             ": the model has no linear layers; include names others"));
+  return Refusal("nothing is left to store as ", rule->spec->ToString(),
+                 ": exclude takes out all that include takes in");
 }
 
 }  // namespace ounce::model

@@ -1,76 +1,80 @@
-// Which method each matrix gets, and whether what was asked for makes sense:
-// judged from names and roles alone, before a weight is read.
+// Which method each matrix gets by a plan, and whether the plan makes sense for
+// the model: judged from names and roles alone, before a weight is read.
 #ifndef OUNCE_MODEL_LOADER_METHOD_POLICY_H_
 #define OUNCE_MODEL_LOADER_METHOD_POLICY_H_
 
+#include <compare>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "model/weights.h"
+#include "absl/status/statusor.h"
+#include "model/loader/method_plan.h"
+#include "model/weight_role.h"
 #include "quant/dtype.h"
 #include "quant/quant_method.h"
 
 namespace ounce::model {
 
-// What is asked for; LoadOptions says what each means.
-struct MethodRequest {
-  std::optional<quant::MethodSpec> method;
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  bool convolutions = false;
-};
-
+// A weight may have several names (a tied head). A rule on one of them is for
+// the weight, whatever it is called; so the policy has to know all names before
+// it can choose. An architecture's matrices go through it twice or more: the
+// first walk only tells it what there is.
+//
 // Threads: one at a time.
 class MethodPolicy {
  public:
   struct Choice {
     quant::MethodSpec spec;
-    std::string left_alone;  // why it isn't the one asked for
+    std::string left_alone;  // why it is as in the checkpoint
+  };
+  // A matrix by one of its names.
+  struct Use {
+    std::string module;
+    WeightRole role = WeightRole::kLinear;
+    auto operator<=>(const Use&) const = default;
   };
 
-  // Ownership: `request` must outlive it.
-  explicit MethodPolicy(const MethodRequest& request);
+  // Ownership: `plan` must outlive it.
+  explicit MethodPolicy(const MethodPlan& plan) : plan_(plan) {}
 
   // Of a matrix that the checkpoint has in `dtype`.
-  Choice Choose(const std::string& module, WeightRole role, quant::DType dtype);
+  Choice Choose(const Use& use, quant::DType dtype);
 
-  // `module` is no matrix of its own, but `other` under a second name.
-  void Tied(const std::string& module, const std::string& other);
-
-  // What makes no sense of itself: include, exclude or convolutions without a
-  // method, a malformed glob. kInvalidArgument.
-  absl::Status CheckRequest() const;
+  // `use` is no matrix of its own, but `first`, of which Choose was asked,
+  // under a second name.
+  void Tied(const Use& use, const Use& first);
 
   // To be asked when the architecture has chosen for all of its matrices.
-  // kInvalidArgument when
-  //   - an include or exclude glob matches no matrix
-  //   - of two names of one weight only one is taken in (or left out)
-  //   - nothing is left that gets the method
-  //   - convolutions are asked for, and there are none or none is left
-  absl::Status CheckChoices() const;
+  // Returns the plan, less the rules that may be dropped
+  // (MethodPlan::drops_idle_rules). kInvalidArgument, with the rule, when
+  //   - it matches no matrix
+  //   - nothing is left to it, since the rules before it take all that it
+  //     matches, or the model has nothing that it is for
+  //   - it and another choose differently for two names of one weight
+  // and when no matrix gets a method of the plan's.
+  absl::StatusOr<MethodPlan> Judge() const;
 
  private:
-  struct Matrix {
-    std::string module;
-    WeightRole role;
-    bool chosen;  // gets the method
+  struct Name {
+    Use use;
+    const MethodRule* rule = nullptr;  // the first that matches it
   };
-  struct Tie {
-    std::string module;
-    std::string other;
-  };
+  // By all of its names, the one asked for first in front.
+  using Names = std::vector<Name>;
 
-  absl::Status CheckGlobs(const char* field,
-                          const std::vector<std::string>& globs) const;
-  absl::Status CheckTie(const Tie& tie) const;
+  Name Named(const Use& use) const;
+  static const MethodRule* RuleFor(const Names& names);
+  bool RestIsFor(WeightRole role) const;
+  absl::Status CheckMatches(const MethodRule& rule) const;
+  static absl::Status CheckNames(const Names& names);
+  absl::Status NothingForRest() const;
   absl::Status NothingLeft() const;
 
-  const MethodRequest& request_;
-  const bool is_float_;  // the method asked for
-  std::vector<Matrix> matrices_;
-  std::vector<Tie> ties_;
+  const MethodPlan& plan_;
+  std::map<Use, Names> matrices_;  // by first name
 };
 
 }  // namespace ounce::model

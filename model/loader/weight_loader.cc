@@ -87,24 +87,19 @@ int64_t Share(int64_t total, int64_t part, int64_t whole) {
 }  // namespace
 
 WeightLoader::WeightLoader(const Checkpoint& checkpoint,
-                           const LoadOptions& options, bool read)
+                           const LoadOptions& options, MethodPolicy& policy,
+                           bool read)
     : checkpoint_(checkpoint),
       options_(options),
       read_(read),
-      policy_(options),
-      ledger_(checkpoint, read ? options.progress : nullptr) {
-  if (options.method.has_value()) float_dtype_ = options.method->float_dtype();
-}
+      policy_(policy),
+      ledger_(checkpoint, read ? options.progress : nullptr),
+      float_dtype_(options.plan.float_dtype()) {}
 
 absl::StatusOr<LoadReport> WeightLoader::Finish() && {
   RETURN_IF_ERROR(CheckRowsUsed());
   ASSIGN_OR_RETURN(LoadReport report, std::move(ledger_).Finish());
-  RETURN_IF_ERROR(policy_.CheckChoices());
-  report.include = options_.include;
-  report.exclude = options_.exclude;
-  report.convolutions = options_.convolutions;
-  report.method =
-      options_.method.has_value() ? options_.method->ToString() : method_;
+  report.method = method_;
   // Of a model without linear layers, whatever comes first.
   for (size_t i = 0; report.method.empty() && i < report.tensors.size(); ++i) {
     report.method = report.tensors[i].method;
@@ -141,19 +136,20 @@ absl::StatusOr<Linear> WeightLoader::ReadLinear(
 
 absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
                                                 std::string_view other) {
-  policy_.Tied(std::string(module), std::string(other));
   const TensorInfo& of = checkpoint_.tensors().at(WeightName(other));
   const StoredKey key = KeyOf(of, WeightRole::kEmbedding);
   const auto packed = packed_.find({{.stored = key, .rows = of.shape[0]}});
   OUNCE_CHECK(packed != packed_.end(), "tied to what was asked for before");
+  const Stored& first = stored_.at(key);
+  policy_.Tied({std::string(module), WeightRole::kHead},
+               {ModuleOf(first.name), first.role});
   const std::string name = WeightName(module);
   const auto copy = checkpoint_.tensors().find(name);
   if (copy != checkpoint_.tensors().end()) {
-    const std::string& stored = stored_.at(key).name;
-    ledger_.AddNotStored(name, copy->second, "tied to " + stored);
+    ledger_.AddNotStored(name, copy->second, "tied to " + first.name);
     if (copy->second.storage_id != of.storage_id &&
         !options_.only.has_value()) {
-      RETURN_IF_ERROR(CheckEqual(name, copy->second, stored));
+      RETURN_IF_ERROR(CheckEqual(name, copy->second, first.name));
     }
     RETURN_IF_ERROR(ledger_.Done(name));
   }
@@ -176,8 +172,8 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   ASSIGN_OR_RETURN(const TensorInfo* info,
                    ledger_.Find(name, {channels, shape.in_channels,
                                        shape.kernel, shape.kernel}));
-  const Choice choice = policy_.Choose(std::string(module),
-                                       WeightRole::kConvolution, info->dtype);
+  const Choice choice = policy_.Choose(
+      {std::string(module), WeightRole::kConvolution}, info->dtype);
   ConvolutionWeight result;
   std::vector<float> factors;
   if (batch_norm.empty()) {
@@ -257,14 +253,15 @@ absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
   Stored& stored = entry->second;
   if (is_new) {
     stored.name = source.name;
-    stored.choice = policy_.Choose(source.module, role, source.info->dtype);
+    stored.role = role;
+    stored.choice = policy_.Choose({source.module, role}, source.info->dtype);
     stored.resident =
         Resident(stored.choice, /*folded=*/false, source.info->dtype);
     ASSIGN_OR_RETURN(stored.report,
                      Report(source.name, *source.info, stored.choice,
                             stored.resident, source.stored_rows, cols, role));
   } else if (stored.name != source.name && !ledger_.IsDone(source.name)) {
-    policy_.Tied(source.module, ModuleOf(stored.name));
+    policy_.Tied({source.module, role}, {ModuleOf(stored.name), stored.role});
     ledger_.AddNotStored(source.name, *source.info, "tied to " + stored.name);
   }
   return &stored;
@@ -441,9 +438,8 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadVector(
   tensor.stored_bytes = format.StoredBytes(1, size);
   tensor.resident_bytes = VectorBytes(size);
   tensor.is_vector = true;
-  if (options_.method.has_value() && !float_dtype_.has_value()) {
-    tensor.left_alone = "1-D: norms and biases are not quantized";
-  }
+  tensor.left_alone =
+      VectorLeftAlone("1-D: norms and biases are not quantized");
   RETURN_IF_ERROR(ledger_.Done(name));
   return values;
 }
@@ -483,11 +479,13 @@ absl::StatusOr<std::vector<float>> WeightLoader::FoldBatchNorm(
     const bool is_bias = tensor.name == module + ".bias";
     if (!is_bias) tensor.resident_bytes = 0;
     if (!is_bias && keep_only_bias) tensor.stored_bytes = 0;
-    if (options_.method.has_value() && !float_dtype_.has_value()) {
-      tensor.left_alone = "folded into its convolution";
-    }
+    tensor.left_alone = VectorLeftAlone("folded into its convolution");
   }
   return factors;
+}
+
+std::string WeightLoader::VectorLeftAlone(const char* why) const {
+  return options_.plan.keeps_all() || float_dtype_.has_value() ? "" : why;
 }
 
 MethodSpec WeightLoader::Resident(const Choice& choice, bool folded,

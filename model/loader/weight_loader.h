@@ -38,21 +38,18 @@ struct RowRange {
 // Threads: one at a time.
 class WeightLoader final : public WeightReader {
  public:
-  // `read` false: only looks at names and shapes. Ownership: both must outlive
-  // it.
+  // `policy` is that of the options' plan. `read` false: only looks at names
+  // and shapes. Ownership: all three must outlive it.
   WeightLoader(const Checkpoint& checkpoint, const LoadOptions& options,
-               bool read);
+               MethodPolicy& policy, bool read);
 
   // From now on matrices and convolutions that a float method stores are kept
   // in memory as bfloat16, because that is what the model multiplies.
   void KeepFloatsAsBFloat16() { floats_as_bfloat16_ = true; }
 
-  // What MethodPolicy's says.
-  absl::Status CheckRequest() const { return policy_.CheckRequest(); }
-
-  // When the architecture has all that it wants. Errors: kInvalidArgument for
-  // tensors, or rows of one, that nobody asked for; what
-  // MethodPolicy::CheckChoices says.
+  // When the architecture has all that it wants. Of the plan the report has no
+  // text. Errors: kInvalidArgument for tensors, or rows of one, that nobody
+  // asked for.
   absl::StatusOr<LoadReport> Finish() &&;
 
   bool Has(std::string_view name) const override;
@@ -77,6 +74,7 @@ class WeightLoader final : public WeightReader {
   // A stored tensor that is, or is cut into, matrices.
   struct Stored {
     std::string name;  // under which it was asked for first
+    WeightRole role = WeightRole::kLinear;  // as what
     Choice choice;
     quant::MethodSpec resident;  // what it is kept in memory by
     size_t report = 0;
@@ -147,6 +145,8 @@ class WeightLoader final : public WeightReader {
                                                    int64_t channels,
                                                    bool keep_only_bias,
                                                    std::vector<float>* bias);
+  // Why vectors are as in the checkpoint, though methods were asked for.
+  std::string VectorLeftAlone(const char* why) const;
   quant::MethodSpec Resident(const Choice& choice, bool folded,
                              quant::DType dtype) const;
   // A report of a matrix that is stored as `choice` says, [rows, cols].
@@ -162,14 +162,15 @@ class WeightLoader final : public WeightReader {
   const Checkpoint& checkpoint_;
   const LoadOptions& options_;
   const bool read_;
-  MethodPolicy policy_;
+  MethodPolicy& policy_;
   Ledger ledger_;
-  std::optional<quant::DType> float_dtype_;  // of the method asked for, if one
+  // Of vectors, if they too are to be stored in another one.
+  const std::optional<quant::DType> float_dtype_;
   std::map<StoredKey, Stored> stored_;
   std::map<std::vector<Slice>, SharedWeight> packed_;
   int64_t vector_bytes_ = 0;  // of all vectors that were given out
   bool floats_as_bfloat16_ = false;
-  std::string method_;  // of the first linear layer, if none is asked for
+  std::string method_;  // of the first linear layer
 };
 
 }  // namespace ounce::model

@@ -42,7 +42,7 @@ absl::StatusOr<BuiltVersion> BuildVersion(
   built.memory = memory;
   built.report = std::move(loaded.report);
   built.has_own_floats =
-      !options.method.has_value() ||
+      options.plan.keeps_all() ||
       (options.measure_error &&
        std::none_of(built.report.tensors.begin(), built.report.tensors.end(),
                     [](const model::TensorReport& tensor) {
@@ -94,10 +94,8 @@ absl::StatusOr<BuiltVersion> RebuildVersion(
 }
 
 void DescribeWeights(const model::LoadReport& report, ModelInfo* info) {
+  info->plan = report.plan;
   info->method = report.method;
-  info->include = report.include;
-  info->exclude = report.exclude;
-  info->convolutions = report.convolutions;
   info->checkpoint_bytes = report.checkpoint_bytes;
   info->stored_bytes = report.stored_bytes;
   info->resident_bytes = report.resident_bytes;
@@ -118,10 +116,8 @@ void DescribeWeights(const model::LoadReport& report, ModelInfo* info) {
 QuantizeReport CompareWeights(const ModelInfo& before,
                               const model::LoadReport& after) {
   QuantizeReport report;
+  report.plan = after.plan;
   report.method = after.method;
-  report.include = after.include;
-  report.exclude = after.exclude;
-  report.convolutions = after.convolutions;
   report.method_before = before.method;
   report.stored_bytes_before = before.stored_bytes;
   report.stored_bytes_after = after.stored_bytes;

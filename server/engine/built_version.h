@@ -56,7 +56,7 @@ absl::StatusOr<BuiltVersion> RebuildVersion(
     const model::LoadOptions& options, MemoryBudget::Reservation reservation,
     const std::function<absl::Status()>& proceed);
 
-// Fills in the weights' part: method, parameters, bytes.
+// Fills in the weights' part: plan, method, parameters, bytes.
 void DescribeWeights(const model::LoadReport& report, ModelInfo* info);
 
 // What became of each tensor, and bytes before and after; model, version and

@@ -111,7 +111,7 @@ class LoadedModels final : public ModelCatalog {
   struct Run {
     std::shared_ptr<VersionedModel> served;
     std::string path;
-    quant::MethodSpec method;
+    std::string method;  // the plan's label
     ModelInfo before;
   };
 
@@ -247,13 +247,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   const std::string& path = params.path;
   RETURN_IF_ERROR(CheckName(name));
   model::LoadOptions options;
-  if (!params.method.empty()) {
-    absl::StatusOr<quant::MethodSpec> method =
-        quant::ParseMethodSpec(params.method);
-    if (!method.ok() && params.reserved) return Settle(name, method.status());
-    ASSIGN_OR_RETURN(options.method, std::move(method));
-  }
-  options.convolutions = params.convolutions;
+  options.plan = params.plan;
   options.compute = options_.compute;
   if (!params.reserved) {
     MutexLock lock(&mu_);
@@ -373,7 +367,7 @@ absl::Status LoadedModels::Unload(const std::string& name, bool force) {
 absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     const QuantizeParams& params, const Progress& progress) {
   Run run;
-  ASSIGN_OR_RETURN(run.method, quant::ParseMethodSpec(params.method));
+  run.method = params.plan.Label();
   if (!params.as.empty()) RETURN_IF_ERROR(CheckName(params.as));
   const bool beside = !params.as.empty() && !params.dry_run;
   {
@@ -392,7 +386,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     if (beside) RETURN_IF_ERROR(Take(params.as, run.path));
     run.served->SetState(ModelState::kQuantizing);
     observer_.OnModelChanged(run.served->info());
-    observer_.OnQuantizeStage(params.model, run.method.ToString(),
+    observer_.OnQuantizeStage(params.model, run.method,
                               QuantizeStage::kReading);
   }
 
@@ -413,8 +407,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     MutexLock lock(&mu_);
     run.served->SetState(ModelState::kReady);
     observer_.OnModelChanged(run.served->info());
-    observer_.OnQuantizeDone(params.model, run.method.ToString(),
-                             report.status(), duration);
+    observer_.OnQuantizeDone(params.model, run.method, report.status(),
+                             duration);
   }
   malloc_trim(0);
   if (report.ok()) {
@@ -437,7 +431,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     if (stage != update.stage) {
       update.stage = stage;
       MutexLock lock(&mu_);
-      observer_.OnQuantizeStage(params.model, run.method.ToString(), stage);
+      observer_.OnQuantizeStage(params.model, run.method, stage);
     }
     RETURN_IF_ERROR(CheckOpen());
     told = clock_.Now();
@@ -456,10 +450,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
   const CheckpointFingerprint& fingerprint = run.served->fingerprint();
 
   model::LoadOptions options;
-  options.method = run.method;
-  options.include = params.include;
-  options.exclude = params.exclude;
-  options.convolutions = params.convolutions;
+  options.plan = params.plan;
   options.compute = options_.compute;
   options.measure_error = true;
   model::LoadOptions float_options;

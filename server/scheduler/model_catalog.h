@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "model/generation_defaults.h"
+#include "model/loader/method_plan.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/generate_scheduler.h"
@@ -44,10 +45,8 @@ struct ModelInfo {
   std::string architecture;
   ModelState state = ModelState::kLoading;
   int64_t version = 0;
-  std::string method;
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  bool convolutions = false;
+  std::string plan;    // model::MethodPlan's text
+  std::string method;  // and its label
   int64_t parameters = 0;
   int64_t checkpoint_bytes = 0;
   int64_t stored_bytes = 0;
@@ -128,10 +127,8 @@ struct DetectionQuality {
 struct QuantizeReport {
   std::string model;
   int64_t version = 0;
+  std::string plan;
   std::string method;
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  bool convolutions = false;
   std::string method_before;
   int64_t stored_bytes_before = 0;
   int64_t stored_bytes_after = 0;
@@ -148,8 +145,7 @@ struct QuantizeReport {
 struct LoadParams {
   std::string name;
   std::string path;
-  std::string method;
-  bool convolutions = false;
+  model::MethodPlan plan = {};
   bool reserved = false;  // the name, by Reserve
   // Asked again and again while the caller waits, on its thread; the first
   // error ends the load with that error. Empty: always.
@@ -158,12 +154,9 @@ struct LoadParams {
 
 struct QuantizeParams {
   std::string model;
-  std::string method;
-  std::vector<std::string> include;
-  std::vector<std::string> exclude;
-  std::string as;
+  model::MethodPlan plan = {};
+  std::string as = {};
   bool dry_run = false;
-  bool convolutions = false;
   // Prepared for this model; only for one that detects objects.
   std::vector<std::shared_ptr<const Picture>> pictures;
 };
@@ -216,14 +209,13 @@ class CatalogObserver {
   // It is gone: unloaded, or its load failed.
   virtual void OnModelRemoved(const std::string& model) = 0;
 
-  // A quantization of `model` with `method` entered a stage.
+  // A quantization of `model` entered a stage; `method` is its plan's label.
   virtual void OnQuantizeStage(const std::string& model,
                                const std::string& method,
                                QuantizeStage stage) = 0;
 
   // ... and ended, well or not; for dry runs too. Only for runs that began: not
   // for those refused because of their parameters or the model's state.
-  // `method` is the text of the spec, as in ModelInfo.
   virtual void OnQuantizeDone(const std::string& model,
                               const std::string& method,
                               const absl::Status& status,

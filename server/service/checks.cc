@@ -70,6 +70,13 @@ absl::StatusOr<SamplingParams> CheckSampling(
   return params;
 }
 
+absl::StatusOr<model::MethodPlan> CheckPlan(const std::string& plan,
+                                            const model::ShortForm& form) {
+  absl::StatusOr<model::MethodPlan> parsed = model::PlanOf(plan, form);
+  if (parsed.ok() || plan.empty()) return parsed;
+  return FieldError("plan", parsed.status().message());
+}
+
 template <class Globs>
 absl::Status CheckGlobs(absl::string_view field, const Globs& globs) {
   for (int i = 0; i < globs.size(); ++i) {
@@ -188,34 +195,45 @@ absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
                           max_positions, " positions)"));
 }
 
-absl::Status CheckLoad(const v1::LoadModelRequest& request) {
+absl::StatusOr<LoadParams> CheckLoad(const v1::LoadModelRequest& request) {
   RETURN_IF_ERROR(CheckModelName("name", request.name()));
   RETURN_IF_ERROR(CheckNotEmpty("path", request.path(),
                                 "a folder of the server, or org/name"));
   if (request.path().find('\0') != std::string::npos) {
     return FieldError("path", "must be a path, contains a zero byte");
   }
-  return absl::OkStatus();
+  ASSIGN_OR_RETURN(
+      model::MethodPlan plan,
+      CheckPlan(request.plan(), {.method = request.method(),
+                                 .convolutions = request.convolutions()}));
+  return LoadParams{
+      .name = request.name(), .path = request.path(), .plan = std::move(plan)};
 }
 
 absl::StatusOr<QuantizeParams> CheckQuantize(
     const v1::QuantizeRequest& request) {
   RETURN_IF_ERROR(CheckModelName("model", request.model()));
-  RETURN_IF_ERROR(
-      CheckNotEmpty("method", request.method(), "one of ListMethods"));
+  if (request.plan().empty() && request.method().empty()) {
+    return FieldError("method", "is empty, and so is plan; give one");
+  }
   RETURN_IF_ERROR(CheckGlobs("include", request.include()));
   RETURN_IF_ERROR(CheckGlobs("exclude", request.exclude()));
   if (!request.as().empty()) {
     RETURN_IF_ERROR(CheckModelName("as", request.as()));
   }
+  ASSIGN_OR_RETURN(
+      model::MethodPlan plan,
+      CheckPlan(
+          request.plan(),
+          {.method = request.method(),
+           .include = {request.include().begin(), request.include().end()},
+           .exclude = {request.exclude().begin(), request.exclude().end()},
+           .convolutions = request.convolutions()}));
   return QuantizeParams{
       .model = request.model(),
-      .method = request.method(),
-      .include = {request.include().begin(), request.include().end()},
-      .exclude = {request.exclude().begin(), request.exclude().end()},
+      .plan = std::move(plan),
       .as = request.as(),
       .dry_run = request.dry_run(),
-      .convolutions = request.convolutions(),
       .pictures = {},
   };
 }

@@ -56,7 +56,8 @@ absl::Status CheckTokenIds(absl::string_view field,
 absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
                                int64_t max_positions);
 
-absl::Status CheckLoad(const v1::LoadModelRequest& request);
+// Everything but `proceed`.
+absl::StatusOr<LoadParams> CheckLoad(const v1::LoadModelRequest& request);
 
 // Everything of a request but its pictures.
 absl::StatusOr<QuantizeParams> CheckQuantize(

@@ -1,5 +1,6 @@
 #include "server/service/model_admin_service.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -82,6 +83,19 @@ v1::TextQuality ToProto(const TextQuality& quality) {
   return out;
 }
 
+// The plan, and the fields of its short form if it has one.
+template <class Message>
+void SetPlan(const std::string& text, Message* out) {
+  out->set_plan(text);
+  const auto plan = model::ParseMethodPlan(text);
+  if (!plan.ok()) return;  // none yet, while it loads
+  const std::optional<model::ShortForm> form = model::ShortFormOf(*plan);
+  if (!form.has_value()) return;
+  out->mutable_include()->Add(form->include.begin(), form->include.end());
+  out->mutable_exclude()->Add(form->exclude.begin(), form->exclude.end());
+  out->set_convolutions(form->convolutions);
+}
+
 v1::Model ToProto(const ModelInfo& info) {
   v1::Model model;
   model.set_name(info.name);
@@ -102,9 +116,7 @@ v1::Model ToProto(const ModelInfo& info) {
   model.set_queued_requests(info.stats.queued);
   for (const Task task : info.tasks) model.add_tasks(ToProto(task));
   model.set_compute(info.compute);
-  model.mutable_include()->Add(info.include.begin(), info.include.end());
-  model.mutable_exclude()->Add(info.exclude.begin(), info.exclude.end());
-  model.set_convolutions(info.convolutions);
+  SetPlan(info.plan, &model);
   if (info.quality.has_value()) {
     *model.mutable_quality() = ToProto(*info.quality);
   }
@@ -117,9 +129,7 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
   out.set_version(report.version);
   out.set_method(report.method);
   out.set_method_before(report.method_before);
-  out.mutable_include()->Add(report.include.begin(), report.include.end());
-  out.mutable_exclude()->Add(report.exclude.begin(), report.exclude.end());
-  out.set_convolutions(report.convolutions);
+  SetPlan(report.plan, &out);
   out.set_stored_bytes_before(report.stored_bytes_before);
   out.set_stored_bytes_after(report.stored_bytes_after);
   out.set_resident_bytes_before(report.resident_bytes_before);
@@ -287,14 +297,9 @@ grpc::ServerUnaryReactor* ModelAdminService::Begin(
 
 absl::StatusOr<v1::Model> ModelAdminService::Load(
     const v1::LoadModelRequest& request, const SlowCall& call) {
-  RETURN_IF_ERROR(CheckLoad(request));
-  ASSIGN_OR_RETURN(
-      const ModelInfo info,
-      catalog_.Load({.name = request.name(),
-                     .path = request.path(),
-                     .method = request.method(),
-                     .convolutions = request.convolutions(),
-                     .proceed = [&call] { return call.CheckWanted(); }}));
+  ASSIGN_OR_RETURN(LoadParams params, CheckLoad(request));
+  params.proceed = [&call] { return call.CheckWanted(); };
+  ASSIGN_OR_RETURN(const ModelInfo info, catalog_.Load(params));
   return ToProto(info);
 }
 

@@ -1,5 +1,7 @@
 #include "server/service/request_limits.h"
 
+#include "model/loader/method_plan.h"
+
 namespace ounce::server {
 namespace {
 
@@ -16,17 +18,20 @@ constexpr FieldLimit kFields[] = {
     {"DetectObjectsRequest.image", 1, 0},
     {"LoadModelRequest.path", 1, 4096},
     {"LoadModelRequest.method", 1, 1024},
+    {"LoadModelRequest.plan", 1, model::kMaxPlanBytes},
     {"QuantizeRequest.method", 1, 1024},
     {"QuantizeRequest.include", 1024, 256},
     {"QuantizeRequest.exclude", 1024, 256},
+    {"QuantizeRequest.plan", 1, model::kMaxPlanBytes},
     {"QuantizeRequest.pictures", 64, 0},
     {"EvaluateRequest.text", 1, 4 * kMiB},
 };
 
 constexpr MessageLimit kMessages[] = {
-    {"GenerateRequest", 2 * kMiB}, {"TokenizeRequest", 2 * kMiB},
-    {"DetokenizeRequest", kMiB},   {"DetectObjectsRequest", 0},
-    {"QuantizeRequest", 0},        {"EvaluateRequest", 5 * kMiB},
+    {"GenerateRequest", 2 * kMiB},  {"TokenizeRequest", 2 * kMiB},
+    {"DetokenizeRequest", kMiB},    {"DetectObjectsRequest", 0},
+    {"LoadModelRequest", 2 * kMiB}, {"QuantizeRequest", 0},
+    {"EvaluateRequest", 5 * kMiB},
 };
 
 // "GenerateRequest.stop" of "ounce.v1.GenerateRequest.stop".

@@ -189,7 +189,35 @@ TEST(ReportTest, ShowsWhatModelsDoAndWhatTheyWeighIn100Columns) {
   }
 }
 
-TEST(ReportTest, ShowsWhatAMethodTookIn) {
+TEST(ReportTest, ShowsPlansInTheWidthOfATable) {
+  v1::ListModelsResponse response = Served();
+  v1::Model* model = response.mutable_models(1);
+  const std::string plan = "*.h.0.*=keep @convolution=linear lm_head=linear";
+  model->set_method(plan);
+  model->set_plan(plan);
+  model->set_convolutions(true);
+  model->add_exclude("*.h.0.*");
+  EXPECT_THAT(ModelsText(response),
+              HasSubstr(" " + plan.substr(0, 32) + "... "));
+  model->set_method("@convolution=linear linear");
+  EXPECT_THAT(ModelsText(response), HasSubstr(" @convolution=linear linear "));
+}
+
+TEST(ReportTest, SaysThePlanWhereTheMethodDoesNot) {
+  v1::QuantizeReport report = Report();
+  EXPECT_THAT(ReportText(report, "tiny", false), Not(HasSubstr("plan:")));
+  report.set_plan(report.method());
+  EXPECT_THAT(ReportText(report, "tiny", false), Not(HasSubstr("plan:")));
+  const std::string plan = "*.h.0.*=keep @convolution=linear lm_head=linear";
+  report.set_plan(plan);
+  report.set_method(plan);
+  EXPECT_THAT(ReportText(report, "tiny", false),
+              AllOf(StartsWith("tiny: float16 -> " + plan.substr(0, 32) +
+                               "..., version 2"),
+                    HasSubstr("\nplan: " + plan + "\n")));
+}
+
+TEST(ReportTest, ShowsWhatAMethodTookInOfServersThatKnowNoPlans) {
   v1::ListModelsResponse response = Served();
   v1::Model* model = response.mutable_models(1);
   model->set_method("linear");

@@ -253,6 +253,36 @@ TEST_F(CliTest, QuantizesAndReports) {
   EXPECT_THAT(dry.out, HasSubstr("dry run"));
 }
 
+TEST_F(CliTest, QuantizesAndLoadsByAPlan) {
+  const std::string plan =
+      "lm_head=keep *.h.0.*=bfloat16 @embedding=linear linear";
+  const Finished cli = Cli({"quantize", "tiny", "--plan", plan});
+  EXPECT_EQ(cli.code, 0) << cli.err;
+  EXPECT_THAT(cli.out,
+              AllOf(HasSubstr("version 2"), HasSubstr("\nplan: " + plan + "\n"),
+                    HasSubstr("] kept by 'lm_head=keep'\n")));
+  for (const absl::string_view line : absl::StrSplit(cli.out, '\n')) {
+    EXPECT_LE(line.size(), 120u) << line;
+  }
+  const Finished load =
+      Cli({"load", "second", testing::kTinyModel, "--plan", plan});
+  EXPECT_EQ(load.code, 0) << load.err;
+  EXPECT_EQ(Model("second").plan(), plan);
+  EXPECT_EQ(Model("second").stored_bytes(), Model("tiny").stored_bytes());
+
+  EXPECT_THAT(Cli({"quantize", "tiny"}).err, HasSubstr("SPEC is missing"));
+  EXPECT_EQ(Cli({"quantize", "tiny"}).code, 2);
+  EXPECT_EQ(Cli({"quantize", "tiny", "linear", "--plan", "linear"}).code, 2);
+  const Finished both =
+      Cli({"quantize", "tiny", "--plan", "linear", "--exclude", "lm_head"});
+  EXPECT_EQ(both.code, 3);
+  EXPECT_THAT(both.err, HasSubstr("leave these out, or the plan"));
+  EXPECT_THAT(Cli({"quantize", "tiny", "--plan", "x=keep linear"}).err,
+              HasSubstr("rule 'x=keep' matches no matrix of the model"));
+  EXPECT_THAT(Cli({"quantize", "--help"}).out,
+              AllOf(HasSubstr("--plan PLAN"), HasSubstr("SELECTOR=SPEC")));
+}
+
 TEST_F(CliTest, LoadsAndUnloads) {
   const Finished load =
       Cli({"load", "second", testing::kTinyModel, "--method", "float32"});
@@ -634,7 +664,7 @@ TEST_F(CliDetectTest, ReportsConvolutionsApartAndHowFarDetectionsMoved) {
   const Finished detect =
       Cli({"detect", "detr", Example("shapes-400x300.png"), "-t", "0.5"});
   EXPECT_EQ(detect.code, 0) << detect.err;
-  EXPECT_THAT(detect.err, HasSubstr("detr v2 linear"));
+  EXPECT_THAT(detect.err, HasSubstr("detr v2 @convolution=linear linear"));
   const Finished load = Cli(
       {"load", "small", absl::StrCat(OUNCE_SOURCE_ROOT, "/embedded/detr-tiny"),
        "--method", "linear", "--convolutions"});

@@ -198,6 +198,64 @@ TEST_F(QuantizeTest, GivesTheTokensOfAServerStartedThatWay) {
   EXPECT_EQ(Generate(Request("def f(x):\n    ", 60))->first, before->first);
 }
 
+// All of a report but what it took, and what was there before.
+std::string Outcome(v1::QuantizeReport report) {
+  report.clear_version();
+  report.clear_seconds();
+  report.clear_method_before();
+  report.clear_stored_bytes_before();
+  report.clear_resident_bytes_before();
+  return report.DebugString();
+}
+
+TEST_F(QuantizeTest, APlanLiveAndTheSamePlanAtStartGiveTheSameReport) {
+  Start();
+  v1::QuantizeRequest request;
+  request.set_model("tiny");
+  request.set_plan(
+      "lm_head=linear *.mlp.*=linear:bits=4 *.h.0.*=bfloat16 linear:bits=8");
+  const auto report = Quantize(request);
+  ASSERT_TRUE(report.ok()) << report.status();
+  const std::string plan =
+      "lm_head=linear *.mlp.*=linear:bits=4 *.h.0.*=bfloat16 linear";
+  EXPECT_EQ(report->plan(), plan);
+  EXPECT_EQ(report->method(), plan);
+  EXPECT_EQ(Metric("ounce_model_stored_bytes",
+                   {"version=\"2\"", "method=\"" + plan + "\""}),
+            report->stored_bytes_after());
+  const v1::Model live = Model("tiny");
+  EXPECT_EQ(live.plan(), plan);
+  const auto tokens = Generate(Request("def f(x):\n    ", 60));
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  const auto server = client_->GetServer();
+  ASSERT_TRUE(server.ok()) << server.status();
+  Stop();
+
+  Start({"--model",
+         absl::StrCat("tiny=", testing::kTinyModel, ",plan=", report->plan())});
+  const auto expect_the_same = [&] {
+    const v1::Model started = Model("tiny");
+    EXPECT_EQ(started.plan(), plan);
+    EXPECT_EQ(started.method(), live.method());
+    EXPECT_EQ(started.parameters(), live.parameters());
+    EXPECT_EQ(started.stored_bytes(), live.stored_bytes());
+    EXPECT_EQ(started.resident_bytes(), live.resident_bytes());
+    EXPECT_EQ(Generate(Request("def f(x):\n    ", 60))->first, tokens->first);
+    request.set_plan(plan);
+    request.set_dry_run(true);
+    const auto again = Quantize(request);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(again->stored_bytes_before(), report->stored_bytes_after());
+    EXPECT_EQ(again->resident_bytes_before(), report->resident_bytes_after());
+    EXPECT_EQ(Outcome(*again), Outcome(*report));
+  };
+  expect_the_same();
+  Stop();
+  // What the server wrote down of itself does it too.
+  Start({"--config", folder_.WriteFile("next.textproto", server->config())});
+  expect_the_same();
+}
+
 TEST_F(QuantizeTest, ServesTheResultBesideTheOldModel) {
   Start();
   v1::QuantizeRequest request = ToInt8();
@@ -289,6 +347,16 @@ TEST_F(QuantizeTest, RefusesWhatItDoesNotKnow) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bots")));
   EXPECT_THAT(refusal("tiny", "linear:bits=-3"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("-3")));
+  v1::QuantizeRequest request;
+  request.set_model("tiny");
+  request.set_plan("lm_head=keep *.nothing.*=linear linear");
+  EXPECT_THAT(Quantize(request).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("rule '*.nothing.*=linear' matches no")));
+  request.set_method("linear");
+  EXPECT_THAT(Quantize(request).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("plan: says all by itself")));
   EXPECT_TRUE(Generate(Request("def ", 4)).ok()) << "the server goes on";
   EXPECT_EQ(Model("tiny").version(), 1);
 }

@@ -136,7 +136,7 @@ TEST_F(ServerTest, EndsWithAReasonWhenItCannotServe) {
   flags.insert(flags.end(), {"--model", absl::StrCat("a=", testing::kTinyModel,
                                                      ",method=octonions")});
   const Finished method = RunServer(flags);
-  EXPECT_EQ(method.code, 1);
+  EXPECT_EQ(method.code, 2);
   EXPECT_THAT(method.err, AllOf(HasSubstr("octonions"), HasSubstr("linear")));
 
   Start();

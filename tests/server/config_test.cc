@@ -78,6 +78,9 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "c=/models/c,method=linear:bits=8,mode=symmetric,convolutions=true",
             "--model",
             "d=/models/d,convolutions=false",
+            "--model",
+            "e=/models/e,plan=lm_head=keep *.a=linear:bits=8,mode=symmetric "
+            "float16",
             "--listen",
             "0.0.0.0:1",
             "--admin_listen",
@@ -113,19 +116,20 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "--keep_going",
             "--log_format",
             "json"}));
-  ASSERT_THAT(config.models, SizeIs(4));
+  ASSERT_THAT(config.models, SizeIs(5));
   EXPECT_EQ(config.models[0].name, "a");
   EXPECT_EQ(config.models[0].path, "/models/a");
-  EXPECT_EQ(config.models[0].method, "");
+  EXPECT_TRUE(config.models[0].plan.keeps_all());
   EXPECT_EQ(config.models[1].name, "b");
   EXPECT_EQ(config.models[1].path, "org/name@main");
-  EXPECT_EQ(config.models[1].method, "linear:bits=8,mode=symmetric");
-  EXPECT_FALSE(config.models[1].convolutions);
+  EXPECT_EQ(config.models[1].plan.ToString(), "linear");
   EXPECT_EQ(config.models[2].path, "/models/c");
-  EXPECT_EQ(config.models[2].method, "linear:bits=8,mode=symmetric");
-  EXPECT_TRUE(config.models[2].convolutions);
+  EXPECT_EQ(config.models[2].plan.ToString(), "@convolution=linear linear");
   EXPECT_EQ(config.models[3].path, "/models/d");
-  EXPECT_FALSE(config.models[3].convolutions);
+  EXPECT_TRUE(config.models[3].plan.keeps_all());
+  EXPECT_EQ(config.models[4].path, "/models/e");
+  EXPECT_EQ(config.models[4].plan.ToString(),
+            "lm_head=keep *.a=linear float16");
   EXPECT_EQ(config.listen.inference, "0.0.0.0:1");
   EXPECT_EQ(config.listen.admin, "127.0.0.1:2");
   EXPECT_EQ(config.listen.metrics, "127.0.0.1:0");
@@ -174,8 +178,7 @@ drain_seconds: 0
                              "--listen", "127.0.0.1:21"}));
   ASSERT_THAT(config.models, SizeIs(2));
   EXPECT_EQ(config.models[0].path, "/old/b");
-  EXPECT_EQ(config.models[0].method, "linear:bits=8,mode=symmetric");
-  EXPECT_TRUE(config.models[0].convolutions);
+  EXPECT_EQ(config.models[0].plan.ToString(), "@convolution=linear linear");
   EXPECT_EQ(config.models[1].path, "/new/a");
   EXPECT_EQ(config.listen.inference, "127.0.0.1:21");
   EXPECT_EQ(config.listen.admin, "127.0.0.1:12");
@@ -188,6 +191,24 @@ drain_seconds: 0
   EXPECT_EQ(config.limits.max_batch_pictures, 3);
   EXPECT_EQ(config.compute, quant::Compute::kFloat32);
   EXPECT_EQ(config.drain, absl::ZeroDuration());
+}
+
+TEST(ConfigTest, AFilesModelHasAPlanOrItsShortForm) {
+  const TempFolder folder;
+  const auto read = [&](const std::string& fields) {
+    return Read({"--config",
+                 folder.WriteFile(
+                     "file", "models { name: 'a' path: 'p' " + fields + " }")});
+  };
+  ASSERT_OK_AND_ASSIGN(const Config config,
+                       read("plan: 'lm_head=keep linear'"));
+  EXPECT_EQ(config.models[0].plan.ToString(), "lm_head=keep linear");
+  EXPECT_THAT(read("plan: 'linear' method: 'linear'"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("leave these out, or the plan")));
+  EXPECT_THAT(read("plan: 'x=y'"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("model 'a': plan: rule 'x=y'")));
 }
 
 TEST(ConfigTest, NamesTheLineOfAFilesMistake) {
@@ -292,6 +313,15 @@ TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
       {{"--model", "a=path,convolutions=yes"},
        "must be true or false, is 'yes'"},
       {{"--model", "a=path,metod=linear"}, "unknown option 'metod'"},
+      {{"--model", "a=path,convolutions=true"},
+       "model 'a': convolutions: needs a method"},
+      {{"--model", "a=path,method=octonions"},
+       "model 'a': unknown quantization method 'octonions'"},
+      {{"--model", "a=path,plan="}, "a plan must follow 'plan='"},
+      {{"--model", "a=path,plan=linear lm_head=keep"},
+       "model 'a': plan: rule 'linear' has no selector"},
+      {{"--model", "a=path,method=linear,plan=linear"},
+       "model 'a': plan: says all by itself"},
       {{"--model", "a=~/code"}, "begins with ~"},
       {{"--compute", "float16"},
        "--compute: must be auto, float32 or bfloat16, is 'float16'"},

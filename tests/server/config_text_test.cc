@@ -14,11 +14,11 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-ModelInfo Served(const std::string& name, const std::string& method) {
+ModelInfo Served(const std::string& name, const std::string& plan) {
   ModelInfo info;
   info.name = name;
   info.path = "folder/" + name;
-  info.method = method;
+  info.plan = plan;
   info.state = ModelState::kReady;
   info.version = 1;
   return info;
@@ -33,18 +33,17 @@ v1::ServerConfig Parsed(const std::string& text) {
 
 TEST(ConfigTextTest, SaysWhatServesNowWhateverTheStartWas) {
   Config config;
-  config.models = {{"a", "folder/a", "", false}};
-  ModelInfo a = Served("a", "linear:bits=4");
+  config.models = {{"a", "folder/a"}};
+  ModelInfo a = Served("a", "lm_head=keep *.mlp.*=bfloat16 linear:bits=4");
   a.version = 2;
-  a.convolutions = true;
-  const std::string text = ConfigText(config, {a, Served("b", "float16")});
-  const v1::ServerConfig read = Parsed(text);
+  const v1::ServerConfig read =
+      Parsed(ConfigText(config, {a, Served("b", "float16")}));
   ASSERT_EQ(read.models_size(), 2);
-  EXPECT_EQ(read.models(0).method(), "linear:bits=4");
-  EXPECT_TRUE(read.models(0).convolutions());
+  EXPECT_EQ(read.models(0).plan(),
+            "lm_head=keep *.mlp.*=bfloat16 linear:bits=4");
+  EXPECT_EQ(read.models(0).method(), "");
   EXPECT_EQ(read.models(1).path(), "folder/b");
-  EXPECT_FALSE(read.models(1).convolutions());
-  EXPECT_THAT(text, Not(HasSubstr("Quantized by a call")));
+  EXPECT_EQ(read.models(1).plan(), "float16");
 }
 
 TEST(ConfigTextTest, SaysWhereRelativePathsBegin) {
@@ -56,24 +55,21 @@ TEST(ConfigTextTest, SaysWhereRelativePathsBegin) {
                         std::filesystem::current_path().string() + "'.\n"));
 }
 
-TEST(ConfigTextTest, RepeatsWhatTheStartSaidOfAModelThatIsAsItWas) {
+TEST(ConfigTextTest, RepeatsWhatTheStartSaidOfAModelThatLoads) {
   Config config;
-  config.models = {{"a", "folder/a", "", false}};
-  // Not "float16": the checkpoint may change its dtype.
-  EXPECT_EQ(
-      Parsed(ConfigText(config, {Served("a", "float16")})).models(0).method(),
-      "");
+  config.models = {
+      {"a", "folder/a", *model::ParseMethodPlan("lm_head=keep linear")}};
+  EXPECT_EQ(Parsed(ConfigText(config, {Served("a", "")})).models(0).plan(),
+            "lm_head=keep linear");
 }
 
-TEST(ConfigTextTest, NamesGlobsThatTheFileHasNoFieldFor) {
-  ModelInfo a = Served("a", "linear");
-  a.include = {"*.mlp.*", "new\nline"};
-  a.exclude = {"lm_head"};
-  const std::string text = ConfigText(Config(), {a});
-  EXPECT_THAT(text, HasSubstr("# Quantized by a call, include '*.mlp.*', "
-                              "'new\\nline', exclude 'lm_head': repeat the "
-                              "call after a start.\n"));
-  EXPECT_EQ(Parsed(text).models_size(), 1);
+TEST(ConfigTextTest, SaysNothingOfWhatIsAsInTheCheckpoint) {
+  // Not "float16": the checkpoint may change its dtype.
+  ModelInfo a = Served("a", "keep");
+  a.method = "float16";
+  const std::string text = ConfigText(Config(), {a, Served("loading", "")});
+  EXPECT_EQ(Parsed(text).models(0).plan(), "");
+  EXPECT_EQ(Parsed(text).models(1).plan(), "");
 }
 
 }  // namespace

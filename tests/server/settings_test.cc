@@ -170,7 +170,8 @@ TEST(SettingsTest, TheDocumentedExampleIsRead) {
   const char* const argv[] = {"ounce-server", "--config", file.c_str()};
   ASSERT_OK_AND_ASSIGN(const Config config, ReadConfig(3, argv));
   EXPECT_EQ(config.models.size(), 2u);
-  EXPECT_EQ(config.models[0].method, "linear");
+  EXPECT_EQ(config.models[0].plan.ToString(), "linear");
+  EXPECT_EQ(config.models[1].plan.ToString(), "@convolution=linear linear");
   EXPECT_EQ(config.kv_cache_bytes, 512 << 20);
   EXPECT_EQ(config.limits.max_queued_requests, 64);
 }

@@ -132,9 +132,9 @@ model::LoadedModel LoadWith(const model::Checkpoint& checkpoint,
                             const std::string& spec) {
   model::LoadOptions options;
   if (!spec.empty()) {
-    auto method = quant::ParseMethodSpec(spec);
-    OUNCE_CHECK(method.ok(), method.status().ToString().c_str());
-    options.method = *std::move(method);
+    auto plan = model::ParseMethodPlan(spec);
+    OUNCE_CHECK(plan.ok(), plan.status().ToString().c_str());
+    options.plan = *std::move(plan);
   }
   auto loaded = model::LoadModel(checkpoint, options);
   OUNCE_CHECK(loaded.ok(), loaded.status().ToString().c_str());

@@ -127,22 +127,21 @@ Drift DriftOf(const DetectorOutputs& found, const DetrGolden& golden) {
 TEST_P(DetrGoldenTest, BFloat16AndIntegersStayNear) {
   const struct {
     const char* name;
-    const char* method;
-    bool convolutions;
+    const char* plan;
     Compute compute;
     double logits;
     double boxes;
   } kCases[] = {
-      {"bfloat16", "", false, Compute::kBFloat16, 0.09, 0.012},
-      {"int8", "linear", false, Compute::kFloat32, 0.08, 0.01},
-      {"int8, bfloat16", "linear", false, Compute::kBFloat16, 0.1, 0.012},
-      {"all int8", "linear", true, Compute::kFloat32, 0.15, 0.02},
-      {"all int8, bfloat16", "linear", true, Compute::kBFloat16, 0.17, 0.02},
+      {"bfloat16", "keep", Compute::kBFloat16, 0.09, 0.012},
+      {"int8", "linear", Compute::kFloat32, 0.08, 0.01},
+      {"int8, bfloat16", "linear", Compute::kBFloat16, 0.1, 0.012},
+      {"all int8", "@convolution=linear linear", Compute::kFloat32, 0.15, 0.02},
+      {"all int8, bfloat16", "@convolution=linear linear", Compute::kBFloat16,
+       0.17, 0.02},
   };
   for (const auto& c : kCases) {
     LoadOptions options;
-    if (*c.method != '\0') options.method = *quant::ParseMethodSpec(c.method);
-    options.convolutions = c.convolutions;
+    options.plan = *ParseMethodPlan(c.plan);
     options.compute = c.compute;
     const Detector& detector = Load(options);
     EXPECT_EQ(detector.compute(), c.compute);

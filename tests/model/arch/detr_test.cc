@@ -561,7 +561,7 @@ TEST(DetrTest, AsksForTheScratchThatItTakesAndLittleMore) {
 TEST(DetrTest, TheRealShapeHasThePublishedFootprint) {
   const GeneratedCheckpoint checkpoint(kFullSize);
   LoadOptions options;
-  options.method = *quant::ParseMethodSpec("linear");
+  options.plan = *ParseMethodPlan("linear");
   options.compute = Compute::kBFloat16;  // half the memory
   const LoadedModel loaded = Load(checkpoint, options);
   EXPECT_EQ(loaded.report.checkpoint_bytes, 166'524'032);
@@ -596,8 +596,7 @@ TEST(DetrTest, TheRealShapeHasThePublishedFootprint) {
 TEST(DetrTest, ConvolutionsInEightBitsLeaveAQuarter) {
   const GeneratedCheckpoint checkpoint(kFullSize);
   LoadOptions options;
-  options.method = *quant::ParseMethodSpec("linear");
-  options.convolutions = true;
+  options.plan = *ParseMethodPlan("@convolution=linear linear");
   const LoadReport report = Load(checkpoint, options).report;
   // Of 23,454,912 weights in the backbone and 524,288 in the projection three
   // bytes of four go; of 26,560 channels of batch norms, which are folded, the

@@ -65,10 +65,11 @@ TEST(LinearObserverTest, SeesEveryLinearModuleOfADecoderOnceAStep) {
         ModulesOf(plan.report, {WeightRole::kLinear});
     ASSERT_FALSE(linear.empty());
     // Every other one, so that neighbours are parts of different methods.
-    options.method = *quant::ParseMethodSpec("linear");
+    std::string kept;
     for (size_t i = 0; i < linear.size(); i += 2) {
-      options.exclude.push_back(linear[i]);
+      kept += linear[i] + "=keep ";
     }
+    options.plan = *ParseMethodPlan(kept + "linear");
     ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
                          LoadModel(*checkpoint, options));
     testing::LmRunner runner(*loaded.model->causal_lm(), 2);

@@ -63,8 +63,7 @@ class DecoderExactnessTest : public ::testing::TestWithParam<Case> {
     ASSERT_NE(checkpoint, nullptr);
     LoadOptions options;
     options.compute = GetParam().compute;
-    ASSERT_OK_AND_ASSIGN(options.method,
-                         quant::ParseMethodSpec(GetParam().method));
+    ASSERT_OK_AND_ASSIGN(options.plan, ParseMethodPlan(GetParam().method));
     ASSERT_OK_AND_ASSIGN(loaded_, LoadModel(*checkpoint, options));
     lm_ = loaded_.model->causal_lm();
     const int64_t longest = std::min<int64_t>(150, lm_->shape().max_positions);

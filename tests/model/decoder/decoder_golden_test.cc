@@ -31,7 +31,7 @@ class DecoderGoldenTest : public ::testing::TestWithParam<GoldenCase> {
     ASSERT_OK_AND_ASSIGN(checkpoint_, Checkpoint::Open(folder));
     // Goldens were computed in float32 from the checkpoint's values.
     LoadOptions options;
-    ASSERT_OK_AND_ASSIGN(options.method, quant::ParseMethodSpec("float32"));
+    ASSERT_OK_AND_ASSIGN(options.plan, ParseMethodPlan("float32"));
     ASSERT_OK_AND_ASSIGN(loaded_, LoadModel(*checkpoint_, options));
     lm_ = loaded_.model->causal_lm();
     ASSERT_NE(lm_, nullptr);

@@ -79,7 +79,7 @@ TEST_P(PublishedTest, GreedyTokensAreThoseOfTransformers) {
   ASSERT_OK_AND_ASSIGN(const auto checkpoint,
                        Checkpoint::Open(GetParam().folder));
   LoadOptions options;
-  ASSERT_OK_AND_ASSIGN(options.method, quant::ParseMethodSpec("float32"));
+  ASSERT_OK_AND_ASSIGN(options.plan, ParseMethodPlan("float32"));
   ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
                        LoadModel(*checkpoint, options));
   LmRunner runner(*loaded.model->causal_lm(), 2);

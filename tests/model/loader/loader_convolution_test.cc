@@ -23,6 +23,7 @@ using quant::Compute;
 using quant::DType;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 const std::string kBackbone = "model.backbone.conv_encoder.model.";
 // 8 channels from 8, 3 x 3.
@@ -55,7 +56,13 @@ std::unique_ptr<MemoryCheckpoint> SmallDetr(DType dtype = DType::kF32) {
 
 LoadOptions With(const std::string& spec) {
   LoadOptions options;
-  if (!spec.empty()) options.method = *quant::ParseMethodSpec(spec);
+  if (!spec.empty()) options.plan = *ParseMethodPlan(spec);
+  return options;
+}
+
+LoadOptions WithShortForm(const ShortForm& form) {
+  LoadOptions options;
+  options.plan = *PlanOf("", form);
   return options;
 }
 
@@ -107,8 +114,7 @@ TEST(LoaderConvolutionTest, ABatchNormCountsAsStoredButTakesNoMemory) {
 }
 
 TEST(LoaderConvolutionTest, InIntegersTheBatchNormsBiasIsAllThatIsLeftOfIt) {
-  LoadOptions options = With("linear");
-  options.convolutions = true;
+  LoadOptions options = With("@convolution=linear linear");
   options.measure_error = true;
   const LoadReport report = ReportOf(*SmallDetr(), options);
   const TensorReport& weight = Find(report, kConvolution + ".weight");
@@ -134,9 +140,9 @@ TEST(LoaderConvolutionTest, InIntegersTheBatchNormsBiasIsAllThatIsLeftOfIt) {
 }
 
 TEST(LoaderConvolutionTest, GlobsNameThemToo) {
-  LoadOptions options = With("linear");
-  options.include = {"*.stages.2.*", "class_labels_classifier"};
-  options.exclude = {"*.layer.0.convolution"};
+  const LoadOptions options = With(
+      "*.layer.0.convolution=keep *.stages.2.*=linear "
+      "class_labels_classifier=linear");
   const LoadReport report = ReportOf(*SmallDetr(), options);
   EXPECT_EQ(Find(report, kConvolution + ".weight").element, "int8");
   EXPECT_EQ(Find(report, "class_labels_classifier.weight").element, "int8");
@@ -144,15 +150,14 @@ TEST(LoaderConvolutionTest, GlobsNameThemToo) {
       Find(report,
            kBackbone + "encoder.stages.2.layers.0.layer.0.convolution.weight")
           .left_alone,
-      HasSubstr("excluded by"));
+      HasSubstr("kept by '*.layer.0.convolution=keep'"));
   EXPECT_EQ(Find(report, kProjection + ".weight").left_alone,
-            "not among those included");
+            "kept: no rule of the plan is for it");
   EXPECT_EQ(
       Find(report, "model.encoder.layers.0.self_attn.k_proj.weight").element,
       "float32");
 
-  options.include = {"*.stages.9.*"};
-  EXPECT_THAT(LoadModel(*SmallDetr(), options),
+  EXPECT_THAT(LoadModel(*SmallDetr(), With("*.stages.9.*=linear")),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("*.stages.9.*"),
                              HasSubstr("names look like 'model."))));
@@ -243,11 +248,11 @@ TEST(LoaderConvolutionTest, AnInfiniteVarianceMutesItsChannel) {
 TEST(LoaderConvolutionTest, PlansWhatLoadingWillTakeToTheByte) {
   const auto checkpoint = SmallDetr(DType::kF16);
   for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
-    for (const char* spec : {"", "float32", "float16", "bfloat16", "linear",
-                             "linear:bits=4,granularity=group"}) {
+    for (const char* spec :
+         {"", "float32", "float16", "bfloat16", "@convolution=linear linear",
+          "linear:bits=4,granularity=group"}) {
       LoadOptions options = With(spec);
       options.compute = compute;
-      options.convolutions = std::string(spec) == "linear";
       ASSERT_OK_AND_ASSIGN(const ModelPlan plan,
                            PlanModel(*checkpoint, options));
       ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
@@ -267,9 +272,9 @@ TEST(LoaderConvolutionTest, PlansWhatLoadingWillTakeToTheByte) {
 }
 
 TEST(LoaderConvolutionTest, RefusesScalesByTheRunBeforeTheWork) {
-  LoadOptions options = With("linear:bits=4,granularity=group,group=32");
-  EXPECT_OK(LoadModel(*SmallDetr(), options));
-  options.convolutions = true;
+  const std::string spec = "linear:bits=4,granularity=group,group=32";
+  EXPECT_OK(LoadModel(*SmallDetr(), With(spec)));
+  const LoadOptions options = With("@convolution=" + spec + " " + spec);
   for (const absl::Status& status :
        {LoadModel(*SmallDetr(), options).status(),
         PlanModel(*SmallDetr(), options).status()}) {
@@ -282,27 +287,27 @@ TEST(LoaderConvolutionTest, RefusesScalesByTheRunBeforeTheWork) {
 }
 
 TEST(LoaderConvolutionTest, WhatHasNoKernelThereIsWidenedOrDecoded) {
-  LoadOptions options = With("linear:bits=4");
-  options.convolutions = true;
   const TensorReport narrow =
-      Find(ReportOf(*SmallDetr(), options), kConvolution + ".weight");
+      Find(ReportOf(*SmallDetr(), With("@convolution=linear:bits=4 linear")),
+           kConvolution + ".weight");
   EXPECT_EQ(narrow.element, "int4");
   EXPECT_EQ(narrow.stored_bytes, kWeights / 2 + kChannels * 4);
   // Three runs of 24 numbers in a tile of int8 each; scales and sums.
   EXPECT_EQ(narrow.resident_bytes, 3 * 1024 + 16 * 8);
-  options.method = *quant::ParseMethodSpec("linear:mode=asymmetric");
   const TensorReport decoded =
-      Find(ReportOf(*SmallDetr(), options), kConvolution + ".weight");
+      Find(ReportOf(*SmallDetr(), With("@convolution=linear:mode=asymmetric")),
+           kConvolution + ".weight");
   EXPECT_EQ(decoded.stored_bytes, kWeights + kChannels * (4 + 1));
   EXPECT_EQ(decoded.resident_bytes, 3 * 4096);
 }
 
 TEST(LoaderConvolutionTest, ConvolutionsComeInBesideWhatIsIncluded) {
-  LoadOptions options = With("linear");
-  options.include = {"class_labels_classifier"};
-  options.convolutions = true;
+  const LoadOptions options =
+      WithShortForm({.method = "linear",
+                     .include = {"class_labels_classifier"},
+                     .convolutions = true});
   const LoadReport report = ReportOf(*SmallDetr(), options);
-  EXPECT_TRUE(report.convolutions);
+  EXPECT_EQ(report.plan, "@convolution=linear class_labels_classifier=linear");
   EXPECT_EQ(Find(report, kConvolution + ".weight").element, "int8");
   EXPECT_EQ(Find(report, "class_labels_classifier.weight").element, "int8");
   EXPECT_EQ(
@@ -324,9 +329,10 @@ TEST(LoaderConvolutionTest, AModelWithoutLinearLayersHasAMethodToo) {
   EXPECT_THAT(LoadModel(*checkpoint, With("linear")),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("the model has no linear layers")));
-  LoadOptions options = With("linear");
-  options.convolutions = true;
-  EXPECT_EQ(ReportOf(*checkpoint, options).method, "linear");
+  EXPECT_EQ(ReportOf(*checkpoint,
+                     WithShortForm({.method = "linear", .convolutions = true}))
+                .plan,
+            "@convolution=linear");
 }
 
 // Stages behind the one whose output is wanted are left out; but not such as
@@ -352,12 +358,57 @@ TEST(LoaderConvolutionTest, RefusesABackboneOfMoreStagesThanTheConfigHas) {
 }
 
 TEST(LoaderConvolutionTest, RefusesConvolutionsThatAreAllExcluded) {
-  LoadOptions options = With("linear");
-  options.convolutions = true;
-  options.exclude = {"model.backbone.*", kProjection};
+  const LoadOptions options =
+      WithShortForm({.method = "linear",
+                     .exclude = {"model.backbone.*", kProjection},
+                     .convolutions = true});
   EXPECT_THAT(LoadModel(*SmallDetr(), options),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       "convolutions: exclude takes all of them out again"));
+                       HasSubstr("rule '@convolution=linear' is left with "
+                                 "nothing: the rules before it take all")));
+}
+
+// A method whose scales are for blocks of a row, or of rows.
+class Blocks final : public quant::QuantMethod {
+ public:
+  explicit Blocks(quant::Reach reach) : reach_(reach) {}
+  std::string_view name() const override { return "blocks"; }
+  std::string_view summary() const override { return "For tests."; }
+  absl::StatusOr<quant::CodeFormat> Format(
+      int64_t, int64_t, DType, const quant::ParamValues&) const override {
+    return quant::CodeFormat{.element = "int8",
+                             .fields = {{.name = "scale", .reach = reach_}}};
+  }
+  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
+      const quant::FloatRows&, const quant::ParamValues&) const override {
+    return absl::UnimplementedError("for tests");
+  }
+
+ private:
+  const quant::Reach reach_;
+};
+
+TEST(LoaderConvolutionTest, TheyTakeScalesPerOutputChannelOrPerTensorOnly) {
+  using quant::Reach;
+  const auto status = [](Reach reach) {
+    const Blocks blocks(reach);
+    LoadOptions options;
+    options.plan = *ParseMethodPlan(
+        "@convolution=blocks", std::vector<const quant::QuantMethod*>{&blocks});
+    return PlanModel(*SmallDetr(), options).status();
+  };
+  for (const Reach reach :
+       {Reach::Columns(32), Reach::Flat(64), Reach{.rows = 128, .cols = 128}}) {
+    EXPECT_THAT(status(reach),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(".weight': a convolution takes "
+                                         "methods with one scale"))));
+  }
+  // Whether there is a kernel for them is another question.
+  for (const Reach reach : {Reach::Row(), Reach::Matrix()}) {
+    EXPECT_THAT(std::string(status(reach).message()),
+                Not(HasSubstr("a convolution takes")));
+  }
 }
 
 TEST(LoaderConvolutionTest, NamesAConvolutionOfAnotherShape) {

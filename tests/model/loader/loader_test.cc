@@ -35,7 +35,13 @@ constexpr int64_t kVectors = 2 * (64 + 128 + 32) + 64 + 50;
 
 LoadOptions With(const std::string& spec) {
   LoadOptions options;
-  options.method = *quant::ParseMethodSpec(spec);
+  options.plan = *ParseMethodPlan(spec);
+  return options;
+}
+
+LoadOptions WithShortForm(const ShortForm& form) {
+  LoadOptions options;
+  options.plan = *PlanOf("", form);
   return options;
 }
 
@@ -127,9 +133,10 @@ TEST(LoaderTest, AFloatMethodIsForEveryMatrix) {
 
 TEST(LoaderTest, IncludeNamesExactlyWhatIsQuantizedAndExcludeWins) {
   const auto checkpoint = MakeTinyCheckpoint(kHalf);
-  LoadOptions options = With("linear");
-  options.include = {"lm_head", "*.mlp.fc_??", "*.attn.*"};
-  options.exclude = {"transformer.h.1.*"};
+  const LoadOptions options =
+      WithShortForm({.method = "linear",
+                     .include = {"lm_head", "*.mlp.fc_??", "*.attn.*"},
+                     .exclude = {"transformer.h.1.*"}});
   ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
                        LoadModel(*checkpoint, options));
   const LoadReport& report = loaded.report;
@@ -140,11 +147,16 @@ TEST(LoaderTest, IncludeNamesExactlyWhatIsQuantizedAndExcludeWins) {
   const TensorReport& other =
       Find(report, "transformer.h.0.mlp.fc_out.weight");  // ?? is two
   EXPECT_EQ(other.element, "float16");
-  EXPECT_EQ(other.left_alone, "not among those included");
+  EXPECT_EQ(other.left_alone, "kept: no rule of the plan is for it");
   const TensorReport& excluded =
       Find(report, "transformer.h.1.attn.out_proj.weight");
   EXPECT_EQ(excluded.element, "float16");
-  EXPECT_EQ(excluded.left_alone, "excluded by 'transformer.h.1.*'");
+  EXPECT_EQ(excluded.left_alone, "kept by 'transformer.h.1.*=keep'");
+  EXPECT_EQ(report.plan,
+            "transformer.h.1.*=keep lm_head=linear *.mlp.fc_?"
+            "?=linear "
+            "*.attn.*=linear");
+  EXPECT_EQ(report.method, report.plan);
 }
 
 // A checkpoint of which nobody may read a value.
@@ -184,10 +196,9 @@ absl::Status Judge(const Checkpoint& checkpoint, const LoadOptions& options) {
 absl::Status Judge(const Checkpoint& checkpoint, const std::string& spec,
                    std::vector<std::string> include,
                    std::vector<std::string> exclude) {
-  LoadOptions options = With(spec);
-  options.include = std::move(include);
-  options.exclude = std::move(exclude);
-  return Judge(checkpoint, options);
+  return Judge(checkpoint, WithShortForm({.method = spec,
+                                          .include = std::move(include),
+                                          .exclude = std::move(exclude)}));
 }
 
 void ExpectSame(const LoadReport& plan, const LoadReport& load,
@@ -249,7 +260,7 @@ TEST(LoaderTest, KeepsFloatsInMemoryAsTheModelMultipliesThem) {
               full.tensors[i].resident_bytes / (tensor.is_vector ? 1 : 2));
   }
   // Integers stay what they are.
-  options.method = *quant::ParseMethodSpec("linear");
+  options.plan = *ParseMethodPlan("linear");
   ASSERT_OK_AND_ASSIGN(const ModelPlan integers,
                        PlanModel(*checkpoint, options));
   EXPECT_EQ(Find(integers.report, "transformer.h.0.mlp.fc_in.weight").element,
@@ -270,18 +281,17 @@ TEST(LoaderTest, WithoutAComputeTextIsInFloat32) {
 
 TEST(LoaderTest, RefusesAGlobThatMatchesNothing) {
   const auto checkpoint = MakeTinyCheckpoint(kHalf);
-  for (const char* glob : {"transformer.h.9.*", "*.ln_1", "", "LM_HEAD",
-                           "transformer.h.[2-9].*"}) {
-    EXPECT_THAT(
-        Judge(*checkpoint, "linear", {"lm_head", glob}, {}),
+  for (const std::string glob :
+       {"transformer.h.9.*", "*.ln_1", "LM_HEAD", "transformer.h.[2-9].*"}) {
+    const auto refused =
         StatusIs(absl::StatusCode::kInvalidArgument,
-                 AllOf(HasSubstr("include: '" + std::string(glob) + "'"),
-                       HasSubstr("matches no matrix of the model"),
-                       HasSubstr("names look like 'transformer.h."))));
-    EXPECT_THAT(Judge(*checkpoint, "linear", {}, {glob}),
-                StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("exclude: '" + std::string(glob) +
-                                   "' matches no matrix of the model")));
+                 AllOf(HasSubstr("rule '" + glob),
+                       HasSubstr("' matches no matrix of the model"),
+                       HasSubstr("names look like 'transformer.h.")));
+    EXPECT_THAT(Judge(*checkpoint, "linear", {"lm_head", glob}, {}), refused);
+    EXPECT_THAT(Judge(*checkpoint, "linear", {}, {glob}), refused);
+    EXPECT_THAT(Judge(*checkpoint, With(glob + "=keep linear")), refused);
+    EXPECT_THAT(Judge(*checkpoint, With(glob + "=bfloat16")), refused);
   }
   // A matrix that the architecture does not use.
   checkpoint->Add("extra.weight", {2, 2}, {1, 2, 3, 4});
@@ -290,19 +300,8 @@ TEST(LoaderTest, RefusesAGlobThatMatchesNothing) {
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no matrix")));
 }
 
-TEST(LoaderTest, RefusesAMalformedGlob) {
-  const auto checkpoint = MakeTinyCheckpoint(kHalf);
-  EXPECT_THAT(Judge(*checkpoint, "linear", {"transformer.h.[0-1.*"}, {}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("has a '[' without its ']'")));
-  EXPECT_THAT(Judge(*checkpoint, "linear", {}, {"transformer.h.[1-0].*"}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("a range that goes down: [1-0]")));
-}
-
 TEST(LoaderTest, GlobsTakeClassesOfCharacters) {
-  LoadOptions options = With("linear");
-  options.include = {"transformer.h.[0-0].mlp.*"};
+  const LoadOptions options = With("transformer.h.[0-0].mlp.*=linear");
   ASSERT_OK_AND_ASSIGN(const ModelPlan plan,
                        PlanModel(*MakeTinyCheckpoint(kHalf), options));
   EXPECT_EQ(Find(plan.report, "transformer.h.0.mlp.fc_in.weight").method,
@@ -325,7 +324,7 @@ TEST(LoaderTest, RefusesToDoNothing) {
   for (const char* spec : {"linear", "float32"}) {
     EXPECT_THAT(Judge(*checkpoint, spec, {}, {"*"}),
                 refused(("nothing is left to store as " + std::string(spec) +
-                         ": exclude takes out every matrix that the method is "
+                         ": the rules before it take every matrix that it is "
                          "for")
                             .c_str()));
   }
@@ -334,35 +333,120 @@ TEST(LoaderTest, RefusesToDoNothing) {
 }
 
 TEST(LoaderTest, RefusesConvolutionsOfAModelThatHasNone) {
-  LoadOptions options = With("linear");
-  options.convolutions = true;
-  EXPECT_THAT(Judge(*MakeTinyCheckpoint(kHalf), options),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       "convolutions: the model has none"));
-}
-
-TEST(LoaderTest, RefusesWhatNeedsAMethodWithoutOne) {
+  const auto refused =
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               "rule '@convolution=linear' matches no matrix of the model, "
+               "which has none of the role convolution");
   const auto checkpoint = MakeTinyCheckpoint(kHalf);
-  LoadOptions options;
-  options.convolutions = true;
-  EXPECT_THAT(Judge(*checkpoint, options),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       "convolutions: needs a method to apply, and none is "
-                       "given"));
-  options = {};
-  options.include = {"lm_head"};
-  EXPECT_THAT(Judge(*checkpoint, options),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("include: needs")));
-  options = {};
-  options.exclude = {"lm_head"};
-  EXPECT_THAT(Judge(*checkpoint, options),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("exclude: needs")));
+  EXPECT_THAT(Judge(*checkpoint,
+                    WithShortForm({.method = "linear", .convolutions = true})),
+              refused);
+  EXPECT_THAT(Judge(*checkpoint, With("@convolution=linear linear")), refused);
 }
 
-// One name of a weight alone can neither be taken in nor left out.
-TEST(LoaderTest, RefusesOneNameOfATiedWeightAtOnceAndNamesTheOther) {
+TEST(LoaderTest, TheFirstRuleThatMatchesChooses) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  const std::string plan =
+      "transformer.h.0.mlp.fc_in=keep *.mlp.*=bfloat16 @embedding=float32 "
+      "lm_head@head=linear linear";
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*checkpoint, With(plan)));
+  const LoadReport& report = loaded.report;
+  EXPECT_EQ(report.plan, plan);
+  EXPECT_EQ(report.method, plan);
+  const auto method = [&](const std::string& module) {
+    return Find(report, module + ".weight").method;
+  };
+  EXPECT_EQ(method("transformer.h.0.mlp.fc_in"), "float16");
+  EXPECT_EQ(Find(report, "transformer.h.0.mlp.fc_in.weight").left_alone,
+            "kept by 'transformer.h.0.mlp.fc_in=keep'");
+  EXPECT_EQ(method("transformer.h.1.mlp.fc_in"), "bfloat16");
+  EXPECT_EQ(method("transformer.h.0.mlp.fc_out"), "bfloat16");
+  EXPECT_EQ(method("transformer.wte"), "float32");
+  EXPECT_EQ(method("lm_head"), "linear");
+  EXPECT_EQ(method("transformer.h.0.attn.out_proj"), "linear");
+  EXPECT_EQ(Find(report, "transformer.wte.weight").left_alone, "");
+  EXPECT_THAT(Find(report, "lm_head.bias").left_alone, HasSubstr("1-D"));
+  ASSERT_OK_AND_ASSIGN(const ModelPlan planned,
+                       PlanModel(*checkpoint, With(report.plan)));
+  ExpectSame(planned.report, report, plan);
+}
+
+TEST(LoaderTest, WithoutASpecAtItsEndAPlanIsExactlyItsRules) {
+  const LoadReport report =
+      LoadWith(*MakeTinyCheckpoint(kHalf), "*.h.1.mlp.*=float32").report;
+  for (const TensorReport& tensor : report.tensors) {
+    const bool matches =
+        !tensor.is_vector && tensor.name.find(".h.1.mlp.") != std::string::npos;
+    EXPECT_EQ(tensor.method, matches ? "float32" : "float16") << tensor.name;
+    EXPECT_EQ(tensor.left_alone, matches ? ""
+                                 : tensor.is_vector
+                                     ? "1-D: norms and biases are not quantized"
+                                     : "kept: no rule of the plan is for it")
+        << tensor.name;
+  }
+}
+
+TEST(LoaderTest, APlanMixesWidths) {
+  const LoadReport report =
+      LoadWith(*MakeTinyCheckpoint(kHalf), "*.mlp.*=linear:bits=4 linear")
+          .report;
+  EXPECT_EQ(Find(report, "transformer.h.1.mlp.fc_in.weight").element, "int4");
+  EXPECT_EQ(Find(report, "transformer.h.1.attn.out_proj.weight").element,
+            "int8");
+  EXPECT_EQ(report.resident_bytes_by_element.count("int4"), 1u);
+}
+
+TEST(LoaderTest, RefusesARuleThatIsLeftWithNothing) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  const std::pair<const char*, const char*> kPlans[] = {
+      {"*=keep lm_head=linear linear", "rule 'lm_head=linear'"},
+      {"lm_head=linear lm_head=keep linear", "rule 'lm_head=keep'"},
+      {"*.h.0.*=bfloat16 *.h.1.*=bfloat16 @linear=linear",
+       "rule '@linear=linear'"},
+  };
+  for (const auto& [plan, rule] : kPlans) {
+    EXPECT_THAT(Judge(*checkpoint, With(plan)),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(rule),
+                               HasSubstr("is left with nothing: the rules "
+                                         "before it take all"))));
+  }
+  for (const char* plan : {"*=keep linear", "@linear=bfloat16 linear"}) {
+    EXPECT_THAT(Judge(*checkpoint, With(plan)),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         "nothing is left to store as linear: the rules before "
+                         "it take every matrix that it is for"));
+  }
+  EXPECT_THAT(Judge(*checkpoint, With("lm_head=keep")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("the plan keeps all as in the checkpoint")));
+}
+
+// Globs of short forms may overlap, and exclude wins; the plan that the report
+// shows is what is left of them, and can be given again.
+TEST(LoaderTest, WhatAShortFormsGlobsAreLeftWithoutIsNoRuleOfItsPlan) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  const std::pair<ShortForm, const char*> kForms[] = {
+      {{.method = "linear",
+        .include = {"lm_head", "*.fc_in"},
+        .exclude = {"lm_head"}},
+       "lm_head=keep *.fc_in=linear"},
+      {{.method = "linear", .include = {"*", "lm_head"}}, "*=linear"},
+      {{.method = "linear", .exclude = {"*.h.0.*", "*.h.0.mlp.*"}},
+       "*.h.0.*=keep linear"},
+  };
+  for (const auto& [form, plan] : kForms) {
+    ASSERT_OK_AND_ASSIGN(const ModelPlan planned,
+                         PlanModel(*checkpoint, WithShortForm(form)));
+    EXPECT_EQ(planned.report.plan, plan);
+    ASSERT_OK_AND_ASSIGN(const ModelPlan again,
+                         PlanModel(*checkpoint, With(plan)));
+    ExpectSame(again.report, planned.report, plan);
+  }
+}
+
+TEST(LoaderTest, ARuleOnOneNameOfATiedWeightIsForBothUses) {
   const auto by_config = MakeTinyCheckpoint({.tied = true});
   const auto by_storage = MakeTinyCheckpoint({.tied = true});
   by_storage->config_json["tie_word_embeddings"] = false;
@@ -371,27 +455,59 @@ TEST(LoaderTest, RefusesOneNameOfATiedWeightAtOnceAndNamesTheOther) {
   with_both_names->Tie("lm_head.weight", "transformer.wte.weight");
   for (const MemoryCheckpoint* checkpoint :
        {by_config.get(), by_storage.get(), with_both_names.get()}) {
+    const auto embedding = [&](const std::string& plan) {
+      const LoadReport report = LoadWith(*checkpoint, plan).report;
+      EXPECT_EQ(report.plan, plan);
+      int64_t stored = 0;  // once, under one of its names
+      for (const TensorReport& tensor : report.tensors) {
+        stored += tensor.name == "lm_head.weight" ||
+                          tensor.name == "transformer.wte.weight"
+                      ? tensor.stored_bytes
+                      : 0;
+      }
+      const TensorReport tensor = Find(report, "transformer.wte.weight");
+      EXPECT_EQ(stored, tensor.stored_bytes);
+      return tensor;
+    };
+    for (const char* plan :
+         {"lm_head=linear", "transformer.wte=linear", "@head=linear",
+          "@embedding=linear linear", "lm_head=linear bfloat16",
+          "lm_head=linear transformer.wte=linear float16", "*=linear"}) {
+      SCOPED_TRACE(plan);
+      EXPECT_EQ(embedding(plan).element, "int8");
+      EXPECT_EQ(embedding(plan).left_alone, "");
+    }
+    for (const char* plan :
+         {"lm_head=keep bfloat16", "transformer.wte=keep bfloat16"}) {
+      SCOPED_TRACE(plan);
+      EXPECT_EQ(embedding(plan).element, "float32");
+      EXPECT_THAT(embedding(plan).left_alone, HasSubstr("kept by '"));
+    }
+    EXPECT_EQ(embedding("lm_head=keep linear").element, "float32");
+  }
+}
+
+TEST(LoaderTest, RefusesRulesThatChooseDifferentlyForTwoNamesOfAWeight) {
+  const auto by_config = MakeTinyCheckpoint({.tied = true});
+  const auto by_storage = MakeTinyCheckpoint({.tied = true});
+  by_storage->config_json["tie_word_embeddings"] = false;
+  by_storage->Tie("lm_head.weight", "transformer.wte.weight");
+  for (const MemoryCheckpoint* checkpoint :
+       {by_config.get(), by_storage.get()}) {
     EXPECT_THAT(
-        Judge(*checkpoint, "linear", {"lm_head"}, {}),
+        Judge(*checkpoint, With("lm_head=keep *=linear")),
         StatusIs(absl::StatusCode::kInvalidArgument,
-                 "include: 'lm_head' takes in lm_head, which is tied to "
-                 "transformer.wte, and that is not; they are one weight under "
-                 "two names, so include both of them"));
-    EXPECT_THAT(
-        Judge(*checkpoint, "linear", {"*"}, {"lm_head"}),
-        StatusIs(absl::StatusCode::kInvalidArgument,
-                 HasSubstr("exclude: 'lm_head' leaves out lm_head, which is "
-                           "tied to transformer.wte, and that is to be "
-                           "quantized")));
-    EXPECT_THAT(Judge(*checkpoint, "float32", {}, {"lm_head"}),
+                 "rule '*=linear' is for transformer.wte and 'lm_head=keep' "
+                 "for lm_head, but these are one weight under two names "
+                 "(tied); choose the same for both, or name one of them "
+                 "only"));
+    EXPECT_THAT(Judge(*checkpoint, "linear", {"*"}, {"lm_head"}),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("exclude: 'lm_head' leaves out lm_head")));
-    EXPECT_OK(Judge(*checkpoint, "linear", {}, {"lm_head"}));
-    LoadOptions both = With("linear");
-    both.include = {"lm_head", "transformer.wte"};
-    ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
-                         LoadModel(*checkpoint, both));
-    EXPECT_EQ(Find(loaded.report, "transformer.wte.weight").element, "int8");
+                         HasSubstr("one weight under two names")));
+    EXPECT_THAT(
+        Judge(*checkpoint, With("@head=linear @embedding=bfloat16 linear")),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 HasSubstr("one weight under two names")));
   }
 }
 
@@ -551,8 +667,7 @@ TEST(LoaderTest, KeepsWhatIsNotFiniteInRowsOfTheirOwn) {
     }
   }
   // Integers have no such values.
-  options = With("linear");
-  options.include = {"transformer.wte"};
+  options = With("transformer.wte=linear");
   EXPECT_THAT(LoadModel(*checkpoint, options),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("'transformer.wte.weight', row 49"),

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "quant/registry.h"
+#include "base/str_cat.h"
 #include "tests/quant/matrix_rows.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tiny_model.h"
@@ -29,7 +29,7 @@ constexpr int64_t kCols = 40;
 
 LoadOptions With(const std::string& spec) {
   LoadOptions options;
-  if (!spec.empty()) options.method = *quant::ParseMethodSpec(spec);
+  if (!spec.empty()) options.plan = *ParseMethodPlan(spec);
   options.measure_error = true;
   return options;
 }
@@ -85,7 +85,8 @@ struct Loaded {
 
 Loaded Load(const Checkpoint& checkpoint, const LoadOptions& options,
             const std::vector<LinearSource>& sources, bool read = true) {
-  WeightLoader loader(checkpoint, options, read);
+  MethodPolicy policy(options.plan);
+  WeightLoader loader(checkpoint, options, policy, read);
   absl::StatusOr<Linear> layer =
       loader.ReadLinear(sources, kCols, WeightRole::kLinear);
   OUNCE_CHECK(layer.ok(), layer.status().ToString().c_str());
@@ -204,8 +205,7 @@ TEST(ReadLinearTest, TensorsOfAJoinedMatrixHaveEachAScaleOfTheirOwn) {
 
 TEST(ReadLinearTest, WhatGetsAnotherMethodIsAPartOfItsOwn) {
   MemoryCheckpoint checkpoint = QueryKeyValue();
-  LoadOptions options = With("linear");
-  options.exclude = {"*.k"};
+  const LoadOptions options = With("*.k=keep linear");
   const Loaded loaded = Load(checkpoint, options, QueryKeyValueSources());
   ASSERT_EQ(loaded.layer.parts().size(), 3u);
   const char* const modules[] = {"attn.q", "attn.k", "attn.v"};
@@ -216,7 +216,7 @@ TEST(ReadLinearTest, WhatGetsAnotherMethodIsAPartOfItsOwn) {
   EXPECT_EQ(Values(*loaded.layer.parts()[1].weight),
             checkpoint.values("attn.k.weight"));
   EXPECT_EQ(Find(loaded.report, "attn.k.weight").left_alone,
-            "excluded by '*.k'");
+            "kept by '*.k=keep'");
   EXPECT_EQ(ReportedBytes(loaded.report), MappedBytes(loaded.layer));
   EXPECT_EQ(loaded.layer.bias().size(), 32u);
 }
@@ -262,7 +262,8 @@ TEST(ReadLinearTest, CountsAllThatTheVectorsTake) {
 
   // A norm that two layers have is in memory twice.
   const LoadOptions options;
-  WeightLoader loader(checkpoint, options, true);
+  MethodPolicy policy(options.plan);
+  WeightLoader loader(checkpoint, options, policy, true);
   ASSERT_OK(loader.Vector("attn.k.bias", 6));
   ASSERT_OK(loader.Vector("attn.k.bias", 6));
   loader.Ignore("*");
@@ -276,11 +277,12 @@ TEST(ReadLinearTest, OnlyAHeadsBiasMayForbidAToken) {
   checkpoint.values("lm_head.bias")[3] = -INFINITY;
   const LinearSource source = {.module = "lm_head", .rows = 8, .bias = true};
   const LoadOptions options;
-  WeightLoader head(checkpoint, options, true);
+  MethodPolicy policy(options.plan);
+  WeightLoader head(checkpoint, options, policy, true);
   ASSERT_OK_AND_ASSIGN(const Linear layer,
                        head.ReadLinear({source}, kCols, WeightRole::kHead));
   EXPECT_EQ(layer.bias()[3], -INFINITY);
-  WeightLoader linear(checkpoint, options, true);
+  WeightLoader linear(checkpoint, options, policy, true);
   EXPECT_THAT(linear.ReadLinear({source}, kCols, WeightRole::kLinear),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("'lm_head.bias': element 3 must be a finite "
@@ -323,7 +325,8 @@ TEST(ReadLinearTest, ATensorCutIntoLayersIsReportedOnceWithSums) {
     EXPECT_EQ(progress.tensors_done, ++done);
     return absl::OkStatus();
   };
-  WeightLoader loader(checkpoint, options, true);
+  MethodPolicy policy(options.plan);
+  WeightLoader loader(checkpoint, options, policy, true);
   const auto cut = [](int64_t first, int64_t rows) {
     return LinearSource{.module = "attn.qkv",
                         .rows = rows,
@@ -371,7 +374,8 @@ TEST(ReadLinearTest, RefusesRowsThatNobodyAskedFor) {
   AddLayer("attn.qkv", 32, 1, checkpoint);
   const auto read = [&](std::vector<std::pair<int64_t, int64_t>> cuts) {
     const LoadOptions options;
-    WeightLoader loader(checkpoint, options, false);
+    MethodPolicy policy(options.plan);
+    WeightLoader loader(checkpoint, options, policy, false);
     for (const auto& [first, rows] : cuts) {
       const LinearSource source = {.module = "attn.qkv",
                                    .rows = rows,
@@ -397,7 +401,8 @@ TEST(ReadLinearTest, ATensorOfTwoNamesIsPackedOnceAndCountedOnce) {
   checkpoint.Tie("next.q.weight", "attn.q.weight");
   checkpoint.Tie("next.k.weight", "attn.k.weight");
   const LoadOptions options = With("linear");
-  WeightLoader loader(checkpoint, options, true);
+  MethodPolicy policy(options.plan);
+  WeightLoader loader(checkpoint, options, policy, true);
   const auto read = [&](const std::string& q, const std::string& k) {
     return *loader.ReadLinear(
         {{.module = q, .rows = 20}, {.module = k, .rows = 6}}, kCols,
@@ -424,7 +429,8 @@ TEST(ReadLinearTest, ATensorOfTwoRolesGetsTheMethodOfEach) {
   const LoadOptions options = With("linear");
   for (const bool head_first : {true, false}) {
     SCOPED_TRACE(head_first);
-    WeightLoader loader(checkpoint, options, true);
+    MethodPolicy policy(options.plan);
+    WeightLoader loader(checkpoint, options, policy, true);
     SharedWeight head, layer;
     for (const bool is_head : {head_first, !head_first}) {
       ASSERT_OK_AND_ASSIGN(
@@ -450,7 +456,8 @@ TEST(ReadLinearTest, WhatAnEmbeddingMayHoldALinearLayerOfItMayNot) {
   checkpoint.Add("embed.weight", {20, kCols}, std::move(values), DType::kF16);
   checkpoint.Tie("layer.weight", "embed.weight");
   const LoadOptions options;
-  WeightLoader loader(checkpoint, options, true);
+  MethodPolicy policy(options.plan);
+  WeightLoader loader(checkpoint, options, policy, true);
   ASSERT_OK(loader.Matrix("embed", 20, kCols, WeightRole::kEmbedding));
   EXPECT_THAT(loader.Matrix("layer", 20, kCols, WeightRole::kLinear),
               StatusIs(absl::StatusCode::kInvalidArgument,
@@ -464,7 +471,8 @@ TEST(ReadLinearTest, WhatIsPackedTwiceIsStoredOnce) {
   AddLayer("other", 6, 2, checkpoint);
   checkpoint.Tie("head.weight", "embed.weight");
   const LoadOptions options;
-  WeightLoader loader(checkpoint, options, true);
+  MethodPolicy policy(options.plan);
+  WeightLoader loader(checkpoint, options, policy, true);
   ASSERT_OK_AND_ASSIGN(
       const SharedWeight embedding,
       loader.Matrix("embed", 20, kCols, WeightRole::kEmbedding));
@@ -483,8 +491,8 @@ TEST(ReadLinearTest, PlansToTheByteWithoutReading) {
   for (const char* spec : {"", "float32", "linear", "linear:bits=3",
                            "linear:mode=asymmetric,granularity=group"}) {
     const MemoryCheckpoint checkpoint = QueryKeyValue();
-    LoadOptions options = With(spec);
-    if (*spec != 0) options.exclude = {"*.v"};
+    const LoadOptions options =
+        With(*spec != 0 ? StrCat("*.v=keep ", spec) : "");
     const Loaded loaded = Load(checkpoint, options, QueryKeyValueSources());
     const Loaded planned = Load(checkpoint, options, QueryKeyValueSources(),
                                 /*read=*/false);
@@ -509,7 +517,8 @@ TEST(ReadLinearTest, NamesTheTensorAndPlaceOfAValueThatIsNoNumber) {
   sources[2].transposed = true;
   const auto load = [&] {
     const LoadOptions options = With("linear");
-    WeightLoader loader(checkpoint, options, true);
+    MethodPolicy policy(options.plan);
+    WeightLoader loader(checkpoint, options, policy, true);
     return loader.ReadLinear(sources, kCols, WeightRole::kLinear).status();
   };
   checkpoint.values("attn.v.weight")[7 * 6 + 5] = NAN;
@@ -526,7 +535,8 @@ TEST(ReadLinearTest, RefusesATensorOfAnotherShape) {
   MemoryCheckpoint checkpoint = QueryKeyValue();
   Transpose("attn.v", checkpoint);
   const LoadOptions options;
-  WeightLoader loader(checkpoint, options, false);
+  MethodPolicy policy(options.plan);
+  WeightLoader loader(checkpoint, options, policy, false);
   EXPECT_THAT(
       loader.ReadLinear(QueryKeyValueSources(), kCols, WeightRole::kLinear),
       StatusIs(absl::StatusCode::kInvalidArgument,
@@ -538,7 +548,8 @@ TEST(WeightReaderTest, FindsThePrefixThatACheckpointHas) {
   MemoryCheckpoint checkpoint;
   checkpoint.Add("decoder.embed.weight", {1, 1}, {0});
   const LoadOptions options;
-  const WeightLoader loader(checkpoint, options, false);
+  MethodPolicy policy(options.plan);
+  const WeightLoader loader(checkpoint, options, policy, false);
   EXPECT_EQ(loader.PrefixOf("embed.weight", {"model.decoder.", "decoder."}),
             "decoder.");
   EXPECT_EQ(loader.PrefixOf("decoder.embed.weight", {"model.", ""}), "");

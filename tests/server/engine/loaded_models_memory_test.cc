@@ -106,7 +106,7 @@ class LoadedModelsMemoryTest : public ::testing::Test {
                                                  const std::string& method) {
     QuantizeParams params;
     params.model = "m";
-    params.method = method;
+    params.plan = *model::ParseMethodPlan(method);
     return catalog.Quantize(
         params, [](const QuantizeUpdate&) { return absl::OkStatus(); });
   }
@@ -131,7 +131,7 @@ class LoadedModelsResidentBytesTest : public LoadedModelsMemoryTest {
 
 TEST_F(LoadedModelsResidentBytesTest, ComparingWithFloatsTakesALayerOfThem) {
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  ASSERT_OK(catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog->Find("m"));
   ASSERT_OK_AND_ASSIGN(const auto generation, TaskOf<TextGeneration>(served));
   std::string text;
@@ -159,7 +159,8 @@ TEST_F(LoadedModelsResidentBytesTest, AfterASwapMemoryIsThatOfAFreshLoad) {
   int64_t fresh = 0;
   {
     const auto catalog = MakeCatalog();
-    ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+    ASSERT_OK(
+        catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
     Generate(*catalog);
     fresh = ResidentBytes();
     ASSERT_GT(fresh - empty, kLinearBytes / 2);
@@ -168,7 +169,7 @@ TEST_F(LoadedModelsResidentBytesTest, AfterASwapMemoryIsThatOfAFreshLoad) {
     EXPECT_LT(ResidentBytes() - empty, 20 * kMiB);
   }
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load({"m", folder(), ""}));
+  ASSERT_OK(catalog->Load({"m", folder()}));
   Generate(*catalog);
   EXPECT_GT(ResidentBytes(), fresh + kLinearBytes / 3);
   ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
@@ -190,7 +191,7 @@ TEST_F(LoadedModelsResidentBytesTest, AfterASwapMemoryIsThatOfAFreshLoad) {
 TEST_F(LoadedModelsResidentBytesTest,
        FreesTheOldVersionWhenItsLastSequenceLeaves) {
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load({"m", folder(), ""}));
+  ASSERT_OK(catalog->Load({"m", folder()}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog->Find("m"));
   RecordingSink sink;
   sink.set_room(1);
@@ -219,8 +220,9 @@ TEST_F(LoadedModelsResidentBytesTest, LoadingNeedsLittleMoreThanItKeeps) {
   reset << "5" << std::flush;
   if (!reset) GTEST_SKIP() << "/proc/self/clear_refs takes no 5 here";
   const int64_t before = ResidentBytes();
-  ASSERT_OK_AND_ASSIGN(const ModelInfo info,
-                       catalog->Load({"m", folder(), "linear"}));
+  ASSERT_OK_AND_ASSIGN(
+      const ModelInfo info,
+      catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
   const int64_t peak = PeakResidentBytes() - before;
   ASSERT_GT(info.resident_bytes, kLinearBytes / 2);
   EXPECT_GE(peak, info.resident_bytes * 9 / 10);
@@ -232,7 +234,8 @@ TEST_F(LoadedModelsMemoryTest, RefusesAllElseWhileAModelLoads) {
   HeldClock clock;
   const auto catalog = MakeCatalog(clock);
   std::thread load([&] {
-    EXPECT_OK(catalog->Load({"m", folder(), "linear"}));
+    EXPECT_OK(
+        catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
   });
   while (catalog->List().empty()) std::this_thread::yield();
   const ModelInfo info = catalog->List().front();
@@ -240,7 +243,7 @@ TEST_F(LoadedModelsMemoryTest, RefusesAllElseWhileAModelLoads) {
   EXPECT_EQ(info.state, ModelState::kLoading);
   EXPECT_EQ(info.version, 0);
   EXPECT_THAT(catalog->Find("m"), StatusIs(StatusCode::kUnavailable));
-  EXPECT_THAT(catalog->Load({"m", folder(), ""}),
+  EXPECT_THAT(catalog->Load({"m", folder()}),
               StatusIs(StatusCode::kAlreadyExists));
   EXPECT_THAT(catalog->Unload("m"), StatusIs(StatusCode::kAborted));
   EXPECT_THAT(Quantize(*catalog, "linear"), StatusIs(StatusCode::kAborted));
@@ -253,7 +256,7 @@ TEST_F(LoadedModelsMemoryTest, DrainEndsALoad) {
   HeldClock clock;
   const auto catalog = MakeCatalog(clock);
   std::thread load([&] {
-    EXPECT_THAT(catalog->Load({"m", folder(), ""}),
+    EXPECT_THAT(catalog->Load({"m", folder()}),
                 StatusIs(StatusCode::kUnavailable));
   });
   while (catalog->List().empty()) std::this_thread::yield();
@@ -281,8 +284,7 @@ class LoadedModelsBudgetTest : public LoadedModelsMemoryTest {
 TEST_F(LoadedModelsBudgetTest, CountsEachShareWhileItIsThere) {
   LimitTo(1000 * kMiB);
   const auto catalog = MakeCatalog();
-  ASSERT_OK_AND_ASSIGN(const ModelInfo info,
-                       catalog->Load({"m", folder(), ""}));
+  ASSERT_OK_AND_ASSIGN(const ModelInfo info, catalog->Load({"m", folder()}));
   const MemoryBudget::State state = memory_->state();
   EXPECT_EQ(state.used[MemoryShare::kWeights], info.resident_bytes);
   EXPECT_GT(state.used[MemoryShare::kScratch], 0);
@@ -297,7 +299,8 @@ TEST_F(LoadedModelsBudgetTest, CountsEachShareWhileItIsThere) {
             report.resident_bytes_after);
   // What a model takes that is loaded so, and nothing of the version before.
   const int64_t scratch = memory_->state().used[MemoryShare::kScratch];
-  ASSERT_OK(catalog->Load({"other", folder(), "linear"}));
+  ASSERT_OK(
+      catalog->Load({"other", folder(), *model::ParseMethodPlan("linear")}));
   EXPECT_EQ(memory_->state().used[MemoryShare::kScratch], 2 * scratch);
   ASSERT_OK(catalog->Unload("other"));
   ASSERT_OK(catalog->Unload("m"));
@@ -309,7 +312,7 @@ TEST_F(LoadedModelsBudgetTest, RefusesALoadBeforeItsWork) {
   LimitTo(kLinearBytes);  // and nothing for what is beside
   const auto catalog = MakeCatalog();
   const int64_t before = ResidentBytes();
-  const absl::Status refused = catalog->Load({"m", folder(), ""}).status();
+  const absl::Status refused = catalog->Load({"m", folder()}).status();
   EXPECT_THAT(
       refused,
       StatusIs(StatusCode::kResourceExhausted,
@@ -320,13 +323,13 @@ TEST_F(LoadedModelsBudgetTest, RefusesALoadBeforeItsWork) {
   EXPECT_EQ(memory_->state().used.total(), 0);
   EXPECT_THAT(catalog->List(), IsEmpty());
   // In fewer bits it fits.
-  EXPECT_OK(catalog->Load({"m", folder(), "linear"}));
+  EXPECT_OK(catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
 }
 
 TEST_F(LoadedModelsBudgetTest, CountsATokenizerOnceUntilItsLastModelIsGone) {
   LimitTo(1000 * kMiB);
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  ASSERT_OK(catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
   int64_t bytes = 0;
   {
     ASSERT_OK_AND_ASSIGN(const auto served, catalog->Find("m"));
@@ -336,7 +339,7 @@ TEST_F(LoadedModelsBudgetTest, CountsATokenizerOnceUntilItsLastModelIsGone) {
   EXPECT_EQ(memory_->state().used[MemoryShare::kTokenizers], bytes);
   QuantizeParams params;
   params.model = "m";
-  params.method = "linear";
+  params.plan = *model::ParseMethodPlan("linear");
   params.as = "other";
   ASSERT_OK(catalog->Quantize(
       params, [](const QuantizeUpdate&) { return absl::OkStatus(); }));
@@ -358,14 +361,14 @@ TEST_F(LoadedModelsBudgetTest, RefusesATokenizerBeforeItIsRead) {
   const auto catalog = MakeCatalog();
   const std::string path = large.path().string();
   EXPECT_THAT(
-      catalog->Load({"m", path, ""}),
+      catalog->Load({"m", path}),
       StatusIs(StatusCode::kResourceExhausted,
                AllOf(HasSubstr("loading 'm' needs 202 MiB (tokenizer 202 MiB)"),
                      HasSubstr("200 MiB of the limit of 200 MiB are free"))));
   EXPECT_EQ(memory_->state().used.total(), 0);
   // Where there is room it is read, and what was set aside is free again.
   LimitTo(300 * kMiB);
-  EXPECT_THAT(MakeCatalog()->Load({"m", path, ""}),
+  EXPECT_THAT(MakeCatalog()->Load({"m", path}),
               StatusIs(StatusCode::kInvalidArgument));
   EXPECT_EQ(memory_->state().used.total(), 0);
 }
@@ -373,14 +376,14 @@ TEST_F(LoadedModelsBudgetTest, RefusesATokenizerBeforeItIsRead) {
 TEST_F(LoadedModelsBudgetTest, RefusesAQuantizationBeforeItsWork) {
   LimitTo(kLinearBytes + kBeside);
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load({"m", folder(), ""}));
+  ASSERT_OK(catalog->Load({"m", folder()}));
   const int64_t used = memory_->state().used.total();
   int tensors = 0;
   for (const char* as : {"", "other"}) {
     for (const bool dry_run : {false, true}) {
       QuantizeParams params;
       params.model = "m";
-      params.method = "float32";
+      params.plan = *model::ParseMethodPlan("float32");
       params.as = as;
       params.dry_run = dry_run;
       const absl::Status refused =
@@ -433,7 +436,7 @@ class Stalled {
 TEST_F(LoadedModelsBudgetTest, VersionsThatDoNotEndAreBounded) {
   LimitTo(1000 * kMiB);
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  ASSERT_OK(catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
   Stalled on_first(*catalog);
   ASSERT_OK(Quantize(*catalog, "linear"));
   Stalled on_second(*catalog);
@@ -462,13 +465,13 @@ TEST_F(LoadedModelsBudgetTest, AQuantizationWaitsForAVersionToEnd) {
   LimitTo(170 * kMiB);
   options_.max_version_wait = absl::Hours(1);
   const auto catalog = MakeCatalog();
-  ASSERT_OK(catalog->Load({"m", folder(), "linear"}));
+  ASSERT_OK(catalog->Load({"m", folder(), *model::ParseMethodPlan("linear")}));
   Stalled stalled(*catalog);
   ASSERT_OK(Quantize(*catalog, "linear"));
   bool waited = false;
   QuantizeParams params;
   params.model = "m";
-  params.method = "bfloat16";
+  params.plan = *model::ParseMethodPlan("bfloat16");
   ASSERT_OK(catalog->Quantize(params, [&](const QuantizeUpdate& update) {
     if (update.stage == QuantizeStage::kWaiting && !waited) {
       waited = true;
@@ -494,8 +497,7 @@ TEST_F(LoadedModelsBudgetTest, AQuantizationWaitsForAVersionToEnd) {
 TEST_F(LoadedModelsBudgetTest, AKvCacheIsNoLargerThanWhatItCouldGet) {
   LimitTo(kLinearBytes + kBeside);
   const auto catalog = MakeCatalog();
-  ASSERT_OK_AND_ASSIGN(const ModelInfo info,
-                       catalog->Load({"m", folder(), ""}));
+  ASSERT_OK_AND_ASSIGN(const ModelInfo info, catalog->Load({"m", folder()}));
   const int64_t one = 256 * kLayers * kWidth * 2 * 4;
   EXPECT_GE(info.stats.kv_capacity_bytes, one);
   EXPECT_LE(info.stats.kv_capacity_bytes, kBeside);

@@ -60,11 +60,11 @@ class LoadedModelsTest : public ::testing::Test {
   static absl::Status Ignore(const QuantizeUpdate&) { return absl::OkStatus(); }
 
   absl::StatusOr<QuantizeReport> Quantize(const std::string& model,
-                                          const std::string& method,
+                                          const std::string& plan,
                                           const Progress& progress = Ignore) {
     QuantizeParams params;
     params.model = model;
-    params.method = method;
+    params.plan = *model::ParseMethodPlan(plan);
     return catalog_->Quantize(params, progress);
   }
   ModelInfo InfoOf(const std::string& name) {
@@ -132,7 +132,7 @@ class LoadedModelsTest : public ::testing::Test {
 // Up to where transformers gives an id that is no token: the vocabulary's
 // padding, which a server must not produce.
 TEST_F(LoadedModelsTest, GeneratesWhatTransformersDoes) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   const Golden golden = ReadGolden(kTinyModelFolder, kVocab);
   for (size_t i = 0; i < golden.prompts.size(); ++i) {
     RecordingSink& sink = Start("tiny", golden.prompts[i],
@@ -154,7 +154,8 @@ TEST_F(LoadedModelsTest, GeneratesWhatTransformersDoes) {
 }
 
 TEST_F(LoadedModelsTest, GivesTheSameTokensInABatchAsAlone) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
+  ASSERT_OK(catalog_->Load(
+      {"tiny", kTinyModelFolder, *model::ParseMethodPlan("linear")}));
   std::vector<std::vector<int32_t>> prompts, alone;
   for (int i = 0; i < 12; ++i) {
     auto& prompt = prompts.emplace_back();
@@ -190,7 +191,8 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensWhenTheirBlocksGoToOthers) {
       held_.clear();  // the catalog outlives what it gave out
       catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
     }
-    ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
+    ASSERT_OK(catalog_->Load(
+        {"tiny", kTinyModelFolder, *model::ParseMethodPlan("linear")}));
     const int64_t before = observer_.preempted();
     std::vector<RecordingSink*> sinks;
     for (const auto& prompt : prompts)
@@ -210,7 +212,7 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensWhenTheirBlocksGoToOthers) {
 
 TEST_F(LoadedModelsTest, TellsWhatItServes) {
   ASSERT_OK_AND_ASSIGN(const ModelInfo info,
-                       catalog_->Load({"tiny", kTinyModelFolder, ""}));
+                       catalog_->Load({"tiny", kTinyModelFolder}));
   EXPECT_EQ(info.name, "tiny");
   EXPECT_EQ(info.path, kTinyModelFolder);
   EXPECT_EQ(info.architecture, "codegen");
@@ -236,7 +238,7 @@ TEST_F(LoadedModelsTest, TellsWhatItServes) {
 }
 
 TEST_F(LoadedModelsTest, QuantizesAndGoesBackWhileSequencesRun) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   const std::vector<int32_t> before = Generate("tiny", prompt_, 60);
   const ModelInfo info = InfoOf("tiny");
 
@@ -292,7 +294,7 @@ TEST_F(LoadedModelsTest, QuantizesAndGoesBackWhileSequencesRun) {
 }
 
 TEST_F(LoadedModelsTest, TellsProgressInOrder) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   std::vector<QuantizeUpdate> updates;
   ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
                        Quantize("tiny", "linear", [&](const auto& update) {
@@ -322,7 +324,7 @@ TEST_F(LoadedModelsTest, TellsProgressInOrder) {
 }
 
 TEST_F(LoadedModelsTest, RefusesASecondChangeWhileOneRuns) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   bool tried = false;
   ASSERT_OK(Quantize("tiny", "linear", [&](const QuantizeUpdate& update) {
     if (update.tensors_done == 3) {
@@ -334,7 +336,7 @@ TEST_F(LoadedModelsTest, RefusesASecondChangeWhileOneRuns) {
       EXPECT_THAT(catalog_->Unload("tiny"),
                   StatusIs(StatusCode::kAborted, HasSubstr("being quantized")));
       EXPECT_THAT(
-          catalog_->Load({"tiny", kTinyModelFolder, ""}),
+          catalog_->Load({"tiny", kTinyModelFolder}),
           StatusIs(StatusCode::kAlreadyExists, HasSubstr("being quantized")));
       EXPECT_THAT(Generate("tiny", prompt_, 5), SizeIs(5));
     }
@@ -345,14 +347,14 @@ TEST_F(LoadedModelsTest, RefusesASecondChangeWhileOneRuns) {
 }
 
 TEST_F(LoadedModelsTest, ACancelledQuantizationLeavesAllAsItWas) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   for (const QuantizeStage stage :
        {QuantizeStage::kReading, QuantizeStage::kQuantizing,
         QuantizeStage::kSwapping}) {
     QuantizeParams params;
     params.model = "tiny";
-    params.method = "linear";
+    params.plan = *model::ParseMethodPlan("linear");
     for (const std::string as : {"", "other"}) {
       params.as = as;
       EXPECT_THAT(
@@ -374,7 +376,7 @@ TEST_F(LoadedModelsTest, ACancelledQuantizationLeavesAllAsItWas) {
 TEST_F(LoadedModelsTest, AVanishedCheckpointLeavesTheOldVersionServing) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   std::filesystem::remove_all(copy);
   EXPECT_THAT(Quantize("tiny", "linear"),
@@ -385,7 +387,7 @@ TEST_F(LoadedModelsTest, AVanishedCheckpointLeavesTheOldVersionServing) {
 TEST_F(LoadedModelsTest, AMovedWeightFileLeavesTheOldVersionServing) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   std::filesystem::rename(copy + "/model.safetensors",
                           folder.Path("elsewhere.safetensors"));
@@ -399,7 +401,7 @@ TEST_F(LoadedModelsTest, AMovedWeightFileLeavesTheOldVersionServing) {
 TEST_F(LoadedModelsTest, OtherBytesOfTheSameSizeAndTimeAreSeen) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   const std::string weights = copy + "/model.safetensors";
   const auto time = std::filesystem::last_write_time(weights);
   // In place: the same inode.
@@ -425,13 +427,13 @@ TEST_F(LoadedModelsTest, OtherBytesOfTheSameSizeAndTimeAreSeen) {
 }
 
 TEST_F(LoadedModelsTest, RunningOutOfDescriptorsIsNoFaultOfTheCheckpoint) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   rlimit before = {};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   const rlimit none = {0, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   const absl::Status loaded =
-      catalog_->Load({"other", kOtherTinyModelFolder, ""}).status();
+      catalog_->Load({"other", kOtherTinyModelFolder}).status();
   const absl::Status quantized = Quantize("tiny", "linear").status();
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_THAT(loaded, StatusIs(StatusCode::kResourceExhausted));
@@ -440,14 +442,14 @@ TEST_F(LoadedModelsTest, RunningOutOfDescriptorsIsNoFaultOfTheCheckpoint) {
 }
 
 TEST_F(LoadedModelsTest, AThreadThatCannotBeHadLeavesAllAsItWas) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   {
     const NoThreads none;
     EXPECT_THAT(
         Quantize("tiny", "linear"),
         StatusIs(StatusCode::kResourceExhausted, HasSubstr("no thread")));
     EXPECT_THAT(
-        catalog_->Load({"other", kOtherTinyModelFolder, ""}),
+        catalog_->Load({"other", kOtherTinyModelFolder}),
         StatusIs(StatusCode::kResourceExhausted, HasSubstr("no thread")));
   }
   EXPECT_THAT(Names(), ElementsAre("tiny"));
@@ -456,12 +458,10 @@ TEST_F(LoadedModelsTest, AThreadThatCannotBeHadLeavesAllAsItWas) {
 }
 
 TEST_F(LoadedModelsTest, RefusesAQuantizationThatDoesNothingBeforeTheWork) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
-  const auto refusal = [&](QuantizeParams params) {
-    params.model = "tiny";
-    params.method = "linear";
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  const auto refusal = [&](model::MethodPlan plan) {
     return catalog_
-        ->Quantize(params,
+        ->Quantize({.model = "tiny", .plan = std::move(plan), .pictures = {}},
                    [](const QuantizeUpdate& update) {
                      EXPECT_EQ(update.stage, QuantizeStage::kReading);
                      EXPECT_EQ(update.tensors_done, 0);
@@ -469,52 +469,50 @@ TEST_F(LoadedModelsTest, RefusesAQuantizationThatDoesNothingBeforeTheWork) {
                    })
         .status();
   };
-  QuantizeParams nothing_left;
-  nothing_left.include = {"lm_head"};
-  nothing_left.exclude = {"*"};
-  EXPECT_THAT(refusal(nothing_left),
+  EXPECT_THAT(
+      refusal(*model::PlanOf(
+          "", {.method = "linear", .include = {"lm_head"}, .exclude = {"*"}})),
+      StatusIs(StatusCode::kInvalidArgument,
+               HasSubstr("nothing is left to store as linear")));
+  EXPECT_THAT(refusal(*model::ParseMethodPlan("@convolution=linear linear")),
               StatusIs(StatusCode::kInvalidArgument,
-                       HasSubstr("nothing is left to store as linear")));
-  QuantizeParams convolutions;
-  convolutions.convolutions = true;
-  EXPECT_THAT(refusal(convolutions),
+                       HasSubstr("'@convolution=linear' matches no matrix")));
+  EXPECT_THAT(refusal(*model::ParseMethodPlan("*=linear lm_head=keep")),
               StatusIs(StatusCode::kInvalidArgument,
-                       HasSubstr("convolutions: the model has none")));
+                       HasSubstr("'lm_head=keep' is left with nothing")));
   EXPECT_EQ(InfoOf("tiny").version, 1);
-  LoadParams no_method = {"other", kOtherTinyModelFolder, ""};
-  no_method.convolutions = true;
-  EXPECT_THAT(catalog_->Load(no_method),
-              StatusIs(StatusCode::kInvalidArgument,
-                       HasSubstr("convolutions: needs a method")));
 }
 
-TEST_F(LoadedModelsTest, AVersionSaysWhatWasTakenIn) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
-  QuantizeParams params;
-  params.model = "tiny";
-  params.method = "linear";
-  params.include = {"lm_head", "*.mlp.*"};
-  params.exclude = {"*.h.1.*"};
-  ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
-                       catalog_->Quantize(params, Ignore));
-  EXPECT_EQ(report.method, "linear");
-  EXPECT_EQ(report.include, params.include);
-  EXPECT_EQ(report.exclude, params.exclude);
-  EXPECT_EQ(InfoOf("tiny").method, "linear");
-  EXPECT_EQ(InfoOf("tiny").include, params.include);
-  EXPECT_EQ(InfoOf("tiny").exclude, params.exclude);
-  ASSERT_OK(Quantize("tiny", "float32"));
-  EXPECT_THAT(InfoOf("tiny").include, IsEmpty());
+TEST_F(LoadedModelsTest, AVersionSaysItsPlanAndAnotherLoadRepeatsIt) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  EXPECT_EQ(InfoOf("tiny").plan, "keep");
+  const std::string dtype = InfoOf("tiny").method;
+  const std::string plan = "*.h.1.*=keep lm_head=linear *.mlp.*=float32 linear";
+  ASSERT_OK_AND_ASSIGN(const QuantizeReport report, Quantize("tiny", plan));
+  EXPECT_EQ(report.plan, plan);
+  EXPECT_EQ(report.method, plan);
+  EXPECT_EQ(InfoOf("tiny").plan, plan);
+  EXPECT_EQ(InfoOf("tiny").method, plan);
+  ASSERT_OK_AND_ASSIGN(const ModelInfo again,
+                       catalog_->Load({"again", kTinyModelFolder,
+                                       *model::ParseMethodPlan(report.plan)}));
+  EXPECT_EQ(again.plan, plan);
+  EXPECT_EQ(again.stored_bytes, report.stored_bytes_after);
+  EXPECT_EQ(again.resident_bytes, report.resident_bytes_after);
+  ASSERT_OK_AND_ASSIGN(const QuantizeReport back, Quantize("tiny", "keep"));
+  EXPECT_EQ(back.plan, "keep");
+  EXPECT_EQ(back.method, dtype);
+  EXPECT_EQ(InfoOf("tiny").method, dtype);
 }
 
 TEST_F(LoadedModelsTest, WhatHangsInAFileSystemEndsWhenNobodyWantsItAnyMore) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   auto hung = HungFile::Create(copy + "/model.safetensors");
   if (hung == nullptr) GTEST_SKIP() << "no file can be made to hang here";
   int asked = 0;
-  LoadParams params = {"other", copy, ""};
+  LoadParams params = {"other", copy};
   params.proceed = [&] {
     return ++asked < 3 ? absl::OkStatus() : absl::CancelledError("gone");
   };
@@ -532,7 +530,7 @@ TEST_F(LoadedModelsTest, WhatHangsInAFileSystemEndsWhenNobodyWantsItAnyMore) {
 
 TEST_F(LoadedModelsTest, ALoadEndsWhenItsCallerGivesUp) {
   int asked = 0;
-  LoadParams params = {"tiny", kTinyModelFolder, ""};
+  LoadParams params = {"tiny", kTinyModelFolder};
   params.proceed = [&] {
     ++asked;
     return absl::CancelledError("the client is gone");
@@ -548,7 +546,7 @@ TEST_F(LoadedModelsTest, ALoadEndsWhenItsCallerGivesUp) {
 TEST_F(LoadedModelsTest, RefusesACheckpointThatHasChanged) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
 
   // Other weights of the same shapes.
@@ -588,7 +586,7 @@ TEST_F(LoadedModelsTest, RefusesACheckpointThatHasChanged) {
 TEST_F(LoadedModelsTest, AFileThatShrinksMeanwhileFailsTheRunOnly) {
   TempFolder folder;
   const std::string copy = CopyTinyModel(folder);
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   EXPECT_THAT(Quantize("tiny", "linear",
                        [&](const QuantizeUpdate& update) {
@@ -606,11 +604,11 @@ TEST_F(LoadedModelsTest, AFileThatShrinksMeanwhileFailsTheRunOnly) {
 }
 
 TEST_F(LoadedModelsTest, ServesTheResultBesideTheOldModel) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   QuantizeParams params;
   params.model = "tiny";
-  params.method = "linear";
+  params.plan = *model::ParseMethodPlan("linear");
   params.as = "tiny-int8";
   ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
                        catalog_->Quantize(params, Ignore));
@@ -632,11 +630,11 @@ TEST_F(LoadedModelsTest, ServesTheResultBesideTheOldModel) {
 }
 
 TEST_F(LoadedModelsTest, ADryRunReportsAndChangesNothing) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   const std::vector<int32_t> tokens = Generate("tiny", prompt_, 20);
   QuantizeParams params;
   params.model = "tiny";
-  params.method = "linear";
+  params.plan = *model::ParseMethodPlan("linear");
   params.as = "never";
   params.dry_run = true;
   ASSERT_OK_AND_ASSIGN(const QuantizeReport dry,
@@ -652,48 +650,38 @@ TEST_F(LoadedModelsTest, ADryRunReportsAndChangesNothing) {
 }
 
 TEST_F(LoadedModelsTest, QuantizesTheModulesThatTheGlobsName) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
-  QuantizeParams params;
-  params.model = "tiny";
-  params.method = "linear";
-  params.include = {"transformer.h.*.mlp.*", "lm_head"};
-  params.exclude = {"*.h.0.*"};
-  ASSERT_OK_AND_ASSIGN(const QuantizeReport report,
-                       catalog_->Quantize(params, Ignore));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  ASSERT_OK_AND_ASSIGN(
+      const QuantizeReport report,
+      Quantize("tiny",
+               "*.h.0.*=keep transformer.h.*.mlp.*=linear lm_head=linear"));
   for (const TensorOutcome& tensor : report.tensors) {
     if (tensor.shape.size() != 2) continue;
     const bool wanted = tensor.name == "lm_head.weight" ||
                         (tensor.name.find(".mlp.") != std::string::npos &&
                          tensor.name.find(".h.0.") == std::string::npos);
-    EXPECT_EQ(tensor.method == report.method, wanted) << tensor.name;
+    EXPECT_EQ(tensor.method == "linear", wanted) << tensor.name;
   }
-  params.include = {"no.such.module"};
   EXPECT_THAT(
-      catalog_->Quantize(params, Ignore),
+      Quantize("tiny", "no.such.module=linear"),
       StatusIs(StatusCode::kInvalidArgument, HasSubstr("no.such.module")));
   EXPECT_EQ(InfoOf("tiny").version, 2);
 }
 
-TEST_F(LoadedModelsTest, RefusesBadNamesAndMethods) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+TEST_F(LoadedModelsTest, RefusesBadNames) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   for (const std::string& name :
        {std::string(), std::string("a/b"), std::string("a b"),
         std::string(65, 'x'), std::string("caf\xc3\xa9"), std::string(1, 0)}) {
-    EXPECT_THAT(catalog_->Load({name, kTinyModelFolder, ""}),
+    EXPECT_THAT(catalog_->Load({name, kTinyModelFolder}),
                 StatusIs(StatusCode::kInvalidArgument));
   }
   QuantizeParams params;
   params.model = "tiny";
-  params.method = "linear";
+  params.plan = *model::ParseMethodPlan("linear");
   params.as = "a/b";
   EXPECT_THAT(catalog_->Quantize(params, Ignore),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("'a/b'")));
-  for (const char* method : {"", "nonsense", "linear:bits=99", "linear:x=1"}) {
-    EXPECT_THAT(Quantize("tiny", method),
-                StatusIs(StatusCode::kInvalidArgument));
-  }
-  EXPECT_THAT(catalog_->Load({"other", kTinyModelFolder, "nonsense"}),
-              StatusIs(StatusCode::kInvalidArgument, HasSubstr("linear")));
   EXPECT_THAT(Quantize("nobody", "linear"),
               StatusIs(StatusCode::kNotFound,
                        AllOf(HasSubstr("'nobody'"), HasSubstr("tiny"))));
@@ -705,11 +693,11 @@ TEST_F(LoadedModelsTest, RefusesBadNamesAndMethods) {
 
 TEST_F(LoadedModelsTest, AFailedLoadLeavesTheNameFree) {
   TempFolder folder;
-  EXPECT_THAT(catalog_->Load({"tiny", folder.Path("nothing"), ""}),
+  EXPECT_THAT(catalog_->Load({"tiny", folder.Path("nothing")}),
               StatusIs(StatusCode::kNotFound, HasSubstr("nothing")));
   const std::string copy = CopyTinyModel(folder);
   folder.WriteFile("model/config.json", R"({"model_type":"other_model"})");
-  EXPECT_THAT(catalog_->Load({"tiny", copy, ""}),
+  EXPECT_THAT(catalog_->Load({"tiny", copy}),
               StatusIs(StatusCode::kUnimplemented,
                        AllOf(HasSubstr("other_model"), HasSubstr("codegen"))));
   EXPECT_THAT(Names(), IsEmpty());
@@ -717,8 +705,8 @@ TEST_F(LoadedModelsTest, AFailedLoadLeavesTheNameFree) {
   EXPECT_THAT(observer_.events(),
               ElementsAre("tiny loading v0", "tiny removed", "tiny loading v0",
                           "tiny removed"));
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
-  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder, ""}),
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder}),
               StatusIs(StatusCode::kAlreadyExists, HasSubstr("ready")));
 }
 
@@ -734,19 +722,19 @@ TEST_F(LoadedModelsTest, TakesATokenizerWithMoreTokensThanTheModelHas) {
   std::filesystem::remove(copy + "/tokenizer.json");
   folder.WriteFile("model/vocab.json", vocab + "}");
   folder.WriteFile("model/merges.txt", "#version: 0.2\n");
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
   EXPECT_EQ(TaskOf<TextGeneration>(served).value()->tokenizer->size(), 5000);
   EXPECT_LT(served->info().vocabulary_size, 5000);
 
   folder.WriteFile("model/vocab.json", "{}");
   EXPECT_THAT(
-      catalog_->Load({"empty", copy, ""}),
+      catalog_->Load({"empty", copy}),
       StatusIs(StatusCode::kInvalidArgument, HasSubstr("has no tokens")));
 }
 
 TEST_F(LoadedModelsTest, TakesTheDefaultsOfGenerationConfigJson) {
-  ASSERT_OK(catalog_->Load({"plain", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"plain", kTinyModelFolder}));
   ASSERT_OK_AND_ASSIGN(const auto plain, catalog_->Find("plain"));
   EXPECT_EQ(TaskOf<TextGeneration>(plain).value()->defaults->temperature, 0);
   const std::vector<int32_t> tokens = Generate("plain", prompt_, 20);
@@ -757,7 +745,7 @@ TEST_F(LoadedModelsTest, TakesTheDefaultsOfGenerationConfigJson) {
                    absl::StrCat(R"({"do_sample": true, "temperature": 0.5,
                                     "num_beams": 4, "suppress_tokens": [)",
                                 tokens[0], "]}"));
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("tiny"));
   EXPECT_EQ(TaskOf<TextGeneration>(served).value()->defaults->temperature,
             0.5f);
@@ -769,7 +757,7 @@ TEST_F(LoadedModelsTest, TakesTheDefaultsOfGenerationConfigJson) {
 
   folder.WriteFile("model/generation_config.json",
                    R"({"repetition_penalty": "1.2"})");
-  EXPECT_THAT(catalog_->Load({"other", copy, ""}),
+  EXPECT_THAT(catalog_->Load({"other", copy}),
               StatusIs(StatusCode::kInvalidArgument,
                        HasSubstr("/generation_config.json: "
                                  "'repetition_penalty' must be a number")));
@@ -777,7 +765,7 @@ TEST_F(LoadedModelsTest, TakesTheDefaultsOfGenerationConfigJson) {
   for (int i = 1; i < 5000; ++i) absl::StrAppend(&all, ",", i);
   folder.WriteFile("model/generation_config.json",
                    R"({"suppress_tokens": [)" + all + "]}");
-  EXPECT_THAT(catalog_->Load({"other", copy, ""}),
+  EXPECT_THAT(catalog_->Load({"other", copy}),
               StatusIs(StatusCode::kInvalidArgument,
                        HasSubstr("'suppress_tokens' must leave a token")));
 }
@@ -786,13 +774,13 @@ TEST_F(LoadedModelsTest, RefusesAKvBudgetBelowOneBlock) {
   catalog_->Drain(absl::Now());
   options_.kv_cache_bytes = 1000;
   catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
-  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder, ""}),
+  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder}),
               StatusIs(StatusCode::kFailedPrecondition,
                        HasSubstr("--kv_cache_bytes must be at least 16384")));
 }
 
 TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   RecordingSink& running = Start("tiny", prompt_, 40, 1);
   ASSERT_TRUE(running.AwaitTokens(1));
   std::atomic<bool> unloaded = false;
@@ -804,7 +792,7 @@ TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
   while (catalog_->Find("tiny").ok()) std::this_thread::yield();
   EXPECT_THAT(catalog_->Find("tiny"), StatusIs(StatusCode::kNotFound));
   EXPECT_EQ(InfoOf("tiny").state, ModelState::kUnloading);
-  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder, ""}),
+  EXPECT_THAT(catalog_->Load({"tiny", kTinyModelFolder}),
               StatusIs(StatusCode::kAlreadyExists, HasSubstr("unloaded")));
   EXPECT_THAT(Quantize("tiny", "linear"), StatusIs(StatusCode::kAborted));
   EXPECT_THAT(catalog_->Unload("tiny"), StatusIs(StatusCode::kAborted));
@@ -825,12 +813,12 @@ TEST_F(LoadedModelsTest, UnloadWaitsForRunningRequests) {
                   .value()
                   ->scheduler->Submit(params, &running),
               StatusIs(StatusCode::kUnavailable));
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
 }
 
 TEST_F(LoadedModelsTest, AForcedUnloadEndsWhatAnotherOneWaitsFor) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
-  ASSERT_OK(catalog_->Load({"other", kOtherTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  ASSERT_OK(catalog_->Load({"other", kOtherTinyModelFolder}));
   RecordingSink& stalled = Start("tiny", prompt_, 40, 1);
   RecordingSink& beside = Start("other", prompt_, 40, 1);
   ASSERT_TRUE(stalled.AwaitTokens(1));
@@ -854,8 +842,8 @@ TEST_F(LoadedModelsTest, AForcedUnloadEndsWhatAnotherOneWaitsFor) {
 }
 
 TEST_F(LoadedModelsTest, DrainLetsRequestsFinishAndRefusesNewWork) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
-  ASSERT_OK(catalog_->Load({"other", kOtherTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  ASSERT_OK(catalog_->Load({"other", kOtherTinyModelFolder}));
   RecordingSink& a = Start("tiny", prompt_, 60);
   RecordingSink& b = Start("other", prompt_, 60);
   catalog_->Drain(absl::Now() + absl::Seconds(60));
@@ -864,13 +852,13 @@ TEST_F(LoadedModelsTest, DrainLetsRequestsFinishAndRefusesNewWork) {
   EXPECT_TRUE(a.done());
   EXPECT_TRUE(b.done());
   EXPECT_THAT(catalog_->Find("tiny"), StatusIs(StatusCode::kUnavailable));
-  EXPECT_THAT(catalog_->Load({"third", kTinyModelFolder, ""}),
+  EXPECT_THAT(catalog_->Load({"third", kTinyModelFolder}),
               StatusIs(StatusCode::kUnavailable));
   EXPECT_THAT(Quantize("tiny", "linear"), StatusIs(StatusCode::kUnavailable));
 }
 
 TEST_F(LoadedModelsTest, DrainEndsAQuantization) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   EXPECT_THAT(Quantize("tiny", "linear",
                        [&](const QuantizeUpdate& update) {
                          if (update.tensors_done == 2) {

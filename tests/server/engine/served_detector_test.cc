@@ -98,7 +98,7 @@ class ServedDetectorTest : public ::testing::Test {
   static QuantizeParams ToInt8(const std::string& model) {
     QuantizeParams params;
     params.model = model;
-    params.method = "linear";
+    params.plan = *model::ParseMethodPlan("linear");
     return params;
   }
   static QuantizeParams WithPictures(QuantizeParams params) {
@@ -140,7 +140,7 @@ void ExpectSame(const std::vector<DetectedObject>& found,
 }
 
 TEST_F(ServedDetectorTest, FindsWhatTheModelAloneFinds) {
-  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder}));
   const auto checkpoint = ounce::testing::OpenDetrGolden(kTinyDetectorFolder);
   ASSERT_OK_AND_ASSIGN(const model::LoadedModel loaded,
                        model::LoadModel(*checkpoint, {}));
@@ -175,7 +175,7 @@ TEST_F(ServedDetectorTest, APictureGivesTheSameToTheBitAloneAndInABatch) {
       {70, 96}, {49, 61}, {33, 200}, {120, 31}, {64, 64}, {71, 95}};
   for (const quant::Compute compute :
        {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
-    for (const std::string method : {"", "linear"}) {
+    for (const std::string plan : {"keep", "@convolution=linear linear"}) {
       std::vector<std::vector<DetectedObject>> results[2];
       for (const int64_t batch : {int64_t{1}, int64_t{6}}) {
         CatalogOptions options;
@@ -184,7 +184,7 @@ TEST_F(ServedDetectorTest, APictureGivesTheSameToTheBitAloneAndInABatch) {
         options.detection.max_wait = absl::Minutes(1);
         Create(options);
         ASSERT_OK(catalog_->Load(
-            {"detr", kTinyDetectorFolder, method, !method.empty()}));
+            {"detr", kTinyDetectorFolder, *model::ParseMethodPlan(plan)}));
         std::vector<RecordingDetectSink*> sinks;
         for (size_t i = 0; i < sizes.size(); ++i) {
           sinks.push_back(&Start(
@@ -212,7 +212,7 @@ TEST_F(ServedDetectorTest, SaysWhatItIs) {
   options.compute = quant::Compute::kBFloat16;
   Create(options);
   ASSERT_OK_AND_ASSIGN(const ModelInfo info,
-                       catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+                       catalog_->Load({"detr", kTinyDetectorFolder}));
   EXPECT_EQ(info.architecture, "detr");
   EXPECT_THAT(info.tasks, ElementsAre(Task::kDetectObjects));
   EXPECT_EQ(info.compute, "bfloat16");
@@ -220,7 +220,7 @@ TEST_F(ServedDetectorTest, SaysWhatItIs) {
   EXPECT_EQ(info.version, 1);
   EXPECT_GT(info.parameters, 0);
   ASSERT_OK_AND_ASSIGN(const ModelInfo text,
-                       catalog_->Load({"text", kTinyModelFolder, ""}));
+                       catalog_->Load({"text", kTinyModelFolder}));
   EXPECT_THAT(text.tasks, ElementsAre(Task::kGenerate));
   EXPECT_EQ(text.compute, "bfloat16");
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("detr"));
@@ -242,8 +242,8 @@ TEST_F(ServedDetectorTest, EachTaskHasAComputeOfItsOwnUnlessToldOne) {
   CatalogOptions options;
   options.compute = std::nullopt;
   Create(options);
-  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
-  ASSERT_OK(catalog_->Load({"text", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder}));
+  ASSERT_OK(catalog_->Load({"text", kTinyModelFolder}));
   EXPECT_EQ(InfoOf("detr").compute, quant::ComputeName(quant::FasterCompute()));
   EXPECT_EQ(InfoOf("text").compute, "float32");
   // Nor does a quantization change that.
@@ -255,7 +255,7 @@ TEST_F(ServedDetectorTest, ReadsTheCheckpointsImageProcessor) {
   const std::string copy = Copy(kTinyDetectorFolder);
   folder_.WriteFile("bottleneck/preprocessor_config.json",
                     R"({"size": {"shortest_edge": 64, "longest_edge": 100}})");
-  ASSERT_OK(catalog_->Load({"detr", copy, ""}));
+  ASSERT_OK(catalog_->Load({"detr", copy}));
   ASSERT_OK_AND_ASSIGN(const auto served, catalog_->Find("detr"));
   ASSERT_OK_AND_ASSIGN(
       const model::PictureSize size,
@@ -263,13 +263,13 @@ TEST_F(ServedDetectorTest, ReadsTheCheckpointsImageProcessor) {
   EXPECT_EQ(size.height, 50);
   EXPECT_EQ(size.width, 100);
   folder_.WriteFile("bottleneck/preprocessor_config.json", "{");
-  EXPECT_THAT(catalog_->Load({"broken", copy, ""}),
+  EXPECT_THAT(catalog_->Load({"broken", copy}),
               StatusIs(StatusCode::kInvalidArgument,
                        HasSubstr("preprocessor_config.json")));
 }
 
 TEST_F(ServedDetectorTest, QuantizesWhileItServes) {
-  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder}));
   const DetectResult before = Detect("detr", Generated(0, 70, 96));
   EXPECT_EQ(before.model_version, 1);
   EXPECT_EQ(before.method, "float32");
@@ -298,7 +298,7 @@ TEST_F(ServedDetectorTest, QuantizesWhileItServes) {
 
   // Convolutions too; beside the other, and then not at all.
   QuantizeParams params = ToInt8("detr");
-  params.convolutions = true;
+  params.plan = *model::ParseMethodPlan("@convolution=linear linear");
   params.as = "small";
   ASSERT_OK_AND_ASSIGN(const QuantizeReport small, Quantize(params));
   EXPECT_EQ(small.model, "small");
@@ -317,11 +317,11 @@ TEST_F(ServedDetectorTest, QuantizesWhileItServes) {
 }
 
 TEST_F(ServedDetectorTest, TheWayBackToFloatGivesTheFirstAnswersAgain) {
-  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder}));
   const DetectResult before = Detect("detr", Generated(0, 70, 96));
   ASSERT_OK(Quantize(ToInt8("detr")));
   QuantizeParams back = ToInt8("detr");
-  back.method = "float32";
+  back.plan = *model::ParseMethodPlan("float32");
   ASSERT_OK(Quantize(back));
   const DetectResult after = Detect("detr", Generated(0, 70, 96));
   EXPECT_EQ(after.model_version, 3);
@@ -329,9 +329,9 @@ TEST_F(ServedDetectorTest, TheWayBackToFloatGivesTheFirstAnswersAgain) {
 }
 
 TEST_F(ServedDetectorTest, ComparesDetectionsWithThoseOfTheFloats) {
-  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder}));
   QuantizeParams same = WithPictures(ToInt8("detr"));
-  same.method = "float32";
+  same.plan = *model::ParseMethodPlan("float32");
   ASSERT_OK_AND_ASSIGN(const QuantizeReport to_itself, Quantize(same));
   ASSERT_TRUE(to_itself.detection.has_value());
   EXPECT_EQ(to_itself.detection->pictures, 3);
@@ -360,7 +360,7 @@ TEST_F(ServedDetectorTest, ComparesDetectionsWithThoseOfTheFloats) {
 }
 
 TEST_F(ServedDetectorTest, PicturesAreForDetectorsAlone) {
-  ASSERT_OK(catalog_->Load({"text", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"text", kTinyModelFolder}));
   EXPECT_THAT(Quantize(WithPictures(ToInt8("text"))),
               StatusIs(StatusCode::kFailedPrecondition,
                        HasSubstr("generates text (Generate)")));
@@ -369,7 +369,8 @@ TEST_F(ServedDetectorTest, PicturesAreForDetectorsAlone) {
 }
 
 TEST_F(ServedDetectorTest, WhoeverGivesUpAtAPictureLeavesAllAsItWas) {
-  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, "linear"}));
+  ASSERT_OK(catalog_->Load(
+      {"detr", kTinyDetectorFolder, *model::ParseMethodPlan("linear")}));
   const DetectResult before = Detect("detr", Generated(0, 70, 96));
   // Each call in its turn is the one at which the client is gone.
   int calls = 0;
@@ -391,9 +392,9 @@ TEST_F(ServedDetectorTest, WhoeverGivesUpAtAPictureLeavesAllAsItWas) {
 }
 
 TEST_F(ServedDetectorTest, TwoDetectorsAndATextModelServeAtTheSameTime) {
-  ASSERT_OK(catalog_->Load({"one", kTinyDetectorFolder, ""}));
-  ASSERT_OK(catalog_->Load({"two", kOtherTinyDetectorFolder, ""}));
-  ASSERT_OK(catalog_->Load({"text", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"one", kTinyDetectorFolder}));
+  ASSERT_OK(catalog_->Load({"two", kOtherTinyDetectorFolder}));
+  ASSERT_OK(catalog_->Load({"text", kTinyModelFolder}));
   const auto one = Detect("one", Generated(0, 70, 96)).objects;
   const auto two = Detect("two", Generated(0, 70, 96)).objects;
   constexpr int kPictures = 20;
@@ -413,7 +414,7 @@ TEST_F(ServedDetectorTest, UnloadingLetsAcceptedPicturesEnd) {
   CatalogOptions options;
   options.detection.max_wait = absl::Minutes(1);
   Create(options);
-  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+  ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder}));
   RecordingDetectSink& sink = Start("detr", Generated(0, 70, 96));
   ASSERT_OK(catalog_->Unload("detr"));
   EXPECT_EQ(sink.times_done(), 1);
@@ -433,7 +434,7 @@ class ServedDetectorMemoryTest : public ServedDetectorTest {
     CatalogOptions options;
     options.detection.max_idle = idle_;
     Create(options);
-    ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder, ""}));
+    ASSERT_OK(catalog_->Load({"detr", kTinyDetectorFolder}));
     Detect("detr", Generated(0, 70, 96));
     before_ = ResidentBytes();
   }

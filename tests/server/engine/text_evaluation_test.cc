@@ -127,7 +127,7 @@ class TextEvaluationTest : public ::testing::Test {
   absl::Status Quantize(const std::string& model, const std::string& method) {
     QuantizeParams params;
     params.model = model;
-    params.method = method;
+    params.plan = *model::ParseMethodPlan(method);
     return catalog_
         ->Quantize(params,
                    [](const QuantizeUpdate&) { return absl::OkStatus(); })
@@ -195,7 +195,7 @@ TEST_F(TextEvaluationTest, FindsThePerplexityThatTransformersDoes) {
       skipped = true;
       continue;
     }
-    ASSERT_OK(catalog_->Load({name, folders.at(name), ""}));
+    ASSERT_OK(catalog_->Load({name, folders.at(name)}));
     const std::string text =
         ReadText(kGoldens + golden["text"].get<std::string>());
     for (const auto& expected : golden["windows"]) {
@@ -258,7 +258,8 @@ TEST_F(TextEvaluationTest, FindsThePerplexityOfOtherArchitectures) {
 }
 
 TEST_F(TextEvaluationTest, GivesTheBitsOfWholeWindowsWhateverTheirSizes) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
+  ASSERT_OK(catalog_->Load(
+      {"tiny", kTinyModelFolder, *model::ParseMethodPlan("linear")}));
   const auto checkpoint = model::Checkpoint::Open(kTinyModelFolder);
   ASSERT_OK(checkpoint);
   const model::LoadedModel loaded = LoadWith(**checkpoint, "linear");
@@ -289,7 +290,7 @@ TEST_F(TextEvaluationTest, GivesTheBitsOfWholeWindowsWhateverTheirSizes) {
 }
 
 TEST_F(TextEvaluationTest, GivesTheSameBitsInShorterStepsBesideStreams) {
-  ASSERT_OK(catalog_->Load({"tiny", "embedded/codegen-tiny", ""}));
+  ASSERT_OK(catalog_->Load({"tiny", "embedded/codegen-tiny"}));
   int64_t steps = 0;
   const auto count = [&](const EvaluateUpdate& update) {
     EXPECT_LE(update.tokens_done, update.tokens_total);
@@ -313,7 +314,7 @@ TEST_F(TextEvaluationTest, GivesTheSameBitsInShorterStepsBesideStreams) {
 }
 
 TEST_F(TextEvaluationTest, MeasuresTheVersionThatItBeganOn) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   ASSERT_OK_AND_ASSIGN(const TextQuality floats,
                        Evaluate("tiny", code_, 128, 64));
   EXPECT_EQ(floats.version, 1);
@@ -349,7 +350,7 @@ TEST_F(TextEvaluationTest, MeasuresTheVersionThatItBeganOn) {
 }
 
 TEST_F(TextEvaluationTest, FindsNoDistanceOfTheFloatsFromThemselves) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   ASSERT_OK_AND_ASSIGN(
       const TextQuality quality,
       Evaluate("tiny", code_, 128, 64, Proceed, /*compare_with_floats=*/true));
@@ -360,7 +361,8 @@ TEST_F(TextEvaluationTest, FindsNoDistanceOfTheFloatsFromThemselves) {
 }
 
 TEST_F(TextEvaluationTest, MeasuresTheDistanceFromTheFloatsAsTwoWholeModels) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, "linear"}));
+  ASSERT_OK(catalog_->Load(
+      {"tiny", kTinyModelFolder, *model::ParseMethodPlan("linear")}));
   const auto checkpoint = model::Checkpoint::Open(kTinyModelFolder);
   ASSERT_OK(checkpoint);
   const model::LoadedModel floats = LoadWith(**checkpoint, "");
@@ -404,7 +406,7 @@ TEST_F(TextEvaluationTest, TellsWhenTheFloatsAreNoLongerThere) {
   const std::string copy = folder.Path("model");
   std::filesystem::copy(kTinyModelFolder, copy,
                         std::filesystem::copy_options::recursive);
-  ASSERT_OK(catalog_->Load({"tiny", copy, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", copy}));
   bool touched = false;
   EXPECT_THAT(
       Evaluate(
@@ -426,7 +428,7 @@ TEST_F(TextEvaluationTest, TellsWhenTheFloatsAreNoLongerThere) {
 }
 
 TEST_F(TextEvaluationTest, EndsWithinAStepWhenNobodyWaitsAndGivesAllBack) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   const int64_t used = budget_.state().used.total();
   int64_t done = 0;
   EXPECT_THAT(Evaluate("tiny", code_, 128, 1,
@@ -444,7 +446,7 @@ TEST_F(TextEvaluationTest, EndsWithinAStepWhenNobodyWaitsAndGivesAllBack) {
 }
 
 TEST_F(TextEvaluationTest, IsRefusedWithFiguresWhatDoesNotFitTheMemory) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   MemoryNeed rest;
   rest[MemoryShare::kPictures] = budget_.state().free_bytes() - 1000;
   ASSERT_OK_AND_ASSIGN(const MemoryBudget::Reservation others,
@@ -457,7 +459,7 @@ TEST_F(TextEvaluationTest, IsRefusedWithFiguresWhatDoesNotFitTheMemory) {
 }
 
 TEST_F(TextEvaluationTest, RefusesATextOfOneToken) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   EXPECT_THAT(Evaluate("tiny", "a", 128, 64),
               StatusIs(StatusCode::kInvalidArgument,
                        "text: must have at least 2 tokens, of which the first "
@@ -465,7 +467,7 @@ TEST_F(TextEvaluationTest, RefusesATextOfOneToken) {
 }
 
 TEST_F(TextEvaluationTest, EndsWhenTheModelIsUnloaded) {
-  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder, ""}));
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
   std::thread unload;
   EXPECT_THAT(Evaluate("tiny", code_, 128, 1,
                        [&](const EvaluateUpdate& update) {

@@ -301,9 +301,7 @@ class FakeCatalog final : public server::ModelCatalog {
     info.method = "fake";
     info.tasks = {server::Task::kDetectObjects};
     info.compute = "bfloat16";
-    info.include = {"*.fc1"};
-    info.exclude = {"model.decoder.*"};
-    info.convolutions = true;
+    info.plan = "model.decoder.*=keep @convolution=linear *.fc1=linear";
     detector_ = std::make_shared<FakeDetector>(info);
   }
 

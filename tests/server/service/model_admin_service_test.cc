@@ -20,6 +20,7 @@ using ::ounce::testing::MakePng;
 using ::ounce::testing::PngOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 class ModelAdminServiceTest : public testing::ServiceTest {
@@ -136,8 +137,7 @@ TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
     server::ModelInfo info;
     info.name = params.name;
     info.path = params.path;
-    info.method =
-        absl::StrCat(params.method, params.convolutions ? " too" : "");
+    info.plan = params.plan.ToString();
     return info;
   };
   std::string unloaded;
@@ -156,13 +156,24 @@ TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
   }
   EXPECT_EQ(model.name(), "new");
   EXPECT_EQ(model.path(), "/models/new");
-  EXPECT_EQ(model.method(), "linear");
+  EXPECT_EQ(model.plan(), "linear");
   request.set_convolutions(true);
   {
     grpc::ClientContext context;
     ASSERT_TRUE(admin_->LoadModel(&context, request, &model).ok());
   }
-  EXPECT_EQ(model.method(), "linear too");
+  EXPECT_EQ(model.plan(), "@convolution=linear linear");
+  EXPECT_TRUE(model.convolutions());
+  request.clear_method();
+  request.clear_convolutions();
+  request.set_plan("*.a=bfloat16 @head=keep linear");
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(admin_->LoadModel(&context, request, &model).ok());
+  }
+  EXPECT_EQ(model.plan(), request.plan());
+  EXPECT_FALSE(model.convolutions());
+  EXPECT_THAT(model.exclude(), IsEmpty());
   v1::UnloadModelRequest unload;
   unload.set_name("new");
   v1::UnloadModelResponse response;
@@ -274,18 +285,26 @@ TEST_F(ModelAdminServiceTest, RefusesBadNamesAndPaths) {
   EXPECT_THAT(load("a", "").error_message(), HasSubstr("path: is empty"));
   EXPECT_THAT(load("a", std::string("a\0b", 3)).error_message(),
               HasSubstr("contains a zero byte"));
+  v1::LoadModelRequest request;
+  request.set_name("a");
+  request.set_path("/models/x");
+  request.set_method("nonsense");
+  v1::Model model;
+  grpc::ClientContext context;
+  EXPECT_THAT(admin_->LoadModel(&context, request, &model).error_message(),
+              HasSubstr("known methods are"));
 }
 
 TEST_F(ModelAdminServiceTest, ReadsPicturesAndTellsHowDetectionsDrifted) {
   std::vector<std::pair<int64_t, int64_t>> seen;
-  bool convolutions = false;
+  std::string plan;
   int64_t bytes_held = 0;
   catalog_.quantize = [&](const server::QuantizeParams& params,
                           auto&) -> absl::StatusOr<server::QuantizeReport> {
     for (const auto& picture : params.pictures) {
       seen.emplace_back(picture->rgb.width(), picture->original_width);
     }
-    convolutions = params.convolutions;
+    plan = params.plan.ToString();
     bytes_held = picture_memory_.used_bytes();
     server::QuantizeReport report;
     for (const server::TensorKind kind :
@@ -309,7 +328,7 @@ TEST_F(ModelAdminServiceTest, ReadsPicturesAndTellsHowDetectionsDrifted) {
   const Progress progress = Quantize(request);
   ASSERT_TRUE(progress.status.ok()) << progress.status.error_message();
   EXPECT_THAT(seen, ElementsAre(std::pair(40, 40), std::pair(40, 80)));
-  EXPECT_TRUE(convolutions);
+  EXPECT_EQ(plan, "@convolution=linear linear");
   EXPECT_EQ(bytes_held, 2 * 32 * 40 * 3);
   EXPECT_TRUE(WaitUntil([&] { return picture_memory_.used_bytes() == 0; }));
   const v1::QuantizeReport& report = progress.messages.back().report();
@@ -376,9 +395,7 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
     report.version = 4;
     report.method = "linear";
     report.method_before = "float32";
-    report.include = {"lm_head"};
-    report.exclude = {"*.h.0.*"};
-    report.convolutions = true;
+    report.plan = "*.h.0.*=keep @convolution=linear lm_head=linear";
     report.stored_bytes_before = 4000;
     report.stored_bytes_after = 1000;
     report.resident_bytes_before = 4096;
@@ -412,9 +429,7 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   const Progress progress = Quantize(request);
   ASSERT_TRUE(progress.status.ok()) << progress.status.error_message();
   EXPECT_EQ(seen.model, "tiny");
-  EXPECT_EQ(seen.method, "linear:bits=8");
-  EXPECT_THAT(seen.include, ElementsAre("transformer.*"));
-  EXPECT_THAT(seen.exclude, ElementsAre("*.attn.*"));
+  EXPECT_EQ(seen.plan.ToString(), "*.attn.*=keep transformer.*=linear");
   EXPECT_EQ(seen.as, "small");
   EXPECT_TRUE(seen.dry_run);
 
@@ -432,6 +447,7 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   EXPECT_THAT(report.include(), ElementsAre("lm_head"));
   EXPECT_THAT(report.exclude(), ElementsAre("*.h.0.*"));
   EXPECT_TRUE(report.convolutions());
+  EXPECT_EQ(report.plan(), "*.h.0.*=keep @convolution=linear lm_head=linear");
   EXPECT_EQ(report.stored_bytes_after(), 1000);
   EXPECT_EQ(report.resident_bytes_after(), 1024);
   EXPECT_EQ(report.saved_ratio(), 0.5);
@@ -695,7 +711,22 @@ TEST_F(ModelAdminServiceTest, RefusesBadQuantizeRequests) {
   };
   EXPECT_THAT(refusal([](auto* r) { r->clear_model(); }), HasSubstr("model:"));
   EXPECT_THAT(refusal([](auto* r) { r->clear_method(); }),
-              HasSubstr("method: is empty"));
+              HasSubstr("method: is empty, and so is plan; give one"));
+  for (const char* method : {"nonsense", "linear:bits=99", "linear:x=1"}) {
+    EXPECT_THAT(refusal([&](auto* r) { r->set_method(method); }),
+                HasSubstr("linear"));
+  }
+  EXPECT_THAT(refusal([](auto* r) { r->set_plan("linear"); }),
+              HasSubstr("plan: says all by itself"));
+  EXPECT_THAT(refusal([](auto* r) {
+                r->clear_method();
+                r->set_plan("linear lm_head=keep");
+              }),
+              HasSubstr("plan: rule 'linear' has no selector"));
+  EXPECT_THAT(refusal([](auto* r) {
+                r->set_plan(std::string(model::kMaxPlanBytes + 1, 'a'));
+              }),
+              HasSubstr("plan: must be at most 1048576 bytes, is 1048577"));
   EXPECT_THAT(refusal([](auto* r) { r->add_include(""); }),
               HasSubstr("include[0]: is empty"));
   EXPECT_THAT(refusal([](auto* r) { r->add_exclude(std::string(300, '*')); }),
