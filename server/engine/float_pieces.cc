@@ -1,6 +1,7 @@
 #include "server/engine/float_pieces.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -17,9 +18,25 @@ namespace {
 struct Opened {
   std::string folder;
   CheckpointFingerprint fingerprint;
+  // Asks `waiter`, that of the thread that reads it.
   std::unique_ptr<model::Checkpoint> checkpoint;
+  Waiter* waiter = nullptr;
   model::ModelPlan plan;
 };
+
+// Runs what reads the checkpoint.
+absl::Status ReadInBackground(const std::shared_ptr<Opened>& opened,
+                              std::function<absl::Status()> read,
+                              const FloatPieces::Proceed& proceed) {
+  return RunInBackground(
+      [opened, read = std::move(read)](Waiter& waiter) {
+        opened->waiter = &waiter;
+        const absl::Status status = read();
+        opened->waiter = nullptr;
+        return status;
+      },
+      proceed);
+}
 
 const model::CausalLm& Outline(const Opened& opened) {
   return *opened.plan.outline->causal_lm();
@@ -48,7 +65,7 @@ int64_t LargestBytes(const Opened& opened) {
 
 class Pieces final : public FloatPieces {
  public:
-  explicit Pieces(std::shared_ptr<const Opened> opened)
+  explicit Pieces(std::shared_ptr<Opened> opened)
       : opened_(std::move(opened)), largest_bytes_(LargestBytes(*opened_)) {}
 
   const model::CausalLm& outline() const override { return Outline(*opened_); }
@@ -61,11 +78,11 @@ class Pieces final : public FloatPieces {
     const std::vector<std::string> modules =
         Outline(*opened_).PieceModules(piece);
     options.only.emplace(modules.begin(), modules.end());
-    RETURN_IF_ERROR(RunInBackground(
-        [made, options,
-         opened = opened_](Waiter& waiter) mutable -> absl::Status {
+    RETURN_IF_ERROR(ReadInBackground(
+        opened_,
+        [made, options, opened = opened_]() mutable -> absl::Status {
           options.progress = [&](const model::LoadProgress&) {
-            return waiter.CheckProceed();
+            return opened->waiter->CheckProceed();
           };
           absl::StatusOr<model::LoadedModel> loaded =
               model::LoadModel(*opened->checkpoint, options);
@@ -86,7 +103,7 @@ class Pieces final : public FloatPieces {
   }
 
  private:
-  const std::shared_ptr<const Opened> opened_;
+  const std::shared_ptr<Opened> opened_;
   const int64_t largest_bytes_;
 };
 
@@ -98,12 +115,14 @@ absl::StatusOr<std::unique_ptr<FloatPieces>> FloatPieces::Open(
   const auto opened = std::make_shared<Opened>();
   opened->folder = folder;
   opened->fingerprint = loaded;
-  RETURN_IF_ERROR(RunInBackground(
-      [opened](Waiter& waiter) -> absl::Status {
-        ASSIGN_OR_RETURN(
-            opened->checkpoint,
-            ReopenCheckpoint(opened->folder, opened->fingerprint,
-                             [&] { return waiter.CheckProceed(); }));
+  RETURN_IF_ERROR(ReadInBackground(
+      opened,
+      [opened]() -> absl::Status {
+        ASSIGN_OR_RETURN(opened->checkpoint,
+                         ReopenCheckpoint(opened->folder, opened->fingerprint,
+                                          [of = opened.get()] {
+                                            return of->waiter->CheckProceed();
+                                          }));
         ASSIGN_OR_RETURN(opened->plan,
                          model::PlanModel(*opened->checkpoint, {}));
         return absl::OkStatus();
