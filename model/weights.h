@@ -80,8 +80,8 @@ class WeightReader {
       WeightRole role) = 0;
 
   // For a config that ties the head `module` to `other`, of which Matrix has
-  // been asked: the same weight under a second name. A tensor of the second name is not
-  // needed; kInvalidArgument if there is one and its values differ.
+  // been asked: the same weight under a second name. A tensor of the second
+  // name is not needed; kInvalidArgument if there is one and its values differ.
   virtual absl::StatusOr<SharedWeight> Tied(std::string_view module,
                                             std::string_view other) = 0;
 

@@ -109,6 +109,8 @@ struct CodeBand {
   std::vector<std::byte> elements;
   // By field: at least the values that the rows' elements have.
   std::vector<Field> fields;
+  // Room for what codes are made of, kept from read to read.
+  std::vector<float> floats;
 
   const int8_t* signed_row(int64_t row, int64_t cols) const {
     return reinterpret_cast<const int8_t*>(elements.data()) +

@@ -22,7 +22,8 @@ absl::Status EncodedRows::Read(int64_t first, int64_t count,
                                CodeBand& out) const {
   const int64_t cols = weight_.cols();
   const bool allowed = format_.is_float() && weight_.allows_non_finite();
-  std::vector<float> values(count * cols);
+  std::vector<float>& values = out.floats;
+  values.resize(count * cols);
   RETURN_IF_ERROR(weight_.Read(first, count, values.data()));
   const int64_t row_bytes = cols * format_.element_bytes();
   out.first_row = first;
