@@ -113,17 +113,6 @@ void PrepareRows(const ConstMatrix& x, ThreadPool& pool,
       });
 }
 
-// Where a row's bytes begin in a plane, and how far its blocks are apart
-// (kernels/panels.h).
-int64_t PlaneStart(int64_t row, int64_t padded_cols) {
-  return row / kRowGroup * kRowGroup * padded_cols +
-         row % kRowGroup * kBlockCols;
-}
-int64_t PlaneStride(int64_t row, int64_t rows) {
-  return std::min<int64_t>(kRowGroup, rows - row / kRowGroup * kRowGroup) *
-         kBlockCols;
-}
-
 // Cuts rows and panels into tasks, row chunks outermost: the chunk of x stays
 // in cache while the weight passes by.
 template <class Job>
@@ -237,7 +226,7 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
     QuantizeRow* const quantize = QuantizeRowFor(isa);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
-        const int64_t start = PlaneStart(row, padded);
+        const int64_t start = PlaneStart(row, blocks);
         row_scales[row] = quantize(x.row(row), x.cols, PlaneStride(row, x.rows),
                                    hi + start, lo + start);
       });
@@ -253,7 +242,7 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
     QuantizeRunsRow* const quantize = QuantizeRunsRowFor(isa);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
-        const int64_t start = PlaneStart(row, padded);
+        const int64_t start = PlaneStart(row, blocks);
         row_scales[row] =
             quantize(x.row(row), x.cols, PlaneStride(row, x.rows), hi + start,
                      lo + start, sums + row * sums_stride);

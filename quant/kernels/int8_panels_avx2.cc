@@ -27,10 +27,8 @@ inline vec::Ints AddNeighbours(__m256i low, __m256i high) {
 
 void OneRow(const Int8Job& job, int64_t panel, int64_t row,
             std::byte* scratch) {
-  const int64_t group = row / kRowGroup * kRowGroup;
-  const int64_t group_rows =
-      job.rows - group < kRowGroup ? job.rows - group : kRowGroup;
-  const int64_t start = group * job.blocks * 64 + (row - group) * 64;
+  const int64_t start = PlaneStart(row, job.blocks);
+  const int64_t stride = PlaneStride(row, job.rows);
   __m256i hi_sums[4] = {};
   __m256i lo_sums[4] = {};
   for (int64_t block = 0; block < job.blocks; ++block) {
@@ -38,8 +36,8 @@ void OneRow(const Int8Job& job, int64_t panel, int64_t row,
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const __m128i*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
-    const uint8_t* hi = job.hi + start + block * group_rows * 64;
-    const uint8_t* lo = job.lo + start + block * group_rows * 64;
+    const uint8_t* hi = job.hi + start + block * stride;
+    const uint8_t* lo = job.lo + start + block * stride;
     for (int col = 0; col < 64; col += 4) {
       const __m256i x_hi = SpreadFour(hi + col);
       const __m256i x_lo = SpreadFour(lo + col);

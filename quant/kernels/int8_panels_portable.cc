@@ -9,10 +9,8 @@ namespace {
 
 void OneRow(const Int8Job& job, int64_t panel, int64_t row,
             std::byte* scratch) {
-  const int64_t group = row / kRowGroup * kRowGroup;
-  const int64_t group_rows =
-      job.rows - group < kRowGroup ? job.rows - group : kRowGroup;
-  const int64_t start = group * job.blocks * 64 + (row - group) * 64;
+  const int64_t start = PlaneStart(row, job.blocks);
+  const int64_t stride = PlaneStride(row, job.rows);
   int32_t hi_sums[16] = {};
   int32_t lo_sums[16] = {};
   for (int64_t block = 0; block < job.blocks; ++block) {
@@ -20,8 +18,8 @@ void OneRow(const Int8Job& job, int64_t panel, int64_t row,
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const int8_t*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
-    const uint8_t* hi = job.hi + start + block * group_rows * 64;
-    const uint8_t* lo = job.lo + start + block * group_rows * 64;
+    const uint8_t* hi = job.hi + start + block * stride;
+    const uint8_t* lo = job.lo + start + block * stride;
     for (int group_col = 0; group_col < 64; group_col += 4) {
       for (int channel = 0; channel < 16; ++channel) {
         for (int i = 0; i < 4; ++i) {

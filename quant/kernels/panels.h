@@ -19,6 +19,16 @@ namespace ounce::quant {
 // so that one row alone is simply its bytes in order.
 inline constexpr int kRowGroup = 16;
 
+// Where a row's bytes begin in a plane of so many blocks, and how far its
+// blocks are apart if the plane has so many rows.
+constexpr int64_t PlaneStart(int64_t row, int64_t blocks) {
+  return row / kRowGroup * kRowGroup * blocks * 64 + row % kRowGroup * 64;
+}
+constexpr int64_t PlaneStride(int64_t row, int64_t rows) {
+  const int64_t left = rows - row / kRowGroup * kRowGroup;
+  return (left < kRowGroup ? left : kRowGroup) * 64;
+}
+
 // What the jobs share.
 struct PanelJob {
   // Packed tiles; `unpack` is null where they need none.

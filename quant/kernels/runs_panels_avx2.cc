@@ -26,10 +26,8 @@ inline __m256i AddNeighbours(__m256i low, __m256i high) {
 
 void OneRow(const RunsJob& job, int64_t panel, int64_t row,
             std::byte* scratch) {
-  const int64_t group = row / kRowGroup * kRowGroup;
-  const int64_t group_rows =
-      job.rows - group < kRowGroup ? job.rows - group : kRowGroup;
-  const int64_t start = group * job.blocks * 64 + (row - group) * 64;
+  const int64_t start = PlaneStart(row, job.blocks);
+  const int64_t stride = PlaneStride(row, job.rows);
   const int32_t* sums = job.sums + row * job.blocks * 4;
   int64_t run = panel * job.runs;
   int64_t steps_left = job.steps_per_run;
@@ -39,8 +37,8 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const __m128i*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
-    const int8_t* hi = job.hi + start + block * group_rows * 64;
-    const int8_t* lo = job.lo + start + block * group_rows * 64;
+    const int8_t* hi = job.hi + start + block * stride;
+    const int8_t* lo = job.lo + start + block * stride;
     for (int col = 0; col < 64;) {
       __m256i products[4] = {};  // of four channels each
       int32_t x_sum = 0;

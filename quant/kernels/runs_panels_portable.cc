@@ -10,10 +10,8 @@ namespace {
 
 void OneRow(const RunsJob& job, int64_t panel, int64_t row,
             std::byte* scratch) {
-  const int64_t group = row / kRowGroup * kRowGroup;
-  const int64_t group_rows =
-      job.rows - group < kRowGroup ? job.rows - group : kRowGroup;
-  const int64_t start = group * job.blocks * 64 + (row - group) * 64;
+  const int64_t start = PlaneStart(row, job.blocks);
+  const int64_t stride = PlaneStride(row, job.rows);
   const int32_t* sums = job.sums + row * job.blocks * 4;
   float outputs[16] = {};
   for (int64_t block = 0; block < job.blocks; ++block) {
@@ -21,8 +19,8 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const uint8_t*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
-    const int8_t* hi = job.hi + start + block * group_rows * 64;
-    const int8_t* lo = job.lo + start + block * group_rows * 64;
+    const int8_t* hi = job.hi + start + block * stride;
+    const int8_t* lo = job.lo + start + block * stride;
     for (int first = 0; first < 64; first += job.step_cols) {
       const int64_t step = (block * 64 + first) / job.step_cols;
       const int64_t run = panel * job.runs + step / job.steps_per_run;
