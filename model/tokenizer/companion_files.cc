@@ -380,10 +380,10 @@ absl::StatusOr<std::optional<TokensAround>> AddCompanionTokens(
         StrCat(kConfig, ": 'split_special_tokens' must be false, is true"));
   }
   ASSIGN_OR_RETURN(const std::string class_name, ClassName(config));
-  std::string_view by_model = TokenizerClassOfModel(files.model_type);
-  if (by_model.empty()) by_model = main.unnamed_class;
+  std::string_view unnamed = main.unnamed_class;
+  if (unnamed.empty()) unnamed = TokenizerClassOfModel(files.model_type);
   const TokenizerClass* known =
-      FindTokenizerClass(class_name.empty() ? by_model : class_name);
+      FindTokenizerClass(class_name.empty() ? unnamed : class_name);
   absl::flat_hash_set<std::string> defaults;
   if (known != nullptr) {
     for (const auto& [role, token] : known->roles) {

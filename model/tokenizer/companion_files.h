@@ -67,8 +67,9 @@ struct MainFiles {
   std::string pad_token;
   // Whether a post-processor puts ids before every text.
   bool adds_before = false;
-  // The tokenizer's class where neither that nor the model's type leads to one.
-  std::string_view unnamed_class = "CodeGenTokenizer";
+  // The tokenizer's class where tokenizer_config.json names none; empty: what
+  // the model's type leads to.
+  std::string_view unnamed_class = {};
 };
 
 // Appends what the companions add to `added_tokens`, those of the main files.

@@ -64,7 +64,7 @@ std::string_view TokenizerClassOfModel(std::string_view model_type) {
   for (const auto& [type, name] : kClassesOfModels) {
     if (type == model_type) return name;
   }
-  return {};
+  return "CodeGenTokenizer";
 }
 
 const TokenizerClass* FindTokenizerClass(std::string_view name) {

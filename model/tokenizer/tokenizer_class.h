@@ -45,8 +45,8 @@ struct TokenizerClass {
 const TokenizerClass* FindTokenizerClass(std::string_view name);
 
 // The name of the class that transformers takes for a model of this type where
-// tokenizer_config.json names none (TOKENIZER_MAPPING_NAMES); empty for a type
-// that it has none for, or that no model here has.
+// tokenizer_config.json names none (TOKENIZER_MAPPING_NAMES); CodeGen's for a
+// type that it has none for, or that no model here has.
 std::string_view TokenizerClassOfModel(std::string_view model_type);
 
 }  // namespace ounce::model

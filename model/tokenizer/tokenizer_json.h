@@ -30,7 +30,7 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> ParseTokenizerJson(
 struct JsonOrigin {
   MainFiles::Form form = MainFiles::Form::kTokenizerJson;
   // As MainFiles has it.
-  std::string_view unnamed_class = "CodeGenTokenizer";
+  std::string_view unnamed_class = {};
 };
 
 // The same for such a description; null: no companions.

@@ -230,6 +230,22 @@ TEST(TokenizerTest, TakesTheClassOfTheModelsTypeWhereNoFileNamesOne) {
   EXPECT_THAT(ids(), ElementsAre(0, 1));
 }
 
+// A tokenizer.model has a class of its own.
+TEST(TokenizerTest, ReadsATokenizerModelAsLlamasBesideAnyOtherModelsType) {
+  const auto ids = [](const char* type) -> std::vector<int32_t> {
+    const TempFolder folder;
+    std::filesystem::copy(GoldenPath("families/sentencepiece/llama_bpe.model"),
+                          folder.Path("tokenizer.model"));
+    folder.WriteFile("config.json",
+                     absl::StrCat(R"({"model_type": ")", type, R"("})"));
+    const auto tokenizer = Tokenizer::Load(folder.path());
+    EXPECT_OK(tokenizer.status());
+    return *(*tokenizer)->Encode("ab");
+  };
+  EXPECT_EQ(ids("llama").front(), 1);  // <s>
+  EXPECT_EQ(ids("gpt2"), ids("llama"));
+}
+
 TEST(TokenizerTest, RefusesToCutSpecialTokensUp) {
   const TempFolder folder;
   folder.WriteFile("tokenizer.json", kBareTokenizer);
