@@ -27,6 +27,7 @@
 #include "model/arch/detr_weights.h"
 #include "model/arch/resnet.h"
 #include "model/detector.h"
+#include "model/layers/add.h"
 #include "model/layers/dense_attention.h"
 #include "model/layers/linear.h"
 #include "model/layers/norm.h"
@@ -65,21 +66,6 @@ struct RowRange {
 
 Matrix Rows(const Matrix& matrix, const RowRange& range) {
   return {matrix.row(range.first), range.count, matrix.cols, matrix.stride};
-}
-
-// y = x + p, the rows of p over and over.
-void Add(const Matrix& x, const Matrix& p, const Matrix& y, ThreadPool& pool) {
-  constexpr int64_t kRowsPerTask = 64;
-  pool.ParallelFor(
-      (x.rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
-        const int64_t end = std::min(x.rows, (task + 1) * kRowsPerTask);
-        for (int64_t row = task * kRowsPerTask; row < end; ++row) {
-          const float* from = x.row(row);
-          const float* other = p.row(row % p.rows);
-          float* to = y.row(row);
-          for (int64_t i = 0; i < x.cols; ++i) to[i] = from[i] + other[i];
-        }
-      });
 }
 
 // How many of a feature map's rows (or columns) see the picture, when their

@@ -10,6 +10,7 @@
 #include "model/causal_lm.h"
 #include "model/decoder/eos_ids.h"
 #include "model/generation_defaults.h"
+#include "model/layers/add.h"
 #include "model/layers/soft_cap.h"
 #include "quant/matrices.h"
 #include "quant/scratch_array.h"
@@ -345,9 +346,7 @@ class Decoder final : public CausalLm {
     const Matrix y = TakeMatrix(x.rows, x.cols, run.scratch);
     layer.Apply(AsConst(from), Activation::kNone, Combine::kReplace, y, run);
     Normalize(AsConst(y), *norm, y, run.pool);
-    run.pool.ParallelFor(x.rows, [&](int64_t row, int) {
-      for (int64_t c = 0; c < x.cols; ++c) x.row(row)[c] += y.row(row)[c];
-    });
+    Add(x, y, x, run.pool);
   }
 
   // x <- x + mlp(from)
