@@ -30,6 +30,21 @@ if(OUNCE_FUZZ)
   target_compile_options(ounce_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# ounce_listed_sources(OUT LIST.def MACRO FOLDER): the sources that lines
+# MACRO(function, name) of a list stand for, FOLDER + name + ".cc".
+function(ounce_listed_sources out list macro folder)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
+               ${CMAKE_CURRENT_SOURCE_DIR}/${list})
+  file(STRINGS ${list} lines REGEX "^${macro}\\(")
+  foreach(line ${lines})
+    string(REGEX REPLACE "^${macro}\\([^,]+, *([a-z0-9_]+)\\)$" "${folder}\\1.cc"
+           source ${line})
+    list(APPEND sources ${source})
+  endforeach()
+  list(REMOVE_DUPLICATES sources)
+  set(${out} ${sources} PARENT_SCOPE)
+endfunction()
+
 # ounce_library(NAME SOURCES a.cc ... [PUBLIC dep ...] [PRIVATE dep ...])
 function(ounce_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
