@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "base/status_macros.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/loader/loader.h"
@@ -45,15 +46,18 @@ const model::CausalLm& Outline(const Opened& opened) {
 // Every piece has all vectors and tables.
 int64_t LargestBytes(const Opened& opened) {
   const model::LoadReport& report = opened.plan.report;
+  absl::flat_hash_map<std::string, int64_t> bytes_of;
+  for (const model::TensorReport& tensor : report.tensors) {
+    bytes_of[tensor.name] = tensor.resident_bytes;
+  }
   int64_t matrices = 0;
   int64_t largest = 0;
   int64_t embedding = 0;
   for (int64_t piece = 0; piece < Outline(opened).num_pieces(); ++piece) {
     int64_t bytes = 0;
     for (const std::string& module : Outline(opened).PieceModules(piece)) {
-      for (const model::TensorReport& tensor : report.tensors) {
-        if (tensor.name == module + ".weight") bytes += tensor.resident_bytes;
-      }
+      const auto found = bytes_of.find(module + ".weight");
+      if (found != bytes_of.end()) bytes += found->second;
     }
     matrices += bytes;
     if (piece == 0) embedding = bytes;

@@ -12,9 +12,6 @@
 namespace ounce::server {
 namespace {
 
-// Rows of logits begin at multiples of 64 bytes.
-int64_t LogitStride(int64_t vocab_size) { return (vocab_size + 15) / 16 * 16; }
-
 class ModelEngine final : public Engine {
  public:
   ModelEngine(EngineInfo info, std::shared_ptr<const model::Model> model,
@@ -80,6 +77,8 @@ class ModelEngine final : public Engine {
 };
 
 }  // namespace
+
+int64_t LogitStride(int64_t vocab_size) { return (vocab_size + 15) / 16 * 16; }
 
 size_t EngineScratchBytes(const ModelEngineOptions& options,
                           const model::CausalLm& causal_lm, int threads) {

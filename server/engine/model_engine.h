@@ -25,6 +25,9 @@ struct ModelEngineOptions {
   int64_t max_step_logits = 0;  // at least 1
 };
 
+// Floats from row to row of logits: rows begin at multiples of 64 bytes.
+int64_t LogitStride(int64_t vocab_size);
+
 // Bytes of working memory that an engine of these options sets aside.
 size_t EngineScratchBytes(const ModelEngineOptions& options,
                           const model::CausalLm& causal_lm, int threads);

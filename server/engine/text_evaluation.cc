@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "model/layers/kv_cache.h"
 #include "quant/scratch.h"
+#include "server/engine/model_engine.h"
 
 namespace ounce::server {
 namespace {
@@ -24,9 +25,6 @@ constexpr int64_t kMaxLogitBytes = int64_t{32} << 20;
 constexpr int64_t kMaxHiddenBytes = int64_t{16} << 20;
 
 constexpr int64_t kFloatBytes = sizeof(float);
-
-// Rows of logits begin at multiples of 64 bytes.
-int64_t LogitStride(int64_t vocab_size) { return (vocab_size + 15) / 16 * 16; }
 
 int64_t LogitBytes(const model::CausalLm& model, int64_t rows) {
   return rows * LogitStride(model.shape().vocab_size) * kFloatBytes;
