@@ -13,14 +13,6 @@
 #include "model/tokenizer/onig_tree.h"
 
 namespace ounce::model {
-namespace {
-
-constexpr int kMaxDepth = 32;
-// What sets become together: some kilobytes each, of which PCRE2 takes a few
-// dozen.
-constexpr size_t kMaxSetBytes = 1 << 20;
-
-}  // namespace
 
 bool OnigCharacters::Take(std::string_view text) {
   if (!rest_.starts_with(text)) return false;
@@ -155,7 +147,7 @@ absl::StatusOr<char32_t> OnigCharacters::ReadHex() {
 }
 
 absl::StatusOr<OnigSet> OnigCharacters::ReadSet() {
-  if (++depth_ > kMaxDepth) return RefusePattern("such deep nesting");
+  if (++depth_ > kMaxOnigDepth) return RefusePattern("such deep nesting");
   rest_.remove_prefix(1);
   OnigSet set;
   const bool negated = Take("^");
@@ -199,7 +191,7 @@ bool OnigCharacters::HasAnotherBracket() const {
 absl::Status OnigCharacters::Add(const OnigSet& part, OnigSet& set) {
   set.Add(part);
   set_bytes_ += part.members.size();
-  if (set_bytes_ > kMaxSetBytes) return RefusePattern("so long a pattern");
+  if (set_bytes_ > kMaxOnigSetBytes) return RefusePattern("so long a pattern");
   return absl::OkStatus();
 }
 

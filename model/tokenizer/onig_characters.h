@@ -13,6 +13,12 @@
 
 namespace ounce::model {
 
+// Of groups or sets in one another, as they are written.
+inline constexpr int kMaxOnigDepth = 32;
+// What the sets of a pattern become together: some kilobytes each, of which
+// PCRE2 takes a few dozen.
+inline constexpr size_t kMaxOnigSetBytes = 1 << 20;
+
 class OnigCharacters {
  public:
   // Reads what `rest` begins with, and takes it away. `rest` must outlive it.

@@ -16,10 +16,6 @@ namespace {
 
 using Kind = OnigNode::Kind;
 
-constexpr int kMaxDepth = 32;
-// What its sets become together: some kilobytes each, of which PCRE2 takes a
-// few dozen.
-constexpr size_t kMaxSetBytes = 1 << 20;
 constexpr int kMaxRepeat = 65535;  // PCRE2's; Oniguruma's is 100,000
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
@@ -78,7 +74,7 @@ class Parser {
 
   // What comes up to ')' or the end.
   absl::StatusOr<OnigNode> Alternatives(OnigOptions options) {
-    if (++depth_ > kMaxDepth) return RefusePattern("such deep nesting");
+    if (++depth_ > kMaxOnigDepth) return RefusePattern("such deep nesting");
     OnigNode all;
     all.kind = Kind::kAlternatives;
     do {
@@ -100,7 +96,8 @@ class Parser {
       RETURN_IF_ERROR(SkipComments(options));
       bool once = false;
       for (int num_repeats = 0; !rest_.empty(); ++num_repeats) {
-        if (num_repeats > kMaxDepth) return RefusePattern("such deep nesting");
+        if (num_repeats > kMaxOnigDepth)
+          return RefusePattern("such deep nesting");
         ASSIGN_OR_RETURN(const std::optional<OnigRepeat> repeat, ReadRepeat());
         if (!repeat.has_value()) break;
         // Oniguruma repeats the last character alone then.
@@ -217,7 +214,8 @@ class Parser {
     }
     std::string pattern = PatternOf(set);
     set_bytes_ += pattern.size();
-    if (set_bytes_ > kMaxSetBytes) return RefusePattern("so long a pattern");
+    if (set_bytes_ > kMaxOnigSetBytes)
+      return RefusePattern("so long a pattern");
     return Text(options.ignore_case && !bracketed
                     ? StrCat("(?-i:", pattern, ")")
                     : std::move(pattern));
