@@ -14,6 +14,7 @@
 #include "model/checkpoint/checkpoint.h"
 #include "model/loader/loader.h"
 #include "nlohmann/json.hpp"
+#include "tests/testing/heap_tells.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 
@@ -21,13 +22,8 @@ namespace ounce::model {
 namespace {
 
 using nlohmann::json;
+using ::ounce::testing::kHeapTells;
 using ::ounce::testing::TempFolder;
-
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kHeapTells = false;  // it is AddressSanitizer's
-#else
-constexpr bool kHeapTells = true;
-#endif
 
 int64_t HeapInUse() {
   const struct mallinfo2 info = mallinfo2();

@@ -19,6 +19,7 @@
 #include "model/tokenizer/tokenizer.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/tokenizer/golden_files.h"
+#include "tests/testing/heap_tells.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 
@@ -60,13 +61,8 @@ namespace ounce::model {
 namespace {
 
 using nlohmann::json;
+using ::ounce::testing::kHeapTells;
 using ::ounce::testing::TempFolder;
-
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kHeapTells = false;  // it is AddressSanitizer's
-#else
-constexpr bool kHeapTells = true;
-#endif
 
 // Distinct tokens that grow by merging earlier ones, as those of BPE do.
 struct Merged {

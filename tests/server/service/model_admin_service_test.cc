@@ -25,31 +25,29 @@ using ::testing::SizeIs;
 
 class ModelAdminServiceTest : public testing::ServiceTest {
  protected:
-  struct Progress {
-    std::vector<v1::QuantizeProgress> messages;
+  template <class Message>
+  struct Told {
+    std::vector<Message> messages;
     grpc::Status status;
   };
+  using Progress = Told<v1::QuantizeProgress>;
+  using Evaluation = Told<v1::EvaluateProgress>;
+
+  template <class Message>
+  static Told<Message> ReadAll(grpc::ClientReader<Message>& reader) {
+    Told<Message> told;
+    Message message;
+    while (reader.Read(&message)) told.messages.push_back(message);
+    told.status = reader.Finish();
+    return told;
+  }
   Progress Quantize(const v1::QuantizeRequest& request) {
     grpc::ClientContext context;
-    Progress progress;
-    auto reader = admin_->Quantize(&context, request);
-    v1::QuantizeProgress message;
-    while (reader->Read(&message)) progress.messages.push_back(message);
-    progress.status = reader->Finish();
-    return progress;
+    return ReadAll(*admin_->Quantize(&context, request));
   }
-  struct Evaluation {
-    std::vector<v1::EvaluateProgress> messages;
-    grpc::Status status;
-  };
   Evaluation Evaluate(const v1::EvaluateRequest& request) {
     grpc::ClientContext context;
-    Evaluation evaluation;
-    auto reader = admin_->Evaluate(&context, request);
-    v1::EvaluateProgress message;
-    while (reader->Read(&message)) evaluation.messages.push_back(message);
-    evaluation.status = reader->Finish();
-    return evaluation;
+    return ReadAll(*admin_->Evaluate(&context, request));
   }
   static v1::QuantizeRequest Request() {
     v1::QuantizeRequest request;
