@@ -360,6 +360,8 @@ std::string MethodsText(const v1::ListMethodsResponse& response) {
         range = absl::StrJoin(parameter.choices(), "|");
       } else if (parameter.has_min() && parameter.has_max()) {
         range = absl::StrCat(parameter.min(), " to ", parameter.max());
+      } else if (parameter.has_lowest() && parameter.has_highest()) {
+        range = absl::StrCat(parameter.lowest(), " to ", parameter.highest());
       }
       absl::StrAppend(&text, "  ", parameter.name(), "=",
                       parameter.default_value(),

@@ -29,17 +29,31 @@ namespace ounce::quant {
 // and ListMethods come from.
 struct ParamSpec {
   std::string_view name;  // "bits"
-  enum class Type { kInteger, kChoice } type = Type::kInteger;
+  enum class Type {
+    kInteger,
+    kNumber,   // finite
+    kBoolean,  // "true" or "false"
+    kChoice
+  } type = Type::kInteger;
   std::string_view default_value;  // in text form
-  // kInteger: [min, max]. kChoice: the values allowed.
+  // kInteger: [min, max]. kNumber: [lowest, highest]. kChoice: the values
+  // allowed.
   int64_t min = 0;
   int64_t max = 0;
-  std::vector<std::string_view> choices;
+  double lowest = 0;
+  double highest = 0;
+  std::vector<std::string_view> choices = {};
   std::string_view help;
 };
 
-// Every declared parameter with its value in text form, checked.
+// Every declared parameter with its value in text form, checked. Equal values
+// are equal texts: of numbers the shortest that reads back as the same double.
 using ParamValues = absl::flat_hash_map<std::string, std::string>;
+
+// A value by its parameter's type. Requires that it was declared and checked.
+int64_t IntegerOf(const ParamValues& params, std::string_view name);
+double NumberOf(const ParamValues& params, std::string_view name);
+bool BooleanOf(const ParamValues& params, std::string_view name);
 
 class QuantMethod {
  public:

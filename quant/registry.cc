@@ -1,6 +1,9 @@
 #include "quant/registry.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,10 +36,24 @@ std::string Join(const std::vector<std::string_view>& names) {
       [](std::string* out, std::string_view name) { out->append(name); });
 }
 
+std::string ShortestText(double number) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof(text), number);
+  return std::string(text, end.ptr);
+}
+
 // "8", "one of 4, 8" or "an integer from 1 to 64".
 std::string Possible(const ParamSpec& param) {
-  if (param.type == ParamSpec::Type::kInteger) {
-    return StrCat("an integer from ", param.min, " to ", param.max);
+  switch (param.type) {
+    case ParamSpec::Type::kInteger:
+      return StrCat("an integer from ", param.min, " to ", param.max);
+    case ParamSpec::Type::kNumber:
+      return StrCat("a number from ", ShortestText(param.lowest), " to ",
+                    ShortestText(param.highest));
+    case ParamSpec::Type::kBoolean:
+      return "true or false";
+    case ParamSpec::Type::kChoice:
+      break;
   }
   return param.choices.size() == 1 ? std::string(param.choices.front())
                                    : StrCat("one of ", Join(param.choices));
@@ -63,15 +80,38 @@ std::string KnownMethods(absl::Span<const QuantMethod* const> methods) {
                               }));
 }
 
-bool IsValid(const ParamSpec& param, std::string_view value) {
-  if (param.type == ParamSpec::Type::kChoice) {
-    return std::find(param.choices.begin(), param.choices.end(), value) !=
-           param.choices.end();
+// The text that is kept of a value; absent if the parameter cannot have it.
+std::optional<std::string> Checked(const ParamSpec& param,
+                                   std::string_view value) {
+  bool allowed = false;
+  std::string text(value);
+  switch (param.type) {
+    case ParamSpec::Type::kInteger: {
+      int64_t number;
+      // Only the shortest form.
+      allowed = absl::SimpleAtoi(ToAbsl(value), &number) &&
+                StrCat(number) == value && number >= param.min &&
+                number <= param.max;
+      break;
+    }
+    case ParamSpec::Type::kNumber: {
+      double number;
+      allowed = absl::SimpleAtod(ToAbsl(value), &number) &&
+                number >= param.lowest && number <= param.highest;
+      // Of -0 too.
+      if (allowed) text = ShortestText(number == 0 ? 0 : number);
+      break;
+    }
+    case ParamSpec::Type::kBoolean:
+      allowed = value == "true" || value == "false";
+      break;
+    case ParamSpec::Type::kChoice:
+      allowed = std::find(param.choices.begin(), param.choices.end(), value) !=
+                param.choices.end();
+      break;
   }
-  int64_t number;
-  // Only the shortest form, so that equal specs are equal texts.
-  return absl::SimpleAtoi(ToAbsl(value), &number) && StrCat(number) == value &&
-         number >= param.min && number <= param.max;
+  if (!allowed) return std::nullopt;
+  return text;
 }
 
 absl::Status SetParam(const QuantMethod& method, std::string_view setting,
@@ -87,13 +127,14 @@ absl::Status SetParam(const QuantMethod& method, std::string_view setting,
   const std::string_view value = setting.substr(equals + 1);
   for (const ParamSpec& param : method.params()) {
     if (param.name != key) continue;
-    if (!IsValid(param, value)) {
+    const std::optional<std::string> text = Checked(param, value);
+    if (!text.has_value()) {
       return absl::InvalidArgumentError(
           StrCat("parameter ", Quoted(key), " of method '", method.name(),
                  "' must be ", Possible(param), ", is ",
                  value.empty() ? "empty" : Quoted(value)));
     }
-    if (!values.emplace(key, value).second) {
+    if (!values.emplace(key, *text).second) {
       return absl::InvalidArgumentError(
           StrCat("parameter ", Quoted(key), " is given twice"));
     }

@@ -19,8 +19,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "quant/encode_rows.h"
@@ -105,9 +103,8 @@ constexpr std::string_view kDefaultGroup = "64";
 
 absl::StatusOr<Settings> SettingsOf(const ParamValues& params) {
   Settings settings;
-  OUNCE_CHECK(absl::SimpleAtoi(params.at("bits"), &settings.bits) &&
-                  absl::SimpleAtoi(params.at("group"), &settings.group),
-              "integers were checked");
+  settings.bits = static_cast<int>(IntegerOf(params, "bits"));
+  settings.group = IntegerOf(params, "group");
   settings.symmetric = params.at("mode") == "symmetric";
   const std::string& granularity = params.at("granularity");
   settings.granularity = granularity == "tensor"    ? Granularity::kTensor
@@ -247,7 +244,6 @@ class Linear final : public QuantMethod {
          .default_value = "8",
          .min = 2,
          .max = 8,
-         .choices = {},
          .help = "bits per weight"},
         {.name = "mode",
          .type = ParamSpec::Type::kChoice,
@@ -266,7 +262,6 @@ class Linear final : public QuantMethod {
          .default_value = kDefaultGroup,
          .min = -1,
          .max = 1024,
-         .choices = {},
          .help = "columns of a group, a multiple of 16, the last of a row may "
                  "be shorter; -1: whole rows; only with granularity=group"},
     };

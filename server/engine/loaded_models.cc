@@ -630,11 +630,21 @@ std::vector<MethodInfo> LoadedModels::Methods() const {
       parameter.name = std::string(spec.name);
       parameter.default_value = std::string(spec.default_value);
       parameter.help = std::string(spec.help);
-      if (spec.type == quant::ParamSpec::Type::kInteger) {
-        parameter.min = spec.min;
-        parameter.max = spec.max;
-      } else {
-        parameter.choices.assign(spec.choices.begin(), spec.choices.end());
+      switch (spec.type) {
+        case quant::ParamSpec::Type::kInteger:
+          parameter.min = spec.min;
+          parameter.max = spec.max;
+          break;
+        case quant::ParamSpec::Type::kNumber:
+          parameter.lowest = spec.lowest;
+          parameter.highest = spec.highest;
+          break;
+        case quant::ParamSpec::Type::kBoolean:
+          parameter.choices = {"false", "true"};
+          break;
+        case quant::ParamSpec::Type::kChoice:
+          parameter.choices.assign(spec.choices.begin(), spec.choices.end());
+          break;
       }
     }
   }

@@ -177,6 +177,8 @@ struct MethodParameterInfo {
   std::string default_value;
   std::optional<int64_t> min;
   std::optional<int64_t> max;
+  std::optional<double> lowest;
+  std::optional<double> highest;
   std::vector<std::string> choices;
   std::string help;
 };

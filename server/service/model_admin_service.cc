@@ -175,6 +175,8 @@ v1::Method ToProto(const MethodInfo& info) {
     p->set_default_value(parameter.default_value);
     if (parameter.min.has_value()) p->set_min(*parameter.min);
     if (parameter.max.has_value()) p->set_max(*parameter.max);
+    if (parameter.lowest.has_value()) p->set_lowest(*parameter.lowest);
+    if (parameter.highest.has_value()) p->set_highest(*parameter.highest);
     p->mutable_choices()->Add(parameter.choices.begin(),
                               parameter.choices.end());
     p->set_help(parameter.help);

@@ -36,7 +36,9 @@ TEST(RegistryTest, EveryMethodDeclaresParametersThatItsDefaultsFit) {
       const std::string text = std::string(method->name()) + ":" +
                                std::string(param.name) + "=" +
                                std::string(param.default_value);
-      EXPECT_TRUE(ParseMethodSpec(text).ok()) << text;
+      const auto spec = ParseMethodSpec(text);
+      ASSERT_TRUE(spec.ok()) << spec.status();
+      EXPECT_EQ(method->name(), spec->ToString());
     }
   }
 }
@@ -52,7 +54,6 @@ class Adjustable final : public QuantMethod {
          .default_value = "8",
          .min = 1,
          .max = 64,
-         .choices = {},
          .help = "bits"},
         {.name = "mode",
          .type = ParamSpec::Type::kChoice,
@@ -63,8 +64,17 @@ class Adjustable final : public QuantMethod {
          .default_value = "-1",
          .min = -1,
          .max = 4096,
-         .choices = {},
          .help = "group"},
+        {.name = "threshold",
+         .type = ParamSpec::Type::kNumber,
+         .default_value = "0.5",
+         .lowest = -2,
+         .highest = 1e30,
+         .help = "threshold"},
+        {.name = "twice",
+         .type = ParamSpec::Type::kBoolean,
+         .default_value = "false",
+         .help = "twice"},
     };
     return params;
   }
@@ -98,6 +108,15 @@ TEST(RegistryTest, TextOfASpecNamesWhatDiffersFromDefaultsInDeclaredOrder) {
            Case{"adjustable:mode=fancy,bits=8", "adjustable:mode=fancy"},
            Case{"adjustable:group=0,mode=fancy,bits=1",
                 "adjustable:bits=1,mode=fancy,group=0"},
+           Case{"adjustable:threshold=0.5", "adjustable"},
+           Case{"adjustable:threshold=5e-1,twice=false", "adjustable"},
+           Case{"adjustable:threshold=6.0", "adjustable:threshold=6"},
+           Case{"adjustable:threshold=-0", "adjustable:threshold=0"},
+           Case{"adjustable:threshold=1e30", "adjustable:threshold=1e+30"},
+           Case{"adjustable:threshold=0.1000000000000000055",
+                "adjustable:threshold=0.1"},
+           Case{"adjustable:twice=true,threshold=-2",
+                "adjustable:threshold=-2,twice=true"},
        }) {
     const auto spec = ParseAdjustable(c.given);
     ASSERT_TRUE(spec.ok()) << spec.status();
@@ -124,10 +143,12 @@ TEST(RegistryTest, BothFormsOfASpecAreOneMethodUnderTheShortName) {
 }
 
 TEST(RegistryTest, UnknownMethodsAreNamedBesideTheKnown) {
-  EXPECT_EQ(
-      "unknown quantization method 'int3'; known methods are float32, float16, "
-      "bfloat16, linear",
-      Error("int3"));
+  EXPECT_THAT(Error("int3"),
+              HasSubstr("unknown quantization method 'int3'; known methods are "
+                        "float32, float16, bfloat16, linear"));
+  for (const QuantMethod* method : AllMethods()) {
+    EXPECT_THAT(Error("int3"), HasSubstr(std::string(method->name())));
+  }
   for (const char* text : {"", "Linear", ":bits=8", "linear,bits=8"}) {
     EXPECT_THAT(Error(text), HasSubstr("unknown quantization method"));
   }
@@ -142,7 +163,8 @@ TEST(RegistryTest, UnknownParametersAreNamedBesideTheKnown) {
   EXPECT_EQ(
       "unknown parameter 'bit'; method 'adjustable' takes bits (an integer "
       "from 1 to 64; default 8), mode (one of plain, fancy; default plain), "
-      "group (an integer from -1 to 4096; default -1)",
+      "group (an integer from -1 to 4096; default -1), threshold (a number "
+      "from -2 to 1e+30; default 0.5), twice (true or false; default false)",
       ParseAdjustable("adjustable:bit=8").status().message());
   EXPECT_THAT(Error("float32:bits=8"),
               HasSubstr("method 'float32' takes no parameters"));
@@ -165,6 +187,38 @@ TEST(RegistryTest, BadValuesAreNamed) {
             .status()
             .message());
   }
+}
+
+TEST(RegistryTest, BadNumbersAndBooleansAreNamed) {
+  for (const char* value : {"-2.001", "1.1e30", "nan", "inf", "-inf", "1e999",
+                            "six", "0,5", "1e"}) {
+    EXPECT_FALSE(
+        ParseAdjustable(std::string("adjustable:threshold=") + value).ok())
+        << value;
+  }
+  EXPECT_EQ(
+      "parameter 'threshold' of method 'adjustable' must be a number from -2 "
+      "to "
+      "1e+30, is 'nan'",
+      ParseAdjustable("adjustable:threshold=nan").status().message());
+  for (const char* value : {"1", "yes", "True", "TRUE", "truer"}) {
+    EXPECT_EQ(
+        "parameter 'twice' of method 'adjustable' must be true or false, is '" +
+            std::string(value) + "'",
+        ParseAdjustable(std::string("adjustable:twice=") + value)
+            .status()
+            .message());
+  }
+}
+
+TEST(RegistryTest, ValuesAreReadByTheirTypes) {
+  const ParamValues params =
+      ParseAdjustable("adjustable:bits=4,threshold=-1.25,twice=true")->params;
+  EXPECT_EQ(4, IntegerOf(params, "bits"));
+  EXPECT_EQ(-1, IntegerOf(params, "group"));
+  EXPECT_EQ(-1.25, NumberOf(params, "threshold"));
+  EXPECT_TRUE(BooleanOf(params, "twice"));
+  EXPECT_FALSE(BooleanOf(ParseAdjustable("adjustable")->params, "twice"));
 }
 
 TEST(RegistryTest, EmptyValuesAreRefused) {

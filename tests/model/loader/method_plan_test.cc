@@ -30,7 +30,6 @@ class Adjustable final : public quant::QuantMethod {
          .default_value = "8",
          .min = 2,
          .max = 8,
-         .choices = {},
          .help = "bits"},
         {.name = "mode",
          .type = quant::ParamSpec::Type::kChoice,
