@@ -175,12 +175,12 @@ struct QuantizeUpdate {
 struct MethodParameterInfo {
   std::string name;
   std::string default_value;
-  std::optional<int64_t> min;
-  std::optional<int64_t> max;
-  std::optional<double> lowest;
-  std::optional<double> highest;
-  std::vector<std::string> choices;
-  std::string help;
+  std::optional<int64_t> min = {};
+  std::optional<int64_t> max = {};
+  std::optional<double> lowest = {};
+  std::optional<double> highest = {};
+  std::vector<std::string> choices = {};
+  std::string help = {};
 };
 struct MethodInfo {
   std::string name;

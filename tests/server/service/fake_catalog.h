@@ -349,8 +349,12 @@ class FakeCatalog final : public server::ModelCatalog {
                              .default_value = "8",
                              .min = 2,
                              .max = 8,
-                             .choices = {},
-                             .help = "Of a code."}}}};
+                             .help = "Of a code."},
+                            {.name = "threshold",
+                             .default_value = "0.5",
+                             .lowest = -2,
+                             .highest = 1e30,
+                             .help = "Of an outlier."}}}};
   }
   void Drain(absl::Time) override {}
 

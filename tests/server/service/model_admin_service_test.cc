@@ -128,6 +128,11 @@ TEST_F(ModelAdminServiceTest, ListsMethodsWithTheirParameters) {
   EXPECT_EQ(bits.default_value(), "8");
   EXPECT_EQ(bits.min(), 2);
   EXPECT_EQ(bits.max(), 8);
+  EXPECT_FALSE(bits.has_lowest());
+  const v1::MethodParameter& threshold = response.methods(0).parameters(1);
+  EXPECT_FALSE(threshold.has_min());
+  EXPECT_EQ(threshold.lowest(), -2);
+  EXPECT_EQ(threshold.highest(), 1e30);
 }
 
 TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
