@@ -37,6 +37,25 @@ float LevelAt(const CodeFormat& format, const std::byte* element, int table) {
   return format.tables[(static_cast<size_t>(table) << format.bits) + code];
 }
 
+float Evaluate(const RunNumber& number, const CodeFormat& format,
+               const float* values) {
+  float result = number.constant;
+  if (number.field != RunNumber::kNone) {
+    const float value = values[number.field];
+    const CodeField::Type type = format.fields[number.field].type;
+    const bool is_integer =
+        type == CodeField::Type::kSigned || type == CodeField::Type::kUnsigned;
+    result = !number.map.empty() ? number.map[static_cast<size_t>(value)]
+             : is_integer
+                 ? static_cast<float>((static_cast<int>(value) & number.mask) -
+                                      number.bias)
+                 : value;
+  }
+  if (number.times != RunNumber::kNone) result *= values[number.times];
+  if (number.plus != RunNumber::kNone) result += values[number.plus];
+  return number.negative ? -result : result;
+}
+
 }  // namespace
 
 int64_t Reach::Count(int64_t matrix_rows, int64_t matrix_cols) const {
@@ -81,9 +100,23 @@ int64_t CodeFormat::StoredBytes(int64_t rows, int64_t cols) const {
   return bytes;
 }
 
+std::optional<int> CodeFormat::CommonZero() const {
+  if (run != nullptr) return common_zero;
+  const auto is_constant = [](const RunNumber& number) {
+    return number.field == RunNumber::kNone &&
+           number.times == RunNumber::kNone && number.plus == RunNumber::kNone;
+  };
+  const auto zero = static_cast<int>(rule.zero.constant);
+  if (!is_constant(rule.zero) || !is_constant(rule.minimum) ||
+      rule.minimum.constant != 0 ||
+      static_cast<float>(zero) != rule.zero.constant) {
+    return std::nullopt;
+  }
+  return zero;
+}
+
 CodeRun RunAt(const CodeFormat& format, const CodeBand& band, int64_t row,
               int64_t col, int64_t cols) {
-  if (format.run == nullptr) return {};
   constexpr size_t kMaxFields = 8;
   float values[kMaxFields];
   OUNCE_CHECK(format.fields.size() <= kMaxFields, "a format has few fields");
@@ -92,7 +125,12 @@ CodeRun RunAt(const CodeFormat& format, const CodeBand& band, int64_t row,
     values[i] = field.values[format.fields[i].reach.IndexOf(row, col, cols) -
                              field.first];
   }
-  return format.run(values);
+  if (format.run != nullptr) return format.run(values);
+  const RunRule& rule = format.rule;
+  return {.scale = Evaluate(rule.scale, format, values),
+          .zero = Evaluate(rule.zero, format, values),
+          .minimum = Evaluate(rule.minimum, format, values),
+          .table = static_cast<int>(Evaluate(rule.table, format, values))};
 }
 
 int64_t EndOfRun(const CodeFormat& format, int64_t row, int64_t col,

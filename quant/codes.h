@@ -11,7 +11,7 @@
 //
 // `level` is the code itself or what a table has for it; scale, zero and
 // minimum follow from the values of the fields at the element's place
-// (CodeFormat::run).
+// (CodeFormat::rule).
 #ifndef OUNCE_QUANT_CODES_H_
 #define OUNCE_QUANT_CODES_H_
 
@@ -65,6 +65,34 @@ struct CodeField {
   int64_t Bytes(int64_t rows, int64_t cols) const;
 };
 
+// How a number of a run follows from the values of fields at its place, in
+// float32 and rounded after each operation:
+//
+//   number = f * (value of `times`) + (value of `plus`), negated if `negative`
+//
+// where f is `constant` if there is no `field`; map[value of `field`] if there
+// is a map; else the field's value, of integer fields (value & mask) - bias.
+// What is not there is left out. So a packer may keep what a file holds, a byte
+// for each run and a float for many, where a function would be opaque to it.
+struct RunNumber {
+  static constexpr int kNone = -1;  // else an index in CodeFormat::fields
+  float constant = 0;
+  int field = kNone;
+  int mask = -1;
+  int bias = 0;
+  absl::Span<const float> map = {};  // of unsigned fields; not owned
+  int times = kNone;
+  int plus = kNone;
+  bool negative = false;
+};
+
+struct RunRule {
+  RunNumber scale = {.constant = 1};
+  RunNumber zero = {};
+  RunNumber minimum = {};
+  RunNumber table = {};  // which of CodeFormat::tables
+};
+
 // What the elements of a run have in common.
 struct CodeRun {
   float scale = 1;
@@ -84,13 +112,18 @@ struct CodeFormat {
   // Tables of 2^bits levels, one behind the other; empty: a code is its level.
   absl::Span<const float> tables = {};
   std::vector<CodeField> fields = {};
-  // What the fields' values at an element, in order, mean. Null: CodeRun{}.
+  // What the fields' values at an element mean.
+  RunRule rule = {};
+  // Instead of `rule`, for what it cannot say: from the values in order.
   CodeRun (*run)(const float* field_values) = nullptr;
-  // The zero of all runs, if it is one integer and none has a minimum: then
-  // packers need not keep it by the run.
+  // Beside `run`: the zero of all runs, if it is one integer and none has a
+  // minimum.
   std::optional<int> common_zero = std::nullopt;
 
   bool is_float() const { return kind >= Kind::kFloat32; }
+  // The zero of all runs, if it is one integer and none has a minimum: then
+  // packers need not keep it by the run.
+  std::optional<int> CommonZero() const;
   int element_bytes() const;  // in a band: 1, 2 or 4
 
   // Codes packed without gaps, and fields.

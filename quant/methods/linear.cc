@@ -272,25 +272,20 @@ class Linear final : public QuantMethod {
                                     const ParamValues& params) const override {
     ASSIGN_OR_RETURN(const Settings settings, SettingsOf(params));
     const DType scale = ScaleDType(dtype);
-    CodeFormat format = {
-        .kind = CodeFormat::Kind::kSigned,
-        .bits = settings.bits,
-        .element = kElements[settings.bits - 2],
-        .fields = {{.name = "scale",
-                    .type = FieldType(scale),
-                    .bits = 8 * SizeOf(scale),
-                    .reach = settings.reach()}},
-        .run = [](const float* fields) { return CodeRun{.scale = fields[0]}; },
-        .common_zero = 0};
+    CodeFormat format = {.kind = CodeFormat::Kind::kSigned,
+                         .bits = settings.bits,
+                         .element = kElements[settings.bits - 2],
+                         .fields = {{.name = "scale",
+                                     .type = FieldType(scale),
+                                     .bits = 8 * SizeOf(scale),
+                                     .reach = settings.reach()}},
+                         .rule = {.scale = {.field = 0}}};
     if (!settings.symmetric) {
       format.fields.push_back({.name = "zero",
                                .type = CodeField::Type::kSigned,
                                .bits = 8,
                                .reach = settings.reach()});
-      format.run = [](const float* fields) {
-        return CodeRun{.scale = fields[0], .zero = fields[1]};
-      };
-      format.common_zero = std::nullopt;
+      format.rule.zero = {.field = 1};
     }
     return format;
   }

@@ -14,8 +14,8 @@ constexpr TileLayout kLayout = {
 constexpr int64_t kMaxCols = 65536;
 
 bool Takes(const CodeFormat& format) {
-  return format.kind == CodeFormat::Kind::kSigned && format.common_zero == 0 &&
-         format.fields.size() == 1 &&
+  return format.kind == CodeFormat::Kind::kSigned && format.CommonZero() == 0 &&
+         format.tables.empty() && format.fields.size() == 1 &&
          format.fields[0].reach.cols == Reach::kAll &&
          format.fields[0].reach.flat == 0;
 }

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <optional>
 
 #include "base/check.h"
 #include "quant/kernels/panels.h"
@@ -35,8 +36,8 @@ int Offset(const CodeFormat& format) {
 // In the middle of the codes where each run has its own zero: the integers that
 // kernels add up are smallest then.
 int Shift(const CodeFormat& format) {
-  if (format.common_zero.has_value()) {
-    return Offset(format) + *format.common_zero;
+  if (const std::optional<int> zero = format.CommonZero()) {
+    return Offset(format) + *zero;
   }
   return 1 << (format.bits - 1);
 }
@@ -56,8 +57,8 @@ template <int kLeastBits, int kMostBits>
 bool Takes(const CodeFormat& format) {
   const bool integers = format.kind == CodeFormat::Kind::kSigned ||
                         format.kind == CodeFormat::Kind::kUnsigned;
-  if (!integers || !format.tables.empty() || format.run == nullptr ||
-      format.bits < kLeastBits || format.bits > kMostBits) {
+  if (!integers || !format.tables.empty() || format.bits < kLeastBits ||
+      format.bits > kMostBits) {
     return false;
   }
   const bool flat =
@@ -71,7 +72,7 @@ RunGeometry Runs(const CodeFormat& format, int64_t cols) {
   const int64_t padded_cols = (cols + kBlockCols - 1) / kBlockCols * kBlockCols;
   const int64_t period = Period(format);
   RunGeometry runs = {.cols = padded_cols,
-                      .has_minima = !format.common_zero.has_value(),
+                      .has_minima = !format.CommonZero().has_value(),
                       .shift = Shift(format)};
   // Of others than these, several runs have the same scale.
   if (period > 0 && period < cols) {
@@ -130,7 +131,7 @@ void PackRuns(const CodeFormat& format, const CodeBand& band, int64_t first_row,
             run.minimum -
             double{run.scale} * (double{run.zero} + offset - runs.shift));
       } else {
-        OUNCE_CHECK(run.zero == static_cast<float>(*format.common_zero) &&
+        OUNCE_CHECK(run.zero == static_cast<float>(*format.CommonZero()) &&
                         run.minimum == 0,
                     "runs have the zero that the format says");
       }

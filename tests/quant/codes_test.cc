@@ -63,6 +63,60 @@ TEST(CodeFormatTest, StoredBytesAreCodesAndFieldsWithoutGaps) {
   EXPECT_EQ(format.StoredBytes(1, 3), 2 + 1 + 2 + 4);
 }
 
+TEST(RunRuleTest, SaysWhatARunsNumbersAreMadeOf) {
+  // Two tables and signed scales in the bits of one byte, under a row's scale;
+  // a rounded zero-point and a map with an offset beside them.
+  constexpr float kTables[] = {-3, -1, 0, 2, 1, 3, 4, 6};
+  constexpr float kMap[] = {-0.5f, 0.25f};
+  CodeFormat format = {
+      .kind = CodeFormat::Kind::kUnsigned,
+      .bits = 2,
+      .tables = kTables,
+      .fields = {{.name = "byte",
+                  .type = CodeField::Type::kUnsigned,
+                  .bits = 8,
+                  .reach = Reach::Columns(16)},
+                 {.name = "d", .reach = Reach::Row()},
+                 {.name = "bit",
+                  .type = CodeField::Type::kUnsigned,
+                  .bits = 1,
+                  .reach = Reach::Matrix()},
+                 {.name = "zero",
+                  .type = CodeField::Type::kSigned,
+                  .bits = 8,
+                  .reach = Reach::Row()}},
+      .rule = {.scale = {.field = 0, .mask = 254, .bias = 127, .times = 1},
+               .zero = {.field = 3, .bias = -1},
+               .minimum = {.field = 2,
+                           .map = kMap,
+                           .times = 1,
+                           .plus = 1,
+                           .negative = true},
+               .table = {.field = 0, .mask = 1}}};
+  CodeBand band;
+  band.rows = 1;
+  band.elements.assign(32, std::byte{3});
+  band.fields = {{0, {101, 200}}, {0, {0.5f}}, {0, {1}}, {0, {-4}}};
+  EXPECT_EQ(RunAt(format, band, 0, 0, 32).scale, -13.5f);
+  EXPECT_EQ(RunAt(format, band, 0, 0, 32).table, 1);
+  EXPECT_EQ(RunAt(format, band, 0, 16, 32).scale, 36.5f);
+  EXPECT_EQ(RunAt(format, band, 0, 16, 32).table, 0);
+  EXPECT_EQ(RunAt(format, band, 0, 0, 32).zero, -3);
+  EXPECT_EQ(RunAt(format, band, 0, 0, 32).minimum, -0.625f);
+  std::vector<float> values(32);
+  Decode(format, band, 32, values.data());
+  EXPECT_EQ(values[0], -13.5f * (6 + 3) - 0.625f);
+  EXPECT_EQ(values[31], 36.5f * (2 + 3) - 0.625f);
+
+  EXPECT_FALSE(format.CommonZero().has_value());
+  format.rule.minimum = {};
+  EXPECT_FALSE(format.CommonZero().has_value());
+  format.rule.zero = {.constant = 2};
+  EXPECT_EQ(format.CommonZero(), 2);
+  format.rule.zero = {.constant = 2.5f};
+  EXPECT_FALSE(format.CommonZero().has_value());
+}
+
 // bitsandbytes' second level: signed, dense around zero.
 const std::vector<float>& DynamicMap() {
   static const std::vector<float> kMap = [] {
@@ -115,11 +169,8 @@ TEST(CodesTest, BlocksOfNf4RunAcrossRowsAndHaveScalesOfScales) {
                   .reach = Reach::Flat(kBlock)},
                  {.name = "nested_absmax", .reach = Reach::Flat(kBlock * 256)},
                  {.name = "nested_offset"}},
-      .run = [](const float* fields) {
-        return CodeRun{.scale = DynamicMap()[static_cast<size_t>(fields[0])] *
-                                    fields[1] +
-                                fields[2]};
-      }};
+      .rule = {
+          .scale = {.field = 0, .map = DynamicMap(), .times = 1, .plus = 2}}};
   EXPECT_EQ(DynamicMap().size(), 256u);
   EXPECT_EQ(format.StoredBytes(kRows, kCols), kRows * kCols / 2 + 3 + 4 + 4);
 
@@ -160,30 +211,28 @@ TEST(CodesTest, BlocksOfNf4RunAcrossRowsAndHaveScalesOfScales) {
 
 TEST(CodesTest, Q4KHasScalesAndMinimaOf32ColumnsUnderOnesOf256) {
   constexpr int64_t kRows = 5, kCols = 512;
-  const CodeFormat format = {.kind = CodeFormat::Kind::kUnsigned,
-                             .bits = 4,
-                             .element = "q4_k",
-                             .fields = {{.name = "d",
-                                         .type = CodeField::Type::kFloat16,
-                                         .bits = 16,
-                                         .reach = Reach::Columns(256)},
-                                        {.name = "dmin",
-                                         .type = CodeField::Type::kFloat16,
-                                         .bits = 16,
-                                         .reach = Reach::Columns(256)},
-                                        {.name = "scale",
-                                         .type = CodeField::Type::kUnsigned,
-                                         .bits = 6,
-                                         .reach = Reach::Columns(32)},
-                                        {.name = "min",
-                                         .type = CodeField::Type::kUnsigned,
-                                         .bits = 6,
-                                         .reach = Reach::Columns(32)}},
-                             .run = [](const float* fields) {
-                               return CodeRun{
-                                   .scale = fields[0] * fields[2],
-                                   .minimum = -(fields[1] * fields[3])};
-                             }};
+  const CodeFormat format = {
+      .kind = CodeFormat::Kind::kUnsigned,
+      .bits = 4,
+      .element = "q4_k",
+      .fields = {{.name = "d",
+                  .type = CodeField::Type::kFloat16,
+                  .bits = 16,
+                  .reach = Reach::Columns(256)},
+                 {.name = "dmin",
+                  .type = CodeField::Type::kFloat16,
+                  .bits = 16,
+                  .reach = Reach::Columns(256)},
+                 {.name = "scale",
+                  .type = CodeField::Type::kUnsigned,
+                  .bits = 6,
+                  .reach = Reach::Columns(32)},
+                 {.name = "min",
+                  .type = CodeField::Type::kUnsigned,
+                  .bits = 6,
+                  .reach = Reach::Columns(32)}},
+      .rule = {.scale = {.field = 2, .times = 0},
+               .minimum = {.field = 3, .times = 1, .negative = true}}};
   // 144 bytes for 256 columns.
   EXPECT_EQ(format.StoredBytes(kRows, kCols), kRows * 2 * 144);
   std::vector<uint8_t> elements(kRows * kCols);
@@ -256,11 +305,7 @@ TEST(CodesTest, ATiedHeadLooksUpAndMultipliesTheSameCodes) {
       .bits = 4,
       .element = "int4",
       .fields = {{.name = "scale", .reach = Reach::Columns(32)}},
-      .run =
-          [](const float* fields) {
-            return CodeRun{.scale = fields[0], .zero = 8};
-          },
-      .common_zero = 8};
+      .rule = {.scale = {.field = 0}, .zero = {.constant = 8}}};
   std::vector<uint8_t> elements(kTokens * kWidth);
   for (size_t i = 0; i < elements.size(); ++i) elements[i] = i * 11 % 16;
   const HeldCodes codes(format, kTokens, kWidth, elements,
@@ -308,7 +353,7 @@ TEST(PackTest, SlicesKeepTheFieldsOfTheMatrixTheyAreCutOf) {
       .kind = CodeFormat::Kind::kSigned,
       .element = "int8",
       .fields = {{.name = "block", .reach = Reach::Flat(96)}},
-      .run = [](const float* fields) { return CodeRun{.scale = fields[0]}; }};
+      .rule = {.scale = {.field = 0}}};
   constexpr int64_t kRows = 40, kCols = 70;
   std::vector<uint8_t> elements(kRows * kCols);
   std::iota(elements.begin(), elements.end(), uint8_t{0});

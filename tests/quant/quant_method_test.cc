@@ -264,7 +264,7 @@ TEST_P(QuantMethodTest, TilesHoldTheValuesOfTheCodes) {
     Decode((*codes)->format(), band, cols, wanted.data());
     Pack(**codes)->Dequantize(0, rows, found.data());
     const CodeFormat& format = (*codes)->format();
-    if (format.is_float() || format.common_zero.has_value()) {
+    if (format.is_float() || format.CommonZero().has_value()) {
       EXPECT_EQ(wanted, found) << rows << " by " << cols;
       continue;
     }
