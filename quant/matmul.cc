@@ -302,7 +302,7 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
     OUNCE_CHECK(runs.hi != nullptr, "x was prepared for weights of runs");
     RunsJob job{};
     static_cast<PanelJob&>(job) = common;
-    job.nibbles = w.layout().UnpackFor(Isa::kPortable) == UnpackNibblesPortable;
+    job.bits = w.layout().tile_bytes / kBytesPerBit;
     job.hi = runs.hi;
     job.lo = runs.lo;
     job.sums = runs.sums;

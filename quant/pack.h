@@ -15,8 +15,8 @@
 namespace ounce::quant {
 
 struct Packer {
-  const TileLayout* layout;
-  bool (*takes)(const CodeFormat& format);
+  const TileLayout& (*layout)(const CodeFormat& format);
+  bool (*takes)(const CodeFormat& format, int64_t cols);
   int64_t max_cols;
   // Writes the rows of a band to `weight` from row `first_row` on, which
   // PackedWeight::Create has made of this layout.

@@ -19,9 +19,10 @@
 //           scale * (code - shift) + minimum, rounded after each operation
 //   kFloat  float [64 cols][16 rows]                        4,096 bytes
 //
-// Rows and cols past the matrix's end are zero: codes are 0 (kRuns, cols:
-// shift) and rows past the end have scale and minimum 0. The packed form
-// is made when a weight is loaded or quantized and never written to a file.
+// Rows and cols past the matrix's end are zero: codes are 0 (kRuns, cols: any,
+// since x is zero there), and rows past the end have scale and minimum 0. The
+// packed form is made when a weight is loaded or quantized and never written to
+// a file.
 //
 // Ownership: one mapping per weight, given back to the system when the last
 //   shared_ptr<const PackedWeight> goes.

@@ -29,6 +29,9 @@ constexpr int64_t PlaneStride(int64_t row, int64_t rows) {
   return (left < kRowGroup ? left : kRowGroup) * 64;
 }
 
+// A tile has 1,024 codes.
+inline constexpr int kBytesPerBit = 128;
+
 // What the jobs share.
 struct PanelJob {
   // Packed tiles; `unpack` is null where they need none.
@@ -59,9 +62,8 @@ struct Int8Job : PanelJob {
 };
 
 struct RunsJob : PanelJob {
-  // Tiles are 4-bit codes (UnpackNibbles), which a kernel may unpack itself.
-  bool nibbles;
-  const int8_t* hi;  // planes of all rows
+  int bits;             // of codes in tiles (PlaneOffset)
+  const int8_t* hi;     // planes of all rows
   const int8_t* lo;
   const int32_t* sums;  // of x over 16 columns, [rows, 4 * blocks]
   const float* row_scales;
@@ -131,11 +133,19 @@ using UnpackFloats = const void*(const std::byte* packed, void* scratch);
 UnpackFloats UnpackBFloat16Portable, UnpackBFloat16Avx2, UnpackBFloat16Avx512;
 UnpackFloats UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512;
 
-// Tiles of 4-bit codes, [4 times 16 cols][2 pairs of groups][16 rows][4 cols],
-// the first group of a pair in the low halves of bytes, the second in the high
-// ones, to uint8 [16 groups of 4 cols][16 rows][4 cols].
+// Tiles of codes of 1 to 7 bits, in planes of 4, 2 and 1 bits (7 = 4 + 2 + 1),
+// one behind another from the lowest bits up, to
+// uint8 [16 groups of 4 cols][16 rows][4 cols]. Planes of 4 and 2 bits have two
+// and four neighbouring groups in the bits of each byte of [16 rows][4 cols],
+// the first group lowest; a plane of 1 bit has [16 groups][16 rows][4 bits].
+constexpr int PlaneOffset(int bits, int plane) {  // in bytes
+  return (bits & ~(2 * plane - 1)) * kBytesPerBit;
+}
 using UnpackCodes = const void*(const std::byte* packed, void* scratch);
-UnpackCodes UnpackNibblesPortable, UnpackNibblesAvx2;
+template <int kBits>
+const void* UnpackPlanesPortable(const std::byte* packed, void* scratch);
+template <int kBits>
+const void* UnpackPlanesAvx2(const std::byte* packed, void* scratch);
 
 }  // namespace ounce::quant
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "quant/kernels/code_planes_avx512.h"
 #include "quant/kernels/integer_blocks_avx512.h"
 #include "quant/kernels/output_impl.h"
 #include "quant/kernels/panels.h"
@@ -12,32 +13,11 @@
 namespace ounce::quant {
 namespace {
 
-// How the codes of 16 columns, four groups of 4, come out of a tile.
-struct Bytes {
-  static constexpr int kBytes = 256;
-  static void Load(const std::byte* from, __m512i codes[4]) {
-    OUNCE_UNROLL
-    for (int i = 0; i < 4; ++i) codes[i] = _mm512_load_si512(from + i * 64);
-  }
-};
-struct Nibbles {
-  static constexpr int kBytes = 128;
-  static void Load(const std::byte* from, __m512i codes[4]) {
-    const __m512i low_half = _mm512_set1_epi8(15);
-    OUNCE_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const __m512i pair = _mm512_load_si512(from + i * 64);
-      codes[2 * i] = _mm512_and_si512(pair, low_half);
-      codes[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16(pair, 4), low_half);
-    }
-  }
-};
-
-template <class Codes>
+template <int kBits>
 struct RunsBlock {
   template <int kRows, int kPanels>
   static void Run(const RunsJob& job, int64_t first_panel, int64_t first_row,
-                  std::byte* scratch) {
+                  std::byte* /*scratch*/) {
     const int64_t start = PlaneStart(first_row, job.blocks);
     const int64_t stride = PlaneStride(first_row, job.rows);
     const int64_t panel_bytes = job.blocks * job.tile_bytes;
@@ -57,10 +37,6 @@ struct RunsBlock {
         tiles[p] = panels + p * panel_bytes + block * job.tile_bytes;
         for (int64_t i = 0; i < job.tile_bytes; i += 64) {
           __builtin_prefetch(tiles[p] + ahead + i);
-        }
-        if (job.unpack != nullptr) {
-          tiles[p] = static_cast<const std::byte*>(
-              job.unpack(tiles[p], scratch + p * 1024));
         }
       }
       const int8_t* hi = job.hi + start + block * stride;
@@ -84,7 +60,7 @@ struct RunsBlock {
           OUNCE_UNROLL
           for (int p = 0; p < kPanels; ++p) {
             __m512i codes[4];
-            Codes::Load(tiles[p] + sixteen * Codes::kBytes, codes);
+            vec::LoadCodes<kBits>(tiles[p], sixteen, codes);
             OUNCE_UNROLL
             for (int g = 0; g < 4; ++g) {
               const int col = sixteen * 16 + g * 4;
@@ -137,20 +113,21 @@ struct RunsBlock {
   }
 };
 
+template <int kBits>
+void Run(const RunsJob& job, int64_t first_panel, int64_t end_panel,
+         int64_t first_row, int64_t end_row, std::byte* scratch) {
+  vec::RunBlocks<RunsBlock<kBits>>(job, first_panel, end_panel, first_row,
+                                   end_row, scratch);
+}
+
 }  // namespace
 
 void RunsPanelsAvx512(const RunsJob& job, int64_t first_panel,
                       int64_t end_panel, int64_t first_row, int64_t end_row,
                       std::byte* scratch) {
-  if (!job.nibbles) {
-    vec::RunBlocks<RunsBlock<Bytes>>(job, first_panel, end_panel, first_row,
-                                     end_row, scratch);
-    return;
-  }
-  RunsJob in_registers = job;
-  in_registers.unpack = nullptr;
-  vec::RunBlocks<RunsBlock<Nibbles>>(in_registers, first_panel, end_panel,
-                                     first_row, end_row, scratch);
+  constexpr RunsPanels* kRun[] = {Run<1>, Run<2>, Run<3>, Run<4>,
+                                  Run<5>, Run<6>, Run<7>, Run<8>};
+  kRun[job.bits - 1](job, first_panel, end_panel, first_row, end_row, scratch);
 }
 
 }  // namespace ounce::quant

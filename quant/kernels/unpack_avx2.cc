@@ -44,17 +44,58 @@ const void* UnpackFloat16Avx2(const std::byte* packed, void* scratch) {
   return scratch;
 }
 
-const void* UnpackNibblesAvx2(const std::byte* packed, void* scratch) {
+namespace {
+
+// The 32 bits at `from` as bytes 0 or `value`.
+inline __m256i SpreadBits(const std::byte* from, int value) {
+  int32_t bits;
+  __builtin_memcpy(&bits, from, sizeof bits);
+  const __m256i places = _mm256_setr_epi64x(
+      0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i one_each =
+      _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+  const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), places);
+  const __m256i set =
+      _mm256_cmpeq_epi8(_mm256_and_si256(spread, one_each), one_each);
+  return _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value)));
+}
+
+}  // namespace
+
+template <int kBits>
+const void* UnpackPlanesAvx2(const std::byte* packed, void* scratch) {
   auto* to = static_cast<__m256i*>(scratch);
-  const __m256i low_half = _mm256_set1_epi8(15);
-  for (int i = 0; i < 16; ++i) {  // half a pair of groups
-    const __m256i bytes = LoadPairs(packed, i);
-    __m256i* first = to + i / 2 * 4 + i % 2;
-    _mm256_store_si256(first, _mm256_and_si256(bytes, low_half));
-    _mm256_store_si256(first + 2,
-                       _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_half));
+  for (int i = 0; i < 32; ++i) {  // half a group
+    const int group = i / 2;
+    __m256i codes = _mm256_setzero_si256();
+    if constexpr ((kBits & 4) != 0) {
+      const __m256i two = LoadPairs(packed, group / 2 * 2 + i % 2);
+      codes = _mm256_and_si256(_mm256_srli_epi16(two, group % 2 * 4),
+                               _mm256_set1_epi8(15));
+    }
+    if constexpr ((kBits & 2) != 0) {
+      const __m256i four =
+          LoadPairs(packed + PlaneOffset(kBits, 2), group / 4 * 2 + i % 2);
+      const __m256i bits = _mm256_and_si256(
+          _mm256_srli_epi16(four, group % 4 * 2), _mm256_set1_epi8(3));
+      codes = _mm256_or_si256(codes, _mm256_slli_epi16(bits, kBits & 4));
+    }
+    if constexpr ((kBits & 1) != 0) {
+      codes = _mm256_or_si256(
+          codes,
+          SpreadBits(packed + PlaneOffset(kBits, 1) + i * 4, 1 << (kBits & 6)));
+    }
+    _mm256_store_si256(to + i, codes);
   }
   return scratch;
 }
+
+template UnpackCodes UnpackPlanesAvx2<1>;
+template UnpackCodes UnpackPlanesAvx2<2>;
+template UnpackCodes UnpackPlanesAvx2<3>;
+template UnpackCodes UnpackPlanesAvx2<4>;
+template UnpackCodes UnpackPlanesAvx2<5>;
+template UnpackCodes UnpackPlanesAvx2<6>;
+template UnpackCodes UnpackPlanesAvx2<7>;
 
 }  // namespace ounce::quant

@@ -27,16 +27,34 @@ const void* UnpackFloat16Portable(const std::byte* packed, void* scratch) {
   return Unpack<HalfToFloat>(packed, scratch);
 }
 
-const void* UnpackNibblesPortable(const std::byte* packed, void* scratch) {
-  const auto* from = reinterpret_cast<const uint8_t*>(packed);
+template <int kBits>
+const void* UnpackPlanesPortable(const std::byte* packed, void* scratch) {
   auto* to = static_cast<uint8_t*>(scratch);
-  for (int pair = 0; pair < 8; ++pair, from += 64, to += 128) {
-    for (int i = 0; i < 64; ++i) {
-      to[i] = from[i] & 15;
-      to[64 + i] = from[i] >> 4;
+  for (int i = 0; i < 1024; ++i) {
+    int code = 0, at = 0;
+    for (const int plane : {4, 2, 1}) {
+      if ((kBits & plane) == 0) continue;
+      // Of [group][64], groups beside each other in a byte's bits; of the last
+      // plane, bits in order.
+      const int groups = plane == 1 ? 1 : 8 / plane;
+      const int byte = plane == 1 ? i / 8 : i / 64 / groups * 64 + i % 64;
+      const int shift = plane == 1 ? i % 8 : i / 64 % groups * plane;
+      const auto bits =
+          static_cast<uint8_t>(packed[PlaneOffset(kBits, plane) + byte]);
+      code |= (bits >> shift & ((1 << plane) - 1)) << at;
+      at += plane;
     }
+    to[i] = static_cast<uint8_t>(code);
   }
   return scratch;
 }
+
+template UnpackCodes UnpackPlanesPortable<1>;
+template UnpackCodes UnpackPlanesPortable<2>;
+template UnpackCodes UnpackPlanesPortable<3>;
+template UnpackCodes UnpackPlanesPortable<4>;
+template UnpackCodes UnpackPlanesPortable<5>;
+template UnpackCodes UnpackPlanesPortable<6>;
+template UnpackCodes UnpackPlanesPortable<7>;
 
 }  // namespace ounce::quant

@@ -57,18 +57,27 @@ void PlaceDecoded(const CodeFormat& format, const CodeBand& band,
 }
 
 template <CodeFormat::Kind kKind>
-bool IsOfKind(const CodeFormat& format) {
+bool IsOfKind(const CodeFormat& format, int64_t /*cols*/) {
   return format.kind == kKind;
 }
+bool IsAny(const CodeFormat&, int64_t /*cols*/) { return true; }
 
-constexpr Packer kFloat32Packer = {
-    &kFloat32, IsOfKind<CodeFormat::Kind::kFloat32>, INT64_MAX, PlaceFloat32};
-constexpr Packer kFloat16Packer = {
-    &kFloat16, IsOfKind<CodeFormat::Kind::kFloat16>, INT64_MAX, PlaceHalves};
-constexpr Packer kBFloat16Packer = {
-    &kBFloat16, IsOfKind<CodeFormat::Kind::kBFloat16>, INT64_MAX, PlaceHalves};
-constexpr Packer kDecodedPacker = {
-    &kFloat32, [](const CodeFormat&) { return true; }, INT64_MAX, PlaceDecoded};
+template <const TileLayout& kLayout>
+const TileLayout& Layout(const CodeFormat&) {
+  return kLayout;
+}
+
+constexpr Packer kFloat32Packer = {Layout<kFloat32>,
+                                   IsOfKind<CodeFormat::Kind::kFloat32>,
+                                   INT64_MAX, PlaceFloat32};
+constexpr Packer kFloat16Packer = {Layout<kFloat16>,
+                                   IsOfKind<CodeFormat::Kind::kFloat16>,
+                                   INT64_MAX, PlaceHalves};
+constexpr Packer kBFloat16Packer = {Layout<kBFloat16>,
+                                    IsOfKind<CodeFormat::Kind::kBFloat16>,
+                                    INT64_MAX, PlaceHalves};
+constexpr Packer kDecodedPacker = {Layout<kFloat32>, IsAny, INT64_MAX,
+                                   PlaceDecoded};
 
 }  // namespace
 

@@ -13,7 +13,7 @@ constexpr TileLayout kLayout = {
 // Integer sums of 16-bit products must fit 32 bits (matmul.h).
 constexpr int64_t kMaxCols = 65536;
 
-bool Takes(const CodeFormat& format) {
+bool Takes(const CodeFormat& format, int64_t /*cols*/) {
   return format.kind == CodeFormat::Kind::kSigned && format.CommonZero() == 0 &&
          format.tables.empty() && format.fields.size() == 1 &&
          format.fields[0].reach.cols == Reach::kAll &&
@@ -39,7 +39,9 @@ void PackRows(const CodeFormat& format, const CodeBand& band, int64_t first_row,
   }
 }
 
-constexpr Packer kPacker = {&kLayout, Takes, kMaxCols, PackRows};
+const TileLayout& LayoutOf(const CodeFormat&) { return kLayout; }
+
+constexpr Packer kPacker = {LayoutOf, Takes, kMaxCols, PackRows};
 
 }  // namespace
 

@@ -19,14 +19,20 @@
 namespace ounce::quant {
 namespace {
 
-constexpr TileLayout kNibbles = {
+template <int kBits>
+constexpr TileLayout kPlanes = {
     .form = TileForm::kRuns,
-    .tile_bytes = 512,
-    .unpack = {UnpackNibblesPortable, UnpackNibblesAvx2}};
+    .tile_bytes = kBits* kBytesPerBit,
+    .unpack = {UnpackPlanesPortable<kBits>, UnpackPlanesAvx2<kBits>}};
 constexpr TileLayout kBytes = {
     .form = TileForm::kRuns, .tile_bytes = 1024, .unpack = {TileAsIs}};
 
-constexpr int kNibbleBits = 4;
+const TileLayout& LayoutOf(const CodeFormat& format) {
+  constexpr const TileLayout* kLayouts[] = {
+      &kPlanes<1>, &kPlanes<2>, &kPlanes<3>, &kPlanes<4>,
+      &kPlanes<5>, &kPlanes<6>, &kPlanes<7>, &kBytes};
+  return *kLayouts[format.bits - 1];
+}
 
 // What makes codes unsigned.
 int Offset(const CodeFormat& format) {
@@ -42,89 +48,115 @@ int Shift(const CodeFormat& format) {
   return 1 << (format.bits - 1);
 }
 
-// Columns after which some field may change; 0: none does within a row.
-int64_t Period(const CodeFormat& format) {
+// Columns after which some field may change in a row; 0: none does.
+int64_t Period(const CodeFormat& format, int64_t cols) {
   int64_t period = 0;
   for (const CodeField& field : format.fields) {
-    if (field.reach.cols != Reach::kAll) {
-      period = std::gcd(period, field.reach.cols);
-    }
+    const Reach& reach = field.reach;
+    const int64_t of_field =
+        reach.flat > 0 ? std::gcd(reach.flat, cols) : reach.cols;
+    if (of_field < cols) period = std::gcd(period, of_field);
   }
   return period;
 }
 
 template <int kLeastBits, int kMostBits>
-bool Takes(const CodeFormat& format) {
+bool Takes(const CodeFormat& format, int64_t cols) {
   const bool integers = format.kind == CodeFormat::Kind::kSigned ||
                         format.kind == CodeFormat::Kind::kUnsigned;
-  if (!integers || !format.tables.empty() || format.bits < kLeastBits ||
-      format.bits > kMostBits) {
-    return false;
-  }
-  const bool flat =
-      std::any_of(format.fields.begin(), format.fields.end(),
-                  [](const CodeField& field) { return field.reach.flat != 0; });
-  return !flat && Period(format) % 16 == 0 && Shift(format) >= 0 &&
-         Shift(format) < 1 << kMostBits;
+  return integers && format.tables.empty() && format.bits >= kLeastBits &&
+         format.bits <= kMostBits && Period(format, cols) % 16 == 0 &&
+         Shift(format) >= 0 && Shift(format) < 256;
 }
 
 RunGeometry Runs(const CodeFormat& format, int64_t cols) {
   const int64_t padded_cols = (cols + kBlockCols - 1) / kBlockCols * kBlockCols;
-  const int64_t period = Period(format);
+  const int64_t period = Period(format, cols);
   RunGeometry runs = {.cols = padded_cols,
                       .has_minima = !format.CommonZero().has_value(),
                       .shift = Shift(format)};
   // Of others than these, several runs have the same scale.
-  if (period > 0 && period < cols) {
-    runs.cols = std::min(padded_cols, period % kBlockCols == 0
-                                          ? period
-                                          : std::gcd(period, kBlockCols));
+  if (period > 0) {
+    runs.cols =
+        period % kBlockCols == 0 ? period : std::gcd(period, kBlockCols);
   }
   return runs;
 }
 
-// Where the code of a row's column is in a tile (kernels/panels.h).
-struct Nibble {
-  static void Put(std::byte* tile, int64_t channel, int64_t col, int code) {
-    tile[col / 8 * 64 + channel * 4 + col % 4] |=
-        static_cast<std::byte>(code << col / 4 % 2 * 4);
+// Adds unsigned codes, [16 groups of 4 cols][16 rows][4 cols] as packers fill
+// them row by row, to the planes of a tile, or to its bytes (panels.h).
+void AddToTile(int bits, const uint8_t* codes, std::byte* tile) {
+  auto* const to = reinterpret_cast<uint8_t*>(tile);
+  if (bits == 8) {
+    for (int i = 0; i < kTileElements; ++i) to[i] |= codes[i];
+    return;
   }
-};
-struct Byte {
-  static void Put(std::byte* tile, int64_t channel, int64_t col, int code) {
-    tile[col / 4 * 64 + channel * 4 + col % 4] = static_cast<std::byte>(code);
+  int at = 0;  // of a code's bits
+  for (const int plane : {4, 2}) {
+    if ((bits & plane) == 0) continue;
+    uint8_t* line = to + PlaneOffset(bits, plane);
+    for (int group = 0; group < 16; ++group) {
+      const uint8_t* from = codes + group * 64;
+      const int place = group * plane % 8;
+      for (int i = 0; i < 64; ++i) {
+        line[i] |=
+            static_cast<uint8_t>((from[i] >> at & ((1 << plane) - 1)) << place);
+      }
+      if (place + plane == 8) line += 64;
+    }
+    at += plane;
   }
-};
+  if ((bits & 1) == 0) return;
+  uint8_t* last = to + PlaneOffset(bits, 1);
+  for (int i = 0; i < kTileElements; ++i) {
+    last[i / 8] |= static_cast<uint8_t>((codes[i] >> at & 1) << i % 8);
+  }
+}
 
-template <class Place>
+// Rows of a band from `row` of it on, that belong to one panel.
+void PackCodes(const CodeFormat& format, const CodeBand& band, int64_t row,
+               int64_t count, int64_t to_row, PackedWeight& weight) {
+  const int64_t cols = weight.cols();
+  const int offset = Offset(format);
+  for (int64_t block = 0; block < weight.blocks(); ++block) {
+    alignas(64) uint8_t codes[kTileElements] = {};
+    const int64_t first_col = block * kBlockCols;
+    const int64_t num_cols = std::min<int64_t>(kBlockCols, cols - first_col);
+    for (int64_t i = 0; i < count; ++i) {
+      const uint8_t* from =
+          band.unsigned_row(band.first_row + row + i, cols) + first_col;
+      uint8_t* to = codes + (to_row + i) % kPanelRows * 4;
+      // Signed ones are as many modulo 256.
+      for (int64_t col = 0; col < num_cols; ++col) {
+        to[col / 4 * 64 + col % 4] = static_cast<uint8_t>(from[col] + offset);
+      }
+    }
+    AddToTile(weight.layout().tile_bytes / kBytesPerBit, codes,
+              weight.mutable_tile(to_row / kPanelRows, block));
+  }
+}
+
 void PackRuns(const CodeFormat& format, const CodeBand& band, int64_t first_row,
               PackedWeight& weight) {
+  for (int64_t i = 0; i < band.rows;) {
+    const int64_t to_row = first_row + i;
+    const int64_t count =
+        std::min(band.rows - i, kPanelRows - to_row % kPanelRows);
+    PackCodes(format, band, i, count, to_row, weight);
+    i += count;
+  }
   const int64_t cols = weight.cols();
   const RunGeometry& runs = weight.runs();
   const int offset = Offset(format);
-  const bool is_signed = format.kind == CodeFormat::Kind::kSigned;
   for (int64_t i = 0; i < band.rows; ++i) {
     const int64_t row = first_row + i;
-    const int64_t panel = row / kPanelRows;
-    const int64_t channel = row % kPanelRows;
     const int64_t from = band.first_row + i;
-    const int8_t* codes = band.signed_row(from, cols);
-    const uint8_t* unsigned_codes = band.unsigned_row(from, cols);
-    for (int64_t block = 0; block < weight.blocks(); ++block) {
-      std::byte* const tile = weight.mutable_tile(panel, block);
-      for (int64_t k = 0; k < kBlockCols; ++k) {
-        const int64_t col = block * kBlockCols + k;
-        const int code = col >= cols ? runs.shift
-                         : is_signed ? codes[col] + offset
-                                     : unsigned_codes[col];
-        Place::Put(tile, channel, k, code);
-      }
-    }
     for (int64_t col = 0; col < cols; col += runs.cols) {
       const CodeRun run = RunAt(format, band, from, col, cols);
       const int64_t to =
-          (panel * weight.runs_per_row() + col / runs.cols) * kPanelRows +
-          channel;
+          (row / kPanelRows * weight.runs_per_row() + col / runs.cols) *
+              kPanelRows +
+          row % kPanelRows;
       weight.mutable_run_scales()[to] = run.scale;
       if (runs.has_minima) {
         weight.mutable_run_minima()[to] = static_cast<float>(
@@ -139,14 +171,14 @@ void PackRuns(const CodeFormat& format, const CodeBand& band, int64_t first_row,
   }
 }
 
-constexpr Packer kNibblesPacker = {&kNibbles, Takes<1, kNibbleBits>, INT64_MAX,
-                                   PackRuns<Nibble>, Runs};
-constexpr Packer kBytesPacker = {&kBytes, Takes<1, 8>, INT64_MAX,
-                                 PackRuns<Byte>, Runs};
+constexpr Packer kPlanesPacker = {LayoutOf, Takes<1, 7>, INT64_MAX, PackRuns,
+                                  Runs};
+constexpr Packer kBytesPacker = {LayoutOf, Takes<8, 8>, INT64_MAX, PackRuns,
+                                 Runs};
 
 }  // namespace
 
-const Packer& NibbleRunsPacker() { return kNibblesPacker; }
+const Packer& PlaneRunsPacker() { return kPlanesPacker; }
 const Packer& ByteRunsPacker() { return kBytesPacker; }
 
 }  // namespace ounce::quant
