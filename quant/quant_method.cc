@@ -2,40 +2,11 @@
 
 #include <string>
 
-#include "absl/strings/numbers.h"
-#include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "quant/pack.h"
 
 namespace ounce::quant {
-namespace {
-
-const std::string& TextOf(const ParamValues& params, std::string_view name) {
-  const auto value = params.find(std::string(name));
-  OUNCE_CHECK(value != params.end(), "the parameter was declared");
-  return value->second;
-}
-
-}  // namespace
-
-int64_t IntegerOf(const ParamValues& params, std::string_view name) {
-  int64_t value = 0;
-  OUNCE_CHECK(absl::SimpleAtoi(TextOf(params, name), &value),
-              "an integer was checked");
-  return value;
-}
-
-double NumberOf(const ParamValues& params, std::string_view name) {
-  double value = 0;
-  OUNCE_CHECK(absl::SimpleAtod(TextOf(params, name), &value),
-              "a number was checked");
-  return value;
-}
-
-bool BooleanOf(const ParamValues& params, std::string_view name) {
-  return TextOf(params, name) == "true";
-}
 
 absl::StatusOr<PackedWeight> QuantMethod::Quantize(
     const FloatRows& weight, const ParamValues& params) const {
@@ -65,15 +36,11 @@ bool MethodSpec::lossless_from(DType dtype) const {
   return *stored == dtype || (*stored == DType::kF32 && dtype != DType::kF64);
 }
 
-std::string MethodSpec::ToString() const {
+std::string MethodSpec::ToString(std::string_view more) const {
   std::string text(method->name());
-  char separator = ':';
-  for (const ParamSpec& param : method->params()) {
-    const std::string& value = TextOf(params, param.name);
-    if (value == param.default_value) continue;
-    StrAppend(&text, std::string(1, separator), param.name, "=", value);
-    separator = ',';
-  }
+  const std::string own = ParamsText(method->params(), params);
+  StrAppend(&text, own.empty() ? "" : ":", own);
+  if (!more.empty()) StrAppend(&text, own.empty() ? ":" : ",", more);
   return text;
 }
 

@@ -12,9 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -22,38 +20,9 @@
 #include "quant/dtype.h"
 #include "quant/float_rows.h"
 #include "quant/packed_weight.h"
+#include "quant/params.h"
 
 namespace ounce::quant {
-
-// A parameter that a method declares: the one place that help texts, checking
-// and ListMethods come from.
-struct ParamSpec {
-  std::string_view name;  // "bits"
-  enum class Type {
-    kInteger,
-    kNumber,   // finite
-    kBoolean,  // "true" or "false"
-    kChoice
-  } type = Type::kInteger;
-  std::string_view default_value;  // in text form
-  // kInteger: [min, max]. kNumber: [lowest, highest]. kChoice: the values
-  // allowed.
-  int64_t min = 0;
-  int64_t max = 0;
-  double lowest = 0;
-  double highest = 0;
-  std::vector<std::string_view> choices = {};
-  std::string_view help;
-};
-
-// Every declared parameter with its value in text form, checked. Equal values
-// are equal texts: of numbers the shortest that reads back as the same double.
-using ParamValues = absl::flat_hash_map<std::string, std::string>;
-
-// A value by its parameter's type. Requires that it was declared and checked.
-int64_t IntegerOf(const ParamValues& params, std::string_view name);
-double NumberOf(const ParamValues& params, std::string_view name);
-bool BooleanOf(const ParamValues& params, std::string_view name);
 
 class QuantMethod {
  public:
@@ -110,8 +79,9 @@ struct MethodSpec {
   // "linear:bits=4". So equal specs are equal texts, and a parameter that a
   // method gains renames nothing. It is what replies, reports, metrics and
   // command lines show. ParseMethodSpec reads it back (and takes parameters in
-  // any order, defaults written out or not).
-  std::string ToString() const;
+  // any order, defaults written out or not). `more` are settings of somebody
+  // else, which go behind the method's.
+  std::string ToString(std::string_view more = {}) const;
 };
 
 }  // namespace ounce::quant

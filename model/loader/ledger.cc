@@ -63,10 +63,12 @@ void Ledger::AddNotStored(const std::string& name, const TensorInfo& info,
 }
 
 absl::Status Ledger::Done(const std::string& name) {
-  done_.insert(name);
+  if (done_.insert(name).second && checkpoint_.tensors().contains(name)) {
+    ++tensors_done_;
+  }
   if (!progress_) return absl::OkStatus();
   return progress_(
-      {.tensors_done = static_cast<int64_t>(done_.size()),
+      {.tensors_done = tensors_done_,
        .tensors_total = static_cast<int64_t>(checkpoint_.tensors().size()),
        .tensor = name});
 }

@@ -40,7 +40,8 @@ class Ledger {
   void AddNotStored(const std::string& name, const TensorInfo& info,
                     std::string reason);
 
-  // The tensor is accounted for. Errors: that of `progress`.
+  // The tensor is accounted for, which need not be one of the checkpoint's (the
+  // second name of another). Errors: that of `progress`.
   absl::Status Done(const std::string& name);
   bool IsDone(const std::string& name) const { return done_.contains(name); }
 
@@ -62,6 +63,7 @@ class Ledger {
   std::vector<TensorReport> reports_;  // in the order of the architecture
   std::map<int64_t, std::string> by_storage_;  // first name reported of each
   std::set<std::string> done_;
+  int64_t tensors_done_ = 0;                  // of the checkpoint's
   std::set<std::string, std::less<>> roots_;  // of what was asked for
   absl::Status ignore_status_;                // Ignore can't return one
 };

@@ -13,8 +13,6 @@ namespace ounce::model {
 namespace {
 
 using Methods = absl::Span<const quant::QuantMethod* const>;
-using quant::MethodSpec;
-
 constexpr std::string_view kKeep = "keep";
 constexpr std::string_view kAnyName = "*";
 constexpr WeightRole kRoles[] = {WeightRole::kLinear, WeightRole::kHead,
@@ -30,15 +28,49 @@ absl::Status Refusal(const Words&... words) {
   return absl::InvalidArgumentError(StrCat(words...));
 }
 
-std::string SpecText(const std::optional<MethodSpec>& spec) {
+std::string SpecText(const std::optional<RuleSpec>& spec) {
   return spec.has_value() ? spec->ToString() : std::string(kKeep);
 }
 
-absl::StatusOr<std::optional<MethodSpec>> ParseSpec(std::string_view text,
-                                                    Methods methods) {
-  if (text == kKeep) return std::nullopt;
-  ASSIGN_OR_RETURN(MethodSpec spec, quant::ParseMethodSpec(text, methods));
+bool IsRuleKey(std::string_view setting) {
+  const std::string_view name = setting.substr(0, setting.find('='));
+  return std::any_of(
+      RuleKeys().begin(), RuleKeys().end(),
+      [&](const quant::ParamSpec& key) { return key.name == name; });
+}
+
+// Of a SPEC that is not keep.
+absl::StatusOr<RuleSpec> ParseRuleSpec(std::string_view text, Methods methods) {
+  const size_t colon = text.find(':');
+  std::vector<std::string_view> of_method, of_rule;
+  if (colon != std::string_view::npos) {
+    for (const std::string_view setting :
+         quant::Settings(text.substr(colon + 1))) {
+      (IsRuleKey(setting) ? of_rule : of_method).push_back(setting);
+    }
+  }
+  std::string method(text.substr(0, colon));
+  for (size_t i = 0; i < of_method.size(); ++i) {
+    StrAppend(&method, i == 0 ? ":" : ",", of_method[i]);
+  }
+  RuleSpec spec;
+  absl::StatusOr<quant::MethodSpec> parsed =
+      quant::ParseMethodSpec(method, methods);
+  if (!parsed.ok() && !of_method.empty()) {
+    return Refusal(parsed.status().message(),
+                   "; beside its method's parameters a SPEC takes ",
+                   quant::KnownParams(RuleKeys()));
+  }
+  ASSIGN_OR_RETURN(spec.method, std::move(parsed));
+  ASSIGN_OR_RETURN(spec.keys,
+                   quant::ParseParams("a rule", RuleKeys(), of_rule));
   return spec;
+}
+
+absl::StatusOr<std::optional<RuleSpec>> ParseSpec(std::string_view text,
+                                                  Methods methods) {
+  if (text == kKeep) return std::nullopt;
+  return ParseRuleSpec(text, methods);
 }
 
 // What ToString can write down and read back, and a module may be called.
@@ -93,7 +125,7 @@ absl::Status AddRule(std::string_view text, Methods methods, MethodPlan* plan) {
 }
 
 absl::Status AddRules(const char* field, const std::vector<std::string>& globs,
-                      const std::optional<MethodSpec>& spec, MethodPlan* plan) {
+                      const std::optional<RuleSpec>& spec, MethodPlan* plan) {
   for (const std::string& glob : globs) {
     RETURN_IF_ERROR(WithContext(CheckPlanGlob(glob), field));
     plan->rules.push_back({.glob = glob, .role = std::nullopt, .spec = spec});
@@ -110,8 +142,8 @@ absl::StatusOr<MethodPlan> PlanOfShortForm(const ShortForm& form) {
     if (given == nullptr) return MethodPlan();
     return Refusal(given, ": needs a method to apply, and none is given");
   }
-  ASSIGN_OR_RETURN(const MethodSpec method,
-                   quant::ParseMethodSpec(form.method));
+  ASSIGN_OR_RETURN(const RuleSpec method,
+                   ParseRuleSpec(form.method, quant::AllMethods()));
   MethodPlan plan;
   plan.drops_idle_rules = true;
   RETURN_IF_ERROR(AddRules("exclude", form.exclude, std::nullopt, &plan));
@@ -139,6 +171,21 @@ std::string_view RoleName(WeightRole role) {
   return "";
 }
 
+absl::Span<const quant::ParamSpec> RuleKeys() {
+  static const std::vector<quant::ParamSpec> keys = {
+      {.name = "untie",
+       .type = quant::ParamSpec::Type::kBoolean,
+       .default_value = "false",
+       .help = "a tied weight is stored once for each of its uses, each as its "
+               "own rule says, and counted so"},
+  };
+  return keys;
+}
+
+std::string RuleSpec::ToString() const {
+  return method.ToString(quant::ParamsText(RuleKeys(), keys));
+}
+
 bool MethodRule::Matches(std::string_view module, WeightRole of) const {
   return (!role.has_value() || *role == of) && GlobMatches(glob, module);
 }
@@ -153,7 +200,7 @@ std::string MethodRule::ToString() const {
 
 std::optional<quant::DType> MethodPlan::float_dtype() const {
   if (!rest.has_value()) return std::nullopt;
-  return rest->float_dtype();
+  return rest->method.float_dtype();
 }
 
 std::string MethodPlan::ToString() const {
@@ -225,7 +272,7 @@ absl::StatusOr<MethodPlan> PlanOf(std::string_view plan,
 
 std::optional<ShortForm> ShortFormOf(const MethodPlan& plan) {
   ShortForm form;
-  const auto is_method = [&](const std::optional<MethodSpec>& spec) {
+  const auto is_method = [&](const std::optional<RuleSpec>& spec) {
     if (!spec.has_value()) return false;
     const std::string text = spec->ToString();
     if (form.method.empty()) form.method = text;

@@ -7,7 +7,8 @@
 //   SELECTOR  GLOB over names of modules (glob.h), @ROLE, or GLOB@ROLE
 //   ROLE      linear, head, embedding or convolution
 //   SPEC      a method's spec (quant/registry.h), or keep: as the checkpoint
-//             has it
+//             has it. Behind the method's parameters may stand keys of the
+//             plan's own (RuleKeys)
 //
 // A SPEC alone is for the linear layers, and, if its method stores floats, for
 // all else too; what no rule is for is kept. So
@@ -16,6 +17,7 @@
 //   lm_head=keep linear           ... but that one
 //   @convolution=linear linear    ... and convolutions
 //   lm_head=linear                nothing but the head
+//   lm_head=linear:untie=true     ... and of a tied one not the embedding
 //
 // Equal plans are equal texts, and a plan of one SPEC is that spec's text.
 #ifndef OUNCE_MODEL_LOADER_METHOD_PLAN_H_
@@ -31,6 +33,7 @@
 #include "absl/types/span.h"
 #include "model/weight_role.h"
 #include "quant/dtype.h"
+#include "quant/params.h"
 #include "quant/quant_method.h"
 #include "quant/registry.h"
 
@@ -44,10 +47,24 @@ inline constexpr size_t kMaxGlobBytes = 256;
 // "linear", "head", "embedding", "convolution".
 std::string_view RoleName(WeightRole role);
 
+// The keys that every SPEC but keep takes beside its method's parameters, of
+// which none has such a name.
+absl::Span<const quant::ParamSpec> RuleKeys();
+
+struct RuleSpec {
+  quant::MethodSpec method;
+  quant::ParamValues keys;  // all of RuleKeys
+
+  // A tied weight of which one use gets this is packed once for each use, by
+  // the use's own rule.
+  bool untie() const { return quant::BooleanOf(keys, "untie"); }
+  std::string ToString() const;
+};
+
 struct MethodRule {
   std::string glob = "*";
-  std::optional<WeightRole> role;         // absent: any
-  std::optional<quant::MethodSpec> spec;  // absent: keep
+  std::optional<WeightRole> role;  // absent: any
+  std::optional<RuleSpec> spec;    // absent: keep
 
   bool Matches(std::string_view module, WeightRole of) const;
   std::string ToString() const;
@@ -55,7 +72,7 @@ struct MethodRule {
 
 struct MethodPlan {
   std::vector<MethodRule> rules;
-  std::optional<quant::MethodSpec> rest;  // the SPEC alone
+  std::optional<RuleSpec> rest;  // the SPEC alone
   // Globs of short forms may overlap, since exclude wins over include: rules
   // that this leaves with nothing are dropped, not refused. No part of the
   // text.
@@ -75,8 +92,8 @@ struct MethodPlan {
 // Reads the text of a plan.
 // Errors: kInvalidArgument that quotes the rule, says what is wrong with it and
 // what a plan looks like: more than kMaxPlanBytes or kMaxPlanRules, an unknown
-// role or method, a malformed glob, one that no name can match, a SPEC alone
-// that is not the last rule.
+// role, method or key, a malformed glob, one that no name can match, a SPEC
+// alone that is not the last rule.
 absl::StatusOr<MethodPlan> ParseMethodPlan(
     std::string_view text,
     absl::Span<const quant::QuantMethod* const> methods = quant::AllMethods());

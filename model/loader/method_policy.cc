@@ -36,7 +36,7 @@ std::string RuleText(const MethodRule& rule) {
   return StrCat("rule '", rule.ToString(), "'");
 }
 
-std::string SpecText(const std::optional<quant::MethodSpec>& spec) {
+std::string SpecText(const std::optional<RuleSpec>& spec) {
   return spec.has_value() ? spec->ToString() : "";
 }
 
@@ -50,11 +50,18 @@ MethodPolicy::Name MethodPolicy::Named(const Use& use) const {
   return {use, rule == plan_.rules.end() ? nullptr : &*rule};
 }
 
-const MethodRule* MethodPolicy::RuleFor(const Names& names) {
+const MethodRule* MethodPolicy::RuleFor(Names names) {
   for (const Name& name : names) {
     if (name.rule != nullptr) return name.rule;
   }
   return nullptr;
+}
+
+const RuleSpec* MethodPolicy::SpecFor(const Name& name) const {
+  if (name.rule == nullptr) {
+    return RestIsFor(name.use.role) ? &*plan_.rest : nullptr;
+  }
+  return name.rule->spec.has_value() ? &*name.rule->spec : nullptr;
 }
 
 bool MethodPolicy::RestIsFor(WeightRole role) const {
@@ -62,40 +69,72 @@ bool MethodPolicy::RestIsFor(WeightRole role) const {
          (role == WeightRole::kLinear || plan_.float_dtype().has_value());
 }
 
-MethodPolicy::Choice MethodPolicy::Choose(const Use& use, quant::DType dtype) {
-  Names& names = matrices_[use];
-  if (names.empty()) names.push_back(Named(use));
+bool MethodPolicy::IsApart(Names names) const {
+  return names.size() > 1 &&
+         std::any_of(names.begin(), names.end(), [&](const Name& name) {
+           const RuleSpec* spec = SpecFor(name);
+           return spec != nullptr && spec->untie();
+         });
+}
+
+std::vector<MethodPolicy::Names> MethodPolicy::Matrices() const {
+  std::vector<Names> matrices;
+  for (const auto& [first, all] : weights_) {
+    const Names names(all);
+    const size_t of_each = IsApart(names) ? 1 : names.size();
+    for (size_t i = 0; i < names.size(); i += of_each) {
+      matrices.push_back(names.subspan(i, of_each));
+    }
+  }
+  return matrices;
+}
+
+MethodPolicy::Choice MethodPolicy::ChoiceFor(Names names,
+                                             quant::DType dtype) const {
+  const WeightRole role = names[0].use.role;
   const quant::MethodSpec kept = quant::FloatMethodFor(dtype);
   if (const MethodRule* rule = RuleFor(names)) {
-    if (rule->spec.has_value()) return {*rule->spec, ""};
+    if (rule->spec.has_value()) return {rule->spec->method, ""};
     return {kept, StrCat("kept by '", rule->ToString(), "'")};
   }
-  if (RestIsFor(use.role)) return {*plan_.rest, ""};
+  if (RestIsFor(role)) return {plan_.rest->method, ""};
   if (plan_.keeps_all()) return {kept, ""};
   if (!plan_.rest.has_value()) {
     return {kept, "kept: no rule of the plan is for it"};
   }
-  return {kept, StrCat("kept: ", Described(use.role),
+  return {kept, StrCat("kept: ", Described(role),
                        " stays in the checkpoint's dtype unless a rule names "
                        "it")};
 }
 
-void MethodPolicy::Tied(const Use& use, const Use& first) {
-  const auto matrix = matrices_.find(first);
-  OUNCE_CHECK(matrix != matrices_.end(), "tied to what was asked for before");
-  Names& names = matrix->second;
-  const auto known = std::find_if(names.begin(), names.end(),
-                                  [&](const Name& n) { return n.use == use; });
-  if (known == names.end()) names.push_back(Named(use));
+MethodPolicy::Choice MethodPolicy::Choose(const Use& use, quant::DType dtype) {
+  std::vector<Name>& names = weights_[use];
+  if (names.empty()) names.push_back(Named(use));
+  return ChoiceFor(Names(names).first(IsApart(names) ? 1 : names.size()),
+                   dtype);
+}
+
+std::optional<MethodPolicy::Choice> MethodPolicy::Tied(const Use& use,
+                                                       const Use& first,
+                                                       quant::DType dtype) {
+  const auto weight = weights_.find(first);
+  OUNCE_CHECK(weight != weights_.end(), "tied to what was asked for before");
+  std::vector<Name>& names = weight->second;
+  auto known = std::find_if(names.begin(), names.end(),
+                            [&](const Name& n) { return n.use == use; });
+  if (known == names.end()) known = names.insert(known, Named(use));
+  if (!IsApart(names)) return std::nullopt;
+  return ChoiceFor(Names(&*known, 1), dtype);
 }
 
 absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
   std::set<const MethodRule*> busy;
   bool rest_is_busy = false, any = false;
-  for (const auto& [first, names] : matrices_) {
+  const std::vector<Names> matrices = Matrices();
+  for (const Names& names : matrices) {
     for (const Name& name : names) busy.insert(name.rule);
     const MethodRule* rule = RuleFor(names);
-    const bool rest = rule == nullptr && RestIsFor(first.role);
+    const bool rest = rule == nullptr && RestIsFor(names[0].use.role);
     rest_is_busy |= rest;
     any |= rest || (rule != nullptr && rule->spec.has_value());
   }
@@ -107,9 +146,7 @@ absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
       RETURN_IF_ERROR(CheckMatches(rule));
     }
   }
-  for (const auto& [first, names] : matrices_) {
-    RETURN_IF_ERROR(CheckNames(names));
-  }
+  for (const Names& names : matrices) RETURN_IF_ERROR(CheckNames(names));
   for (const MethodRule& rule : plan_.rules) {
     // Convolutions are asked for by a word of their own in short forms.
     const bool may_be_idle = plan_.drops_idle_rules && !rule.role.has_value();
@@ -118,7 +155,15 @@ absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
                    " is left with nothing: the rules before it take all that "
                    "it matches; put it before them, or leave it out");
   }
-  if (rest_is_busy) used.rest = plan_.rest;
+  for (const MethodRule& rule : plan_.rules) {
+    if (!busy.contains(&rule) || !rule.spec.has_value()) continue;
+    RETURN_IF_ERROR(CheckUnties(*rule.spec, RuleText(rule)));
+  }
+  if (rest_is_busy) {
+    used.rest = plan_.rest;
+    RETURN_IF_ERROR(
+        CheckUnties(*plan_.rest, StrCat("'", plan_.rest->ToString(), "'")));
+  }
   if (plan_.rest.has_value() && !rest_is_busy &&
       !(plan_.drops_idle_rules && any)) {
     return NothingForRest();
@@ -129,7 +174,7 @@ absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
 
 absl::Status MethodPolicy::CheckMatches(const MethodRule& rule) const {
   const Use* longest = nullptr;
-  for (const auto& [first, names] : matrices_) {
+  for (const auto& [first, names] : weights_) {
     const bool matches =
         std::any_of(names.begin(), names.end(), [&](const Name& name) {
           return rule.Matches(name.use.module, name.use.role);
@@ -148,7 +193,7 @@ absl::Status MethodPolicy::CheckMatches(const MethodRule& rule) const {
           : StrCat("; names look like '", longest->module, "'"));
 }
 
-absl::Status MethodPolicy::CheckNames(const Names& names) {
+absl::Status MethodPolicy::CheckNames(Names names) {
   const Name* named = nullptr;
   for (const Name& name : names) {
     if (name.rule == nullptr) continue;
@@ -157,15 +202,30 @@ absl::Status MethodPolicy::CheckNames(const Names& names) {
     return Refusal(RuleText(*named->rule), " is for ", named->use.module,
                    " and '", name.rule->ToString(), "' for ", name.use.module,
                    ", but these are one weight under two names (tied); choose "
-                   "the same for both, or name one of them only");
+                   "the same for both, name one of them only, or give one "
+                   "untie=true");
   }
   return absl::OkStatus();
+}
+
+absl::Status MethodPolicy::CheckUnties(const RuleSpec& spec,
+                                       const std::string& who) const {
+  if (!spec.untie()) return absl::OkStatus();
+  for (const auto& [first, names] : weights_) {
+    if (names.size() == 1) continue;
+    for (const Name& name : names) {
+      if (SpecFor(name) == &spec) return absl::OkStatus();
+    }
+  }
+  return Refusal(who,
+                 " has nothing to untie: no weight that it is for has a second "
+                 "name in this model; leave untie out");
 }
 
 absl::Status MethodPolicy::NothingForRest() const {
   const std::string method = plan_.rest->ToString();
   const bool any = std::any_of(
-      matrices_.begin(), matrices_.end(),
+      weights_.begin(), weights_.end(),
       [&](const auto& matrix) { return RestIsFor(matrix.first.role); });
   if (any) {
     return Refusal("nothing is left to store as ", method,

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "model/loader/method_plan.h"
 #include "model/weight_role.h"
 #include "quant/dtype.h"
@@ -19,9 +20,9 @@
 namespace ounce::model {
 
 // A weight may have several names (a tied head). A rule on one of them is for
-// the weight, whatever it is called; so the policy has to know all names before
-// it can choose. An architecture's matrices go through it twice or more: the
-// first walk only tells it what there is.
+// the weight, whatever it is called, unless one of them unties it; so the
+// policy has to know all names before it can choose. An architecture's matrices
+// go through it twice or more: the first walk only tells it what there is.
 //
 // Threads: one at a time.
 class MethodPolicy {
@@ -44,8 +45,10 @@ class MethodPolicy {
   Choice Choose(const Use& use, quant::DType dtype);
 
   // `use` is no matrix of its own, but `first`, of which Choose was asked,
-  // under a second name.
-  void Tied(const Use& use, const Use& first);
+  // under a second name. Returns what is chosen for it if the plan has the two
+  // apart; else they are one matrix.
+  std::optional<Choice> Tied(const Use& use, const Use& first,
+                             quant::DType dtype);
 
   // To be asked when the architecture has chosen for all of its matrices.
   // Returns the plan, less the rules that may be dropped
@@ -53,7 +56,9 @@ class MethodPolicy {
   //   - it matches no matrix
   //   - nothing is left to it, since the rules before it take all that it
   //     matches, or the model has nothing that it is for
-  //   - it and another choose differently for two names of one weight
+  //   - it and another choose differently for two names of one weight, which
+  //     is not untied
+  //   - it unties, and is for no weight of two names
   // and when no matrix gets a method of the plan's.
   absl::StatusOr<MethodPlan> Judge() const;
 
@@ -62,19 +67,26 @@ class MethodPolicy {
     Use use;
     const MethodRule* rule = nullptr;  // the first that matches it
   };
-  // By all of its names, the one asked for first in front.
-  using Names = std::vector<Name>;
+  using Names = absl::Span<const Name>;
 
   Name Named(const Use& use) const;
-  static const MethodRule* RuleFor(const Names& names);
+  static const MethodRule* RuleFor(Names names);
+  // What a weight of one name gets; null: it is kept.
+  const RuleSpec* SpecFor(const Name& name) const;
   bool RestIsFor(WeightRole role) const;
+  bool IsApart(Names names) const;
+  // The names of each matrix that there will be.
+  std::vector<Names> Matrices() const;
+  Choice ChoiceFor(Names names, quant::DType dtype) const;
   absl::Status CheckMatches(const MethodRule& rule) const;
-  static absl::Status CheckNames(const Names& names);
+  static absl::Status CheckNames(Names names);
+  absl::Status CheckUnties(const RuleSpec& spec, const std::string& who) const;
   absl::Status NothingForRest() const;
   absl::Status NothingLeft() const;
 
   const MethodPlan& plan_;
-  std::map<Use, Names> matrices_;  // by first name
+  // Weights by first name, which is in front of all that each has.
+  std::map<Use, std::vector<Name>> weights_;
 };
 
 }  // namespace ounce::model

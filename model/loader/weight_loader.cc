@@ -141,17 +141,29 @@ absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
   const auto packed = packed_.find({{.stored = key, .rows = of.shape[0]}});
   OUNCE_CHECK(packed != packed_.end(), "tied to what was asked for before");
   const Stored& first = stored_.at(key);
-  policy_.Tied({std::string(module), WeightRole::kHead},
-               {ModuleOf(first.name), first.role});
-  const std::string name = WeightName(module);
-  const auto copy = checkpoint_.tensors().find(name);
+  Source source;
+  source.module = std::string(module);
+  source.name = WeightName(module);
+  source.tensor = first.name;
+  source.info = &of;
+  source.slice = {key, 0, of.shape[0]};
+  source.stored_rows = of.shape[0];
+  const auto copy = checkpoint_.tensors().find(source.name);
+  if (copy != checkpoint_.tensors().end() &&
+      copy->second.storage_id != of.storage_id && !options_.only.has_value()) {
+    RETURN_IF_ERROR(CheckEqual(source.name, copy->second, first.name));
+  }
+  const std::optional<Choice> apart = Untied(source, WeightRole::kHead);
+  if (apart.has_value()) {
+    ASSIGN_OR_RETURN(source.stored,
+                     FindStored(source, apart, of.shape[1], WeightRole::kHead));
+    ASSIGN_OR_RETURN(const LinearPart part,
+                     ReadPart(absl::MakeConstSpan(&source, 1), of.shape[1],
+                              WeightRole::kHead));
+    return part.weight;
+  }
   if (copy != checkpoint_.tensors().end()) {
-    ledger_.AddNotStored(name, copy->second, "tied to " + first.name);
-    if (copy->second.storage_id != of.storage_id &&
-        !options_.only.has_value()) {
-      RETURN_IF_ERROR(CheckEqual(name, copy->second, first.name));
-    }
-    RETURN_IF_ERROR(ledger_.Done(name));
+    RETURN_IF_ERROR(ledger_.Done(source.name));
   }
   if (packed->second->is_outline() && Reads(std::string(module))) {
     // Wanted under its second name alone.
@@ -234,6 +246,7 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
   Source source;
   source.module = asked.module;
   source.name = WeightName(asked.module);
+  source.tensor = source.name;
   source.stored_rows = asked.stored_rows > 0 ? asked.stored_rows : asked.rows;
   OUNCE_CHECK(asked.rows > 0 && asked.first_row >= 0 &&
                   asked.first_row + asked.rows <= source.stored_rows,
@@ -243,27 +256,49 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
   ASSIGN_OR_RETURN(source.info, ledger_.Find(source.name, shape));
   source.slice = {KeyOf(*source.info, role, asked.transposed), asked.first_row,
                   asked.rows};
-  ASSIGN_OR_RETURN(source.stored, FindStored(source, cols, role));
+  const std::optional<Choice> apart = Untied(source, role);
+  ASSIGN_OR_RETURN(source.stored, FindStored(source, apart, cols, role));
   return source;
 }
 
+std::optional<WeightLoader::Choice> WeightLoader::Untied(Source& source,
+                                                         WeightRole role) {
+  const auto known = stored_.find(source.slice.stored);
+  if (known == stored_.end() || known->second.name == source.name) {
+    return std::nullopt;
+  }
+  const Stored& first = known->second;
+  std::optional<Choice> apart =
+      policy_.Tied({source.module, role}, {ModuleOf(first.name), first.role},
+                   source.info->dtype);
+  const auto own = checkpoint_.tensors().find(source.name);
+  if (apart.has_value()) {
+    source.slice.stored.apart = source.name;
+  } else if (own != checkpoint_.tensors().end() &&
+             !ledger_.IsDone(source.name)) {
+    ledger_.AddNotStored(source.name, own->second, "tied to " + first.name);
+  }
+  return apart;
+}
+
 absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
-    const Source& source, int64_t cols, WeightRole role) {
+    const Source& source, const std::optional<Choice>& apart, int64_t cols,
+    WeightRole role) {
   const auto [entry, is_new] = stored_.try_emplace(source.slice.stored);
   Stored& stored = entry->second;
-  if (is_new) {
-    stored.name = source.name;
-    stored.role = role;
-    stored.choice = policy_.Choose({source.module, role}, source.info->dtype);
-    stored.resident =
-        Resident(stored.choice, /*folded=*/false, source.info->dtype);
-    ASSIGN_OR_RETURN(stored.report,
-                     Report(source.name, *source.info, stored.choice,
-                            stored.resident, source.stored_rows, cols, role));
-  } else if (stored.name != source.name && !ledger_.IsDone(source.name)) {
-    policy_.Tied({source.module, role}, {ModuleOf(stored.name), stored.role});
-    ledger_.AddNotStored(source.name, *source.info, "tied to " + stored.name);
-  }
+  if (!is_new) return &stored;
+  stored.name = source.name;
+  stored.role = role;
+  stored.choice = apart.has_value() ? *apart
+                                    : policy_.Choose({source.module, role},
+                                                     source.info->dtype);
+  stored.resident =
+      Resident(stored.choice, /*folded=*/false, source.info->dtype);
+  ASSIGN_OR_RETURN(stored.report,
+                   Report(source.name, *source.info, stored.choice,
+                          stored.resident, source.stored_rows, cols, role));
+  // The checkpoint has it once.
+  if (apart.has_value()) ledger_.report(stored.report).checkpoint_bytes = 0;
   return &stored;
 }
 
@@ -366,11 +401,11 @@ absl::Status WeightLoader::Encode(const Source& source, WeightRole role) {
   if (stored.codes != nullptr) return absl::OkStatus();
   const bool non_finite = KeepsNonFinite(role);
   if (source.slice.stored.transposed) {
-    stored.floats =
-        std::make_unique<TransposedRows>(checkpoint_, source.name, non_finite);
+    stored.floats = std::make_unique<TransposedRows>(checkpoint_, source.tensor,
+                                                     non_finite);
   } else {
     stored.floats =
-        std::make_unique<TensorRows>(checkpoint_, source.name, non_finite);
+        std::make_unique<TensorRows>(checkpoint_, source.tensor, non_finite);
   }
   ASSIGN_OR_RETURN(stored.codes, stored.resident.Encode(*stored.floats));
   return absl::OkStatus();

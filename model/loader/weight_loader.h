@@ -73,7 +73,7 @@ class WeightLoader final : public WeightReader {
 
   // A stored tensor that is, or is cut into, matrices.
   struct Stored {
-    std::string name;  // under which it was asked for first
+    std::string name;  // under which it was asked for first, and is reported
     WeightRole role = WeightRole::kLinear;  // as what
     Choice choice;
     quant::MethodSpec resident;  // what it is kept in memory by
@@ -86,11 +86,12 @@ class WeightLoader final : public WeightReader {
   };
   // A tensor may be a linear layer and an embedding or head as well; these have
   // their methods and their rules of what is finite, so it is stored twice
-  // then.
+  // then. So it is under each name that the plan has apart.
   struct StoredKey {
     int64_t storage_id = 0;
     bool is_linear = false;
     bool transposed = false;
+    std::string apart = {};  // the name, if it is not the first
     auto operator<=>(const StoredKey&) const = default;
   };
   // Rows of a stored tensor, as one matrix has them.
@@ -103,7 +104,8 @@ class WeightLoader final : public WeightReader {
   // A source with what is known of its tensor.
   struct Source {
     std::string module;
-    std::string name;  // of the tensor
+    std::string name;    // that of its weight
+    std::string tensor;  // the checkpoint's; another one's, if it has none
     const TensorInfo* info = nullptr;
     Slice slice;
     int64_t stored_rows = 0;
@@ -116,8 +118,12 @@ class WeightLoader final : public WeightReader {
                          bool transposed = false) {
     return {info.storage_id, role == WeightRole::kLinear, transposed};
   }
-  absl::StatusOr<Stored*> FindStored(const Source& source, int64_t cols,
-                                     WeightRole role);
+  // What the plan chooses for a source of a known tensor if it has it apart
+  // under this name. Marks the source so, else as tied in the ledger.
+  std::optional<Choice> Untied(Source& source, WeightRole role);
+  absl::StatusOr<Stored*> FindStored(const Source& source,
+                                     const std::optional<Choice>& apart,
+                                     int64_t cols, WeightRole role);
   absl::StatusOr<std::vector<LinearPart>> ReadParts(
       absl::Span<const LinearSource> asked, int64_t cols, WeightRole role);
   absl::StatusOr<LinearPart> ReadPart(absl::Span<const Source> sources,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "quant/registry.h"
+#include "tests/model/arch/lm_runner.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tiny_model.h"
 
@@ -499,8 +500,8 @@ TEST(LoaderTest, RefusesRulesThatChooseDifferentlyForTwoNamesOfAWeight) {
         StatusIs(absl::StatusCode::kInvalidArgument,
                  "rule '*=linear' is for transformer.wte and 'lm_head=keep' "
                  "for lm_head, but these are one weight under two names "
-                 "(tied); choose the same for both, or name one of them "
-                 "only"));
+                 "(tied); choose the same for both, name one of them only, or "
+                 "give one untie=true"));
     EXPECT_THAT(Judge(*checkpoint, "linear", {"*"}, {"lm_head"}),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("one weight under two names")));
@@ -509,6 +510,115 @@ TEST(LoaderTest, RefusesRulesThatChooseDifferentlyForTwoNamesOfAWeight) {
         StatusIs(absl::StatusCode::kInvalidArgument,
                  HasSubstr("one weight under two names")));
   }
+}
+
+TEST(LoaderTest, UntiedUsesOfAWeightArePackedApartAndBothCounted) {
+  const auto by_config = MakeTinyCheckpoint({.tied = true});
+  const auto by_storage = MakeTinyCheckpoint({.tied = true});
+  by_storage->config_json["tie_word_embeddings"] = false;
+  by_storage->Tie("lm_head.weight", "transformer.wte.weight");
+  const auto with_both_names = MakeTinyCheckpoint({.tied = true});
+  with_both_names->Tie("lm_head.weight", "transformer.wte.weight");
+  const auto with_a_copy = MakeTinyCheckpoint({.tied = true});
+  with_a_copy->Add("lm_head.weight", {50, 32},
+                   with_a_copy->values("transformer.wte.weight"));
+  struct Case {
+    const char* plan;
+    const char* embedding;
+    const char* head;
+  };
+  const Case kCases[] = {
+      {"lm_head=linear:bits=4,untie=true", "float32", "int4"},
+      {"lm_head=linear:bits=4,untie=true linear", "float32", "int4"},
+      {"lm_head=linear:untie=true *=linear:bits=4", "int4", "int8"},
+      {"lm_head=linear transformer.wte=linear:bits=4,untie=true", "int4",
+       "int8"},
+      {"lm_head=keep transformer.wte=linear:untie=true", "int8", "float32"},
+      {"*=linear:untie=true", "int8", "int8"},
+      {"float16:untie=true", "float16", "float16"},
+      {"@head=linear bfloat16:untie=true", "bfloat16", "int8"},
+  };
+  for (const MemoryCheckpoint* checkpoint :
+       {by_config.get(), by_storage.get(), with_both_names.get(),
+        with_a_copy.get()}) {
+    const LoadReport kept = LoadWith(*checkpoint, "").report;
+    for (const Case& c : kCases) {
+      SCOPED_TRACE(c.plan);
+      LoadOptions options = With(c.plan);
+      std::vector<LoadProgress> told;
+      options.progress = [&](const LoadProgress& progress) {
+        told.push_back(progress);
+        return absl::OkStatus();
+      };
+      ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                           LoadModel(*checkpoint, options));
+      const LoadReport& report = loaded.report;
+      EXPECT_EQ(report.plan, c.plan);
+      EXPECT_EQ(told.back().tensors_done,
+                static_cast<int64_t>(checkpoint->tensors().size()));
+      const TensorReport& embedding = Find(report, "transformer.wte.weight");
+      const TensorReport& head = Find(report, "lm_head.weight");
+      EXPECT_EQ(embedding.element, c.embedding);
+      EXPECT_EQ(head.element, c.head);
+      EXPECT_EQ(head.role, WeightRole::kHead);
+      EXPECT_EQ(head.shape, embedding.shape);
+      // What the file has, it has once.
+      EXPECT_EQ(embedding.checkpoint_bytes, 50 * 32 * 4);
+      EXPECT_EQ(head.checkpoint_bytes, 0);
+      EXPECT_EQ(report.checkpoint_bytes, kept.checkpoint_bytes);
+      EXPECT_GT(embedding.stored_bytes, 0);
+      EXPECT_GT(head.stored_bytes, 0);
+      EXPECT_GT(embedding.resident_bytes, 0);
+      EXPECT_GT(head.resident_bytes, 0);
+      int64_t stored = 0, resident = report.table_bytes;
+      for (const TensorReport& tensor : report.tensors) {
+        stored += tensor.stored_bytes;
+        resident += tensor.resident_bytes;
+      }
+      EXPECT_EQ(report.stored_bytes, stored);
+      EXPECT_EQ(report.resident_bytes, resident);
+      ASSERT_OK_AND_ASSIGN(const ModelPlan planned,
+                           PlanModel(Unreadable(*checkpoint), options));
+      ExpectSame(planned.report, report, c.plan);
+    }
+  }
+}
+
+// Kept apart in the same codes it is the same network.
+TEST(LoaderTest, UntyingChangesNoLogit) {
+  const auto checkpoint = MakeTinyCheckpoint({.tied = true});
+  const auto logits = [&](const char* plan) {
+    const LoadedModel loaded = LoadWith(*checkpoint, plan);
+    testing::LmRunner runner(*loaded.model->causal_lm(), 1);
+    return runner.AllLogits({1, 7, 3, 40}, {4});
+  };
+  EXPECT_EQ(logits("*=linear:untie=true"), logits("*=linear"));
+  EXPECT_EQ(logits("float32:untie=true"), logits(""));
+  // The head alone.
+  EXPECT_NE(logits("lm_head=linear:untie=true"), logits("lm_head=linear"));
+}
+
+TEST(LoaderTest, RefusesToUntieWhatIsNotTied) {
+  const auto tied = MakeTinyCheckpoint({.tied = true});
+  const auto apart = MakeTinyCheckpoint({});
+  const auto refused = [](const char* who) {
+    return StatusIs(absl::StatusCode::kInvalidArgument,
+                    AllOf(HasSubstr(who), HasSubstr("has nothing to untie: no "
+                                                    "weight that it is for")));
+  };
+  EXPECT_THAT(Judge(*apart, With("lm_head=linear:untie=true linear")),
+              refused("rule 'lm_head=linear:untie=true'"));
+  EXPECT_THAT(Judge(*apart, With("float16:untie=true")),
+              refused("'float16:untie=true'"));
+  EXPECT_THAT(Judge(*tied, With("linear:untie=true")),
+              refused("'linear:untie=true'"));
+  EXPECT_THAT(Judge(*tied, With("*.mlp.*=linear:untie=true")),
+              refused("rule '*.mlp.*=linear:untie=true'"));
+  // Rules before it take one name, or both.
+  EXPECT_THAT(Judge(*tied, With("@head=keep @embedding=keep "
+                                "*=linear:untie=true")),
+              refused("rule '*=linear:untie=true'"));
+  EXPECT_OK(Judge(*tied, With("lm_head=keep *=linear:untie=true")));
 }
 
 TEST(LoaderTest, RefusesATiedHeadOfOtherValues) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "quant/registry.h"
@@ -108,6 +109,11 @@ TEST(MethodPlanTest, EqualPlansAreEqualTexts) {
       {"*@head=keep linear", "@head=keep linear"},
       {"*=linear", "*=linear"},
       {"a*[0-9]@embedding=float32", "a*[0-9]@embedding=float32"},
+      {"a=linear:untie=true linear", "a=linear:untie=true linear"},
+      {"a=linear:untie=false linear:bits=8,untie=false", "a=linear linear"},
+      {"float16:untie=true", "float16:untie=true"},
+      {"adjustable:untie=true,mode=fancy,bits=4",
+       "adjustable:bits=4,mode=fancy,untie=true"},
   };
   for (const auto& [given, canonical] : kTexts) {
     EXPECT_EQ(Plan(given).ToString(), canonical);
@@ -115,6 +121,27 @@ TEST(MethodPlanTest, EqualPlansAreEqualTexts) {
   }
   EXPECT_TRUE(Plan("keep").keeps_all());
   EXPECT_EQ(MethodPlan().ToString(), "keep");
+}
+
+TEST(MethodPlanTest, NoMethodHasAParameterOfARuleKeysName) {
+  for (const quant::ParamSpec& key : RuleKeys()) {
+    EXPECT_FALSE(key.help.empty()) << key.name;
+    for (const quant::QuantMethod* method : quant::AllMethods()) {
+      for (const quant::ParamSpec& param : method->params()) {
+        EXPECT_NE(param.name, key.name) << method->name();
+      }
+      const std::string text =
+          StrCat(method->name(), ":", key.name, "=", key.default_value);
+      EXPECT_EQ(Plan(text).ToString(), method->name());
+    }
+  }
+}
+
+TEST(MethodPlanTest, KeysOfARuleAreNoParametersOfItsMethod) {
+  const RuleSpec spec = *Plan("adjustable:untie=true,bits=4").rest;
+  EXPECT_TRUE(spec.untie());
+  EXPECT_EQ(spec.method.ToString(), "adjustable:bits=4");
+  EXPECT_FALSE(Plan("a=linear linear:untie=true").rules[0].spec->untie());
 }
 
 TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
@@ -138,6 +165,17 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
       {"a[0-9=linear", "has a '[' without its ']'"},
       {"a\n=keep linear", "rule 'a\\n=keep'"},
       {"adjustable:bits=9", "parameter 'bits' of method 'adjustable' must be"},
+      {"linear:untie=1",
+       "parameter 'untie' of a rule must be true or false, is '1'"},
+      {"linear:untie",
+       "must be written key=value with commas between, one is "
+       "'untie'; a rule takes untie (true or false; default"},
+      {"linear:untie=true,untie=true", "parameter 'untie' is given twice"},
+      {"linear:untie=true,", "with commas between, one is empty; method"},
+      {"linear:tie=true",
+       "default 64); beside its method's parameters a SPEC takes untie (true "
+       "or false; default false); a plan is"},
+      {"a=keep:untie=true", "unknown quantization method 'keep'"},
   };
   for (const auto& [text, words] : kCases) {
     EXPECT_THAT(Error(text),
@@ -174,6 +212,8 @@ TEST(MethodPlanTest, GeneratedPlansComeBackFromTheirTexts) {
                                 "linear",
                                 "float16",
                                 "bfloat16",
+                                "linear:untie=true",
+                                "linear:untie=true,bits=4",
                                 "adjustable:bits=4",
                                 "adjustable:mode=fancy"};
   const char* const kParts[] = {"a", ".", "*",       "?",   "[0-9]", "[!x]",
@@ -218,6 +258,8 @@ TEST(MethodPlanTest, ShortFormsBecomePlansAndAreFoundInThem) {
       {{.method = "linear", .exclude = {"lm_head"}}, "lm_head=keep linear"},
       {{.method = "linear", .convolutions = true},
        "@convolution=linear linear"},
+      {{.method = "linear:untie=true", .include = {"lm_head"}},
+       "lm_head=linear:untie=true"},
       {{.method = "linear", .include = {"lm_head", "*.mlp.*"}},
        "lm_head=linear *.mlp.*=linear"},
       {{.method = "float16",
@@ -235,10 +277,10 @@ TEST(MethodPlanTest, ShortFormsBecomePlansAndAreFoundInThem) {
     EXPECT_EQ(found->convolutions, form.convolutions);
   }
   for (const char* text :
-       {"a=linear linear", "a=linear b=keep linear", "a=float16 linear",
-        "@head=linear linear", "@convolution=linear", "a=keep",
-        "@convolution=float16 linear", "a=float16 b=linear",
-        "@head=keep linear"}) {
+       {"a=linear linear", "a=linear:untie=true linear",
+        "a=linear b=keep linear", "a=float16 linear", "@head=linear linear",
+        "@convolution=linear", "a=keep", "@convolution=float16 linear",
+        "a=float16 b=linear", "@head=keep linear"}) {
     EXPECT_FALSE(ShortFormOf(Plan(text)).has_value()) << text;
   }
 }
