@@ -13,28 +13,32 @@ constexpr int64_t RoundUpDivide(int64_t a, int64_t b) {
   return a / b + (a % b != 0 ? 1 : 0);
 }
 
-// What the code of one element is before it has a scale.
-float LevelAt(const CodeFormat& format, const std::byte* element, int table) {
-  uint16_t half = 0;
-  float value = 0;
+// What codes are before they have a scale.
+void ToLevels(const CodeFormat& format, const std::byte* codes, int64_t count,
+              int table, float* out) {
   switch (format.kind) {
     case CodeFormat::Kind::kFloat32:
-      std::memcpy(&value, element, sizeof(value));
-      return value;
+      return ToFloat(DType::kF32, codes, count, out);
     case CodeFormat::Kind::kFloat16:
-      std::memcpy(&half, element, sizeof(half));
-      return HalfToFloat(half);
+      return ToFloat(DType::kF16, codes, count, out);
     case CodeFormat::Kind::kBFloat16:
-      std::memcpy(&half, element, sizeof(half));
-      return BFloat16ToFloat(half);
-    case CodeFormat::Kind::kSigned:
-      return static_cast<float>(static_cast<int8_t>(*element));
+      return ToFloat(DType::kBF16, codes, count, out);
+    case CodeFormat::Kind::kSigned: {
+      const auto* levels = reinterpret_cast<const int8_t*>(codes);
+      std::copy(levels, levels + count, out);
+      return;
+    }
     case CodeFormat::Kind::kUnsigned:
       break;
   }
-  const auto code = static_cast<size_t>(*element);
-  if (format.tables.empty()) return static_cast<float>(code);
-  return format.tables[(static_cast<size_t>(table) << format.bits) + code];
+  const auto* levels = reinterpret_cast<const uint8_t*>(codes);
+  if (format.tables.empty()) {
+    std::copy(levels, levels + count, out);
+    return;
+  }
+  const float* of_code =
+      format.tables.data() + (static_cast<size_t>(table) << format.bits);
+  for (int64_t i = 0; i < count; ++i) out[i] = of_code[levels[i]];
 }
 
 float Evaluate(const RunNumber& number, const CodeFormat& format,
@@ -145,18 +149,19 @@ int64_t EndOfRun(const CodeFormat& format, int64_t row, int64_t col,
 void Decode(const CodeFormat& format, const CodeBand& band, int64_t cols,
             float* out) {
   const int64_t bytes = format.element_bytes();
-  const std::byte* element = band.elements.data();
+  const std::byte* codes = band.elements.data();
   for (int64_t row = band.first_row; row < band.first_row + band.rows; ++row) {
     for (int64_t col = 0; col < cols;) {
       const CodeRun run = RunAt(format, band, row, col, cols);
-      const int64_t end = EndOfRun(format, row, col, cols);
-      for (; col < end; ++col, element += bytes) {
-        const float level = LevelAt(format, element, run.table);
-        // Floats are what they are, NaN's bits too.
-        *out++ = format.is_float()
-                     ? level
-                     : run.scale * (level - run.zero) + run.minimum;
+      const int64_t count = EndOfRun(format, row, col, cols) - col;
+      ToLevels(format, codes, count, run.table, out);
+      // Floats are what they are, NaN's bits too.
+      for (int64_t i = 0; i < count && !format.is_float(); ++i) {
+        out[i] = run.scale * (out[i] - run.zero) + run.minimum;
       }
+      col += count;
+      codes += count * bytes;
+      out += count;
     }
   }
 }

@@ -1,6 +1,9 @@
 #include "quant/encode_rows.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -8,11 +11,48 @@
 #include "base/str_cat.h"
 
 namespace ounce::quant {
+namespace {
+
+// Without an end before the last, so that compilers take several at once.
+bool AllFinite(const float* values, int64_t count) {
+  constexpr uint32_t kExponent = 0x7F800000;
+  uint32_t found = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(values[i]);
+    found |= static_cast<uint32_t>((bits & kExponent) == kExponent);
+  }
+  return found == 0;
+}
+
+}  // namespace
 
 absl::Status RefuseValue(const FloatRows& weight, int64_t row, int64_t col,
                          float value, std::string_view reason) {
   return absl::InvalidArgumentError(
       StrCat(weight.Place(row, col), ": ", value, " ", reason));
+}
+
+Extent ExtentOf(const float* values, int64_t count) {
+  // Ranges that do not wait for each other.
+  constexpr int64_t kLanes = 16;
+  float min[kLanes] = {}, max[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      min[lane] = std::min(values[i + lane], min[lane]);
+      max[lane] = std::max(values[i + lane], max[lane]);
+    }
+  }
+  Extent extent;
+  for (; i < count; ++i) {
+    extent.min = std::min(values[i], extent.min);
+    extent.max = std::max(values[i], extent.max);
+  }
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    extent.min = std::min(min[lane], extent.min);
+    extent.max = std::max(max[lane], extent.max);
+  }
+  return extent;
 }
 
 EncodedRows::EncodedRows(const FloatRows& weight, CodeFormat format)
@@ -39,11 +79,11 @@ absl::Status EncodedRows::Read(int64_t first, int64_t count,
   }
   for (int64_t i = 0; i < count; ++i) {
     const float* row = values.data() + i * cols;
-    for (int64_t col = 0; col < cols && !allowed; ++col) {
-      if (!std::isfinite(row[col])) {
-        return RefuseValue(weight_, first + i, col, row[col],
-                           "is not a finite number");
-      }
+    if (!allowed && !AllFinite(row, cols)) {
+      const float* found = std::find_if_not(
+          row, row + cols, [](float value) { return std::isfinite(value); });
+      return RefuseValue(weight_, first + i, found - row, *found,
+                         "is not a finite number");
     }
     RETURN_IF_ERROR(
         EncodeRow(first + i, row, out.elements.data() + i * row_bytes, out));

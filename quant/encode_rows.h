@@ -16,6 +16,13 @@ namespace ounce::quant {
 absl::Status RefuseValue(const FloatRows& weight, int64_t row, int64_t col,
                          float value, std::string_view reason);
 
+// The range of values and zero. Requires finite values.
+struct Extent {
+  float min = 0;  // <= 0
+  float max = 0;  // >= 0
+};
+Extent ExtentOf(const float* values, int64_t count);
+
 // Codes that are made of the floats each time they are read: nothing of the
 // matrix is held.
 //

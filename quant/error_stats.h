@@ -17,13 +17,14 @@ struct ErrorStats {
   double max_abs = 0;      // worst element
 };
 
-// Sums over the parts of a matrix that are measured one by one, in float64.
+// Sums over the parts of a matrix that are measured one by one, in float64:
+// the same parts in the same order give the same bits.
 class ErrorMeter {
  public:
-  // Reads rows [first, first + count) of both once more, a few at a time.
-  // Requires equal shapes.
-  absl::Status Add(const FloatRows& original, const CodeRows& codes,
-                   int64_t first, int64_t count);
+  // Elements and what codes make of them. What is no finite number is kept as
+  // it is, where it is allowed at all, and does not count.
+  void Add(const float* wanted, const float* found, int64_t count);
+  void Add(const ErrorMeter& part);
   ErrorStats stats() const;
 
  private:

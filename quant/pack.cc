@@ -1,8 +1,13 @@
 #include "quant/pack.h"
 
 #include <algorithm>
+#include <atomic>
+#include <new>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 
@@ -34,43 +39,142 @@ RunGeometry RunsOf(const Packer& packer, const CodeFormat& format,
   return packer.runs == nullptr ? RunGeometry{} : packer.runs(format, cols);
 }
 
+// Packs the panels of a weight, each on one thread, because rows of a panel may
+// share bytes. In the order of their numbers, so that when one fails all before
+// it have been begun.
+class PanelPacker {
+ public:
+  PanelPacker(absl::Span<const CodeSlice> slices, const Packer& packer,
+              PackedWeight& weight, int workers)
+      : slices_(slices), packer_(packer), weight_(weight), rooms_(workers) {
+    for (const CodeSlice& slice : slices) {
+      if (slice.error != nullptr) errors_.resize(weight.panels());
+    }
+  }
+
+  void Pack(int64_t panel, int worker) {
+    if (panel > first_failed_.load(std::memory_order_relaxed)) return;
+    absl::Status status;
+    try {
+      status = PackRows(panel, rooms_[worker]);
+    } catch (const std::bad_alloc&) {
+      status = absl::ResourceExhaustedError("memory is short");
+    }
+    if (status.ok()) return;
+    MutexLock lock(&mutex_);
+    if (panel >= first_failed_.load(std::memory_order_relaxed)) return;
+    first_failed_.store(panel, std::memory_order_relaxed);
+    status_ = std::move(status);
+  }
+
+  // When all panels are done: tells the slices' meters, panel by panel.
+  absl::Status Finish() {
+    MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(status_);
+    for (const std::vector<PieceError>& pieces : errors_) {
+      for (const auto& [slice, error] : pieces) slice->error->Add(error);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  struct Room {
+    CodeBand band;
+    std::vector<float> wanted;
+    std::vector<float> found;
+  };
+  struct PieceError {
+    const CodeSlice* slice;
+    ErrorMeter error;
+  };
+
+  absl::Status PackRows(int64_t panel, Room& room) {
+    const int64_t begin = panel * kPanelRows;
+    const int64_t end = std::min(begin + kPanelRows, weight_.rows());
+    int64_t slice_begin = 0;
+    for (const CodeSlice& slice : slices_) {
+      const int64_t from = std::max(begin, slice_begin);
+      const int64_t count = std::min(end, slice_begin + slice.rows) - from;
+      if (count > 0) {
+        const int64_t row = slice.first_row + from - slice_begin;
+        RETURN_IF_ERROR(slice.codes->Read(row, count, room.band));
+        packer_.pack(slice.codes->format(), room.band, from, weight_);
+        if (slice.error != nullptr) {
+          RETURN_IF_ERROR(Measure(slice, row, count, room, errors_[panel]));
+        }
+      }
+      slice_begin += slice.rows;
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::Status Measure(const CodeSlice& slice, int64_t row,
+                              int64_t count, Room& room,
+                              std::vector<PieceError>& errors) {
+    const int64_t cols = slice.codes->cols();
+    room.wanted.resize(count * cols);
+    room.found.resize(count * cols);
+    RETURN_IF_ERROR(slice.original->Read(row, count, room.wanted.data()));
+    Decode(slice.codes->format(), room.band, cols, room.found.data());
+    PieceError piece = {&slice, {}};
+    piece.error.Add(room.wanted.data(), room.found.data(), count * cols);
+    errors.push_back(piece);
+    return absl::OkStatus();
+  }
+
+  const absl::Span<const CodeSlice> slices_;
+  const Packer& packer_;
+  PackedWeight& weight_;
+  std::vector<Room> rooms_;                      // by worker
+  std::vector<std::vector<PieceError>> errors_;  // by panel
+  std::atomic<int64_t> first_failed_{INT64_MAX};
+  Mutex mutex_;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);  // of the first that failed
+};
+
 }  // namespace
 
 absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
-                                  Product product) {
+                                  Product product, ThreadPool* pool) {
   OUNCE_CHECK(!slices.empty(), "rows of something");
   const CodeRows& first = *slices[0].codes;
+  const Packer& packer = PackerFor(first.format(), first.cols(), product);
   int64_t rows = 0;
-  for (const CodeSlice& slice : slices) rows += slice.rows;
+  for (const CodeSlice& slice : slices) {
+    const CodeRows& codes = *slice.codes;
+    OUNCE_CHECK(
+        codes.cols() == first.cols() &&
+            &PackerFor(codes.format(), codes.cols(), product) == &packer,
+        "slices of one kind");
+    rows += slice.rows;
+  }
   const absl::StatusOr<int64_t> bytes =
       PackedBytes(first.format(), rows, first.cols(), product);
   RETURN_IF_ERROR(
       WithContext(bytes.status(), StrCat("tensor '", first.name(), "'")));
-  const Packer& packer = PackerFor(first.format(), first.cols(), product);
   ASSIGN_OR_RETURN(
       PackedWeight weight,
       PackedWeight::Create(packer.layout(first.format()), rows, first.cols(),
                            RunsOf(packer, first.format(), first.cols())));
-  CodeBand band;
-  int64_t done = 0;
-  for (const auto& [codes, begin, count] : slices) {
-    OUNCE_CHECK(
-        &PackerFor(codes->format(), codes->cols(), product) == &packer &&
-            codes->cols() == first.cols(),
-        "slices of one kind");
-    for (int64_t row = begin; row < begin + count; row += kPanelRows) {
-      const int64_t n = std::min<int64_t>(kPanelRows, begin + count - row);
-      RETURN_IF_ERROR(codes->Read(row, n, band));
-      packer.pack(codes->format(), band, done, weight);
-      done += n;
+  PanelPacker panels(slices, packer, weight,
+                     pool == nullptr ? 1 : pool->num_threads());
+  if (pool == nullptr) {
+    for (int64_t panel = 0; panel < weight.panels(); ++panel) {
+      panels.Pack(panel, 0);
     }
+  } else {
+    pool->ParallelFor(weight.panels(), [&](int64_t panel, int worker) {
+      panels.Pack(panel, worker);
+    });
   }
+  RETURN_IF_ERROR(panels.Finish());
   return weight;
 }
 
-absl::StatusOr<PackedWeight> Pack(const CodeRows& codes, Product product) {
+absl::StatusOr<PackedWeight> Pack(const CodeRows& codes, Product product,
+                                  ThreadPool* pool) {
   const CodeSlice whole = {&codes, 0, codes.rows()};
-  return Pack(absl::MakeConstSpan(&whole, 1), product);
+  return Pack(absl::MakeConstSpan(&whole, 1), product, pool);
 }
 
 absl::StatusOr<int64_t> PackedBytes(const CodeFormat& format, int64_t rows,

@@ -9,7 +9,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/thread_pool.h"
 #include "quant/codes.h"
+#include "quant/error_stats.h"
+#include "quant/float_rows.h"
 #include "quant/packed_weight.h"
 
 namespace ounce::quant {
@@ -31,6 +34,10 @@ struct CodeSlice {
   const CodeRows* codes;
   int64_t first_row;
   int64_t rows;
+  // Where there is one, it learns how far these rows are from those of
+  // `original`, a matrix of the same shape.
+  ErrorMeter* error = nullptr;
+  const FloatRows* original = nullptr;
 };
 
 // What a weight is for. Convolutions have no kernels for scales by the run:
@@ -38,17 +45,21 @@ struct CodeSlice {
 enum class Product { kMatmul, kConvolution };
 
 // Packs the rows of all slices, one after another, as one matrix, reading a few
-// at a time. Codes and fields stay those of the matrix that a slice is of: a
-// run that reaches over several rows is not cut anew.
+// at a time, on the caller's thread or on a pool's, side by side; weight and
+// errors are the same to the bit. Codes and fields stay those of the matrix
+// that a slice is of: a run that reaches over several rows is not cut anew.
 // Requires at least one; of one width and one method, so that one packer takes
 // all of them.
-// Errors: those of PackedBytes; what the codes return.
+// Errors: those of PackedBytes; what codes and originals return, of the first
+// rows that fail; kResourceExhausted when memory is short.
 absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
-                                  Product product = Product::kMatmul);
+                                  Product product = Product::kMatmul,
+                                  ThreadPool* pool = nullptr);
 
 // A whole matrix.
 absl::StatusOr<PackedWeight> Pack(const CodeRows& codes,
-                                  Product product = Product::kMatmul);
+                                  Product product = Product::kMatmul,
+                                  ThreadPool* pool = nullptr);
 
 // What Pack's result takes of memory. Errors: kInvalidArgument for a shape that
 // no tile holds, kResourceExhausted for one that is too large to count.

@@ -5,6 +5,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "base/thread_pool.h"
 #include "model/loader/method_policy.h"
 #include "model/loader/weight_loader.h"
 #include "model/registry.h"
@@ -16,11 +17,13 @@ namespace {
 
 using quant::Compute;
 
+// Reads weights, packing them on `pool`, if there is one; else looks at names
+// and shapes alone.
 absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
                                const Architecture& architecture,
                                const LoadOptions& options, MethodPolicy& policy,
-                               bool read) {
-  WeightLoader loader(checkpoint, options, policy, read);
+                               ThreadPool* pool) {
+  WeightLoader loader(checkpoint, options, policy, pool);
   const Compute compute = options.compute.value_or(
       architecture.auto_is_faster ? quant::FasterCompute() : Compute::kFloat32);
   if (compute == Compute::kBFloat16) loader.KeepFloatsAsBFloat16();
@@ -36,9 +39,8 @@ absl::StatusOr<MethodPlan> JudgePlan(const Checkpoint& checkpoint,
                                      const Architecture& architecture,
                                      const LoadOptions& options,
                                      MethodPolicy& policy) {
-  RETURN_IF_ERROR(Walk(checkpoint, architecture, options, policy,
-                       /*read=*/false)
-                      .status());
+  RETURN_IF_ERROR(
+      Walk(checkpoint, architecture, options, policy, nullptr).status());
   return policy.Judge();
 }
 
@@ -89,8 +91,8 @@ absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
   MethodPolicy policy(options.plan);
   ASSIGN_OR_RETURN(const MethodPlan used,
                    JudgePlan(checkpoint, *architecture, options, policy));
-  ASSIGN_OR_RETURN(ModelPlan planned, Walk(checkpoint, *architecture, options,
-                                           policy, /*read=*/false));
+  ASSIGN_OR_RETURN(ModelPlan planned,
+                   Walk(checkpoint, *architecture, options, policy, nullptr));
   DescribePlan(used, &planned.report);
   return planned;
 }
@@ -104,10 +106,10 @@ absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
                    JudgePlan(checkpoint, *architecture, options, policy));
   // What the chosen methods can't hold shows before anything is read.
   RETURN_IF_ERROR(
-      Walk(checkpoint, *architecture, options, policy, /*read=*/false)
-          .status());
-  ASSIGN_OR_RETURN(ModelPlan loaded, Walk(checkpoint, *architecture, options,
-                                          policy, /*read=*/true));
+      Walk(checkpoint, *architecture, options, policy, nullptr).status());
+  ThreadPool pool(options.threads);
+  ASSIGN_OR_RETURN(ModelPlan loaded,
+                   Walk(checkpoint, *architecture, options, policy, &pool));
   DescribePlan(used, &loaded.report);
   return LoadedModel{std::move(loaded.outline), std::move(loaded.report)};
 }

@@ -1,8 +1,8 @@
 // From a checkpoint to a model that can run: every weight is read once, given
 // to its method a panel at a time, and accounted for.
 //
-// Memory: the new weights, plus a few rows in float32. Nothing of the file
-// stays.
+// Memory: the new weights, plus a few rows in float32 for each thread. Nothing
+// of the file stays.
 #ifndef OUNCE_MODEL_LOADER_LOADER_H_
 #define OUNCE_MODEL_LOADER_LOADER_H_
 
@@ -45,6 +45,9 @@ struct LoadOptions {
   std::function<absl::Status(const LoadProgress&)> progress;
   // Measure the error of each weight (reads it twice).
   bool measure_error = false;
+  // That weights are packed on: the caller's and others that it starts, which
+  // have its priority.
+  int threads = 1;
   // Modules whose matrices are read; of others the model has none, as an
   // outline has none, and the report none the less. For CausalLm::RunPiece.
   // Absent: all.

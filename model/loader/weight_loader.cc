@@ -88,12 +88,12 @@ int64_t Share(int64_t total, int64_t part, int64_t whole) {
 
 WeightLoader::WeightLoader(const Checkpoint& checkpoint,
                            const LoadOptions& options, MethodPolicy& policy,
-                           bool read)
+                           ThreadPool* pool)
     : checkpoint_(checkpoint),
       options_(options),
-      read_(read),
+      pool_(pool),
       policy_(policy),
-      ledger_(checkpoint, read ? options.progress : nullptr),
+      ledger_(checkpoint, pool == nullptr ? nullptr : options.progress),
       float_dtype_(options.plan.float_dtype()) {}
 
 absl::StatusOr<LoadReport> WeightLoader::Finish() && {
@@ -170,7 +170,8 @@ absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
     const TensorRows floats(checkpoint_, stored_.at(key).name,
                             KeepsNonFinite(WeightRole::kEmbedding));
     ASSIGN_OR_RETURN(const auto codes, stored_.at(key).resident.Encode(floats));
-    ASSIGN_OR_RETURN(PackedWeight weight, quant::Pack(*codes));
+    ASSIGN_OR_RETURN(PackedWeight weight,
+                     quant::Pack(*codes, Product::kMatmul, pool_));
     packed->second = std::make_shared<const PackedWeight>(std::move(weight));
   }
   return packed->second;
@@ -214,11 +215,11 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
                    Report(name, *info, choice, resident, channels,
                           stored.cols(), WeightRole::kConvolution));
   ledger_.report(report).resident_bytes = bytes;
-  if (read_) {
+  if (reads()) {
     ASSIGN_OR_RETURN(const auto codes, resident.Encode(folded));
     ASSIGN_OR_RETURN(PackedWeight packed,
                      quant::Pack(quant::ConvolutionCodes(*codes, shape),
-                                 Product::kConvolution));
+                                 Product::kConvolution, pool_));
     if (Measures(choice, info->dtype)) {
       ASSIGN_OR_RETURN(ledger_.report(report).error,
                        quant::MeasureError(folded, *codes));
@@ -379,18 +380,19 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   }
 
   std::vector<quant::CodeSlice> slices;
+  const bool measures = Measures(choice, sources[0].info->dtype);
   for (const Source& source : sources) {
     RETURN_IF_ERROR(Encode(source, role));
-    slices.push_back({source.stored->codes.get(), source.slice.first_row,
-                      source.slice.rows});
-  }
-  ASSIGN_OR_RETURN(PackedWeight packed, quant::Pack(slices));
-  for (const Source& source : sources) {
-    if (!Measures(choice, source.info->dtype)) break;
     Stored& stored = *source.stored;
-    RETURN_IF_ERROR(stored.error.Add(*stored.floats, *stored.codes,
-                                     source.slice.first_row,
-                                     source.slice.rows));
+    slices.push_back({stored.codes.get(), source.slice.first_row,
+                      source.slice.rows, measures ? &stored.error : nullptr,
+                      stored.floats.get()});
+  }
+  ASSIGN_OR_RETURN(PackedWeight packed,
+                   quant::Pack(slices, Product::kMatmul, pool_));
+  for (const Source& source : sources) {
+    if (!measures) break;
+    const Stored& stored = *source.stored;
     ledger_.report(stored.report).error = stored.error.stats();
   }
   return std::make_shared<const PackedWeight>(std::move(packed));
@@ -426,7 +428,7 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadBias(
           ReadVector(StrCat(source.module, ".bias"),
                      source.stored_rows > 0 ? source.stored_rows : source.rows,
                      allowed));
-      if (read_) {
+      if (reads()) {
         joined.resize(rows);
         joined.insert(joined.end(), stored.begin() + source.first_row,
                       stored.begin() + source.first_row + source.rows);
@@ -449,7 +451,7 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadVector(
     const std::string& name, int64_t size, Allowed allowed) {
   ASSIGN_OR_RETURN(const TensorInfo* info, ledger_.Find(name, {size}));
   std::vector<float> values;
-  if (read_) {
+  if (reads()) {
     values.resize(size);
     RETURN_IF_ERROR(checkpoint_.ReadFloats(name, 0, size, values.data()));
   }
@@ -563,7 +565,7 @@ absl::Status WeightLoader::CheckEqual(const std::string& name,
                                       const std::string& other) const {
   const TensorInfo& of = checkpoint_.tensors().at(other);
   bool equal = info.shape == of.shape;
-  if (read_ && equal) {
+  if (reads() && equal) {
     constexpr int64_t kAtOnce = 1 << 16;
     std::vector<float> a(kAtOnce), b(kAtOnce);
     const int64_t elements = info.elements();

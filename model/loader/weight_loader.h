@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/thread_pool.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/loader/ledger.h"
 #include "model/loader/loader.h"
@@ -38,10 +39,11 @@ struct RowRange {
 // Threads: one at a time.
 class WeightLoader final : public WeightReader {
  public:
-  // `policy` is that of the options' plan. `read` false: only looks at names
-  // and shapes. Ownership: all three must outlive it.
+  // `policy` is that of the options' plan, `pool` what weights are packed on;
+  // without one it only looks at names and shapes. Ownership: all four must
+  // outlive it.
   WeightLoader(const Checkpoint& checkpoint, const LoadOptions& options,
-               MethodPolicy& policy, bool read);
+               MethodPolicy& policy, ThreadPool* pool);
 
   // From now on matrices and convolutions that a float method stores are kept
   // in memory as bfloat16, because that is what the model multiplies.
@@ -130,9 +132,10 @@ class WeightLoader final : public WeightReader {
                                       int64_t cols, WeightRole role);
   absl::StatusOr<SharedWeight> PackJoined(absl::Span<const Source> sources,
                                           int64_t cols, WeightRole role);
+  bool reads() const { return pool_ != nullptr; }
   // Whether the matrices of a module are wanted.
   bool Reads(const std::string& module) const {
-    return read_ &&
+    return reads() &&
            (!options_.only.has_value() || options_.only->contains(module));
   }
   absl::StatusOr<std::vector<float>> ReadBias(
@@ -167,7 +170,7 @@ class WeightLoader final : public WeightReader {
 
   const Checkpoint& checkpoint_;
   const LoadOptions& options_;
-  const bool read_;
+  ThreadPool* const pool_;
   MethodPolicy& policy_;
   Ledger ledger_;
   // Of vectors, if they too are to be stored in another one.

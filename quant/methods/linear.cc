@@ -169,12 +169,9 @@ class LinearRows final : public EncodedRows {
       if (of_all_.has_value()) {
         pair = *of_all_;
       } else {
-        float min = 0, max = 0;
-        for (int64_t i = col; i < end; ++i) {
-          min = std::min(min, values[i]);
-          max = std::max(max, values[i]);
-        }
-        pair = PairOf(settings_, min, max, ScaleDType(weight().dtype()));
+        const Extent extent = ExtentOf(values + col, end - col);
+        pair = PairOf(settings_, extent.min, extent.max,
+                      ScaleDType(weight().dtype()));
       }
       const int64_t field = reach.IndexOf(row, col, cols());
       out.fields[0].values[field - out.fields[0].first] = pair.scale;

@@ -1,5 +1,7 @@
 // Signed integers with nothing but a scale for each row (or for all of them):
 // the kernels add them up over all columns.
+#include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "quant/pack.h"
@@ -26,11 +28,11 @@ void PackRows(const CodeFormat& format, const CodeBand& band, int64_t first_row,
   for (int64_t i = 0; i < band.rows; ++i) {
     const int64_t row = first_row + i;
     const int8_t* codes = band.signed_row(band.first_row + i, cols);
-    for (int64_t col = 0; col < cols; ++col) {
-      auto* tile = reinterpret_cast<int8_t*>(
-          weight.mutable_tile(row / kPanelRows, col / kBlockCols));
-      tile[col % kBlockCols / 4 * 64 + row % kPanelRows * 4 + col % 4] =
-          codes[col];
+    // Four columns lie side by side, one after another in all of the panel.
+    std::byte* to =
+        weight.mutable_tile(row / kPanelRows, 0) + row % kPanelRows * 4;
+    for (int64_t col = 0; col < cols; col += 4, to += 64) {
+      std::memcpy(to, codes + col, std::min<int64_t>(4, cols - col));
     }
     weight.mutable_scales()[row] =
         RunAt(format, band, band.first_row + i, 0, cols).scale;

@@ -249,6 +249,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   model::LoadOptions options;
   options.plan = params.plan;
   options.compute = options_.compute;
+  options.threads = context_.pool.num_threads();
   if (!params.reserved) {
     MutexLock lock(&mu_);
     RETURN_IF_ERROR(Take(name, path));
@@ -452,9 +453,11 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
   model::LoadOptions options;
   options.plan = params.plan;
   options.compute = options_.compute;
+  options.threads = context_.pool.num_threads();
   options.measure_error = true;
   model::LoadOptions float_options;
   float_options.compute = options_.compute;
+  float_options.threads = options.threads;
   const bool compares = !params.pictures.empty();
   if (compares) RETURN_IF_ERROR(CheckTask(run.before, Task::kDetectObjects));
   std::shared_ptr<const model::Model> floats;
