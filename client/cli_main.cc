@@ -106,6 +106,7 @@ int Main(int argc, char** argv) {
   AddModelCommands(app, &command);
   AddQuantizeCommand(app, &command);
   AddEvaluateCommand(app, &command);
+  AddCompareCommand(app, &command);
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
   app.footer(kFooter);

@@ -196,7 +196,12 @@ class Calls {
     const MutexLock lock(&mu_);
     cancelled_ = true;
     for (grpc::ClientContext* context : contexts_) context->TryCancel();
-    return !contexts_.empty();
+    return !contexts_.empty() || held_open_ > 0;
+  }
+
+  void HoldOpen(int more) {
+    const MutexLock lock(&mu_);
+    held_open_ += more;
   }
 
   bool cancelled() {
@@ -208,6 +213,7 @@ class Calls {
   Mutex mu_;
   std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mu_);
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  int held_open_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 class ClientImpl final : public Client {
@@ -222,6 +228,10 @@ class ClientImpl final : public Client {
   }
 
   bool Cancel() override { return calls_.Cancel(); }
+  std::shared_ptr<const void> HoldOpen() override {
+    calls_.HoldOpen(1);
+    return {this, [this](const void*) { calls_.HoldOpen(-1); }};
+  }
 
   absl::Status Generate(const v1::GenerateRequest& request,
                         const std::function<bool(const v1::GenerateResponse&)>&

@@ -42,8 +42,12 @@ class Client {
   virtual std::unique_ptr<Client> WithTimeout(absl::Duration timeout) const = 0;
 
   // Cancels the calls under way and all later ones. Returns whether any was
-  // under way.
+  // under way, or something is held open.
   virtual bool Cancel() = 0;
+
+  // Something that has an end of its own to come to, between calls too: a
+  // program that put something on the server takes it away before it ends.
+  virtual std::shared_ptr<const void> HoldOpen() = 0;
 
   // Streams call `on_message` for each message as it comes; when it returns
   // false the call is cancelled.

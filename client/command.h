@@ -43,6 +43,7 @@ void AddDetectCommand(CLI::App& app, Command* command);
 void AddModelCommands(CLI::App& app, Command* command);
 void AddQuantizeCommand(CLI::App& app, Command* command);
 void AddEvaluateCommand(CLI::App& app, Command* command);
+void AddCompareCommand(CLI::App& app, Command* command);
 void AddHealthCommand(CLI::App& app, Command* command);
 void AddServerCommands(CLI::App& app, Command* command);
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/cpu.h"
+#include "base/process_use.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "server/config_text.h"
@@ -132,7 +133,9 @@ ServerInfo Server::Info() const {
           .uptime = clock_.Now() - start_,
           .memory_limit_bytes = memory.limit_bytes,
           .memory_used_bytes = memory.limit_bytes - memory.free_bytes(),
-          .config = ConfigText(config_, catalog_->List())};
+          .config = ConfigText(config_, catalog_->List()),
+          .cpu_seconds = ProcessCpuSeconds(),
+          .energy_joules = PackageJoules()};
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {

@@ -15,6 +15,7 @@
 
 #include "absl/strings/numbers.h"
 #include "base/mapped_memory.h"
+#include "base/process_use.h"
 
 namespace ounce::server {
 namespace {
@@ -62,14 +63,7 @@ void SetProcessFigures(Figures& figures) {
   figures.Set(metric::kProcessResidentBytes, {},
               static_cast<double>(ResidentBytes()));
 
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) +
-           static_cast<double>(time.tv_usec) / 1e6;
-  };
-  figures.SetTotal(metric::kProcessCpuSeconds, {},
-                   seconds(usage.ru_utime) + seconds(usage.ru_stime));
+  figures.SetTotal(metric::kProcessCpuSeconds, {}, ProcessCpuSeconds());
 
   const std::vector<double> stat = ReadStat();
   constexpr size_t kStartTime = 22 - 3, kVirtualBytes = 23 - 3;

@@ -472,6 +472,10 @@ grpc::ServerUnaryReactor* ModelAdminService::GetServer(
         out->set_memory_limit_bytes(info.memory_limit_bytes);
         out->set_memory_used_bytes(info.memory_used_bytes);
         out->set_config(info.config);
+        out->set_cpu_seconds(info.cpu_seconds);
+        if (info.energy_joules.has_value()) {
+          out->set_energy_joules(*info.energy_joules);
+        }
         return absl::OkStatus();
       });
 }

@@ -3,6 +3,7 @@
 #define OUNCE_SERVER_SERVICE_SERVER_INFO_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/time/time.h"
@@ -20,6 +21,8 @@ struct ServerInfo {
   int64_t memory_limit_bytes = 0;
   int64_t memory_used_bytes = 0;
   std::string config;
+  double cpu_seconds = 0;
+  std::optional<double> energy_joules;
 };
 
 }  // namespace ounce::server

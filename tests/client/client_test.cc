@@ -278,6 +278,17 @@ TEST_F(ClientTest, CancelsWhatIsUnderWayAndAllThatFollows) {
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST_F(ClientTest, WhatIsHeldOpenCountsAsUnderWay) {
+  auto open = client_->HoldOpen();
+  const auto another = client_->HoldOpen();
+  EXPECT_TRUE(client_->Cancel());
+  open.reset();
+  EXPECT_TRUE(client_->Cancel());
+  EXPECT_FALSE(Client::Create({.server = address_})->Cancel());
+  EXPECT_THAT(client_->ListServedModels().status(),
+              StatusIs(absl::StatusCode::kCancelled, "cancelled"));
+}
+
 TEST_F(ClientTest, SaysThatTheServerWentAway) {
   testing::Relay relay(address_, 1 << 30);
   const auto client = Client::Create({.server = relay.address()});

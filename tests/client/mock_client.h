@@ -17,6 +17,7 @@ class MockClient : public Client {
   MOCK_METHOD(std::unique_ptr<Client>, WithTimeout, (absl::Duration),
               (const, override));
   MOCK_METHOD(bool, Cancel, (), (override));
+  MOCK_METHOD(std::shared_ptr<const void>, HoldOpen, (), (override));
   MOCK_METHOD(absl::Status, Generate,
               (const v1::GenerateRequest&,
                const std::function<bool(const v1::GenerateResponse&)>&),

@@ -1,0 +1,198 @@
+// Methods side by side, on a model of a real server that serves on.
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "tests/e2e/serving.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::Finished;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr char kText[] = OUNCE_SOURCE_ROOT "/tests/golden/perplexity/code.txt";
+constexpr char kDetector[] = OUNCE_SOURCE_ROOT "/embedded/detr-tiny";
+
+class CompareTest : public testing::ServingTest {
+ protected:
+  Finished Compare(const std::string& methods,
+                   const std::vector<std::string>& more = {}) {
+    std::vector<std::string> args = {
+        "compare",      "tiny", "--methods", methods,
+        "--text",       kText,  "--window",  "128",
+        "--stride",     "64",   "--out",     folder_.Path("out"),
+        "--new_tokens", "8"};
+    args.insert(args.end(), more.begin(), more.end());
+    return Cli(args);
+  }
+  nlohmann::json Results(const std::string& folder = "out") {
+    return nlohmann::json::parse(
+        testing::ReadFile(folder_.Path(folder) + "/results.json"));
+  }
+  std::vector<std::string> Served() {
+    std::vector<std::string> names;
+    const v1::ListModelsResponse models = client_->ListModels().value();
+    for (const v1::Model& model : models.models()) {
+      names.push_back(model.name());
+    }
+    return names;
+  }
+};
+
+TEST_F(CompareTest, MeasuresEachAndLeavesTheModelAsItWas) {
+  Start();
+  const Finished done = Compare("keep; linear ;*.mlp.*=linear:bits=4 linear;");
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(done.out, StartsWith("SPEC "));
+  EXPECT_THAT(done.err, HasSubstr("3/3 *.mlp.*=linear:bits=4 linear: "));
+  EXPECT_THAT(Served(), ElementsAre("tiny"));
+  EXPECT_EQ(Model("tiny").version(), 1);
+  EXPECT_EQ(Model("tiny").method(), "float16");
+
+  const auto comparison = Results();
+  EXPECT_EQ(comparison["settings"]["window"], 128);
+  EXPECT_EQ(comparison["settings"]["text_bytes"],
+            std::filesystem::file_size(kText));
+  const auto& results = comparison["results"];
+  ASSERT_EQ(results.size(), 3u);
+  for (const auto& result : results) {
+    for (const char* figure :
+         {"stored_bytes", "resident_bytes", "bits_per_weight", "perplexity",
+          "tokens_per_second", "tokens_per_second_of_8", "first_token_seconds",
+          "cpu_seconds_per_token", "quantize_seconds"}) {
+      EXPECT_GT(result.value(figure, 0.0), 0) << figure;
+    }
+    // A step takes no more threads than there are.
+    EXPECT_LT(result["cpu_seconds_per_token"], 0.1);
+    EXPECT_GT(result["tensors"].size(), 10u);
+  }
+  const auto& keep = results[0];
+  EXPECT_EQ(keep["bits_per_weight"], 16);
+  EXPECT_EQ(keep["weight_error"], 0);
+  EXPECT_EQ(keep["kl_divergence"], 0);
+  EXPECT_EQ(keep["top1_agreement"], 1);
+  EXPECT_EQ(keep["perplexity"], keep["float_perplexity"]);
+  EXPECT_EQ(keep["stored_bytes"], Model("tiny").stored_bytes());
+  const auto& linear = results[1];
+  EXPECT_EQ(linear["spec"], "linear");
+  EXPECT_NEAR(linear["bits_per_weight"], 8.06, 0.01);
+  EXPECT_GT(linear["kl_divergence"], 0);
+  EXPECT_EQ(linear["float_perplexity"], keep["perplexity"]);
+  EXPECT_GT(results[2]["weight_error"], linear["weight_error"]);
+  EXPECT_LT(results[2]["stored_bytes"], linear["stored_bytes"]);
+
+  EXPECT_THAT(testing::ReadFile(folder_.Path("out") + "/results.csv"),
+              HasSubstr("\nlinear,"));
+  EXPECT_THAT(testing::ReadFile(folder_.Path("out") + "/results.md"),
+              HasSubstr("| `linear` |"));
+}
+
+TEST_F(CompareTest, MeasuresADetectorOnAFolderOfPictures) {
+  Start({"--model", absl::StrCat("detr=", kDetector)});
+  const Finished done =
+      Cli({"compare", "detr", "--methods", "keep;@convolution=linear linear",
+           "--pictures", absl::StrCat(kDetector, "/examples"), "--out",
+           folder_.Path("out"), "--json"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(std::count(done.out.begin(), done.out.end(), '\n'), 2);
+  const auto results = Results()["results"];
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0]["matched"], results[0]["float_objects"]);
+  EXPECT_EQ(results[0]["box_drift"], 0);
+  EXPECT_GT(results[1]["matched"], 0);
+  EXPECT_GT(results[1]["box_drift"], 0);
+  EXPECT_GT(results[1]["seconds_per_picture"], 0);
+  EXPECT_LT(results[1]["stored_bytes"], results[0]["stored_bytes"]);
+  EXPECT_EQ(nlohmann::json::parse(done.out.substr(done.out.find('\n'))),
+            results[1]);
+  EXPECT_THAT(Served(), ElementsAre("detr"));
+}
+
+TEST_F(CompareTest, GoesOnWhereItEnded) {
+  Start();
+  ASSERT_EQ(Compare("linear").code, 0);
+  const auto before = Results()["results"][0];
+  const Finished more = Compare("float32;linear");
+  ASSERT_EQ(more.code, 0) << more.err;
+  EXPECT_THAT(more.err, HasSubstr("1 of 2 were measured before"));
+  const auto results = Results()["results"];
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0], before);  // times too
+  EXPECT_EQ(results[1]["spec"], "float32");
+
+  const Finished other = Compare("linear", {"--prompt_tokens", "5"});
+  EXPECT_EQ(other.code, 3);
+  EXPECT_THAT(other.err, HasSubstr("prompt_tokens is 32 there and 5 now"));
+}
+
+TEST_F(CompareTest, TakesItsCopyAwayWhenItIsInterrupted) {
+  Start({"--model", absl::StrCat("tiny=", LongModel())});
+  std::string text;
+  while (text.size() < 200'000) text += testing::ReadFile(kText);
+  const std::string file = folder_.WriteFile("long.txt", text);
+  testing::Process compare({OUNCE_CLI_BINARY, "--server", inference_, "--admin",
+                            admin_, "compare", "tiny", "--methods",
+                            "linear;float32", "--text", file, "--stride", "1",
+                            "--out", folder_.Path("out")});
+  ASSERT_TRUE(WaitUntil([&] {
+    return absl::StrContains(compare.err(), "linear: evaluating");
+  })) << compare.err();
+  EXPECT_THAT(Served(), ElementsAre("tiny", "tiny.compare"));
+  compare.Signal(SIGINT);
+  EXPECT_EQ(compare.Wait(absl::Seconds(30)), 128 + SIGINT) << compare.err();
+  EXPECT_THAT(Served(), ElementsAre("tiny"));
+  EXPECT_THAT(compare.err(), HasSubstr("ounce: cancelled"));
+  EXPECT_FALSE(std::filesystem::exists(folder_.Path("out") + "/results.json"));
+}
+
+TEST_F(CompareTest, TellsWhatFailedAndMeasuresTheOthers) {
+  Start();
+  const Finished some = Compare("linear:bits=9;linear");
+  EXPECT_EQ(some.code, 3);
+  EXPECT_THAT(some.err, HasSubstr("linear:bits=9: "));
+  const auto results = Results()["results"];
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_THAT(results[0]["error"]["message"].get<std::string>(),
+              HasSubstr("bits"));
+  EXPECT_TRUE(results[1].contains("perplexity"));
+  EXPECT_THAT(testing::ReadFile(folder_.Path("out") + "/results.md"),
+              HasSubstr("- linear:bits=9: "));
+  EXPECT_THAT(Served(), ElementsAre("tiny"));
+}
+
+TEST_F(CompareTest, SaysWhatIsWrong) {
+  Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--model",
+         absl::StrCat("detr=", kDetector)});
+  const auto refused = [&](const std::string& model,
+                           std::vector<std::string> args) {
+    args.insert(args.begin(), {"compare", model, "--methods", "linear", "--out",
+                               folder_.Path("out")});
+    const Finished ended = Cli(args);
+    EXPECT_NE(ended.code, 0);
+    return ended.err;
+  };
+  EXPECT_THAT(refused("none", {"--text", kText}), HasSubstr("no model 'none'"));
+  EXPECT_THAT(refused("tiny", {}), HasSubstr("with --text FILE"));
+  EXPECT_THAT(refused("detr", {}), HasSubstr("with --pictures DIR"));
+  EXPECT_THAT(refused("detr", {"--pictures", kDetector}),
+              HasSubstr("there is no .jpg, .jpeg, .png or .webp in '"));
+  EXPECT_THAT(refused("tiny", {"--text", kText, "--window", "513"}),
+              HasSubstr("window: must be from 2 to 512"));
+  EXPECT_THAT(Served(), ElementsAre("detr", "tiny"));
+
+  v1::QuantizeRequest copy = ToInt8();
+  copy.set_as("tiny.compare");
+  ASSERT_OK(Quantize(copy));
+  EXPECT_THAT(refused("tiny", {"--text", kText}),
+              HasSubstr("ounce unload tiny.compare ends it"));
+  EXPECT_THAT(Served(), ElementsAre("detr", "tiny", "tiny.compare"));
+}
+
+}  // namespace
+}  // namespace ounce
