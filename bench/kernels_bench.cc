@@ -91,7 +91,7 @@ int Main(int argc, char** argv) {
   std::printf("memory read: %.1f GB/s, int8 in registers: %.2f TOPS\n",
               ReadGigabytesPerSecond(pool), bench::PeakInt8Tops(pool));
   for (const std::string_view spec :
-       {"linear", "linear:granularity=group", "linear:bits=4",
+       {"linear", "bnb-int8", "linear:granularity=group", "linear:bits=4",
         "linear:bits=4,granularity=group",
         "linear:bits=4,mode=asymmetric,granularity=group,group=32", "bfloat16",
         "float16", "float32"}) {

@@ -25,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "quant/input_rounding.h"
 
 namespace ounce::quant {
 
@@ -119,6 +120,8 @@ struct CodeFormat {
   // Beside `run`: the zero of all runs, if it is one integer and none has a
   // minimum.
   std::optional<int> common_zero = std::nullopt;
+  // Of products with these codes.
+  InputRounding input_rounding = {};
 
   bool is_float() const { return kind >= Kind::kFloat32; }
   // The zero of all runs, if it is one integer and none has a minimum: then

@@ -44,6 +44,11 @@ absl::Status ScaledRows::Read(int64_t first, int64_t count, float* out) const {
 }
 
 absl::Status ConvolutionCodes::Check(const CodeFormat& format) {
+  if (format.input_rounding.bits != 16) {
+    return absl::UnimplementedError(
+        "a convolution multiplies activations as floats, so none of its "
+        "methods can have activations in 8 bits");
+  }
   bool whole_rows = format.tables.empty();
   for (const CodeField& field : format.fields) {
     whole_rows &= field.reach.flat == 0 && field.reach.cols == Reach::kAll;

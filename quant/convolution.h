@@ -83,7 +83,8 @@ class ScaledRows final : public FloatRows {
 class ConvolutionCodes final : public CodeRows {
  public:
   // kInvalidArgument for codes that cannot be put in another order, or hold no
-  // exact zero: a field must reach over rows as a whole.
+  // exact zero: a field must reach over rows as a whole. kUnimplemented for
+  // activations in 8 bits.
   static absl::Status Check(const CodeFormat& format);
   // Requires that Check is OK, and the shape's rows and columns.
   ConvolutionCodes(const CodeRows& codes, const ConvolutionShape& shape);

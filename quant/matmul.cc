@@ -82,6 +82,17 @@ RunsPanels* RunsPanelsFor(Isa isa) {
   }
 }
 
+QuantizeByteRow* QuantizeByteRowFor(Isa isa) {
+  switch (isa) {
+    case Isa::kPortable:
+      return QuantizeByteRowPortable;
+    case Isa::kAvx2:
+      return QuantizeByteRowAvx2;
+    default:
+      return QuantizeByteRowAvx512;
+  }
+}
+
 RoundToBFloat16* RoundToBFloat16For(Isa isa) {
   switch (isa) {
     case Isa::kPortable:
@@ -194,6 +205,9 @@ void MultiplyBFloat16(Isa isa, const MatmulInput& x, const PackedWeight& w,
 InputForms FormsFor(const PackedWeight& w, Compute compute) {
   switch (w.layout().form) {
     case TileForm::kInt8:
+      if (w.input_rounding().bits == 8) {
+        return {.bytes = w.input_rounding().threshold};
+      }
       return {.integers = true};
     case TileForm::kRuns:
       return {.runs = true};
@@ -249,6 +263,28 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
       });
     }
   }
+  if (forms.bytes.has_value()) {
+    uint8_t* const plane = scratch.Take<uint8_t>(x.rows * padded);
+    float* const row_scales = scratch.Take<float>(x.rows);
+    OutlierBlock* found = nullptr;
+    int32_t* num_found = nullptr;
+    const float threshold = *forms.bytes;
+    if (threshold > 0) {
+      found = scratch.Take<OutlierBlock>(x.rows * blocks);
+      num_found = scratch.Take<int32_t>(x.rows);
+    }
+    input.bytes_ = {plane, row_scales, threshold, {found, num_found}};
+    QuantizeByteRow* const quantize = QuantizeByteRowFor(isa);
+    if (!scratch.counting()) {
+      PrepareRows(x, pool, [&](int64_t row) {
+        const bool find = threshold > 0;
+        row_scales[row] = quantize(x.row(row), x.cols, PlaneStride(row, x.rows),
+                                   threshold, plane + PlaneStart(row, blocks),
+                                   find ? found + row * blocks : nullptr,
+                                   find ? num_found + row : nullptr);
+      });
+    }
+  }
   if (forms.bfloat16) {
     uint16_t* const rows = scratch.Take<uint16_t>(x.rows * padded);
     input.bfloat16_ = rows;
@@ -262,6 +298,15 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
     }
   }
   return input;
+}
+
+bool MatmulInput::Has(const InputForms& forms) const {
+  const bool has_bytes =
+      !forms.bytes.has_value() ||
+      (bytes_.plane != nullptr && bytes_.threshold == *forms.bytes);
+  return has_bytes && (!forms.integers || hi_ != nullptr) &&
+         (!forms.runs || runs_.hi != nullptr) &&
+         (!forms.bfloat16 || bfloat16_ != nullptr);
 }
 
 void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
@@ -319,12 +364,31 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
                       pool, scratch);
     return;
   }
-  OUNCE_CHECK(x.hi() != nullptr, "x was prepared with integer planes");
   OUNCE_CHECK(w.cols() <= 65536, "integer sums fit 32 bits");
-  const Int8Job job = {common, x.hi(),     x.lo(),       x.row_scales(),
-                       rows,   w.scales(), w.code_sums()};
-  RunTasks<Int8Job>(Int8PanelsFor(isa, rows), job, rows, x.padded_cols() * 2, w,
-                    pool, scratch);
+  Int8Job job{};
+  static_cast<PanelJob&>(job) = common;
+  job.rows = rows;
+  job.scales = w.scales();
+  job.code_sums = w.code_sums();
+  if (w.input_rounding().bits == 8) {
+    const BytesInput& bytes = x.bytes();
+    OUNCE_CHECK(bytes.plane != nullptr &&
+                    bytes.threshold == w.input_rounding().threshold,
+                "x was prepared in 8 bits");
+    job.planes[0] = bytes.plane;
+    job.row_scales = bytes.row_scales;
+    job.outliers = bytes.outliers;
+    job.x = x.x().data;
+    job.x_stride = x.x().stride;
+  } else {
+    OUNCE_CHECK(x.hi() != nullptr, "x was prepared with integer planes");
+    job.planes[0] = x.hi();
+    job.planes[1] = x.lo();
+    job.row_scales = x.row_scales();
+  }
+  const int64_t planes = job.planes[1] == nullptr ? 1 : 2;
+  RunTasks<Int8Job>(Int8PanelsFor(isa, rows), job, rows,
+                    x.padded_cols() * planes, w, pool, scratch);
 }
 
 void Matmul(const MatmulInput& x, const PackedWeight& w,

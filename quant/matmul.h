@@ -16,6 +16,17 @@
 //           bit. The rounding of x is at most max|x| / 65534 per element (a
 //           row with max|x| < 2^-100 counts as zero). A row of x that holds NaN
 //           or infinity gives NaN in its row of y, and no other.
+//   kInt8, x in 8 bits (input_rounding.h):  x ~ sx * q with |q| <= 127, the
+//           row's outliers left out; in exact int32 arithmetic
+//             sum = code * q, added up
+//           and of the outliers, in ascending order and from 0 on,
+//             o = fma(x, scale[row] * float(code), o)
+//           then y = fma(scale[row] * float(sum), sx, o). All instruction sets
+//           agree bit by bit. The rounding of x is at most max|x| / 254 per
+//           element, max over what is no outlier. Outliers are chosen for each
+//           row of x by itself. (bitsandbytes takes a
+//           column that has one in any row of the call out of all rows: equal
+//           for single rows, but a row of y would depend on other rows of x.)
 //   kRuns:  the same with |256 * hi + lo| <= 32639, hi and lo signed. Of each
 //           step, 64 columns or a shorter run, the exact integers
 //             sum = (code - shift) * (256 * hi + lo), added up
@@ -35,11 +46,13 @@
 #define OUNCE_QUANT_MATMUL_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
 #include "quant/compute.h"
 #include "quant/epilogue.h"
+#include "quant/outliers.h"
 #include "quant/packed_weight.h"
 #include "quant/scratch.h"
 
@@ -66,9 +79,13 @@ struct InputForms {
   bool integers = false;  // for weights of kInt8
   bool runs = false;      // for weights of kRuns
   bool bfloat16 = false;  // for weights of floats, multiplied in kBFloat16
+  // For weights of kInt8 and x in 8 bits: their threshold.
+  std::optional<float> bytes = std::nullopt;
 };
+// There is one threshold: `a`'s if both have any (MatmulInput::Has).
 constexpr InputForms operator|(const InputForms& a, const InputForms& b) {
-  return {a.integers || b.integers, a.runs || b.runs, a.bfloat16 || b.bfloat16};
+  return {a.integers || b.integers, a.runs || b.runs, a.bfloat16 || b.bfloat16,
+          a.bytes.has_value() ? a.bytes : b.bytes};
 }
 
 // What a weight wants of x. Weights of integers go one way in either compute:
@@ -82,6 +99,16 @@ struct RunsInput {
   const int8_t* lo = nullptr;
   const int32_t* sums = nullptr;  // over 16 columns, [rows, padded_cols / 16]
   const float* row_scales = nullptr;  // sx, [rows]
+};
+
+// x for weights of kInt8 in 8 bits.
+struct BytesInput {
+  // q + 128, rows * padded_cols in the order of kernels/panels.h; null if not
+  // made.
+  const uint8_t* plane = nullptr;
+  const float* row_scales = nullptr;  // sx, [rows]
+  float threshold = 0;
+  Outliers outliers;
 };
 
 // Activations made ready for kernels once, then multiplied by several weights
@@ -108,9 +135,13 @@ class MatmulInput {
   const uint8_t* lo() const { return lo_; }
   const float* row_scales() const { return row_scales_; }  // sx, [rows]
   const RunsInput& runs() const { return runs_; }
+  const BytesInput& bytes() const { return bytes_; }
   // Rows of padded_cols numbers, those past x's end zero; null if not made.
   const uint16_t* bfloat16() const { return bfloat16_; }
   int64_t padded_cols() const { return padded_cols_; }  // multiple of 64
+
+  // Whether it was made ready for weights that want these.
+  bool Has(const InputForms& forms) const;
 
  private:
   ConstMatrix x_{};
@@ -118,6 +149,7 @@ class MatmulInput {
   const uint8_t* lo_ = nullptr;
   const float* row_scales_ = nullptr;
   RunsInput runs_;
+  BytesInput bytes_;
   const uint16_t* bfloat16_ = nullptr;
   int64_t padded_cols_ = 0;
 };

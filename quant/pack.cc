@@ -39,6 +39,20 @@ RunGeometry RunsOf(const Packer& packer, const CodeFormat& format,
   return packer.runs == nullptr ? RunGeometry{} : packer.runs(format, cols);
 }
 
+absl::Status CheckInputRounding(const Packer& packer,
+                                const CodeFormat& format) {
+  const InputRounding& rounding = format.input_rounding;
+  const TileForm form = packer.layout(format).form;
+  if (rounding.bits == 16 || form == TileForm::kInt8 ||
+      (form == TileForm::kRuns && rounding.threshold == 0)) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(
+      StrCat("activations in 8 bits are for weights that are multiplied as "
+             "integers, and ",
+             format.element, " of this kind is not"));
+}
+
 // Packs the panels of a weight, each on one thread, because rows of a panel may
 // share bytes. In the order of their numbers, so that when one fails all before
 // it have been begun.
@@ -144,7 +158,8 @@ absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
     const CodeRows& codes = *slice.codes;
     OUNCE_CHECK(
         codes.cols() == first.cols() &&
-            &PackerFor(codes.format(), codes.cols(), product) == &packer,
+            &PackerFor(codes.format(), codes.cols(), product) == &packer &&
+            codes.format().input_rounding == first.format().input_rounding,
         "slices of one kind");
     rows += slice.rows;
   }
@@ -156,6 +171,7 @@ absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
       PackedWeight weight,
       PackedWeight::Create(packer.layout(first.format()), rows, first.cols(),
                            RunsOf(packer, first.format(), first.cols())));
+  weight.set_input_rounding(first.format().input_rounding);
   PanelPacker panels(slices, packer, weight,
                      pool == nullptr ? 1 : pool->num_threads());
   if (pool == nullptr) {
@@ -184,6 +200,9 @@ absl::StatusOr<int64_t> PackedBytes(const CodeFormat& format, int64_t rows,
     return absl::InvalidArgumentError(
         StrCat("must have at most ", packer.max_cols, " columns, has ", cols));
   }
+  if (product == Product::kMatmul) {
+    RETURN_IF_ERROR(CheckInputRounding(packer, format));
+  }
   return PackedWeight::ResidentBytes(packer.layout(format), rows, cols,
                                      RunsOf(packer, format, cols));
 }
@@ -191,8 +210,10 @@ absl::StatusOr<int64_t> PackedBytes(const CodeFormat& format, int64_t rows,
 PackedWeight PackedOutline(const CodeFormat& format, int64_t rows,
                            int64_t cols) {
   const Packer& packer = PackerFor(format, cols, Product::kMatmul);
-  return PackedWeight::Outline(packer.layout(format), rows, cols,
-                               RunsOf(packer, format, cols));
+  PackedWeight weight = PackedWeight::Outline(packer.layout(format), rows, cols,
+                                              RunsOf(packer, format, cols));
+  weight.set_input_rounding(format.input_rounding);
+  return weight;
 }
 
 }  // namespace ounce::quant

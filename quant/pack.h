@@ -48,8 +48,8 @@ enum class Product { kMatmul, kConvolution };
 // at a time, on the caller's thread or on a pool's, side by side; weight and
 // errors are the same to the bit. Codes and fields stay those of the matrix
 // that a slice is of: a run that reaches over several rows is not cut anew.
-// Requires at least one; of one width and one method, so that one packer takes
-// all of them.
+// Requires at least one; of one width, method and rounding of inputs, so that
+// one packer takes all of them.
 // Errors: those of PackedBytes; what codes and originals return, of the first
 // rows that fail; kResourceExhausted when memory is short.
 absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
@@ -62,7 +62,8 @@ absl::StatusOr<PackedWeight> Pack(const CodeRows& codes,
                                   ThreadPool* pool = nullptr);
 
 // What Pack's result takes of memory. Errors: kInvalidArgument for a shape that
-// no tile holds, kResourceExhausted for one that is too large to count.
+// no tile holds, kResourceExhausted for one that is too large to count,
+// kUnimplemented for inputs in 8 bits where the weight is multiplied as floats.
 absl::StatusOr<int64_t> PackedBytes(const CodeFormat& format, int64_t rows,
                                     int64_t cols,
                                     Product product = Product::kMatmul);

@@ -38,6 +38,7 @@
 #include "base/cpu.h"
 #include "base/mapped_memory.h"
 #include "quant/dtype.h"
+#include "quant/input_rounding.h"
 
 namespace ounce::quant {
 
@@ -127,6 +128,12 @@ class PackedWeight {
   const float* run_minima() const;
   float* mutable_run_minima();
 
+  // What products with this weight round x to.
+  const InputRounding& input_rounding() const { return input_rounding_; }
+  void set_input_rounding(const InputRounding& rounding) {
+    input_rounding_ = rounding;
+  }
+
   bool is_outline() const { return memory_.size() == 0; }
 
   int64_t resident_bytes() const {
@@ -143,6 +150,7 @@ class PackedWeight {
   int64_t rows_ = 0;
   int64_t cols_ = 0;
   RunGeometry runs_;
+  InputRounding input_rounding_;
   // Tiles, then scales, then code sums (kInt8) or minima (kRuns).
   MappedMemory memory_;
 };

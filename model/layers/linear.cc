@@ -77,11 +77,14 @@ void Linear::Apply(const MatmulInput& x, quant::Activation activation,
     const Matrix columns = {y.data + first, y.rows, part.rows, y.stride};
     first += part.rows;
     ScratchScope scope(run.scratch);
+    const InputForms forms = FormsFor(part, run);
     MatmulInput input = x;
     if (!part.input_order.empty()) {
       input = MatmulInput::Prepare(
-          quant::AsConst(InOrder(x.x(), part.input_order, run)),
-          FormsFor(part, run), run.pool, run.scratch);
+          quant::AsConst(InOrder(x.x(), part.input_order, run)), forms,
+          run.pool, run.scratch);
+    } else if (!x.Has(forms)) {
+      input = MatmulInput::Prepare(x.x(), forms, run.pool, run.scratch);
     }
     if (run.counting()) {
       quant::CountMatmul(input, part.rows, run.pool, run.scratch);

@@ -48,7 +48,9 @@ class Linear {
   const std::vector<float>& bias() const { return bias_; }
 
   // Makes x ready for all of `layers`, which then read it without doing so
-  // again. Ownership and lifetime as MatmulInput's.
+  // again, except parts that read it in another order or find outliers by
+  // another threshold than the first part that does. Ownership and lifetime as
+  // MatmulInput's.
   static quant::MatmulInput Prepare(const quant::ConstMatrix& x,
                                     std::initializer_list<const Linear*> layers,
                                     const Run& run);

@@ -25,39 +25,45 @@ inline vec::Ints AddNeighbours(__m256i low, __m256i high) {
       _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
+template <int kPlanes>
 void OneRow(const Int8Job& job, int64_t panel, int64_t row,
             std::byte* scratch) {
   const int64_t start = PlaneStart(row, job.blocks);
   const int64_t stride = PlaneStride(row, job.rows);
-  __m256i hi_sums[4] = {};
-  __m256i lo_sums[4] = {};
+  __m256i sums[kPlanes][4] = {};
   for (int64_t block = 0; block < job.blocks; ++block) {
     const std::byte* packed =
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const __m128i*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
-    const uint8_t* hi = job.hi + start + block * stride;
-    const uint8_t* lo = job.lo + start + block * stride;
+    const uint8_t* planes[kPlanes];
+    for (int k = 0; k < kPlanes; ++k) {
+      planes[k] = job.planes[k] + start + block * stride;
+    }
     for (int col = 0; col < 64; col += 4) {
-      const __m256i x_hi = SpreadFour(hi + col);
-      const __m256i x_lo = SpreadFour(lo + col);
+      __m256i x[kPlanes];
+      OUNCE_UNROLL
+      for (int k = 0; k < kPlanes; ++k) x[k] = SpreadFour(planes[k] + col);
       OUNCE_UNROLL
       for (int i = 0; i < 4; ++i) {  // four channels each
         const __m256i codes =
             _mm256_cvtepi8_epi16(_mm_load_si128(tile + col + i));
-        hi_sums[i] =
-            _mm256_add_epi32(hi_sums[i], _mm256_madd_epi16(x_hi, codes));
-        lo_sums[i] =
-            _mm256_add_epi32(lo_sums[i], _mm256_madd_epi16(x_lo, codes));
+        OUNCE_UNROLL
+        for (int k = 0; k < kPlanes; ++k) {
+          sums[k][i] =
+              _mm256_add_epi32(sums[k][i], _mm256_madd_epi16(x[k], codes));
+        }
       }
     }
   }
   vec::Floats products[2];
   for (int i = 0; i < 2; ++i) {
+    vec::Ints of_planes[kPlanes];
+    for (int k = 0; k < kPlanes; ++k) {
+      of_planes[k] = AddNeighbours(sums[k][2 * i], sums[k][2 * i + 1]);
+    }
     products[i] =
-        vec::Int8Product(job, row, panel * 16 + i * 8,
-                         AddNeighbours(hi_sums[2 * i], hi_sums[2 * i + 1]),
-                         AddNeighbours(lo_sums[2 * i], lo_sums[2 * i + 1]));
+        vec::Int8Product<kPlanes>(job, row, panel * 16 + i * 8, of_planes);
   }
   vec::WriteRows<2>(job, row, 1, panel * 16, products);
 }
@@ -68,7 +74,8 @@ void Int8PanelsAvx2(const Int8Job& job, int64_t first_panel, int64_t end_panel,
                     int64_t first_row, int64_t end_row, std::byte* scratch) {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
     for (int64_t row = first_row; row < end_row; ++row) {
-      OneRow(job, panel, row, scratch);
+      (job.planes[1] == nullptr ? OneRow<1> : OneRow<2>)(job, panel, row,
+                                                         scratch);
     }
   }
 }

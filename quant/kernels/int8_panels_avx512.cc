@@ -1,5 +1,5 @@
-// VPDPBUSD: up to four rows times up to four panels in registers, two sums
-// (planes hi and lo) for each pair. For one row that makes eight independent
+// VPDPBUSD: up to four rows times up to four panels in registers, a sum of each
+// plane for each pair. For one row of two planes that makes eight independent
 // chains, enough to read weights as fast as memory gives them.
 #include <immintrin.h>
 
@@ -12,6 +12,7 @@
 namespace ounce::quant {
 namespace {
 
+template <int kPlanes>
 struct Int8Block {
   template <int kRows, int kPanels>
   static void Run(const Int8Job& job, int64_t first_panel, int64_t first_row,
@@ -20,8 +21,7 @@ struct Int8Block {
     const int64_t stride = PlaneStride(first_row, job.rows);
     const int64_t panel_bytes = job.blocks * job.tile_bytes;
     const std::byte* panels = job.tiles + first_panel * panel_bytes;
-    __m512i hi_sums[kRows][kPanels] = {};
-    __m512i lo_sums[kRows][kPanels] = {};
+    __m512i sums[kRows][kPanels][kPlanes] = {};
     for (int64_t block = 0; block < job.blocks; ++block) {
       const int64_t ahead =
           PrefetchDistance(vec::kPrefetchTiles, block, job.blocks, kPanels) *
@@ -36,17 +36,21 @@ struct Int8Block {
               job.unpack(tiles[p], scratch + p * 1024));
         }
       }
-      const uint8_t* hi = job.hi + start + block * stride;
-      const uint8_t* lo = job.lo + start + block * stride;
+      const uint8_t* planes[kPlanes];
+      for (int k = 0; k < kPlanes; ++k) {
+        planes[k] = job.planes[k] + start + block * stride;
+      }
 #if !defined(__clang__)
 #pragma GCC unroll 4
 #endif
       for (int col = 0; col < 64; col += 4) {
-        __m512i x_hi[kRows], x_lo[kRows];
+        __m512i x[kRows][kPlanes];
         OUNCE_UNROLL
         for (int i = 0; i < kRows; ++i) {
-          x_hi[i] = vec::SpreadFour(hi + i * 64 + col);
-          x_lo[i] = vec::SpreadFour(lo + i * 64 + col);
+          OUNCE_UNROLL
+          for (int k = 0; k < kPlanes; ++k) {
+            x[i][k] = vec::SpreadFour(planes[k] + i * 64 + col);
+          }
         }
         OUNCE_UNROLL
         for (int p = 0; p < kPanels; ++p) {
@@ -54,8 +58,11 @@ struct Int8Block {
           __builtin_prefetch(soon[p] + col * job.tile_bytes / 64);
           OUNCE_UNROLL
           for (int i = 0; i < kRows; ++i) {
-            hi_sums[i][p] = _mm512_dpbusd_epi32(hi_sums[i][p], x_hi[i], codes);
-            lo_sums[i][p] = _mm512_dpbusd_epi32(lo_sums[i][p], x_lo[i], codes);
+            OUNCE_UNROLL
+            for (int k = 0; k < kPlanes; ++k) {
+              sums[i][p][k] =
+                  _mm512_dpbusd_epi32(sums[i][p][k], x[i][k], codes);
+            }
           }
         }
       }
@@ -63,10 +70,12 @@ struct Int8Block {
     vec::Floats products[kRows][kPanels];
     for (int i = 0; i < kRows; ++i) {
       for (int p = 0; p < kPanels; ++p) {
-        products[i][p] =
-            vec::Int8Product(job, first_row + i, (first_panel + p) * 16,
-                             reinterpret_cast<vec::Ints>(hi_sums[i][p]),
-                             reinterpret_cast<vec::Ints>(lo_sums[i][p]));
+        vec::Ints of_planes[kPlanes];
+        for (int k = 0; k < kPlanes; ++k) {
+          of_planes[k] = reinterpret_cast<vec::Ints>(sums[i][p][k]);
+        }
+        products[i][p] = vec::Int8Product<kPlanes>(
+            job, first_row + i, (first_panel + p) * 16, of_planes);
       }
     }
     vec::WriteRows<kPanels>(job, first_row, kRows, first_panel * 16,
@@ -79,8 +88,10 @@ struct Int8Block {
 void Int8PanelsAvx512(const Int8Job& job, int64_t first_panel,
                       int64_t end_panel, int64_t first_row, int64_t end_row,
                       std::byte* scratch) {
-  vec::RunBlocks<Int8Block>(job, first_panel, end_panel, first_row, end_row,
-                            scratch);
+  const auto run = job.planes[1] == nullptr
+                       ? vec::RunBlocks<Int8Block<1>, 4, Int8Job>
+                       : vec::RunBlocks<Int8Block<2>, 2, Int8Job>;
+  run(job, first_panel, end_panel, first_row, end_row, scratch);
 }
 
 }  // namespace ounce::quant

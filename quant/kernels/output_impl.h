@@ -72,15 +72,49 @@ inline void WriteRows(const PanelJob& job, int64_t first_row, int64_t rows,
   }
 }
 
-// A product by kLanes integer sums of both planes. 256 * float(hi) is exact, so
+// The outliers of a row times the weights of kLanes outputs, as one chain. Not
+// inlined: few rows have any.
+__attribute__((noinline)) inline Floats OutlierSums(const Int8Job& job,
+                                                    int64_t row, int64_t col) {
+  const Floats scales = Load(job.scales + col);
+  Floats sums{};
+  alignas(64) std::byte unpacked[1024];
+  const float* x = job.x + row * job.x_stride;
+  const OutlierBlock* found = job.outliers.found + row * job.blocks;
+  for (int32_t i = 0; i < job.outliers.num_found[row]; ++i) {
+    const std::byte* packed =
+        job.tiles + (col / 16 * job.blocks + found[i].block) * job.tile_bytes;
+    const auto* tile = reinterpret_cast<const int32_t*>(
+        job.unpack ? job.unpack(packed, unpacked) : packed);
+    for (uint64_t left = found[i].cols; left != 0; left &= left - 1) {
+      const int at = __builtin_ctzll(left);
+      const Ints four = Load(tile + at / 4 * 16 + col % 16);
+      const Ints codes = four << (24 - at % 4 * 8) >> 24;
+      sums = FusedFma(Set(x[found[i].block * 64 + at]),
+                      scales * __builtin_convertvector(codes, Floats), sums);
+    }
+  }
+  return sums;
+}
+
+// A product by kLanes integer sums of each plane. 256 * float(hi) is exact, so
 // that it does not matter whether the sum is fused.
+template <int kPlanes>
 inline Floats Int8Product(const Int8Job& job, int64_t row, int64_t col,
-                          Ints hi_sum, Ints lo_sum) {
+                          const Ints* sums) {
   const Ints code_sums = Load(job.code_sums + col);
-  const Floats hi = __builtin_convertvector(hi_sum - (code_sums << 7), Floats);
-  const Floats lo = __builtin_convertvector(lo_sum, Floats);
-  const Floats sum = hi * 256.0f + lo;
-  return sum * Load(job.scales + col) * job.row_scales[row];
+  const Floats first =
+      __builtin_convertvector(sums[0] - (code_sums << 7), Floats);
+  if constexpr (kPlanes == 1) {
+    const bool any =
+        job.outliers.found != nullptr && job.outliers.num_found[row] > 0;
+    return FusedFma(Load(job.scales + col) * first, Set(job.row_scales[row]),
+                    any ? OutlierSums(job, row, col) : Floats{});
+  } else {
+    const Floats lo = __builtin_convertvector(sums[1], Floats);
+    const Floats sum = first * 256.0f + lo;
+    return sum * Load(job.scales + col) * job.row_scales[row];
+  }
 }
 
 }  // namespace ounce::quant::OUNCE_VEC

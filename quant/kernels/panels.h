@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "quant/epilogue.h"
+#include "quant/outliers.h"
 
 namespace ounce::quant {
 
@@ -53,12 +54,16 @@ struct FloatJob : PanelJob {
 };
 
 struct Int8Job : PanelJob {
-  const uint8_t* hi;  // planes of all rows
-  const uint8_t* lo;
+  // Planes of all rows: hi + 128 and lo, or x + 128 alone in the first.
+  const uint8_t* planes[2];
   const float* row_scales;
   int64_t rows;  // of the planes
   const float* scales;
   const int32_t* code_sums;
+  // One plane only: what is added to it from x itself.
+  Outliers outliers;
+  const float* x;
+  int64_t x_stride;
 };
 
 struct RunsJob : PanelJob {
@@ -118,6 +123,17 @@ RunsPanels RunsPanelsPortable, RunsPanelsAvx2, RunsPanelsAvx512;
 using QuantizeRow = float(const float* x, int64_t cols, int64_t block_stride,
                           uint8_t* hi, uint8_t* lo);
 QuantizeRow QuantizeRowPortable, QuantizeRowAvx2, QuantizeRowAvx512;
+
+// The same to 8-bit integers, as bytes q + 128. Outliers, numbers of a
+// magnitude of `threshold` and more where that is not 0, count as zeros and are
+// noted: what `found` has room for is one block of them after the other, and
+// *num_found how many there are.
+using QuantizeByteRow = float(const float* x, int64_t cols,
+                              int64_t block_stride, float threshold,
+                              uint8_t* bytes, OutlierBlock* found,
+                              int32_t* num_found);
+QuantizeByteRow QuantizeByteRowPortable, QuantizeByteRowAvx2,
+    QuantizeByteRowAvx512;
 
 // The same for RunsJob: integers up to 127 * 256 + 127 in magnitude, as signed
 // bytes; and their sums over each 16 columns, of all blocks.

@@ -1,24 +1,30 @@
-// Activations to 16-bit integers; see QuantizeRow in panels.h.
+// Activations to integers; see QuantizeRow in panels.h.
 #ifndef OUNCE_QUANT_KERNELS_QUANTIZE_ROW_IMPL_H_
 #define OUNCE_QUANT_KERNELS_QUANTIZE_ROW_IMPL_H_
 
 #include <cstdint>
 
 #include "quant/kernels/vector_math.h"
+#include "quant/outliers.h"
 
 namespace ounce::quant::OUNCE_VEC {
 
+inline constexpr int32_t kInfinity = 0x7F800000;
+
+// Magnitudes compare like their bit patterns, NaN above all.
+inline Ints Magnitudes(Floats x) {
+  return reinterpret_cast<Ints>(x) & 0x7FFFFFFF;
+}
+
 // Calls take(col, q) for each kLanes columns up to the end of the last block,
 // where q ~ x / sx are integers up to `most` in magnitude, zeros past the end;
-// returns sx.
-template <class Take>
-inline float RoundRow(const float* x, int64_t cols, float most,
+// returns sx. load(col) are the columns from `col` on.
+template <class LoadX, class Take>
+inline float RoundRow(int64_t cols, float most, const LoadX& load,
                       const Take& take) {
-  // Magnitudes compare like their bit patterns, NaN above all.
   Ints largest{};
   for (int64_t col = 0; col < cols; col += kLanes) {
-    const Ints bits =
-        reinterpret_cast<Ints>(LoadPart(x + col, cols - col)) & 0x7FFFFFFF;
+    const Ints bits = Magnitudes(load(col));
     const Ints larger = bits > largest;
     largest = (larger & bits) | (~larger & largest);
   }
@@ -26,7 +32,6 @@ inline float RoundRow(const float* x, int64_t cols, float most,
   for (int i = 0; i < kLanes; ++i) {
     if (largest[i] > max_bits) max_bits = largest[i];
   }
-  constexpr int32_t kInfinity = 0x7F800000;
   constexpr int32_t kTiny = (127 - 100) << 23;  // 2^-100
   float max;
   __builtin_memcpy(&max, &max_bits, sizeof max);
@@ -37,7 +42,7 @@ inline float RoundRow(const float* x, int64_t cols, float most,
   for (int64_t col = 0; col < padded; col += kLanes) {
     Ints q{};
     if (usable && col < cols) {
-      const Floats scaled = Round(LoadPart(x + col, cols - col) * Set(inverse));
+      const Floats scaled = Round(load(col) * Set(inverse));
       q = __builtin_convertvector(scaled, Ints);
     }
     take(col, q);
@@ -48,7 +53,8 @@ inline float RoundRow(const float* x, int64_t cols, float most,
 
 inline float QuantizeRowOnce(const float* x, int64_t cols, int64_t block_stride,
                              uint8_t* hi, uint8_t* lo) {
-  return RoundRow(x, cols, 32767.0f, [&](int64_t col, Ints q) {
+  const auto load = [&](int64_t col) { return LoadPart(x + col, cols - col); };
+  return RoundRow(cols, 32767.0f, load, [&](int64_t col, Ints q) {
     typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
     const Bytes q_hi = __builtin_convertvector((q >> 8) + 128, Bytes);
     const Bytes q_lo = __builtin_convertvector(q & 255, Bytes);
@@ -58,11 +64,49 @@ inline float QuantizeRowOnce(const float* x, int64_t cols, int64_t block_stride,
   });
 }
 
+inline float QuantizeByteRowOnce(const float* x, int64_t cols,
+                                 int64_t block_stride, float threshold,
+                                 uint8_t* bytes, OutlierBlock* found,
+                                 int32_t* num_found) {
+  // What is not finite is no outlier, and makes the row NaN. `is_outlier` is
+  // negative where one is.
+  int32_t least = kInfinity;
+  if (threshold > 0) __builtin_memcpy(&least, &threshold, sizeof least);
+  const auto is_outlier = [&](Floats values) {
+    const Ints bits = Magnitudes(values);
+    return (bits >= least) & (bits < kInfinity);
+  };
+  const auto load = [&](int64_t col) {
+    const Floats values = LoadPart(x + col, cols - col);
+    return Select(is_outlier(values), Floats{}, values);
+  };
+  const float scale = RoundRow(cols, 127.0f, load, [&](int64_t col, Ints q) {
+    typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+    const Bytes q_bytes = __builtin_convertvector(q + 128, Bytes);
+    __builtin_memcpy(bytes + col / 64 * block_stride + col % 64, &q_bytes,
+                     sizeof q_bytes);
+  });
+  if (threshold == 0) return scale;
+  int32_t num = 0;
+  for (int64_t block = 0; block * 64 < cols && scale == scale; ++block) {
+    uint64_t outliers = 0;
+    for (int64_t i = 0; i < 64 && block * 64 + i < cols; i += kLanes) {
+      const int64_t col = block * 64 + i;
+      const Ints here = is_outlier(LoadPart(x + col, cols - col));
+      outliers |= uint64_t{SignBits(here)} << i;
+    }
+    if (outliers != 0) found[num++] = {block, outliers};
+  }
+  *num_found = num;
+  return scale;
+}
+
 inline float QuantizeRunsRowOnce(const float* x, int64_t cols,
                                  int64_t block_stride, int8_t* hi, int8_t* lo,
                                  int32_t* sums) {
   Ints sum{};  // of 16 columns
-  return RoundRow(x, cols, 127 * 256 + 127, [&](int64_t col, Ints q) {
+  const auto load = [&](int64_t col) { return LoadPart(x + col, cols - col); };
+  return RoundRow(cols, 127 * 256 + 127, load, [&](int64_t col, Ints q) {
     typedef int8_t Bytes __attribute__((vector_size(kLanes)));
     const Ints high = (q + 128) >> 8;
     const Bytes q_hi = __builtin_convertvector(high, Bytes);

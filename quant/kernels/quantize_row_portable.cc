@@ -8,6 +8,14 @@ float QuantizeRowPortable(const float* x, int64_t cols, int64_t block_stride,
   return vec::QuantizeRowOnce(x, cols, block_stride, hi, lo);
 }
 
+float QuantizeByteRowPortable(const float* x, int64_t cols,
+                              int64_t block_stride, float threshold,
+                              uint8_t* bytes, OutlierBlock* found,
+                              int32_t* num_found) {
+  return vec::QuantizeByteRowOnce(x, cols, block_stride, threshold, bytes,
+                                  found, num_found);
+}
+
 float QuantizeRunsRowPortable(const float* x, int64_t cols,
                               int64_t block_stride, int8_t* hi, int8_t* lo,
                               int32_t* sums) {

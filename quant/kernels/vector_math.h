@@ -12,6 +12,7 @@
 #ifndef OUNCE_QUANT_KERNELS_VECTOR_MATH_H_
 #define OUNCE_QUANT_KERNELS_VECTOR_MATH_H_
 
+#include <cmath>
 #include <cstdint>
 
 #if defined(__AMX_TILE__)
@@ -103,6 +104,31 @@ inline Floats Fma(Floats a, Floats b, Floats c) {
   return _mm256_fmadd_ps(a, b, c);
 #else
   return a * b + c;
+#endif
+}
+
+// a * b + c, rounded once by every instruction set; slow without hardware FMA.
+inline Floats FusedFma(Floats a, Floats b, Floats c) {
+#if defined(__FMA__)
+  return Fma(a, b, c);
+#else
+  for (int i = 0; i < kLanes; ++i) c[i] = std::fma(a[i], b[i], c[i]);
+  return c;
+#endif
+}
+
+// By lane, a bit that tells whether the integer is negative.
+inline uint32_t SignBits(Ints value) {
+#if defined(__AVX512F__)
+  return _mm512_cmplt_epi32_mask(reinterpret_cast<__m512i>(value),
+                                 _mm512_setzero_si512());
+#elif defined(__AVX2__) && defined(__FMA__)
+  return static_cast<uint32_t>(
+      _mm256_movemask_ps(reinterpret_cast<__m256>(value)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= uint32_t{value[i] < 0} << i;
+  return bits;
 #endif
 }
 

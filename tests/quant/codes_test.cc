@@ -359,6 +359,7 @@ TEST(PackTest, SlicesKeepTheFieldsOfTheMatrixTheyAreCutOf) {
   std::iota(elements.begin(), elements.end(), uint8_t{0});
   const HeldCodes one(format, kRows, kCols, elements, {NormalValues(30, 8)});
   const HeldCodes other(format, kRows, kCols, elements, {NormalValues(30, 9)});
+  EXPECT_EQ(Pack(one)->input_rounding(), InputRounding{});
   const CodeSlice slices[] = {{&one, 3, 20}, {&other, 17, 23}, {&one, 39, 1}};
   const PackedWeight packed = *Pack(slices);
   ASSERT_EQ(packed.rows(), 44);
@@ -370,6 +371,32 @@ TEST(PackTest, SlicesKeepTheFieldsOfTheMatrixTheyAreCutOf) {
                   all.begin() + (slice.first_row + slice.rows) * kCols);
   }
   EXPECT_EQ(found, wanted);
+}
+
+TEST(PackTest, TakesActivationsIn8BitsWhereWeightsAreMultipliedAsIntegers) {
+  CodeFormat format = {.kind = CodeFormat::Kind::kUnsigned,
+                       .bits = 4,
+                       .element = "nf4",
+                       .tables = kNf4,
+                       .fields = {{.name = "absmax", .reach = Reach::Flat(96)}},
+                       .rule = {.scale = {.field = 0}},
+                       .input_rounding = {.bits = 8}};
+  const HeldCodes floats(format, 3, 64, std::vector<uint8_t>(3 * 64),
+                         {NormalValues(2, 8)});
+  const absl::Status refused = Pack(floats).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(refused.message(),
+            "tensor 'held.weight': activations in 8 bits are for weights that "
+            "are multiplied as integers, and nf4 of this kind is not");
+  EXPECT_EQ(PackedBytes(format, 3, 64).status().code(),
+            absl::StatusCode::kUnimplemented);
+  const auto spec = ParseMethodSpec("bnb-int8:threshold=2.5");
+  const InputRounding wanted = {.bits = 8, .threshold = 2.5f};
+  const MatrixRows weight = NormalRows(3, 64, 1);
+  EXPECT_EQ(Pack(**spec->Encode(weight))->input_rounding(), wanted);
+  EXPECT_EQ(
+      PackedOutline(*spec->Format(3, 64, DType::kF32), 3, 64).input_rounding(),
+      wanted);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "quant/registry.h"
 #include "tests/quant/counted_scratch.h"
+#include "tests/quant/error_bounds.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/held_codes.h"
 #include "tests/quant/matrix_rows.h"
@@ -426,6 +427,10 @@ TEST(ConvolutionCodesTest, RefuseWhatCannotBeMovedOrHasNoZero) {
             "worth exactly zero");
   format.fields[0].reach = Reach::Matrix();
   EXPECT_TRUE(ConvolutionCodes::Check(format).ok());
+  format.input_rounding.bits = 8;
+  EXPECT_EQ(ConvolutionCodes::Check(format).code(),
+            absl::StatusCode::kUnimplemented);
+  format.input_rounding.bits = 16;
   for (const Reach& reach : {Reach::Columns(32), Reach::Flat(64)}) {
     format.fields[0].reach = reach;
     EXPECT_EQ(ConvolutionCodes::Check(format).code(),
@@ -502,16 +507,29 @@ TEST_P(ConvolutionTest, MapsOfManyTasksEqualTheObviousLoops) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    AllMethods, ConvolutionTest,
-    testing::Combine(testing::ValuesIn(AllMethods().begin(),
-                                       AllMethods().end()),
-                     testing::Values(Compute::kFloat32, Compute::kBFloat16)),
-    [](const auto& info) {
-      return std::string(std::get<0>(info.param)->name()) +
-             (std::get<1>(info.param) == Compute::kFloat32 ? "InFloat32"
-                                                           : "InBFloat16");
-    });
+// All that convolutions take.
+std::vector<const QuantMethod*> Methods() {
+  std::vector<const QuantMethod*> methods;
+  for (const QuantMethod* method : AllMethods()) {
+    const auto format =
+        ParseMethodSpec(method->name())->Format(64, 576, DType::kF32);
+    if (format.ok() && ConvolutionCodes::Check(*format).ok()) {
+      methods.push_back(method);
+    }
+  }
+  return methods;
+}
+
+INSTANTIATE_TEST_SUITE_P(AllMethods, ConvolutionTest,
+                         testing::Combine(testing::ValuesIn(Methods()),
+                                          testing::Values(Compute::kFloat32,
+                                                          Compute::kBFloat16)),
+                         [](const auto& info) {
+                           return TestName(std::get<0>(info.param)->name()) +
+                                  (std::get<1>(info.param) == Compute::kFloat32
+                                       ? "InFloat32"
+                                       : "InBFloat16");
+                         });
 
 }  // namespace
 }  // namespace ounce::quant

@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 #include "quant/registry.h"
+#include "tests/quant/error_bounds.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
 #include "tests/quant/products.h"
@@ -76,7 +77,7 @@ TEST_P(EpilogueTest, EveryActivationCombinesInEveryWayInBothComputes) {
       for (int64_t i = 0; i < p.rows; ++i) {
         for (int64_t o = 0; o < p.outputs; ++o) {
           products.push_back(Reference(&x[i * p.cols], &weights[o * p.cols],
-                                       p.cols, w.layout().form, compute));
+                                       p.cols, w, compute));
         }
       }
       for (const Activation activation :
@@ -142,7 +143,7 @@ INSTANTIATE_TEST_SUITE_P(AllMethods, EpilogueTest,
                          testing::ValuesIn(AllMethods().begin(),
                                            AllMethods().end()),
                          [](const auto& info) {
-                           return std::string(info.param->name());
+                           return TestName(info.param->name());
                          });
 
 }  // namespace

@@ -53,6 +53,8 @@ inline constexpr ErrorBound kErrorBounds[] = {
      1.0 / 15 * (1 + 1e-5), 0, 0, 0.090},
     {"linear:bits=5,mode=asymmetric,granularity=group,group=256",
      1.0 / 31 * (1 + 1e-5), 0, 0, 0.060},
+    // As linear, of weights rounded to float16.
+    {"bnb-int8", 0.5 / 127 * (1 + 0x1p-11), 0x1p-11, 0x1p-25, 0.0095},
     {"linear:bits=7,mode=asymmetric,granularity=group,group=-1",
      1.0 / 127 * (1 + 1e-5), 0, 0, 0.018},
 };

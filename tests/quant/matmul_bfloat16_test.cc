@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "quant/matmul.h"
 #include "quant/registry.h"
+#include "tests/quant/error_bounds.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/matrix_rows.h"
 #include "tests/quant/products.h"
@@ -43,9 +44,8 @@ TEST_P(BFloat16MatmulTest, EqualsTheObviousLoops) {
       for (int64_t i = 0; i < p.rows; ++i) {
         for (int64_t o = 0; o < p.outputs; ++o) {
           // Integer weights go their own way: x rounded to 16-bit integers.
-          const Wanted wanted =
-              Reference(&x[i * p.cols], &weights[o * p.cols], p.cols,
-                        w.layout().form, Compute::kBFloat16);
+          const Wanted wanted = Reference(&x[i * p.cols], &weights[o * p.cols],
+                                          p.cols, w, Compute::kBFloat16);
           ASSERT_NEAR(wanted.y, y[i * stride + o], wanted.tolerance)
               << IsaName(isa) << " " << p.rows << " " << p.outputs << " "
               << p.cols << " at " << i << ", " << o;
@@ -101,7 +101,8 @@ TEST_P(BFloat16MatmulTest, AnInputOfAllFormsServesEveryWeight) {
   const std::vector<float> x = NormalValues(kRows * kCols, 8);
   const ConstMatrix matrix = {x.data(), kRows, kCols, kCols};
   const InputForms all =
-      InputForms{.integers = true} | InputForms{.bfloat16 = true};
+      InputForms{.integers = true, .runs = true, .bfloat16 = true} |
+      FormsFor(w, Compute::kBFloat16);
   for (const Isa isa : Isas()) {
     std::vector<float> y(kRows * kOutputs);
     ThreadPool pool(2);
@@ -123,7 +124,7 @@ INSTANTIATE_TEST_SUITE_P(AllMethods, BFloat16MatmulTest,
                          testing::ValuesIn(AllMethods().begin(),
                                            AllMethods().end()),
                          [](const auto& info) {
-                           return std::string(info.param->name());
+                           return TestName(info.param->name());
                          });
 
 }  // namespace

@@ -32,7 +32,7 @@ constexpr int64_t kRowCounts[] = {1, 2, 3, 4, 5, 8, 12, 13, 16, 17, 33, 100};
 
 // Every method with its defaults, and each way in which runs differ: 4-bit and
 // 8-bit tiles, steps of 16, 32 and 64 columns, runs of one and of several
-// steps, minima or none.
+// steps, minima or none; and outliers, none and many.
 std::vector<std::string_view> Specs() {
   std::vector<std::string_view> specs = {
       "linear:bits=4,granularity=group",
@@ -41,6 +41,8 @@ std::vector<std::string_view> Specs() {
       "linear:bits=6,granularity=group,group=48",
       "linear:bits=5,mode=asymmetric,granularity=group,group=256",
       "linear:mode=asymmetric",
+      "bnb-int8:threshold=0",
+      "bnb-int8:threshold=1",
   };
   for (const QuantMethod* method : AllMethods()) {
     specs.push_back(method->name());
@@ -64,8 +66,7 @@ TEST_P(MatmulTest, EqualsDequantizeThenMultiplyInFloat64) {
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < shape.rows; ++j) {
           wanted.push_back(Reference(&x[i * shape.cols],
-                                     &weights[j * shape.cols], shape.cols,
-                                     w.layout().form));
+                                     &weights[j * shape.cols], shape.cols, w));
         }
       }
       for (const Isa isa : Isas()) {
@@ -272,37 +273,88 @@ TEST(MatmulInt8Test, SumsOfTheLargestColumnsDoNotOverflow) {
   constexpr int64_t kCols = 65536;
   std::vector<float> values(2 * kCols, 127.0f);
   std::fill(values.begin() + kCols, values.end(), -127.0f);
-  const PackedWeight w = Pack(MatrixRows(2, kCols, values), "linear");
   Multiplier multiplier;
-  for (const float sign : {1.0f, -1.0f}) {
-    std::vector<float> x(17 * kCols, sign);
-    for (const Isa isa : Isas()) {
-      for (const int64_t rows : {1, 17}) {
-        const std::vector<float> y = multiplier.Run(isa, x, rows, w);
-        for (int64_t i = 0; i < rows; ++i) {
-          ASSERT_NEAR(y[2 * i], sign * 127 * kCols, 4) << IsaName(isa);
-          ASSERT_NEAR(y[2 * i + 1], sign * -127 * kCols, 4) << IsaName(isa);
+  for (const std::string_view spec : {"linear", "bnb-int8:threshold=0"}) {
+    const PackedWeight w = Pack(MatrixRows(2, kCols, values), spec);
+    for (const float sign : {1.0f, -1.0f}) {
+      std::vector<float> x(17 * kCols, sign);
+      for (const Isa isa : Isas()) {
+        for (const int64_t rows : {1, 17}) {
+          const std::vector<float> y = multiplier.Run(isa, x, rows, w);
+          for (int64_t i = 0; i < rows; ++i) {
+            ASSERT_NEAR(y[2 * i], sign * 127 * kCols, 4) << IsaName(isa);
+            ASSERT_NEAR(y[2 * i + 1], sign * -127 * kCols, 4) << IsaName(isa);
+          }
         }
       }
     }
   }
 }
 
+// The definition, word by word.
+TEST(MatmulInt8Test, In8BitsIsWhatTheHeaderStates) {
+  constexpr int64_t kRows = 21, kCols = 330;
+  std::vector<float> x = NormalValues(kCols, 32);
+  x[329] = std::nextafter(6.0f, 0.0f);  // the largest that is no outlier
+  x[0] = 6;
+  x[63] = -7;
+  x[64] = 1e9f;
+  x[200] = -6000;
+  Multiplier multiplier;
+  for (const float threshold : {6.0f, 0.0f}) {
+    const PackedWeight w =
+        Pack(NormalRows(kRows, kCols, 33),
+             threshold == 0 ? "bnb-int8:threshold=0" : "bnb-int8");
+    const auto is_outlier = [&](float value) {
+      return threshold > 0 && std::abs(value) >= threshold;
+    };
+    float max = 0;
+    for (const float value : x) {
+      if (!is_outlier(value)) max = std::max(max, std::abs(value));
+    }
+    std::vector<float> wanted;
+    for (int64_t row = 0; row < kRows; ++row) {
+      int64_t sum = 0;
+      float o = 0;
+      for (int64_t col = 0; col < kCols; ++col) {
+        const auto* tile = reinterpret_cast<const int8_t*>(
+            w.panel(row / 16) + col / 64 * w.layout().tile_bytes);
+        const int code = tile[col % 64 / 4 * 64 + row % 16 * 4 + col % 4];
+        if (is_outlier(x[col])) {
+          o = std::fma(x[col], w.scales()[row] * static_cast<float>(code), o);
+        } else {
+          sum += std::lrint(x[col] * (127.0f / max)) * code;
+        }
+      }
+      wanted.push_back(
+          std::fma(w.scales()[row] * static_cast<float>(sum), max / 127.0f, o));
+    }
+    for (const Isa isa : Isas()) {
+      ExpectSameBits(wanted, multiplier.Run(isa, x, 1, w),
+                     std::string(IsaName(isa)));
+    }
+  }
+}
+
 TEST(MatmulInt8Test, TinyHugeAndSubnormalInputsAreScaledByRow) {
   constexpr int64_t kCols = 70;
-  const PackedWeight w = Pack(NormalRows(5, kCols, 20), "linear");
   Multiplier multiplier;
-  for (const float magnitude : {1e-45f, 1e-38f, 1e-29f, 1e-20f, 1e20f, 1e36f}) {
-    const std::vector<float> x = NormalValues(kCols, 21, magnitude);
+  for (const std::string_view spec :
+       {"linear", "bnb-int8", "bnb-int8:threshold=0"}) {
+    const PackedWeight w = Pack(NormalRows(5, kCols, 20), spec);
     const std::vector<float> weights = Dequantized(w);
-    for (const Isa isa : Isas()) {
-      const std::vector<float> y = multiplier.Run(isa, x, 1, w);
-      for (int j = 0; j < 5; ++j) {
-        const Wanted wanted =
-            Reference(x.data(), &weights[j * kCols], kCols, TileForm::kInt8);
-        // Rows below 2^-100 (8e-31) count as zero.
-        ASSERT_NEAR(wanted.y, y[j], wanted.tolerance + 1e-29)
-            << IsaName(isa) << magnitude;
+    for (const float magnitude :
+         {1e-45f, 1e-38f, 1e-29f, 1e-20f, 1e20f, 1e36f}) {
+      const std::vector<float> x = NormalValues(kCols, 21, magnitude);
+      for (const Isa isa : Isas()) {
+        const std::vector<float> y = multiplier.Run(isa, x, 1, w);
+        for (int j = 0; j < 5; ++j) {
+          const Wanted wanted =
+              Reference(x.data(), &weights[j * kCols], kCols, w);
+          // Rows below 2^-100 (8e-31) count as zero.
+          ASSERT_NEAR(wanted.y, y[j], wanted.tolerance + 1e-29)
+              << IsaName(isa) << " " << spec << " " << magnitude;
+        }
       }
     }
   }
@@ -317,7 +369,8 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
   const ConstMatrix matrix = {x.data(), kRows, kCols, kCols};
   const auto prepare = [&](Isa isa, ThreadPool& team, Scratch& scratch) {
     return MatmulInput::PrepareOn(
-        isa, matrix, {.integers = true, .runs = true, .bfloat16 = true}, team,
+        isa, matrix,
+        {.integers = true, .runs = true, .bfloat16 = true, .bytes = 2.5f}, team,
         scratch);
   };
   const size_t needed =
@@ -330,6 +383,22 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
   EXPECT_TRUE(std::isnan(wanted.row_scales()[2]));
   EXPECT_EQ(0.0f, wanted.runs().row_scales[0]);
   EXPECT_TRUE(std::isnan(wanted.runs().row_scales[2]));
+  const Outliers& outliers = wanted.bytes().outliers;
+  const int64_t blocks = wanted.padded_cols() / 64;
+  for (int64_t i = 0; i < kRows; ++i) {
+    std::vector<int64_t> found, listed;
+    for (int64_t k = 0; k < kCols && i != 2; ++k) {
+      if (std::abs(x[i * kCols + k]) >= 2.5f) found.push_back(k);
+    }
+    for (int32_t k = 0; k < outliers.num_found[i]; ++k) {
+      const OutlierBlock& block = outliers.found[i * blocks + k];
+      for (int bit = 0; bit < 64; ++bit) {
+        if (block.cols >> bit & 1) listed.push_back(block.block * 64 + bit);
+      }
+    }
+    EXPECT_EQ(found, listed);
+    EXPECT_EQ(i == 0 || i == 2, found.empty());
+  }
   for (int64_t i = 0; i < kRows; ++i) {
     for (int64_t k = 0; k < wanted.padded_cols(); ++k) {
       const float value = k < kCols ? x[i * kCols + k] : 0.0f;
@@ -347,6 +416,17 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
                              kRows * sizeof(float)));
     EXPECT_EQ(0, std::memcmp(wanted.bfloat16(), found.bfloat16(), 2 * bytes))
         << IsaName(isa);
+    EXPECT_EQ(0, std::memcmp(wanted.bytes().plane, found.bytes().plane, bytes));
+    EXPECT_EQ(0, std::memcmp(wanted.bytes().row_scales,
+                             found.bytes().row_scales, kRows * sizeof(float)));
+    for (int64_t i = 0; i < kRows; ++i) {
+      const int32_t count = outliers.num_found[i];
+      ASSERT_EQ(count, found.bytes().outliers.num_found[i]) << IsaName(isa);
+      EXPECT_EQ(0, std::memcmp(outliers.found + i * blocks,
+                               found.bytes().outliers.found + i * blocks,
+                               count * sizeof(OutlierBlock)))
+          << IsaName(isa);
+    }
     EXPECT_EQ(0, std::memcmp(wanted.runs().hi, found.runs().hi, bytes));
     EXPECT_EQ(0, std::memcmp(wanted.runs().lo, found.runs().lo, bytes));
     EXPECT_EQ(0, std::memcmp(wanted.runs().sums, found.runs().sums, bytes / 4))

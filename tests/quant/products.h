@@ -71,15 +71,23 @@ struct Wanted {
   double tolerance;
 };
 inline Wanted Reference(const float* x, const float* weights, int64_t cols,
-                        TileForm form, Compute compute = Compute::kFloat32) {
+                        const PackedWeight& w,
+                        Compute compute = Compute::kFloat32) {
+  const TileForm form = w.layout().form;
+  const float threshold = w.input_rounding().threshold;
   const bool round = form == TileForm::kFloat && compute == Compute::kBFloat16;
   double sum = 0, sum_magnitudes = 0, sum_weights = 0, sum_x = 0;
   double max_x = 0, max_weight = 0;
+  int64_t outliers = 0;
   for (int64_t k = 0; k < cols; ++k) {
     const double a = round ? RoundTo(DType::kBF16, x[k]) : x[k];
     const double b = round ? RoundTo(DType::kBF16, weights[k]) : weights[k];
     sum += a * b;
     sum_magnitudes += std::abs(a * b);
+    if (threshold > 0 && std::abs(a) >= threshold) {
+      ++outliers;
+      continue;
+    }
     sum_weights += std::abs(b);
     sum_x += std::abs(a);
     max_x = std::max(max_x, std::abs(a));
@@ -93,6 +101,13 @@ inline Wanted Reference(const float* x, const float* weights, int64_t cols,
     return {sum, sum_weights * max_x / 65278 * (1 + 1e-4) +
                      (cols / 8.0 + 6) * kEpsilon * 4 * max_weight * sum_x +
                      1e-30};
+  }
+  if (form == TileForm::kInt8 && w.input_rounding().bits == 8) {
+    // Half a step of max / 127; a rounding for each outlier.
+    return {sum,
+            sum_weights * max_x / 254 * (1 + 1e-4) +
+                static_cast<double>(outliers + 8) * kEpsilon * sum_magnitudes +
+                1e-30};
   }
   if (form == TileForm::kInt8) {
     // Each x is off by half a step of max / 32767 (1e-4 more for the factor's

@@ -118,6 +118,24 @@ TEST(LinearTest, PartsOfDifferentMethodsReadOneInput) {
   EXPECT_EQ(Apply(together, x), wanted);
 }
 
+TEST(LinearTest, PartsOfDifferentThresholdsFindTheirOwnOutliers) {
+  const MatrixRows rows = NormalRows(20, kCols, 1);
+  const std::vector<float> x = NormalValues(5 * kCols, 4, 3);
+  std::vector<LinearPart> parts;
+  std::vector<uint32_t> wanted(5 * 80);
+  for (const std::string spec :
+       {"bnb-int8", "bnb-int8:threshold=0", "bnb-int8:threshold=2", "linear"}) {
+    parts.push_back(Part(rows, spec));
+    const std::vector<uint32_t> alone =
+        Apply(Linear({parts.back()}, kCols, {}), x);
+    for (int64_t row = 0; row < 5; ++row) {
+      std::copy_n(alone.begin() + row * 20, 20,
+                  wanted.begin() + row * 80 + 20 * (parts.size() - 1));
+    }
+  }
+  EXPECT_EQ(Apply(Linear(parts, kCols, {}), x), wanted);
+}
+
 TEST(LinearTest, APartMayReadItsInputsInAnotherOrder) {
   const MatrixRows rows = NormalRows(30, kCols, 1);
   std::vector<int32_t> order(kCols);
@@ -214,9 +232,11 @@ TEST(LinearTest, OutlinesOfWeightsTellACountingPassWhatTheyTake) {
   const std::vector<float> x = NormalValues(40 * kCols, 1);
   const auto outline = [](const LinearPart& part) {
     LinearPart result = part;
-    result.weight = std::make_shared<const quant::PackedWeight>(
-        quant::PackedWeight::Outline(part.weight->layout(), part.rows, kCols,
-                                     part.weight->runs()));
+    quant::PackedWeight weight = quant::PackedWeight::Outline(
+        part.weight->layout(), part.rows, kCols, part.weight->runs());
+    weight.set_input_rounding(part.weight->input_rounding());
+    result.weight =
+        std::make_shared<const quant::PackedWeight>(std::move(weight));
     return result;
   };
   for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
@@ -233,6 +253,8 @@ TEST(LinearTest, OutlinesOfWeightsTellACountingPassWhatTheyTake) {
           {"linear", "linear"},
           {"linear:bits=4", "linear:mode=asymmetric"},
           {"float16", "linear"},
+          {"bnb-int8", "bnb-int8"},
+          {"bnb-int8", "bnb-int8:threshold=0"},
           {"linear:bits=3,granularity=group", "linear"}}) {
       const LinearPart first = Part(NormalRows(40, kCols, 2), spec);
       const LinearPart second = Part(NormalRows(30, kCols, 3), other);
