@@ -24,6 +24,16 @@ bool AllFinite(const float* values, int64_t count) {
   return found == 0;
 }
 
+absl::Status CheckFinite(const FloatRows& weight, int64_t row,
+                         const float* values) {
+  if (AllFinite(values, weight.cols())) return absl::OkStatus();
+  const float* found =
+      std::find_if_not(values, values + weight.cols(),
+                       [](float value) { return std::isfinite(value); });
+  return RefuseValue(weight, row, found - values, *found,
+                     "is not a finite number");
+}
+
 }  // namespace
 
 absl::Status RefuseValue(const FloatRows& weight, int64_t row, int64_t col,
@@ -55,6 +65,24 @@ Extent ExtentOf(const float* values, int64_t count) {
   return extent;
 }
 
+absl::Status ForEachRow(
+    const FloatRows& weight,
+    absl::FunctionRef<void(int64_t row, const float* values)> take) {
+  constexpr int64_t kBandElements = 1 << 18;
+  const int64_t cols = weight.cols();
+  const int64_t at_once = std::max<int64_t>(1, kBandElements / cols);
+  std::vector<float> values(std::min(at_once, weight.rows()) * cols);
+  for (int64_t first = 0; first < weight.rows(); first += at_once) {
+    const int64_t count = std::min(at_once, weight.rows() - first);
+    RETURN_IF_ERROR(weight.Read(first, count, values.data()));
+    for (int64_t i = 0; i < count; ++i) {
+      RETURN_IF_ERROR(CheckFinite(weight, first + i, &values[i * cols]));
+      take(first + i, &values[i * cols]);
+    }
+  }
+  return absl::OkStatus();
+}
+
 EncodedRows::EncodedRows(const FloatRows& weight, CodeFormat format)
     : weight_(weight), format_(std::move(format)) {}
 
@@ -79,12 +107,7 @@ absl::Status EncodedRows::Read(int64_t first, int64_t count,
   }
   for (int64_t i = 0; i < count; ++i) {
     const float* row = values.data() + i * cols;
-    if (!allowed && !AllFinite(row, cols)) {
-      const float* found = std::find_if_not(
-          row, row + cols, [](float value) { return std::isfinite(value); });
-      return RefuseValue(weight_, first + i, found - row, *found,
-                         "is not a finite number");
-    }
+    if (!allowed) RETURN_IF_ERROR(CheckFinite(weight_, first + i, row));
     RETURN_IF_ERROR(
         EncodeRow(first + i, row, out.elements.data() + i * row_bytes, out));
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "quant/codes.h"
 #include "quant/float_rows.h"
@@ -22,6 +23,13 @@ struct Extent {
   float max = 0;  // >= 0
 };
 Extent ExtentOf(const float* values, int64_t count);
+
+// For methods that must know all of a matrix first: reads it in bands of a
+// megabyte, and hands on its rows from the first to the last.
+// Errors: of Read; kInvalidArgument for what is not finite.
+absl::Status ForEachRow(
+    const FloatRows& weight,
+    absl::FunctionRef<void(int64_t row, const float* values)> take);
 
 // Codes that are made of the floats each time they are read: nothing of the
 // matrix is held.

@@ -201,26 +201,14 @@ class LinearRows final : public EncodedRows {
   const std::optional<Pair> of_all_;
 };
 
-// Reads all of a matrix, in bands of a megabyte.
 absl::StatusOr<Pair> PairOfAll(const FloatRows& weight,
                                const Settings& settings) {
-  constexpr int64_t kBandElements = 1 << 18;
-  const int64_t cols = weight.cols();
-  const int64_t at_once = std::max<int64_t>(1, kBandElements / cols);
-  std::vector<float> values(std::min(at_once, weight.rows()) * cols);
   float min = 0, max = 0;
-  for (int64_t first = 0; first < weight.rows(); first += at_once) {
-    const int64_t count = std::min(at_once, weight.rows() - first);
-    RETURN_IF_ERROR(weight.Read(first, count, values.data()));
-    for (int64_t i = 0; i < count * cols; ++i) {
-      if (!std::isfinite(values[i])) {
-        return RefuseValue(weight, first + i / cols, i % cols, values[i],
-                           "is not a finite number");
-      }
-      min = std::min(min, values[i]);
-      max = std::max(max, values[i]);
-    }
-  }
+  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t, const float* values) {
+    const Extent extent = ExtentOf(values, weight.cols());
+    min = std::min(min, extent.min);
+    max = std::max(max, extent.max);
+  }));
   return LinearRows::PairOf(settings, min, max, ScaleDType(weight.dtype()));
 }
 

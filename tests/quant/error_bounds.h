@@ -11,14 +11,16 @@ namespace ounce::quant {
 
 struct ErrorBound {
   std::string_view spec;
-  // |w - w'| <= row_max * max|row| + relative * |w| + absolute, for float32
-  // weights that the method takes; max|matrix| where a scale is of all rows.
+  // |w - w'| <= row_max * max + relative * |w| + absolute, for float32 weights
+  // that the method takes; max is the largest magnitude of those that `of`
+  // says.
   double row_max;
   double relative;
   double absolute;
   // ||W - W'|| / ||W|| for normally distributed weights, 1,000 columns.
   double relative_l2;
-  bool scale_of_all_rows = false;
+  // kRun: the weights that have all fields' values in common.
+  enum Of { kRow, kMatrix, kRun } of = kRow;
 };
 
 inline constexpr ErrorBound kErrorBounds[] = {
@@ -32,31 +34,47 @@ inline constexpr ErrorBound kErrorBounds[] = {
     // one, and the error of rounding step / sqrt(12) = 0.0075; rows differ.
     {"linear", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0095},
     // The largest of 64,000 values is about 4.3 deviations.
-    {"linear:granularity=tensor", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0115, true},
+    {"linear:granularity=tensor", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0115,
+     ErrorBound::kMatrix},
     // The range of 1,000 values is about 6.5 deviations.
     {"linear:mode=asymmetric", 1.0 / 255 * (1 + 1e-5), 0, 0, 0.0090},
     {"linear:bits=3,mode=asymmetric,granularity=tensor", 1.0 / 7 * (1 + 1e-5),
-     0, 0, 0.39, true},
+     0, 0, 0.39, ErrorBound::kMatrix},
     // Below 4 bits weights that round to zero count most.
     {"linear:bits=2", 0.5 * (1 + 1e-5), 0, 0, 0.92},
     {"linear:bits=4", 0.5 / 7 * (1 + 1e-5), 0, 0, 0.16},
     // The largest of 16, 48, 64 and 128 values is about 1.9, 2.3, 2.4 and 2.7
     // deviations.
-    {"linear:granularity=group,group=16", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0055},
+    {"linear:granularity=group,group=16", 0.5 / 127 * (1 + 1e-5), 0, 0, 0.0055,
+     ErrorBound::kRun},
     {"linear:bits=6,granularity=group,group=48", 0.5 / 31 * (1 + 1e-5), 0, 0,
-     0.025},
-    {"linear:bits=4,granularity=group", 0.5 / 7 * (1 + 1e-5), 0, 0, 0.115},
+     0.025, ErrorBound::kRun},
+    {"linear:bits=4,granularity=group", 0.5 / 7 * (1 + 1e-5), 0, 0, 0.115,
+     ErrorBound::kRun},
     {"linear:bits=3,granularity=group,group=128", 0.5 / 3 * (1 + 1e-5), 0, 0,
-     0.29},
+     0.29, ErrorBound::kRun},
     // The range of 32 values is about 4.1 deviations, of 256 about 5.6.
     {"linear:bits=4,mode=asymmetric,granularity=group,group=32",
-     1.0 / 15 * (1 + 1e-5), 0, 0, 0.090},
+     1.0 / 15 * (1 + 1e-5), 0, 0, 0.090, ErrorBound::kRun},
     {"linear:bits=5,mode=asymmetric,granularity=group,group=256",
-     1.0 / 31 * (1 + 1e-5), 0, 0, 0.060},
+     1.0 / 31 * (1 + 1e-5), 0, 0, 0.060, ErrorBound::kRun},
     // As linear, of weights rounded to float16.
     {"bnb-int8", 0.5 / 127 * (1 + 0x1p-11), 0x1p-11, 0x1p-25, 0.0095},
     {"linear:bits=7,mode=asymmetric,granularity=group,group=-1",
-     1.0 / 127 * (1 + 1e-5), 0, 0, 0.018},
+     1.0 / 127 * (1 + 1e-5), 0, 0, 0.018, ErrorBound::kRun},
+    // Half the widest gap between levels, -1 and -0.696.
+    {"bnb-nf4", 0.15191, 0, 0, 0.096, ErrorBound::kRun},
+    {"bnb-nf4:block=4096", 0.15191, 0, 0, 0.13, ErrorBound::kRun},
+    // An 8-bit scale is off by half a step of the largest difference between
+    // scales, 0.9 / 64 / 2, or where that is -1, by 0.0071.
+    {"bnb-nf4:double_quant=true", 0.15191 + 0.0072, 0, 0, 0.097,
+     ErrorBound::kMatrix},
+    {"bnb-nf4:block=256,double_quant=true", 0.15191 + 0.0072, 0, 0, 0.115,
+     ErrorBound::kMatrix},
+    // Half the widest gap, 2 / 3 and 1.
+    {"bnb-fp4", 1.0 / 6 * (1 + 1e-5), 0, 0, 0.125, ErrorBound::kRun},
+    {"bnb-fp4:block=2048,double_quant=true", 1.0 / 6 + 0.0072, 0, 0, 0.2,
+     ErrorBound::kMatrix},
 };
 
 // A spec in letters that a test's name may have.
