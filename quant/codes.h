@@ -122,6 +122,9 @@ struct CodeFormat {
   std::optional<int> common_zero = std::nullopt;
   // Of products with these codes.
   InputRounding input_rounding = {};
+  // For reports, if these are not the codes that the method's name stands for:
+  // what they are instead, and why.
+  std::string note = {};
 
   bool is_float() const { return kind >= Kind::kFloat32; }
   // The zero of all runs, if it is one integer and none has a minimum: then

@@ -16,7 +16,8 @@ absl::StatusOr<PackedWeight> QuantMethod::Quantize(
 }
 
 std::optional<DType> MethodSpec::float_dtype() const {
-  const auto format = method->Format(1, 1, DType::kF32, params);
+  // A width that suits every method: of others, one may store floats instead.
+  const auto format = method->Format(1, 256, DType::kF32, params);
   if (!format.ok()) return std::nullopt;
   switch (format->kind) {
     case CodeFormat::Kind::kFloat32:

@@ -4,6 +4,7 @@
 #define OUNCE_TESTS_QUANT_ERROR_BOUNDS_H_
 
 #include <cctype>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -14,13 +15,14 @@ struct ErrorBound {
   // |w - w'| <= row_max * max + relative * |w| + absolute, for float32 weights
   // that the method takes; max is the largest magnitude of those that `of`
   // says.
-  double row_max;
-  double relative;
-  double absolute;
-  // ||W - W'|| / ||W|| for normally distributed weights, 1,000 columns.
-  double relative_l2;
+  double row_max = 0;
+  double relative = 0;
+  double absolute = 0;
+  // ||W - W'|| / ||W|| for normally distributed weights, 64 rows of `cols`.
+  double relative_l2 = 0;
   // kRun: the weights that have all fields' values in common.
   enum Of { kRow, kMatrix, kRun } of = kRow;
+  int64_t cols = 1000;
 };
 
 inline constexpr ErrorBound kErrorBounds[] = {
@@ -75,6 +77,54 @@ inline constexpr ErrorBound kErrorBounds[] = {
     {"bnb-fp4", 1.0 / 6 * (1 + 1e-5), 0, 0, 0.125, ErrorBound::kRun},
     {"bnb-fp4:block=2048,double_quant=true", 1.0 / 6 + 0.0072, 0, 0, 0.2,
      ErrorBound::kMatrix},
+    // Half a step, or a whole one where the largest weight is negative and its
+    // opposite finds no code; and float16's rounding of scale and minimum.
+    {.spec = "gguf-q8_0",
+     .row_max = 0.5 / 127 + 0x1p-11,
+     .relative_l2 = 0.0056,
+     .of = ErrorBound::kRun,
+     .cols = 1024},
+    {.spec = "gguf-q4_0",
+     .row_max = 1.0 / 8 + 0x1p-11,
+     .relative_l2 = 0.090,
+     .of = ErrorBound::kRun,
+     .cols = 1024},
+    {.spec = "gguf-q4_1",
+     .row_max = 1.0 / 15 + 3 * 0x1p-11,
+     .relative_l2 = 0.081,
+     .of = ErrorBound::kRun,
+     .cols = 1024},
+    {.spec = "gguf-q5_0",
+     .row_max = 1.0 / 16 + 0x1p-11,
+     .relative_l2 = 0.045,
+     .of = ErrorBound::kRun,
+     .cols = 1024},
+    {.spec = "gguf-q5_1",
+     .row_max = 1.0 / 31 + 3 * 0x1p-11,
+     .relative_l2 = 0.040,
+     .of = ErrorBound::kRun,
+     .cols = 1024},
+    // Searches give up the largest weights for the many: what they were seen to
+    // do, and a fifth more.
+    {.spec = "gguf-q2_k", .row_max = 0.46, .relative_l2 = 0.31, .cols = 1024},
+    {.spec = "gguf-q3_k", .row_max = 0.23, .relative_l2 = 0.157, .cols = 1024},
+    {.spec = "gguf-q4_k", .row_max = 0.096, .relative_l2 = 0.074, .cols = 1024},
+    {.spec = "gguf-q5_k", .row_max = 0.06, .relative_l2 = 0.038, .cols = 1024},
+    {.spec = "gguf-q6_k", .row_max = 0.02, .relative_l2 = 0.0185, .cols = 1024},
+    {.spec = "gguf-iq4_nl",
+     .row_max = 0.115,
+     .relative_l2 = 0.079,
+     .cols = 1024},
+    {.spec = "gguf-iq4_xs",
+     .row_max = 0.115,
+     .relative_l2 = 0.080,
+     .cols = 1024},
+    // For weights that were trained with three values.
+    {.spec = "gguf-tq2_0",
+     .row_max = 0.5 + 0x1p-11,
+     .relative_l2 = 0.83,
+     .of = ErrorBound::kRun,
+     .cols = 1024},
 };
 
 // A spec in letters that a test's name may have.

@@ -110,6 +110,21 @@ TEST(LoaderTest, QuantizesLinearLayersAndKeepsTheRest) {
   EXPECT_EQ(by_element, report.resident_bytes);
 }
 
+TEST(LoaderTest, NamesTheTypeThatAWidthTakesInsteadOfTheMethods) {
+  const LoadReport report =
+      LoadWith(*MakeTinyCheckpoint(kHalf), "gguf-q4_k").report;
+  const TensorReport& linear =
+      Find(report, "transformer.h.1.attn.qkv_proj.weight");
+  EXPECT_EQ(linear.method, "gguf-q4_k");
+  EXPECT_EQ(linear.element, "q5_0");
+  EXPECT_EQ(linear.left_alone,
+            "stored as q5_0 instead of q4_k: 32 columns are not whole blocks "
+            "of 256");
+  EXPECT_EQ(linear.stored_bytes, 96 * 22);
+  EXPECT_THAT(Find(report, "lm_head.weight").left_alone,
+              HasSubstr("the head stays"));
+}
+
 TEST(LoaderTest, WithoutAMethodAllIsAsInTheCheckpoint) {
   for (quant::DType dtype :
        {quant::DType::kF32, quant::DType::kF16, quant::DType::kBF16}) {

@@ -1,0 +1,7 @@
+#include "quant/kernels/gguf_search_impl.h"
+
+namespace ounce::quant {
+
+const GgufSearches& GgufSearchesAvx512() { return vec::kSearches; }
+
+}  // namespace ounce::quant
