@@ -1,5 +1,6 @@
 // quantize.
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "base/status_macros.h"
 #include "client/command.h"
 #include "client/command_line.h"
+#include "client/input_file.h"
 #include "client/picture_file.h"
 #include "client/progress_line.h"
 #include "client/report.h"
@@ -17,7 +19,9 @@ namespace {
 
 struct QuantizeFlags {
   std::string model, method, plan, as;
-  std::vector<std::string> include, exclude, pictures;
+  std::vector<std::string> include, exclude, pictures, samples;
+  bool probe = false;
+  std::optional<double> max_perplexity_increase, max_kl, max_box_drift;
   bool convolutions = false;
   bool dry_run = false;
   bool all = false;
@@ -62,6 +66,20 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
   request.set_convolutions(flags.convolutions);
   request.set_plan(flags.plan);
   RETURN_IF_ERROR(AddPictures(flags.pictures, &request));
+  for (const std::string& path : flags.samples) {
+    ASSIGN_OR_RETURN(*request.add_texts(),
+                     ReadInput(path, {.what = "text",
+                                      .advice = "take a part of it",
+                                      .max_bytes = int64_t{4} << 20}));
+  }
+  request.set_probe(flags.probe);
+  if (flags.max_perplexity_increase.has_value()) {
+    request.set_max_perplexity_increase(*flags.max_perplexity_increase);
+  }
+  if (flags.max_kl.has_value()) request.set_max_kl(*flags.max_kl);
+  if (flags.max_box_drift.has_value()) {
+    request.set_max_box_drift(*flags.max_box_drift);
+  }
   v1::QuantizeReport report;
   absl::Status written = absl::OkStatus();
   ProgressLine shown;
@@ -71,8 +89,12 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
         if (json) {
           written = Print(JsonLine(ToJson(progress)));
         } else {
-          shown.Show(ProgressBar(progress), StageName(progress.stage()),
-                     progress.tensors_done(), progress.tensors_total());
+          const bool samples =
+              progress.stage() == v1::QUANTIZE_STAGE_EVALUATING;
+          shown.Show(
+              ProgressBar(progress), StageName(progress.stage()),
+              samples ? progress.samples_done() : progress.tensors_done(),
+              samples ? progress.samples_total() : progress.tensors_total());
         }
         return written.ok();
       });
@@ -83,9 +105,12 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
         status.code(),
         absl::StrCat(status.message(), StillServes(client, flags.model)));
   }
-  RETURN_IF_ERROR(status);
-  if (json) return absl::OkStatus();
-  return Print(ReportText(report, flags.model, flags.all));
+  // What is refused for its quality has a report all the same.
+  if (!status.ok() && report.refused().empty()) return status;
+  if (!json) {
+    RETURN_IF_ERROR(Print(ReportText(report, flags.model, flags.all)));
+  }
+  return status;
 }
 
 }  // namespace
@@ -127,6 +152,28 @@ void AddQuantizeCommand(CLI::App& app, Command* command) {
                   "Picture files, at most 64, on which to compare what the\n"
                   "model detects with what its float version detects")
       ->type_name("FILE");
+  sub->add_option("--samples", flags->samples,
+                  "Texts, 4 MiB together, on which to measure a model that\n"
+                  "generates text beside its float version, before it serves;\n"
+                  "- is stdin")
+      ->type_name("FILE");
+  sub->add_flag("--probe", flags->probe,
+                "In place of --samples or --pictures: the server's own");
+  constexpr char kFromZero[] = "from 0";
+  sub->add_option(Names("--max_perplexity_increase"),
+                  flags->max_perplexity_increase,
+                  "Serve the result only if its perplexity is above the\n"
+                  "float version's by no more than this share: 0.01 is 1%")
+      ->transform(Number(kFromZero))
+      ->type_name("SHARE");
+  sub->add_option(Names("--max_kl"), flags->max_kl,
+                  "... if its KL divergence is at most so many nats a token")
+      ->transform(Number(kFromZero))
+      ->type_name("NATS");
+  sub->add_option(Names("--max_box_drift"), flags->max_box_drift,
+                  "... if boxes drift by at most so many pixels in the mean")
+      ->transform(Number(kFromZero))
+      ->type_name("PIXELS");
   sub->add_flag(Names("--dry_run"), flags->dry_run,
                 "Report only; what is served stays as it is");
   sub->add_flag("--all", flags->all, "Show every tensor");

@@ -221,12 +221,34 @@ std::string QualityText(const v1::DetectionQuality& quality) {
   return table.Text();
 }
 
+// What was found, and how it was measured.
+std::string PerplexityText(const v1::TextQuality& quality) {
+  return absl::StrFormat(
+      "perplexity %.4f, %.4f bits per byte\n"
+      "%d of %d tokens count, in windows of %d, one every %d",
+      quality.perplexity(), quality.bits_per_byte(), quality.counted_tokens(),
+      quality.tokens(), quality.window(), quality.stride());
+}
+
+// Nothing if they were not compared with.
+std::string FloatsText(const v1::TextQuality& quality) {
+  if (!quality.has_floats()) return "";
+  const v1::FloatComparison& floats = quality.floats();
+  return absl::StrFormat(
+      "floats: perplexity %.4f; KL divergence from them %.6f nats a token, "
+      "the same token first %.2f%% of the time\n",
+      floats.perplexity(), floats.mean_kl_divergence(),
+      100 * floats.top1_agreement());
+}
+
 // What becomes of what, on the report's first line.
 std::string HeaderText(const v1::QuantizeReport& report,
                        const std::string& source) {
   const std::string version =
       report.version() > 0 ? absl::StrCat("version ", report.version())
-                           : "dry run: nothing that is served has changed";
+      : !report.refused().empty()
+          ? "refused: nothing that is served has changed"
+          : "dry run: nothing that is served has changed";
   if (report.model() != source) {
     return absl::StrFormat("%s -> %s: %s, %s, +%s in memory, %.2f s", source,
                            report.model(), InATable(report.method()), version,
@@ -381,8 +403,15 @@ std::string ReportText(const v1::QuantizeReport& report,
     absl::StrAppend(&text, "plan: ", Printable(report.plan(), kLongestPlan),
                     "\n\n");
   }
+  if (report.has_quality()) {
+    absl::StrAppend(&text, PerplexityText(report.quality()), "\n",
+                    FloatsText(report.quality()), "\n");
+  }
   if (report.has_detection()) {
     absl::StrAppend(&text, QualityText(report.detection()), "\n");
+  }
+  if (!report.refused().empty()) {
+    absl::StrAppend(&text, Printable(report.refused(), 1000), "\n\n");
   }
   const std::string kinds = KindsText(report);
   if (!kinds.empty()) absl::StrAppend(&text, kinds, "\n");
@@ -475,6 +504,10 @@ std::string UsageText(const std::string& model,
 }
 
 std::string ProgressBar(const v1::QuantizeProgress& progress) {
+  if (progress.stage() == v1::QUANTIZE_STAGE_EVALUATING) {
+    return absl::StrCat(Bar(progress.samples_done(), progress.samples_total()),
+                        " ", StageName(progress.stage()));
+  }
   return absl::StrFormat(
       "%s %s %s", Bar(progress.tensors_done(), progress.tensors_total()),
       StageName(progress.stage()), Printable(progress.tensor(), 30));
@@ -488,31 +521,20 @@ std::string ProgressBar(const v1::EvaluateProgress& progress) {
 std::string EvaluationText(const v1::EvaluateReport& report) {
   const v1::TextQuality& quality = report.quality();
   const v1::WorstToken& worst = quality.worst_token();
-  std::string text = absl::StrFormat(
-      "%s v%d %s: perplexity %.4f, %.4f bits per byte\n"
-      "%d of %d tokens count, in windows of %d, one every %d; %s; %.1f s\n"
-      "worst: %s at %d, with %.2f nats where the mean is %.4f\n",
-      report.model(), quality.version(), quality.method(), quality.perplexity(),
-      quality.bits_per_byte(), quality.counted_tokens(), quality.tokens(),
-      quality.window(), quality.stride(),
-      quality.bos().empty()
-          ? "no special token before the text"
-          : absl::StrCat(Printable(quality.bos(), 30), " before the text"),
-      report.seconds(),
-      absl::StrCat("'", Printable(absl::Utf8SafeCEscape(worst.token()), 40),
-                   "'"),
-      worst.index(), worst.negative_log_likelihood(),
-      quality.mean_negative_log_likelihood());
-  if (quality.has_floats()) {
-    const v1::FloatComparison& floats = quality.floats();
-    absl::StrAppendFormat(
-        &text,
-        "floats: perplexity %.4f; KL divergence from them %.6f nats a token, "
-        "the same token first %.2f%% of the time\n",
-        floats.perplexity(), floats.mean_kl_divergence(),
-        100 * floats.top1_agreement());
-  }
-  return text;
+  return absl::StrCat(
+      absl::StrFormat("%s v%d %s: ", report.model(), quality.version(),
+                      quality.method()),
+      PerplexityText(quality),
+      absl::StrFormat(
+          "; %s; %.1f s\n"
+          "worst: '%s' at %d, with %.2f nats where the mean is %.4f\n",
+          quality.bos().empty()
+              ? "no special token before the text"
+              : absl::StrCat(Printable(quality.bos(), 30), " before the text"),
+          report.seconds(), Printable(absl::Utf8SafeCEscape(worst.token()), 40),
+          worst.index(), worst.negative_log_likelihood(),
+          quality.mean_negative_log_likelihood()),
+      FloatsText(quality));
 }
 
 std::string StageName(v1::QuantizeStage stage) {
@@ -523,6 +545,8 @@ std::string StageName(v1::QuantizeStage stage) {
       return "waiting for memory";
     case v1::QUANTIZE_STAGE_QUANTIZING:
       return "quantizing";
+    case v1::QUANTIZE_STAGE_EVALUATING:
+      return "evaluating";
     case v1::QUANTIZE_STAGE_SWAPPING:
       return "swapping";
     case v1::QUANTIZE_STAGE_DONE:

@@ -54,7 +54,7 @@ std::string EvaluationText(const v1::EvaluateReport& report);
 std::string ProgressBar(const v1::QuantizeProgress& progress);
 std::string ProgressBar(const v1::EvaluateProgress& progress);
 
-// "reading", "quantizing", "swapping", "done".
+// "reading", "quantizing", "evaluating", "swapping", "done".
 std::string StageName(v1::QuantizeStage stage);
 
 }  // namespace ounce::client

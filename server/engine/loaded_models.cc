@@ -23,7 +23,11 @@
 #include "server/engine/built_version.h"
 #include "server/engine/checkpoint_fingerprint.h"
 #include "server/engine/detection_quality.h"
+#include "server/engine/float_pieces.h"
+#include "server/engine/quality_limits.h"
 #include "server/engine/step_turns.h"
+#include "server/engine/text_evaluation.h"
+#include "server/engine/text_quality.h"
 #include "server/engine/versioned_model.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/retry.h"
@@ -65,6 +69,43 @@ CatalogOptions Normalized(CatalogOptions options) {
   scheduler.max_step_tokens =
       std::max(scheduler.max_step_tokens, scheduler.max_running);
   return options;
+}
+
+// The texts of a quantization, ready for a model of this shape.
+absl::StatusOr<TextSamples> ReadTexts(
+    const ServedTask& task, const model::CausalLmShape& shape,
+    const QuantizeParams& params,
+    const std::function<absl::Status()>& proceed) {
+  const int64_t window = DefaultWindow(shape.max_positions);
+  if (window < 2) {
+    return absl::FailedPreconditionError(
+        "texts: the model has a single position, and predicts no token from "
+        "another");
+  }
+  ASSIGN_OR_RETURN(TextSamples samples,
+                   TokenizeSamples(*task.tokenizer(), params.texts,
+                                   /*several=*/true, "texts", shape.vocab_size,
+                                   window, DefaultStride(window), proceed));
+  if (params.limits.of_text() &&
+      samples.counted_tokens() < kFewestCountedTokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("texts: must have at least ", kFewestCountedTokens,
+                     " predicted tokens to hold a new version to limits, have ",
+                     samples.counted_tokens()));
+  }
+  return samples;
+}
+
+// That there is something to find again.
+absl::Status CheckFloatsFind(absl::Span<const Detections> found) {
+  for (const Detections& in_picture : found) {
+    if (!in_picture.empty()) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "pictures: the checkpoint's floats find nothing in them with a score "
+      "above ",
+      kQualityThreshold,
+      ", so there is nothing to hold a new version to; give others"));
 }
 
 class LoadedModels final : public ModelCatalog {
@@ -124,7 +165,8 @@ class LoadedModels final : public ModelCatalog {
       absl::StatusOr<std::shared_ptr<VersionedModel>> served)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  // `made_beside` gets the model to serve under a name of its own.
+  // `made_beside` gets the model to serve under a name of its own. A report
+  // with a refusal is of a version that is no more.
   absl::StatusOr<QuantizeReport> MakeVersion(
       const QuantizeParams& params, const Run& run, const Progress& progress,
       std::shared_ptr<VersionedModel>* made_beside);
@@ -382,6 +424,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
                                              StateName(run.before.state),
                                              "; try again when that is done"));
     }
+    RETURN_IF_ERROR(CheckSamplesAreFor(run.before, params));
     run.served = found->second.served;
     run.path = found->second.path;
     if (beside) RETURN_IF_ERROR(Take(params.as, run.path));
@@ -395,12 +438,13 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
   std::shared_ptr<VersionedModel> made_beside;
   absl::StatusOr<QuantizeReport> report =
       MakeVersion(params, run, progress, &made_beside);
+  const absl::Status made = report.ok() ? report->refusal : report.status();
   if (beside) {
     // The name is free again, or serves.
     const absl::StatusOr<ModelInfo> info =
-        report.ok() ? Settle(params.as, std::move(made_beside))
-                    : Settle(params.as, report.status());
-    if (report.ok() && !info.ok()) report = info.status();
+        made.ok() ? Settle(params.as, std::move(made_beside))
+                  : Settle(params.as, made);
+    if (made.ok() && !info.ok()) report = info.status();
   }
   const absl::Duration duration = clock_.Now() - start;
   if (report.ok()) report->seconds = absl::ToDoubleSeconds(duration);
@@ -408,11 +452,15 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
     MutexLock lock(&mu_);
     run.served->SetState(ModelState::kReady);
     observer_.OnModelChanged(run.served->info());
-    observer_.OnQuantizeDone(params.model, run.method, report.status(),
+    observer_.OnQuantizeDone(params.model, run.method,
+                             report.ok() ? report->refusal : report.status(),
                              duration);
   }
   malloc_trim(0);
-  if (report.ok()) {
+  if (report.ok() && !report->refusal.ok()) {
+    spdlog::warn("model {}: not quantized with {}: {}", params.model,
+                 report->method, std::string(report->refusal.message()));
+  } else if (report.ok()) {
     spdlog::info(
         "model {}: quantized with {} in {:.1f} s, {} -> {} bytes resident{}",
         params.model, report->method, report->seconds,
@@ -459,7 +507,6 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
   float_options.compute = options_.compute;
   float_options.threads = options.threads;
   const bool compares = !params.pictures.empty();
-  if (compares) RETURN_IF_ERROR(CheckTask(run.before, Task::kDetectObjects));
   std::shared_ptr<const model::Model> floats;
   if (compares) floats = run.served->own_floats();
 
@@ -500,10 +547,22 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
           ? need.Max(task->NeedOfVersion(context_, *plan->floats->outline,
                                          plan->floats->report))
           : need;
-  ASSIGN_OR_RETURN(MemoryBudget::Reservation reservation,
-                   ReserveForVersion(params.model, *run.served, most, [&] {
-                     return tell(QuantizeStage::kWaiting);
-                   }));
+  std::optional<TextSamples> texts;
+  std::unique_ptr<FloatPieces> float_pieces;
+  MemoryNeed to_measure;
+  if (!params.texts.empty()) {
+    const model::CausalLm& outline = *plan->version.outline->causal_lm();
+    ASSIGN_OR_RETURN(texts, ReadTexts(*task, outline.shape(), params, proceed));
+    ASSIGN_OR_RETURN(float_pieces,
+                     FloatPieces::Open(folder, fingerprint, proceed));
+    to_measure =
+        NeedToEvaluate(context_, outline, texts->window, float_pieces.get());
+  }
+  ASSIGN_OR_RETURN(
+      MemoryBudget::Reservation reservation,
+      ReserveForVersion(params.model, *run.served, most.Plus(to_measure),
+                        [&] { return tell(QuantizeStage::kWaiting); }));
+  MemoryBudget::Reservation measuring = reservation.Split(to_measure);
 
   const auto build =
       [&](const model::LoadOptions& how, QuantizeStage stage,
@@ -533,14 +592,15 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     RETURN_IF_ERROR(RunInBackground(work, proceed));
     return std::move(made->built);
   };
-  const auto detect = [&](std::shared_ptr<const model::Model> model)
+  const auto detect = [&](std::shared_ptr<const model::Model> model,
+                          const std::function<absl::Status()>& next)
       -> absl::StatusOr<std::vector<Detections>> {
     std::vector<Detections> found;
     RETURN_IF_ERROR(RunInBackground(
         [&](Waiter& waiter) -> absl::Status {
           ASSIGN_OR_RETURN(
               found, task->Detect(context_, std::move(model), params.pictures,
-                                  [&] { return waiter.CheckProceed(); }));
+                                  [&] { return waiter.Ask(next); }));
           return absl::OkStatus();
         },
         proceed, {.patience = absl::InfiniteDuration()}));
@@ -554,33 +614,72 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
                        build(float_options, QuantizeStage::kReading, {}));
       floats = std::move(built.model);
     }
-    ASSIGN_OR_RETURN(float_detections, detect(std::move(floats)));
+    ASSIGN_OR_RETURN(float_detections, detect(std::move(floats), proceed));
+    if (params.limits.of_pictures()) {
+      RETURN_IF_ERROR(CheckFloatsFind(float_detections));
+    }
   }
   reservation.ShrinkTo(need);
   ASSIGN_OR_RETURN(
       BuiltVersion version,
       build(options, QuantizeStage::kQuantizing, std::move(reservation)));
-  std::optional<DetectionQuality> quality;
-  if (compares) {
-    ASSIGN_OR_RETURN(const std::vector<Detections> detections,
-                     detect(version.model));
-    quality = CompareDetections(float_detections, detections);
-  }
   update.tensor.clear();
-  RETURN_IF_ERROR(tell(QuantizeStage::kSwapping));
 
   QuantizeReport report = CompareWeights(run.before, version.report);
   report.model = beside ? params.as : params.model;
-  report.detection = quality;
+  if (texts.has_value()) {
+    ASSIGN_OR_RETURN(
+        report.quality,
+        MeasureSamples(context_, *version.model->causal_lm(),
+                       *task->tokenizer(), *texts, float_pieces.get(),
+                       [&](const EvaluateUpdate& done) {
+                         update.samples_done = done.tokens_done;
+                         update.samples_total = done.tokens_total;
+                         return tell(QuantizeStage::kEvaluating);
+                       }));
+    report.quality->method = report.method;
+    float_pieces = nullptr;
+    measuring = {};
+  }
+  if (compares) {
+    update.samples_total = static_cast<int64_t>(params.pictures.size());
+    update.samples_done = -1;  // asked before each
+    ASSIGN_OR_RETURN(const std::vector<Detections> detections,
+                     detect(version.model, [&] {
+                       ++update.samples_done;
+                       return tell(QuantizeStage::kEvaluating);
+                     }));
+    report.detection = CompareDetections(float_detections, detections);
+    report.detection->method = report.method;
+  }
+  report.refusal =
+      CheckQuality(params.limits, report.quality, report.detection);
+  if (!report.refusal.ok()) return report;
+  update.samples_done = update.samples_total;
+  RETURN_IF_ERROR(tell(QuantizeStage::kSwapping));
   if (params.dry_run) return report;
+
+  std::shared_ptr<VersionedModel> serving = run.served;
   if (beside) {
     ASSIGN_OR_RETURN(*made_beside, task->Serve(context_, params.as, run.path,
                                                std::move(version)));
-    report.version = (*made_beside)->info().version;
-    return report;
+    serving = *made_beside;
+    report.version = serving->info().version;
+  } else {
+    report.version = run.before.version + 1;
+    RETURN_IF_ERROR(run.served->Swap(report.version, std::move(version)));
   }
-  report.version = run.before.version + 1;
-  RETURN_IF_ERROR(run.served->Swap(report.version, std::move(version)));
+  MutexLock lock(&mu_);
+  if (report.quality.has_value()) {
+    report.quality->version = report.version;
+    serving->NoteQuality(*report.quality);
+    observer_.OnEvaluated(report.model, *report.quality);
+  }
+  if (report.detection.has_value()) {
+    report.detection->version = report.version;
+    serving->NoteQuality(*report.detection);
+    observer_.OnDetectionEvaluated(report.model, *report.detection);
+  }
   return report;
 }
 

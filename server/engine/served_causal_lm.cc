@@ -1,10 +1,8 @@
 #include "server/engine/served_causal_lm.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <memory>
-#include <numbers>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,12 +13,10 @@
 #include "base/status_macros.h"
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
-#include "model/perplexity.h"
 #include "model/tokenizer/tokenizer.h"
-#include "server/engine/background_thread.h"
 #include "server/engine/float_pieces.h"
 #include "server/engine/model_engine.h"
-#include "server/engine/text_evaluation.h"
+#include "server/engine/text_quality.h"
 #include "server/engine/versioned_model.h"
 #include "server/scheduler/retry.h"
 #include "spdlog/spdlog.h"
@@ -109,12 +105,6 @@ absl::Status CheckGeneration(const std::string& name, const std::string& folder,
   }
   return absl::OkStatus();
 }
-
-// A text's tokens, and what the tokenizer puts around any text.
-struct TokenizedText {
-  std::vector<int32_t> ids;
-  std::vector<int32_t> around;
-};
 
 class ServedCausalLm final : public VersionedModel, public TextEvaluator {
  public:
@@ -208,22 +198,11 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
     RETURN_IF_ERROR(proceed({}));
     ASSIGN_OR_RETURN(const Pinned pinned, Pin());
     const model::CausalLm& causal_lm = *pinned.model->causal_lm();
-    ASSIGN_OR_RETURN(const TokenizedText text,
-                     Tokenize(params.text, [&] { return proceed({}); }));
-    const std::vector<int32_t>& ids = text.ids;
-    for (const int32_t id : ids) {
-      if (id >= causal_lm.shape().vocab_size) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "text: has token ", id, ", and the model predicts tokens below ",
-            causal_lm.shape().vocab_size, " only"));
-      }
-    }
-    if (ids.size() < 2) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "text: must have at least 2 tokens, of which the first is not "
-          "predicted, has ",
-          ids.size()));
-    }
+    ASSIGN_OR_RETURN(
+        const TextSamples samples,
+        TokenizeSamples(*tokenizer_, {&params.text, 1}, /*several=*/false,
+                        "text", causal_lm.shape().vocab_size, params.window,
+                        params.stride, [&] { return proceed({}); }));
     std::unique_ptr<FloatPieces> floats;
     if (params.compare_with_floats) {
       ASSIGN_OR_RETURN(floats, FloatPieces::Open(folder(), fingerprint(),
@@ -234,57 +213,12 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
         context_.memory.Reserve(
             NeedToEvaluate(context_, causal_lm, params.window, floats.get()),
             absl::StrCat("evaluating '", info().name, "'")));
-    ASSIGN_OR_RETURN(const TextScore score,
-                     EvaluateTokens(context_, causal_lm, ids, params.window,
-                                    params.stride, floats.get(), proceed));
-    const model::Perplexity& perplexity = score.perplexity;
-    const auto decode = [&](int32_t id) {
-      return tokenizer_->Decode({&id, 1}, /*skip_special=*/false);
-    };
-    const int32_t worst = ids[perplexity.worst_token];
-    TextQuality quality;
+    ASSIGN_OR_RETURN(TextQuality quality,
+                     MeasureSamples(context_, causal_lm, *tokenizer_, samples,
+                                    floats.get(), proceed));
     quality.version = pinned.version;
     quality.method = pinned.method;
-    if (!text.around.empty() && text.around.front() == ids.front()) {
-      model::LossyUtf8().Push(decode(ids.front()), quality.bos);
-    }
-    quality.window = params.window;
-    quality.stride = params.stride;
-    quality.tokens = static_cast<int64_t>(ids.size());
-    quality.counted_tokens = perplexity.counted_tokens;
-    quality.mean_negative_log_likelihood = perplexity.mean();
-    quality.perplexity = perplexity.value();
-    quality.bits_per_byte =
-        perplexity.mean() / std::numbers::ln2 *
-        static_cast<double>(ids.size() - text.around.size()) /
-        static_cast<double>(params.text.size());
-    quality.worst_token = {.index = perplexity.worst_token,
-                           .id = worst,
-                           .text = decode(worst),
-                           .negative_log_likelihood = perplexity.worst};
-    if (floats != nullptr) {
-      const auto counted = static_cast<double>(perplexity.counted_tokens);
-      quality.floats = TextQuality::Comparison{
-          .mean_kl_divergence = score.sum_kl / counted,
-          .top1_agreement = static_cast<double>(score.num_same_top) / counted,
-          .float_perplexity = score.float_perplexity.value()};
-    }
     return quality;
-  }
-
-  // At low priority, for it may take a second.
-  absl::StatusOr<TokenizedText> Tokenize(
-      const std::string& text,
-      const std::function<absl::Status()>& proceed) const {
-    TokenizedText tokenized;
-    RETURN_IF_ERROR(RunInBackground(
-        [&](Waiter&) -> absl::Status {
-          ASSIGN_OR_RETURN(tokenized.around, tokenizer_->Encode(""));
-          ASSIGN_OR_RETURN(tokenized.ids, tokenizer_->Encode(text));
-          return absl::OkStatus();
-        },
-        proceed, {.patience = absl::InfiniteDuration()}));
-    return tokenized;
   }
 
   absl::Status SetEngine(int64_t version, BuiltVersion built) override {
@@ -357,6 +291,10 @@ class TextTask final : public ServedTask {
   absl::StatusOr<std::shared_ptr<VersionedModel>> Serve(
       const EngineContext& context, const std::string& name,
       const std::string& path, BuiltVersion built) const override;
+
+  const model::Tokenizer* tokenizer() const override {
+    return tokenizer_.get();
+  }
 
  private:
   const std::shared_ptr<const model::Tokenizer> tokenizer_;

@@ -133,9 +133,11 @@ class DetectionTask final : public ServedTask {
         std::make_unique<MemoryUse>(context.memory, MemoryShare::kScratch, 0));
     std::vector<Detections> found;
     DetectBatch batch;
+    StepTurns::Behind behind(context.turns);
     // One by one, so that requests to the serving models get their turns.
     for (const std::shared_ptr<const Picture>& picture : pictures) {
       RETURN_IF_ERROR(proceed());
+      behind.LetPass();
       const DetectItem item = {picture.get(), kQualityThreshold, INT64_MAX};
       RETURN_IF_ERROR(engine->Run({&item, 1}, &batch));
       found.push_back(std::move(batch.objects.front()));

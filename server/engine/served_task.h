@@ -17,6 +17,7 @@
 #include "base/thread_pool.h"
 #include "model/loader/loader.h"
 #include "model/model.h"
+#include "model/tokenizer/tokenizer.h"
 #include "server/engine/built_version.h"
 #include "server/engine/detection_quality.h"
 #include "server/engine/loaded_models.h"
@@ -73,9 +74,13 @@ class ServedTask : public std::enable_shared_from_this<ServedTask> {
       const EngineContext& context, const std::string& name,
       const std::string& path, BuiltVersion built) const = 0;
 
+  // What texts become tokens with, alive as long as this; null if the model
+  // generates none.
+  virtual const model::Tokenizer* tokenizer() const { return nullptr; }
+
   // What `model` finds in pictures, with scores above kQualityThreshold. Takes
-  // its turns among those who serve; stops with the error of `proceed`, which
-  // is asked before each picture.
+  // a turn for each behind those who serve; stops with the error of `proceed`,
+  // which is asked before each picture.
   // Errors: kFailedPrecondition if it detects no objects.
   virtual absl::StatusOr<std::vector<Detections>> Detect(
       const EngineContext& context, std::shared_ptr<const model::Model> model,

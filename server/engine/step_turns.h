@@ -50,6 +50,9 @@ class StepTurns {
     bool Begin() { return turns_.BeginBehind(); }
     void End() { turns_.EndTurn(); }
 
+    // Before a turn that is taken as an engine takes its own.
+    void LetPass() { turns_.LetEnginesPass(); }
+
    private:
     StepTurns& turns_;
   };
@@ -68,13 +71,23 @@ class StepTurns {
   }
   bool BeginBehind() {
     MutexLock lock(&mu_);
+    const bool busy = AwaitEngines();
+    AwaitTurn();
+    return busy;
+  }
+  void LetEnginesPass() {
+    MutexLock lock(&mu_);
+    AwaitEngines();
+  }
+  // Until they have had their turns, or want none; returns whether they are
+  // busy still.
+  bool AwaitEngines() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     const uint64_t enough = had_ + Behind::kTurnsOfEngines;
     absl::Duration left = BusyFor();
     while (left > absl::ZeroDuration() && had_ < enough) {
       changed_.WaitFor(&mu_, left);
       left = BusyFor();
     }
-    AwaitTurn();
     return left > absl::ZeroDuration();
   }
   // How long engines are taken to be busy from now on, if none asks.

@@ -67,14 +67,20 @@ int64_t ScratchBytes(const EngineContext& context, const model::CausalLm& model,
   return static_cast<int64_t>(bytes);
 }
 
-// Calls fn(window) for each window of a text.
+// Calls fn(window) for each window of each text, with its first token's place
+// among those of all.
 template <class Fn>
-absl::Status ForEachWindow(int64_t num_tokens, int64_t window, int64_t stride,
-                           Fn fn) {
-  TextWindow next;
-  for (int64_t first = 0; !next.is_last; first += stride) {
-    next = model::WindowAt(first, num_tokens, window, stride);
-    RETURN_IF_ERROR(fn(next));
+absl::Status ForEachWindow(const TokenizedTexts& texts, int64_t window,
+                           int64_t stride, Fn fn) {
+  int64_t begin = 0;
+  for (const int64_t length : texts.lengths) {
+    TextWindow next;
+    for (int64_t first = 0; !next.is_last; first += stride) {
+      next = model::WindowAt(first, length, window, stride);
+      next.first += begin;
+      RETURN_IF_ERROR(fn(next));
+    }
+    begin += length;
   }
   return absl::OkStatus();
 }
@@ -332,12 +338,11 @@ MemoryNeed NeedToEvaluate(const EngineContext& context,
 
 absl::StatusOr<TextScore> EvaluateTokens(
     const EngineContext& context, const model::CausalLm& model,
-    absl::Span<const int32_t> tokens, int64_t window, int64_t stride,
+    const TokenizedTexts& texts, int64_t window, int64_t stride,
     FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress) {
   const auto for_each_window = [&](auto fn) {
-    return ForEachWindow(static_cast<int64_t>(tokens.size()), window, stride,
-                         fn);
+    return ForEachWindow(texts, window, stride, fn);
   };
   EvaluateUpdate update;
   RETURN_IF_ERROR(for_each_window([&](const TextWindow& next) {
@@ -350,7 +355,7 @@ absl::StatusOr<TextScore> EvaluateTokens(
   ASSIGN_OR_RETURN(WindowCache cache, WindowCache::Create(kv, window));
   const int64_t rows = LongStep(context, model);
   ASSIGN_OR_RETURN(FloatMatrix logits, MakeLogits(model, rows));
-  Evaluation evaluation(context, model, tokens, progress, std::move(scratch),
+  Evaluation evaluation(context, model, texts.ids, progress, std::move(scratch),
                         std::move(cache), std::move(logits), update);
   if (floats == nullptr) {
     RETURN_IF_ERROR(for_each_window(

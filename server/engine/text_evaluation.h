@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,6 +29,12 @@ struct TextScore {
   int64_t num_same_top = 0;  // of them
 };
 
+// Texts as a tokenizer made them, one after another.
+struct TokenizedTexts {
+  std::vector<int32_t> ids;
+  std::vector<int64_t> lengths;  // tokens of each
+};
+
 // What EvaluateTokens takes of memory while it runs. Of logits it is 32 MiB, or
 // a row for each of 16 tokens; the same once more, and hidden states of a
 // window or 16 MiB, if the version is compared with `floats`, which may be
@@ -38,14 +45,15 @@ MemoryNeed NeedToEvaluate(const EngineContext& context,
 
 // `progress` is called between steps; an error from it ends the work. With
 // `floats` the windows go through the float network piece by piece, as many at
-// a time as their hidden states have room. Requires at least two tokens, each
-// in the model's vocabulary, and what WindowAt does, with a window of at most
-// the model's positions; that `floats` are of the same checkpoint. Errors:
+// a time as their hidden states have room. No window has tokens of two texts.
+// Requires at least one text, and of each at least two tokens, all in the
+// model's vocabulary, and what WindowAt does, with a window of at most the
+// model's positions; that `floats` are of the same checkpoint. Errors:
 // kInternal if logits are no numbers; kResourceExhausted; those of
 //   FloatPieces.
 absl::StatusOr<TextScore> EvaluateTokens(
     const EngineContext& context, const model::CausalLm& model,
-    absl::Span<const int32_t> tokens, int64_t window, int64_t stride,
+    const TokenizedTexts& texts, int64_t window, int64_t stride,
     FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress);
 

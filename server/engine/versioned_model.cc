@@ -46,6 +46,7 @@ absl::Status VersionedModel::Swap(int64_t version, BuiltVersion built) {
   own_floats_ = std::move(own_floats);
   info_.version = version;
   info_.quality.reset();
+  info_.detection.reset();
   DescribeWeights(report, &info_);
   return absl::OkStatus();
 }
@@ -77,6 +78,11 @@ absl::StatusOr<VersionedModel::Pinned> VersionedModel::Pin() const {
 void VersionedModel::NoteQuality(const TextQuality& quality) {
   MutexLock lock(&mu_);
   if (info_.version == quality.version) info_.quality = quality;
+}
+
+void VersionedModel::NoteQuality(const DetectionQuality& quality) {
+  MutexLock lock(&mu_);
+  if (info_.version == quality.version) info_.detection = quality;
 }
 
 std::vector<VersionedModel::OldVersion> VersionedModel::OldVersions() const {

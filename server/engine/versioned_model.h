@@ -63,6 +63,7 @@ class VersionedModel : public ServedModel {
 
   // For info(), as long as the version serves that it is of.
   void NoteQuality(const TextQuality& quality);
+  void NoteQuality(const DetectionQuality& quality);
 
   // The serving version's weights, if they are the checkpoint's floats as they
   // are; else null.

@@ -47,6 +47,8 @@ const char* StageName(QuantizeStage stage) {
       return "waiting";
     case QuantizeStage::kQuantizing:
       return "quantizing";
+    case QuantizeStage::kEvaluating:
+      return "evaluating";
     case QuantizeStage::kSwapping:
       return "swapping";
   }
@@ -54,7 +56,8 @@ const char* StageName(QuantizeStage stage) {
 }
 constexpr QuantizeStage kStages[] = {
     QuantizeStage::kReading, QuantizeStage::kWaiting,
-    QuantizeStage::kQuantizing, QuantizeStage::kSwapping};
+    QuantizeStage::kQuantizing, QuantizeStage::kEvaluating,
+    QuantizeStage::kSwapping};
 
 constexpr const char* kRunOutcomes[] = {"done", "cancelled", "unavailable",
                                         "error"};
@@ -242,6 +245,21 @@ class MetricsImpl final : public Metrics {
               quality.floats->mean_kl_divergence);
     page_.Set(metric::kTop1Agreement, {model, quality.method},
               quality.floats->top1_agreement);
+  }
+
+  void OnDetectionEvaluated(const std::string& model,
+                            const DetectionQuality& quality) override {
+    if (quality.float_detections > 0) {
+      page_.Set(metric::kMatchedRatio, {model, quality.method},
+                static_cast<double>(quality.matched) /
+                    static_cast<double>(quality.float_detections));
+    }
+    if (quality.matched > 0) {
+      page_.Set(metric::kScoreDrift, {model, quality.method},
+                quality.mean_score_drift);
+      page_.Set(metric::kBoxDrift, {model, quality.method},
+                quality.mean_box_drift);
+    }
   }
 
   void OnRejected(const std::string& model, const absl::Status& why) override {

@@ -38,6 +38,18 @@ enum class ModelState { kLoading, kReady, kQuantizing, kUnloading };
 // What a model answers.
 enum class Task { kGenerate, kDetectObjects };
 
+// Fields as in model_admin.proto's DetectionQuality.
+struct DetectionQuality {
+  int64_t pictures = 0;
+  int64_t float_detections = 0;
+  int64_t quantized_detections = 0;
+  int64_t matched = 0;
+  double mean_score_drift = 0;
+  double mean_box_drift = 0;
+  int64_t version = 0;
+  std::string method = {};
+};
+
 // Fields as in model_admin.proto's Model.
 struct ModelInfo {
   std::string name;
@@ -60,6 +72,7 @@ struct ModelInfo {
   SchedulerStats stats;  // a detector's: queued and running alone
   // Of the serving version, as it was measured last.
   std::optional<TextQuality> quality;
+  std::optional<DetectionQuality> detection;
 };
 
 // What a request needs of a model, by task. To add a task: a struct here, its
@@ -113,16 +126,6 @@ struct TensorOutcome {
   std::string left_alone;
 };
 
-// Fields as in model_admin.proto's DetectionQuality.
-struct DetectionQuality {
-  int64_t pictures = 0;
-  int64_t float_detections = 0;
-  int64_t quantized_detections = 0;
-  int64_t matched = 0;
-  double mean_score_drift = 0;
-  double mean_box_drift = 0;
-};
-
 // Fields as in model_admin.proto's QuantizeReport.
 struct QuantizeReport {
   std::string model;
@@ -138,7 +141,11 @@ struct QuantizeReport {
   double saved_ratio = 0;
   double seconds = 0;
   std::vector<TensorOutcome> tensors;
+  std::optional<TextQuality> quality;
   std::optional<DetectionQuality> detection;
+  // kFailedPrecondition, with the figures, where a limit was exceeded: then
+  // nothing that serves has changed.
+  absl::Status refusal;
 };
 
 // Fields as in model_admin.proto's LoadModelRequest.
@@ -152,24 +159,49 @@ struct LoadParams {
   std::function<absl::Status()> proceed = nullptr;
 };
 
+// What a new version must keep to in order to serve. Fields as in
+// model_admin.proto's QuantizeRequest.
+struct QualityLimits {
+  std::optional<double> max_perplexity_increase = {};
+  std::optional<double> max_kl = {};
+  std::optional<double> max_box_drift = {};
+
+  bool of_text() const {
+    return max_perplexity_increase.has_value() || max_kl.has_value();
+  }
+  bool of_pictures() const { return max_box_drift.has_value(); }
+};
+
 struct QuantizeParams {
   std::string model;
   model::MethodPlan plan = {};
   std::string as = {};
   bool dry_run = false;
-  // Prepared for this model; only for one that detects objects.
-  std::vector<std::shared_ptr<const Picture>> pictures;
+  // What the new version is measured on. Texts are for a model that generates
+  // text; pictures, prepared for this model, for one that detects objects.
+  std::vector<std::string> texts = {};
+  std::vector<std::shared_ptr<const Picture>> pictures = {};
+  // Those of a task need samples of it.
+  QualityLimits limits = {};
 };
 
 // kWaiting: for versions before it to end, because there are too many or memory
-// is short; if at all, it comes after kReading.
-enum class QuantizeStage { kReading, kWaiting, kQuantizing, kSwapping };
+// is short; if at all, it comes after kReading. kEvaluating: only with samples.
+enum class QuantizeStage {
+  kReading,
+  kWaiting,
+  kQuantizing,
+  kEvaluating,
+  kSwapping
+};
 
 struct QuantizeUpdate {
   QuantizeStage stage = QuantizeStage::kReading;
   int64_t tensors_done = 0;
   int64_t tensors_total = 0;
   std::string tensor;
+  int64_t samples_done = 0;  // tokens or pictures
+  int64_t samples_total = 0;
 };
 
 struct MethodParameterInfo {
@@ -223,9 +255,12 @@ class CatalogObserver {
                               const absl::Status& status,
                               absl::Duration duration) = 0;
 
-  // How well a version of `model` predicts a text was measured.
+  // How well a version of `model` predicts a text, or detects objects, was
+  // measured: one that serves, or that is about to.
   virtual void OnEvaluated(const std::string& model,
                            const TextQuality& quality) = 0;
+  virtual void OnDetectionEvaluated(const std::string& model,
+                                    const DetectionQuality& quality) = 0;
 };
 
 // Threads: any thread may call anything. Load, Unload and Quantize take their

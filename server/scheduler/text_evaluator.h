@@ -2,6 +2,7 @@
 #ifndef OUNCE_SERVER_SCHEDULER_TEXT_EVALUATOR_H_
 #define OUNCE_SERVER_SCHEDULER_TEXT_EVALUATOR_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -11,6 +12,13 @@
 #include "absl/status/statusor.h"
 
 namespace ounce::server {
+
+// The window of a model of so many positions, and the stride of a window, that
+// nobody chose.
+inline int64_t DefaultWindow(int64_t max_positions) {
+  return std::min(int64_t{1024}, max_positions);
+}
+inline int64_t DefaultStride(int64_t window) { return (window + 1) / 2; }
 
 // Fields as in model_admin.proto's EvaluateRequest; none is left to a default.
 struct EvaluateParams {

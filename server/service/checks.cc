@@ -1,6 +1,9 @@
 #include "server/service/checks.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -20,7 +23,6 @@ constexpr float kMaxRepetitionPenalty = 100;
 constexpr float kDefaultThreshold = 0.9f;
 constexpr int64_t kDefaultDetections = 100;
 constexpr int64_t kMaxDetections = 1000;
-constexpr int64_t kDefaultWindow = 1024;
 
 // NaN is in no range.
 absl::Status CheckRange(absl::string_view field, float value, float min,
@@ -84,6 +86,54 @@ absl::Status CheckGlobs(absl::string_view field, const Globs& globs) {
                                   "a pattern of module names"));
   }
   return absl::OkStatus();
+}
+
+// Of all texts of a quantization.
+constexpr size_t kMaxTextBytes = size_t{4} << 20;
+
+absl::Status CheckQualityLimit(absl::string_view field, bool given,
+                               double value, bool has_samples,
+                               absl::string_view samples) {
+  if (!given) return absl::OkStatus();
+  if (!(value >= 0 && std::isfinite(value))) {
+    return FieldError(
+        field, absl::StrCat("must be a finite number from 0 on, is ", value));
+  }
+  if (has_samples) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("needs samples; give ", samples,
+                                        ", or probe for the server's own"));
+}
+
+absl::Status CheckSamples(const v1::QuantizeRequest& request) {
+  size_t bytes = 0;
+  for (int i = 0; i < request.texts_size(); ++i) {
+    RETURN_IF_ERROR(CheckNotEmpty(absl::StrCat("texts[", i, "]"),
+                                  request.texts(i), "a text"));
+    bytes += request.texts(i).size();
+  }
+  if (bytes > kMaxTextBytes) {
+    return FieldError("texts", absl::StrCat("must be at most ", kMaxTextBytes,
+                                            " bytes together, are ", bytes));
+  }
+  if (request.probe() &&
+      (!request.texts().empty() || !request.pictures().empty())) {
+    return FieldError("probe",
+                      "is in place of texts and pictures; leave it or them "
+                      "out");
+  }
+  const bool has_texts = request.probe() || !request.texts().empty();
+  RETURN_IF_ERROR(CheckQualityLimit(
+      "max_perplexity_increase", request.has_max_perplexity_increase(),
+      request.max_perplexity_increase(), has_texts, "texts"));
+  RETURN_IF_ERROR(CheckQualityLimit("max_kl", request.has_max_kl(),
+                                    request.max_kl(), has_texts, "texts"));
+  return CheckQualityLimit(
+      "max_box_drift", request.has_max_box_drift(), request.max_box_drift(),
+      request.probe() || !request.pictures().empty(), "pictures");
+}
+
+std::optional<double> LimitOf(bool given, double value) {
+  return given ? std::optional<double>(value) : std::nullopt;
 }
 
 }  // namespace
@@ -210,8 +260,7 @@ absl::StatusOr<LoadParams> CheckLoad(const v1::LoadModelRequest& request) {
       .name = request.name(), .path = request.path(), .plan = std::move(plan)};
 }
 
-absl::StatusOr<QuantizeParams> CheckQuantize(
-    const v1::QuantizeRequest& request) {
+absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request) {
   RETURN_IF_ERROR(CheckModelName("model", request.model()));
   if (request.plan().empty() && request.method().empty()) {
     return FieldError("method", "is empty, and so is plan; give one");
@@ -229,12 +278,20 @@ absl::StatusOr<QuantizeParams> CheckQuantize(
            .include = {request.include().begin(), request.include().end()},
            .exclude = {request.exclude().begin(), request.exclude().end()},
            .convolutions = request.convolutions()}));
+  RETURN_IF_ERROR(CheckSamples(request));
   return QuantizeParams{
       .model = request.model(),
       .plan = std::move(plan),
       .as = request.as(),
       .dry_run = request.dry_run(),
-      .pictures = {},
+      .texts = {std::make_move_iterator(request.mutable_texts()->begin()),
+                std::make_move_iterator(request.mutable_texts()->end())},
+      .limits = {.max_perplexity_increase =
+                     LimitOf(request.has_max_perplexity_increase(),
+                             request.max_perplexity_increase()),
+                 .max_kl = LimitOf(request.has_max_kl(), request.max_kl()),
+                 .max_box_drift = LimitOf(request.has_max_box_drift(),
+                                          request.max_box_drift())},
   };
 }
 
@@ -242,16 +299,15 @@ absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
                                              int64_t max_positions) {
   RETURN_IF_ERROR(CheckNotEmpty("text", request.text(), "a text"));
   EvaluateParams params;
-  params.window = request.window() > 0
-                      ? request.window()
-                      : std::min(kDefaultWindow, max_positions);
+  params.window =
+      request.window() > 0 ? request.window() : DefaultWindow(max_positions);
   if (params.window < 2 || params.window > max_positions) {
     return FieldError(
         "window", absl::StrCat("must be from 2 to ", max_positions,
                                ", the model's positions, is ", params.window));
   }
   params.stride =
-      request.stride() > 0 ? request.stride() : (params.window + 1) / 2;
+      request.stride() > 0 ? request.stride() : DefaultStride(params.window);
   if (params.stride > params.window) {
     return FieldError(
         "stride", absl::StrCat("must be at most the window's ", params.window,

@@ -59,9 +59,9 @@ absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
 // Everything but `proceed`.
 absl::StatusOr<LoadParams> CheckLoad(const v1::LoadModelRequest& request);
 
-// Everything of a request but its pictures.
-absl::StatusOr<QuantizeParams> CheckQuantize(
-    const v1::QuantizeRequest& request);
+// Everything of a request but its pictures, and whether its samples are for the
+// model. Moves the texts out of it.
+absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request);
 
 // Everything of a request to a model of so many positions, but whether its text
 // has the tokens that it takes. Moves the text out of it.

@@ -172,4 +172,9 @@ void ModelHealth::OnEvaluated(const std::string& model,
   next_.OnEvaluated(model, quality);
 }
 
+void ModelHealth::OnDetectionEvaluated(const std::string& model,
+                                       const DetectionQuality& quality) {
+  next_.OnDetectionEvaluated(model, quality);
+}
+
 }  // namespace ounce::server

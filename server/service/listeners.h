@@ -113,6 +113,8 @@ class ModelHealth final : public CatalogObserver {
                       absl::Duration duration) override;
   void OnEvaluated(const std::string& model,
                    const TextQuality& quality) override;
+  void OnDetectionEvaluated(const std::string& model,
+                            const DetectionQuality& quality) override;
 
  private:
   CatalogObserver& next_;

@@ -10,6 +10,7 @@
 #include "server/service/checks.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
+#include "server/service/probe.h"
 #include "server/service/to_proto.h"
 
 namespace ounce::server {
@@ -34,6 +35,8 @@ v1::QuantizeStage ToProto(QuantizeStage stage) {
       return v1::QUANTIZE_STAGE_WAITING;
     case QuantizeStage::kQuantizing:
       return v1::QUANTIZE_STAGE_QUANTIZING;
+    case QuantizeStage::kEvaluating:
+      return v1::QUANTIZE_STAGE_EVALUATING;
     case QuantizeStage::kSwapping:
       return v1::QUANTIZE_STAGE_SWAPPING;
   }
@@ -83,6 +86,20 @@ v1::TextQuality ToProto(const TextQuality& quality) {
   return out;
 }
 
+v1::DetectionQuality ToProto(const DetectionQuality& quality) {
+  v1::DetectionQuality out;
+  out.set_version(quality.version);
+  out.set_method(quality.method);
+  out.set_pictures(static_cast<int32_t>(quality.pictures));
+  out.set_float_detections(static_cast<int32_t>(quality.float_detections));
+  out.set_quantized_detections(
+      static_cast<int32_t>(quality.quantized_detections));
+  out.set_matched(static_cast<int32_t>(quality.matched));
+  out.set_mean_score_drift(quality.mean_score_drift);
+  out.set_mean_box_drift(quality.mean_box_drift);
+  return out;
+}
+
 // The plan, and the fields of its short form if it has one.
 template <class Message>
 void SetPlan(const std::string& text, Message* out) {
@@ -120,6 +137,9 @@ v1::Model ToProto(const ModelInfo& info) {
   if (info.quality.has_value()) {
     *model.mutable_quality() = ToProto(*info.quality);
   }
+  if (info.detection.has_value()) {
+    *model.mutable_detection() = ToProto(*info.detection);
+  }
   return model;
 }
 
@@ -151,17 +171,13 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
     t->set_left_alone(tensor.left_alone);
     t->set_kind(ToProto(tensor.kind));
   }
-  if (report.detection.has_value()) {
-    const DetectionQuality& quality = *report.detection;
-    v1::DetectionQuality* q = out.mutable_detection();
-    q->set_pictures(static_cast<int32_t>(quality.pictures));
-    q->set_float_detections(static_cast<int32_t>(quality.float_detections));
-    q->set_quantized_detections(
-        static_cast<int32_t>(quality.quantized_detections));
-    q->set_matched(static_cast<int32_t>(quality.matched));
-    q->set_mean_score_drift(quality.mean_score_drift);
-    q->set_mean_box_drift(quality.mean_box_drift);
+  if (report.quality.has_value()) {
+    *out.mutable_quality() = ToProto(*report.quality);
   }
+  if (report.detection.has_value()) {
+    *out.mutable_detection() = ToProto(*report.detection);
+  }
+  out.set_refused(std::string(report.refusal.message()));
   return out;
 }
 
@@ -328,12 +344,11 @@ grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
       &ModelAdminService::Unload);
 }
 
-template <class Request, class Progress>
+template <class Request>
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
     const char* method, grpc::CallbackServerContext* context,
     const grpc::ByteBuffer& bytes, JobThreads& threads,
-    absl::StatusOr<Progress> (ModelAdminService::*work)(Request&,
-                                                        ProgressCall&)) {
+    absl::Status (ModelAdminService::*work)(Request&, ProgressCall&)) {
   struct Job {
     std::string peer;
     Request request;
@@ -355,11 +370,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
     if (stopping_) return ShuttingDown();
     Watch(call);
     return threads.Start([this, job, call, fail, work] {
-      const absl::Status status = Guarded([&]() -> absl::Status {
-        ASSIGN_OR_RETURN(Progress last, (this->*work)(job->request, *call));
-        call->EndWith(std::move(last));
-        return absl::OkStatus();
-      });
+      const absl::Status status =
+          Guarded([&] { return (this->*work)(job->request, *call); });
       if (!status.ok()) fail(job.get(), status);
     });
   });
@@ -367,8 +379,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
   return call.get();
 }
 
-absl::StatusOr<v1::QuantizeProgress> ModelAdminService::RunQuantize(
-    v1::QuantizeRequest& request, ProgressCall& call) {
+absl::Status ModelAdminService::RunQuantize(v1::QuantizeRequest& request,
+                                            ProgressCall& call) {
   ASSIGN_OR_RETURN(QuantizeParams params, CheckQuantize(request));
   const auto progress = [&](const QuantizeUpdate& update) -> absl::Status {
     v1::QuantizeProgress message;
@@ -376,8 +388,19 @@ absl::StatusOr<v1::QuantizeProgress> ModelAdminService::RunQuantize(
     message.set_tensors_done(update.tensors_done);
     message.set_tensors_total(update.tensors_total);
     message.set_tensor(update.tensor);
+    message.set_samples_done(update.samples_done);
+    message.set_samples_total(update.samples_total);
     return call.Report(std::move(message));
   };
+  if (request.probe()) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
+                     catalog_.Find(params.model));
+    if (TaskOf<TextGeneration>(model).ok()) {
+      params.texts.emplace_back(ProbeText());
+    } else {
+      request.add_pictures(std::string(ProbePicture()));
+    }
+  }
   if (!request.pictures().empty()) {
     ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
                      catalog_.Find(params.model));
@@ -398,11 +421,13 @@ absl::StatusOr<v1::QuantizeProgress> ModelAdminService::RunQuantize(
   ASSIGN_OR_RETURN(const QuantizeReport report,
                    catalog_.Quantize(params, progress));
   v1::QuantizeProgress last;
-  last.set_stage(v1::QUANTIZE_STAGE_DONE);
+  last.set_stage(report.refusal.ok() ? v1::QUANTIZE_STAGE_DONE
+                                     : v1::QUANTIZE_STAGE_EVALUATING);
   last.set_tensors_done(static_cast<int64_t>(report.tensors.size()));
   last.set_tensors_total(static_cast<int64_t>(report.tensors.size()));
   *last.mutable_report() = ToProto(report);
-  return last;
+  call.EndWith(std::move(last), report.refusal);
+  return report.refusal;
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
@@ -411,8 +436,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
                       &ModelAdminService::RunQuantize);
 }
 
-absl::StatusOr<v1::EvaluateProgress> ModelAdminService::RunEvaluate(
-    v1::EvaluateRequest& request, ProgressCall& call) {
+absl::Status ModelAdminService::RunEvaluate(v1::EvaluateRequest& request,
+                                            ProgressCall& call) {
   RETURN_IF_ERROR(CheckModelName("model", request.model()));
   ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
                    catalog_.Find(request.model()));
@@ -433,7 +458,8 @@ absl::StatusOr<v1::EvaluateProgress> ModelAdminService::RunEvaluate(
   report.set_model(request.model());
   *report.mutable_quality() = ToProto(quality);
   report.set_seconds(absl::ToDoubleSeconds(clock_.Now() - start));
-  return message;
+  call.EndWith(std::move(message), absl::OkStatus());
+  return absl::OkStatus();
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Evaluate(

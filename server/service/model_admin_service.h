@@ -90,18 +90,15 @@ class ModelAdminService final : public RawModelAdmin {
       const v1::UnloadModelRequest& request, const SlowCall& call);
 
   // Reads a request and starts `work` on a thread of `threads`; the work tells
-  // its progress, and its result is the last message.
-  template <class Request, class Progress>
+  // its progress and ends the call, or returns why there is no last message.
+  template <class Request>
   grpc::ServerWriteReactor<grpc::ByteBuffer>* BeginTelling(
       const char* method, grpc::CallbackServerContext* context,
       const grpc::ByteBuffer& bytes, JobThreads& threads,
-      absl::StatusOr<Progress> (ModelAdminService::*work)(Request&,
-                                                          ProgressCall&));
-  absl::StatusOr<v1::EvaluateProgress> RunEvaluate(v1::EvaluateRequest& request,
-                                                   ProgressCall& call);
+      absl::Status (ModelAdminService::*work)(Request&, ProgressCall&));
+  absl::Status RunEvaluate(v1::EvaluateRequest& request, ProgressCall& call);
   // Reads the pictures, then quantizes.
-  absl::StatusOr<v1::QuantizeProgress> RunQuantize(v1::QuantizeRequest& request,
-                                                   ProgressCall& call);
+  absl::Status RunQuantize(v1::QuantizeRequest& request, ProgressCall& call);
 
   // Stop is to end it.
   void Watch(std::shared_ptr<EndableCall> call);

@@ -38,10 +38,11 @@ class ProgressCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     return Replace(std::make_unique<Progress>(std::move(progress)));
   }
 
-  // Last: the last message, or why there is none. The first call counts.
+  // Last: the last message, with how it ended; or why there is none. The first
+  // call counts.
   template <class Progress>
-  void EndWith(Progress last) {
-    End(absl::OkStatus(), std::make_unique<Progress>(std::move(last)));
+  void EndWith(Progress last, const absl::Status& status) {
+    End(status, std::make_unique<Progress>(std::move(last)));
   }
   void EndEarly(const absl::Status& status) override { End(status, nullptr); }
 

@@ -24,6 +24,7 @@ constexpr FieldLimit kFields[] = {
     {"QuantizeRequest.exclude", 1024, 256},
     {"QuantizeRequest.plan", 1, model::kMaxPlanBytes},
     {"QuantizeRequest.pictures", 64, 0},
+    {"QuantizeRequest.texts", 64, 4 * kMiB},
     {"EvaluateRequest.text", 1, 4 * kMiB},
 };
 

@@ -11,6 +11,7 @@
 namespace ounce {
 namespace {
 
+using ::testing::AllOf;
 using testing::Finished;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -104,6 +105,55 @@ TEST_F(EvaluateTest, TheCommandTellsWhatTransformersFindsAndWhatInt8Costs) {
   EXPECT_GT(comparison["top1_agreement"], 0.9);
   EXPECT_NEAR(Metric("ounce_model_perplexity", {"method=\"float16\""}), floats,
               1e-4);
+}
+
+TEST_F(EvaluateTest, AQuantizationBeyondItsLimitsLeavesTheOldVersionServing) {
+  Start();
+  const auto before = Generate(ServingTest::Request("def ", 20));
+  ASSERT_OK(before);
+  const double weights = Metric("ounce_memory_bytes", {"share=\"weights\""});
+  const Finished refused =
+      Cli({"quantize", "tiny", "linear:bits=2", "--samples", kText,
+           "--max_perplexity_increase", "0.01", "--max-kl", "0.05"});
+  EXPECT_EQ(refused.code, 3) << refused.err;
+  EXPECT_THAT(refused.err,
+              AllOf(HasSubstr("the new version does not serve: perplexity"),
+                    HasSubstr("max_perplexity_increase is 0.01; KL"),
+                    HasSubstr("max_kl is 0.05"), HasSubstr("evaluating")));
+  EXPECT_THAT(refused.out,
+              AllOf(HasSubstr("refused: nothing that is served has changed"),
+                    HasSubstr("414 of 415 tokens count"),
+                    HasSubstr("floats: perplexity")));
+  EXPECT_EQ(Model("tiny").version(), 1);
+  EXPECT_FALSE(Model("tiny").has_quality());
+  EXPECT_EQ(Metric("ounce_memory_bytes", {"share=\"weights\""}), weights);
+  EXPECT_EQ(Metric("ounce_quantizations_total",
+                   {"method=\"linear:bits=2\"", "outcome=\"error\""}),
+            1);
+  EXPECT_EQ(Generate(ServingTest::Request("def ", 20))->first, before->first);
+
+  const Finished served =
+      Cli({"quantize", "tiny", "linear", "--probe", "--max_kl", "0.05",
+           "--max_perplexity_increase", "0.01", "--json"});
+  ASSERT_EQ(served.code, 0) << served.err;
+  const auto report = nlohmann::json::parse(served.out.substr(
+      served.out.rfind('\n', served.out.size() - 2) + 1))["report"];
+  const double perplexity = report["quality"]["perplexity"];
+  EXPECT_GT(perplexity, 1);
+  EXPECT_EQ(report["refused"], "");
+  EXPECT_EQ(Model("tiny").version(), 2);
+  EXPECT_EQ(Model("tiny").quality().perplexity(), perplexity);
+  EXPECT_NEAR(
+      Metric("ounce_model_perplexity", {"method=\"linear\""}) / perplexity, 1,
+      1e-6);
+  EXPECT_THAT(Cli({"quantize", "tiny", "linear", "--max_kl", "1"}).err,
+              HasSubstr("max_kl: needs samples"));
+  const std::string half = folder_.WriteFile("half", std::string(3 << 20, 'x'));
+  EXPECT_THAT(
+      Cli({"quantize", "tiny", "linear", "--samples", half, half}).err,
+      HasSubstr("texts: must be at most 4194304 bytes together, are 6291456"));
+  EXPECT_THAT(Cli({"quantize", "tiny", "linear", "--max_kl", "much"}).err,
+              HasSubstr("--max_kl"));
 }
 
 TEST_F(EvaluateTest, TheCommandSaysWhatIsWrong) {

@@ -59,8 +59,8 @@ class RecordingCatalogObserver final : public CatalogObserver {
   }
   void OnQuantizeStage(const std::string& model, const std::string& /*method*/,
                        QuantizeStage stage) override {
-    static constexpr const char* kStages[] = {"reading", "waiting",
-                                              "quantizing tensors", "swapping"};
+    static constexpr const char* kStages[] = {
+        "reading", "waiting", "quantizing tensors", "evaluating", "swapping"};
     Add(absl::StrCat(model, " ", kStages[static_cast<int>(stage)]));
   }
   void OnQuantizeDone(const std::string& model, const std::string& method,
@@ -71,6 +71,10 @@ class RecordingCatalogObserver final : public CatalogObserver {
   }
   void OnEvaluated(const std::string& model,
                    const TextQuality& quality) override {
+    Add(absl::StrCat(model, " evaluated v", quality.version));
+  }
+  void OnDetectionEvaluated(const std::string& model,
+                            const DetectionQuality& quality) override {
     Add(absl::StrCat(model, " evaluated v", quality.version));
   }
 

@@ -1,5 +1,6 @@
 #include "server/engine/step_turns.h"
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -72,6 +73,34 @@ TEST(StepTurnsTest, LetsBusyEnginesHaveSomeTurnsBeforeOneBehind) {
     }
     behind.End();
   }
+  stop = true;
+  engine.join();
+}
+
+TEST(StepTurnsTest, LetsBusyEnginesPassBeforeAnEnginesTurn) {
+  StepTurns turns;
+  std::atomic<bool> stop = false;
+  std::atomic<int64_t> engine_turns = 0;
+  std::thread engine([&] {
+    while (!stop) {
+      turns.Begin();
+      ++engine_turns;
+      turns.End();
+      // Busy, and seldom so late that it seems idle.
+      absl::SleepFor(absl::Microseconds(100));
+    }
+  });
+  while (engine_turns == 0) std::this_thread::yield();
+  StepTurns::Behind behind(turns);
+  int64_t most = 0;
+  for (int i = 0; i < 50; ++i) {
+    const int64_t before = engine_turns;
+    behind.LetPass();
+    most = std::max(most, engine_turns - before);
+    turns.Begin();  // deadlocks if LetPass took a turn
+    turns.End();
+  }
+  EXPECT_GE(most, int64_t{StepTurns::Behind::kTurnsOfEngines} - 1);
   stop = true;
   engine.join();
 }

@@ -243,10 +243,12 @@ TEST_F(TextEvaluationTest, FindsThePerplexityOfOtherArchitectures) {
     const model::LoadedModel loaded = LoadWith(**checkpoint, "");
     for (const auto& expected : golden["windows"]) {
       SCOPED_TRACE(expected.dump());
+      TokenizedTexts text;
+      text.ids = golden["ids"].get<std::vector<int32_t>>();
+      text.lengths = {static_cast<int64_t>(text.ids.size())};
       ASSERT_OK_AND_ASSIGN(
           const TextScore score,
-          EvaluateTokens(context, *loaded.model->causal_lm(),
-                         golden["ids"].get<std::vector<int32_t>>(),
+          EvaluateTokens(context, *loaded.model->causal_lm(), text,
                          expected["window"], expected["stride"],
                          /*floats=*/nullptr, Proceed));
       const model::Perplexity& perplexity = score.perplexity;

@@ -380,6 +380,28 @@ TEST_F(MetricsTest, FollowsAQuantization) {
               R"(ounce_quantization_seconds_sum{method="linear",model="tiny"} 2)")));
 }
 
+TEST_F(MetricsTest, TellsHowFarDetectionsAreFromTheFloats) {
+  metrics_->OnModelChanged(Info(2, "linear"));
+  DetectionQuality quality = {.pictures = 3, .method = "linear"};
+  metrics_->OnDetectionEvaluated("tiny", quality);
+  EXPECT_THAT(Scrape(), AllOf(Not(HasSubstr("ounce_model_objects_matched")),
+                              Not(HasSubstr("ounce_model_box_drift"))));
+  quality.float_detections = 8;
+  quality.matched = 6;
+  quality.mean_score_drift = 0.125;
+  quality.mean_box_drift = 1.5;
+  metrics_->OnDetectionEvaluated("tiny", quality);
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(
+              R"(ounce_model_objects_matched_ratio{method="linear",model="tiny"} 0.75)"),
+          HasSubstr(
+              R"(ounce_model_score_drift{method="linear",model="tiny"} 0.125)"),
+          HasSubstr(
+              R"(ounce_model_box_drift_pixels{method="linear",model="tiny"} 1.5)")));
+}
+
 TEST_F(MetricsTest, KeepsTheQualityThatEachMethodHad) {
   metrics_->OnModelChanged(Info(1, "float16"));
   TextQuality quality;

@@ -3,6 +3,7 @@
 #include <grpcpp/impl/codegen/client_unary_call.h>
 
 #include <atomic>
+#include <cmath>
 #include <functional>
 #include <tuple>
 
@@ -460,6 +461,87 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   EXPECT_THAT(report.tensors(0).shape(), ElementsAre(2, 3));
   EXPECT_FALSE(report.tensors(1).has_relative_l2_error());
   EXPECT_EQ(report.tensors(1).left_alone(), "not a matrix");
+}
+
+TEST_F(ModelAdminServiceTest, AVersionThatIsRefusedHasAReportAllTheSame) {
+  server::QuantizeParams seen;
+  catalog_.quantize = [&](const server::QuantizeParams& params,
+                          auto&) -> absl::StatusOr<server::QuantizeReport> {
+    seen = params;
+    server::QuantizeReport report;
+    report.model = "tiny";
+    server::TextQuality& quality = report.quality.emplace();
+    quality.perplexity = 9;
+    quality.floats.emplace().mean_kl_divergence = 0.5;
+    report.refusal = absl::FailedPreconditionError("too far");
+    return report;
+  };
+  v1::QuantizeRequest request = Request();
+  request.set_probe(true);
+  request.set_max_kl(0.25);
+  request.set_max_perplexity_increase(0);
+  const Progress progress = Quantize(request);
+  EXPECT_EQ(progress.status.error_code(),
+            grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(progress.status.error_message(), "too far");
+  ASSERT_FALSE(progress.messages.empty());
+  const v1::QuantizeReport& report = progress.messages.back().report();
+  EXPECT_EQ(report.refused(), "too far");
+  EXPECT_EQ(report.quality().perplexity(), 9);
+  EXPECT_EQ(report.quality().floats().mean_kl_divergence(), 0.5);
+  EXPECT_EQ(seen.limits.max_kl, 0.25);
+  EXPECT_EQ(seen.limits.max_perplexity_increase, 0);
+  EXPECT_FALSE(seen.limits.max_box_drift.has_value());
+  ASSERT_THAT(seen.texts, SizeIs(1));
+  EXPECT_THAT(seen.texts[0], HasSubstr("lighthouse"));
+
+  // A detector's probe is a picture.
+  request = Request();
+  request.set_model("detr");
+  request.set_probe(true);
+  request.set_max_box_drift(3);
+  EXPECT_EQ(Quantize(request).status.error_message(), "too far");
+  EXPECT_THAT(seen.texts, IsEmpty());
+  ASSERT_THAT(seen.pictures, SizeIs(1));
+  EXPECT_EQ(seen.pictures[0]->original_width, 300);
+  EXPECT_EQ(seen.limits.max_box_drift, 3);
+}
+
+TEST_F(ModelAdminServiceTest, RefusesLimitsAndSamplesThatDoNotFitByName) {
+  const auto refused =
+      [&](const std::function<void(v1::QuantizeRequest&)>& set) {
+        v1::QuantizeRequest request = Request();
+        set(request);
+        const grpc::Status status = Quantize(request).status;
+        EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+        return status.error_message();
+      };
+  EXPECT_EQ(refused([](auto& r) { r.set_max_kl(1); }),
+            "max_kl: needs samples; give texts, or probe for the server's own");
+  EXPECT_EQ(refused([](auto& r) {
+              r.set_max_box_drift(1);
+              r.add_texts("a text");
+            }),
+            "max_box_drift: needs samples; give pictures, or probe for the "
+            "server's own");
+  EXPECT_EQ(refused([](auto& r) {
+              r.set_probe(true);
+              r.set_max_perplexity_increase(-0.5);
+            }),
+            "max_perplexity_increase: must be a finite number from 0 on, is "
+            "-0.5");
+  EXPECT_EQ(refused([](auto& r) {
+              r.set_probe(true);
+              r.set_max_kl(std::nan(""));
+            }),
+            "max_kl: must be a finite number from 0 on, is nan");
+  EXPECT_EQ(refused([](auto& r) {
+              r.set_probe(true);
+              r.add_texts("a text");
+            }),
+            "probe: is in place of texts and pictures; leave it or them out");
+  EXPECT_EQ(refused([](auto& r) { r.add_texts(""); }),
+            "texts[0]: is empty; must be a text");
 }
 
 TEST_F(ModelAdminServiceTest, TellsAHastyQuantizationsProgressNowAndThen) {
