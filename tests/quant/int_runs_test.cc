@@ -47,8 +47,8 @@ void ExpectProducts(const PackedWeight& weight, const std::string& what) {
     if (wanted.empty()) {
       for (int64_t i = 0; i < kRows; ++i) {
         for (int64_t out = 0; out < rows; ++out) {
-          const Wanted exact = Reference(&x[i * cols], &values[out * cols],
-                                         cols, TileForm::kRuns);
+          const Wanted exact =
+              Reference(&x[i * cols], &values[out * cols], cols, weight);
           ASSERT_NEAR(y[i * rows + out], exact.y, exact.tolerance);
         }
       }
