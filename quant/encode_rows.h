@@ -24,6 +24,12 @@ struct Extent {
 };
 Extent ExtentOf(const float* values, int64_t count);
 
+// To an integer, ties to even. Requires |value| < 2^22.
+inline float RoundToInteger(float value) {
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: no fraction bits left
+  return (value + kMagic) - kMagic;
+}
+
 // For methods that must know all of a matrix first: reads it in bands of a
 // megabyte, and hands on its rows from the first to the last.
 // Errors: of Read; kInvalidArgument for what is not finite.

@@ -22,6 +22,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "quant/encode_rows.h"
+#include "quant/granularity.h"
 #include "quant/quant_method.h"
 
 namespace ounce::quant {
@@ -70,60 +71,21 @@ float ScaleOf(float min, float max, float steps, float most, DType dtype) {
   return scale;
 }
 
-// To an integer, ties to even: with 1.5 * 2^23 added no fraction bits are left.
-float RoundToInteger(float value) {
-  constexpr float kMagic = 12582912.0f;
-  return (value + kMagic) - kMagic;
-}
-
-enum class Granularity { kTensor, kChannel, kGroup };
-
 struct Settings {
   int bits = 8;
   bool symmetric = true;
-  Granularity granularity = Granularity::kChannel;
-  int64_t group = -1;  // columns; -1: a whole row
+  Reach reach = Reach::Row();
 
   float qmin() const { return static_cast<float>(-(1 << (bits - 1))); }
   float qmax() const { return static_cast<float>((1 << (bits - 1)) - 1); }
-  Reach reach() const {
-    switch (granularity) {
-      case Granularity::kTensor:
-        return Reach::Matrix();
-      case Granularity::kChannel:
-        break;
-      case Granularity::kGroup:
-        if (group > 0) return Reach::Columns(group);
-    }
-    return Reach::Row();
-  }
 };
 
-constexpr std::string_view kDefaultGroup = "64";
-
-absl::StatusOr<Settings> SettingsOf(const ParamValues& params) {
+absl::StatusOr<Settings> SettingsOf(const QuantMethod& method,
+                                    const ParamValues& params) {
   Settings settings;
   settings.bits = static_cast<int>(IntegerOf(params, "bits"));
-  settings.group = IntegerOf(params, "group");
   settings.symmetric = params.at("mode") == "symmetric";
-  const std::string& granularity = params.at("granularity");
-  settings.granularity = granularity == "tensor"    ? Granularity::kTensor
-                         : granularity == "channel" ? Granularity::kChannel
-                                                    : Granularity::kGroup;
-  if (settings.granularity != Granularity::kGroup) {
-    if (params.at("group") != kDefaultGroup) {
-      return absl::InvalidArgumentError(
-          StrCat("parameter 'group' of method 'linear' is for "
-                 "granularity=group; write linear:granularity=group,group=",
-                 settings.group, " or leave it out"));
-    }
-  } else if (settings.group != -1 &&
-             (settings.group < 16 || settings.group % 16 != 0)) {
-    return absl::InvalidArgumentError(
-        StrCat("parameter 'group' of method 'linear' must be a multiple of 16 "
-               "from 16 to 1024, or -1 for whole rows, is ",
-               settings.group));
-  }
+  ASSIGN_OR_RETURN(settings.reach, ReachOf(method, params));
   return settings;
 }
 
@@ -162,7 +124,7 @@ class LinearRows final : public EncodedRows {
  private:
   absl::Status EncodeRow(int64_t row, const float* values, std::byte* codes,
                          CodeBand& out) const override {
-    const Reach reach = settings_.reach();
+    const Reach reach = settings_.reach;
     for (int64_t col = 0; col < cols();) {
       const int64_t end = reach.EndOf(row, col, cols());
       Pair pair;
@@ -236,26 +198,15 @@ class Linear final : public QuantMethod {
          .choices = {"symmetric", "asymmetric"},
          .help = "symmetric: zero is the code 0; asymmetric: the codes span "
                  "the weights' range, with a zero-point of 8 bits"},
-        {.name = "granularity",
-         .type = ParamSpec::Type::kChoice,
-         .default_value = "channel",
-         .choices = {"tensor", "channel", "group"},
-         .help = "what shares a scale: the tensor, an output channel, or a "
-                 "group of columns of one"},
-        {.name = "group",
-         .type = ParamSpec::Type::kInteger,
-         .default_value = kDefaultGroup,
-         .min = -1,
-         .max = 1024,
-         .help = "columns of a group, a multiple of 16, the last of a row may "
-                 "be shorter; -1: whole rows; only with granularity=group"},
+        GranularityParam("channel"),
+        GroupParam("64"),
     };
     return params;
   }
 
   absl::StatusOr<CodeFormat> Format(int64_t, int64_t, DType dtype,
                                     const ParamValues& params) const override {
-    ASSIGN_OR_RETURN(const Settings settings, SettingsOf(params));
+    ASSIGN_OR_RETURN(const Settings settings, SettingsOf(*this, params));
     const DType scale = ScaleDType(dtype);
     CodeFormat format = {.kind = CodeFormat::Kind::kSigned,
                          .bits = settings.bits,
@@ -263,13 +214,13 @@ class Linear final : public QuantMethod {
                          .fields = {{.name = "scale",
                                      .type = FieldType(scale),
                                      .bits = 8 * SizeOf(scale),
-                                     .reach = settings.reach()}},
+                                     .reach = settings.reach}},
                          .rule = {.scale = {.field = 0}}};
     if (!settings.symmetric) {
       format.fields.push_back({.name = "zero",
                                .type = CodeField::Type::kSigned,
                                .bits = 8,
-                               .reach = settings.reach()});
+                               .reach = settings.reach});
       format.rule.zero = {.field = 1};
     }
     return format;
@@ -278,9 +229,9 @@ class Linear final : public QuantMethod {
       const FloatRows& weight, const ParamValues& params) const override {
     ASSIGN_OR_RETURN(CodeFormat format, Format(weight.rows(), weight.cols(),
                                                weight.dtype(), params));
-    ASSIGN_OR_RETURN(const Settings settings, SettingsOf(params));
+    ASSIGN_OR_RETURN(const Settings settings, SettingsOf(*this, params));
     std::optional<Pair> of_all;
-    if (settings.granularity == Granularity::kTensor) {
+    if (params.at("granularity") == "tensor") {
       ASSIGN_OR_RETURN(of_all, PairOfAll(weight, settings));
     }
     return std::make_unique<const LinearRows>(weight, std::move(format),

@@ -80,6 +80,20 @@ inline constexpr ErrorBound kErrorBounds[] = {
     // Half the widest gap, 89 to 113, of a block whose largest weight became
     // 100; what the search gives up of the largest is no more.
     {"ks4", 0.13, 0, 0, 0.073},
+    // A step of a range of twice the largest weight, since the zero-point is
+    // not the range's; float16's rounding of scale and zero-point; and the
+    // smallest range that has a scale.
+    {"hqq", 2.0 / 15 + 0x1p-9, 0, 1e-4, 0.09, ErrorBound::kRun},
+    {"hqq:bits=8", 2.0 / 255 + 0x1p-9, 0, 1e-4, 0.006, ErrorBound::kRun},
+    {"hqq:bits=3,group=32", 2.0 / 7 + 0x1p-9, 0, 1e-4, 0.17, ErrorBound::kRun},
+    {"hqq:bits=2,group=16", 2.0 / 3 + 0x1p-9, 0, 1e-4, 0.32, ErrorBound::kRun},
+    {"hqq:bits=1,group=-1", 2 + 0x1p-9, 0, 1e-4, 1.05, ErrorBound::kRun},
+    // No error is larger than the weights themselves. Of normal weights a sign
+    // and the mean magnitude leave 1 - 2 / pi of the square, three values 0.26.
+    {"ternary", 1, 0, 0, 0.53, ErrorBound::kRun},
+    {"ternary:granularity=tensor", 1, 0, 0, 0.53, ErrorBound::kMatrix},
+    {"binary", 1 + 0x1p-11, 0, 0, 0.61, ErrorBound::kRun},
+    {"binary:granularity=channel", 1 + 0x1p-11, 0, 0, 0.61, ErrorBound::kRun},
     // Half a step, or a whole one where the largest weight is negative and its
     // opposite finds no code; and float16's rounding of scale and minimum.
     {.spec = "gguf-q8_0",

@@ -210,13 +210,14 @@ TEST_P(QuantMethodTest, PadsWithZeros) {
   const void* tile =
       packed->layout().UnpackFor(Isa::kPortable)(packed->panel(0), scratch);
   const TileForm form = packed->layout().form;
+  // The first element is the weight; a code of zero may be what it has.
   int non_zero = 0;
-  for (int i = 0; i < kTileElements; ++i) {
+  for (int i = 1; i < kTileElements; ++i) {
     non_zero += form == TileForm::kFloat
                     ? static_cast<const float*>(tile)[i] != 0
                     : static_cast<const int8_t*>(tile)[i] != 0;
   }
-  EXPECT_EQ(1, non_zero);
+  EXPECT_EQ(0, non_zero);
   for (int row = 1; row < kPanelRows; ++row) {
     switch (form) {
       case TileForm::kFloat:
