@@ -80,6 +80,14 @@ inline constexpr ErrorBound kErrorBounds[] = {
     // Half the widest gap, 89 to 113, of a block whose largest weight became
     // 100; what the search gives up of the largest is no more.
     {"ks4", 0.13, 0, 0, 0.073},
+    // Half a unit in the last of 4 and of 3 significant bits, or of the
+    // smallest number, 2^-9 and 2^-16, where the largest is 448 and 57344.
+    {"float8", 0x1p-10 / 448 * (1 + 1e-5), 0x1p-4 * (1 + 1e-5), 0, 0.028,
+     ErrorBound::kRun},
+    {"float8:granularity=block", 0x1p-10 / 448 * (1 + 1e-5),
+     0x1p-4 * (1 + 1e-5), 0, 0.028, ErrorBound::kRun},
+    {"float8:format=e5m2,granularity=block", 0x1p-17 / 57344 * (1 + 1e-5),
+     0x1p-3 * (1 + 1e-5), 0, 0.055, ErrorBound::kRun},
     // A step of a range of twice the largest weight, since the zero-point is
     // not the range's; float16's rounding of scale and zero-point; and the
     // smallest range that has a scale.
