@@ -1,6 +1,6 @@
 // How fast weights are read and multiplied, beside what the machine's memory
-// gives: one line per method and shape. A few rows are told in bytes and in
-// weights per second, more of them in operations.
+// gives: one line per method, bits of activations (a16, a8) and shape. A few
+// rows are told in bytes and in weights per second, more of them in operations.
 //
 //   kernels_bench [threads] [megabytes of weights per line] [method]
 //
@@ -27,9 +27,10 @@ namespace {
 using bench::FastSeconds;
 using bench::ReadGigabytesPerSecond;
 
-void Measure(std::string_view spec, int64_t outputs, int64_t cols,
-             int64_t total_bytes, const std::vector<int64_t>& row_counts,
-             ThreadPool& pool) {
+// With activations in 8 bits, or as the method has them.
+void Measure(std::string_view spec, bool in_8_bits, int64_t outputs,
+             int64_t cols, int64_t total_bytes,
+             const std::vector<int64_t>& row_counts, ThreadPool& pool) {
   const auto method = ParseMethodSpec(spec);
   const RandomRows random(outputs, cols);
   std::vector<PackedWeight> weights;
@@ -40,6 +41,7 @@ void Measure(std::string_view spec, int64_t outputs, int64_t cols,
       std::printf("%s\n", packed.status().ToString().c_str());
       std::exit(1);
     }
+    if (in_8_bits) packed->set_input_rounding({.bits = 8});
     bytes += packed->resident_bytes();
     weights.push_back(*std::move(packed));
   } while (bytes < total_bytes);
@@ -59,8 +61,9 @@ void Measure(std::string_view spec, int64_t outputs, int64_t cols,
   auto scratch = Scratch::Create(counting.peak());
   if (!scratch.ok()) std::exit(1);
   for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
-  std::printf("%-32s %6ld x %-5ld", std::string(spec).c_str(),
-              static_cast<long>(outputs), static_cast<long>(cols));
+  std::printf("%-32s a%-2d %6ld x %-5ld", std::string(spec).c_str(),
+              weights[0].input_rounding().bits, static_cast<long>(outputs),
+              static_cast<long>(cols));
   for (const int64_t rows : row_counts) {
     const double operations = 2.0 * rows * outputs * cols;
     const auto calls = static_cast<int64_t>(
@@ -97,9 +100,12 @@ int Main(int argc, char** argv) {
         "float16", "float32"}) {
     if (!only.empty() && spec != only) continue;
     const std::vector<int64_t> row_counts = {1, 2, 4, 8, 16, 128, 512};
-    Measure(spec, 4096, 1024, bytes, row_counts, pool);
-    Measure(spec, 1024, 4096, bytes, row_counts, pool);
-    Measure(spec, 51200, 1024, bytes, {1, 2, 4, 8}, pool);
+    for (const bool in_8_bits : {false, true}) {
+      if (in_8_bits && !spec.starts_with("linear")) continue;
+      Measure(spec, in_8_bits, 4096, 1024, bytes, row_counts, pool);
+      Measure(spec, in_8_bits, 1024, 4096, bytes, row_counts, pool);
+      Measure(spec, in_8_bits, 51200, 1024, bytes, {1, 2, 4, 8}, pool);
+    }
   }
   std::printf("memory read: %.1f GB/s\n", ReadGigabytesPerSecond(pool));
   return 0;

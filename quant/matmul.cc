@@ -203,14 +203,13 @@ void MultiplyBFloat16(Isa isa, const MatmulInput& x, const PackedWeight& w,
 }  // namespace
 
 InputForms FormsFor(const PackedWeight& w, Compute compute) {
+  const bool in_bytes = w.input_rounding().bits == 8;
   switch (w.layout().form) {
     case TileForm::kInt8:
-      if (w.input_rounding().bits == 8) {
-        return {.bytes = w.input_rounding().threshold};
-      }
+      if (in_bytes) return {.bytes = w.input_rounding().threshold};
       return {.integers = true};
     case TileForm::kRuns:
-      return {.runs = true};
+      return {.runs = !in_bytes, .run_bytes = in_bytes};
     case TileForm::kFloat:
       break;
   }
@@ -246,23 +245,26 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
       });
     }
   }
-  if (forms.runs) {
+  const auto prepare_runs = [&](int planes) -> RunsInput {
     const int64_t sums_stride = 4 * blocks;
     int8_t* const hi = scratch.Take<int8_t>(x.rows * padded);
-    int8_t* const lo = scratch.Take<int8_t>(x.rows * padded);
+    int8_t* const lo =
+        planes == 1 ? nullptr : scratch.Take<int8_t>(x.rows * padded);
     int32_t* const sums = scratch.Take<int32_t>(x.rows * sums_stride);
     float* const row_scales = scratch.Take<float>(x.rows);
-    input.runs_ = {hi, lo, sums, row_scales};
     QuantizeRunsRow* const quantize = QuantizeRunsRowFor(isa);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
         const int64_t start = PlaneStart(row, blocks);
-        row_scales[row] =
-            quantize(x.row(row), x.cols, PlaneStride(row, x.rows), hi + start,
-                     lo + start, sums + row * sums_stride);
+        row_scales[row] = quantize(
+            x.row(row), x.cols, PlaneStride(row, x.rows), hi + start,
+            lo == nullptr ? nullptr : lo + start, sums + row * sums_stride);
       });
     }
-  }
+    return {hi, lo, sums, row_scales};
+  };
+  if (forms.runs) input.runs_ = prepare_runs(2);
+  if (forms.run_bytes) input.run_bytes_ = prepare_runs(1);
   if (forms.bytes.has_value()) {
     uint8_t* const plane = scratch.Take<uint8_t>(x.rows * padded);
     float* const row_scales = scratch.Take<float>(x.rows);
@@ -306,6 +308,7 @@ bool MatmulInput::Has(const InputForms& forms) const {
       (bytes_.plane != nullptr && bytes_.threshold == *forms.bytes);
   return has_bytes && (!forms.integers || hi_ != nullptr) &&
          (!forms.runs || runs_.hi != nullptr) &&
+         (!forms.run_bytes || run_bytes_.hi != nullptr) &&
          (!forms.bfloat16 || bfloat16_ != nullptr);
 }
 
@@ -343,13 +346,14 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
     return;
   }
   if (w.layout().form == TileForm::kRuns) {
-    const RunsInput& runs = x.runs();
+    const RunsInput& runs =
+        w.input_rounding().bits == 8 ? x.run_bytes() : x.runs();
     OUNCE_CHECK(runs.hi != nullptr, "x was prepared for weights of runs");
     RunsJob job{};
     static_cast<PanelJob&>(job) = common;
     job.bits = w.layout().tile_bytes / kBytesPerBit;
-    job.hi = runs.hi;
-    job.lo = runs.lo;
+    job.planes[0] = runs.hi;
+    job.planes[1] = runs.lo;
     job.sums = runs.sums;
     job.row_scales = runs.row_scales;
     job.rows = rows;
@@ -360,8 +364,9 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
         static_cast<int>(std::min<int64_t>(w.runs().cols, kBlockCols));
     job.steps_per_run = w.runs().cols / job.step_cols;
     job.shift = w.runs().shift;
-    RunTasks<RunsJob>(RunsPanelsFor(isa), job, rows, x.padded_cols() * 2, w,
-                      pool, scratch);
+    const int64_t planes = runs.lo == nullptr ? 1 : 2;
+    RunTasks<RunsJob>(RunsPanelsFor(isa), job, rows, x.padded_cols() * planes,
+                      w, pool, scratch);
     return;
   }
   OUNCE_CHECK(w.cols() <= 65536, "integer sums fit 32 bits");

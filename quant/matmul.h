@@ -36,6 +36,8 @@
 //             y = fma(minimum, float(x_sum), y)  where the weight has minima
 //           and y is multiplied by sx at its end. All instruction sets agree
 //           bit by bit. The rounding of x is at most max|x| / 65278.
+//   kRuns, x in 8 bits:  the same with |q| <= 127 for 256 * hi + lo; the
+//           rounding of x is at most max|x| / 254.
 //   kFloat: one fused-multiply-add chain over the inputs in ascending order
 //           for each output (portable: without FMA, so rounded twice).
 //   kFloat, x prepared in bfloat16: both factors rounded to bfloat16, products
@@ -81,11 +83,12 @@ struct InputForms {
   bool bfloat16 = false;  // for weights of floats, multiplied in kBFloat16
   // For weights of kInt8 and x in 8 bits: their threshold.
   std::optional<float> bytes = std::nullopt;
+  bool run_bytes = false;  // for weights of kRuns and x in 8 bits
 };
 // There is one threshold: `a`'s if both have any (MatmulInput::Has).
 constexpr InputForms operator|(const InputForms& a, const InputForms& b) {
   return {a.integers || b.integers, a.runs || b.runs, a.bfloat16 || b.bfloat16,
-          a.bytes.has_value() ? a.bytes : b.bytes};
+          a.bytes.has_value() ? a.bytes : b.bytes, a.run_bytes || b.run_bytes};
 }
 
 // What a weight wants of x. Weights of integers go one way in either compute:
@@ -93,7 +96,7 @@ constexpr InputForms operator|(const InputForms& a, const InputForms& b) {
 InputForms FormsFor(const PackedWeight& w, Compute compute);
 
 // x for weights of kRuns. Planes of signed bytes, rows * padded_cols each in
-// the order of kernels/panels.h.
+// the order of kernels/panels.h; in 8 bits there is no lo.
 struct RunsInput {
   const int8_t* hi = nullptr;  // null if not made
   const int8_t* lo = nullptr;
@@ -136,6 +139,7 @@ class MatmulInput {
   const float* row_scales() const { return row_scales_; }  // sx, [rows]
   const RunsInput& runs() const { return runs_; }
   const BytesInput& bytes() const { return bytes_; }
+  const RunsInput& run_bytes() const { return run_bytes_; }
   // Rows of padded_cols numbers, those past x's end zero; null if not made.
   const uint16_t* bfloat16() const { return bfloat16_; }
   int64_t padded_cols() const { return padded_cols_; }  // multiple of 64
@@ -150,6 +154,7 @@ class MatmulInput {
   const float* row_scales_ = nullptr;
   RunsInput runs_;
   BytesInput bytes_;
+  RunsInput run_bytes_;
   const uint16_t* bfloat16_ = nullptr;
   int64_t padded_cols_ = 0;
 };

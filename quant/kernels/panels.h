@@ -67,9 +67,9 @@ struct Int8Job : PanelJob {
 };
 
 struct RunsJob : PanelJob {
-  int bits;             // of codes in tiles (PlaneOffset)
-  const int8_t* hi;     // planes of all rows
-  const int8_t* lo;
+  int bits;  // of codes in tiles (PlaneOffset)
+  // Planes of all rows: hi and lo, or x alone in the first.
+  const int8_t* planes[2];
   const int32_t* sums;  // of x over 16 columns, [rows, 4 * blocks]
   const float* row_scales;
   int64_t rows;  // of the planes
@@ -135,8 +135,9 @@ using QuantizeByteRow = float(const float* x, int64_t cols,
 QuantizeByteRow QuantizeByteRowPortable, QuantizeByteRowAvx2,
     QuantizeByteRowAvx512;
 
-// The same for RunsJob: integers up to 127 * 256 + 127 in magnitude, as signed
-// bytes; and their sums over each 16 columns, of all blocks.
+// The same for RunsJob: integers up to 127 * 256 + 127 in magnitude, or,
+// without lo, up to 127, as signed bytes; and their sums over each 16 columns,
+// of all blocks.
 using QuantizeRunsRow = float(const float* x, int64_t cols,
                               int64_t block_stride, int8_t* hi, int8_t* lo,
                               int32_t* sums);

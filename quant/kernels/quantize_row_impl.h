@@ -105,15 +105,18 @@ inline float QuantizeRunsRowOnce(const float* x, int64_t cols,
                                  int64_t block_stride, int8_t* hi, int8_t* lo,
                                  int32_t* sums) {
   Ints sum{};  // of 16 columns
+  const float most = lo == nullptr ? 127 : 127 * 256 + 127;
   const auto load = [&](int64_t col) { return LoadPart(x + col, cols - col); };
-  return RoundRow(cols, 127 * 256 + 127, load, [&](int64_t col, Ints q) {
+  return RoundRow(cols, most, load, [&](int64_t col, Ints q) {
     typedef int8_t Bytes __attribute__((vector_size(kLanes)));
-    const Ints high = (q + 128) >> 8;
+    const Ints high = lo == nullptr ? q : (q + 128) >> 8;
     const Bytes q_hi = __builtin_convertvector(high, Bytes);
-    const Bytes q_lo = __builtin_convertvector(q - (high << 8), Bytes);
     const int64_t at = col / 64 * block_stride + col % 64;
     __builtin_memcpy(hi + at, &q_hi, sizeof q_hi);
-    __builtin_memcpy(lo + at, &q_lo, sizeof q_lo);
+    if (lo != nullptr) {
+      const Bytes q_lo = __builtin_convertvector(q - (high << 8), Bytes);
+      __builtin_memcpy(lo + at, &q_lo, sizeof q_lo);
+    }
     sum += q;
     if ((col + kLanes) % 16 != 0) return;
     for (int half = kLanes / 2; half > 0; half /= 2) {

@@ -24,6 +24,7 @@ inline __m256i AddNeighbours(__m256i low, __m256i high) {
   return _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0));
 }
 
+template <int kPlanes>
 void OneRow(const RunsJob& job, int64_t panel, int64_t row,
             std::byte* scratch) {
   const int64_t start = PlaneStart(row, job.blocks);
@@ -37,16 +38,21 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const __m128i*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
-    const int8_t* hi = job.hi + start + block * stride;
-    const int8_t* lo = job.lo + start + block * stride;
+    const int8_t* planes[kPlanes];
+    for (int k = 0; k < kPlanes; ++k) {
+      planes[k] = job.planes[k] + start + block * stride;
+    }
     for (int col = 0; col < 64;) {
       __m256i products[4] = {};  // of four channels each
       int32_t x_sum = 0;
       for (const int end = col + job.step_cols; col < end; ++sums) {
         x_sum += *sums;
         for (const int sixteen = col + 16; col < sixteen; col += 4) {
-          const __m256i x = _mm256_add_epi16(
-              _mm256_slli_epi16(SpreadFour(hi + col), 8), SpreadFour(lo + col));
+          __m256i x = SpreadFour(planes[0] + col);
+          if constexpr (kPlanes == 2) {
+            x = _mm256_add_epi16(_mm256_slli_epi16(x, 8),
+                                 SpreadFour(planes[1] + col));
+          }
           OUNCE_UNROLL
           for (int i = 0; i < 4; ++i) {
             const __m256i codes =
@@ -86,7 +92,8 @@ void RunsPanelsAvx2(const RunsJob& job, int64_t first_panel, int64_t end_panel,
                     int64_t first_row, int64_t end_row, std::byte* scratch) {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
     for (int64_t row = first_row; row < end_row; ++row) {
-      OneRow(job, panel, row, scratch);
+      (job.planes[1] == nullptr ? OneRow<1> : OneRow<2>)(job, panel, row,
+                                                         scratch);
     }
   }
 }

@@ -1,6 +1,6 @@
 // VPDPBUSD with the codes as the unsigned factor: up to four rows times up to
-// four panels in registers, two integer sums (planes hi and lo) and a chain of
-// floats for each pair.
+// four panels in registers, an integer sum of each plane and a chain of floats
+// for each pair.
 #include <immintrin.h>
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 namespace ounce::quant {
 namespace {
 
-template <int kBits>
+template <int kBits, int kPlanes>
 struct RunsBlock {
   template <int kRows, int kPanels>
   static void Run(const RunsJob& job, int64_t first_panel, int64_t first_row,
@@ -39,8 +39,10 @@ struct RunsBlock {
           __builtin_prefetch(tiles[p] + ahead + i);
         }
       }
-      const int8_t* hi = job.hi + start + block * stride;
-      const int8_t* lo = job.lo + start + block * stride;
+      const int8_t* planes[kPlanes];
+      for (int k = 0; k < kPlanes; ++k) {
+        planes[k] = job.planes[k] + start + block * stride;
+      }
       for (int sixteen = 0; sixteen < 4;) {
         int32_t x_sums[kRows] = {};
         for (int k = sixteen; k < sixteen + sixteens_per_step; ++k) {
@@ -48,11 +50,11 @@ struct RunsBlock {
             x_sums[i] += sums[i * sums_stride + block * 4 + k];
           }
         }
-        __m512i hi_sums[kRows][kPanels] = {};
-        __m512i lo_sums[kRows][kPanels];
+        __m512i plane_sums[kRows][kPanels][kPlanes] = {};
         for (int i = 0; i < kRows; ++i) {
           for (int p = 0; p < kPanels; ++p) {
-            lo_sums[i][p] = _mm512_set1_epi32(-job.shift * x_sums[i]);
+            plane_sums[i][p][kPlanes - 1] =
+                _mm512_set1_epi32(-job.shift * x_sums[i]);
           }
         }
         for (const int end = sixteen + sixteens_per_step; sixteen < end;
@@ -66,12 +68,12 @@ struct RunsBlock {
               const int col = sixteen * 16 + g * 4;
               OUNCE_UNROLL
               for (int i = 0; i < kRows; ++i) {
-                hi_sums[i][p] =
-                    _mm512_dpbusd_epi32(hi_sums[i][p], codes[g],
-                                        vec::SpreadFour(hi + i * 64 + col));
-                lo_sums[i][p] =
-                    _mm512_dpbusd_epi32(lo_sums[i][p], codes[g],
-                                        vec::SpreadFour(lo + i * 64 + col));
+                OUNCE_UNROLL
+                for (int k = 0; k < kPlanes; ++k) {
+                  plane_sums[i][p][k] = _mm512_dpbusd_epi32(
+                      plane_sums[i][p][k], codes[g],
+                      vec::SpreadFour(planes[k] + i * 64 + col));
+                }
               }
             }
           }
@@ -82,8 +84,11 @@ struct RunsBlock {
           const __m512 scales = _mm512_load_ps(job.scales + run);
           OUNCE_UNROLL
           for (int i = 0; i < kRows; ++i) {
-            const __m512i sum = _mm512_add_epi32(
-                _mm512_slli_epi32(hi_sums[i][p], 8), lo_sums[i][p]);
+            __m512i sum = plane_sums[i][p][0];
+            if constexpr (kPlanes == 2) {
+              sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8),
+                                     plane_sums[i][p][1]);
+            }
             outputs[i][p] =
                 _mm512_fmadd_ps(scales, _mm512_cvtepi32_ps(sum), outputs[i][p]);
           }
@@ -116,8 +121,10 @@ struct RunsBlock {
 template <int kBits>
 void Run(const RunsJob& job, int64_t first_panel, int64_t end_panel,
          int64_t first_row, int64_t end_row, std::byte* scratch) {
-  vec::RunBlocks<RunsBlock<kBits>>(job, first_panel, end_panel, first_row,
-                                   end_row, scratch);
+  const auto run = job.planes[1] == nullptr
+                       ? vec::RunBlocks<RunsBlock<kBits, 1>, 2, RunsJob>
+                       : vec::RunBlocks<RunsBlock<kBits, 2>, 2, RunsJob>;
+  run(job, first_panel, end_panel, first_row, end_row, scratch);
 }
 
 }  // namespace

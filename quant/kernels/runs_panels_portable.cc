@@ -8,6 +8,7 @@
 namespace ounce::quant {
 namespace {
 
+template <int kPlanes>
 void OneRow(const RunsJob& job, int64_t panel, int64_t row,
             std::byte* scratch) {
   const int64_t start = PlaneStart(row, job.blocks);
@@ -19,8 +20,12 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const uint8_t*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
-    const int8_t* hi = job.hi + start + block * stride;
-    const int8_t* lo = job.lo + start + block * stride;
+    const int64_t at = start + block * stride;
+    const auto x = [&](int col) -> int32_t {
+      const int32_t first = job.planes[0][at + col];
+      if constexpr (kPlanes == 1) return first;
+      return 256 * first + job.planes[1][at + col];
+    };
     for (int first = 0; first < 64; first += job.step_cols) {
       const int64_t step = (block * 64 + first) / job.step_cols;
       const int64_t run = panel * job.runs + step / job.steps_per_run;
@@ -32,7 +37,7 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
         int32_t sum = -job.shift * x_sum;
         for (int col = first; col < first + job.step_cols; ++col) {
           const int32_t code = tile[col / 4 * 64 + channel * 4 + col % 4];
-          sum += (256 * hi[col] + lo[col]) * code;
+          sum += x(col) * code;
         }
         float& output = outputs[channel];
         output = std::fma(job.scales[run * 16 + channel],
@@ -58,7 +63,8 @@ void RunsPanelsPortable(const RunsJob& job, int64_t first_panel,
                         std::byte* scratch) {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
     for (int64_t row = first_row; row < end_row; ++row) {
-      OneRow(job, panel, row, scratch);
+      (job.planes[1] == nullptr ? OneRow<1> : OneRow<2>)(job, panel, row,
+                                                         scratch);
     }
   }
 }

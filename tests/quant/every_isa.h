@@ -24,11 +24,18 @@ inline std::vector<Isa> Isas() {
   return isas;
 }
 
-inline PackedWeight Pack(const FloatRows& rows, std::string_view spec) {
+// Behind the spec may stand " activations=8".
+inline PackedWeight Pack(const FloatRows& rows, std::string_view text) {
+  const size_t space = text.find(' ');
+  const std::string_view spec = text.substr(0, space);
   const auto parsed = ParseMethodSpec(spec);
   EXPECT_TRUE(parsed.ok()) << parsed.status();
   auto packed = parsed->method->Quantize(rows, parsed->params);
   EXPECT_TRUE(packed.ok()) << packed.status();
+  if (space != std::string_view::npos) {
+    EXPECT_EQ(text.substr(space), " activations=8");
+    packed->set_input_rounding({.bits = 8});
+  }
   return *std::move(packed);
 }
 

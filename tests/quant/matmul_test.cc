@@ -43,6 +43,11 @@ std::vector<std::string_view> Specs() {
       "linear:mode=asymmetric",
       "bnb-int8:threshold=0",
       "bnb-int8:threshold=1",
+      "linear activations=8",
+      "linear:bits=4,granularity=group activations=8",
+      "linear:bits=3,granularity=group,group=16 activations=8",
+      "linear:bits=5,mode=asymmetric,granularity=group,group=32 activations=8",
+      "linear:mode=asymmetric activations=8",
   };
   for (const QuantMethod* method : AllMethods()) {
     specs.push_back(method->name());
@@ -228,14 +233,18 @@ TEST(MatmulRunsTest, IsTheChainThatTheHeaderStates) {
   for (const std::string_view spec :
        {"linear:bits=4,granularity=group,group=16",
         "linear:bits=6,mode=asymmetric,granularity=group,group=96",
-        "linear:bits=4,mode=asymmetric,granularity=group,group=128"}) {
+        "linear:bits=4,mode=asymmetric,granularity=group,group=128",
+        "linear:bits=4,granularity=group,group=16 activations=8",
+        "linear:bits=6,mode=asymmetric,granularity=group,group=96 "
+        "activations=8"}) {
     const PackedWeight w = Pack(NormalRows(kRows, kCols, 31), spec);
+    const float most = w.input_rounding().bits == 8 ? 127 : 32639;
     const RunGeometry& runs = w.runs();
     alignas(64) std::byte scratch[1024];
     const UnpackTile unpack = w.layout().UnpackFor(Isa::kPortable);
     float max = 0;
     for (const float value : x) max = std::max(max, std::abs(value));
-    const float inverse = 32639.0f / max;
+    const float inverse = most / max;
     std::vector<float> wanted;
     for (int64_t row = 0; row < kRows; ++row) {
       float y = 0;
@@ -259,7 +268,7 @@ TEST(MatmulRunsTest, IsTheChainThatTheHeaderStates) {
           y = std::fma(w.run_minima()[run], static_cast<float>(x_sum), y);
         }
       }
-      wanted.push_back(y * (max / 32639.0f));
+      wanted.push_back(y * (max / most));
     }
     for (const Isa isa : Isas()) {
       ExpectSameBits(wanted, multiplier.Run(isa, x, 1, w),
@@ -368,10 +377,13 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
   ThreadPool pool(2);
   const ConstMatrix matrix = {x.data(), kRows, kCols, kCols};
   const auto prepare = [&](Isa isa, ThreadPool& team, Scratch& scratch) {
-    return MatmulInput::PrepareOn(
-        isa, matrix,
-        {.integers = true, .runs = true, .bfloat16 = true, .bytes = 2.5f}, team,
-        scratch);
+    return MatmulInput::PrepareOn(isa, matrix,
+                                  {.integers = true,
+                                   .runs = true,
+                                   .bfloat16 = true,
+                                   .bytes = 2.5f,
+                                   .run_bytes = true},
+                                  team, scratch);
   };
   const size_t needed =
       CountedBytes(2, [&](ThreadPool& team, Scratch& scratch) {
@@ -427,6 +439,13 @@ TEST(MatmulInputTest, FormsAreEqualOnAllInstructionSets) {
                                count * sizeof(OutlierBlock)))
           << IsaName(isa);
     }
+    EXPECT_EQ(0,
+              std::memcmp(wanted.run_bytes().hi, found.run_bytes().hi, bytes));
+    EXPECT_EQ(0, std::memcmp(wanted.run_bytes().sums, found.run_bytes().sums,
+                             bytes / 4));
+    EXPECT_EQ(0,
+              std::memcmp(wanted.run_bytes().row_scales,
+                          found.run_bytes().row_scales, kRows * sizeof(float)));
     EXPECT_EQ(0, std::memcmp(wanted.runs().hi, found.runs().hi, bytes));
     EXPECT_EQ(0, std::memcmp(wanted.runs().lo, found.runs().lo, bytes));
     EXPECT_EQ(0, std::memcmp(wanted.runs().sums, found.runs().sums, bytes / 4))

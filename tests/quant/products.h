@@ -95,10 +95,11 @@ inline Wanted Reference(const float* x, const float* weights, int64_t cols,
   }
   constexpr double kEpsilon = 0x1p-24;
   if (form == TileForm::kRuns) {
-    // Half a step of max / 32639. The chain rounds at most twice in 16 columns
-    // of sums and minima, a weight being the sum of two numbers up to twice
-    // the largest.
-    return {sum, sum_weights * max_x / 65278 * (1 + 1e-4) +
+    // Half a step of max / 32639, or of max / 127. The chain rounds at most
+    // twice in 16 columns of sums and minima, a weight being the sum of two
+    // numbers up to twice the largest.
+    const double most = w.input_rounding().bits == 8 ? 127 : 32639;
+    return {sum, sum_weights * max_x / (2 * most) * (1 + 1e-4) +
                      (cols / 8.0 + 6) * kEpsilon * 4 * max_weight * sum_x +
                      1e-30};
   }
