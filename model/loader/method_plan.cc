@@ -39,6 +39,24 @@ bool IsRuleKey(std::string_view setting) {
       [&](const quant::ParamSpec& key) { return key.name == name; });
 }
 
+absl::Status CheckActivations(const RuleSpec& spec) {
+  // A shape that all methods have codes for.
+  const auto format = spec.method.Format(256, 256, quant::DType::kF32);
+  if (spec.activations() == 16 || !format.ok()) return absl::OkStatus();
+  if (format->is_float()) {
+    return Refusal(
+        "activations=8 is for products of integers, and ",
+        spec.method.method->name(),
+        " stores floats; leave it out, or take a method of integers");
+  }
+  if (format->input_rounding.bits == 8) {
+    return Refusal(spec.method.method->name(),
+                   " rounds activations to 8 bits of its own accord; leave "
+                   "activations out");
+  }
+  return absl::OkStatus();
+}
+
 // Of a SPEC that is not keep.
 absl::StatusOr<RuleSpec> ParseRuleSpec(std::string_view text, Methods methods) {
   const size_t colon = text.find(':');
@@ -64,6 +82,7 @@ absl::StatusOr<RuleSpec> ParseRuleSpec(std::string_view text, Methods methods) {
   ASSIGN_OR_RETURN(spec.method, std::move(parsed));
   ASSIGN_OR_RETURN(spec.keys,
                    quant::ParseParams("a rule", RuleKeys(), of_rule));
+  RETURN_IF_ERROR(CheckActivations(spec));
   return spec;
 }
 
@@ -178,6 +197,12 @@ absl::Span<const quant::ParamSpec> RuleKeys() {
        .default_value = "false",
        .help = "a tied weight is stored once for each of its uses, each as its "
                "own rule says, and counted so"},
+      {.name = "activations",
+       .type = quant::ParamSpec::Type::kChoice,
+       .default_value = "16",
+       .choices = {"8", "16"},
+       .help = "bits that products round activations to: 8 is faster for "
+               "prompts and less exact; 16 leaves it to the method"},
   };
   return keys;
 }

@@ -18,6 +18,7 @@
 //   @convolution=linear linear    ... and convolutions
 //   lm_head=linear                nothing but the head
 //   lm_head=linear:untie=true     ... and of a tied one not the embedding
+//   linear:activations=8          its inputs are rounded to 8 bits, too
 //
 // Equal plans are equal texts, and a plan of one SPEC is that spec's text.
 #ifndef OUNCE_MODEL_LOADER_METHOD_PLAN_H_
@@ -58,6 +59,9 @@ struct RuleSpec {
   // A tied weight of which one use gets this is packed once for each use, by
   // the use's own rule.
   bool untie() const { return quant::BooleanOf(keys, "untie"); }
+  // Bits that products with the weight round their inputs to: 8, or 16 for
+  // what the method has (quant/input_rounding.h).
+  int activations() const { return keys.at("activations") == "8" ? 8 : 16; }
   std::string ToString() const;
 };
 
@@ -92,8 +96,9 @@ struct MethodPlan {
 // Reads the text of a plan.
 // Errors: kInvalidArgument that quotes the rule, says what is wrong with it and
 // what a plan looks like: more than kMaxPlanBytes or kMaxPlanRules, an unknown
-// role, method or key, a malformed glob, one that no name can match, a SPEC
-// alone that is not the last rule.
+// role, method or key, activations in 8 bits of a method that stores floats, a
+// malformed glob, one that no name can match, a SPEC alone that is not the last
+// rule.
 absl::StatusOr<MethodPlan> ParseMethodPlan(
     std::string_view text,
     absl::Span<const quant::QuantMethod* const> methods = quant::AllMethods());

@@ -42,6 +42,10 @@ std::string SpecText(const std::optional<RuleSpec>& spec) {
 
 }  // namespace
 
+std::string MethodPolicy::Choice::ToString() const {
+  return spec.ToString(activations == 8 ? "activations=8" : "");
+}
+
 MethodPolicy::Name MethodPolicy::Named(const Use& use) const {
   const auto rule = std::find_if(
       plan_.rules.begin(), plan_.rules.end(), [&](const MethodRule& candidate) {
@@ -92,12 +96,15 @@ std::vector<MethodPolicy::Names> MethodPolicy::Matrices() const {
 MethodPolicy::Choice MethodPolicy::ChoiceFor(Names names,
                                              quant::DType dtype) const {
   const WeightRole role = names[0].use.role;
+  const auto chosen = [](const RuleSpec& spec) -> Choice {
+    return {spec.method, "", spec.activations()};
+  };
   const quant::MethodSpec kept = quant::FloatMethodFor(dtype);
   if (const MethodRule* rule = RuleFor(names)) {
-    if (rule->spec.has_value()) return {rule->spec->method, ""};
+    if (rule->spec.has_value()) return chosen(*rule->spec);
     return {kept, StrCat("kept by '", rule->ToString(), "'")};
   }
-  if (RestIsFor(role)) return {plan_.rest->method, ""};
+  if (RestIsFor(role)) return chosen(*plan_.rest);
   if (plan_.keeps_all()) return {kept, ""};
   if (!plan_.rest.has_value()) {
     return {kept, "kept: no rule of the plan is for it"};
@@ -158,6 +165,7 @@ absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
   for (const MethodRule& rule : plan_.rules) {
     if (!busy.contains(&rule) || !rule.spec.has_value()) continue;
     RETURN_IF_ERROR(CheckUnties(*rule.spec, RuleText(rule)));
+    RETURN_IF_ERROR(CheckActivations(*rule.spec, RuleText(rule)));
   }
   if (rest_is_busy) {
     used.rest = plan_.rest;
@@ -220,6 +228,23 @@ absl::Status MethodPolicy::CheckUnties(const RuleSpec& spec,
   return Refusal(who,
                  " has nothing to untie: no weight that it is for has a second "
                  "name in this model; leave untie out");
+}
+
+absl::Status MethodPolicy::CheckActivations(const RuleSpec& spec,
+                                            const std::string& who) const {
+  if (spec.activations() == 16) return absl::OkStatus();
+  for (const Names& names : Matrices()) {
+    const MethodRule* rule = RuleFor(names);
+    if (rule == nullptr || !rule->spec.has_value() || &*rule->spec != &spec) {
+      continue;
+    }
+    for (const Name& name : names) {
+      if (name.use.role != WeightRole::kEmbedding) return absl::OkStatus();
+    }
+  }
+  return Refusal(who,
+                 " rounds no activations: all that it is for are embeddings, "
+                 "whose rows are looked up; leave activations out");
 }
 
 absl::Status MethodPolicy::NothingForRest() const {

@@ -30,6 +30,10 @@ class MethodPolicy {
   struct Choice {
     quant::MethodSpec spec;
     std::string left_alone;  // why it is as in the checkpoint
+    int activations = 16;    // RuleSpec::activations
+
+    // The spec's text, with what else the rule says of products: for reports.
+    std::string ToString() const;
   };
   // A matrix by one of its names.
   struct Use {
@@ -59,6 +63,7 @@ class MethodPolicy {
   //   - it and another choose differently for two names of one weight, which
   //     is not untied
   //   - it unties, and is for no weight of two names
+  //   - it has activations=8, and nothing that it is for multiplies any
   // and when no matrix gets a method of the plan's.
   absl::StatusOr<MethodPlan> Judge() const;
 
@@ -81,6 +86,8 @@ class MethodPolicy {
   absl::Status CheckMatches(const MethodRule& rule) const;
   static absl::Status CheckNames(Names names);
   absl::Status CheckUnties(const RuleSpec& spec, const std::string& who) const;
+  absl::Status CheckActivations(const RuleSpec& spec,
+                                const std::string& who) const;
   absl::Status NothingForRest() const;
   absl::Status NothingLeft() const;
 

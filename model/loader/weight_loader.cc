@@ -79,6 +79,12 @@ absl::StatusOr<int64_t> PackedBytes(const std::string& name,
   return bytes;
 }
 
+// What the rule says beside the method.
+void RoundInputs(const MethodPolicy::Choice& choice,
+                 quant::CodeFormat& format) {
+  if (choice.activations == 8) format.input_rounding.bits = 8;
+}
+
 // total * part / whole, without overflow of the product.
 int64_t Share(int64_t total, int64_t part, int64_t whole) {
   return total / whole * part + total % whole * part / whole;
@@ -167,11 +173,12 @@ absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
   }
   if (packed->second->is_outline() && Reads(std::string(module))) {
     // Wanted under its second name alone.
-    const TensorRows floats(checkpoint_, stored_.at(key).name,
+    const TensorRows floats(checkpoint_, first.name,
                             KeepsNonFinite(WeightRole::kEmbedding));
-    ASSIGN_OR_RETURN(const auto codes, stored_.at(key).resident.Encode(floats));
+    ASSIGN_OR_RETURN(const auto codes, first.resident.Encode(floats));
     ASSIGN_OR_RETURN(PackedWeight weight,
                      quant::Pack(*codes, Product::kMatmul, pool_));
+    weight.set_input_rounding(packed->second->input_rounding());
     packed->second = std::make_shared<const PackedWeight>(std::move(weight));
   }
   return packed->second;
@@ -204,8 +211,9 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   const TensorRows stored(checkpoint_, name, /*allows_non_finite=*/false);
   const quant::ScaledRows folded(stored, std::move(factors));
   ASSIGN_OR_RETURN(
-      const quant::CodeFormat format,
+      quant::CodeFormat format,
       FormatOf(name, resident, channels, stored.cols(), info->dtype));
+  RoundInputs(choice, format);
   RETURN_IF_ERROR(WithContext(quant::ConvolutionCodes::Check(format),
                               StrCat("tensor '", name, "'")));
   ASSIGN_OR_RETURN(const int64_t bytes,
@@ -313,7 +321,7 @@ absl::StatusOr<std::vector<LinearPart>> WeightLoader::ReadParts(
   }
   const auto alike = [](const Source& a, const Source& b) {
     return a.info->dtype == b.info->dtype &&
-           a.stored->choice.spec.ToString() == b.stored->choice.spec.ToString();
+           a.stored->choice.ToString() == b.stored->choice.ToString();
   };
   std::vector<LinearPart> parts;
   for (size_t begin = 0, end = 0; begin < sources.size(); begin = end) {
@@ -362,8 +370,9 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   int64_t rows = 0;
   for (const Source& source : sources) rows += source.slice.rows;
   ASSIGN_OR_RETURN(
-      const quant::CodeFormat format,
+      quant::CodeFormat format,
       FormatOf(sources[0].name, resident, rows, cols, sources[0].info->dtype));
+  RoundInputs(choice, format);
   ASSIGN_OR_RETURN(
       const int64_t bytes,
       PackedBytes(sources[0].name, format, rows, cols, Product::kMatmul));
@@ -390,6 +399,7 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   }
   ASSIGN_OR_RETURN(PackedWeight packed,
                    quant::Pack(slices, Product::kMatmul, pool_));
+  packed.set_input_rounding(format.input_rounding);
   for (const Source& source : sources) {
     if (!measures) break;
     const Stored& stored = *source.stored;
@@ -546,7 +556,7 @@ absl::StatusOr<size_t> WeightLoader::Report(
   const size_t index = ledger_.Add(name, info);
   TensorReport& tensor = ledger_.report(index);
   tensor.role = role;
-  tensor.method = choice.spec.ToString();
+  tensor.method = choice.ToString();
   tensor.element = std::string(in_memory.element);
   tensor.checkpoint_bytes = info.bytes();
   tensor.stored_bytes = stored.StoredBytes(rows, cols);

@@ -89,8 +89,8 @@ void Int8PanelsAvx512(const Int8Job& job, int64_t first_panel,
                       int64_t end_panel, int64_t first_row, int64_t end_row,
                       std::byte* scratch) {
   const auto run = job.planes[1] == nullptr
-                       ? vec::RunBlocks<Int8Block<1>, 4, Int8Job>
-                       : vec::RunBlocks<Int8Block<2>, 2, Int8Job>;
+                       ? vec::RunBlocks<Int8Block<1>, Int8Job>
+                       : vec::RunBlocks<Int8Block<2>, Int8Job>;
   run(job, first_panel, end_panel, first_row, end_row, scratch);
 }
 

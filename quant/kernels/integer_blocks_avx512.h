@@ -1,6 +1,5 @@
 // How integer kernels cut rows and panels into blocks whose sums lie in
-// registers: up to four rows times up to four panels, or fewer of three and
-// more rows.
+// registers: up to four rows times up to four panels.
 #ifndef OUNCE_QUANT_KERNELS_INTEGER_BLOCKS_AVX512_H_
 #define OUNCE_QUANT_KERNELS_INTEGER_BLOCKS_AVX512_H_
 
@@ -25,10 +24,10 @@ inline __m512i SpreadFour(const void* from) {
   return _mm512_set1_epi32(bytes);
 }
 
-template <class Block, int kMost, int kPanels, class Job>
+template <class Block, int kPanels, class Job>
 void RunBlock(int64_t rows, const Job& job, int64_t panel, int64_t row,
               std::byte* scratch) {
-  constexpr int kFew = kPanels < kMost ? kPanels : kMost;
+  constexpr int kFew = kPanels < 2 ? kPanels : 2;
   switch (rows) {
     case 1:
       return Block::template Run<1, kPanels>(job, panel, row, scratch);
@@ -42,22 +41,21 @@ void RunBlock(int64_t rows, const Job& job, int64_t panel, int64_t row,
 }
 
 // Block has template <int kRows, int kPanels> static void Run(job, first panel,
-// first row, scratch), with kPanels up to kMost where rows are three or more.
-// Rows of a block are of one group: first_row and kRowGroup are multiples of
-// kMaxBlockRows.
-template <class Block, int kMost = 2, class Job>
+// first row, scratch). Rows of a block are of one group: first_row and
+// kRowGroup are multiples of kMaxBlockRows.
+template <class Block, class Job>
 void RunBlocks(const Job& job, int64_t first_panel, int64_t end_panel,
                int64_t first_row, int64_t end_row, std::byte* scratch) {
-  const int64_t panels_per_block = end_row - first_row <= 2 ? 4 : kMost;
+  const int64_t panels_per_block = end_row - first_row <= 2 ? 4 : 2;
   for (int64_t panel = first_panel; panel < end_panel;) {
     int64_t count = panels_per_block;
     while (count > end_panel - panel) count /= 2;
     for (int64_t row = first_row; row < end_row; row += kMaxBlockRows) {
       const int64_t rows =
           end_row - row < kMaxBlockRows ? end_row - row : kMaxBlockRows;
-      const auto run = count == 4   ? RunBlock<Block, kMost, 4, Job>
-                       : count == 2 ? RunBlock<Block, kMost, 2, Job>
-                                    : RunBlock<Block, kMost, 1, Job>;
+      const auto run = count == 4   ? RunBlock<Block, 4, Job>
+                       : count == 2 ? RunBlock<Block, 2, Job>
+                                    : RunBlock<Block, 1, Job>;
       run(rows, job, panel, row, scratch);
     }
     panel += count;

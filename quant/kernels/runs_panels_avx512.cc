@@ -122,8 +122,8 @@ template <int kBits>
 void Run(const RunsJob& job, int64_t first_panel, int64_t end_panel,
          int64_t first_row, int64_t end_row, std::byte* scratch) {
   const auto run = job.planes[1] == nullptr
-                       ? vec::RunBlocks<RunsBlock<kBits, 1>, 2, RunsJob>
-                       : vec::RunBlocks<RunsBlock<kBits, 2>, 2, RunsJob>;
+                       ? vec::RunBlocks<RunsBlock<kBits, 1>, RunsJob>
+                       : vec::RunBlocks<RunsBlock<kBits, 2>, RunsJob>;
   run(job, first_panel, end_panel, first_row, end_row, scratch);
 }
 

@@ -74,7 +74,8 @@ int64_t AllocationsOfSteps(const CausalLm& lm) {
 }
 
 TEST(NoAllocationTest, AStepAllocatesNothing) {
-  for (const char* method : {"linear", "bfloat16"}) {
+  for (const char* method : {"linear", "bfloat16", "linear:activations=8",
+                             "linear:bits=4,activations=8", "bnb-int8"}) {
     const auto loaded = testing::LoadWith(
         *testing::MakeTinyCheckpoint({.positions = 128}), method);
     EXPECT_EQ(AllocationsOfSteps(*loaded.model->causal_lm()), 0) << method;

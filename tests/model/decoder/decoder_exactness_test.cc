@@ -213,6 +213,8 @@ std::vector<Case> AllCases() {
   add("usual_float16", "float16", usual);
   add("usual_bfloat16", "bfloat16", usual);
   add("usual_linear", "linear", usual);
+  add("usual_bnb_int8", "bnb-int8:threshold=1", usual);
+  add("odd_bnb_int8", "bnb-int8:threshold=0.5", odd);
   add("odd_float32", "float32", odd);
   add("odd_linear", "linear", odd);
   add("odd_linear_3_bits", "linear:bits=3,mode=asymmetric", odd);
@@ -232,6 +234,9 @@ std::vector<Case> AllCases() {
         {.name = golden.name + "_linear", .method = "linear", .open = open});
     cases.push_back({.name = golden.name + "_linear_4_bits",
                      .method = "linear:bits=4,granularity=group,group=64",
+                     .open = open});
+    cases.push_back({.name = golden.name + "_activations_8",
+                     .method = "linear:bits=4,granularity=group,activations=8",
                      .open = open});
     cases.push_back({.name = golden.name + "_in_bfloat16",
                      .method = "bfloat16",

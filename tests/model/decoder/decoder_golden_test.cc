@@ -66,6 +66,33 @@ TEST_P(DecoderGoldenTest, GreedyTokensAreThoseOfTransformers) {
   }
 }
 
+TEST_P(DecoderGoldenTest, ActivationsIn8BitsStayCloseToThem) {
+  const auto distance = [&](const char* plan) {
+    LoadOptions options;
+    options.plan = *ParseMethodPlan(plan);
+    const auto loaded = LoadModel(*checkpoint_, options);
+    EXPECT_OK(loaded.status());
+    LmRunner runner(*loaded->model->causal_lm(), 1);
+    double difference = 0, norm = 0;
+    for (size_t p = 0; p < golden_.prompts.size(); ++p) {
+      const auto& prompt = golden_.prompts[p];
+      const auto logits =
+          runner.AllLogits(prompt, {static_cast<int64_t>(prompt.size())});
+      for (size_t i = 0; i < logits.size(); ++i) {
+        const double wanted = golden_.logits[p][i];
+        difference += (logits[i] - wanted) * (logits[i] - wanted);
+        norm += wanted * wanted;
+      }
+    }
+    return std::sqrt(difference / norm);
+  };
+  const double in_16 = distance("linear");
+  const double in_8 = distance("linear:activations=8");
+  // Both factors of a product have 8 bits then, and so errors of one size.
+  EXPECT_NE(in_8, in_16);
+  EXPECT_LT(in_8, 2.5 * in_16);
+}
+
 TEST_P(DecoderGoldenTest, ABatchOfUnequalPromptsGivesTheSameTokens) {
   LmRunner runner(*lm_, 2);
   const size_t count = golden_.prompts.size();

@@ -286,6 +286,17 @@ TEST(LoaderConvolutionTest, RefusesScalesByTheRunBeforeTheWork) {
   }
 }
 
+TEST(LoaderConvolutionTest, RefusesActivationsIn8BitsBeforeTheWork) {
+  EXPECT_OK(LoadModel(*SmallDetr(), With("linear:activations=8")));
+  EXPECT_OK(LoadModel(*SmallDetr(), With("bnb-int8")));
+  for (const char* plan : {"@convolution=linear:activations=8 linear",
+                           "@convolution=bnb-int8 linear"}) {
+    EXPECT_THAT(PlanModel(*SmallDetr(), With(plan)).status(),
+                StatusIs(absl::StatusCode::kUnimplemented,
+                         AllOf(HasSubstr(kBackbone), HasSubstr("in 8 bits"))));
+  }
+}
+
 TEST(LoaderConvolutionTest, WhatHasNoKernelThereIsWidenedOrDecoded) {
   const TensorReport narrow =
       Find(ReportOf(*SmallDetr(), With("@convolution=linear:bits=4 linear")),

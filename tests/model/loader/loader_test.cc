@@ -613,6 +613,69 @@ TEST(LoaderTest, UntyingChangesNoLogit) {
   EXPECT_NE(logits("lm_head=linear:untie=true"), logits("lm_head=linear"));
 }
 
+TEST(LoaderTest, RulesSayInHowManyBitsActivationsAre) {
+  const auto checkpoint = MakeTinyCheckpoint({.layers = 2});
+  LoadOptions options = With(
+      "transformer.h.0.attn.*=linear:activations=8 lm_head=linear "
+      "transformer.h.1.mlp.*=linear:bits=4,activations=8 linear");
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*checkpoint, options));
+  const auto method = [&](const char* name) {
+    return Find(loaded.report, name).method;
+  };
+  EXPECT_EQ(method("transformer.h.0.attn.qkv_proj.weight"),
+            "linear:activations=8");
+  EXPECT_EQ(method("transformer.h.0.mlp.fc_in.weight"), "linear");
+  EXPECT_EQ(method("transformer.h.1.mlp.fc_out.weight"),
+            "linear:bits=4,activations=8");
+  EXPECT_EQ(method("lm_head.weight"), "linear");
+  // It is a matter of products: no byte of a weight changes.
+  const LoadReport usual =
+      LoadWith(*checkpoint,
+               "lm_head=linear transformer.h.1.mlp.*=linear:bits=4 linear")
+          .report;
+  EXPECT_EQ(loaded.report.stored_bytes, usual.stored_bytes);
+  EXPECT_EQ(loaded.report.resident_bytes, usual.resident_bytes);
+  ASSERT_OK_AND_ASSIGN(const ModelPlan planned,
+                       PlanModel(Unreadable(*checkpoint), options));
+  ExpectSame(planned.report, loaded.report, "activations");
+  const auto scratch = [](const Model& model) {
+    return model.causal_lm()->ScratchBytes(100, 10, 2);
+  };
+  EXPECT_EQ(scratch(*planned.outline), scratch(*loaded.model));
+}
+
+TEST(LoaderTest, ActivationsOfOneWeightAreOfOneKind) {
+  const auto logits = [](const Checkpoint& checkpoint, const char* plan) {
+    const LoadedModel loaded = LoadWith(checkpoint, plan);
+    testing::LmRunner runner(*loaded.model->causal_lm(), 1);
+    return runner.AllLogits({1, 7, 3, 40}, {4});
+  };
+  const auto tied = MakeTinyCheckpoint({.tied = true});
+  const auto usual = logits(*tied, "lm_head=linear");
+  const auto in_8 = logits(*tied, "lm_head=linear:activations=8");
+  EXPECT_NE(usual, in_8);
+  EXPECT_EQ(logits(*tied, "transformer.wte=linear:activations=8"), in_8);
+  EXPECT_EQ(logits(*tied,
+                   "@embedding=linear "
+                   "lm_head=linear:untie=true,activations=8"),
+            in_8);
+  EXPECT_THAT(Judge(*tied, With("lm_head=linear:activations=8 "
+                                "transformer.wte=linear")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("one weight under two names")));
+}
+
+TEST(LoaderTest, RefusesToRoundActivationsOfLookups) {
+  EXPECT_THAT(
+      Judge(*MakeTinyCheckpoint({}),
+            With("transformer.wte=linear:activations=8 linear")),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               "rule 'transformer.wte=linear:activations=8' rounds no "
+               "activations: all that it is for are embeddings, whose rows are "
+               "looked up; leave activations out"));
+}
+
 TEST(LoaderTest, RefusesToUntieWhatIsNotTied) {
   const auto tied = MakeTinyCheckpoint({.tied = true});
   const auto apart = MakeTinyCheckpoint({});

@@ -112,6 +112,10 @@ TEST(MethodPlanTest, EqualPlansAreEqualTexts) {
       {"a=linear:untie=true linear", "a=linear:untie=true linear"},
       {"a=linear:untie=false linear:bits=8,untie=false", "a=linear linear"},
       {"float16:untie=true", "float16:untie=true"},
+      {"linear:activations=8", "linear:activations=8"},
+      {"linear:activations=16", "linear"},
+      {"a=linear:activations=8,untie=true,bits=4 bnb-int8:activations=16",
+       "a=linear:bits=4,untie=true,activations=8 bnb-int8"},
       {"adjustable:untie=true,mode=fancy,bits=4",
        "adjustable:bits=4,mode=fancy,untie=true"},
   };
@@ -165,6 +169,15 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
       {"a[0-9=linear", "has a '[' without its ']'"},
       {"a\n=keep linear", "rule 'a\\n=keep'"},
       {"adjustable:bits=9", "parameter 'bits' of method 'adjustable' must be"},
+      {"linear:activations=4",
+       "parameter 'activations' of a rule must be one of 8, 16, is '4'"},
+      {"a=float16:activations=8 linear",
+       "rule 'a=float16:activations=8': activations=8 is for products of "
+       "integers, and float16 stores floats; leave it out, or take a method "
+       "of integers"},
+      {"bnb-int8:activations=8",
+       "bnb-int8 rounds activations to 8 bits of its own accord; leave "
+       "activations out"},
       {"linear:untie=1",
        "parameter 'untie' of a rule must be true or false, is '1'"},
       {"linear:untie",
@@ -174,7 +187,8 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
       {"linear:untie=true,", "with commas between, one is empty; method"},
       {"linear:tie=true",
        "default 64); beside its method's parameters a SPEC takes untie (true "
-       "or false; default false); a plan is"},
+       "or false; default false), activations (one of 8, 16; default 16); a "
+       "plan is"},
       {"a=keep:untie=true", "unknown quantization method 'keep'"},
   };
   for (const auto& [text, words] : kCases) {
