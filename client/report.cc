@@ -118,7 +118,7 @@ struct Group {
   std::string name;
   std::string shape;
   std::string method;
-  std::string left_alone;
+  std::string remark;
   int64_t count = 0;
   int64_t bytes_before = 0;
   int64_t bytes_after = 0;
@@ -131,17 +131,18 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
   for (const v1::TensorReport& tensor : report.tensors()) {
     const std::string name = all ? tensor.name() : GroupName(tensor);
     const std::string shape = absl::StrJoin(tensor.shape(), "x");
+    const std::string& remark =
+        tensor.left_alone().empty() ? tensor.note() : tensor.left_alone();
     auto group =
         std::find_if(groups.begin(), groups.end(), [&](const Group& other) {
           return !all && other.name == name &&
-                 other.method == tensor.method() &&
-                 other.left_alone == tensor.left_alone();
+                 other.method == tensor.method() && other.remark == remark;
         });
     if (group == groups.end()) {
       groups.push_back({.name = name,
                         .shape = shape,
                         .method = tensor.method(),
-                        .left_alone = tensor.left_alone()});
+                        .remark = remark});
       group = groups.end() - 1;
     }
     if (group->shape != shape) group->shape = "various";
@@ -437,7 +438,7 @@ std::string ReportText(const v1::QuantizeReport& report,
                  group.worst_snr.has_value()
                      ? absl::StrFormat("%.1f dB", *group.worst_snr)
                      : "",
-                 note(group.left_alone)});
+                 note(group.remark)});
   }
   absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
   for (size_t i = 0; i < reasons.size(); ++i) {

@@ -29,7 +29,7 @@ std::string MethodsText(const v1::ListMethodsResponse& response);
 // that was asked for; bytes by kind of tensor; then the tensors: those whose
 // names differ only in numbers on one line, with their worst error, and all
 // norms and biases on one; each on its own if `all`. Why some were left alone
-// comes as notes below, which keeps lines short.
+// or have other codes comes as notes below, which keeps lines short.
 std::string ReportText(const v1::QuantizeReport& report,
                        const std::string& source, bool all);
 

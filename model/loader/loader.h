@@ -67,10 +67,9 @@ struct TensorReport {
   int64_t stored_bytes = 0;      // Hugging Face's convention
   int64_t resident_bytes = 0;    // in memory, padding and scales included
   std::optional<quant::ErrorStats> error;  // if measured and not exact
-  // Why it is as in the checkpoint, if methods were asked for; or what its
-  // codes are instead of those of the method's name, and why
-  // (CodeFormat::note).
-  std::string left_alone;
+  std::string
+      left_alone;  // why it is as in the checkpoint, if methods were asked for
+  std::string note;  // CodeFormat::note
 };
 
 struct LoadReport {

@@ -560,8 +560,8 @@ absl::StatusOr<size_t> WeightLoader::Report(
   tensor.element = std::string(in_memory.element);
   tensor.checkpoint_bytes = info.bytes();
   tensor.stored_bytes = stored.StoredBytes(rows, cols);
-  tensor.left_alone =
-      choice.left_alone.empty() ? stored.note : choice.left_alone;
+  tensor.left_alone = choice.left_alone;
+  tensor.note = stored.note;
   if (method_.empty() && role == WeightRole::kLinear) method_ = tensor.method;
   return index;
 }

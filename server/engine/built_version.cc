@@ -138,6 +138,7 @@ QuantizeReport CompareWeights(const ModelInfo& before,
     outcome.bytes_before = tensor.checkpoint_bytes;
     outcome.bytes_after = tensor.stored_bytes;
     outcome.left_alone = tensor.left_alone;
+    outcome.note = tensor.note;
     if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
       outcome.relative_l2_error = tensor.error->relative_l2;
       outcome.snr_db = tensor.error->snr_db;

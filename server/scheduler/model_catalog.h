@@ -124,6 +124,7 @@ struct TensorOutcome {
   std::optional<double> relative_l2_error;
   std::optional<double> snr_db;
   std::string left_alone;
+  std::string note = {};
 };
 
 // Fields as in model_admin.proto's QuantizeReport.

@@ -169,6 +169,7 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
     }
     if (tensor.snr_db.has_value()) t->set_snr_db(*tensor.snr_db);
     t->set_left_alone(tensor.left_alone);
+    t->set_note(tensor.note);
     t->set_kind(ToProto(tensor.kind));
   }
   if (report.quality.has_value()) {

@@ -87,6 +87,15 @@ TEST(ReportTest, GathersTensorsThatDifferInNumbersWithTheirWorstError) {
                   HasSubstr("not a matrix"), Not(HasSubstr("h.1.w"))));
 }
 
+TEST(ReportTest, SaysWhichCodesAShapeTookInsteadOnALineOfItsOwn) {
+  v1::QuantizeReport report = Report();
+  report.mutable_tensors(1)->set_note("stored as q5_0 instead of q4_k: narrow");
+  const std::string text = ReportText(report, "tiny", /*all=*/false);
+  EXPECT_THAT(text, ContainsRegex("h.\\*.w +2 .*0.00300.*\n"));
+  EXPECT_THAT(text, ContainsRegex("h.\\*.w +1 .*0.00200.*\\[1\\]\n"));
+  EXPECT_THAT(text, HasSubstr("\n[1] stored as q5_0 instead of q4_k: narrow"));
+}
+
 TEST(ReportTest, ShowsEveryTensorOnDemand) {
   EXPECT_THAT(ReportText(Report(), "tiny", /*all=*/true),
               AllOf(HasSubstr("h.0.w"), HasSubstr("h.1.w"), HasSubstr("h.2.w"),

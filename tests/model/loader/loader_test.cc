@@ -117,7 +117,8 @@ TEST(LoaderTest, NamesTheTypeThatAWidthTakesInsteadOfTheMethods) {
       Find(report, "transformer.h.1.attn.qkv_proj.weight");
   EXPECT_EQ(linear.method, "gguf-q4_k");
   EXPECT_EQ(linear.element, "q5_0");
-  EXPECT_EQ(linear.left_alone,
+  EXPECT_EQ(linear.left_alone, "");
+  EXPECT_EQ(linear.note,
             "stored as q5_0 instead of q4_k: 32 columns are not whole blocks "
             "of 256");
   EXPECT_EQ(linear.stored_bytes, 96 * 22);

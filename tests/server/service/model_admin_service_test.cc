@@ -414,7 +414,8 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
                        .bytes_after = 6,
                        .relative_l2_error = 0.01,
                        .snr_db = 40,
-                       .left_alone = ""},
+                       .left_alone = "",
+                       .note = "stored otherwise"},
                       {.name = "b",
                        .shape = {5},
                        .method = "float32",
@@ -460,6 +461,7 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   EXPECT_EQ(report.tensors(0).snr_db(), 40);
   EXPECT_THAT(report.tensors(0).shape(), ElementsAre(2, 3));
   EXPECT_FALSE(report.tensors(1).has_relative_l2_error());
+  EXPECT_EQ(report.tensors(0).note(), "stored otherwise");
   EXPECT_EQ(report.tensors(1).left_alone(), "not a matrix");
 }
 
