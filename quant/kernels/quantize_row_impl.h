@@ -2,6 +2,7 @@
 #ifndef OUNCE_QUANT_KERNELS_QUANTIZE_ROW_IMPL_H_
 #define OUNCE_QUANT_KERNELS_QUANTIZE_ROW_IMPL_H_
 
+#include <cmath>
 #include <cstdint>
 
 #include "quant/kernels/vector_math.h"
@@ -88,7 +89,8 @@ inline float QuantizeByteRowOnce(const float* x, int64_t cols,
   });
   if (threshold == 0) return scale;
   int32_t num = 0;
-  for (int64_t block = 0; block * 64 < cols && scale == scale; ++block) {
+  const int64_t end = std::isnan(scale) ? 0 : cols;
+  for (int64_t block = 0; block * 64 < end; ++block) {
     uint64_t outliers = 0;
     for (int64_t i = 0; i < 64 && block * 64 + i < cols; i += kLanes) {
       const int64_t col = block * 64 + i;
