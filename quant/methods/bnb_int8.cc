@@ -6,8 +6,11 @@
 // to nearest even; a row of zeros has zeros for codes and SCB. Products round x
 // to 8 bits, but for a row's outliers (matmul.h).
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/status_macros.h"
@@ -18,6 +21,22 @@ namespace ounce::quant {
 namespace {
 
 constexpr std::string_view kDefaultThreshold = "6";
+constexpr float kLargestFloat16 = 65504;
+
+// As RoundTo(DType::kF16, value), but larger than that where it becomes
+// infinite, and without branches, for loops over many.
+inline float RoundToFloat16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  // To nearest even on the 13 bits that are cut off; of subnormals, below
+  // 2^-14, what is below the last place of 0.5.
+  const uint32_t rounded =
+      (magnitude + 0xFFF + (magnitude >> 13 & 1)) & ~uint32_t{0x1FFF};
+  const float small = (std::bit_cast<float>(magnitude) + 0.5f) - 0.5f;
+  return std::bit_cast<float>(
+      (bits & 0x80000000) |
+      (magnitude < 0x38800000 ? std::bit_cast<uint32_t>(small) : rounded));
+}
 
 class BnbInt8Rows final : public EncodedRows {
  public:
@@ -26,22 +45,21 @@ class BnbInt8Rows final : public EncodedRows {
  private:
   absl::Status EncodeRow(int64_t row, const float* values, std::byte* codes,
                          CodeBand& out) const override {
-    float largest = 0;
-    for (int64_t col = 0; col < cols(); ++col) {
-      largest = std::max(largest, std::abs(RoundTo(DType::kF16, values[col])));
-      if (!std::isfinite(largest)) {
-        return RefuseValue(
-            weight(), row, col, values[col],
-            "does not fit float16 (largest 65504), which bnb-int8 "
-            "rounds weights to first; linear takes it");
-      }
+    // Rounding keeps the order of numbers.
+    const Extent extent = ExtentOf(values, cols());
+    const float largest = RoundToFloat16(std::max(-extent.min, extent.max));
+    if (largest > kLargestFloat16) {
+      int64_t col = 0;
+      while (RoundToFloat16(std::abs(values[col])) < largest) ++col;
+      return RefuseValue(weight(), row, col, values[col],
+                         "does not fit float16 (largest 65504), which bnb-int8 "
+                         "rounds weights to first; linear takes it");
     }
     out.fields[0].values[row - out.fields[0].first] = largest;
     const float factor = largest > 0 ? 127.0f / largest : 0.0f;
     for (int64_t col = 0; col < cols(); ++col) {
-      const float level = RoundTo(DType::kF16, values[col]) * factor;
-      codes[col] =
-          static_cast<std::byte>(static_cast<int8_t>(std::nearbyint(level)));
+      codes[col] = static_cast<std::byte>(static_cast<int8_t>(
+          RoundToInteger(RoundToFloat16(values[col]) * factor)));
     }
     return absl::OkStatus();
   }
