@@ -44,10 +44,14 @@ def weights():
     sparse = np.where(random.uniform(0, 1, COLS) < 0.1, normal[5], 0)
     one = np.zeros(COLS)
     one[77] = -0.125
+    # Where the best scale or the last change of a code is the last that is
+    # tried: in Q3_K; IQ4, first and last; Q6_K, Q4_K; Q5_K; Q2_K.
+    late = [np.random.default_rng(seed).normal(0, 0.02, COLS)
+            for seed in (416, 44, 71, 110, 509, 11)]
     return np.stack([
         normal[0], huge, mixed, np.full(COLS, -0.7), np.full(COLS, 0.3),
         tiny, halves, heavy, sparse, one, np.zeros(COLS), np.abs(normal[6]),
-        np.where(np.arange(COLS) % 2, 0.5, -0.5),
+        np.where(np.arange(COLS) % 2, 0.5, -0.5), *late,
     ]).astype(np.float32)
 
 
