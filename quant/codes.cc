@@ -119,15 +119,20 @@ std::optional<int> CodeFormat::CommonZero() const {
   return zero;
 }
 
+float FieldAt(const CodeFormat& format, const CodeBand& band, int field,
+              int64_t row, int64_t col, int64_t cols) {
+  const CodeBand::Field& values = band.fields[field];
+  return values.values[format.fields[field].reach.IndexOf(row, col, cols) -
+                       values.first];
+}
+
 CodeRun RunAt(const CodeFormat& format, const CodeBand& band, int64_t row,
               int64_t col, int64_t cols) {
   constexpr size_t kMaxFields = 8;
   float values[kMaxFields];
   OUNCE_CHECK(format.fields.size() <= kMaxFields, "a format has few fields");
   for (size_t i = 0; i < format.fields.size(); ++i) {
-    const CodeBand::Field& field = band.fields[i];
-    values[i] = field.values[format.fields[i].reach.IndexOf(row, col, cols) -
-                             field.first];
+    values[i] = FieldAt(format, band, static_cast<int>(i), row, col, cols);
   }
   if (format.run != nullptr) return format.run(values);
   const RunRule& rule = format.rule;

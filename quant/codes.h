@@ -180,6 +180,10 @@ class CodeRows {
                             CodeBand& out) const = 0;
 };
 
+// The value of a field (its index) at an element of a band.
+float FieldAt(const CodeFormat& format, const CodeBand& band, int field,
+              int64_t row, int64_t col, int64_t cols);
+
 // The run of an element of a band, which begins with it or before, and the
 // column where it ends.
 CodeRun RunAt(const CodeFormat& format, const CodeBand& band, int64_t row,

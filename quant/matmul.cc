@@ -1,6 +1,7 @@
 #include "quant/matmul.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "base/check.h"
 #include "quant/convolution_tasks.h"
@@ -145,8 +146,9 @@ void RunTasks(void (*kernel)(const Job&, int64_t, int64_t, int64_t, int64_t,
   const int64_t panel_tasks =
       (w.panels() + panels_per_task - 1) / panels_per_task;
   const int64_t scratch_bytes = ScratchBytes(job.blocks);
+  constexpr bool kRuns = std::is_same_v<Job, RunsJob>;  // unpack their scales
   std::byte* worker_scratch =
-      job.unpack == nullptr
+      job.unpack == nullptr && !kRuns
           ? nullptr
           : scratch.Take<std::byte>(scratch_bytes * pool.num_threads());
   pool.ParallelFor(num_chunks * panel_tasks, [&](int64_t task, int worker) {
@@ -357,13 +359,20 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
     job.sums = runs.sums;
     job.row_scales = runs.row_scales;
     job.rows = rows;
+    const RunGeometry& geometry = w.runs();
+    job.runs = w.runs_per_row();
     job.scales = w.run_scales();
     job.minima = w.run_minima();
-    job.runs = w.runs_per_row();
+    job.levels =
+        geometry.levels.has_value() ? geometry.levels->data() : nullptr;
+    job.zeros = w.run_zeros();
+    job.shift = geometry.shift;
+    job.zero_mask = geometry.zero_mask;
+    job.zero_step = geometry.zero_step;
+    job.factor = geometry.factor;
     job.step_cols =
-        static_cast<int>(std::min<int64_t>(w.runs().cols, kBlockCols));
-    job.steps_per_run = w.runs().cols / job.step_cols;
-    job.shift = w.runs().shift;
+        static_cast<int>(std::min<int64_t>(geometry.cols, kBlockCols));
+    job.steps_per_run = geometry.cols / job.step_cols;
     const int64_t planes = runs.lo == nullptr ? 1 : 2;
     RunTasks<RunsJob>(RunsPanelsFor(isa), job, rows, x.padded_cols() * planes,
                       w, pool, scratch);

@@ -29,12 +29,13 @@
 //           for single rows, but a row of y would depend on other rows of x.)
 //   kRuns:  the same with |256 * hi + lo| <= 32639, hi and lo signed. Of each
 //           step, 64 columns or a shorter run, the exact integers
-//             sum = (code - shift) * (256 * hi + lo), added up
+//             sum = (level - zero) * (256 * hi + lo), added up
 //             x_sum = (256 * hi + lo), added up
 //           enter one chain in ascending order:
 //             y = fma(scale, float(sum), y)
 //             y = fma(minimum, float(x_sum), y)  where the weight has minima
-//           and y is multiplied by sx at its end. All instruction sets agree
+//           and y is multiplied by sx * factor at its end (RunGeometry says
+//           what level, zero and factor are). All instruction sets agree
 //           bit by bit. The rounding of x is at most max|x| / 65278.
 //   kRuns, x in 8 bits:  the same with |q| <= 127 for 256 * hi + lo; the
 //           rounding of x is at most max|x| / 254.

@@ -1,6 +1,7 @@
 #include "quant/packed_weight.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -9,13 +10,25 @@
 namespace ounce::quant {
 namespace {
 
-int64_t TileBytes(const PackedWeight& weight) {
-  return weight.panels() * weight.blocks() * weight.layout().tile_bytes;
-}
+// Adds up sizes until they are too large to count.
+class Sum {
+ public:
+  // Parts of [count][each] bytes, on lines of their own.
+  int64_t Add(int64_t count, int64_t each) {
+    const int64_t begin = bytes_;
+    int64_t size = 0;
+    too_large_ |= __builtin_mul_overflow(count, each, &size) ||
+                  __builtin_add_overflow(size, 63, &size) ||
+                  __builtin_add_overflow(bytes_, size / 64 * 64, &bytes_);
+    return begin;
+  }
+  int64_t bytes() const { return bytes_; }
+  bool too_large() const { return too_large_; }
 
-int64_t PaddedRows(const PackedWeight& weight) {
-  return weight.panels() * kPanelRows;
-}
+ private:
+  int64_t bytes_ = 0;
+  bool too_large_ = false;
+};
 
 }  // namespace
 
@@ -29,6 +42,55 @@ UnpackTile TileLayout::UnpackFor(Isa isa) const {
   return unpack[i];
 }
 
+void RowOfBytes(const std::byte* packed, int row, void* out) {
+  auto* to = static_cast<std::byte*>(out);
+  for (int i = 0; i < 16; ++i) {
+    std::memcpy(to + i * 4, packed + i * 64 + row * 4, 4);
+  }
+}
+
+void RowOfFloats(const std::byte* packed, int row, void* out) {
+  const auto* from = reinterpret_cast<const float*>(packed) + row;
+  auto* to = static_cast<float*>(out);
+  for (int i = 0; i < kBlockCols; ++i) to[i] = from[i * kPanelRows];
+}
+
+absl::StatusOr<PackedWeight::Parts> PackedWeight::PlaceParts() const {
+  Sum sum;
+  Parts parts;
+  int64_t panel_tiles = 0, padded_rows = 0;
+  const bool too_large =
+      __builtin_mul_overflow(blocks(), int64_t{layout_->tile_bytes},
+                             &panel_tiles) ||
+      __builtin_mul_overflow(panels(), int64_t{kPanelRows}, &padded_rows);
+  sum.Add(panels(), panel_tiles);
+  const auto add_numbers = [&](const NumberForm& form) {
+    NumberParts numbers;
+    numbers.values = sum.Add(padded_rows, runs_per_row() * SizeOf(form.type));
+    if (form.type == NumberType::kByte) {
+      numbers.coarse = sum.Add(
+          padded_rows, RunsOf(form.coarse_cols) * SizeOf(form.coarse_type));
+    }
+    if (form.has_plus) numbers.plus = sum.Add(padded_rows, sizeof(float));
+    return numbers;
+  };
+  if (layout_->form == TileForm::kInt8) {
+    sum.Add(padded_rows, sizeof(float) + sizeof(int32_t));
+  } else if (layout_->form == TileForm::kRuns) {
+    parts.scales = add_numbers(runs_.scale);
+    if (runs_.minimum.has_value()) parts.minima = add_numbers(*runs_.minimum);
+    if (runs_.zeros == RunGeometry::Zeros::kOwn) {
+      parts.zeros = sum.Add(padded_rows, runs_per_row());
+    }
+  }
+  parts.end = sum.bytes();
+  if (too_large || sum.too_large()) {
+    return absl::ResourceExhaustedError(
+        StrCat("a weight of ", rows_, " by ", cols_, " is too large"));
+  }
+  return parts;
+}
+
 absl::StatusOr<int64_t> PackedWeight::ResidentBytes(const TileLayout& layout,
                                                     int64_t rows, int64_t cols,
                                                     const RunGeometry& runs) {
@@ -36,30 +98,9 @@ absl::StatusOr<int64_t> PackedWeight::ResidentBytes(const TileLayout& layout,
     return absl::InvalidArgumentError(
         StrCat("a weight must be at least 1 by 1, is ", rows, " by ", cols));
   }
-  const PackedWeight weight = Outline(layout, rows, cols, runs);
-  int64_t panel_bytes = 0, bytes = 0;
-  bool too_large = __builtin_mul_overflow(
-      weight.blocks(), int64_t{layout.tile_bytes}, &panel_bytes);
-  if (layout.form == TileForm::kInt8) {
-    too_large |= __builtin_add_overflow(
-        panel_bytes,
-        kPanelRows * static_cast<int64_t>(sizeof(float) + sizeof(int32_t)),
-        &panel_bytes);
-  } else if (layout.form == TileForm::kRuns && !too_large) {
-    const int64_t run_bytes = kPanelRows * static_cast<int64_t>(sizeof(float)) *
-                              (runs.has_minima ? 2 : 1);
-    int64_t all_runs_bytes = 0;
-    too_large =
-        __builtin_mul_overflow(weight.runs_per_row(), run_bytes,
-                               &all_runs_bytes) ||
-        __builtin_add_overflow(panel_bytes, all_runs_bytes, &panel_bytes);
-  }
-  if (too_large ||
-      __builtin_mul_overflow(weight.panels(), panel_bytes, &bytes)) {
-    return absl::ResourceExhaustedError(
-        StrCat("a weight of ", rows, " by ", cols, " is too large"));
-  }
-  return bytes;
+  ASSIGN_OR_RETURN(const Parts parts,
+                   Outline(layout, rows, cols, runs).PlaceParts());
+  return parts.end;
 }
 
 absl::StatusOr<PackedWeight> PackedWeight::Create(const TileLayout& layout,
@@ -73,6 +114,7 @@ absl::StatusOr<PackedWeight> PackedWeight::Create(const TileLayout& layout,
   ASSIGN_OR_RETURN(const int64_t bytes,
                    ResidentBytes(layout, rows, cols, runs));
   PackedWeight weight = Outline(layout, rows, cols, runs);
+  ASSIGN_OR_RETURN(weight.parts_, weight.PlaceParts());
   ASSIGN_OR_RETURN(weight.memory_, MappedMemory::Create(bytes));
   return weight;
 }
@@ -89,91 +131,116 @@ PackedWeight PackedWeight::Outline(const TileLayout& layout, int64_t rows,
 
 const float* PackedWeight::scales() const {
   OUNCE_CHECK(layout_->form == TileForm::kInt8, "only int8 tiles have scales");
-  return reinterpret_cast<const float*>(memory_.data() + TileBytes(*this));
+  return reinterpret_cast<const float*>(panel(panels()));
 }
 
 float* PackedWeight::mutable_scales() { return const_cast<float*>(scales()); }
 
 const int32_t* PackedWeight::code_sums() const {
-  return reinterpret_cast<const int32_t*>(scales() + PaddedRows(*this));
+  return reinterpret_cast<const int32_t*>(scales() + panels() * kPanelRows);
 }
 
 int32_t* PackedWeight::mutable_code_sums() {
   return const_cast<int32_t*>(code_sums());
 }
 
-const float* PackedWeight::run_scales() const {
-  OUNCE_CHECK(layout_->form == TileForm::kRuns, "only runs have scales");
-  return reinterpret_cast<const float*>(memory_.data() + TileBytes(*this));
+RunNumbers PackedWeight::NumbersAt(const NumberForm& form,
+                                   const NumberParts& parts) const {
+  OUNCE_CHECK(layout_->form == TileForm::kRuns, "only runs have such numbers");
+  RunNumbers numbers = {.type = form.type,
+                        .values = memory_.data() + parts.values,
+                        .runs = runs_per_row(),
+                        .mask = form.mask,
+                        .bias = form.bias,
+                        .map = form.map.empty() ? nullptr : form.map.data()};
+  if (form.type == NumberType::kByte) {
+    numbers.coarse_type = form.coarse_type;
+    numbers.coarse = memory_.data() + parts.coarse;
+    numbers.coarse_runs = RunsOf(form.coarse_cols);
+    numbers.runs_per_coarse = form.coarse_cols / runs_.cols;
+  }
+  if (form.has_plus) {
+    numbers.plus = reinterpret_cast<const float*>(memory_.data() + parts.plus);
+  }
+  return numbers;
 }
 
-float* PackedWeight::mutable_run_scales() {
-  return const_cast<float*>(run_scales());
+RunNumbers PackedWeight::run_scales() const {
+  return NumbersAt(runs_.scale, parts_.scales);
 }
 
-const float* PackedWeight::run_minima() const {
-  if (!runs_.has_minima) return nullptr;
-  return run_scales() + PaddedRows(*this) * runs_per_row();
+RunNumbers PackedWeight::run_minima() const {
+  return runs_.minimum.has_value() ? NumbersAt(*runs_.minimum, parts_.minima)
+                                   : RunNumbers{};
 }
 
-float* PackedWeight::mutable_run_minima() {
-  return const_cast<float*>(run_minima());
+const uint8_t* PackedWeight::run_zeros() const {
+  const std::byte* zeros = nullptr;
+  switch (runs_.zeros) {
+    case RunGeometry::Zeros::kNone:
+      break;
+    case RunGeometry::Zeros::kOwn:
+      zeros = memory_.data() + parts_.zeros;
+      break;
+    case RunGeometry::Zeros::kInScales:
+      zeros = memory_.data() + parts_.scales.values;
+  }
+  return reinterpret_cast<const uint8_t*>(zeros);
 }
 
 void PackedWeight::Dequantize(int64_t first, int64_t count, float* out) const {
   OUNCE_CHECK(first >= 0 && count >= 0 && first + count <= rows_,
               "rows within the matrix");
-  const UnpackTile unpack = layout_->UnpackFor(Isa::kPortable);
-  alignas(64) std::byte scratch[kTileElements * sizeof(float)];
-  for (int64_t row = first; row < first + count;) {
-    const int64_t panel_index = row / kPanelRows;
-    const int64_t end = std::min(first + count, (panel_index + 1) * kPanelRows);
-    for (int64_t block = 0; block < blocks(); ++block) {
-      const int64_t first_col = block * kBlockCols;
-      const int64_t num_cols = std::min<int64_t>(kBlockCols, cols_ - first_col);
-      const void* tile =
-          unpack(panel(panel_index) + block * layout_->tile_bytes, scratch);
-      for (int64_t r = row; r < end; ++r) {
-        float* to = out + (r - first) * cols_ + first_col;
-        const int64_t channel = r % kPanelRows;
-        switch (layout_->form) {
-          case TileForm::kFloat: {
-            const float* from = static_cast<const float*>(tile) + channel;
-            for (int64_t i = 0; i < num_cols; ++i) to[i] = from[i * kPanelRows];
-            break;
+  alignas(64) std::byte elements[kBlockCols * sizeof(float)];
+  for (int64_t row = first; row < first + count; ++row, out += cols_) {
+    const std::byte* tile = panel(row / kPanelRows);
+    for (int64_t col = 0; col < cols_;
+         col += kBlockCols, tile += layout_->tile_bytes) {
+      const int64_t num_cols = std::min<int64_t>(kBlockCols, cols_ - col);
+      layout_->unpack_row(tile, static_cast<int>(row % kPanelRows), elements);
+      switch (layout_->form) {
+        case TileForm::kFloat:
+          std::memcpy(out + col, elements, num_cols * sizeof(float));
+          break;
+        case TileForm::kInt8: {
+          const auto* codes = reinterpret_cast<const int8_t*>(elements);
+          const float scale = scales()[row];
+          for (int64_t i = 0; i < num_cols; ++i) {
+            out[col + i] = static_cast<float>(codes[i]) * scale;
           }
-          case TileForm::kInt8: {
-            const int8_t* from = static_cast<const int8_t*>(tile) + channel * 4;
-            const float scale = scales()[r];
-            for (int64_t i = 0; i < num_cols; ++i) {
-              const int8_t code = from[i / 4 * 64 + i % 4];
-              to[i] = static_cast<float>(code) * scale;
-            }
-            break;
-          }
-          case TileForm::kRuns: {
-            const uint8_t* from =
-                static_cast<const uint8_t*>(tile) + channel * 4;
-            for (int64_t i = 0; i < num_cols;) {
-              const int64_t run = (panel_index * runs_per_row() +
-                                   (first_col + i) / runs_.cols) *
-                                      kPanelRows +
-                                  channel;
-              const float scale = run_scales()[run];
-              const float minimum = runs_.has_minima ? run_minima()[run] : 0;
-              for (const int64_t end = std::min(num_cols, i + 16); i < end;
-                   ++i) {
-                const int code = from[i / 4 * 64 + i % 4];
-                to[i] =
-                    scale * static_cast<float>(code - runs_.shift) + minimum;
-              }
-            }
-            break;
-          }
+          break;
         }
+        case TileForm::kRuns:
+          ScaleRuns(row, col, num_cols,
+                    reinterpret_cast<const uint8_t*>(elements), out + col);
+          break;
       }
     }
-    row = end;
+  }
+}
+
+void PackedWeight::ScaleRuns(int64_t row, int64_t col, int64_t count,
+                             const uint8_t* codes, float* out) const {
+  const RunNumbers scales = run_scales(), minima = run_minima();
+  const uint8_t* zeros = run_zeros();
+  for (int64_t i = 0; i < count;) {
+    const int64_t run = (col + i) / runs_.cols;
+    const float scale = scales.At(row, run);
+    const float minimum = minima.values == nullptr ? 0 : minima.At(row, run);
+    int zero = runs_.shift;
+    if (zeros != nullptr) {
+      const int64_t at =
+          (row / kPanelRows * runs_per_row() + run) * kPanelRows +
+          row % kPanelRows;
+      zero += runs_.zero_step * (zeros[at] & runs_.zero_mask);
+    }
+    const int64_t end = std::min(count, (run + 1) * runs_.cols - col);
+    for (; i < end; ++i) {
+      const int level =
+          runs_.levels.has_value() ? (*runs_.levels)[codes[i]] : codes[i];
+      out[i] =
+          scale * (static_cast<float>(level - zero) * runs_.factor) + minimum;
+    }
   }
 }
 

@@ -14,9 +14,9 @@
 //           (the operand B of VPDPBUSD and of TDPBUSD); the float value is
 //           code * scale[row]
 //   kRuns   uint8 [16 groups of 4 cols][16 rows][4 cols]   1,024 bytes
-//           with a scale for each run of columns of a row, and a minimum where
-//           the matrix has any; the float value is
-//           scale * (code - shift) + minimum, rounded after each operation
+//           with a scale for each run of columns of a row, and a zero or a
+//           minimum where the matrix has any (RunGeometry); the float value is
+//           scale * (level - zero) + minimum
 //   kFloat  float [64 cols][16 rows]                        4,096 bytes
 //
 // Rows and cols past the matrix's end are zero: codes are 0 (kRuns, cols: any,
@@ -30,8 +30,10 @@
 #ifndef OUNCE_QUANT_PACKED_WEIGHT_H_
 #define OUNCE_QUANT_PACKED_WEIGHT_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -39,6 +41,7 @@
 #include "base/mapped_memory.h"
 #include "quant/dtype.h"
 #include "quant/input_rounding.h"
+#include "quant/run_numbers.h"
 
 namespace ounce::quant {
 
@@ -63,16 +66,39 @@ struct TileLayout {
   // By Isa; nullptr means: use the one of the next lower instruction set.
   // unpack[Isa::kPortable] is never nullptr.
   UnpackTile unpack[kNumIsas];
+  // One row of the unpacked tile, in order: 64 bytes or floats. An embedding
+  // looks up tokens, and has no use for the other fifteen.
+  void (*unpack_row)(const std::byte* packed, int row, void* out);
 
   UnpackTile UnpackFor(Isa isa) const;
 };
 
-// Of kRuns.
+// Unpackers of rows where tiles lie as they are: of bytes, and of floats.
+void RowOfBytes(const std::byte* packed, int row, void* out);
+void RowOfFloats(const std::byte* packed, int row, void* out);
+
+// Of kRuns. What an element is worth, rounded after each operation:
+//
+//   value = scale * ((level - zero) * factor) + minimum
+//
+// level: the unpacked code, or levels[code]
+// zero:  shift; where runs have zeros, shift + zero_step * (byte & zero_mask)
+//        with a byte for each run and row, of their own or the scales'
 struct RunGeometry {
+  enum class Zeros { kNone, kOwn, kInScales };
+
   int64_t cols = 0;  // of a run: 16, 32, 64 or a multiple of 64; the last of a
                      // row ends with it
-  bool has_minima = false;
-  int shift = 0;  // 0 to 255
+  NumberForm scale = {};
+  std::optional<NumberForm> minimum = std::nullopt;
+  std::optional<std::array<uint8_t, 16>> levels = std::nullopt;
+  float factor = 1;  // others only without minima
+  // |level - zero| is at most 511: sums of 64 products with integers up to
+  // 32,639 fit 31 bits.
+  int shift = 0;
+  Zeros zeros = Zeros::kNone;
+  int zero_mask = 255;
+  int zero_step = 1;
 };
 
 class PackedWeight {
@@ -117,16 +143,18 @@ class PackedWeight {
   const int32_t* code_sums() const;
   int32_t* mutable_code_sums();
 
-  // kRuns only. Scales and, null if there are none, minima are
-  // [panels][runs_per_row][16 rows].
+  // kRuns only.
   const RunGeometry& runs() const { return runs_; }
-  int64_t runs_per_row() const {
-    return (blocks() * kBlockCols + runs_.cols - 1) / runs_.cols;
+  int64_t runs_per_row() const { return RunsOf(runs_.cols); }
+  RunNumbers run_scales() const;
+  RunNumbers run_minima() const;  // without values if there are none
+  // [panels][runs_per_row][16 rows], or null.
+  const uint8_t* run_zeros() const;
+  // For packers: what an accessor of this weight points to.
+  template <class T>
+  T* Mutable(const T* part) {
+    return const_cast<T*>(part);
   }
-  const float* run_scales() const;
-  float* mutable_run_scales();
-  const float* run_minima() const;
-  float* mutable_run_minima();
 
   // What products with this weight round x to.
   const InputRounding& input_rounding() const { return input_rounding_; }
@@ -140,18 +168,38 @@ class PackedWeight {
     return static_cast<int64_t>(memory_.size());
   }
 
-  // Float32 values of rows [first, first + count), row-major [count, cols], as
-  // the portable unpacker gives them. Slow but exact: embeddings, error
-  // statistics and references.
+  // Float32 values of rows [first, first + count), row-major [count, cols].
+  // Exact: what kernels multiply by.
   void Dequantize(int64_t first, int64_t count, float* out) const;
 
  private:
+  // Where parts begin in the mapping, each at a multiple of 64 bytes.
+  struct NumberParts {
+    int64_t values = 0, coarse = 0, plus = 0;
+  };
+  struct Parts {
+    NumberParts scales, minima;
+    int64_t zeros = 0;
+    int64_t end = 0;
+  };
+
+  // Runs of a row, of so many columns each.
+  int64_t RunsOf(int64_t run_cols) const {
+    return (blocks() * kBlockCols + run_cols - 1) / run_cols;
+  }
+  absl::StatusOr<Parts> PlaceParts() const;
+  RunNumbers NumbersAt(const NumberForm& form, const NumberParts& parts) const;
+  // Values of `count` unpacked codes of a row, from a block's first column on.
+  void ScaleRuns(int64_t row, int64_t col, int64_t count, const uint8_t* codes,
+                 float* out) const;
+
   const TileLayout* layout_ = nullptr;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
   RunGeometry runs_;
   InputRounding input_rounding_;
-  // Tiles, then scales, then code sums (kInt8) or minima (kRuns).
+  Parts parts_;
+  // Tiles, then scales, then code sums (kInt8) or minima and zeros (kRuns).
   MappedMemory memory_;
 };
 

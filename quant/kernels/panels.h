@@ -11,6 +11,7 @@
 
 #include "quant/epilogue.h"
 #include "quant/outliers.h"
+#include "quant/run_numbers.h"
 
 namespace ounce::quant {
 
@@ -74,13 +75,19 @@ struct RunsJob : PanelJob {
   const float* row_scales;
   int64_t rows;  // of the planes
 
-  const float* scales;  // [panels][runs][16]
-  const float* minima;  // the same, or null
-  int64_t runs;         // of a row
+  // As RunGeometry says; runs of a row.
+  int64_t runs;
+  RunNumbers scales;
+  RunNumbers minima;
+  const uint8_t* levels;  // 16, or null: codes are levels
+  const uint8_t* zeros;   // [panels][runs][16], or null
+  int shift;
+  int zero_mask;
+  int zero_step;
+  float factor;
   // What enters the chain at once: 16, 32 or 64 columns, so many times a run.
   int step_cols;
   int64_t steps_per_run;
-  int shift;
 };
 
 // Rows [first_row, end_row) times panels [first_panel, end_panel). For integers
@@ -97,8 +104,10 @@ using RunsPanels = void(const RunsJob& job, int64_t first_panel,
                         std::byte* scratch);
 
 // At most so many panels are unpacked at a time: either kMaxTiles tiles of one
-// block or two whole panels.
+// block or two whole panels. (Kernels for runs need less: a tile of bytes, and
+// kRunsAhead scales and minima of four panels or all of one.)
 inline constexpr int kMaxTiles = 8;
+inline constexpr int kRunsAhead = 32;
 inline int64_t ScratchBytes(int64_t blocks) {
   const int64_t panels = 2 * blocks;
   return (panels > kMaxTiles ? panels : kMaxTiles) * 4096;
@@ -145,10 +154,12 @@ QuantizeRunsRow QuantizeRunsRowPortable, QuantizeRunsRowAvx2,
     QuantizeRunsRowAvx512;
 
 // Tiles of 16-bit floats, [32 pairs of cols][16 rows][2 cols], to
-// float [64 cols][16 rows].
+// float [64 cols][16 rows]; and one row of them.
 using UnpackFloats = const void*(const std::byte* packed, void* scratch);
 UnpackFloats UnpackBFloat16Portable, UnpackBFloat16Avx2, UnpackBFloat16Avx512;
 UnpackFloats UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512;
+using UnpackRow = void(const std::byte* packed, int row, void* out);
+UnpackRow RowOfBFloat16, RowOfFloat16;
 
 // Tiles of codes of 1 to 7 bits, in planes of 4, 2 and 1 bits (7 = 4 + 2 + 1),
 // one behind another from the lowest bits up, to
@@ -161,6 +172,8 @@ constexpr int PlaneOffset(int bits, int plane) {  // in bytes
 using UnpackCodes = const void*(const std::byte* packed, void* scratch);
 template <int kBits>
 const void* UnpackPlanesPortable(const std::byte* packed, void* scratch);
+template <int kBits>
+void RowOfPlanes(const std::byte* packed, int row, void* out);  // UnpackRow
 template <int kBits>
 const void* UnpackPlanesAvx2(const std::byte* packed, void* scratch);
 

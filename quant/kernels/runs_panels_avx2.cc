@@ -6,6 +6,7 @@
 
 #include "quant/kernels/output_impl.h"
 #include "quant/kernels/panels.h"
+#include "quant/kernels/run_numbers_impl.h"
 
 namespace ounce::quant {
 namespace {
@@ -24,13 +25,25 @@ inline __m256i AddNeighbours(__m256i low, __m256i high) {
   return _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0));
 }
 
+// levels[code] of a tile's codes.
+void LookUp(const uint8_t* levels, std::byte* codes) {
+  const __m256i table = _mm256_broadcastsi128_si256(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels)));
+  auto* at = reinterpret_cast<__m256i*>(codes);
+  for (int i = 0; i < 32; ++i) {
+    _mm256_store_si256(at + i,
+                       _mm256_shuffle_epi8(table, _mm256_load_si256(at + i)));
+  }
+}
+
+// `scales` and `minima` of the panel.
 template <int kPlanes>
-void OneRow(const RunsJob& job, int64_t panel, int64_t row,
-            std::byte* scratch) {
+void OneRow(const RunsJob& job, int64_t panel, int64_t row, const float* scales,
+            const float* minima, std::byte* scratch) {
   const int64_t start = PlaneStart(row, job.blocks);
   const int64_t stride = PlaneStride(row, job.rows);
   const int32_t* sums = job.sums + row * job.blocks * 4;
-  int64_t run = panel * job.runs;
+  int64_t run = 0;
   int64_t steps_left = job.steps_per_run;
   __m256 outputs[2] = {};
   for (int64_t block = 0; block < job.blocks; ++block) {
@@ -38,6 +51,7 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
         job.tiles + (panel * job.blocks + block) * job.tile_bytes;
     const auto* tile = reinterpret_cast<const __m128i*>(
         job.unpack ? job.unpack(packed, scratch) : packed);
+    if (job.levels != nullptr) LookUp(job.levels, scratch);
     const int8_t* planes[kPlanes];
     for (int k = 0; k < kPlanes; ++k) {
       planes[k] = job.planes[k] + start + block * stride;
@@ -64,14 +78,24 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
       }
       const __m256i shifted = _mm256_set1_epi32(job.shift * x_sum);
       for (int i = 0; i < 2; ++i) {
-        const __m256i sum = _mm256_sub_epi32(
+        __m256i sum = _mm256_sub_epi32(
             AddNeighbours(products[2 * i], products[2 * i + 1]), shifted);
         const int64_t at = run * 16 + i * 8;
-        outputs[i] = _mm256_fmadd_ps(_mm256_loadu_ps(job.scales + at),
+        if (job.zeros != nullptr) {
+          const __m256i zeros = _mm256_and_si256(
+              _mm256_cvtepu8_epi32(
+                  _mm_loadl_epi64(reinterpret_cast<const __m128i*>(
+                      job.zeros + panel * job.runs * 16 + at))),
+              _mm256_set1_epi32(job.zero_mask));
+          sum = _mm256_sub_epi32(
+              sum, _mm256_mullo_epi32(
+                       zeros, _mm256_set1_epi32(job.zero_step * x_sum)));
+        }
+        outputs[i] = _mm256_fmadd_ps(_mm256_loadu_ps(scales + at),
                                      _mm256_cvtepi32_ps(sum), outputs[i]);
-        if (job.minima != nullptr) {
+        if (minima != nullptr) {
           outputs[i] = _mm256_fmadd_ps(
-              _mm256_loadu_ps(job.minima + at),
+              _mm256_loadu_ps(minima + at),
               _mm256_set1_ps(static_cast<float>(x_sum)), outputs[i]);
         }
       }
@@ -82,7 +106,9 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
     }
   }
   vec::Floats products[2];
-  for (int i = 0; i < 2; ++i) products[i] = outputs[i] * job.row_scales[row];
+  for (int i = 0; i < 2; ++i) {
+    products[i] = outputs[i] * (job.row_scales[row] * job.factor);
+  }
   vec::WriteRows<2>(job, row, 1, panel * 16, products);
 }
 
@@ -90,10 +116,16 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
 
 void RunsPanelsAvx2(const RunsJob& job, int64_t first_panel, int64_t end_panel,
                     int64_t first_row, int64_t end_row, std::byte* scratch) {
+  auto* const numbers = reinterpret_cast<float*>(scratch + 1024);
+  const auto one_row = job.planes[1] == nullptr ? OneRow<1> : OneRow<2>;
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+    const float* scales =
+        vec::NumbersOf(job.scales, panel, 1, 0, job.runs, numbers).first;
+    const float* minima = vec::NumbersOf(job.minima, panel, 1, 0, job.runs,
+                                         numbers + job.runs * 16)
+                              .first;
     for (int64_t row = first_row; row < end_row; ++row) {
-      (job.planes[1] == nullptr ? OneRow<1> : OneRow<2>)(job, panel, row,
-                                                         scratch);
+      one_row(job, panel, row, scales, minima, scratch);
     }
   }
 }

@@ -9,15 +9,23 @@
 #include "quant/kernels/integer_blocks_avx512.h"
 #include "quant/kernels/output_impl.h"
 #include "quant/kernels/panels.h"
+#include "quant/kernels/run_numbers_impl.h"
 
 namespace ounce::quant {
 namespace {
 
-template <int kBits, int kPlanes>
+inline __m512i ZerosOf(const RunsJob& job, int64_t panel, int64_t run) {
+  const uint8_t* zeros = job.zeros + (panel * job.runs + run) * 16;
+  return _mm512_and_si512(_mm512_cvtepu8_epi32(_mm_loadu_si128(
+                              reinterpret_cast<const __m128i*>(zeros))),
+                          _mm512_set1_epi32(job.zero_mask));
+}
+
+template <int kBits, bool kLevels, int kPlanes>
 struct RunsBlock {
   template <int kRows, int kPanels>
   static void Run(const RunsJob& job, int64_t first_panel, int64_t first_row,
-                  std::byte* /*scratch*/) {
+                  std::byte* scratch) {
     const int64_t start = PlaneStart(first_row, job.blocks);
     const int64_t stride = PlaneStride(first_row, job.rows);
     const int64_t panel_bytes = job.blocks * job.tile_bytes;
@@ -25,7 +33,15 @@ struct RunsBlock {
     const int64_t sums_stride = job.blocks * 4;
     const int32_t* sums = job.sums + first_row * sums_stride;
     const int sixteens_per_step = job.step_cols / 16;
-    int64_t at = first_panel * job.runs * 16;  // of scales and minima
+    __m512i levels;  // in each lane of 16 bytes
+    if constexpr (kLevels) {
+      levels = _mm512_broadcast_i32x4(
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(job.levels)));
+    }
+    // Of runs from `first_run` on, kRunsAhead at a time.
+    vec::FloatsOfRuns scales{}, minima{};
+    auto* const numbers = reinterpret_cast<float*>(scratch);
+    int64_t run = 0, first_run = 0, end_run = 0;
     int64_t steps_left = job.steps_per_run;
     __m512 outputs[kRows][kPanels] = {};
     for (int64_t block = 0; block < job.blocks; ++block) {
@@ -44,6 +60,15 @@ struct RunsBlock {
         planes[k] = job.planes[k] + start + block * stride;
       }
       for (int sixteen = 0; sixteen < 4;) {
+        if (run == end_run) {
+          first_run = run;
+          end_run = job.runs - run < kRunsAhead ? job.runs : run + kRunsAhead;
+          scales = vec::NumbersOf(job.scales, first_panel, kPanels, run,
+                                  end_run - run, numbers);
+          minima = vec::NumbersOf(job.minima, first_panel, kPanels, run,
+                                  end_run - run,
+                                  numbers + kPanels * kRunsAhead * 16);
+        }
         int32_t x_sums[kRows] = {};
         for (int k = sixteen; k < sixteen + sixteens_per_step; ++k) {
           for (int i = 0; i < kRows; ++i) {
@@ -63,6 +88,12 @@ struct RunsBlock {
           for (int p = 0; p < kPanels; ++p) {
             __m512i codes[4];
             vec::LoadCodes<kBits>(tiles[p], sixteen, codes);
+            if constexpr (kLevels) {
+              OUNCE_UNROLL
+              for (int g = 0; g < 4; ++g) {
+                codes[g] = _mm512_shuffle_epi8(levels, codes[g]);
+              }
+            }
             OUNCE_UNROLL
             for (int g = 0; g < 4; ++g) {
               const int col = sixteen * 16 + g * 4;
@@ -80,8 +111,20 @@ struct RunsBlock {
         }
         OUNCE_UNROLL
         for (int p = 0; p < kPanels; ++p) {
-          const int64_t run = at + p * job.runs * 16;
-          const __m512 scales = _mm512_load_ps(job.scales + run);
+          const int64_t at = (run - first_run) * 16;
+          if (job.zeros != nullptr) {
+            const __m512i zeros = ZerosOf(job, first_panel + p, run);
+            OUNCE_UNROLL
+            for (int i = 0; i < kRows; ++i) {
+              __m512i& sum = plane_sums[i][p][kPlanes - 1];
+              sum = _mm512_sub_epi32(
+                  sum,
+                  _mm512_mullo_epi32(
+                      zeros, _mm512_set1_epi32(job.zero_step * x_sums[i])));
+            }
+          }
+          const __m512 scale =
+              _mm512_loadu_ps(scales.first + p * scales.stride + at);
           OUNCE_UNROLL
           for (int i = 0; i < kRows; ++i) {
             __m512i sum = plane_sums[i][p][0];
@@ -90,19 +133,20 @@ struct RunsBlock {
                                      plane_sums[i][p][1]);
             }
             outputs[i][p] =
-                _mm512_fmadd_ps(scales, _mm512_cvtepi32_ps(sum), outputs[i][p]);
+                _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sum), outputs[i][p]);
           }
-          if (job.minima == nullptr) continue;
-          const __m512 minima = _mm512_load_ps(job.minima + run);
+          if (minima.first == nullptr) continue;
+          const __m512 minimum =
+              _mm512_loadu_ps(minima.first + p * minima.stride + at);
           OUNCE_UNROLL
           for (int i = 0; i < kRows; ++i) {
             outputs[i][p] = _mm512_fmadd_ps(
-                minima, _mm512_set1_ps(static_cast<float>(x_sums[i])),
+                minimum, _mm512_set1_ps(static_cast<float>(x_sums[i])),
                 outputs[i][p]);
           }
         }
         if (--steps_left == 0) {
-          at += 16;
+          ++run;
           steps_left = job.steps_per_run;
         }
       }
@@ -110,7 +154,8 @@ struct RunsBlock {
     vec::Floats products[kRows][kPanels];
     for (int i = 0; i < kRows; ++i) {
       for (int p = 0; p < kPanels; ++p) {
-        products[i][p] = outputs[i][p] * job.row_scales[first_row + i];
+        products[i][p] =
+            outputs[i][p] * (job.row_scales[first_row + i] * job.factor);
       }
     }
     vec::WriteRows<kPanels>(job, first_row, kRows, first_panel * 16,
@@ -118,13 +163,16 @@ struct RunsBlock {
   }
 };
 
-template <int kBits>
+template <int kBits, bool kLevels = false>
 void Run(const RunsJob& job, int64_t first_panel, int64_t end_panel,
          int64_t first_row, int64_t end_row, std::byte* scratch) {
-  const auto run = job.planes[1] == nullptr
-                       ? vec::RunBlocks<RunsBlock<kBits, 1>, RunsJob>
-                       : vec::RunBlocks<RunsBlock<kBits, 2>, RunsJob>;
-  run(job, first_panel, end_panel, first_row, end_row, scratch);
+  if (job.planes[1] == nullptr) {
+    vec::RunBlocks<RunsBlock<kBits, kLevels, 1>>(job, first_panel, end_panel,
+                                                 first_row, end_row, scratch);
+  } else {
+    vec::RunBlocks<RunsBlock<kBits, kLevels, 2>>(job, first_panel, end_panel,
+                                                 first_row, end_row, scratch);
+  }
 }
 
 }  // namespace
@@ -132,9 +180,12 @@ void Run(const RunsJob& job, int64_t first_panel, int64_t end_panel,
 void RunsPanelsAvx512(const RunsJob& job, int64_t first_panel,
                       int64_t end_panel, int64_t first_row, int64_t end_row,
                       std::byte* scratch) {
-  constexpr RunsPanels* kRun[] = {Run<1>, Run<2>, Run<3>, Run<4>,
-                                  Run<5>, Run<6>, Run<7>, Run<8>};
-  kRun[job.bits - 1](job, first_panel, end_panel, first_row, end_row, scratch);
+  constexpr RunsPanels* kIntegers[] = {Run<1>, Run<2>, Run<3>, Run<4>,
+                                       Run<5>, Run<6>, Run<7>, Run<8>};
+  constexpr RunsPanels* kTables[] = {Run<1, true>, Run<2, true>, Run<3, true>,
+                                     Run<4, true>};
+  (job.levels == nullptr ? kIntegers : kTables)[job.bits - 1](
+      job, first_panel, end_panel, first_row, end_row, scratch);
 }
 
 }  // namespace ounce::quant

@@ -4,13 +4,15 @@
 
 #include "quant/kernels/output_impl.h"
 #include "quant/kernels/panels.h"
+#include "quant/kernels/run_numbers_impl.h"
 
 namespace ounce::quant {
 namespace {
 
+// `scales` and `minima` of the panel.
 template <int kPlanes>
-void OneRow(const RunsJob& job, int64_t panel, int64_t row,
-            std::byte* scratch) {
+void OneRow(const RunsJob& job, int64_t panel, int64_t row, const float* scales,
+            const float* minima, std::byte* scratch) {
   const int64_t start = PlaneStart(row, job.blocks);
   const int64_t stride = PlaneStride(row, job.rows);
   const int32_t* sums = job.sums + row * job.blocks * 4;
@@ -28,22 +30,28 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
     };
     for (int first = 0; first < 64; first += job.step_cols) {
       const int64_t step = (block * 64 + first) / job.step_cols;
-      const int64_t run = panel * job.runs + step / job.steps_per_run;
+      const int64_t run = step / job.steps_per_run;
       int32_t x_sum = 0;
       for (int col = first; col < first + job.step_cols; col += 16) {
         x_sum += sums[block * 4 + col / 16];
       }
       for (int channel = 0; channel < 16; ++channel) {
-        int32_t sum = -job.shift * x_sum;
+        int32_t zero = job.shift;
+        if (job.zeros != nullptr) {
+          const uint8_t byte =
+              job.zeros[(panel * job.runs + run) * 16 + channel];
+          zero += job.zero_step * (byte & job.zero_mask);
+        }
+        int32_t sum = -zero * x_sum;
         for (int col = first; col < first + job.step_cols; ++col) {
           const int32_t code = tile[col / 4 * 64 + channel * 4 + col % 4];
-          sum += x(col) * code;
+          sum += x(col) * (job.levels == nullptr ? code : job.levels[code]);
         }
         float& output = outputs[channel];
-        output = std::fma(job.scales[run * 16 + channel],
-                          static_cast<float>(sum), output);
-        if (job.minima != nullptr) {
-          output = std::fma(job.minima[run * 16 + channel],
+        output = std::fma(scales[run * 16 + channel], static_cast<float>(sum),
+                          output);
+        if (minima != nullptr) {
+          output = std::fma(minima[run * 16 + channel],
                             static_cast<float>(x_sum), output);
         }
       }
@@ -51,7 +59,8 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
   }
   vec::Floats products[vec::kPanelVectors];
   for (int i = 0; i < vec::kPanelVectors; ++i) {
-    products[i] = vec::Load(outputs + i * vec::kLanes) * job.row_scales[row];
+    products[i] = vec::Load(outputs + i * vec::kLanes) *
+                  (job.row_scales[row] * job.factor);
   }
   vec::WriteRows<vec::kPanelVectors>(job, row, 1, panel * 16, products);
 }
@@ -61,10 +70,16 @@ void OneRow(const RunsJob& job, int64_t panel, int64_t row,
 void RunsPanelsPortable(const RunsJob& job, int64_t first_panel,
                         int64_t end_panel, int64_t first_row, int64_t end_row,
                         std::byte* scratch) {
+  auto* const numbers = reinterpret_cast<float*>(scratch + 1024);
+  const auto one_row = job.planes[1] == nullptr ? OneRow<1> : OneRow<2>;
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+    const float* scales =
+        vec::NumbersOf(job.scales, panel, 1, 0, job.runs, numbers).first;
+    const float* minima = vec::NumbersOf(job.minima, panel, 1, 0, job.runs,
+                                         numbers + job.runs * 16)
+                              .first;
     for (int64_t row = first_row; row < end_row; ++row) {
-      (job.planes[1] == nullptr ? OneRow<1> : OneRow<2>)(job, panel, row,
-                                                         scratch);
+      one_row(job, panel, row, scales, minima, scratch);
     }
   }
 }

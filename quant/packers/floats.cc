@@ -10,17 +10,21 @@
 namespace ounce::quant {
 namespace {
 
-constexpr TileLayout kFloat32 = {
-    .form = TileForm::kFloat, .tile_bytes = 4096, .unpack = {TileAsIs}};
+constexpr TileLayout kFloat32 = {.form = TileForm::kFloat,
+                                 .tile_bytes = 4096,
+                                 .unpack = {TileAsIs},
+                                 .unpack_row = RowOfFloats};
 constexpr TileLayout kFloat16 = {
     .form = TileForm::kFloat,
     .tile_bytes = 2048,
-    .unpack = {UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512}};
+    .unpack = {UnpackFloat16Portable, UnpackFloat16Avx2, UnpackFloat16Avx512},
+    .unpack_row = RowOfFloat16};
 constexpr TileLayout kBFloat16 = {
     .form = TileForm::kFloat,
     .tile_bytes = 2048,
     .unpack = {UnpackBFloat16Portable, UnpackBFloat16Avx2,
-               UnpackBFloat16Avx512}};
+               UnpackBFloat16Avx512},
+    .unpack_row = RowOfBFloat16};
 
 template <class Element, int kGroup>
 void Place(const Element* elements, int64_t rows, int64_t first_row,

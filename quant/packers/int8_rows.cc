@@ -9,8 +9,10 @@
 namespace ounce::quant {
 namespace {
 
-constexpr TileLayout kLayout = {
-    .form = TileForm::kInt8, .tile_bytes = 1024, .unpack = {TileAsIs}};
+constexpr TileLayout kLayout = {.form = TileForm::kInt8,
+                                .tile_bytes = 1024,
+                                .unpack = {TileAsIs},
+                                .unpack_row = RowOfBytes};
 
 // Integer sums of 16-bit products must fit 32 bits (matmul.h).
 constexpr int64_t kMaxCols = 65536;

@@ -1,18 +1,36 @@
-// Integers with a scale, and perhaps a zero or minimum, for each run of columns
-// of a row: codes become unsigned, u = level + offset, and
+// Integers, or places in a table of few levels, with a scale for each run of
+// columns of a row and perhaps a zero or a minimum. What a table or an offset
+// makes of a code is an unsigned byte, u:
 //
-//   scale * (level - zero) + minimum  =  scale * (u - shift) + minimum'
+//   scale * (level - zero) + minimum
+//     =  scale * ((u - zero') * factor) + minimum'
 //
-// A zero that all runs have in common is in the shift, and nothing is rounded.
-// Else minimum' = minimum - scale * (zero + offset - shift), rounded to float32
-// once, so that a value is within 2^-22 * (|scale| * (2^bits + |zero|) +
-// |minimum|) of what Decode says.
+// - Integers: u = code + offset, so that it is not negative; factor = 1.
+// - Tables of integers: u = level + 128; factor = 1. Where runs choose among
+//   tables, those must be the first plus an integer, which goes into zero'.
+// - A table of other levels: u = round(level * m) + 128 and factor = 1 / m, m
+//   being the one of at most 127 / max|level| that makes the rounding smallest:
+//   of NF4's levels, 0.3 % of the squared error that NF4 itself makes of normal
+//   values in blocks of 64 (int_runs_test).
+// - A zero that is an integer field is a byte for each run; one that all runs
+//   have in common is in the shift. Nothing is rounded, nor is a minimum where
+//   there is no zero beside it.
+// - Other zeros: minimum' = minimum - scale * (zero + offset - shift), rounded
+//   to float32 once, so that a value is within 2^-22 * (|scale| * (2^bits +
+//   |zero|) + |minimum|) of what Decode says.
+//
+// Scales and minima lie in tiles as the format's rule says that a file has
+// them: in float16 or bfloat16, or as bytes under a float of more columns where
+// that is smaller than float32.
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <optional>
 
 #include "base/check.h"
+#include "quant/dtype.h"
 #include "quant/kernels/panels.h"
 #include "quant/pack.h"
 
@@ -23,9 +41,12 @@ template <int kBits>
 constexpr TileLayout kPlanes = {
     .form = TileForm::kRuns,
     .tile_bytes = kBits* kBytesPerBit,
-    .unpack = {UnpackPlanesPortable<kBits>, UnpackPlanesAvx2<kBits>}};
-constexpr TileLayout kBytes = {
-    .form = TileForm::kRuns, .tile_bytes = 1024, .unpack = {TileAsIs}};
+    .unpack = {UnpackPlanesPortable<kBits>, UnpackPlanesAvx2<kBits>},
+    .unpack_row = RowOfPlanes<kBits>};
+constexpr TileLayout kBytes = {.form = TileForm::kRuns,
+                               .tile_bytes = 1024,
+                               .unpack = {TileAsIs},
+                               .unpack_row = RowOfBytes};
 
 const TileLayout& LayoutOf(const CodeFormat& format) {
   constexpr const TileLayout* kLayouts[] = {
@@ -34,53 +55,232 @@ const TileLayout& LayoutOf(const CodeFormat& format) {
   return *kLayouts[format.bits - 1];
 }
 
+bool IsInteger(CodeField::Type type) {
+  return type == CodeField::Type::kSigned || type == CodeField::Type::kUnsigned;
+}
+
+bool IsWholeNumber(float value, float most) {
+  return std::abs(value) <= most && value == std::round(value);
+}
+
 // What makes codes unsigned.
 int Offset(const CodeFormat& format) {
   return format.kind == CodeFormat::Kind::kSigned ? 1 << (format.bits - 1) : 0;
 }
 
-// In the middle of the codes where each run has its own zero: the integers that
-// kernels add up are smallest then.
-int Shift(const CodeFormat& format) {
-  if (const std::optional<int> zero = format.CommonZero()) {
-    return Offset(format) + *zero;
-  }
-  return 1 << (format.bits - 1);
+// Columns after which a field may change in a row; at least cols: none does.
+int64_t PeriodOf(const Reach& reach, int64_t cols) {
+  return reach.flat > 0 ? std::gcd(reach.flat, cols) : reach.cols;
 }
 
-// Columns after which some field may change in a row; 0: none does.
-int64_t Period(const CodeFormat& format, int64_t cols) {
+int64_t PaddedCols(int64_t cols) {
+  return (cols + kBlockCols - 1) / kBlockCols * kBlockCols;
+}
+
+// Columns of a run; 0 where runs end between groups of 16.
+int64_t RunCols(const CodeFormat& format, int64_t cols) {
   int64_t period = 0;
   for (const CodeField& field : format.fields) {
-    const Reach& reach = field.reach;
-    const int64_t of_field =
-        reach.flat > 0 ? std::gcd(reach.flat, cols) : reach.cols;
+    const int64_t of_field = PeriodOf(field.reach, cols);
     if (of_field < cols) period = std::gcd(period, of_field);
   }
-  return period;
+  if (period == 0) return PaddedCols(cols);
+  if (period % 16 != 0) return 0;
+  // Of others than these, several runs have the same scale.
+  return period % kBlockCols == 0 ? period : std::gcd(period, kBlockCols);
+}
+
+// Half a line of codes at most, as unsigned bytes around 128.
+using Levels = std::array<uint8_t, 16>;
+constexpr int kLevelsZero = 128;
+
+// Rounds table * m; returns the squared error of rounded / m.
+double RoundLevels(absl::Span<const float> table, double m, Levels& levels) {
+  double error = 0;
+  for (size_t i = 0; i < table.size(); ++i) {
+    const double rounded = std::nearbyint(table[i] * m);
+    levels[i] = static_cast<uint8_t>(kLevelsZero + static_cast<int>(rounded));
+    const double difference = table[i] - rounded / m;
+    error += difference * difference;
+  }
+  return error;
+}
+
+// 1 / m for the best m. Levels are not all zero.
+float RoundBest(absl::Span<const float> table, Levels& levels) {
+  constexpr int kTrials = 4096;
+  float largest = 0;
+  for (const float level : table) {
+    largest = std::max(largest, std::abs(level));
+  }
+  double best_m = 0, least = HUGE_VAL;
+  for (int i = kTrials / 2; i <= kTrials; ++i) {
+    const double m = 127.0 / largest * i / kTrials;
+    if (const double error = RoundLevels(table, m, levels); error < least) {
+      least = error;
+      best_m = m;
+    }
+  }
+  RoundLevels(table, best_m, levels);
+  return static_cast<float>(1 / best_m);
+}
+
+// Levels, factor and zero of a format with tables; false if bytes cannot stand
+// for them.
+bool SetTables(const CodeFormat& format, RunGeometry& runs) {
+  const size_t size = size_t{1} << format.bits;
+  const auto zero = format.CommonZero();
+  if (format.bits > 4 || format.kind != CodeFormat::Kind::kUnsigned ||
+      zero != 0) {
+    return false;
+  }
+  const absl::Span<const float> first = format.tables.subspan(0, size);
+  const int others = static_cast<int>(format.tables.size() / size) - 1;
+  runs.shift = kLevelsZero;
+  runs.levels.emplace();
+  if (std::all_of(first.begin(), first.end(),
+                  [](float level) { return IsWholeNumber(level, 127); })) {
+    RoundLevels(first, 1, *runs.levels);
+  } else if (others == 0) {
+    runs.factor = RoundBest(first, *runs.levels);
+  } else {
+    return false;
+  }
+  if (others == 0) return true;
+  const RunNumber& table = format.rule.table;
+  const float step = format.tables[size] - first[0];
+  if (format.run != nullptr || table.field == RunNumber::kNone ||
+      !IsInteger(format.fields[table.field].type) ||
+      format.fields[table.field].bits > 8 || table.bias != 0 ||
+      !table.map.empty() || table.times != RunNumber::kNone ||
+      table.plus != RunNumber::kNone || table.negative ||
+      !IsWholeNumber(step, 127.0f / static_cast<float>(others))) {
+    return false;
+  }
+  for (size_t i = size; i < format.tables.size(); ++i) {
+    if (format.tables[i] !=
+        first[i % size] + step * static_cast<float>(i / size)) {
+      return false;
+    }
+  }
+  runs.zero_step = -static_cast<int>(step);
+  if (runs.scale.type == NumberType::kByte &&
+      format.rule.scale.field == table.field) {
+    runs.zeros = RunGeometry::Zeros::kInScales;
+    runs.zero_mask = table.mask & 255;
+  } else {
+    runs.zeros = RunGeometry::Zeros::kOwn;
+  }
+  return true;
+}
+
+// The form of a number that tiles keep as the format has it.
+NumberForm FormOf(const CodeFormat& format, const RunNumber& number,
+                  int64_t cols, int64_t run_cols) {
+  const auto float_type = [&](int field) {
+    switch (format.fields[field].type) {
+      case CodeField::Type::kFloat16:
+        return NumberType::kFloat16;
+      case CodeField::Type::kBFloat16:
+        return NumberType::kBFloat16;
+      default:
+        return NumberType::kFloat32;
+    }
+  };
+  constexpr int kNone = RunNumber::kNone;
+  if (format.run != nullptr || number.field == kNone) return {};
+  const CodeField& field = format.fields[number.field];
+  if (!IsInteger(field.type)) {
+    const bool alone =
+        number.map.empty() && number.times == kNone && number.plus == kNone;
+    return {.type = alone ? float_type(number.field) : NumberType::kFloat32};
+  }
+  const bool is_signed = field.type == CodeField::Type::kSigned;
+  if (field.bits > 8 || number.times == kNone ||
+      IsInteger(format.fields[number.times].type) ||
+      (is_signed && (!number.map.empty() || number.mask != -1)) ||
+      (number.plus != kNone &&
+       PeriodOf(format.fields[number.plus].reach, cols) < cols)) {
+    return {};
+  }
+  NumberForm form = {.type = NumberType::kByte,
+                     .mask = number.mask & 255,
+                     .bias = number.bias + (is_signed ? 128 : 0),
+                     .map = {number.map.begin(), number.map.end()},
+                     .coarse_type = float_type(number.times),
+                     .has_plus = number.plus != kNone};
+  if (!form.map.empty()) form.map.resize(256);
+  const int64_t coarse_cols = PeriodOf(format.fields[number.times].reach, cols);
+  form.coarse_cols = coarse_cols < cols ? coarse_cols : PaddedCols(cols);
+  const bool smaller = SizeOf(form.coarse_type) * run_cols <
+                       (SizeOf(NumberType::kFloat32) - 1) * form.coarse_cols;
+  return smaller ? form : NumberForm{};
+}
+
+// Zeros and minima of a format without tables.
+void SetZeros(const CodeFormat& format, int64_t cols, RunGeometry& runs) {
+  constexpr int kNone = RunNumber::kNone;
+  const int offset = Offset(format);
+  if (const std::optional<int> zero = format.CommonZero()) {
+    runs.shift = offset + *zero;
+    return;
+  }
+  const RunNumber& zero = format.rule.zero;
+  const RunNumber& minimum = format.rule.minimum;
+  const bool has_rule = format.run == nullptr;
+  if (has_rule && zero.field == kNone && zero.times == kNone &&
+      zero.plus == kNone && IsWholeNumber(zero.constant, 255)) {
+    runs.shift = offset + static_cast<int>(zero.constant);
+    runs.minimum = FormOf(format, minimum, cols, runs.cols);
+    return;
+  }
+  const bool no_minimum = minimum.field == kNone && minimum.constant == 0 &&
+                          minimum.times == kNone && minimum.plus == kNone;
+  if (has_rule && no_minimum && zero.field != kNone && zero.map.empty() &&
+      zero.times == kNone && zero.plus == kNone && !zero.negative &&
+      IsInteger(format.fields[zero.field].type) &&
+      format.fields[zero.field].bits <= 8) {
+    const CodeField& field = format.fields[zero.field];
+    const int least = field.type == CodeField::Type::kSigned && zero.mask == -1
+                          ? -(1 << (field.bits - 1))
+                          : 0;
+    runs.shift = offset + least - zero.bias;
+    runs.zeros = RunGeometry::Zeros::kOwn;
+    return;
+  }
+  // In the middle of the codes: the integers that kernels add up are smallest
+  // then.
+  runs.shift = 1 << (format.bits - 1);
+  runs.minimum.emplace();
+}
+
+// Nothing where tiles of runs cannot hold a format.
+std::optional<RunGeometry> GeometryOf(const CodeFormat& format, int64_t cols) {
+  if (format.is_float() || format.bits < 1 || format.bits > 8) {
+    return std::nullopt;
+  }
+  RunGeometry runs = {.cols = RunCols(format, cols)};
+  if (runs.cols == 0) return std::nullopt;
+  runs.scale = FormOf(format, format.rule.scale, cols, runs.cols);
+  if (!format.tables.empty()) {
+    if (!SetTables(format, runs)) return std::nullopt;
+  } else {
+    SetZeros(format, cols, runs);
+  }
+  // A zero may be far from all codes.
+  constexpr int kMost = 255;
+  if (std::abs(runs.shift) > kMost) return std::nullopt;
+  return runs;
 }
 
 template <int kLeastBits, int kMostBits>
 bool Takes(const CodeFormat& format, int64_t cols) {
-  const bool integers = format.kind == CodeFormat::Kind::kSigned ||
-                        format.kind == CodeFormat::Kind::kUnsigned;
-  return integers && format.tables.empty() && format.bits >= kLeastBits &&
-         format.bits <= kMostBits && Period(format, cols) % 16 == 0 &&
-         Shift(format) >= 0 && Shift(format) < 256;
+  return format.bits >= kLeastBits && format.bits <= kMostBits &&
+         GeometryOf(format, cols).has_value();
 }
 
 RunGeometry Runs(const CodeFormat& format, int64_t cols) {
-  const int64_t padded_cols = (cols + kBlockCols - 1) / kBlockCols * kBlockCols;
-  const int64_t period = Period(format, cols);
-  RunGeometry runs = {.cols = padded_cols,
-                      .has_minima = !format.CommonZero().has_value(),
-                      .shift = Shift(format)};
-  // Of others than these, several runs have the same scale.
-  if (period > 0) {
-    runs.cols =
-        period % kBlockCols == 0 ? period : std::gcd(period, kBlockCols);
-  }
-  return runs;
+  return *GeometryOf(format, cols);
 }
 
 // Adds unsigned codes, [16 groups of 4 cols][16 rows][4 cols] as packers fill
@@ -136,6 +336,77 @@ void PackCodes(const CodeFormat& format, const CodeBand& band, int64_t row,
   }
 }
 
+void PutFloat(NumberType type, float value, std::byte* floats, int64_t i) {
+  if (type == NumberType::kFloat32) {
+    std::memcpy(floats + i * 4, &value, sizeof value);
+    return;
+  }
+  const uint16_t half = type == NumberType::kFloat16 ? FloatToHalf(value)
+                                                     : FloatToBFloat16(value);
+  std::memcpy(floats + i * 2, &half, sizeof half);
+}
+
+// A row of a band and of the weight.
+struct RowOfBand {
+  const CodeFormat& format;
+  const CodeBand& band;
+  int64_t from;
+  int64_t to;
+  PackedWeight& weight;
+
+  float Field(int field, int64_t col) const {
+    return FieldAt(format, band, field, from, col, weight.cols());
+  }
+  // Where a number of the row lies among [panels][per_row][16].
+  int64_t Place(int64_t per_row, int64_t i) const {
+    return (to / kPanelRows * per_row + i) * kPanelRows + to % kPanelRows;
+  }
+};
+
+// The numbers of a row's runs: `value` of each, where they are no bytes.
+template <class Value>
+void PutNumbers(const RowOfBand& row, const RunNumber& number,
+                const NumberForm& form, const RunNumbers& numbers,
+                const Value& value) {
+  PackedWeight& weight = row.weight;
+  const int64_t cols = weight.cols();
+  std::byte* const to = weight.Mutable(numbers.values);
+  const int64_t run_cols = weight.runs().cols;
+  for (int64_t col = 0, run = 0; col < cols; col += run_cols, ++run) {
+    const int64_t place = row.Place(numbers.runs, run);
+    if (form.type != NumberType::kByte) {
+      PutFloat(form.type, value(col), to, place);
+      continue;
+    }
+    const bool is_signed =
+        row.format.fields[number.field].type == CodeField::Type::kSigned;
+    to[place] = static_cast<std::byte>(
+        static_cast<int>(row.Field(number.field, col)) + (is_signed ? 128 : 0));
+  }
+  if (form.type != NumberType::kByte) return;
+  const float sign = number.negative ? -1 : 1;
+  for (int64_t col = 0, i = 0; col < cols; col += form.coarse_cols, ++i) {
+    PutFloat(form.coarse_type, sign * row.Field(number.times, col),
+             weight.Mutable(numbers.coarse), row.Place(numbers.coarse_runs, i));
+  }
+  if (numbers.plus != nullptr) {
+    weight.Mutable(numbers.plus)[row.to] = sign * row.Field(number.plus, 0);
+  }
+}
+
+void PutZeros(const RowOfBand& row) {
+  const RunGeometry& runs = row.weight.runs();
+  const int64_t cols = row.weight.cols();
+  uint8_t* const to = row.weight.Mutable(row.weight.run_zeros());
+  for (int64_t col = 0, i = 0; col < cols; col += runs.cols, ++i) {
+    const CodeRun run = RunAt(row.format, row.band, row.from, col, cols);
+    to[row.Place(row.weight.runs_per_row(), i)] = static_cast<uint8_t>(
+        runs.levels.has_value()
+            ? run.table
+            : static_cast<int>(run.zero) + Offset(row.format) - runs.shift);
+  }
+}
+
 void PackRuns(const CodeFormat& format, const CodeBand& band, int64_t first_row,
               PackedWeight& weight) {
   for (int64_t i = 0; i < band.rows;) {
@@ -145,29 +416,26 @@ void PackRuns(const CodeFormat& format, const CodeBand& band, int64_t first_row,
     PackCodes(format, band, i, count, to_row, weight);
     i += count;
   }
-  const int64_t cols = weight.cols();
   const RunGeometry& runs = weight.runs();
-  const int offset = Offset(format);
   for (int64_t i = 0; i < band.rows; ++i) {
-    const int64_t row = first_row + i;
-    const int64_t from = band.first_row + i;
-    for (int64_t col = 0; col < cols; col += runs.cols) {
-      const CodeRun run = RunAt(format, band, from, col, cols);
-      const int64_t to =
-          (row / kPanelRows * weight.runs_per_row() + col / runs.cols) *
-              kPanelRows +
-          row % kPanelRows;
-      weight.mutable_run_scales()[to] = run.scale;
-      if (runs.has_minima) {
-        weight.mutable_run_minima()[to] = static_cast<float>(
-            run.minimum -
-            double{run.scale} * (double{run.zero} + offset - runs.shift));
-      } else {
-        OUNCE_CHECK(run.zero == static_cast<float>(*format.CommonZero()) &&
-                        run.minimum == 0,
-                    "runs have the zero that the format says");
-      }
+    const RowOfBand row = {format, band, band.first_row + i, first_row + i,
+                           weight};
+    const auto run_at = [&](int64_t col) {
+      return RunAt(format, band, row.from, col, weight.cols());
+    };
+    PutNumbers(row, format.rule.scale, runs.scale, weight.run_scales(),
+               [&](int64_t col) { return run_at(col).scale; });
+    if (runs.minimum.has_value()) {
+      PutNumbers(row, format.rule.minimum, *runs.minimum, weight.run_minima(),
+                 [&](int64_t col) {
+                   const CodeRun run = run_at(col);
+                   return static_cast<float>(
+                       run.minimum -
+                       double{run.scale} *
+                           (double{run.zero} + Offset(format) - runs.shift));
+                 });
     }
+    if (runs.zeros == RunGeometry::Zeros::kOwn) PutZeros(row);
   }
 }
 

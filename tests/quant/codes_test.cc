@@ -205,8 +205,15 @@ TEST(CodesTest, BlocksOfNf4RunAcrossRowsAndHaveScalesOfScales) {
     wanted.push_back(kNf4[elements[i]] * scale);
   }
   EXPECT_EQ(ValuesOf(codes), wanted);
+  // Tiles round the levels to bytes.
+  const PackedWeight packed = *Pack(codes);
+  std::vector<float> rounded(kRows * kCols);
+  packed.Dequantize(0, kRows, rounded.data());
+  for (int64_t i = 0; i < kRows * kCols; ++i) {
+    ASSERT_NEAR(rounded[i], wanted[i], absmax[i / kBlock] / 127);
+  }
   const std::vector<float> x = NormalValues(3 * kCols, 2);
-  ExpectProduct(SlowProduct(wanted, kCols, x), FastProduct(*Pack(codes), x));
+  ExpectProduct(SlowProduct(rounded, kCols, x), FastProduct(packed, x));
 }
 
 TEST(CodesTest, Q4KHasScalesAndMinimaOf32ColumnsUnderOnesOf256) {
@@ -378,11 +385,11 @@ TEST(PackTest, TakesActivationsIn8BitsWhereWeightsAreMultipliedAsIntegers) {
                        .bits = 4,
                        .element = "nf4",
                        .tables = kNf4,
-                       .fields = {{.name = "absmax", .reach = Reach::Flat(96)}},
+                       .fields = {{.name = "absmax", .reach = Reach::Flat(40)}},
                        .rule = {.scale = {.field = 0}},
                        .input_rounding = {.bits = 8}};
   const HeldCodes floats(format, 3, 64, std::vector<uint8_t>(3 * 64),
-                         {NormalValues(2, 8)});
+                         {NormalValues(5, 8)});
   const absl::Status refused = Pack(floats).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(refused.message(),

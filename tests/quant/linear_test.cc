@@ -199,20 +199,21 @@ TEST(LinearTest, TakesTheSmallestTileThatHoldsTheCodes) {
     const auto spec = ParseMethodSpec(text);
     return *spec->method->Quantize(NormalRows(16, 256, 3), spec->params);
   };
-  for (const char* text :
-       {"linear", "linear:bits=5", "linear:granularity=tensor"}) {
+  for (const char* text : {"linear", "linear:granularity=tensor"}) {
     EXPECT_EQ(TileForm::kInt8, packed(text).layout().form) << text;
   }
   constexpr int64_t kScales = 16 * 4;  // bytes, of a panel
   EXPECT_EQ(4 * 512 + kScales, packed("linear:bits=4").resident_bytes());
+  EXPECT_EQ(4 * 640 + kScales, packed("linear:bits=5").resident_bytes());
   EXPECT_EQ(
-      4 * 512 + 16 * kScales,
+      4 * 256 + 16 * kScales,
       packed("linear:bits=2,granularity=group,group=16").resident_bytes());
   // Runs of 48 are as three of 16.
   EXPECT_EQ(
-      4 * 1024 + 16 * kScales,
+      4 * 640 + 16 * kScales,
       packed("linear:bits=5,granularity=group,group=48").resident_bytes());
-  EXPECT_EQ(4 * 1024 + 2 * 2 * kScales,
+  // A scale and a byte of zero.
+  EXPECT_EQ(4 * 1024 + 2 * kScales + 64,
             packed("linear:mode=asymmetric,granularity=group,group=128")
                 .resident_bytes());
 }

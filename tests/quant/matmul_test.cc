@@ -256,16 +256,20 @@ TEST(MatmulRunsTest, IsTheChainThatTheHeaderStates) {
             w.panel(panel) + first / 64 * w.layout().tile_bytes, scratch));
         for (int64_t col = first; col < std::min(first + step, kCols); ++col) {
           const auto q = std::lrint(x[col] * inverse);
-          const int code =
-              tile[col % 64 / 4 * 64 + row % 16 * 4 + col % 4] - runs.shift;
-          sum += q * code;
+          sum += q * tile[col % 64 / 4 * 64 + row % 16 * 4 + col % 4];
           x_sum += q;
         }
-        const int64_t run =
-            (panel * w.runs_per_row() + first / runs.cols) * 16 + row % 16;
-        y = std::fma(w.run_scales()[run], static_cast<float>(sum), y);
-        if (runs.has_minima) {
-          y = std::fma(w.run_minima()[run], static_cast<float>(x_sum), y);
+        const int64_t run = first / runs.cols;
+        int zero = runs.shift;
+        if (w.run_zeros() != nullptr) {
+          zero +=
+              w.run_zeros()[(panel * w.runs_per_row() + run) * 16 + row % 16];
+        }
+        sum -= zero * x_sum;
+        y = std::fma(w.run_scales().At(row, run), static_cast<float>(sum), y);
+        if (runs.minimum.has_value()) {
+          y = std::fma(w.run_minima().At(row, run), static_cast<float>(x_sum),
+                       y);
         }
       }
       wanted.push_back(y * (max / most));

@@ -1,5 +1,7 @@
 #include "quant/packed_weight.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -12,14 +14,16 @@
 namespace ounce::quant {
 namespace {
 
-constexpr TileLayout kInt8Layout = {
-    .form = TileForm::kInt8, .tile_bytes = 1024, .unpack = {TileAsIs}};
+constexpr TileLayout kInt8Layout = {.form = TileForm::kInt8,
+                                    .tile_bytes = 1024,
+                                    .unpack = {TileAsIs},
+                                    .unpack_row = RowOfBytes};
 
 const void* Other(const std::byte*, void* scratch) { return scratch; }
 
 TEST(TileLayoutTest, AMissingUnpackerIsTheOneOfTheNextLowerInstructionSet) {
   const TileLayout layout = {
-      TileForm::kFloat, 4096, {TileAsIs, nullptr, Other}};
+      TileForm::kFloat, 4096, {TileAsIs, nullptr, Other}, RowOfFloats};
   EXPECT_EQ(TileAsIs, layout.UnpackFor(Isa::kPortable));
   EXPECT_EQ(TileAsIs, layout.UnpackFor(Isa::kAvx2));
   EXPECT_EQ(Other, layout.UnpackFor(Isa::kAvx512));
@@ -42,8 +46,10 @@ TEST(PackedWeightTest, IsZeroAndHoldsWholeTilesScalesAndSums) {
             reinterpret_cast<const float*>(weight->code_sums()));
 }
 
-constexpr TileLayout kRunsLayout = {
-    .form = TileForm::kRuns, .tile_bytes = 1024, .unpack = {TileAsIs}};
+constexpr TileLayout kRunsLayout = {.form = TileForm::kRuns,
+                                    .tile_bytes = 1024,
+                                    .unpack = {TileAsIs},
+                                    .unpack_row = RowOfBytes};
 
 TEST(PackedWeightTest, HoldsScalesAndMinimaOfEachRun) {
   for (const auto& [run_cols, runs] :
@@ -52,17 +58,45 @@ TEST(PackedWeightTest, HoldsScalesAndMinimaOfEachRun) {
     EXPECT_EQ(
         4 * 1024 + 32 * runs * 4,
         PackedWeight::Create(kRunsLayout, 17, 65, geometry)->resident_bytes());
-    geometry.has_minima = true;
+    geometry.minimum.emplace();
     const auto weight = PackedWeight::Create(kRunsLayout, 17, 65, geometry);
     EXPECT_EQ(runs, weight->runs_per_row());
     EXPECT_EQ(4 * 1024 + 32 * runs * 8, weight->resident_bytes());
-    EXPECT_EQ(weight->panel(0) + 4096,
-              reinterpret_cast<const std::byte*>(weight->run_scales()));
-    EXPECT_EQ(weight->run_scales() + 32 * runs, weight->run_minima());
+    EXPECT_EQ(weight->panel(0) + 4096, weight->run_scales().values);
+    EXPECT_EQ(weight->run_scales().values + 32 * runs * 4,
+              weight->run_minima().values);
   }
-  EXPECT_EQ(
-      nullptr,
-      PackedWeight::Create(kRunsLayout, 1, 1, {.cols = 64})->run_minima());
+  const auto weight = PackedWeight::Create(kRunsLayout, 1, 1, {.cols = 64});
+  EXPECT_EQ(nullptr, weight->run_minima().values);
+  EXPECT_EQ(nullptr, weight->run_zeros());
+}
+
+TEST(PackedWeightTest, HoldsNumbersOfRunsInTheirForm) {
+  // Three panels, 5 blocks: 20 runs, 5 of 64 columns, 2 of 256.
+  RunGeometry geometry = {.cols = 16,
+                          .scale = {.type = NumberType::kByte,
+                                    .coarse_type = NumberType::kFloat16,
+                                    .coarse_cols = 256,
+                                    .has_plus = true},
+                          .minimum = NumberForm{.type = NumberType::kBFloat16},
+                          .zeros = RunGeometry::Zeros::kOwn};
+  auto weight = PackedWeight::Create(kRunsLayout, 33, 320, geometry);
+  ASSERT_TRUE(weight.ok());
+  EXPECT_EQ(20, weight->runs_per_row());
+  const int64_t tiles = 15 * 1024, bytes = 48 * 20, coarse = 48 * 2 * 2;
+  const std::byte* const begin = weight->panel(0);
+  EXPECT_EQ(begin + tiles, weight->run_scales().values);
+  EXPECT_EQ(begin + tiles + bytes, weight->run_scales().coarse);
+  EXPECT_EQ(begin + tiles + bytes + coarse,
+            reinterpret_cast<const std::byte*>(weight->run_scales().plus));
+  EXPECT_EQ(begin + tiles + bytes + coarse + 48 * 4,
+            weight->run_minima().values);
+  EXPECT_EQ(tiles + bytes + coarse + 48 * 4 + bytes * 2 + bytes,
+            weight->resident_bytes());
+  geometry.zeros = RunGeometry::Zeros::kInScales;
+  weight = PackedWeight::Create(kRunsLayout, 33, 320, geometry);
+  EXPECT_EQ(reinterpret_cast<const std::byte*>(weight->run_zeros()),
+            weight->run_scales().values);
 }
 
 TEST(PackedWeightTest, AnOutlineHasALayoutAndAShapeOnly) {
@@ -82,7 +116,7 @@ TEST(PackedWeightTest, RefusesSizesBeyondMemory) {
               PackedWeight::Create(kInt8Layout, side, side).status().code());
     EXPECT_EQ(absl::StatusCode::kResourceExhausted,
               PackedWeight::Create(kRunsLayout, side, side,
-                                   {.cols = 16, .has_minima = true})
+                                   {.cols = 16, .minimum = NumberForm{}})
                   .status()
                   .code());
   }
@@ -140,6 +174,7 @@ TEST(PackedWeightTest, GivesItsMemoryBackWithTheLastOwner) {
   const MatrixRows rows = NormalRows(4096, 1024, 2);
   for (const QuantMethod* method : AllMethods()) {
     const auto spec = ParseMethodSpec(method->name());
+    malloc_trim(0);  // what encoding left on the heap is not the weight's
     const int64_t before = ResidentBytes();
     auto packed = method->Quantize(rows, spec->params);
     ASSERT_TRUE(packed.ok());
@@ -149,6 +184,7 @@ TEST(PackedWeightTest, GivesItsMemoryBackWithTheLastOwner) {
     first.reset();
     EXPECT_GE(ResidentBytes(), before + bytes - kMegabyte) << method->name();
     second.reset();
+    malloc_trim(0);
     EXPECT_LE(ResidentBytes(), before + kMegabyte) << method->name();
   }
 }

@@ -1,0 +1,130 @@
+// Scales and minima of runs as floats. Included by the files that are compiled
+// per instruction set.
+#ifndef OUNCE_QUANT_KERNELS_RUN_NUMBERS_IMPL_H_
+#define OUNCE_QUANT_KERNELS_RUN_NUMBERS_IMPL_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "quant/dtype.h"
+#include "quant/kernels/vector_math.h"
+#include "quant/run_numbers.h"
+
+namespace ounce::quant::OUNCE_VEC {
+
+inline Floats LoadHalves(const std::byte* from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_cvtph_ps(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+  Floats result;
+  for (int i = 0; i < kLanes; ++i) {
+    uint16_t half;
+    __builtin_memcpy(&half, from + i * 2, sizeof half);
+    result[i] = HalfToFloat(half);
+  }
+  return result;
+#endif
+}
+
+inline Floats LoadBFloat16(const std::byte* from) {
+  typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+  Halves halves;
+  __builtin_memcpy(&halves, from, sizeof halves);
+  return reinterpret_cast<Floats>(__builtin_convertvector(halves, Ints) << 16);
+}
+
+// kLanes floats of a type from the one with the index on.
+inline Floats LoadFloats(NumberType type, const std::byte* floats,
+                         int64_t index) {
+  switch (type) {
+    case NumberType::kFloat16:
+      return LoadHalves(floats + index * 2);
+    case NumberType::kBFloat16:
+      return LoadBFloat16(floats + index * 2);
+    default:
+      return Load(reinterpret_cast<const float*>(floats) + index);
+  }
+}
+
+inline Ints LoadBytes(const std::byte* from) {
+  typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+  Bytes bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return __builtin_convertvector(bytes, Ints);
+}
+
+inline Floats Gather(const float* map, Ints indexes) {
+#if defined(__AVX512F__)
+  return _mm512_i32gather_ps(reinterpret_cast<__m512i>(indexes), map, 4);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_i32gather_ps(map, reinterpret_cast<__m256i>(indexes), 4);
+#else
+  Floats result;
+  for (int i = 0; i < kLanes; ++i) result[i] = map[indexes[i]];
+  return result;
+#endif
+}
+
+// Numbers of runs [first, first + count) of a panel to [count][16].
+inline void Expand(const RunNumbers& numbers, int64_t panel, int64_t first,
+                   int64_t count, float* to) {
+  const int64_t begin = (panel * numbers.runs + first) * 16;
+  if (numbers.type != NumberType::kByte) {
+    for (int64_t i = 0; i < count * 16; i += kLanes) {
+      Store(LoadFloats(numbers.type, numbers.values, begin + i), to + i);
+    }
+    return;
+  }
+  int64_t coarse = first / numbers.runs_per_coarse;
+  int64_t coarse_end = (coarse + 1) * numbers.runs_per_coarse;
+  for (int64_t run = 0; run < count; ++run) {
+    if (first + run == coarse_end) {
+      ++coarse;
+      coarse_end += numbers.runs_per_coarse;
+    }
+    for (int i = 0; i < 16; i += kLanes) {
+      const Ints bytes = LoadBytes(numbers.values + begin + run * 16 + i);
+      Floats number = numbers.map != nullptr
+                          ? Gather(numbers.map, bytes)
+                          : __builtin_convertvector(
+                                (bytes & numbers.mask) - numbers.bias, Floats);
+      number *= LoadFloats(numbers.coarse_type, numbers.coarse,
+                           (panel * numbers.coarse_runs + coarse) * 16 + i);
+      if (numbers.plus != nullptr) {
+        number += Load(numbers.plus + panel * 16 + i);
+      }
+      Store(number, to + run * 16 + i);
+    }
+  }
+}
+
+// Of some panels, so many floats apart, [runs][16].
+struct FloatsOfRuns {
+  const float* first;  // null if the weight has none
+  int64_t stride;
+};
+
+// Numbers of runs [first, first + count) of panels from `panel` on: where they
+// lie, or in `to`, [panels][count][16].
+__attribute__((noinline)) inline FloatsOfRuns NumbersOf(
+    const RunNumbers& numbers, int64_t panel, int64_t panels, int64_t first,
+    int64_t count, float* to) {
+  if (numbers.values == nullptr) return {nullptr, 0};
+  if (numbers.type == NumberType::kFloat32) {
+    return {reinterpret_cast<const float*>(numbers.values) +
+                (panel * numbers.runs + first) * 16,
+            numbers.runs * 16};
+  }
+  for (int64_t p = 0; p < panels; ++p) {
+    Expand(numbers, panel + p, first, count, to + p * count * 16);
+  }
+  return {to, count * 16};
+}
+
+}  // namespace ounce::quant::OUNCE_VEC
+
+#endif  // OUNCE_QUANT_KERNELS_RUN_NUMBERS_IMPL_H_
