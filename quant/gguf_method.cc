@@ -23,8 +23,8 @@ class GgufRows final : public EncodedRows {
     std::vector<float*> fields;
     for (size_t i = 0; i < out.fields.size(); ++i) {
       fields.push_back(out.fields[i].values.data() +
-                       format().fields[i].reach.IndexOf(row, 0, cols()) -
-                       out.fields[i].first);
+                       (format().fields[i].reach.IndexOf(row, 0, cols()) -
+                        out.fields[i].first));
     }
     encode_(values, cols(), reinterpret_cast<uint8_t*>(codes), fields.data());
     for (size_t i = 0; i < fields.size(); ++i) {

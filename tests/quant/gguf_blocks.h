@@ -157,8 +157,9 @@ inline std::vector<uint8_t> GgufBlocks(const CodeFormat& format,
                      .fields = {},
                      .out = &bytes};
       for (size_t i = 0; i < format.fields.size(); ++i) {
-        b.fields.push_back(band.fields[i].values.data() - band.fields[i].first +
-                           format.fields[i].reach.IndexOf(row, col, cols));
+        b.fields.push_back(band.fields[i].values.data() +
+                           (format.fields[i].reach.IndexOf(row, col, cols) -
+                            band.fields[i].first));
       }
       GgufWriters().at(format.element)(b);
     }
