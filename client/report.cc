@@ -242,6 +242,20 @@ std::string FloatsText(const v1::TextQuality& quality) {
       100 * floats.top1_agreement());
 }
 
+std::string CocoText(const v1::CocoAveragePrecision& coco) {
+  const auto cell = [](bool given, double value) {
+    return given ? absl::StrFormat("%.4f", value) : "";
+  };
+  TextTable table(
+      {"-AP 0.50:0.95", "-AP 0.50", "-AP 0.75", "-SMALL", "-MEDIUM", "-LARGE"});
+  table.Add({cell(true, coco.ap()), cell(true, coco.ap50()),
+             cell(true, coco.ap75()),
+             cell(coco.has_ap_small(), coco.ap_small()),
+             cell(coco.has_ap_medium(), coco.ap_medium()),
+             cell(coco.has_ap_large(), coco.ap_large())});
+  return table.Text();
+}
+
 // What becomes of what, on the report's first line.
 std::string HeaderText(const v1::QuantizeReport& report,
                        const std::string& source) {
@@ -515,11 +529,28 @@ std::string ProgressBar(const v1::QuantizeProgress& progress) {
 }
 
 std::string ProgressBar(const v1::EvaluateProgress& progress) {
+  if (progress.pictures_total() > 0) {
+    return absl::StrCat(
+        Bar(progress.pictures_done(), progress.pictures_total()), " pictures");
+  }
   return absl::StrCat(Bar(progress.tokens_done(), progress.tokens_total()),
                       " tokens");
 }
 
 std::string EvaluationText(const v1::EvaluateReport& report) {
+  if (report.has_detection()) {
+    const v1::DetectionQuality& detection = report.detection();
+    std::string text = absl::StrFormat(
+        "%s v%d %s: %d pictures, %.1f s\n", report.model(), detection.version(),
+        detection.method(), detection.pictures(), report.seconds());
+    if (detection.has_coco()) {
+      absl::StrAppend(&text, "\n", CocoText(detection.coco()));
+    }
+    if (detection.float_detections() > 0 || !detection.has_coco()) {
+      absl::StrAppend(&text, "\n", QualityText(detection));
+    }
+    return text;
+  }
   const v1::TextQuality& quality = report.quality();
   const v1::WorstToken& worst = quality.worst_token();
   return absl::StrCat(

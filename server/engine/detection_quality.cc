@@ -64,6 +64,14 @@ std::vector<Pair> Match(const Detections& from, const Detections& to) {
 
 }  // namespace
 
+Detections AboveQualityThreshold(const Detections& found) {
+  Detections above;
+  for (const DetectedObject& object : found) {
+    if (object.score > kQualityThreshold) above.push_back(object);
+  }
+  return above;
+}
+
 DetectionQuality CompareDetections(absl::Span<const Detections> floats,
                                    absl::Span<const Detections> quantized) {
   OUNCE_CHECK(floats.size() == quantized.size(), "the pictures are the same");

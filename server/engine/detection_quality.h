@@ -6,7 +6,7 @@
 
 #include "absl/types/span.h"
 #include "server/scheduler/detect_request.h"
-#include "server/scheduler/model_catalog.h"
+#include "server/scheduler/detection_evaluator.h"
 
 namespace ounce::server {
 
@@ -14,6 +14,9 @@ using Detections = std::vector<DetectedObject>;  // of one picture
 
 // Detections with a higher score are compared.
 inline constexpr float kQualityThreshold = 0.5f;
+
+// Those that are compared, of some found with any score.
+Detections AboveQualityThreshold(const Detections& found);
 
 // Pairs within each picture: of the same label, with an intersection over union
 // of at least a half, best overlap first (equal ones in the order of the

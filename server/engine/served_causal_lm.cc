@@ -14,6 +14,7 @@
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
 #include "model/tokenizer/tokenizer.h"
+#include "server/engine/evaluations.h"
 #include "server/engine/float_pieces.h"
 #include "server/engine/model_engine.h"
 #include "server/engine/text_quality.h"
@@ -137,15 +138,10 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
 
   const TaskInterface& task() const override { return task_; }
 
-  // Evaluations end within a step.
   void Drain(absl::Time deadline) override {
-    {
-      MutexLock lock(&mu_);
-      draining_ = true;
-    }
+    evaluations_.End();
     scheduler_->Drain(deadline);
-    MutexLock lock(&mu_);
-    while (evaluations_ > 0) evaluated_.Wait(&mu_);
+    evaluations_.AwaitEnd();
   }
 
   void Empty() override {
@@ -157,8 +153,13 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
       const EvaluateParams& params,
       const std::function<absl::Status(const EvaluateUpdate&)>& progress)
       override {
-    const Evaluation counted(*this);
-    ASSIGN_OR_RETURN(TextQuality quality, Measure(params, progress));
+    const Evaluations::Running running(evaluations_);
+    ASSIGN_OR_RETURN(
+        TextQuality quality,
+        Measure(params, [&](const EvaluateUpdate& update) -> absl::Status {
+          RETURN_IF_ERROR(running.CheckWanted());
+          return progress(update);
+        }));
     NoteQuality(quality);
     MutexLock lock(&context_.observer_mutex);
     context_.observer.OnEvaluated(info().name, quality);
@@ -166,35 +167,9 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
   }
 
  private:
-  // One that Drain waits for.
-  class Evaluation {
-   public:
-    explicit Evaluation(ServedCausalLm& model) : model_(model) {
-      MutexLock lock(&model_.mu_);
-      ++model_.evaluations_;
-    }
-    ~Evaluation() {
-      MutexLock lock(&model_.mu_);
-      --model_.evaluations_;
-      model_.evaluated_.SignalAll();
-    }
-    Evaluation(const Evaluation&) = delete;
-    Evaluation& operator=(const Evaluation&) = delete;
-
-   private:
-    ServedCausalLm& model_;
-  };
-
   absl::StatusOr<TextQuality> Measure(
       const EvaluateParams& params,
-      const std::function<absl::Status(const EvaluateUpdate&)>& progress) {
-    const auto proceed = [&](const EvaluateUpdate& update) {
-      {
-        MutexLock lock(&mu_);
-        if (draining_) return NotServedAnyMore();
-      }
-      return progress(update);
-    };
+      const std::function<absl::Status(const EvaluateUpdate&)>& proceed) {
     RETURN_IF_ERROR(proceed({}));
     ASSIGN_OR_RETURN(const Pinned pinned, Pin());
     const model::CausalLm& causal_lm = *pinned.model->causal_lm();
@@ -244,9 +219,8 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
 
   Mutex mu_;
   std::shared_ptr<KvMemory> kv_ ABSL_GUARDED_BY(mu_);
-  bool draining_ ABSL_GUARDED_BY(mu_) = false;
-  int evaluations_ ABSL_GUARDED_BY(mu_) = 0;  // that run
-  CondVar evaluated_;                         // one has ended
+
+  Evaluations evaluations_;
 
   TaskInterface task_ = TextGeneration();         // since Start
   std::unique_ptr<GenerateScheduler> scheduler_;  // first to go

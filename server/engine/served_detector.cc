@@ -7,17 +7,21 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "model/detector.h"
 #include "model/processors/image_processor.h"
+#include "server/engine/detection_evaluation.h"
 #include "server/engine/detection_quality.h"
 #include "server/engine/detector_engine.h"
+#include "server/engine/evaluations.h"
+#include "server/engine/float_version.h"
 #include "server/engine/versioned_model.h"
 
 namespace ounce::server {
 namespace {
 
-class ServedDetector final : public VersionedModel {
+class ServedDetector final : public VersionedModel, public DetectionEvaluator {
  public:
   ServedDetector(const EngineContext& context, const ModelInfo& info,
                  const BuiltVersion& built,
@@ -38,13 +42,47 @@ class ServedDetector final : public VersionedModel {
         scheduler_,
         DetectScheduler::Create(context_.options.detection, std::move(engine),
                                 context_.clock, *observer_));
-    task_ = ObjectDetection{scheduler_.get(), processor_.get()};
+    task_ = ObjectDetection{scheduler_.get(), processor_.get(),
+                            /*evaluator=*/this};
     return absl::OkStatus();
   }
 
   const TaskInterface& task() const override { return task_; }
-  void Drain(absl::Time deadline) override { scheduler_->Drain(deadline); }
+  void Drain(absl::Time deadline) override {
+    evaluations_.End();
+    scheduler_->Drain(deadline);
+    evaluations_.AwaitEnd();
+  }
   void Empty() override {}  // no engine is held after Drain
+
+  absl::StatusOr<DetectionQuality> Evaluate(
+      const EvaluateDetectionParams& params,
+      const std::function<absl::Status(int64_t)>& progress) override {
+    const Evaluations::Running running(evaluations_);
+    const auto proceed = [&](int64_t pictures_done) -> absl::Status {
+      RETURN_IF_ERROR(running.CheckWanted());
+      return progress(pictures_done);
+    };
+    RETURN_IF_ERROR(proceed(0));
+    ASSIGN_OR_RETURN(const Pinned pinned, Pin());
+    RETURN_IF_ERROR(CheckObjects(params, *pinned.model));
+    std::shared_ptr<const model::Model> floats;
+    if (params.compare_with_floats) {
+      ASSIGN_OR_RETURN(
+          floats, FloatVersionOf(context_, *this,
+                                 absl::StrCat("evaluating '", info().name, "'"),
+                                 [&] { return proceed(0); }));
+    }
+    ASSIGN_OR_RETURN(DetectionQuality quality,
+                     EvaluateDetection(context_, pinned.model, floats,
+                                       processor_, params, proceed));
+    quality.version = pinned.version;
+    quality.method = pinned.method;
+    NoteQuality(quality);
+    MutexLock lock(&context_.observer_mutex);
+    context_.observer.OnDetectionEvaluated(info().name, quality);
+    return quality;
+  }
 
  private:
   static std::unique_ptr<DetectObserver> Observe(const EngineContext& context,
@@ -81,6 +119,7 @@ class ServedDetector final : public VersionedModel {
   const EngineContext& context_;
   const std::shared_ptr<const model::ImageProcessor> processor_;
   const std::unique_ptr<DetectObserver> observer_;
+  Evaluations evaluations_;
 
   TaskInterface task_ = ObjectDetection();      // since Start
   std::unique_ptr<DetectScheduler> scheduler_;  // first to go

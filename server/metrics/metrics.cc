@@ -249,6 +249,10 @@ class MetricsImpl final : public Metrics {
 
   void OnDetectionEvaluated(const std::string& model,
                             const DetectionQuality& quality) override {
+    if (quality.coco.has_value()) {
+      page_.Set(metric::kCocoPrecision, {model, quality.method},
+                quality.coco->ap);
+    }
     if (quality.float_detections > 0) {
       page_.Set(metric::kMatchedRatio, {model, quality.method},
                 static_cast<double>(quality.matched) /

@@ -19,6 +19,7 @@
 #include "model/loader/method_plan.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/detect_scheduler.h"
+#include "server/scheduler/detection_evaluator.h"
 #include "server/scheduler/generate_scheduler.h"
 #include "server/scheduler/text_evaluator.h"
 
@@ -37,18 +38,6 @@ enum class ModelState { kLoading, kReady, kQuantizing, kUnloading };
 
 // What a model answers.
 enum class Task { kGenerate, kDetectObjects };
-
-// Fields as in model_admin.proto's DetectionQuality.
-struct DetectionQuality {
-  int64_t pictures = 0;
-  int64_t float_detections = 0;
-  int64_t quantized_detections = 0;
-  int64_t matched = 0;
-  double mean_score_drift = 0;
-  double mean_box_drift = 0;
-  int64_t version = 0;
-  std::string method = {};
-};
 
 // Fields as in model_admin.proto's Model.
 struct ModelInfo {
@@ -89,6 +78,7 @@ struct ObjectDetection {
   // Takes pictures that the processor has prepared.
   DetectScheduler* scheduler = nullptr;
   const model::ImageProcessor* processor = nullptr;
+  DetectionEvaluator* evaluator = nullptr;
 };
 using TaskInterface = std::variant<TextGeneration, ObjectDetection>;
 

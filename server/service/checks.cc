@@ -4,7 +4,9 @@
 #include <cmath>
 #include <iterator>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +25,9 @@ constexpr float kMaxRepetitionPenalty = 100;
 constexpr float kDefaultThreshold = 0.9f;
 constexpr int64_t kDefaultDetections = 100;
 constexpr int64_t kMaxDetections = 1000;
+
+// Of a side of an annotated box: more than any picture has.
+constexpr double kMaxPixels = 1e5;
 
 // NaN is in no range.
 absl::Status CheckRange(absl::string_view field, float value, float min,
@@ -298,6 +303,10 @@ absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request) {
 absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
                                              int64_t max_positions) {
   RETURN_IF_ERROR(CheckNotEmpty("text", request.text(), "a text"));
+  if (!request.pictures().empty() || !request.objects().empty()) {
+    return FieldError(request.pictures().empty() ? "objects" : "pictures",
+                      "is for a model that detects objects; leave it out");
+  }
   EvaluateParams params;
   params.window =
       request.window() > 0 ? request.window() : DefaultWindow(max_positions);
@@ -315,6 +324,65 @@ absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
   }
   params.text = std::move(*request.mutable_text());
   params.compare_with_floats = request.compare_with_floats();
+  return params;
+}
+
+absl::StatusOr<EvaluateDetectionParams> CheckEvaluateDetection(
+    const v1::EvaluateRequest& request) {
+  if (request.pictures().empty()) {
+    return FieldError("pictures",
+                      "is empty; must be pictures to detect objects in");
+  }
+  if (request.window() > 0 || request.stride() > 0) {
+    return FieldError(request.window() > 0 ? "window" : "stride",
+                      "is for a model that generates text; leave it out");
+  }
+  EvaluateDetectionParams params;
+  params.num_pictures = request.pictures_size();
+  params.compare_with_floats = request.compare_with_floats();
+  if (request.objects().empty() && !request.compare_with_floats()) {
+    return FieldError("objects",
+                      "is empty, and compare_with_floats is false, so there is "
+                      "nothing to measure by; give one");
+  }
+  params.objects.reserve(request.objects_size());
+  for (int i = 0; i < request.objects_size(); ++i) {
+    const v1::AnnotatedObject& object = request.objects(i);
+    const std::string field = absl::StrCat("objects[", i, "]");
+    if (object.picture() >= static_cast<uint32_t>(request.pictures_size())) {
+      return FieldError(
+          absl::StrCat(field, ".picture"),
+          absl::StrCat("must be below the number of pictures, ",
+                       request.pictures_size(), ", is ", object.picture()));
+    }
+    RETURN_IF_ERROR(CheckNotEmpty(absl::StrCat(field, ".label"), object.label(),
+                                  "a label"));
+    for (const auto& [name, value, min] :
+         {std::tuple("x", object.x(), -kMaxPixels),
+          std::tuple("y", object.y(), -kMaxPixels),
+          std::tuple("width", object.width(), 0.0),
+          std::tuple("height", object.height(), 0.0),
+          std::tuple("area", object.area(), 0.0)}) {
+      const double max = name == std::string_view("area")
+                             ? kMaxPixels * kMaxPixels
+                             : kMaxPixels;
+      if (!(value >= min && value <= max)) {
+        return FieldError(
+            absl::StrCat(field, ".", name),
+            absl::StrCat("must be from ", min, " to ", max, ", is ", value));
+      }
+    }
+    params.objects.push_back({.picture = object.picture(),
+                              .label = object.label(),
+                              .x = object.x(),
+                              .y = object.y(),
+                              .width = object.width(),
+                              .height = object.height(),
+                              .area = object.area() > 0
+                                          ? object.area()
+                                          : object.width() * object.height(),
+                              .crowd = object.crowd()});
+  }
   return params;
 }
 

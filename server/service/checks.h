@@ -18,6 +18,7 @@
 #include "ounce/v1/inference.pb.h"
 #include "ounce/v1/model_admin.pb.h"
 #include "server/scheduler/detect_request.h"
+#include "server/scheduler/detection_evaluator.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/request.h"
 #include "server/scheduler/text_evaluator.h"
@@ -67,6 +68,10 @@ absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request);
 // has the tokens that it takes. Moves the text out of it.
 absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
                                              int64_t max_positions);
+
+// Everything of a request with pictures but these.
+absl::StatusOr<EvaluateDetectionParams> CheckEvaluateDetection(
+    const v1::EvaluateRequest& request);
 
 }  // namespace ounce::server
 

@@ -3,6 +3,7 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/wire_format_lite.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -190,8 +191,9 @@ absl::Status Judge::Packed(const FieldDescriptor& field, Seen& seen, int size,
 
 absl::Status Judge::Count(const FieldDescriptor& field, Seen& seen, int more,
                           const std::string& path) {
-  const int max =
-      field.is_repeated() ? seen.limit.max_elements : kMaxOccurrences;
+  const int max = field.is_repeated()
+                      ? seen.limit.max_elements
+                      : std::max(seen.limit.max_elements, kMaxOccurrences);
   if (more > max - seen.count) {
     return FieldError(
         absl::StrCat(path, field.name()),

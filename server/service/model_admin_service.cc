@@ -97,6 +97,17 @@ v1::DetectionQuality ToProto(const DetectionQuality& quality) {
   out.set_matched(static_cast<int32_t>(quality.matched));
   out.set_mean_score_drift(quality.mean_score_drift);
   out.set_mean_box_drift(quality.mean_box_drift);
+  if (quality.coco.has_value()) {
+    v1::CocoAveragePrecision& coco = *out.mutable_coco();
+    coco.set_ap(quality.coco->ap);
+    coco.set_ap50(quality.coco->ap50);
+    coco.set_ap75(quality.coco->ap75);
+    if (quality.coco->ap_small >= 0) coco.set_ap_small(quality.coco->ap_small);
+    if (quality.coco->ap_medium >= 0) {
+      coco.set_ap_medium(quality.coco->ap_medium);
+    }
+    if (quality.coco->ap_large >= 0) coco.set_ap_large(quality.coco->ap_large);
+  }
   return out;
 }
 
@@ -380,6 +391,15 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
   return call.get();
 }
 
+absl::StatusOr<Picture> ModelAdminService::ReadPicture(
+    int64_t i, std::string bytes,
+    const model::ImageProcessor& processor) const {
+  const std::string field = absl::StrCat("pictures[", i, "]");
+  ASSIGN_OR_RETURN(PictureMemory::Reservation memory,
+                   pictures_.Open(field, bytes, processor, /*peer=*/""));
+  return pictures_.Read(field, bytes, processor, std::move(memory));
+}
+
 absl::Status ModelAdminService::RunQuantize(v1::QuantizeRequest& request,
                                             ProgressCall& call) {
   ASSIGN_OR_RETURN(QuantizeParams params, CheckQuantize(request));
@@ -406,15 +426,11 @@ absl::Status ModelAdminService::RunQuantize(v1::QuantizeRequest& request,
     ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
                      catalog_.Find(params.model));
     ASSIGN_OR_RETURN(const auto detection, TaskOf<ObjectDetection>(model));
-    const model::ImageProcessor& processor = *detection->processor;
     for (int i = 0; i < request.pictures_size(); ++i) {
       RETURN_IF_ERROR(progress({}));
-      const std::string field = absl::StrCat("pictures[", i, "]");
-      const std::string bytes = std::move(*request.mutable_pictures(i));
-      ASSIGN_OR_RETURN(PictureMemory::Reservation memory,
-                       pictures_.Open(field, bytes, processor, /*peer=*/""));
-      ASSIGN_OR_RETURN(Picture picture, pictures_.Read(field, bytes, processor,
-                                                       std::move(memory)));
+      ASSIGN_OR_RETURN(Picture picture,
+                       ReadPicture(i, std::move(*request.mutable_pictures(i)),
+                                   *detection->processor));
       params.pictures.push_back(
           std::make_shared<const Picture>(std::move(picture)));
     }
@@ -442,23 +458,45 @@ absl::Status ModelAdminService::RunEvaluate(v1::EvaluateRequest& request,
   RETURN_IF_ERROR(CheckModelName("model", request.model()));
   ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
                    catalog_.Find(request.model()));
-  ASSIGN_OR_RETURN(const auto generation, TaskOf<TextGeneration>(model));
-  ASSIGN_OR_RETURN(const EvaluateParams params,
-                   CheckEvaluate(request, model->info().max_positions));
   v1::EvaluateProgress message;
   const absl::Time start = clock_.Now();
-  ASSIGN_OR_RETURN(const TextQuality quality,
-                   generation->evaluator->Evaluate(
-                       params, [&](const EvaluateUpdate& update) {
-                         message.set_tokens_done(update.tokens_done);
-                         message.set_tokens_total(update.tokens_total);
-                         return call.Report(message);
-                       }));
-  message.set_tokens_done(message.tokens_total());
-  v1::EvaluateReport& report = *message.mutable_report();
+  v1::EvaluateReport report;
   report.set_model(request.model());
-  *report.mutable_quality() = ToProto(quality);
+  const bool detects = TaskOf<ObjectDetection>(model).ok();
+  if (!request.text().empty() || (!detects && request.pictures().empty())) {
+    ASSIGN_OR_RETURN(const auto generation, TaskOf<TextGeneration>(model));
+    ASSIGN_OR_RETURN(const EvaluateParams params,
+                     CheckEvaluate(request, model->info().max_positions));
+    ASSIGN_OR_RETURN(const TextQuality quality,
+                     generation->evaluator->Evaluate(
+                         params, [&](const EvaluateUpdate& update) {
+                           message.set_tokens_done(update.tokens_done);
+                           message.set_tokens_total(update.tokens_total);
+                           return call.Report(message);
+                         }));
+    message.set_tokens_done(message.tokens_total());
+    *report.mutable_quality() = ToProto(quality);
+  } else {
+    ASSIGN_OR_RETURN(const auto detection, TaskOf<ObjectDetection>(model));
+    ASSIGN_OR_RETURN(EvaluateDetectionParams params,
+                     CheckEvaluateDetection(request));
+    params.read_picture = [&](int64_t i) {
+      return ReadPicture(
+          i, std::move(*request.mutable_pictures(static_cast<int>(i))),
+          *detection->processor);
+    };
+    message.set_pictures_total(params.num_pictures);
+    ASSIGN_OR_RETURN(
+        const DetectionQuality quality,
+        detection->evaluator->Evaluate(params, [&](int64_t pictures_done) {
+          message.set_pictures_done(pictures_done);
+          return call.Report(message);
+        }));
+    message.set_pictures_done(params.num_pictures);
+    *report.mutable_detection() = ToProto(quality);
+  }
   report.set_seconds(absl::ToDoubleSeconds(clock_.Now() - start));
+  *message.mutable_report() = std::move(report);
   call.EndWith(std::move(message), absl::OkStatus());
   return absl::OkStatus();
 }

@@ -97,6 +97,10 @@ class ModelAdminService final : public RawModelAdmin {
       const grpc::ByteBuffer& bytes, JobThreads& threads,
       absl::Status (ModelAdminService::*work)(Request&, ProgressCall&));
   absl::Status RunEvaluate(v1::EvaluateRequest& request, ProgressCall& call);
+  // The request's picture i.
+  absl::StatusOr<Picture> ReadPicture(
+      int64_t i, std::string bytes,
+      const model::ImageProcessor& processor) const;
   // Reads the pictures, then quantizes.
   absl::Status RunQuantize(v1::QuantizeRequest& request, ProgressCall& call);
 

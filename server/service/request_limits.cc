@@ -6,6 +6,7 @@ namespace ounce::server {
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
+constexpr int kObjects = 262'144;
 
 // Names (`model`, `name`, `as`) need no row: what is longer than the default
 // is no name.
@@ -26,13 +27,23 @@ constexpr FieldLimit kFields[] = {
     {"QuantizeRequest.pictures", 64, 0},
     {"QuantizeRequest.texts", 64, 4 * kMiB},
     {"EvaluateRequest.text", 1, 4 * kMiB},
+    {"EvaluateRequest.pictures", 8192, 0},
+    {"EvaluateRequest.objects", kObjects, 0},
+    {"AnnotatedObject.picture", kObjects},
+    {"AnnotatedObject.label", kObjects},
+    {"AnnotatedObject.x", kObjects},
+    {"AnnotatedObject.y", kObjects},
+    {"AnnotatedObject.width", kObjects},
+    {"AnnotatedObject.height", kObjects},
+    {"AnnotatedObject.area", kObjects},
+    {"AnnotatedObject.crowd", kObjects},
 };
 
 constexpr MessageLimit kMessages[] = {
     {"GenerateRequest", 2 * kMiB},  {"TokenizeRequest", 2 * kMiB},
     {"DetokenizeRequest", kMiB},    {"DetectObjectsRequest", 0},
     {"LoadModelRequest", 2 * kMiB}, {"QuantizeRequest", 0},
-    {"EvaluateRequest", 5 * kMiB},
+    {"EvaluateRequest", 0},
 };
 
 // "GenerateRequest.stop" of "ounce.v1.GenerateRequest.stop".

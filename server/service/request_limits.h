@@ -16,7 +16,8 @@ namespace ounce::server {
 // 0 bytes: as many as the server's largest message has.
 struct FieldLimit {
   std::string_view field;  // its full name, without the package
-  int max_elements = 1;    // if it is repeated
+  // If it is repeated, or in a message that is: in all of these together.
+  int max_elements = 1;
   size_t max_bytes = 256;  // of each element, if it is string or bytes
 };
 struct MessageLimit {

@@ -236,6 +236,54 @@ TEST_F(DetectTest, AReportComparesDetectionsWithThoseOfTheFloats) {
   EXPECT_EQ(Model("detr").version(), 2);
 }
 
+TEST_F(DetectTest, TheCommandFindsTheAveragePrecisionThatPycocotoolsDoes) {
+  StartBoth({"--compute", "float32"});
+  const std::string examples = absl::StrCat(kTinyDetector, "/examples");
+  const std::string annotations = examples + "/annotations.json";
+  const auto evaluate = [&](std::vector<std::string> args) {
+    args.insert(args.begin(), {"evaluate", "detr"});
+    return Cli(args);
+  };
+  const testing::Finished floats =
+      evaluate({"--pictures", examples, "--annotations", annotations,
+                "--floats", "--json"});
+  ASSERT_EQ(floats.code, 0) << floats.err;
+  const auto quality = nlohmann::json::parse(
+      floats.out.substr(floats.out.rfind('\n', floats.out.size() - 2) +
+                        1))["report"]["detection"];
+  EXPECT_EQ(quality["pictures"], 6);
+  EXPECT_EQ(quality["matched"], quality["float_detections"]);
+  EXPECT_EQ(quality["mean_box_drift"], 0);
+  // Of the detections that `ounce detect --threshold 0 --max 100` prints.
+  constexpr double kPycocotools[] = {0.9090944719471947, 1.0,    1.0, -1,
+                                     0.8901196369636963, 0.95625};
+  const auto& coco = quality["coco"];
+  EXPECT_NEAR(coco["ap"], kPycocotools[0], 1e-3);
+  EXPECT_NEAR(coco["ap50"], kPycocotools[1], 1e-3);
+  EXPECT_NEAR(coco["ap75"], kPycocotools[2], 1e-3);
+  EXPECT_FALSE(coco.contains("ap_small"));
+  EXPECT_NEAR(coco["ap_medium"], kPycocotools[4], 1e-3);
+  EXPECT_NEAR(coco["ap_large"], kPycocotools[5], 1e-3);
+  EXPECT_NEAR(Metric("ounce_model_coco_ap_ratio", {"model=\"detr\""}),
+              coco["ap"].get<double>(), 1e-6);
+  EXPECT_EQ(Model("detr").detection().coco().ap(), coco["ap"]);
+
+  ASSERT_OK(Quantize(Quantization("linear:bits=4")));
+  const testing::Finished text = evaluate({"--pictures", examples});
+  ASSERT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, AllOf(HasSubstr("detr v2 linear:bits=4: 6 pictures"),
+                              HasSubstr("BOX DRIFT")));
+  EXPECT_THAT(evaluate({"--pictures", annotations}).err,
+              HasSubstr("pictures[0]: "));
+  EXPECT_THAT(evaluate({"--pictures", folder_.Path(".")}).err,
+              HasSubstr("has no files that end in .jpg"));
+  EXPECT_THAT(evaluate({"--pictures", examples + "/shapes-300x300.png",
+                        "--annotations", folder_.WriteFile("no.json", "{}")})
+                  .err,
+              HasSubstr("it has no images"));
+  EXPECT_THAT(evaluate({}).err, HasSubstr("--text or --pictures"));
+}
+
 TEST_F(DetectTest, BadPicturesAreRefusedWhileOthersGoOn) {
   StartBoth();
   const std::vector<std::string> good = Found(DetectExample());

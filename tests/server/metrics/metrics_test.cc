@@ -390,6 +390,7 @@ TEST_F(MetricsTest, TellsHowFarDetectionsAreFromTheFloats) {
   quality.matched = 6;
   quality.mean_score_drift = 0.125;
   quality.mean_box_drift = 1.5;
+  quality.coco = CocoAveragePrecision{.ap = 0.5};
   metrics_->OnDetectionEvaluated("tiny", quality);
   EXPECT_THAT(
       Scrape(),
@@ -398,6 +399,8 @@ TEST_F(MetricsTest, TellsHowFarDetectionsAreFromTheFloats) {
               R"(ounce_model_objects_matched_ratio{method="linear",model="tiny"} 0.75)"),
           HasSubstr(
               R"(ounce_model_score_drift{method="linear",model="tiny"} 0.125)"),
+          HasSubstr(
+              R"(ounce_model_coco_ap_ratio{method="linear",model="tiny"} 0.5)"),
           HasSubstr(
               R"(ounce_model_box_drift_pixels{method="linear",model="tiny"} 1.5)")));
 }

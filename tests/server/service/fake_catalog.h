@@ -217,6 +217,20 @@ class FakeEvaluator final : public server::TextEvaluator {
   }
 };
 
+class FakeDetectionEvaluator final : public server::DetectionEvaluator {
+ public:
+  using Progress = std::function<absl::Status(int64_t)>;
+  std::function<absl::StatusOr<server::DetectionQuality>(
+      const server::EvaluateDetectionParams&, const Progress&)>
+      evaluate;
+
+  absl::StatusOr<server::DetectionQuality> Evaluate(
+      const server::EvaluateDetectionParams& params,
+      const Progress& progress) override {
+    return evaluate(params, progress);
+  }
+};
+
 class FakeModel final : public server::ServedModel {
  public:
   explicit FakeModel(server::ModelInfo info) : info_(std::move(info)) {}
@@ -244,6 +258,7 @@ class FakeDetector final : public server::ServedModel {
   server::ModelInfo info() const override { return info_; }
   const server::TaskInterface& task() const override { return task_; }
   FakeDetectEngine& engine() { return *engine_; }
+  FakeDetectionEvaluator& fake_evaluator() { return evaluator_; }
 
  private:
   class SilentObserver final : public server::DetectObserver {
@@ -264,8 +279,9 @@ class FakeDetector final : public server::ServedModel {
   const std::unique_ptr<server::DetectScheduler> scheduler_ =
       *server::DetectScheduler::Create({.max_queued = 2}, engine_,
                                        Clock::Real(), observer_);
+  FakeDetectionEvaluator evaluator_;
   const server::TaskInterface task_ =
-      server::ObjectDetection{scheduler_.get(), &processor_};
+      server::ObjectDetection{scheduler_.get(), &processor_, &evaluator_};
 };
 
 // Knows "tiny" (256 ids, 64 positions), "long" (1,000,000 positions) and
@@ -373,6 +389,9 @@ class FakeCatalog final : public server::ModelCatalog {
   }
 
   FakeDetectEngine& detect_engine() { return detector_->engine(); }
+  FakeDetectionEvaluator& detection_evaluator() {
+    return detector_->fake_evaluator();
+  }
 
   std::function<absl::StatusOr<server::ModelInfo>(const server::LoadParams&)>
       load;

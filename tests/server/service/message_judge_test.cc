@@ -122,6 +122,25 @@ TEST(MessageJudgeTest, RefusesAFloodOfAFieldThatIsGivenOnce) {
   EXPECT_OK(Judge<v1::GenerateRequest>(Repeat("\x0a\x01x", 16)));
 }
 
+TEST(MessageJudgeTest, CountsTheFieldsOfRepeatedMessagesTogether) {
+  v1::EvaluateRequest request;
+  for (int i = 0; i < 262'144; ++i) request.add_objects()->set_picture(1);
+  EXPECT_OK(Judge<v1::EvaluateRequest>(request.SerializeAsString()));
+  request.add_objects()->set_picture(1);
+  EXPECT_THAT(Judge<v1::EvaluateRequest>(request.SerializeAsString()),
+              StatusIs(kInvalid, HasSubstr("objects: must have at most")));
+  // One object whose picture is given again and again.
+  const std::string flood = Repeat(std::string("\x08\x01", 2), 262'145);
+  std::string object = "\x3a";
+  uint32_t size = flood.size();
+  for (; size >= 0x80; size >>= 7) {
+    object.push_back(static_cast<char>(size | 0x80));
+  }
+  object.push_back(static_cast<char>(size));
+  EXPECT_THAT(Judge<v1::EvaluateRequest>(object + flood),
+              StatusIs(kInvalid, HasSubstr("objects.picture: must be given")));
+}
+
 TEST(MessageJudgeTest, RefusesGroups) {
   for (const char* bytes : {"\x7b\x7c", "\x7c", "\x0b\x0c"}) {
     EXPECT_THAT(Judge<v1::GenerateRequest>(bytes),

@@ -1,0 +1,38 @@
+// Pictures through a version of a detector, to see what it finds, beside those
+// who are served: a picture at a time, behind them.
+#ifndef OUNCE_SERVER_ENGINE_DETECTION_EVALUATION_H_
+#define OUNCE_SERVER_ENGINE_DETECTION_EVALUATION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "model/model.h"
+#include "model/processors/image_processor.h"
+#include "server/engine/served_task.h"
+#include "server/scheduler/detection_evaluator.h"
+
+namespace ounce::server {
+
+// The checks of params.objects that need the model.
+// Errors: kInvalidArgument naming the field.
+absl::Status CheckObjects(const EvaluateDetectionParams& params,
+                          const model::Model& model);
+
+// One picture is in memory at a time. `floats` may be null. Version and method
+// are left to the caller. `progress` is called on the caller's thread.
+// Requires what CheckObjects checks.
+// Errors: those of the detector's engine, params.read_picture and `progress`.
+absl::StatusOr<DetectionQuality> EvaluateDetection(
+    const EngineContext& context,
+    const std::shared_ptr<const model::Model>& model,
+    const std::shared_ptr<const model::Model>& floats,
+    const std::shared_ptr<const model::ImageProcessor>& processor,
+    const EvaluateDetectionParams& params,
+    const std::function<absl::Status(int64_t)>& progress);
+
+}  // namespace ounce::server
+
+#endif  // OUNCE_SERVER_ENGINE_DETECTION_EVALUATION_H_
