@@ -124,6 +124,7 @@ struct Group {
   int64_t bytes_after = 0;
   std::optional<double> worst_error = std::nullopt;
   std::optional<double> worst_snr = std::nullopt;
+  std::optional<double> worst_output_error = std::nullopt;
 };
 
 std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
@@ -152,6 +153,11 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
     if (tensor.has_relative_l2_error()) {
       group->worst_error =
           std::max(group->worst_error.value_or(0), tensor.relative_l2_error());
+    }
+    if (tensor.has_relative_l2_output_error()) {
+      group->worst_output_error =
+          std::max(group->worst_output_error.value_or(0),
+                   tensor.relative_l2_output_error());
     }
     if (tensor.has_snr_db()) {
       group->worst_snr = group->worst_snr.has_value()
@@ -431,9 +437,21 @@ std::string ReportText(const v1::QuantizeReport& report,
   const std::string kinds = KindsText(report);
   if (!kinds.empty()) absl::StrAppend(&text, kinds, "\n");
 
-  TextTable tensors({all ? "TENSOR" : "MODULES (WORST ERRORS)", "-COUNT",
-                     "SHAPE", "METHOD", "-BEFORE", "-AFTER", "-ERROR", "-SNR",
-                     "NOTE"});
+  const std::vector<Group> groups = Groups(report, all);
+  const bool outputs = std::any_of(
+      groups.begin(), groups.end(),
+      [](const Group& group) { return group.worst_output_error.has_value(); });
+  std::vector<std::string> headers = {all ? "TENSOR" : "MODULES (WORST ERRORS)",
+                                      "-COUNT",
+                                      "SHAPE",
+                                      "METHOD",
+                                      "-BEFORE",
+                                      "-AFTER",
+                                      "-ERROR",
+                                      "-SNR"};
+  if (outputs) headers.emplace_back("-OUTPUT ERROR");
+  headers.emplace_back("NOTE");
+  TextTable tensors(headers);
   std::vector<std::string> reasons;
   const auto note = [&](const std::string& reason) -> std::string {
     if (reason.empty()) return "";
@@ -441,18 +459,24 @@ std::string ReportText(const v1::QuantizeReport& report,
     if (found == reasons.end()) found = reasons.insert(found, reason);
     return absl::StrCat("[", found - reasons.begin() + 1, "]");
   };
-  for (const Group& group : Groups(report, all)) {
-    tensors.Add({Printable(all ? group.name : Shortened(group.name), 200),
-                 absl::StrCat(group.count), group.shape, group.method,
-                 FormatByteSize(group.bytes_before),
-                 FormatByteSize(group.bytes_after),
-                 group.worst_error.has_value()
-                     ? absl::StrFormat("%.5f", *group.worst_error)
-                     : "",
-                 group.worst_snr.has_value()
-                     ? absl::StrFormat("%.1f dB", *group.worst_snr)
-                     : "",
-                 note(group.remark)});
+  const auto share = [](const std::optional<double>& error) {
+    return error.has_value() ? absl::StrFormat("%.5f", *error) : "";
+  };
+  for (const Group& group : groups) {
+    std::vector<std::string> cells = {
+        Printable(all ? group.name : Shortened(group.name), 200),
+        absl::StrCat(group.count),
+        group.shape,
+        group.method,
+        FormatByteSize(group.bytes_before),
+        FormatByteSize(group.bytes_after),
+        share(group.worst_error),
+        group.worst_snr.has_value()
+            ? absl::StrFormat("%.1f dB", *group.worst_snr)
+            : ""};
+    if (outputs) cells.push_back(share(group.worst_output_error));
+    cells.push_back(note(group.remark));
+    tensors.Add(cells);
   }
   absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
   for (size_t i = 0; i < reasons.size(); ++i) {

@@ -86,7 +86,10 @@ class PanelPacker {
     MutexLock lock(&mutex_);
     RETURN_IF_ERROR(status_);
     for (const std::vector<PieceError>& pieces : errors_) {
-      for (const auto& [slice, error] : pieces) slice->error->Add(error);
+      for (const auto& [slice, error, output_error] : pieces) {
+        slice->error->Add(error);
+        if (slice->input != nullptr) slice->output_error->Add(output_error);
+      }
     }
     return absl::OkStatus();
   }
@@ -96,10 +99,13 @@ class PanelPacker {
     CodeBand band;
     std::vector<float> wanted;
     std::vector<float> found;
+    std::vector<float> wanted_products;
+    std::vector<float> found_products;
   };
   struct PieceError {
     const CodeSlice* slice;
     ErrorMeter error;
+    ErrorMeter output_error;
   };
 
   absl::Status PackRows(int64_t panel, Room& room) {
@@ -130,10 +136,32 @@ class PanelPacker {
     room.found.resize(count * cols);
     RETURN_IF_ERROR(slice.original->Read(row, count, room.wanted.data()));
     Decode(slice.codes->format(), room.band, cols, room.found.data());
-    PieceError piece = {&slice, {}};
+    PieceError piece = {&slice, {}, {}};
     piece.error.Add(room.wanted.data(), room.found.data(), count * cols);
+    if (slice.input != nullptr) {
+      room.wanted_products.resize(slice.input->rows);
+      room.found_products.resize(slice.input->rows);
+      for (int64_t i = 0; i < count; ++i) {
+        Multiply(*slice.input, room.wanted.data() + i * cols,
+                 room.wanted_products);
+        Multiply(*slice.input, room.found.data() + i * cols,
+                 room.found_products);
+        piece.output_error.Add(room.wanted_products.data(),
+                               room.found_products.data(), slice.input->rows);
+      }
+    }
     errors.push_back(piece);
     return absl::OkStatus();
+  }
+
+  // products = x row, over ascending columns.
+  static void Multiply(const LayerInput& x, const float* row,
+                       std::vector<float>& products) {
+    std::fill(products.begin(), products.end(), 0.0f);
+    for (int64_t col = 0; col < x.cols; ++col) {
+      const float* column = x.columns.data() + col * x.rows;
+      for (int64_t i = 0; i < x.rows; ++i) products[i] += row[col] * column[i];
+    }
   }
 
   const absl::Span<const CodeSlice> slices_;
@@ -156,6 +184,8 @@ absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
   int64_t rows = 0;
   for (const CodeSlice& slice : slices) {
     const CodeRows& codes = *slice.codes;
+    OUNCE_CHECK(slice.input == nullptr || slice.input->cols == first.cols(),
+                "inputs of the weight's columns");
     OUNCE_CHECK(
         codes.cols() == first.cols() &&
             &PackerFor(codes.format(), codes.cols(), product) == &packer &&

@@ -13,6 +13,7 @@
 #include "quant/codes.h"
 #include "quant/error_stats.h"
 #include "quant/float_rows.h"
+#include "quant/layer_input.h"
 #include "quant/packed_weight.h"
 
 namespace ounce::quant {
@@ -38,6 +39,10 @@ struct CodeSlice {
   // `original`, a matrix of the same shape.
   ErrorMeter* error = nullptr;
   const FloatRows* original = nullptr;
+  // And where there are inputs [any rows, cols], how far products with these
+  // rows are from those with the original's.
+  ErrorMeter* output_error = nullptr;
+  const LayerInput* input = nullptr;
 };
 
 // What a weight is for. Convolutions have no kernels for scales by the run:

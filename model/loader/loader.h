@@ -23,6 +23,7 @@
 #include "model/weights.h"
 #include "quant/compute.h"
 #include "quant/error_stats.h"
+#include "quant/layer_input.h"
 #include "quant/quant_method.h"
 
 namespace ounce::model {
@@ -32,6 +33,10 @@ struct LoadProgress {
   int64_t tensors_total = 0;  // of the checkpoint, ignored ones included
   std::string tensor;         // the one just done
 };
+
+// What modules read, by name.
+using LayerInputs =
+    absl::flat_hash_map<std::string, std::shared_ptr<const quant::LayerInput>>;
 
 struct LoadOptions {
   MethodPlan plan;
@@ -45,6 +50,9 @@ struct LoadOptions {
   std::function<absl::Status(const LoadProgress&)> progress;
   // Measure the error of each weight (reads it twice).
   bool measure_error = false;
+  // And that of the outputs of the linear layers that have inputs here. May be
+  // null.
+  std::shared_ptr<const LayerInputs> inputs = nullptr;
   // That weights are packed on: the caller's and others that it starts, which
   // have its priority.
   int threads = 1;
@@ -66,7 +74,8 @@ struct TensorReport {
   int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
   int64_t stored_bytes = 0;      // Hugging Face's convention
   int64_t resident_bytes = 0;    // in memory, padding and scales included
-  std::optional<quant::ErrorStats> error;  // if measured and not exact
+  std::optional<quant::ErrorStats> error;         // if measured and not exact
+  std::optional<quant::ErrorStats> output_error;  // likewise
   std::string
       left_alone;  // why it is as in the checkpoint, if methods were asked for
   std::string note;  // CodeFormat::note

@@ -393,9 +393,13 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   for (const Source& source : sources) {
     RETURN_IF_ERROR(Encode(source, role));
     Stored& stored = *source.stored;
-    slices.push_back({stored.codes.get(), source.slice.first_row,
-                      source.slice.rows, measures ? &stored.error : nullptr,
-                      stored.floats.get()});
+    quant::CodeSlice& slice = slices.emplace_back(quant::CodeSlice{
+        stored.codes.get(), source.slice.first_row, source.slice.rows});
+    if (!measures) continue;
+    slice.error = &stored.error;
+    slice.original = stored.floats.get();
+    slice.output_error = &stored.output_error;
+    slice.input = InputOf(source.module, cols);
   }
   ASSIGN_OR_RETURN(PackedWeight packed,
                    quant::Pack(slices, Product::kMatmul, pool_));
@@ -403,7 +407,11 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   for (const Source& source : sources) {
     if (!measures) break;
     const Stored& stored = *source.stored;
-    ledger_.report(stored.report).error = stored.error.stats();
+    TensorReport& report = ledger_.report(stored.report);
+    report.error = stored.error.stats();
+    if (InputOf(source.module, cols) != nullptr) {
+      report.output_error = stored.output_error.stats();
+    }
   }
   return std::make_shared<const PackedWeight>(std::move(packed));
 }
@@ -568,6 +576,15 @@ absl::StatusOr<size_t> WeightLoader::Report(
 
 bool WeightLoader::Measures(const Choice& choice, DType dtype) const {
   return options_.measure_error && !choice.spec.lossless_from(dtype);
+}
+
+const quant::LayerInput* WeightLoader::InputOf(const std::string& module,
+                                               int64_t cols) const {
+  if (options_.inputs == nullptr) return nullptr;
+  const auto found = options_.inputs->find(module);
+  return found == options_.inputs->end() || found->second->cols != cols
+             ? nullptr
+             : found->second.get();
 }
 
 // Of two names of one weight, as the config says.

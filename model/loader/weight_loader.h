@@ -84,7 +84,9 @@ class WeightLoader final : public WeightReader {
     // Of all of the tensor, while rows of it are to be packed.
     std::unique_ptr<const quant::FloatRows> floats;
     std::unique_ptr<const quant::CodeRows> codes;
-    quant::ErrorMeter error;  // of what has been packed
+    // Of what has been packed.
+    quant::ErrorMeter error;
+    quant::ErrorMeter output_error;
   };
   // A tensor may be a linear layer and an embedding or head as well; these have
   // their methods and their rules of what is finite, so it is stored twice
@@ -164,6 +166,9 @@ class WeightLoader final : public WeightReader {
                                 const quant::MethodSpec& resident, int64_t rows,
                                 int64_t cols, WeightRole role);
   bool Measures(const Choice& choice, quant::DType dtype) const;
+  // What a module reads, [any rows, cols], if that is known.
+  const quant::LayerInput* InputOf(const std::string& module,
+                                   int64_t cols) const;
   absl::Status CheckEqual(const std::string& name, const TensorInfo& info,
                           const std::string& other) const;
   absl::Status CheckRowsUsed() const;

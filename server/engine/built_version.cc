@@ -143,6 +143,9 @@ QuantizeReport CompareWeights(const ModelInfo& before,
       outcome.relative_l2_error = tensor.error->relative_l2;
       outcome.snr_db = tensor.error->snr_db;
     }
+    if (tensor.output_error.has_value()) {
+      outcome.relative_l2_output_error = tensor.output_error->relative_l2;
+    }
   }
   return report;
 }

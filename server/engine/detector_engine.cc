@@ -35,7 +35,8 @@ class DetectorEngine final : public DetectEngine {
                  std::shared_ptr<const model::Model> model,
                  std::shared_ptr<const model::ImageProcessor> processor,
                  ThreadPool& pool, StepTurns& turns, const Clock& clock,
-                 std::unique_ptr<MemoryUse> scratch_use)
+                 std::unique_ptr<MemoryUse> scratch_use,
+                 model::LinearObserver* observer)
       : info_(std::move(info)),
         model_(std::move(model)),
         processor_(std::move(processor)),
@@ -43,7 +44,8 @@ class DetectorEngine final : public DetectEngine {
         pool_(pool),
         turns_(turns),
         clock_(clock),
-        scratch_use_(std::move(scratch_use)) {}
+        scratch_use_(std::move(scratch_use)),
+        observer_(observer) {}
 
   const DetectEngineInfo& info() const override { return info_; }
 
@@ -74,8 +76,8 @@ class DetectorEngine final : public DetectEngine {
     {
       MutexLock lease(&pool_.lease());
       const absl::Time start = clock_.Now();
-      detector_.Forward(views, detector_.RunOn(pool_, *scratch_), logits,
-                        boxes);
+      detector_.Forward(views, detector_.RunOn(pool_, *scratch_, observer_),
+                        logits, boxes);
       batch->in_model = clock_.Now() - start;
     }
     turns_.End();
@@ -150,6 +152,7 @@ class DetectorEngine final : public DetectEngine {
   StepTurns& turns_;
   const Clock& clock_;
   const std::unique_ptr<MemoryUse> scratch_use_;
+  model::LinearObserver* const observer_;
   std::unique_ptr<quant::Scratch> scratch_;
 };
 
@@ -170,10 +173,10 @@ std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
     std::shared_ptr<const model::ImageProcessor> processor, ThreadPool& pool,
     StepTurns& turns, const Clock& clock,
-    std::unique_ptr<MemoryUse> scratch_use) {
-  return std::make_unique<DetectorEngine>(std::move(info), std::move(model),
-                                          std::move(processor), pool, turns,
-                                          clock, std::move(scratch_use));
+    std::unique_ptr<MemoryUse> scratch_use, model::LinearObserver* observer) {
+  return std::make_unique<DetectorEngine>(
+      std::move(info), std::move(model), std::move(processor), pool, turns,
+      clock, std::move(scratch_use), observer);
 }
 
 }  // namespace ounce::server

@@ -27,8 +27,8 @@ size_t DetectorScratchBytes(const model::Detector& detector,
 // is made smaller for a batch that needs less than a quarter, and given back by
 // ReleaseMemory. `scratch_use`, if there is one, says whether it may be had.
 //
-// Ownership: shares of model and processor; `pool`, `turns` and `clock` must
-//   outlive it.
+// Ownership: shares of model and processor; `pool`, `turns`, `clock` and
+//   `observer`, which may be null, must outlive it.
 // Requires a detector, and pictures prepared by `processor`.
 // Errors of Run: kResourceExhausted when a batch would take more than 8 GiB of
 //   working memory, or memory is short (retry.h); kInternal when the model's
@@ -37,7 +37,8 @@ std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
     std::shared_ptr<const model::ImageProcessor> processor, ThreadPool& pool,
     StepTurns& turns, const Clock& clock,
-    std::unique_ptr<MemoryUse> scratch_use = nullptr);
+    std::unique_ptr<MemoryUse> scratch_use = nullptr,
+    model::LinearObserver* observer = nullptr);
 
 }  // namespace ounce::server
 

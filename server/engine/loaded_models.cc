@@ -24,6 +24,7 @@
 #include "server/engine/checkpoint_fingerprint.h"
 #include "server/engine/detection_quality.h"
 #include "server/engine/float_pieces.h"
+#include "server/engine/input_sampler.h"
 #include "server/engine/quality_limits.h"
 #include "server/engine/step_turns.h"
 #include "server/engine/text_evaluation.h"
@@ -550,6 +551,10 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
   std::optional<TextSamples> texts;
   std::unique_ptr<FloatPieces> float_pieces;
   MemoryNeed to_measure;
+  if (compares || !params.texts.empty()) {
+    to_measure[MemoryShare::kScratch] =
+        InputSampler::MostBytes(plan->version.report);
+  }
   if (!params.texts.empty()) {
     const model::CausalLm& outline = *plan->version.outline->causal_lm();
     ASSIGN_OR_RETURN(texts, ReadTexts(*task, outline.shape(), params, proceed));
@@ -563,6 +568,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
       ReserveForVersion(params.model, *run.served, most.Plus(to_measure),
                         [&] { return tell(QuantizeStage::kWaiting); }));
   MemoryBudget::Reservation measuring = reservation.Split(to_measure);
+  InputSampler sampler;
 
   const auto build =
       [&](const model::LoadOptions& how, QuantizeStage stage,
@@ -593,14 +599,16 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     return std::move(made->built);
   };
   const auto detect = [&](std::shared_ptr<const model::Model> model,
-                          const std::function<absl::Status()>& next)
+                          const std::function<absl::Status()>& next,
+                          model::LinearObserver* observer)
       -> absl::StatusOr<std::vector<Detections>> {
     std::vector<Detections> found;
     RETURN_IF_ERROR(RunInBackground(
         [&](Waiter& waiter) -> absl::Status {
-          ASSIGN_OR_RETURN(
-              found, task->Detect(context_, std::move(model), params.pictures,
-                                  [&] { return waiter.Ask(next); }));
+          ASSIGN_OR_RETURN(found,
+                           task->Detect(
+                               context_, std::move(model), params.pictures,
+                               [&] { return waiter.Ask(next); }, observer));
           return absl::OkStatus();
         },
         proceed, {.patience = absl::InfiniteDuration()}));
@@ -614,15 +622,23 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
                        build(float_options, QuantizeStage::kReading, {}));
       floats = std::move(built.model);
     }
-    ASSIGN_OR_RETURN(float_detections, detect(std::move(floats), proceed));
+    ASSIGN_OR_RETURN(float_detections,
+                     detect(std::move(floats), proceed, &sampler));
     if (params.limits.of_pictures()) {
       RETURN_IF_ERROR(CheckFloatsFind(float_detections));
     }
   }
+  if (texts.has_value()) {
+    RETURN_IF_ERROR(ObserveFloats(context_, texts->tokens, texts->window,
+                                  InputSampler::kRows, *float_pieces, sampler,
+                                  proceed));
+  }
+  options.inputs = sampler.Take();
   reservation.ShrinkTo(need);
   ASSIGN_OR_RETURN(
       BuiltVersion version,
       build(options, QuantizeStage::kQuantizing, std::move(reservation)));
+  options.inputs = nullptr;
   update.tensor.clear();
 
   QuantizeReport report = CompareWeights(run.before, version.report);
@@ -645,10 +661,13 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     update.samples_total = static_cast<int64_t>(params.pictures.size());
     update.samples_done = -1;  // asked before each
     ASSIGN_OR_RETURN(const std::vector<Detections> detections,
-                     detect(version.model, [&] {
-                       ++update.samples_done;
-                       return tell(QuantizeStage::kEvaluating);
-                     }));
+                     detect(
+                         version.model,
+                         [&] {
+                           ++update.samples_done;
+                           return tell(QuantizeStage::kEvaluating);
+                         },
+                         nullptr));
     report.detection = CompareDetections(float_detections, detections);
     report.detection->method = report.method;
   }

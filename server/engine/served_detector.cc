@@ -165,11 +165,13 @@ class DetectionTask final : public ServedTask {
   absl::StatusOr<std::vector<Detections>> Detect(
       const EngineContext& context, std::shared_ptr<const model::Model> model,
       absl::Span<const std::shared_ptr<const Picture>> pictures,
-      const std::function<absl::Status()>& proceed) const override {
+      const std::function<absl::Status()>& proceed,
+      model::LinearObserver* observer) const override {
     const std::unique_ptr<DetectEngine> engine = CreateDetectorEngine(
         {}, std::move(model), processor_, context.pool, context.turns,
         context.clock,
-        std::make_unique<MemoryUse>(context.memory, MemoryShare::kScratch, 0));
+        std::make_unique<MemoryUse>(context.memory, MemoryShare::kScratch, 0),
+        observer);
     std::vector<Detections> found;
     DetectBatch batch;
     StepTurns::Behind behind(context.turns);

@@ -29,7 +29,8 @@ absl::StatusOr<std::vector<Detections>> ServedTask::Detect(
     // Overrides keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)
     std::shared_ptr<const model::Model> /*model*/,
     absl::Span<const std::shared_ptr<const Picture>> /*pictures*/,
-    const std::function<absl::Status()>& /*proceed*/) const {
+    const std::function<absl::Status()>& /*proceed*/,
+    model::LinearObserver* /*observer*/) const {
   return absl::FailedPreconditionError("the model does not detect objects");
 }
 

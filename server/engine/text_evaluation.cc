@@ -388,4 +388,44 @@ absl::StatusOr<TextScore> EvaluateTokens(
   return evaluation.score();
 }
 
+absl::Status ObserveFloats(const EngineContext& context,
+                           const TokenizedTexts& texts, int64_t window,
+                           int64_t max_tokens, FloatPieces& floats,
+                           model::LinearObserver& observer,
+                           const std::function<absl::Status()>& progress) {
+  const model::CausalLm& outline = floats.outline();
+  const int64_t rows = std::min(
+      {LongStep(context, outline), max_tokens, window, texts.lengths.front()});
+  ASSIGN_OR_RETURN(quant::Scratch scratch, quant::Scratch::Create(ScratchBytes(
+                                               context, outline, &floats)));
+  ASSIGN_OR_RETURN(WindowCache cache,
+                   WindowCache::Create(OfOneLayer(outline.shape().kv), rows));
+  ASSIGN_OR_RETURN(const FloatMatrix logits, MakeLogits(outline, rows));
+  ASSIGN_OR_RETURN(const FloatMatrix hidden,
+                   FloatMatrix::Create(rows, outline.width(), outline.width()));
+  StepTurns::Behind turns(context.turns);
+  for (int64_t piece = 0; piece < outline.num_pieces(); ++piece) {
+    RETURN_IF_ERROR(progress());
+    ASSIGN_OR_RETURN(const std::unique_ptr<const model::Model> net,
+                     floats.Load(piece, progress));
+    const bool is_last = piece + 1 == outline.num_pieces();
+    const model::SequenceSlice slice = {
+        .token_ids = absl::MakeConstSpan(texts.ids).first(rows),
+        .position = 0,
+        .kv_blocks = cache.BlocksFor(rows),
+        .num_logits = is_last ? rows : 0};
+    turns.Begin();
+    {
+      MutexLock lease(&context.pool.lease());
+      quant::ScratchScope scope(scratch);
+      net->causal_lm()->RunPiece(piece, slice, cache.cache,
+                                 net->RunOn(context.pool, scratch, &observer),
+                                 hidden.Part(0, rows),
+                                 logits.Part(0, slice.num_logits));
+    }
+    turns.End();
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace ounce::server

@@ -57,6 +57,15 @@ absl::StatusOr<TextScore> EvaluateTokens(
     FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress);
 
+// Shows `observer` what the layers of the float network read on the beginning
+// of the first text. Takes no more memory than EvaluateTokens with `floats`.
+// Requires and errors as EvaluateTokens.
+absl::Status ObserveFloats(const EngineContext& context,
+                           const TokenizedTexts& texts, int64_t window,
+                           int64_t max_tokens, FloatPieces& floats,
+                           model::LinearObserver& observer,
+                           const std::function<absl::Status()>& progress);
+
 }  // namespace ounce::server
 
 #endif  // OUNCE_SERVER_ENGINE_TEXT_EVALUATION_H_

@@ -113,6 +113,7 @@ struct TensorOutcome {
   int64_t bytes_after = 0;
   std::optional<double> relative_l2_error;
   std::optional<double> snr_db;
+  std::optional<double> relative_l2_output_error = {};
   std::string left_alone;
   std::string note = {};
 };

@@ -179,6 +179,9 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
       t->set_relative_l2_error(*tensor.relative_l2_error);
     }
     if (tensor.snr_db.has_value()) t->set_snr_db(*tensor.snr_db);
+    if (tensor.relative_l2_output_error.has_value()) {
+      t->set_relative_l2_output_error(*tensor.relative_l2_output_error);
+    }
     t->set_left_alone(tensor.left_alone);
     t->set_note(tensor.note);
     t->set_kind(ToProto(tensor.kind));

@@ -120,10 +120,11 @@ TEST_F(EvaluateTest, AQuantizationBeyondItsLimitsLeavesTheOldVersionServing) {
               AllOf(HasSubstr("the new version does not serve: perplexity"),
                     HasSubstr("max_perplexity_increase is 0.01; KL"),
                     HasSubstr("max_kl is 0.05"), HasSubstr("evaluating")));
-  EXPECT_THAT(refused.out,
-              AllOf(HasSubstr("refused: nothing that is served has changed"),
-                    HasSubstr("414 of 415 tokens count"),
-                    HasSubstr("floats: perplexity")));
+  EXPECT_THAT(
+      refused.out,
+      AllOf(HasSubstr("refused: nothing that is served has changed"),
+            HasSubstr("414 of 415 tokens count"),
+            HasSubstr("floats: perplexity"), HasSubstr("OUTPUT ERROR")));
   EXPECT_EQ(Model("tiny").version(), 1);
   EXPECT_FALSE(Model("tiny").has_quality());
   EXPECT_EQ(Metric("ounce_memory_bytes", {"share=\"weights\""}), weights);
@@ -141,6 +142,13 @@ TEST_F(EvaluateTest, AQuantizationBeyondItsLimitsLeavesTheOldVersionServing) {
   const double perplexity = report["quality"]["perplexity"];
   EXPECT_GT(perplexity, 1);
   EXPECT_EQ(report["refused"], "");
+  double most = 0;
+  for (const auto& tensor : report["tensors"]) {
+    if (tensor["kind"] != "TENSOR_KIND_LINEAR") continue;
+    most = std::max<double>(most, tensor.at("relative_l2_output_error"));
+  }
+  EXPECT_GT(most, 0.001);
+  EXPECT_LT(most, 0.1);
   EXPECT_EQ(Model("tiny").version(), 2);
   EXPECT_EQ(Model("tiny").quality().perplexity(), perplexity);
   EXPECT_NEAR(

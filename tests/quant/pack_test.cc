@@ -1,6 +1,8 @@
 #include "quant/pack.h"
 
+#include <cmath>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -71,6 +73,49 @@ TEST(PackTest, MeasuresTheRowsOfASliceAlone) {
       MeasureError(part, **ParseMethodSpec("linear:bits=4")->Encode(part));
   EXPECT_DOUBLE_EQ(wanted->relative_l2, found.stats().relative_l2);
   EXPECT_EQ(wanted->max_abs, found.stats().max_abs);
+}
+
+TEST(PackTest, MeasuresWhatBecomesOfProductsToo) {
+  constexpr int64_t kInputs = 5, kFirst = 20, kRows = 25;
+  const MatrixRows matrix = NormalRows(50, kCols, 3);
+  const MatrixRows x = NormalRows(kInputs, kCols, 4);
+  LayerInput input = {.rows = kInputs, .cols = kCols, .columns = {}};
+  for (int64_t col = 0; col < kCols; ++col) {
+    for (int64_t i = 0; i < kInputs; ++i) {
+      input.columns.push_back(x.values()[i * kCols + col]);
+    }
+  }
+  const auto codes = *ParseMethodSpec("linear:bits=4")->Encode(matrix);
+  std::vector<float> decoded(50 * kCols);
+  CodeBand band;
+  ASSERT_TRUE(codes->Read(0, 50, band).ok());
+  Decode(codes->format(), band, kCols, decoded.data());
+  double norm = 0, error = 0;
+  for (int64_t row = kFirst; row < kFirst + kRows; ++row) {
+    for (int64_t i = 0; i < kInputs; ++i) {
+      double y = 0, of_codes = 0;
+      for (int64_t col = 0; col < kCols; ++col) {
+        const double at = x.values()[i * kCols + col];
+        y += at * matrix.values()[row * kCols + col];
+        of_codes += at * decoded[row * kCols + col];
+      }
+      norm += y * y;
+      error += (y - of_codes) * (y - of_codes);
+    }
+  }
+  for (ThreadPool* pool : {static_cast<ThreadPool*>(nullptr),
+                           std::make_unique<ThreadPool>(3).release()}) {
+    const std::unique_ptr<ThreadPool> owned(pool);
+    ErrorMeter of_weights, of_outputs;
+    const CodeSlice slice = {codes.get(), kFirst,      kRows, &of_weights,
+                             &matrix,     &of_outputs, &input};
+    ASSERT_TRUE(
+        Pack(absl::MakeConstSpan(&slice, 1), Product::kMatmul, pool).ok());
+    // Products are sums in float32.
+    EXPECT_NEAR(of_outputs.stats().relative_l2 / std::sqrt(error / norm), 1,
+                1e-5);
+    EXPECT_NE(of_outputs.stats().relative_l2, of_weights.stats().relative_l2);
+  }
 }
 
 // Rows from 40 on cannot be read.
