@@ -34,6 +34,7 @@ inline PackedWeight Pack(const FloatRows& rows, std::string_view text) {
   EXPECT_TRUE(packed.ok()) << packed.status();
   if (space != std::string_view::npos) {
     EXPECT_EQ(text.substr(space), " activations=8");
+    EXPECT_NE(packed->layout().form, TileForm::kFloat) << text;
     packed->set_input_rounding({.bits = 8});
   }
   return *std::move(packed);

@@ -73,6 +73,9 @@ PackedWeight ExpectExact(const CodeRows& codes, const std::string& what) {
   EXPECT_EQ(TileForm::kRuns, weight.layout().form) << what;
   EXPECT_EQ(ValuesOf(codes), Dequantized(weight)) << what;
   ExpectProducts(weight, what);
+  weight.set_input_rounding({.bits = 8});
+  ExpectProducts(weight, what + ", activations in 8 bits");
+  weight.set_input_rounding({});
   return weight;
 }
 

@@ -48,6 +48,7 @@ std::vector<std::string_view> Specs() {
       "linear:bits=3,granularity=group,group=16 activations=8",
       "linear:bits=5,mode=asymmetric,granularity=group,group=32 activations=8",
       "linear:mode=asymmetric activations=8",
+      "ks4 activations=8",
   };
   for (const QuantMethod* method : AllMethods()) {
     specs.push_back(method->name());
