@@ -125,6 +125,8 @@ struct Group {
   std::optional<double> worst_error = std::nullopt;
   std::optional<double> worst_snr = std::nullopt;
   std::optional<double> worst_output_error = std::nullopt;
+  std::optional<double> worst_clamp_rate = std::nullopt;
+  std::optional<double> worst_computed_error = std::nullopt;
 };
 
 std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
@@ -159,6 +161,15 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
           std::max(group->worst_output_error.value_or(0),
                    tensor.relative_l2_output_error());
     }
+    if (tensor.has_clamp_rate()) {
+      group->worst_clamp_rate =
+          std::max(group->worst_clamp_rate.value_or(0), tensor.clamp_rate());
+    }
+    if (tensor.has_computed_relative_l2_error()) {
+      group->worst_computed_error =
+          std::max(group->worst_computed_error.value_or(0),
+                   tensor.computed_relative_l2_error());
+    }
     if (tensor.has_snr_db()) {
       group->worst_snr = group->worst_snr.has_value()
                              ? std::min(*group->worst_snr, tensor.snr_db())
@@ -179,6 +190,26 @@ std::string Exact(int64_t bytes) {
     text += digits[i];
   }
   return text;
+}
+
+// Where weights may lie beyond what codes reach: how many do, and what scales
+// that follow from the weights would do where others were given.
+std::string ClampedText(const v1::QuantizeReport& report, bool all) {
+  TextTable table({all ? "TENSOR" : "MODULES (WORST)", "METHOD", "-CLAMPED",
+                   "-ERROR", "-ERROR OF COMPUTED SCALES"});
+  const auto error = [](const std::optional<double>& value) -> std::string {
+    return value.has_value() ? absl::StrFormat("%.5f", *value) : "";
+  };
+  bool any = false;
+  for (const Group& group : Groups(report, all)) {
+    if (!group.worst_clamp_rate.has_value()) continue;
+    any = true;
+    table.Add({Printable(all ? group.name : Shortened(group.name), 200),
+               group.method,
+               absl::StrFormat("%.3f%%", 100 * *group.worst_clamp_rate),
+               error(group.worst_error), error(group.worst_computed_error)});
+  }
+  return any ? table.Text() : "";
 }
 
 // Bytes of each kind, as in the checkpoint and now; nothing where all are of
@@ -434,6 +465,8 @@ std::string ReportText(const v1::QuantizeReport& report,
   if (!report.refused().empty()) {
     absl::StrAppend(&text, Printable(report.refused(), 1000), "\n\n");
   }
+  const std::string clamped = ClampedText(report, all);
+  if (!clamped.empty()) absl::StrAppend(&text, clamped, "\n");
   const std::string kinds = KindsText(report);
   if (!kinds.empty()) absl::StrAppend(&text, kinds, "\n");
 

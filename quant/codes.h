@@ -122,6 +122,9 @@ struct CodeFormat {
   std::optional<int> common_zero = std::nullopt;
   // Of products with these codes.
   InputRounding input_rounding = {};
+  // Whether weights may lie beyond what codes reach, so that reports say how
+  // many do. Of integers without tables.
+  bool clamps = false;
   // For reports, if these are not the codes that the method's name stands for:
   // what they are instead, and why.
   std::string note = {};

@@ -34,10 +34,30 @@ void ErrorMeter::Add(const float* wanted, const float* found, int64_t count) {
   }
 }
 
+void ErrorMeter::Add(const CodeFormat& format, const CodeBand& band,
+                     int64_t cols, const float* wanted, const float* found) {
+  Add(wanted, found, band.rows * cols);
+  if (!format.clamps) return;
+  elements_ += band.rows * cols;
+  for (int64_t row = band.first_row; row < band.first_row + band.rows; ++row) {
+    for (int64_t col = 0; col < cols;) {
+      // Rounding alone is off by half a step, and by a last digit.
+      const float most =
+          0.501f * std::abs(RunAt(format, band, row, col, cols).scale);
+      const int64_t end = EndOfRun(format, row, col, cols);
+      for (; col < end; ++col, ++wanted, ++found) {
+        clamped_ += std::abs(*wanted - *found) > most ? 1 : 0;
+      }
+    }
+  }
+}
+
 void ErrorMeter::Add(const ErrorMeter& part) {
   norm_ += part.norm_;
   error_ += part.error_;
   max_abs_ = std::max(max_abs_, part.max_abs_);
+  elements_ += part.elements_;
+  clamped_ += part.clamped_;
 }
 
 ErrorStats ErrorMeter::stats() const {
@@ -47,6 +67,10 @@ ErrorStats ErrorMeter::stats() const {
   stats.snr_db = stats.relative_l2 > 0
                      ? -20 * std::log10(stats.relative_l2)
                      : std::numeric_limits<double>::infinity();
+  if (elements_ > 0) {
+    stats.clamped =
+        static_cast<double>(clamped_) / static_cast<double>(elements_);
+  }
   return stats;
 }
 
@@ -66,7 +90,7 @@ absl::StatusOr<ErrorStats> MeasureError(const FloatRows& original,
     RETURN_IF_ERROR(original.Read(row, n, wanted.data()));
     RETURN_IF_ERROR(codes.Read(row, n, band));
     Decode(codes.format(), band, cols, found.data());
-    meter.Add(wanted.data(), found.data(), n * cols);
+    meter.Add(codes.format(), band, cols, wanted.data(), found.data());
   }
   return meter.stats();
 }

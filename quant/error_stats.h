@@ -3,6 +3,7 @@
 #define OUNCE_QUANT_ERROR_STATS_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,6 +16,9 @@ struct ErrorStats {
   double relative_l2 = 0;  // ||W - Q|| / ||W||; 0 for an all-zero W
   double snr_db = 0;       // 20 * log10(1 / relative_l2); +infinity if exact
   double max_abs = 0;      // worst element
+  // Share of the elements that lie beyond what their codes reach, of formats
+  // that clamp (CodeFormat::clamps).
+  std::optional<double> clamped = std::nullopt;
 };
 
 // Sums over the parts of a matrix that are measured one by one, in float64:
@@ -24,6 +28,9 @@ class ErrorMeter {
   // Elements and what codes make of them. What is no finite number is kept as
   // it is, where it is allowed at all, and does not count.
   void Add(const float* wanted, const float* found, int64_t count);
+  // The same of all of a band's rows, and counts what is clamped.
+  void Add(const CodeFormat& format, const CodeBand& band, int64_t cols,
+           const float* wanted, const float* found);
   void Add(const ErrorMeter& part);
   ErrorStats stats() const;
 
@@ -31,6 +38,8 @@ class ErrorMeter {
   double norm_ = 0;   // of the originals, squared
   double error_ = 0;  // squared
   double max_abs_ = 0;
+  int64_t elements_ = 0;  // of formats that clamp
+  int64_t clamped_ = 0;
 };
 
 // Of a matrix in one piece. Requires equal shapes.

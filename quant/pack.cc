@@ -137,7 +137,8 @@ class PanelPacker {
     RETURN_IF_ERROR(slice.original->Read(row, count, room.wanted.data()));
     Decode(slice.codes->format(), room.band, cols, room.found.data());
     PieceError piece = {&slice, {}, {}};
-    piece.error.Add(room.wanted.data(), room.found.data(), count * cols);
+    piece.error.Add(slice.codes->format(), room.band, cols, room.wanted.data(),
+                    room.found.data());
     if (slice.input != nullptr) {
       room.wanted_products.resize(slice.input->rows);
       room.found_products.resize(slice.input->rows);

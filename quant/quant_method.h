@@ -48,6 +48,12 @@ class QuantMethod {
   virtual absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
       const FloatRows& weight, const ParamValues& params) const = 0;
 
+  // The same with scales that follow from the weights, of parameters that give
+  // them instead: what reports compare with.
+  virtual std::optional<ParamValues> Computed(const ParamValues&) const {
+    return std::nullopt;
+  }
+
   // Encodes and packs (pack.h).
   absl::StatusOr<PackedWeight> Quantize(const FloatRows& weight,
                                         const ParamValues& params) const;

@@ -76,6 +76,9 @@ struct TensorReport {
   int64_t resident_bytes = 0;    // in memory, padding and scales included
   std::optional<quant::ErrorStats> error;         // if measured and not exact
   std::optional<quant::ErrorStats> output_error;  // likewise
+  // With scales that follow from the weights, where they were given instead and
+  // errors are measured (QuantMethod::Computed).
+  std::optional<double> computed_relative_l2 = std::nullopt;
   std::string
       left_alone;  // why it is as in the checkpoint, if methods were asked for
   std::string note;  // CodeFormat::note

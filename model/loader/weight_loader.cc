@@ -231,6 +231,7 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
     if (Measures(choice, info->dtype)) {
       ASSIGN_OR_RETURN(ledger_.report(report).error,
                        quant::MeasureError(folded, *codes));
+      RETURN_IF_ERROR(MeasureComputed(resident, folded, report));
     }
     result.weight = std::make_shared<const PackedWeight>(std::move(packed));
   }
@@ -412,6 +413,8 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
     if (InputOf(source.module, cols) != nullptr) {
       report.output_error = stored.output_error.stats();
     }
+    RETURN_IF_ERROR(
+        MeasureComputed(stored.resident, *stored.floats, stored.report));
   }
   return std::make_shared<const PackedWeight>(std::move(packed));
 }
@@ -428,6 +431,21 @@ absl::Status WeightLoader::Encode(const Source& source, WeightRole role) {
         std::make_unique<TensorRows>(checkpoint_, source.tensor, non_finite);
   }
   ASSIGN_OR_RETURN(stored.codes, stored.resident.Encode(*stored.floats));
+  return absl::OkStatus();
+}
+
+absl::Status WeightLoader::MeasureComputed(const MethodSpec& resident,
+                                           const quant::FloatRows& floats,
+                                           size_t report) {
+  const auto params = resident.method->Computed(resident.params);
+  TensorReport& tensor = ledger_.report(report);
+  if (!params.has_value() || tensor.computed_relative_l2.has_value()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const auto codes, resident.method->Encode(floats, *params));
+  ASSIGN_OR_RETURN(const quant::ErrorStats error,
+                   quant::MeasureError(floats, *codes));
+  tensor.computed_relative_l2 = error.relative_l2;
   return absl::OkStatus();
 }
 

@@ -169,6 +169,10 @@ class WeightLoader final : public WeightReader {
   // What a module reads, [any rows, cols], if that is known.
   const quant::LayerInput* InputOf(const std::string& module,
                                    int64_t cols) const;
+  // Measures what scales that follow from the weights would do, if the method
+  // was given others.
+  absl::Status MeasureComputed(const quant::MethodSpec& resident,
+                               const quant::FloatRows& floats, size_t report);
   absl::Status CheckEqual(const std::string& name, const TensorInfo& info,
                           const std::string& other) const;
   absl::Status CheckRowsUsed() const;

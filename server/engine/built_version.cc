@@ -138,6 +138,8 @@ QuantizeReport CompareWeights(const ModelInfo& before,
     outcome.bytes_before = tensor.checkpoint_bytes;
     outcome.bytes_after = tensor.stored_bytes;
     outcome.left_alone = tensor.left_alone;
+    if (tensor.error.has_value()) outcome.clamp_rate = tensor.error->clamped;
+    outcome.computed_relative_l2_error = tensor.computed_relative_l2;
     outcome.note = tensor.note;
     if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
       outcome.relative_l2_error = tensor.error->relative_l2;

@@ -116,6 +116,8 @@ struct TensorOutcome {
   std::optional<double> relative_l2_output_error = {};
   std::string left_alone;
   std::string note = {};
+  std::optional<double> clamp_rate = std::nullopt;
+  std::optional<double> computed_relative_l2_error = std::nullopt;
 };
 
 // Fields as in model_admin.proto's QuantizeReport.

@@ -183,6 +183,12 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
       t->set_relative_l2_output_error(*tensor.relative_l2_output_error);
     }
     t->set_left_alone(tensor.left_alone);
+    if (tensor.clamp_rate.has_value()) {
+      t->set_clamp_rate(*tensor.clamp_rate);
+    }
+    if (tensor.computed_relative_l2_error.has_value()) {
+      t->set_computed_relative_l2_error(*tensor.computed_relative_l2_error);
+    }
     t->set_note(tensor.note);
     t->set_kind(ToProto(tensor.kind));
   }

@@ -96,6 +96,20 @@ TEST(ReportTest, SaysWhichCodesAShapeTookInsteadOnALineOfItsOwn) {
   EXPECT_THAT(text, HasSubstr("\n[1] stored as q5_0 instead of q4_k: narrow"));
 }
 
+TEST(ReportTest, ShowsHowManyWeightsAreClampedWhereSomeMayBe) {
+  v1::QuantizeReport report = Report();
+  EXPECT_THAT(ReportText(report, "tiny", false), Not(HasSubstr("CLAMPED")));
+  report.mutable_tensors(0)->set_clamp_rate(0.125);
+  report.mutable_tensors(2)->set_clamp_rate(0.0625);
+  report.mutable_tensors(2)->set_computed_relative_l2_error(0.00017);
+  EXPECT_THAT(ReportText(report, "tiny", /*all=*/false),
+              ContainsRegex("h.\\*.w +linear +12.500% +0.00300 +0.00017\n"));
+  EXPECT_THAT(
+      ReportText(report, "tiny", /*all=*/true),
+      AllOf(ContainsRegex("h.0.w +linear +12.500% +0.00100\n"),
+            ContainsRegex("h.2.w +linear +6.250% +0.00300 +0.00017\n")));
+}
+
 TEST(ReportTest, ShowsEveryTensorOnDemand) {
   EXPECT_THAT(ReportText(Report(), "tiny", /*all=*/true),
               AllOf(HasSubstr("h.0.w"), HasSubstr("h.1.w"), HasSubstr("h.2.w"),

@@ -60,6 +60,21 @@ inline constexpr ErrorBound kErrorBounds[] = {
      1.0 / 15 * (1 + 1e-5), 0, 0, 0.090, ErrorBound::kRun},
     {"linear:bits=5,mode=asymmetric,granularity=group,group=256",
      1.0 / 31 * (1 + 1e-5), 0, 0, 0.060, ErrorBound::kRun},
+    // What is clamped may be off by nearly all of itself.
+    {"linear:bits=4,range=percentile,percentile=99", 1, 0, 0, 0.115},
+    {"linear:bits=4,mode=asymmetric,granularity=tensor,range=percentile", 1, 0,
+     0, 0.14, ErrorBound::kMatrix},
+    {"linear:bits=4,range=mse", 1, 0, 0, 0.112},
+    {"linear:bits=3,mode=asymmetric,granularity=tensor,range=mse", 1, 0, 0,
+     0.21, ErrorBound::kMatrix},
+    // Half a step of what is asked for, or all of the weights.
+    {"linear:granularity=tensor,scale=0.01", 1, 0, 0.005 * (1 + 1e-5), 0.06,
+     ErrorBound::kMatrix},
+    {"linear:mode=asymmetric,granularity=tensor,scale=3.5,zero=-70", 1, 0, 1.75,
+     1, ErrorBound::kMatrix},
+    // Half a step 16 times too wide, or all of the weights.
+    {"linear:mode=asymmetric,granularity=tensor,seed=3", 1, 0, 0, 1,
+     ErrorBound::kMatrix},
     // As linear, of weights rounded to float16.
     {"bnb-int8", 0.5 / 127 * (1 + 0x1p-11), 0x1p-11, 0x1p-25, 0.0095},
     {"linear:bits=7,mode=asymmetric,granularity=group,group=-1",

@@ -18,13 +18,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "quant/error_stats.h"
 #include "quant/registry.h"
+#include "tests/quant/held_codes.h"
 #include "tests/quant/matrix_rows.h"
 
 namespace ounce::quant {
@@ -234,6 +237,123 @@ TEST(LinearTest, RefusesGroupsThatItCannotForm) {
   }
   EXPECT_THAT(error("linear:group=32"),
               testing::HasSubstr("write linear:granularity=group,group=32"));
+}
+
+float ScaleIn(const CodeRows& codes) {
+  CodeBand band;
+  EXPECT_TRUE(codes.Read(0, 1, band).ok());
+  return band.fields[0].values[0];
+}
+
+TEST(LinearTest, AGivenPairIsUsedAsItIsAndWeightsBeyondItAreClamped) {
+  // The numbers of the first published demonstration, and its pair.
+  const MatrixRows weight(
+      3, 3, {191.6f, -13.5f, 728.6f, 92.14f, 295.5f, -184, 0, 684.6f, 245.5f});
+  const auto spec = ParseMethodSpec(
+      "linear:mode=asymmetric,granularity=tensor,scale=3.5,zero=-70");
+  const auto codes = *spec->Encode(weight);
+  CodeBand band;
+  ASSERT_TRUE(codes->Read(0, 3, band).ok());
+  const int8_t* elements = band.signed_row(0, 3);
+  EXPECT_THAT(std::vector<int>(elements, elements + 9),
+              testing::ElementsAre(-15, -74, 127, -44, 14, -123, -70, 126, 0));
+  EXPECT_EQ(ValuesOf(*codes)[2], 3.5f * (127 + 70));
+  const ErrorStats given = *MeasureError(weight, *codes);
+  EXPECT_DOUBLE_EQ(*given.clamped, 1.0 / 9);
+  const auto computed = spec->method->Computed(spec->params);
+  ASSERT_TRUE(computed.has_value());
+  const MethodSpec usual = {spec->method, *computed};
+  EXPECT_EQ(usual.ToString(), "linear:mode=asymmetric,granularity=tensor");
+  EXPECT_LT(MeasureError(weight, **usual.Encode(weight))->relative_l2,
+            given.relative_l2 / 10);
+}
+
+TEST(LinearTest, AGivenScaleIsOfTheCheckpointsDType) {
+  const MatrixRows weight = NormalRows(2, 8, 1, DType::kBF16);
+  const auto codes =
+      *ParseMethodSpec("linear:granularity=tensor,scale=0.3")->Encode(weight);
+  EXPECT_EQ(ScaleIn(*codes), RoundTo(DType::kBF16, 0.3f));
+}
+
+TEST(LinearTest, DrawnPairsDependOnTheSeedAndTheTensorAlone) {
+  const MatrixRows weight = NormalRows(4, 50, 1);
+  const float computed =
+      ScaleIn(**ParseMethodSpec("linear:granularity=tensor")->Encode(weight));
+  const auto drawn = [&](int seed) {
+    return *ParseMethodSpec("linear:mode=asymmetric,granularity=tensor,seed=" +
+                            std::to_string(seed))
+                ->Encode(weight);
+  };
+  std::set<float> scales, zeros;
+  for (int seed = 0; seed < 20; ++seed) {
+    const auto codes = drawn(seed);
+    CodeBand band;
+    ASSERT_TRUE(codes->Read(0, 4, band).ok());
+    EXPECT_EQ(ValuesOf(*codes), ValuesOf(*drawn(seed)));
+    scales.insert(band.fields[0].values[0]);
+    zeros.insert(band.fields[1].values[0]);
+    EXPECT_GT(band.fields[0].values[0], computed / 33);
+    EXPECT_LT(band.fields[0].values[0], computed * 17);
+  }
+  EXPECT_EQ(scales.size(), 20u);
+  EXPECT_GT(zeros.size(), 15u);
+}
+
+TEST(LinearTest, LeastSquaresAreNoWorseThanAnyPartOfTheRangeThatItTries) {
+  for (const std::string rest :
+       {"", ",granularity=tensor", ",mode=asymmetric,granularity=group"}) {
+    std::vector<float> values = NormalValues(6 * 200, 5);
+    values[7] = 9;
+    values[700] = -12;
+    const MatrixRows weight(6, 200, values);
+    const auto error = [&](const std::string& range) {
+      const auto spec = ParseMethodSpec("linear:bits=4,range=" + range + rest);
+      return *MeasureError(weight, **spec->Encode(weight));
+    };
+    const double least = error("mse").relative_l2;
+    EXPECT_LT(least, 0.97 * error("absmax").relative_l2) << rest;
+    for (const std::string percentile : {"80", "90", "97", "99", "99.9"}) {
+      // Between two parts it may be a little better.
+      EXPECT_LT(least,
+                1.01 * error("percentile,percentile=" + percentile).relative_l2)
+          << rest << percentile;
+    }
+    EXPECT_GT(*error("mse").clamped, 0) << rest;
+    EXPECT_FALSE(error("absmax").clamped.has_value());
+  }
+}
+
+TEST(LinearTest, SoManyAreClampedAsThePercentileLeavesOut) {
+  const MatrixRows weight = NormalRows(10, 1000, 2);
+  const auto spec = ParseMethodSpec("linear:range=percentile,percentile=99");
+  // What is beyond by less than half a step is not.
+  const double clamped = *MeasureError(weight, **spec->Encode(weight))->clamped;
+  EXPECT_LE(clamped, 0.01);
+  EXPECT_GT(clamped, 0.008);
+}
+
+TEST(LinearTest, RefusesContradictionsByName) {
+  for (const auto& [text, param] :
+       {std::pair{"linear:scale=2", "'scale'"},
+        {"linear:granularity=tensor,zero=3", "'zero'"},
+        {"linear:granularity=tensor,scale=2,zero=3", "'zero'"},
+        {"linear:granularity=tensor,scale=2,seed=1", "'seed'"},
+        {"linear:granularity=group,seed=1", "'seed'"},
+        {"linear:granularity=tensor,scale=2,range=mse", "'scale'"},
+        {"linear:percentile=90", "'percentile'"},
+        {"linear:range=mse,percentile=90", "'percentile'"},
+        {"linear:bits=4,mode=asymmetric,granularity=tensor,scale=1,zero=9",
+         "'zero'"},
+        {"linear:granularity=tensor,scale=1e-9", "'scale'"}}) {
+    const auto spec = ParseMethodSpec(text);
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    const auto format = spec->Format(2, 64, DType::kF16);
+    EXPECT_EQ(absl::StatusCode::kInvalidArgument, format.status().code())
+        << text;
+    EXPECT_THAT(std::string(format.status().message()),
+                testing::HasSubstr(param))
+        << text;
+  }
 }
 
 TEST(LinearTest, TiesGoToEven) {

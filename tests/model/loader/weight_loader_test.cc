@@ -78,6 +78,11 @@ const std::vector<LinearSource>& QueryKeyValueSources() {
   return sources;
 }
 
+ThreadPool* Pool() {
+  static ThreadPool pool(2);
+  return &pool;
+}
+
 struct Loaded {
   Linear layer;
   LoadReport report;
@@ -86,7 +91,7 @@ struct Loaded {
 Loaded Load(const Checkpoint& checkpoint, const LoadOptions& options,
             const std::vector<LinearSource>& sources, bool read = true) {
   MethodPolicy policy(options.plan);
-  WeightLoader loader(checkpoint, options, policy, read);
+  WeightLoader loader(checkpoint, options, policy, read ? Pool() : nullptr);
   absl::StatusOr<Linear> layer =
       loader.ReadLinear(sources, kCols, WeightRole::kLinear);
   OUNCE_CHECK(layer.ok(), layer.status().ToString().c_str());
@@ -203,6 +208,25 @@ TEST(ReadLinearTest, TensorsOfAJoinedMatrixHaveEachAScaleOfTheirOwn) {
   EXPECT_EQ(Find(loaded.report, "attn.k.weight").stored_bytes, 6 * kCols + 2);
 }
 
+TEST(ReadLinearTest, GivenScalesAreReportedBesideComputedOnes) {
+  const MemoryCheckpoint checkpoint = QueryKeyValue();
+  const Loaded given = Load(
+      checkpoint, With("attn.k=linear:granularity=tensor,scale=0.0001 linear"),
+      QueryKeyValueSources());
+  const Loaded computed =
+      Load(checkpoint, With("attn.k=linear:granularity=tensor linear"),
+           QueryKeyValueSources());
+  const TensorReport& tensor = Find(given.report, "attn.k.weight");
+  ASSERT_TRUE(tensor.computed_relative_l2.has_value());
+  EXPECT_EQ(*tensor.computed_relative_l2,
+            Find(computed.report, "attn.k.weight").error->relative_l2);
+  EXPECT_GT(*tensor.error->clamped, 0.5);
+  EXPECT_GT(tensor.error->relative_l2, 10 * *tensor.computed_relative_l2);
+  const TensorReport& other = Find(given.report, "attn.q.weight");
+  EXPECT_FALSE(other.computed_relative_l2.has_value());
+  EXPECT_FALSE(other.error->clamped.has_value());
+}
+
 TEST(ReadLinearTest, WhatGetsAnotherMethodIsAPartOfItsOwn) {
   MemoryCheckpoint checkpoint = QueryKeyValue();
   const LoadOptions options = With("*.k=keep linear");
@@ -263,7 +287,7 @@ TEST(ReadLinearTest, CountsAllThatTheVectorsTake) {
   // A norm that two layers have is in memory twice.
   const LoadOptions options;
   MethodPolicy policy(options.plan);
-  WeightLoader loader(checkpoint, options, policy, true);
+  WeightLoader loader(checkpoint, options, policy, Pool());
   ASSERT_OK(loader.Vector("attn.k.bias", 6));
   ASSERT_OK(loader.Vector("attn.k.bias", 6));
   loader.Ignore("*");
@@ -278,11 +302,11 @@ TEST(ReadLinearTest, OnlyAHeadsBiasMayForbidAToken) {
   const LinearSource source = {.module = "lm_head", .rows = 8, .bias = true};
   const LoadOptions options;
   MethodPolicy policy(options.plan);
-  WeightLoader head(checkpoint, options, policy, true);
+  WeightLoader head(checkpoint, options, policy, Pool());
   ASSERT_OK_AND_ASSIGN(const Linear layer,
                        head.ReadLinear({source}, kCols, WeightRole::kHead));
   EXPECT_EQ(layer.bias()[3], -INFINITY);
-  WeightLoader linear(checkpoint, options, policy, true);
+  WeightLoader linear(checkpoint, options, policy, Pool());
   EXPECT_THAT(linear.ReadLinear({source}, kCols, WeightRole::kLinear),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("'lm_head.bias': element 3 must be a finite "
@@ -326,7 +350,7 @@ TEST(ReadLinearTest, ATensorCutIntoLayersIsReportedOnceWithSums) {
     return absl::OkStatus();
   };
   MethodPolicy policy(options.plan);
-  WeightLoader loader(checkpoint, options, policy, true);
+  WeightLoader loader(checkpoint, options, policy, Pool());
   const auto cut = [](int64_t first, int64_t rows) {
     return LinearSource{.module = "attn.qkv",
                         .rows = rows,
@@ -375,7 +399,7 @@ TEST(ReadLinearTest, RefusesRowsThatNobodyAskedFor) {
   const auto read = [&](std::vector<std::pair<int64_t, int64_t>> cuts) {
     const LoadOptions options;
     MethodPolicy policy(options.plan);
-    WeightLoader loader(checkpoint, options, policy, false);
+    WeightLoader loader(checkpoint, options, policy, nullptr);
     for (const auto& [first, rows] : cuts) {
       const LinearSource source = {.module = "attn.qkv",
                                    .rows = rows,
@@ -402,7 +426,7 @@ TEST(ReadLinearTest, ATensorOfTwoNamesIsPackedOnceAndCountedOnce) {
   checkpoint.Tie("next.k.weight", "attn.k.weight");
   const LoadOptions options = With("linear");
   MethodPolicy policy(options.plan);
-  WeightLoader loader(checkpoint, options, policy, true);
+  WeightLoader loader(checkpoint, options, policy, Pool());
   const auto read = [&](const std::string& q, const std::string& k) {
     return *loader.ReadLinear(
         {{.module = q, .rows = 20}, {.module = k, .rows = 6}}, kCols,
@@ -430,7 +454,7 @@ TEST(ReadLinearTest, ATensorOfTwoRolesGetsTheMethodOfEach) {
   for (const bool head_first : {true, false}) {
     SCOPED_TRACE(head_first);
     MethodPolicy policy(options.plan);
-    WeightLoader loader(checkpoint, options, policy, true);
+    WeightLoader loader(checkpoint, options, policy, Pool());
     SharedWeight head, layer;
     for (const bool is_head : {head_first, !head_first}) {
       ASSERT_OK_AND_ASSIGN(
@@ -457,7 +481,7 @@ TEST(ReadLinearTest, WhatAnEmbeddingMayHoldALinearLayerOfItMayNot) {
   checkpoint.Tie("layer.weight", "embed.weight");
   const LoadOptions options;
   MethodPolicy policy(options.plan);
-  WeightLoader loader(checkpoint, options, policy, true);
+  WeightLoader loader(checkpoint, options, policy, Pool());
   ASSERT_OK(loader.Matrix("embed", 20, kCols, WeightRole::kEmbedding));
   EXPECT_THAT(loader.Matrix("layer", 20, kCols, WeightRole::kLinear),
               StatusIs(absl::StatusCode::kInvalidArgument,
@@ -472,7 +496,7 @@ TEST(ReadLinearTest, WhatIsPackedTwiceIsStoredOnce) {
   checkpoint.Tie("head.weight", "embed.weight");
   const LoadOptions options;
   MethodPolicy policy(options.plan);
-  WeightLoader loader(checkpoint, options, policy, true);
+  WeightLoader loader(checkpoint, options, policy, Pool());
   ASSERT_OK_AND_ASSIGN(
       const SharedWeight embedding,
       loader.Matrix("embed", 20, kCols, WeightRole::kEmbedding));
@@ -518,7 +542,7 @@ TEST(ReadLinearTest, NamesTheTensorAndPlaceOfAValueThatIsNoNumber) {
   const auto load = [&] {
     const LoadOptions options = With("linear");
     MethodPolicy policy(options.plan);
-    WeightLoader loader(checkpoint, options, policy, true);
+    WeightLoader loader(checkpoint, options, policy, Pool());
     return loader.ReadLinear(sources, kCols, WeightRole::kLinear).status();
   };
   checkpoint.values("attn.v.weight")[7 * 6 + 5] = NAN;
@@ -536,7 +560,7 @@ TEST(ReadLinearTest, RefusesATensorOfAnotherShape) {
   Transpose("attn.v", checkpoint);
   const LoadOptions options;
   MethodPolicy policy(options.plan);
-  WeightLoader loader(checkpoint, options, policy, false);
+  WeightLoader loader(checkpoint, options, policy, nullptr);
   EXPECT_THAT(
       loader.ReadLinear(QueryKeyValueSources(), kCols, WeightRole::kLinear),
       StatusIs(absl::StatusCode::kInvalidArgument,
@@ -549,7 +573,7 @@ TEST(WeightReaderTest, FindsThePrefixThatACheckpointHas) {
   checkpoint.Add("decoder.embed.weight", {1, 1}, {0});
   const LoadOptions options;
   MethodPolicy policy(options.plan);
-  const WeightLoader loader(checkpoint, options, policy, false);
+  const WeightLoader loader(checkpoint, options, policy, nullptr);
   EXPECT_EQ(loader.PrefixOf("embed.weight", {"model.decoder.", "decoder."}),
             "decoder.");
   EXPECT_EQ(loader.PrefixOf("decoder.embed.weight", {"model.", ""}), "");

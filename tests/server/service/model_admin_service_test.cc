@@ -415,7 +415,9 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
                        .relative_l2_error = 0.01,
                        .snr_db = 40,
                        .left_alone = "",
-                       .note = "stored otherwise"},
+                       .note = "stored otherwise",
+                       .clamp_rate = 0.25,
+                       .computed_relative_l2_error = 0.005},
                       {.name = "b",
                        .shape = {5},
                        .method = "float32",
@@ -462,6 +464,10 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   EXPECT_THAT(report.tensors(0).shape(), ElementsAre(2, 3));
   EXPECT_FALSE(report.tensors(1).has_relative_l2_error());
   EXPECT_EQ(report.tensors(0).note(), "stored otherwise");
+  EXPECT_EQ(report.tensors(0).clamp_rate(), 0.25);
+  EXPECT_EQ(report.tensors(0).computed_relative_l2_error(), 0.005);
+  EXPECT_FALSE(report.tensors(1).has_clamp_rate());
+  EXPECT_FALSE(report.tensors(1).has_computed_relative_l2_error());
   EXPECT_EQ(report.tensors(1).left_alone(), "not a matrix");
 }
 
