@@ -29,7 +29,8 @@ struct AffineTrials {
 
 // x [groups * columns]: groups of 16 or 32 columns, as the name says, one
 // behind another; scales and minima [groups]; codes as x. Values are finite;
-// where they are so large that the scale is no float16, results are any.
+// where they are so large that the scale is no float16, it is larger than these
+// or NaN, and the rest is any.
 struct GgufSearches {
   // Least squares, weighted by |x| + the root of the group's mean square.
   void (*affine_32)(const AffineTrials& trials, const float* x, int64_t groups,

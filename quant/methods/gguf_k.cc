@@ -79,6 +79,8 @@ void EncodeSymmetric(const float* values, int64_t cols, uint8_t* codes,
     const int64_t end = first + kBlock / kSmall;
     float largest = 0;
     for (int64_t group = first; group < end; ++group) {
+      // Of weights whose squares are infinite.
+      if (std::isnan(scales[group])) scales[group] = HUGE_VALF;
       if (std::abs(scales[group]) > std::abs(largest)) largest = scales[group];
     }
     if (std::abs(largest) < (kIsQ3 ? 0x1p-149f : kGgufZero)) {

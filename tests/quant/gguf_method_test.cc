@@ -132,6 +132,19 @@ TEST_P(GgufMethodTest, RefusesWhatNeedsAScalePastFloat16) {
   }
 }
 
+TEST_P(GgufMethodTest, RefusesBlocksInWhichAllAreTooLarge) {
+  for (const float huge : {1e12f, 1e20f, 3e38f}) {
+    std::vector<float> values = NormalValues(kCols, 1);
+    for (float& value : values) value = std::copysign(huge, value);
+    CodeBand band;
+    EXPECT_THAT(
+        (*spec().Encode(MatrixRows(1, kCols, values)))->Read(0, 1, band),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 HasSubstr("too large for " + element())))
+        << huge;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(AllTypes, GgufMethodTest, ::testing::ValuesIn(kTypes),
                          [](const auto& info) {
                            return std::string(info.param.element);
