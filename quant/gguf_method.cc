@@ -6,7 +6,6 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
-#include "quant/dtype.h"
 #include "quant/encode_rows.h"
 
 namespace ounce::quant {
@@ -84,17 +83,14 @@ absl::StatusOr<std::unique_ptr<const CodeRows>> GgufMethod::Encode(
   return std::make_unique<const GgufRows>(weight, format_, type_.encode);
 }
 
-float GgufRound(float value) { return HalfToFloat(FloatToHalf(value)); }
-
 void GgufNearest(const float* values, int64_t count, float scale, float minimum,
                  float zero, float most, uint8_t* codes) {
-  constexpr float kMagic = 12582912.0f;  // leaves no fraction bits
   for (int64_t i = 0; i < count; ++i) {
     float code = (values[i] + minimum) / scale;
     code = code > -zero ? code : -zero;
     code = code < most - zero ? code : most - zero;
-    codes[i] = static_cast<uint8_t>(
-        static_cast<int32_t>((code + kMagic) - kMagic + zero));
+    codes[i] =
+        static_cast<uint8_t>(static_cast<int32_t>(RoundToInteger(code) + zero));
   }
 }
 

@@ -91,9 +91,6 @@ constexpr RunRule GgufNested(float zero) {
           .minimum = {.constant = -0.0f}};
 }
 
-// As float16 keeps it.
-float GgufRound(float value);
-
 // The largest magnitude.
 inline float GgufMaxAbs(const float* values, int64_t count) {
   float max = 0;

@@ -46,7 +46,7 @@ void EncodeNl(const float* values, int64_t cols, uint8_t* codes,
     float& d = fields[0][group];
     NearestLevels(values + group * kGroup, InverseOrZero(d),
                   codes + group * kGroup);
-    d = GgufRound(d);
+    d = RoundTo(DType::kF16, d);
   }
 }
 
@@ -62,7 +62,7 @@ void EncodeXs(const float* values, int64_t cols, uint8_t* codes,
       if (std::abs(scales[group]) > std::abs(largest)) largest = scales[group];
     }
     const float d = -largest / 32;
-    fields[0][block] = GgufRound(d);
+    fields[0][block] = RoundTo(DType::kF16, d);
     for (int64_t group = first; group < first + kGroups; ++group) {
       const float integer = std::clamp(
           std::nearbyint(InverseOrZero(d) * scales[group]), -32.0f, 31.0f);

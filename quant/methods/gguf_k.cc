@@ -47,7 +47,7 @@ void EncodeAffine(const float* values, int64_t cols, uint8_t* codes,
                                       kMostScale)
                   : 0;
     }
-    return GgufRound(largest / kMostScale);
+    return RoundTo(DType::kF16, largest / kMostScale);
   };
   for (int64_t block = 0; block < cols / kBlock; ++block) {
     const int64_t first = block * kGroups;
@@ -91,7 +91,7 @@ void EncodeSymmetric(const float* values, int64_t cols, uint8_t* codes,
       continue;
     }
     const float inverse = kLowest / largest;
-    const float d = GgufRound(1 / inverse);
+    const float d = RoundTo(DType::kF16, 1 / inverse);
     fields[0][block] = d;
     for (int64_t group = first; group < end; ++group) {
       const float integer = std::clamp<float>(

@@ -34,7 +34,7 @@ void EncodeSymmetric(const float* values, int64_t cols, uint8_t* codes,
     }
     const float d = largest / -kZero;
     const float inverse = GgufInverse(d);
-    fields[0][col / kBlock] = GgufRound(d);
+    fields[0][col / kBlock] = RoundTo(DType::kF16, d);
     for (int i = 0; i < kBlock; ++i) {
       codes[col + i] = Truncated(x[i] * inverse + (kZero + 0.5f), kMost);
     }
@@ -54,8 +54,8 @@ void EncodeAffine(const float* values, int64_t cols, uint8_t* codes,
     }
     const float d = (max - min) / kMost;
     const float inverse = GgufInverse(d);
-    fields[0][col / kBlock] = GgufRound(d);
-    fields[1][col / kBlock] = GgufRound(min);
+    fields[0][col / kBlock] = RoundTo(DType::kF16, d);
+    fields[1][col / kBlock] = RoundTo(DType::kF16, min);
     for (int i = 0; i < kBlock; ++i) {
       codes[col + i] = Truncated((x[i] - min) * inverse + 0.5f, kMost);
     }
@@ -68,7 +68,7 @@ void EncodeQ80(const float* values, int64_t cols, uint8_t* codes,
     const float* x = values + col;
     const float d = GgufMaxAbs(x, kBlock) / 127;
     const float inverse = GgufInverse(d);
-    fields[0][col / kBlock] = GgufRound(d);
+    fields[0][col / kBlock] = RoundTo(DType::kF16, d);
     for (int i = 0; i < kBlock; ++i) {
       codes[col + i] = static_cast<uint8_t>(GgufRoundAway(x[i] * inverse));
     }

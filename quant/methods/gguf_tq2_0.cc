@@ -19,7 +19,7 @@ void EncodeTq20(const float* values, int64_t cols, uint8_t* codes,
   for (int64_t col = 0; col < cols; col += kBlock) {
     const float d = GgufMaxAbs(values + col, kBlock);
     const float inverse = GgufInverse(d);
-    fields[0][col / kBlock] = GgufRound(d);
+    fields[0][col / kBlock] = RoundTo(DType::kF16, d);
     for (int64_t i = col; i < col + kBlock; ++i) {
       codes[i] = static_cast<uint8_t>(GgufRoundAway(values[i] * inverse) + 1);
     }

@@ -3,9 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +13,7 @@
 #include "quant/registry.h"
 #include "tests/quant/every_isa.h"
 #include "tests/quant/gguf_blocks.h"
+#include "tests/quant/golden_file.h"
 #include "tests/quant/held_codes.h"
 #include "tests/quant/matrix_rows.h"
 #include "tests/testing/status_matchers.h"
@@ -43,16 +41,6 @@ constexpr Type kTypes[] = {
     {"tq2_0", 256, 66},
 };
 
-template <class Value>
-std::vector<Value> Golden(const std::string& name) {
-  std::ifstream file("tests/golden/gguf/" + name, std::ios::binary);
-  EXPECT_TRUE(file.is_open()) << name;
-  const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), {});
-  std::vector<Value> values(bytes.size() / sizeof(Value));
-  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(Value));
-  return values;
-}
-
 class GgufMethodTest : public ::testing::TestWithParam<Type> {
  protected:
   std::string element() const { return std::string(GetParam().element); }
@@ -68,12 +56,13 @@ class GgufMethodTest : public ::testing::TestWithParam<Type> {
 };
 
 MatrixRows GoldenWeights() {
-  const std::vector<float> values = Golden<float>("weights.f32");
+  const std::vector<float> values = ReadGolden<float>("gguf/weights.f32");
   return MatrixRows(static_cast<int64_t>(values.size()) / kCols, kCols, values);
 }
 
 TEST_P(GgufMethodTest, CodesAreTheBlocksThatGgmlMakes) {
-  const std::vector<uint8_t> wanted = Golden<uint8_t>(element() + ".blocks");
+  const std::vector<uint8_t> wanted =
+      ReadGolden<uint8_t>("gguf/" + element() + ".blocks");
   const CodeBand band = Encoded(GoldenWeights());
   const std::vector<uint8_t> found =
       GgufBlocks(Format(), band, kCols, GetParam().block);
@@ -85,7 +74,8 @@ TEST_P(GgufMethodTest, CodesAreTheBlocksThatGgmlMakes) {
 }
 
 TEST_P(GgufMethodTest, CodesAreWorthWhatTheBlocksAre) {
-  const std::vector<float> wanted = Golden<float>(element() + ".f32");
+  const std::vector<float> wanted =
+      ReadGolden<float>("gguf/" + element() + ".f32");
   const CodeBand band = Encoded(GoldenWeights());
   std::vector<float> found(band.rows * kCols);
   Decode(Format(), band, kCols, found.data());
