@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "quant/registry.h"
+#include "tests/quant/error_bounds.h"
 #include "tests/quant/matrix_rows.h"
 
 namespace ounce::quant {
@@ -21,10 +22,9 @@ struct Packed {
 };
 
 // Rows of two matrices, cut so that panels hold rows of both.
-Packed PackTwo(std::string_view spec, ThreadPool* pool) {
-  const MatrixRows one = NormalRows(100, kCols, 1);
-  const MatrixRows other = NormalRows(77, kCols, 2);
-  const MethodSpec method = *ParseMethodSpec(spec);
+Packed PackTwo(const MethodSpec& method, int64_t cols, ThreadPool* pool) {
+  const MatrixRows one = NormalRows(100, cols, 1);
+  const MatrixRows other = NormalRows(77, cols, 2);
   const auto codes = *method.Encode(one), more = *method.Encode(other);
   Packed packed;
   const CodeSlice slices[] = {
@@ -39,22 +39,26 @@ Packed PackTwo(std::string_view spec, ThreadPool* pool) {
 }
 
 TEST(PackTest, ManyThreadsMakeTheBitsOfOne) {
-  for (const char* spec :
-       {"linear", "linear:bits=4,granularity=group", "float16"}) {
-    const Packed wanted = PackTwo(spec, nullptr);
-    for (const int threads : {1, 2, 5}) {
-      ThreadPool pool(threads);
-      const Packed found = PackTwo(spec, &pool);
-      ASSERT_EQ(wanted.weight.resident_bytes(), found.weight.resident_bytes());
-      EXPECT_EQ(0, std::memcmp(wanted.weight.panel(0), found.weight.panel(0),
-                               wanted.weight.resident_bytes()))
-          << spec << " on " << threads;
-      for (int i = 0; i < 2; ++i) {
-        const ErrorStats a = wanted.errors[i].stats();
-        const ErrorStats b = found.errors[i].stats();
-        EXPECT_GT(a.max_abs, 0);
-        EXPECT_EQ(a.relative_l2, b.relative_l2);
-        EXPECT_EQ(a.max_abs, b.max_abs);
+  for (const ErrorBound& bound : kErrorBounds) {
+    const MethodSpec method = *ParseMethodSpec(bound.spec);
+    // Whole blocks of all methods, and of few.
+    for (const int64_t cols : {int64_t{256}, kCols}) {
+      const Packed wanted = PackTwo(method, cols, nullptr);
+      for (const int threads : {1, 2, 5}) {
+        ThreadPool pool(threads);
+        const Packed found = PackTwo(method, cols, &pool);
+        ASSERT_EQ(wanted.weight.resident_bytes(),
+                  found.weight.resident_bytes());
+        EXPECT_EQ(0, std::memcmp(wanted.weight.panel(0), found.weight.panel(0),
+                                 wanted.weight.resident_bytes()))
+            << bound.spec << " on " << threads;
+        for (int i = 0; i < 2; ++i) {
+          const ErrorStats a = wanted.errors[i].stats();
+          const ErrorStats b = found.errors[i].stats();
+          EXPECT_EQ(a.max_abs > 0, !method.lossless_from(DType::kF32));
+          EXPECT_EQ(a.relative_l2, b.relative_l2);
+          EXPECT_EQ(a.max_abs, b.max_abs);
+        }
       }
     }
   }
