@@ -474,17 +474,10 @@ std::string ReportText(const v1::QuantizeReport& report,
   const bool outputs = std::any_of(
       groups.begin(), groups.end(),
       [](const Group& group) { return group.worst_output_error.has_value(); });
-  std::vector<std::string> headers = {all ? "TENSOR" : "MODULES (WORST ERRORS)",
-                                      "-COUNT",
-                                      "SHAPE",
-                                      "METHOD",
-                                      "-BEFORE",
-                                      "-AFTER",
-                                      "-ERROR",
-                                      "-SNR"};
-  if (outputs) headers.emplace_back("-OUTPUT ERROR");
-  headers.emplace_back("NOTE");
-  TextTable tensors(headers);
+  // A line has room for one of them, and the error says what the ratio does.
+  TextTable tensors({all ? "TENSOR" : "MODULES (WORST ERRORS)", "-COUNT",
+                     "SHAPE", "METHOD", "-BEFORE", "-AFTER", "-ERROR",
+                     outputs ? "-OUTPUT" : "-SNR", "NOTE"});
   std::vector<std::string> reasons;
   const auto note = [&](const std::string& reason) -> std::string {
     if (reason.empty()) return "";
@@ -496,20 +489,15 @@ std::string ReportText(const v1::QuantizeReport& report,
     return error.has_value() ? absl::StrFormat("%.5f", *error) : "";
   };
   for (const Group& group : groups) {
-    std::vector<std::string> cells = {
-        Printable(all ? group.name : Shortened(group.name), 200),
-        absl::StrCat(group.count),
-        group.shape,
-        group.method,
-        FormatByteSize(group.bytes_before),
-        FormatByteSize(group.bytes_after),
-        share(group.worst_error),
-        group.worst_snr.has_value()
-            ? absl::StrFormat("%.1f dB", *group.worst_snr)
-            : ""};
-    if (outputs) cells.push_back(share(group.worst_output_error));
-    cells.push_back(note(group.remark));
-    tensors.Add(cells);
+    const std::string ratio = group.worst_snr.has_value()
+                                  ? absl::StrFormat("%.1f dB", *group.worst_snr)
+                                  : "";
+    tensors.Add({Printable(all ? group.name : Shortened(group.name), 200),
+                 absl::StrCat(group.count), group.shape, group.method,
+                 FormatByteSize(group.bytes_before),
+                 FormatByteSize(group.bytes_after), share(group.worst_error),
+                 outputs ? share(group.worst_output_error) : ratio,
+                 note(group.remark)});
   }
   absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
   for (size_t i = 0; i < reasons.size(); ++i) {

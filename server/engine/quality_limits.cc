@@ -58,10 +58,11 @@ absl::Status CheckQuality(const QualityLimits& limits,
     if (limits.max_perplexity_increase.has_value() &&
         !(increase <= *limits.max_perplexity_increase)) {
       over.push_back(absl::StrFormat(
-          "perplexity would be %.6g, %.4g above the floats' %.6g by share, and "
-          "max_perplexity_increase is %g",
-          text->perplexity, increase, text->floats->float_perplexity,
-          *limits.max_perplexity_increase));
+          "perplexity would be %.6g, %.4g%% above the floats' %.6g, and "
+          "max_perplexity_increase is %g (%g%%)",
+          text->perplexity, 100 * increase, text->floats->float_perplexity,
+          *limits.max_perplexity_increase,
+          100 * *limits.max_perplexity_increase));
     }
     if (limits.max_kl.has_value() && !(kl <= *limits.max_kl)) {
       over.push_back(

@@ -334,6 +334,44 @@ TEST(ReportTest, ShowsHowFarDetectionsMoved) {
               ContainsRegex("\n +6 +21 +20 +0\n"));
 }
 
+TEST(ReportTest, ShowsOutputsInPlaceOfRatiosAndWhyAVersionIsRefused) {
+  v1::QuantizeReport report = Report();
+  report.set_version(0);
+  report.set_refused("the new version does not serve: too far");
+  v1::TextQuality& quality = *report.mutable_quality();
+  quality.set_perplexity(9.5);
+  quality.mutable_floats()->set_perplexity(9.25);
+  EXPECT_THAT(ReportText(report, "tiny", false), HasSubstr(" SNR "));
+  report.mutable_tensors(0)->set_relative_l2_output_error(0.03125);
+  const std::string text = ReportText(report, "tiny", false);
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("refused: nothing that is served has"),
+                    HasSubstr("perplexity 9.5000"),
+                    HasSubstr("floats: perplexity 9.2500"),
+                    HasSubstr("\nthe new version does not serve: too far"),
+                    HasSubstr(" OUTPUT "), HasSubstr(" 0.03125"),
+                    Not(HasSubstr("SNR"))));
+}
+
+TEST(ReportTest, ShowsAveragePrecisionAndWhatItIsOf) {
+  v1::EvaluateReport report;
+  report.set_model("detr");
+  v1::DetectionQuality& quality = *report.mutable_detection();
+  quality.set_version(2);
+  quality.set_method("linear");
+  quality.set_pictures(6);
+  v1::CocoAveragePrecision& coco = *quality.mutable_coco();
+  coco.set_ap(0.5);
+  coco.set_ap50(0.75);
+  coco.set_ap_large(0.625);
+  EXPECT_EQ(EvaluationText(report),
+            "detr v2 linear: 6 pictures, 0.0 s\n\n"
+            "AP 0.50:0.95  AP 0.50  AP 0.75  SMALL  MEDIUM   LARGE\n"
+            "      0.5000   0.7500   0.0000                 0.6250\n");
+  quality.set_float_detections(4);
+  EXPECT_THAT(EvaluationText(report), HasSubstr("FLOAT OBJECTS"));
+}
+
 TEST(ReportTest, TabulatesDetections) {
   v1::DetectObjectsResponse response;
   EXPECT_EQ(DetectionsText(response, std::nullopt),

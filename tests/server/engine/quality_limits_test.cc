@@ -55,11 +55,11 @@ TEST(QualityLimitsTest, AreKeptToAtExactlyTheLimitAndNotAbove) {
   EXPECT_THAT(CheckQuality(limits, Text(10.5, 8, 0.5), std::nullopt),
               StatusIs(StatusCode::kFailedPrecondition,
                        "the new version does not serve: perplexity would be "
-                       "10.5, 0.3125 above the floats' 8 by share, and "
-                       "max_perplexity_increase is 0.25"));
+                       "10.5, 31.25% above the floats' 8, and "
+                       "max_perplexity_increase is 0.25 (25%)"));
   EXPECT_THAT(CheckQuality(limits, Text(12, 8, 0.75), std::nullopt),
               StatusIs(StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("max_perplexity_increase is 0.25; KL"),
+                       AllOf(HasSubstr("increase is 0.25 (25%); KL"),
                              HasSubstr("would be 0.75 nats a token, and "
                                        "max_kl is 0.5"))));
   // What is no number is not below anything.
