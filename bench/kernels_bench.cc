@@ -2,7 +2,8 @@
 // gives: one line per method, bits of activations (a16, a8) and shape. A few
 // rows are told in bytes and in weights per second, more of them in operations.
 //
-//   kernels_bench [threads] [megabytes of weights per line] [method]
+//   kernels_bench [threads] [megabytes of weights per line] [spec of any
+//   method]
 //
 // The matrices of a line are as many as fill the given size, taken in turn, so
 // that weights come from memory and not from a cache.
@@ -87,18 +88,20 @@ void Measure(std::string_view spec, bool in_8_bits, int64_t outputs,
 int Main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : NumCpus();
   const int64_t bytes = (argc > 2 ? std::atoll(argv[2]) : 600) << 20;
-  const std::string_view only = argc > 3 ? argv[3] : "";
   ThreadPool pool(threads);
   std::printf("%s, %d threads\n", std::string(IsaName(BestIsa())).c_str(),
               threads);
   std::printf("memory read: %.1f GB/s, int8 in registers: %.2f TOPS\n",
               ReadGigabytesPerSecond(pool), bench::PeakInt8Tops(pool));
-  for (const std::string_view spec :
-       {"linear", "bnb-int8", "linear:granularity=group", "linear:bits=4",
-        "linear:bits=4,granularity=group",
-        "linear:bits=4,mode=asymmetric,granularity=group,group=32", "bfloat16",
-        "float16", "float32"}) {
-    if (!only.empty() && spec != only) continue;
+  std::vector<std::string_view> specs = {
+      "linear", "bnb-int8", "linear:granularity=group", "linear:bits=4",
+      "linear:bits=4,granularity=group",
+      "linear:bits=4,mode=asymmetric,granularity=group,group=32",
+      // Planes of bits, tables, scales under scales.
+      "linear:bits=3,granularity=group", "gguf-q4_k", "gguf-q6_k", "bnb-nf4",
+      "bnb-nf4:double_quant=true", "ks4", "bfloat16", "float16", "float32"};
+  if (argc > 3) specs = {argv[3]};
+  for (const std::string_view spec : specs) {
     const std::vector<int64_t> row_counts = {1, 2, 4, 8, 16, 128, 512};
     for (const bool in_8_bits : {false, true}) {
       if (in_8_bits && !spec.starts_with("linear")) continue;

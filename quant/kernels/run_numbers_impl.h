@@ -69,8 +69,9 @@ inline Floats Gather(const float* map, Ints indexes) {
 #endif
 }
 
-// Numbers of runs [first, first + count) of a panel to [count][16].
-inline void Expand(const RunNumbers& numbers, int64_t panel, int64_t first,
+// Numbers of runs [first, first + count) of a panel to [count][16]. Takes what
+// says where they are by value: no store through `to` changes that.
+inline void Expand(const RunNumbers numbers, int64_t panel, int64_t first,
                    int64_t count, float* to) {
   const int64_t begin = (panel * numbers.runs + first) * 16;
   if (numbers.type != NumberType::kByte) {
@@ -79,26 +80,36 @@ inline void Expand(const RunNumbers& numbers, int64_t panel, int64_t first,
     }
     return;
   }
-  int64_t coarse = first / numbers.runs_per_coarse;
-  int64_t coarse_end = (coarse + 1) * numbers.runs_per_coarse;
-  for (int64_t run = 0; run < count; ++run) {
-    if (first + run == coarse_end) {
-      ++coarse;
-      coarse_end += numbers.runs_per_coarse;
+  constexpr int kVectors = 16 / kLanes;
+  int64_t coarse_index = first / numbers.runs_per_coarse;
+  int64_t left = (coarse_index + 1) * numbers.runs_per_coarse - first;
+  const std::byte* bytes = numbers.values + begin;
+  while (count > 0) {
+    // Those that share a coarse number.
+    Floats coarse[kVectors], plus[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      coarse[v] = LoadFloats(
+          numbers.coarse_type, numbers.coarse,
+          (panel * numbers.coarse_runs + coarse_index) * 16 + v * kLanes);
+      plus[v] = numbers.plus == nullptr
+                    ? Set(-0.0f)  // changes no number
+                    : Load(numbers.plus + panel * 16 + v * kLanes);
     }
-    for (int i = 0; i < 16; i += kLanes) {
-      const Ints bytes = LoadBytes(numbers.values + begin + run * 16 + i);
-      Floats number = numbers.map != nullptr
-                          ? Gather(numbers.map, bytes)
-                          : __builtin_convertvector(
-                                (bytes & numbers.mask) - numbers.bias, Floats);
-      number *= LoadFloats(numbers.coarse_type, numbers.coarse,
-                           (panel * numbers.coarse_runs + coarse) * 16 + i);
-      if (numbers.plus != nullptr) {
-        number += Load(numbers.plus + panel * 16 + i);
+    const int64_t end = left < count ? left : count;
+    for (int64_t i = 0; i < end; ++i, bytes += 16, to += 16) {
+      for (int v = 0; v < kVectors; ++v) {
+        const Ints byte = LoadBytes(bytes + v * kLanes);
+        const Floats number =
+            numbers.map != nullptr
+                ? Gather(numbers.map, byte)
+                : __builtin_convertvector((byte & numbers.mask) - numbers.bias,
+                                          Floats);
+        Store(number * coarse[v] + plus[v], to + v * kLanes);
       }
-      Store(number, to + run * 16 + i);
     }
+    count -= end;
+    ++coarse_index;
+    left = numbers.runs_per_coarse;
   }
 }
 
@@ -119,7 +130,18 @@ __attribute__((noinline)) inline FloatsOfRuns NumbersOf(
                 (panel * numbers.runs + first) * 16,
             numbers.runs * 16};
   }
+  // What comes after them: numbers are read at once, and then none for a while,
+  // which the hardware's own prefetching does not follow.
+  const bool in_panel = first + count < numbers.runs;
+  const int64_t ahead = (in_panel ? count : panels * numbers.runs - first) * 16;
+  const int64_t size = SizeOf(numbers.type);
   for (int64_t p = 0; p < panels; ++p) {
+    const std::byte* soon =
+        numbers.values +
+        (((panel + p) * numbers.runs + first) * 16 + ahead) * size;
+    for (int64_t i = 0; i < count * 16 * size; i += 64) {
+      __builtin_prefetch(soon + i);
+    }
     Expand(numbers, panel + p, first, count, to + p * count * 16);
   }
   return {to, count * 16};

@@ -14,11 +14,11 @@
 namespace ounce::quant {
 namespace {
 
-inline __m512i ZerosOf(const RunsJob& job, int64_t panel, int64_t run) {
-  const uint8_t* zeros = job.zeros + (panel * job.runs + run) * 16;
+// Of a run of a panel, as integers.
+inline __m512i LoadZeros(const uint8_t* zeros, int mask) {
   return _mm512_and_si512(_mm512_cvtepu8_epi32(_mm_loadu_si128(
                               reinterpret_cast<const __m128i*>(zeros))),
-                          _mm512_set1_epi32(job.zero_mask));
+                          _mm512_set1_epi32(mask));
 }
 
 template <int kBits, bool kLevels, int kPlanes>
@@ -113,7 +113,9 @@ struct RunsBlock {
         for (int p = 0; p < kPanels; ++p) {
           const int64_t at = (run - first_run) * 16;
           if (job.zeros != nullptr) {
-            const __m512i zeros = ZerosOf(job, first_panel + p, run);
+            const __m512i zeros =
+                LoadZeros(job.zeros + ((first_panel + p) * job.runs + run) * 16,
+                          job.zero_mask);
             OUNCE_UNROLL
             for (int i = 0; i < kRows; ++i) {
               __m512i& sum = plane_sums[i][p][kPlanes - 1];
