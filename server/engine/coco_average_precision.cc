@@ -45,10 +45,11 @@ double Overlap(const CocoBox& detection, const CocoObject& object) {
          (object.crowd ? Area(detection) : Area(detection) + Area(box) - both);
 }
 
-// What is in one picture of one category.
+// What is in one picture of one category, of which there is something.
 struct Cell {
-  std::vector<const CocoObject*> objects;
-  std::vector<const CocoDetection*> detections;  // best first
+  size_t picture;
+  std::vector<const CocoObject*> objects = {};
+  std::vector<const CocoDetection*> detections = {};  // best first
 };
 
 // What became of a detection at one threshold.
@@ -173,8 +174,8 @@ CocoAveragePrecision ComputeCocoAveragePrecision(
   for (size_t i = 0; i < pictures.size(); ++i) {
     const auto cell_of = [&](int64_t category) -> Cell& {
       std::vector<Cell>& cells = by_category[category];
-      cells.resize(pictures.size());
-      return cells[i];
+      if (cells.empty() || cells.back().picture != i) cells.push_back({i});
+      return cells.back();
     };
     for (const CocoObject& object : pictures[i].objects) {
       cell_of(object.category).objects.push_back(&object);

@@ -1,5 +1,8 @@
 #include "server/engine/coco_average_precision.h"
 
+#include <sys/resource.h>
+
+#include <cstdint>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -66,6 +69,26 @@ TEST(CocoAveragePrecisionTest, ThereIsNoneWithoutObjects) {
   // An object that nothing found is one none the less.
   picture.detections.clear();
   EXPECT_EQ(ComputeCocoAveragePrecision({picture}).ap, 0);
+}
+
+// As many as a request may have pictures, and a label of its own in each:
+// gigabytes, if each label had room in each picture.
+TEST(CocoAveragePrecisionTest, TakesMemoryForWhatThereIs) {
+  constexpr int64_t kPictures = 8192;
+  const auto peak_kib = [] {
+    rusage use{};
+    getrusage(RUSAGE_SELF, &use);
+    return use.ru_maxrss;
+  };
+  const CocoBox box = {0, 0, 50, 50};
+  std::vector<CocoPicture> pictures(kPictures);
+  for (int64_t i = 0; i < kPictures; ++i) {
+    pictures[i].objects = {{.category = i, .box = box, .area = 2500}};
+    pictures[i].detections = {{.category = i, .box = box, .score = 0.5}};
+  }
+  const int64_t before = peak_kib();
+  EXPECT_NEAR(ComputeCocoAveragePrecision(pictures).ap, 1, 1e-12);
+  EXPECT_LT(peak_kib() - before, 256 << 10);
 }
 
 }  // namespace
