@@ -24,6 +24,7 @@ absl::StatusOr<std::shared_ptr<const model::Model>> FloatVersionOf(
   const auto made = std::make_shared<Made>();
   model::LoadOptions options;
   options.compute = context.options.compute;
+  options.threads = context.pool.num_threads();
   RETURN_IF_ERROR(RunInBackground(
       [made, options, folder = served.folder(),
        fingerprint = served.fingerprint(), task = served.served_task(),

@@ -560,8 +560,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     ASSIGN_OR_RETURN(texts, ReadTexts(*task, outline.shape(), params, proceed));
     ASSIGN_OR_RETURN(float_pieces,
                      FloatPieces::Open(folder, fingerprint, proceed));
-    to_measure =
-        NeedToEvaluate(context_, outline, texts->window, float_pieces.get());
+    to_measure = to_measure.Plus(
+        NeedToEvaluate(context_, outline, texts->window, float_pieces.get()));
   }
   ASSIGN_OR_RETURN(
       MemoryBudget::Reservation reservation,

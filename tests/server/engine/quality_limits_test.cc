@@ -2,6 +2,7 @@
 // models that are quantized within them and beyond.
 #include "server/engine/quality_limits.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <functional>
@@ -134,13 +135,16 @@ class QuantizeWithinLimitsTest : public ::testing::Test {
     return params;
   }
   ModelInfo Info() { return catalog_->List().front(); }
-  absl::StatusOr<TextQuality> Evaluate(const std::string& text) {
+  absl::StatusOr<TextQuality> Evaluate(
+      const std::string& text,
+      const std::function<absl::Status(const EvaluateUpdate&)>& progress =
+          [](const EvaluateUpdate&) { return absl::OkStatus(); }) {
     ASSIGN_OR_RETURN(const auto served, catalog_->Find("m"));
     ASSIGN_OR_RETURN(const auto task, TaskOf<TextGeneration>(served));
     const int64_t window = DefaultWindow(served->info().max_positions);
     return task->evaluator->Evaluate(
         {text, window, DefaultStride(window), /*compare_with_floats=*/true},
-        [](const EvaluateUpdate&) { return absl::OkStatus(); });
+        progress);
   }
 
   std::string code_;
@@ -218,6 +222,34 @@ TEST_F(QuantizeWithinLimitsTest, AVersionBeyondOneIsGoneAndTheOldOneServes) {
               AllOf(Contains("m linear done FAILED_PRECONDITION"),
                     Not(Contains("m swapping")),
                     Not(Contains(HasSubstr("evaluated")))));
+}
+
+// Beside what measuring takes, which an Evaluate takes too.
+TEST_F(QuantizeWithinLimitsTest, MemoryForTheInputsOfLayersIsSetAside) {
+  ASSERT_OK(catalog_->Load({"m", kTinyModelFolder}));
+  const auto scratch = [&] {
+    return budget_.state().used[MemoryShare::kScratch];
+  };
+  const int64_t before = scratch();
+  const auto when_quantizing = [&](const QuantizeParams& params) {
+    int64_t most = 0;
+    EXPECT_OK(Quantize(params, [&](const QuantizeUpdate& update) {
+      if (update.stage == QuantizeStage::kQuantizing) {
+        most = std::max(most, scratch() - before);
+      }
+      return absl::OkStatus();
+    }));
+    return most;
+  };
+  const int64_t without_texts = when_quantizing(To("linear"));
+  const int64_t with_texts = when_quantizing(WithText("linear"));
+  int64_t evaluating = 0;
+  ASSERT_OK(Evaluate(code_, [&](const EvaluateUpdate&) {
+    evaluating = std::max(evaluating, scratch() - before);
+    return absl::OkStatus();
+  }));
+  EXPECT_GT(evaluating, 0);
+  EXPECT_GT(with_texts, without_texts + evaluating);
 }
 
 TEST_F(QuantizeWithinLimitsTest, SeveralTextsCountAsTheirSum) {
