@@ -114,7 +114,7 @@ absl::Status Contradiction(std::string_view param, std::string_view needed) {
 
 // Of a pair that does not follow from the weights.
 absl::Status SetPair(const ParamValues& params, Settings& settings) {
-  const auto scale = static_cast<float>(NumberOf(params, "scale"));
+  const double scale = NumberOf(params, "scale");
   const int64_t zero = IntegerOf(params, "zero");
   const int64_t seed = IntegerOf(params, "seed");
   if (zero != 0 && scale == 0) return Contradiction("zero", "a given scale");
@@ -134,7 +134,8 @@ absl::Status SetPair(const ParamValues& params, Settings& settings) {
   if (zero != 0 && settings.symmetric) {
     return Contradiction("zero", "mode=asymmetric");
   }
-  const Pair pair = {RoundTo(settings.dtype, scale), static_cast<float>(zero)};
+  const Pair pair = {RoundTo(settings.dtype, static_cast<float>(scale)),
+                     static_cast<float>(zero)};
   if (pair.scale == 0 || !std::isfinite(pair.scale)) {
     return absl::InvalidArgumentError(StrCat(
         "parameter 'scale' of method 'linear' must fit ", Name(settings.dtype),

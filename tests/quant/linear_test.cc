@@ -344,7 +344,8 @@ TEST(LinearTest, RefusesContradictionsByName) {
         {"linear:range=mse,percentile=90", "'percentile'"},
         {"linear:bits=4,mode=asymmetric,granularity=tensor,scale=1,zero=9",
          "'zero'"},
-        {"linear:granularity=tensor,scale=1e-9", "'scale'"}}) {
+        {"linear:granularity=tensor,scale=1e-9", "'scale'"},
+        {"linear:granularity=tensor,scale=1e-60", "'scale'"}}) {
     const auto spec = ParseMethodSpec(text);
     ASSERT_TRUE(spec.ok()) << spec.status();
     const auto format = spec->Format(2, 64, DType::kF16);
