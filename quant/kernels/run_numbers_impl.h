@@ -30,11 +30,38 @@ inline Floats LoadHalves(const std::byte* from) {
 #endif
 }
 
+// As wider integers. (g++ 12 converts vectors of bytes one by one.)
+inline Ints LoadShorts(const std::byte* from) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Ints>(_mm512_cvtepu16_epi32(
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#elif defined(__AVX2__) && defined(__FMA__)
+  return reinterpret_cast<Ints>(_mm256_cvtepu16_epi32(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#else
+  typedef uint16_t Shorts __attribute__((vector_size(kLanes * 2)));
+  Shorts shorts;
+  __builtin_memcpy(&shorts, from, sizeof shorts);
+  return __builtin_convertvector(shorts, Ints);
+#endif
+}
+inline Ints LoadBytes(const std::byte* from) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Ints>(_mm512_cvtepu8_epi32(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__) && defined(__FMA__)
+  return reinterpret_cast<Ints>(_mm256_cvtepu8_epi32(
+      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+  typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+  Bytes bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return __builtin_convertvector(bytes, Ints);
+#endif
+}
+
 inline Floats LoadBFloat16(const std::byte* from) {
-  typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
-  Halves halves;
-  __builtin_memcpy(&halves, from, sizeof halves);
-  return reinterpret_cast<Floats>(__builtin_convertvector(halves, Ints) << 16);
+  return reinterpret_cast<Floats>(LoadShorts(from) << 16);
 }
 
 // kLanes floats of a type from the one with the index on.
@@ -48,13 +75,6 @@ inline Floats LoadFloats(NumberType type, const std::byte* floats,
     default:
       return Load(reinterpret_cast<const float*>(floats) + index);
   }
-}
-
-inline Ints LoadBytes(const std::byte* from) {
-  typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
-  Bytes bytes;
-  __builtin_memcpy(&bytes, from, sizeof bytes);
-  return __builtin_convertvector(bytes, Ints);
 }
 
 inline Floats Gather(const float* map, Ints indexes) {
