@@ -1,6 +1,8 @@
 #include "client/report.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -127,6 +129,9 @@ struct Group {
   std::optional<double> worst_output_error = std::nullopt;
   std::optional<double> worst_clamp_rate = std::nullopt;
   std::optional<double> worst_computed_error = std::nullopt;
+  // Of the tensors that say how many of their weights are zero.
+  double zeros = 0;
+  double may_be_zero = 0;
 };
 
 std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
@@ -169,6 +174,13 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
       group->worst_computed_error =
           std::max(group->worst_computed_error.value_or(0),
                    tensor.computed_relative_l2_error());
+    }
+    if (tensor.has_sparsity()) {
+      const double elements =
+          std::accumulate(tensor.shape().begin(), tensor.shape().end(), 1.0,
+                          std::multiplies<>());
+      group->zeros += tensor.sparsity() * elements;
+      group->may_be_zero += elements;
     }
     if (tensor.has_snr_db()) {
       group->worst_snr = group->worst_snr.has_value()
@@ -342,6 +354,28 @@ std::string SizesText(const v1::QuantizeReport& report,
   return table.Text();
 }
 
+void AppendParameter(const v1::MethodParameter& parameter, std::string* text) {
+  std::string range;
+  if (!parameter.choices().empty()) {
+    range = absl::StrJoin(parameter.choices(), "|");
+  } else if (parameter.has_min() && parameter.has_max()) {
+    range = absl::StrCat(parameter.min(), " to ", parameter.max());
+  } else if (parameter.has_lowest() && parameter.has_highest()) {
+    range = absl::StrCat(parameter.lowest(), " to ", parameter.highest());
+  }
+  absl::StrAppend(text, "  ", parameter.name(), "=", parameter.default_value(),
+                  range.empty() ? "" : absl::StrCat(" (", range, ")"), "  ",
+                  parameter.help(), "\n");
+}
+
+// Of a method or a stage.
+void AppendMethod(const v1::Method& method, std::string* text) {
+  absl::StrAppend(text, method.name(), "  ", method.summary(), "\n");
+  for (const v1::MethodParameter& parameter : method.parameters()) {
+    AppendParameter(parameter, text);
+  }
+}
+
 // "[######......] 1/2"
 std::string Bar(int64_t done, int64_t total) {
   constexpr int64_t kWidth = 24;
@@ -427,21 +461,24 @@ std::string ServedModelsText(const v1::ListServedModelsResponse& response) {
 std::string MethodsText(const v1::ListMethodsResponse& response) {
   std::string text;
   for (const v1::Method& method : response.methods()) {
-    absl::StrAppend(&text, method.name(), "  ", method.summary(), "\n");
-    for (const v1::MethodParameter& parameter : method.parameters()) {
-      std::string range;
-      if (!parameter.choices().empty()) {
-        range = absl::StrJoin(parameter.choices(), "|");
-      } else if (parameter.has_min() && parameter.has_max()) {
-        range = absl::StrCat(parameter.min(), " to ", parameter.max());
-      } else if (parameter.has_lowest() && parameter.has_highest()) {
-        range = absl::StrCat(parameter.lowest(), " to ", parameter.highest());
-      }
-      absl::StrAppend(&text, "  ", parameter.name(), "=",
-                      parameter.default_value(),
-                      range.empty() ? "" : absl::StrCat(" (", range, ")"), "  ",
-                      parameter.help(), "\n");
-    }
+    AppendMethod(method, &text);
+  }
+  if (!response.stages().empty()) {
+    absl::StrAppend(
+        &text,
+        "\nstages, which stand before a method: ", response.stages(0).name(),
+        "+",
+        response.methods_size() > 0 ? response.methods(0).name() : "METHOD",
+        "\n");
+  }
+  for (const v1::Method& stage : response.stages()) AppendMethod(stage, &text);
+  if (!response.rule_keys().empty()) {
+    absl::StrAppend(&text,
+                    "\nkeys of a plan's rules, behind the parameters of a "
+                    "method\n");
+  }
+  for (const v1::MethodParameter& key : response.rule_keys()) {
+    AppendParameter(key, &text);
   }
   return text;
 }
@@ -474,10 +511,21 @@ std::string ReportText(const v1::QuantizeReport& report,
   const bool outputs = std::any_of(
       groups.begin(), groups.end(),
       [](const Group& group) { return group.worst_output_error.has_value(); });
+  const bool any_zeros =
+      std::any_of(groups.begin(), groups.end(),
+                  [](const Group& group) { return group.may_be_zero > 0; });
   // A line has room for one of them, and the error says what the ratio does.
-  TextTable tensors({all ? "TENSOR" : "MODULES (WORST ERRORS)", "-COUNT",
-                     "SHAPE", "METHOD", "-BEFORE", "-AFTER", "-ERROR",
-                     outputs ? "-OUTPUT" : "-SNR", "NOTE"});
+  std::vector<std::string> headers = {all ? "TENSOR" : "MODULES (WORST ERRORS)",
+                                      "-COUNT",
+                                      "SHAPE",
+                                      "METHOD",
+                                      "-BEFORE",
+                                      "-AFTER",
+                                      "-ERROR",
+                                      outputs ? "-OUTPUT" : "-SNR"};
+  if (any_zeros) headers.emplace_back("-ZEROS");
+  headers.emplace_back("NOTE");
+  TextTable tensors(headers);
   std::vector<std::string> reasons;
   const auto note = [&](const std::string& reason) -> std::string {
     if (reason.empty()) return "";
@@ -492,16 +540,31 @@ std::string ReportText(const v1::QuantizeReport& report,
     const std::string ratio = group.worst_snr.has_value()
                                   ? absl::StrFormat("%.1f dB", *group.worst_snr)
                                   : "";
-    tensors.Add({Printable(all ? group.name : Shortened(group.name), 200),
-                 absl::StrCat(group.count), group.shape, group.method,
-                 FormatByteSize(group.bytes_before),
-                 FormatByteSize(group.bytes_after), share(group.worst_error),
-                 outputs ? share(group.worst_output_error) : ratio,
-                 note(group.remark)});
+    std::vector<std::string> cells = {
+        Printable(all ? group.name : Shortened(group.name), 200),
+        absl::StrCat(group.count),
+        group.shape,
+        group.method,
+        FormatByteSize(group.bytes_before),
+        FormatByteSize(group.bytes_after),
+        share(group.worst_error),
+        outputs ? share(group.worst_output_error) : ratio};
+    if (any_zeros) {
+      cells.push_back(group.may_be_zero > 0
+                          ? Percent(group.zeros / group.may_be_zero)
+                          : "");
+    }
+    cells.push_back(note(group.remark));
+    tensors.Add(cells);
   }
   absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
   for (size_t i = 0; i < reasons.size(); ++i) {
     absl::StrAppend(&text, "[", i + 1, "] ", reasons[i], "\n");
+  }
+  if (any_zeros) {
+    absl::StrAppend(&text,
+                    "\nzeros of pruning are stored as other weights are: they "
+                    "save no bytes\n");
   }
   return text;
 }

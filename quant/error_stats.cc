@@ -32,13 +32,15 @@ void ErrorMeter::Add(const float* wanted, const float* found, int64_t count) {
     error_ += errors[lane];
     max_abs_ = std::max(max_abs_, most[lane]);
   }
+  zeros_ += std::count(found, found + count, 0.0f);
+  elements_ += count;
 }
 
 void ErrorMeter::Add(const CodeFormat& format, const CodeBand& band,
                      int64_t cols, const float* wanted, const float* found) {
   Add(wanted, found, band.rows * cols);
   if (!format.clamps) return;
-  elements_ += band.rows * cols;
+  clampable_ += band.rows * cols;
   for (int64_t row = band.first_row; row < band.first_row + band.rows; ++row) {
     for (int64_t col = 0; col < cols;) {
       // Rounding alone is off by half a step, and by a last digit.
@@ -56,8 +58,10 @@ void ErrorMeter::Add(const ErrorMeter& part) {
   norm_ += part.norm_;
   error_ += part.error_;
   max_abs_ = std::max(max_abs_, part.max_abs_);
-  elements_ += part.elements_;
+  clampable_ += part.clampable_;
   clamped_ += part.clamped_;
+  zeros_ += part.zeros_;
+  elements_ += part.elements_;
 }
 
 ErrorStats ErrorMeter::stats() const {
@@ -67,9 +71,12 @@ ErrorStats ErrorMeter::stats() const {
   stats.snr_db = stats.relative_l2 > 0
                      ? -20 * std::log10(stats.relative_l2)
                      : std::numeric_limits<double>::infinity();
-  if (elements_ > 0) {
+  if (clampable_ > 0) {
     stats.clamped =
-        static_cast<double>(clamped_) / static_cast<double>(elements_);
+        static_cast<double>(clamped_) / static_cast<double>(clampable_);
+  }
+  if (elements_ > 0) {
+    stats.zeros = static_cast<double>(zeros_) / static_cast<double>(elements_);
   }
   return stats;
 }

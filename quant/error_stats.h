@@ -16,6 +16,7 @@ struct ErrorStats {
   double relative_l2 = 0;  // ||W - Q|| / ||W||; 0 for an all-zero W
   double snr_db = 0;       // 20 * log10(1 / relative_l2); +infinity if exact
   double max_abs = 0;      // worst element
+  double zeros = 0;        // share of the elements that are zero in Q
   // Share of the elements that lie beyond what their codes reach, of formats
   // that clamp (CodeFormat::clamps).
   std::optional<double> clamped = std::nullopt;
@@ -38,8 +39,10 @@ class ErrorMeter {
   double norm_ = 0;   // of the originals, squared
   double error_ = 0;  // squared
   double max_abs_ = 0;
-  int64_t elements_ = 0;  // of formats that clamp
+  int64_t clampable_ = 0;  // of formats that clamp
   int64_t clamped_ = 0;
+  int64_t zeros_ = 0;
+  int64_t elements_ = 0;
 };
 
 // Of a matrix in one piece. Requires equal shapes.

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,6 +22,7 @@
 #include "quant/float_rows.h"
 #include "quant/packed_weight.h"
 #include "quant/params.h"
+#include "quant/weight_stage.h"
 
 namespace ounce::quant {
 
@@ -59,34 +61,34 @@ class QuantMethod {
                                         const ParamValues& params) const;
 };
 
-// A method with its parameters.
+// A method with its parameters, behind stages.
 struct MethodSpec {
   const QuantMethod* method = nullptr;
   ParamValues params;  // all declared ones
+  std::vector<StageSpec> stages = {};
 
-  // The method's, of these parameters.
+  // The method's, of these parameters; of what the stages make of `weight`.
   absl::StatusOr<CodeFormat> Format(int64_t rows, int64_t cols,
                                     DType dtype) const {
     return method->Format(rows, cols, dtype, params);
   }
   absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
-      const FloatRows& weight) const {
-    return method->Encode(weight, params);
-  }
+      const FloatRows& weight) const;
 
   // The dtype that it stores, of a method that stores floats.
   std::optional<DType> float_dtype() const;
   // Whether every value of `dtype` is stored as it is.
   bool lossless_from(DType dtype) const;
 
-  // The text of a spec, defined here once: the method's name, then, after a
+  // The text of a spec, defined here once: each stage and then the method, with
+  // '+' between. Of each, its name, then, after a
   // colon, `key=value` of each parameter that differs from its default, in
   // declared order, with commas between and no spaces: "linear",
-  // "linear:bits=4". So equal specs are equal texts, and a parameter that a
-  // method gains renames nothing. It is what replies, reports, metrics and
-  // command lines show. ParseMethodSpec reads it back (and takes parameters in
-  // any order, defaults written out or not). `more` are settings of somebody
-  // else, which go behind the method's.
+  // "linear:bits=4", "prune-24+linear". So equal specs are equal texts, and a
+  // parameter that a method gains renames nothing. It is what replies, reports,
+  // metrics and command lines show. ParseMethodSpec reads it back (and takes
+  // parameters in any order, defaults written out or not). `more` are settings
+  // of somebody else, which go behind the method's.
   std::string ToString(std::string_view more = {}) const;
 };
 

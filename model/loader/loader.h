@@ -79,6 +79,9 @@ struct TensorReport {
   // With scales that follow from the weights, where they were given instead and
   // errors are measured (QuantMethod::Computed).
   std::optional<double> computed_relative_l2 = std::nullopt;
+  // Share of the stored values that are zero, if measured and its spec has
+  // stages.
+  std::optional<double> sparsity = std::nullopt;
   std::string
       left_alone;  // why it is as in the checkpoint, if methods were asked for
   std::string note;  // CodeFormat::note

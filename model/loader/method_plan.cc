@@ -59,15 +59,17 @@ absl::Status CheckActivations(const RuleSpec& spec) {
 
 // Of a SPEC that is not keep.
 absl::StatusOr<RuleSpec> ParseRuleSpec(std::string_view text, Methods methods) {
-  const size_t colon = text.find(':');
+  const std::string_view last = quant::PartsOfSpec(text).back();
+  const std::string_view stages = text.substr(0, text.size() - last.size());
+  const size_t colon = last.find(':');
   std::vector<std::string_view> of_method, of_rule;
   if (colon != std::string_view::npos) {
     for (const std::string_view setting :
-         quant::Settings(text.substr(colon + 1))) {
+         quant::Settings(last.substr(colon + 1))) {
       (IsRuleKey(setting) ? of_rule : of_method).push_back(setting);
     }
   }
-  std::string method(text.substr(0, colon));
+  std::string method = StrCat(stages, last.substr(0, colon));
   for (size_t i = 0; i < of_method.size(); ++i) {
     StrAppend(&method, i == 0 ? ":" : ",", of_method[i]);
   }
@@ -224,7 +226,8 @@ std::string MethodRule::ToString() const {
 }
 
 std::optional<quant::DType> MethodPlan::float_dtype() const {
-  if (!rest.has_value()) return std::nullopt;
+  // Stages are for the linear layers alone.
+  if (!rest.has_value() || !rest->method.stages.empty()) return std::nullopt;
   return rest->method.float_dtype();
 }
 

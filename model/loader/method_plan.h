@@ -10,8 +10,8 @@
 //             has it. Behind the method's parameters may stand keys of the
 //             plan's own (RuleKeys)
 //
-// A SPEC alone is for the linear layers, and, if its method stores floats, for
-// all else too; what no rule is for is kept. So
+// A SPEC alone is for the linear layers, and, if it is a method that stores
+// floats, without stages, for all else too; what no rule is for is kept. So
 //
 //   linear                        every linear layer
 //   lm_head=keep linear           ... but that one
@@ -84,7 +84,8 @@ struct MethodPlan {
 
   // Whether all is as in the checkpoint.
   bool keeps_all() const { return rules.empty() && !rest.has_value(); }
-  // What the rest is stored in, vectors too, if its method stores floats.
+  // What the rest is stored in, vectors too, if it is a method that stores
+  // floats, without stages.
   std::optional<quant::DType> float_dtype() const;
   // "keep" if it keeps all.
   std::string ToString() const;

@@ -209,7 +209,7 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   const MethodSpec resident =
       Resident(choice, /*folded=*/!batch_norm.empty(), info->dtype);
   const TensorRows stored(checkpoint_, name, /*allows_non_finite=*/false);
-  const quant::ScaledRows folded(stored, std::move(factors));
+  const quant::ScaledRows folded(stored, factors);
   ASSIGN_OR_RETURN(
       quant::CodeFormat format,
       FormatOf(name, resident, channels, stored.cols(), info->dtype));
@@ -224,13 +224,19 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
                           stored.cols(), WeightRole::kConvolution));
   ledger_.report(report).resident_bytes = bytes;
   if (reads()) {
-    ASSIGN_OR_RETURN(const auto codes, resident.Encode(folded));
+    // Stages see the weight as the checkpoint has it.
+    ASSIGN_OR_RETURN(const auto staged,
+                     quant::ApplyStages(resident.stages, stored));
+    const quant::ScaledRows to_encode(*staged, factors);
+    ASSIGN_OR_RETURN(const auto codes,
+                     resident.method->Encode(to_encode, resident.params));
     ASSIGN_OR_RETURN(PackedWeight packed,
                      quant::Pack(quant::ConvolutionCodes(*codes, shape),
                                  Product::kConvolution, pool_));
     if (Measures(choice, info->dtype)) {
-      ASSIGN_OR_RETURN(ledger_.report(report).error,
+      ASSIGN_OR_RETURN(const quant::ErrorStats error,
                        quant::MeasureError(folded, *codes));
+      SetError(choice, error, ledger_.report(report));
       RETURN_IF_ERROR(MeasureComputed(resident, folded, report));
     }
     result.weight = std::make_shared<const PackedWeight>(std::move(packed));
@@ -409,7 +415,7 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
     if (!measures) break;
     const Stored& stored = *source.stored;
     TensorReport& report = ledger_.report(stored.report);
-    report.error = stored.error.stats();
+    SetError(choice, stored.error.stats(), report);
     if (InputOf(source.module, cols) != nullptr) {
       report.output_error = stored.output_error.stats();
     }
@@ -563,13 +569,17 @@ std::string WeightLoader::VectorLeftAlone(const char* why) const {
 
 MethodSpec WeightLoader::Resident(const Choice& choice, bool folded,
                                   DType dtype) const {
-  if (!choice.spec.float_dtype().has_value()) return choice.spec;
-  if (floats_as_bfloat16_) return quant::FloatMethodFor(DType::kBF16);
-  // Factors make new values, which the checkpoint's 16 bits would round.
-  if (folded && choice.spec.lossless_from(dtype)) {
-    return quant::FloatMethodFor(DType::kF32);
+  MethodSpec method = choice.spec;
+  method.stages.clear();
+  if (!method.float_dtype().has_value()) return choice.spec;
+  if (floats_as_bfloat16_) {
+    method = quant::FloatMethodFor(DType::kBF16);
+  } else if (folded && method.lossless_from(dtype)) {
+    // Factors make new values, which the checkpoint's 16 bits would round.
+    method = quant::FloatMethodFor(DType::kF32);
   }
-  return choice.spec;
+  method.stages = choice.spec.stages;
+  return method;
 }
 
 absl::StatusOr<size_t> WeightLoader::Report(
@@ -603,6 +613,16 @@ const quant::LayerInput* WeightLoader::InputOf(const std::string& module,
   return found == options_.inputs->end() || found->second->cols != cols
              ? nullptr
              : found->second.get();
+}
+
+void WeightLoader::SetError(const Choice& choice,
+                            const quant::ErrorStats& error,
+                            TensorReport& report) {
+  report.error = error;
+  if (choice.spec.stages.empty()) return;
+  report.sparsity = error.zeros;
+  // What a stage changed would seem to be beyond the codes.
+  report.error->clamped = std::nullopt;
 }
 
 // Of two names of one weight, as the config says.

@@ -173,6 +173,8 @@ class WeightLoader final : public WeightReader {
   // was given others.
   absl::Status MeasureComputed(const quant::MethodSpec& resident,
                                const quant::FloatRows& floats, size_t report);
+  static void SetError(const Choice& choice, const quant::ErrorStats& error,
+                       TensorReport& report);
   absl::Status CheckEqual(const std::string& name, const TensorInfo& info,
                           const std::string& other) const;
   absl::Status CheckRowsUsed() const;

@@ -141,6 +141,7 @@ QuantizeReport CompareWeights(const ModelInfo& before,
     if (tensor.error.has_value()) outcome.clamp_rate = tensor.error->clamped;
     outcome.computed_relative_l2_error = tensor.computed_relative_l2;
     outcome.note = tensor.note;
+    outcome.sparsity = tensor.sparsity;
     if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
       outcome.relative_l2_error = tensor.error->relative_l2;
       outcome.snr_db = tensor.error->snr_db;

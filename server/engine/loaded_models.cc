@@ -18,13 +18,13 @@
 #include "model/checkpoint/checkpoint.h"
 #include "model/files/byte_source.h"
 #include "model/loader/loader.h"
-#include "quant/registry.h"
 #include "server/engine/background_thread.h"
 #include "server/engine/built_version.h"
 #include "server/engine/checkpoint_fingerprint.h"
 #include "server/engine/detection_quality.h"
 #include "server/engine/float_pieces.h"
 #include "server/engine/input_sampler.h"
+#include "server/engine/method_list.h"
 #include "server/engine/quality_limits.h"
 #include "server/engine/step_turns.h"
 #include "server/engine/text_evaluation.h"
@@ -139,7 +139,7 @@ class LoadedModels final : public ModelCatalog {
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress)
       override;
-  std::vector<MethodInfo> Methods() const override;
+  MethodList Methods() const override { return ListMethods(); }
   void Drain(absl::Time deadline) override;
 
  private:
@@ -738,38 +738,6 @@ absl::StatusOr<MemoryBudget::Reservation> LoadedModels::ReserveForVersion(
     RETURN_IF_ERROR(wait());
     context_.memory.AwaitRelease(kVersionPoll);
   }
-}
-
-std::vector<MethodInfo> LoadedModels::Methods() const {
-  std::vector<MethodInfo> result;
-  for (const quant::QuantMethod* method : quant::AllMethods()) {
-    MethodInfo& info = result.emplace_back();
-    info.name = std::string(method->name());
-    info.summary = std::string(method->summary());
-    for (const quant::ParamSpec& spec : method->params()) {
-      MethodParameterInfo& parameter = info.parameters.emplace_back();
-      parameter.name = std::string(spec.name);
-      parameter.default_value = std::string(spec.default_value);
-      parameter.help = std::string(spec.help);
-      switch (spec.type) {
-        case quant::ParamSpec::Type::kInteger:
-          parameter.min = spec.min;
-          parameter.max = spec.max;
-          break;
-        case quant::ParamSpec::Type::kNumber:
-          parameter.lowest = spec.lowest;
-          parameter.highest = spec.highest;
-          break;
-        case quant::ParamSpec::Type::kBoolean:
-          parameter.choices = {"false", "true"};
-          break;
-        case quant::ParamSpec::Type::kChoice:
-          parameter.choices.assign(spec.choices.begin(), spec.choices.end());
-          break;
-      }
-    }
-  }
-  return result;
 }
 
 void LoadedModels::Drain(absl::Time deadline) {

@@ -118,6 +118,7 @@ struct TensorOutcome {
   std::string note = {};
   std::optional<double> clamp_rate = std::nullopt;
   std::optional<double> computed_relative_l2_error = std::nullopt;
+  std::optional<double> sparsity = {};
 };
 
 // Fields as in model_admin.proto's QuantizeReport.
@@ -213,6 +214,12 @@ struct MethodInfo {
   std::string summary;
   std::vector<MethodParameterInfo> parameters;
 };
+// Fields as in model_admin.proto's ListMethodsResponse.
+struct MethodList {
+  std::vector<MethodInfo> methods;
+  std::vector<MethodInfo> stages;
+  std::vector<MethodParameterInfo> rule_keys;
+};
 
 // What a catalog tells as it happens, for metrics.
 //
@@ -288,7 +295,7 @@ class ModelCatalog {
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress) = 0;
 
-  virtual std::vector<MethodInfo> Methods() const = 0;
+  virtual MethodList Methods() const = 0;
 
   // Refuses loads and requests, lets running ones finish until `deadline`.
   virtual void Drain(absl::Time deadline) = 0;

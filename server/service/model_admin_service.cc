@@ -191,6 +191,7 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
     }
     t->set_note(tensor.note);
     t->set_kind(ToProto(tensor.kind));
+    if (tensor.sparsity.has_value()) t->set_sparsity(*tensor.sparsity);
   }
   if (report.quality.has_value()) {
     *out.mutable_quality() = ToProto(*report.quality);
@@ -202,23 +203,24 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
   return out;
 }
 
-v1::Method ToProto(const MethodInfo& info) {
-  v1::Method method;
-  method.set_name(info.name);
-  method.set_summary(info.summary);
+void SetParameter(const MethodParameterInfo& parameter,
+                  v1::MethodParameter* p) {
+  p->set_name(parameter.name);
+  p->set_default_value(parameter.default_value);
+  if (parameter.min.has_value()) p->set_min(*parameter.min);
+  if (parameter.max.has_value()) p->set_max(*parameter.max);
+  if (parameter.lowest.has_value()) p->set_lowest(*parameter.lowest);
+  if (parameter.highest.has_value()) p->set_highest(*parameter.highest);
+  p->mutable_choices()->Add(parameter.choices.begin(), parameter.choices.end());
+  p->set_help(parameter.help);
+}
+
+void SetMethod(const MethodInfo& info, v1::Method* method) {
+  method->set_name(info.name);
+  method->set_summary(info.summary);
   for (const MethodParameterInfo& parameter : info.parameters) {
-    v1::MethodParameter* p = method.add_parameters();
-    p->set_name(parameter.name);
-    p->set_default_value(parameter.default_value);
-    if (parameter.min.has_value()) p->set_min(*parameter.min);
-    if (parameter.max.has_value()) p->set_max(*parameter.max);
-    if (parameter.lowest.has_value()) p->set_lowest(*parameter.lowest);
-    if (parameter.highest.has_value()) p->set_highest(*parameter.highest);
-    p->mutable_choices()->Add(parameter.choices.begin(),
-                              parameter.choices.end());
-    p->set_help(parameter.help);
+    SetParameter(parameter, method->add_parameters());
   }
-  return method;
 }
 
 }  // namespace
@@ -522,8 +524,15 @@ grpc::ServerUnaryReactor* ModelAdminService::ListMethods(
   return AnswerNow<v1::ListMethodsRequest, v1::ListMethodsResponse>(
       reception_, {"ListMethods", context, request, response},
       [this](const v1::ListMethodsRequest&, v1::ListMethodsResponse* out) {
-        for (const MethodInfo& info : catalog_.Methods()) {
-          *out->add_methods() = ToProto(info);
+        const MethodList list = catalog_.Methods();
+        for (const MethodInfo& info : list.methods) {
+          SetMethod(info, out->add_methods());
+        }
+        for (const MethodInfo& info : list.stages) {
+          SetMethod(info, out->add_stages());
+        }
+        for (const MethodParameterInfo& key : list.rule_keys) {
+          SetParameter(key, out->add_rule_keys());
         }
         return absl::OkStatus();
       });

@@ -259,6 +259,62 @@ TEST(ReportTest, LeavesOutColumnsOfAKvCacheThatNoModelHas) {
               AllOf(HasSubstr("detect"), Not(HasSubstr("KV"))));
 }
 
+TEST(ReportTest, ShowsWhatPruningLeftAsZeroAndThatItSavesNoBytes) {
+  v1::QuantizeReport report = Report();
+  EXPECT_THAT(ReportText(report, "tiny", false),
+              AllOf(Not(HasSubstr("ZEROS")), Not(HasSubstr("pruning"))));
+  report.mutable_tensors(0)->set_sparsity(0.25);
+  EXPECT_THAT(
+      ReportText(report, "tiny", true),
+      AllOf(ContainsRegex("SNR +ZEROS  NOTE"), ContainsRegex(" dB +25.00%"),
+            HasSubstr("zeros of pruning are stored as other weights "
+                      "are: they save no bytes\n")));
+  // Together by their elements.
+  report.mutable_tensors(1)->set_sparsity(0.75);
+  EXPECT_THAT(ReportText(report, "tiny", false), ContainsRegex(" dB +50.00%"));
+}
+
+TEST(ReportTest, ListsMethodsStagesAndKeysWithTheirParameters) {
+  v1::ListMethodsResponse response;
+  v1::Method* method = response.add_methods();
+  method->set_name("linear");
+  method->set_summary("Integers.");
+  v1::MethodParameter* bits = method->add_parameters();
+  bits->set_name("bits");
+  bits->set_default_value("8");
+  bits->set_min(2);
+  bits->set_max(8);
+  bits->set_help("of a code");
+  EXPECT_EQ(MethodsText(response),
+            "linear  Integers.\n"
+            "  bits=8 (2 to 8)  of a code\n");
+  v1::Method* stage = response.add_stages();
+  stage->set_name("prune");
+  stage->set_summary("Zeros.");
+  v1::MethodParameter* share = stage->add_parameters();
+  share->set_name("sparsity");
+  share->set_default_value("0.5");
+  share->set_lowest(0.001);
+  share->set_highest(0.999);
+  share->set_help("of all");
+  v1::MethodParameter* key = response.add_rule_keys();
+  key->set_name("untie");
+  key->set_default_value("false");
+  key->add_choices("false");
+  key->add_choices("true");
+  key->set_help("apart");
+  EXPECT_EQ(MethodsText(response),
+            "linear  Integers.\n"
+            "  bits=8 (2 to 8)  of a code\n"
+            "\n"
+            "stages, which stand before a method: prune+linear\n"
+            "prune  Zeros.\n"
+            "  sparsity=0.5 (0.001 to 0.999)  of all\n"
+            "\n"
+            "keys of a plan's rules, behind the parameters of a method\n"
+            "  untie=false (false|true)  apart\n");
+}
+
 // A convolution of 1,234,567,000 bytes beside Report()'s linear layers.
 v1::QuantizeReport ReportOfKinds() {
   v1::QuantizeReport report = Report();

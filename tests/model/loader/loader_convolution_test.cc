@@ -209,6 +209,30 @@ TEST(LoaderConvolutionTest, AFoldedWeightKeepsTheDigitsThatTheFileHasNot) {
   EXPECT_TRUE(Find(rounded, kConvolution + ".weight").error.has_value());
 }
 
+// By the magnitudes that the checkpoint has, not those of the folded weight.
+TEST(LoaderConvolutionTest, PrunesBeforeItFoldsABatchNorm) {
+  const auto checkpoint = SmallDetr(DType::kF16);
+  std::vector<float>& factors = checkpoint->values(kNorm + ".weight");
+  factors.assign(factors.size(), 1e-3f);
+  factors[0] = 1e3f;
+  LoadOptions options =
+      With("@convolution=prune-magnitude+float16 prune-24+linear");
+  options.measure_error = true;
+  const LoadReport report = ReportOf(*checkpoint, options);
+  const TensorReport& weight = Find(report, kConvolution + ".weight");
+  EXPECT_EQ(weight.method, "prune-magnitude+float16");
+  EXPECT_EQ(weight.sparsity, 0.5);
+  EXPECT_EQ(weight.element, "float32");  // as without a stage
+  EXPECT_EQ(weight.stored_bytes, kWeights * 2);
+  // The first channel outweighs all others, and loses about half too.
+  EXPECT_GT(weight.error->relative_l2, 0.1);
+
+  options.compute = Compute::kBFloat16;
+  const LoadReport rounded = ReportOf(*checkpoint, options);
+  EXPECT_EQ(Find(rounded, kConvolution + ".weight").element, "bfloat16");
+  EXPECT_EQ(Find(rounded, kConvolution + ".weight").sparsity, 0.5);
+}
+
 TEST(LoaderConvolutionTest, NamesABatchNormThatCannotBeFolded) {
   const struct {
     const char* part;

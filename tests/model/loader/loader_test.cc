@@ -414,6 +414,52 @@ TEST(LoaderTest, APlanMixesWidths) {
   EXPECT_EQ(report.resident_bytes_by_element.count("int4"), 1u);
 }
 
+TEST(LoaderTest, StagesPruneLinearLayersAndSparsityIsReported) {
+  const auto checkpoint = MakeTinyCheckpoint(kHalf);
+  LoadOptions options = With(
+      "transformer.wte=prune-magnitude:sparsity=0.25+float16 "
+      "*.fc_in=prune-24+float16 prune-magnitude+linear");
+  options.measure_error = true;
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*checkpoint, options));
+  const LoadReport& report = loaded.report;
+  const TensorReport& linear =
+      Find(report, "transformer.h.0.attn.out_proj.weight");
+  EXPECT_EQ(linear.method, "prune-magnitude+linear");
+  EXPECT_EQ(linear.element, "int8");
+  // What rounds to zero is zero too.
+  EXPECT_GE(*linear.sparsity, 0.5);
+  EXPECT_LT(*linear.sparsity, 0.52);
+  EXPECT_GT(linear.error->relative_l2, 0.1);
+  const TensorReport& halves = Find(report, "transformer.h.1.mlp.fc_in.weight");
+  EXPECT_EQ(halves.sparsity, 0.5);
+  EXPECT_EQ(halves.element, "float16");
+  EXPECT_EQ(Find(report, "transformer.wte.weight").sparsity, 0.25);
+  EXPECT_EQ(Find(report, "lm_head.weight").sparsity, std::nullopt);
+  EXPECT_EQ(Find(report, "lm_head.weight").method, "float16");
+  EXPECT_EQ(report.plan,
+            "transformer.wte=prune-magnitude:sparsity=0.25+float16 "
+            "*.fc_in=prune-24+float16 prune-magnitude+linear");
+  // Zeros take the bytes of other weights.
+  const LoadReport dense =
+      LoadWith(*checkpoint, "*.fc_in=float16 linear").report;
+  EXPECT_EQ(report.stored_bytes, dense.stored_bytes);
+  EXPECT_EQ(report.resident_bytes, dense.resident_bytes);
+  ASSERT_OK_AND_ASSIGN(const ModelPlan planned,
+                       PlanModel(Unreadable(*checkpoint), options));
+  ExpectSame(planned.report, report, report.plan);
+}
+
+TEST(LoaderTest, PrunedFloatsAloneLeaveTheRestAsItIs) {
+  const LoadReport report =
+      LoadWith(*MakeTinyCheckpoint(kHalf), "prune-24+bfloat16").report;
+  for (const TensorReport& tensor : report.tensors) {
+    const bool linear = !tensor.is_vector && tensor.role == WeightRole::kLinear;
+    EXPECT_EQ(tensor.method, linear ? "prune-24+bfloat16" : "float16")
+        << tensor.name;
+  }
+}
+
 TEST(LoaderTest, RefusesARuleThatIsLeftWithNothing) {
   const auto checkpoint = MakeTinyCheckpoint(kHalf);
   const std::pair<const char*, const char*> kPlans[] = {

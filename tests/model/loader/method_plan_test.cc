@@ -118,6 +118,10 @@ TEST(MethodPlanTest, EqualPlansAreEqualTexts) {
        "a=linear:bits=4,untie=true,activations=8 bnb-int8"},
       {"adjustable:untie=true,mode=fancy,bits=4",
        "adjustable:bits=4,mode=fancy,untie=true"},
+      {"a=prune-24+linear prune-magnitude:sparsity=.5+linear:bits=4",
+       "a=prune-24+linear prune-magnitude+linear:bits=4"},
+      {"a=prune-magnitude:per=row+bfloat16:untie=true",
+       "a=prune-magnitude:per=row+bfloat16:untie=true"},
   };
   for (const auto& [given, canonical] : kTexts) {
     EXPECT_EQ(Plan(given).ToString(), canonical);
@@ -139,6 +143,12 @@ TEST(MethodPlanTest, NoMethodHasAParameterOfARuleKeysName) {
       EXPECT_EQ(Plan(text).ToString(), method->name());
     }
   }
+}
+
+// Pruned floats are no dtype for norms, embeddings and heads.
+TEST(MethodPlanTest, StagesAreForTheLinearLayersWhereNoRuleNamesOthers) {
+  EXPECT_EQ(Plan("prune-24+bfloat16").float_dtype(), std::nullopt);
+  EXPECT_EQ(Plan("bfloat16").float_dtype(), quant::DType::kBF16);
 }
 
 TEST(MethodPlanTest, KeysOfARuleAreNoParametersOfItsMethod) {
@@ -190,6 +200,9 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
        "or false; default false), activations (one of 8, 16; default 16); a "
        "plan is"},
       {"a=keep:untie=true", "unknown quantization method 'keep'"},
+      {"a=prune+linear", "unknown stage 'prune'; known stages are"},
+      {"a=prune-24:untie=true+linear", "unknown parameter 'untie'; stage"},
+      {"prune-24", "stage 'prune-24' needs a method behind it"},
   };
   for (const auto& [text, words] : kCases) {
     EXPECT_THAT(Error(text),
@@ -229,6 +242,8 @@ TEST(MethodPlanTest, GeneratedPlansComeBackFromTheirTexts) {
                                 "bfloat16",
                                 "linear:untie=true",
                                 "linear:untie=true,bits=4",
+                                "prune-24+linear:untie=true",
+                                "prune-magnitude:sparsity=0.25+bfloat16",
                                 "adjustable:bits=4",
                                 "adjustable:mode=fancy"};
   const char* const kParts[] = {"a", ".", "*",       "?",   "[0-9]", "[!x]",

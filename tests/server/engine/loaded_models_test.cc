@@ -871,7 +871,8 @@ TEST_F(LoadedModelsTest, DrainEndsAQuantization) {
 
 TEST_F(LoadedModelsTest, ListsMethodsWithTheirParameters) {
   std::map<std::string, MethodInfo> methods;
-  for (MethodInfo& info : catalog_->Methods()) methods[info.name] = info;
+  const MethodList list = catalog_->Methods();
+  for (const MethodInfo& info : list.methods) methods[info.name] = info;
   ASSERT_TRUE(methods.contains("float32"));
   ASSERT_TRUE(methods.contains("linear"));
   EXPECT_THAT(methods["linear"].summary, Not(IsEmpty()));
@@ -882,6 +883,12 @@ TEST_F(LoadedModelsTest, ListsMethodsWithTheirParameters) {
   EXPECT_TRUE(!bits.choices.empty() ||
               (bits.min.has_value() && bits.max.has_value()));
   EXPECT_THAT(bits.help, Not(IsEmpty()));
+  ASSERT_THAT(list.stages, Not(IsEmpty()));
+  EXPECT_EQ(list.stages.front().name, "prune-magnitude");
+  EXPECT_EQ(list.stages.front().parameters.front().lowest, 0.001);
+  ASSERT_THAT(list.rule_keys, Not(IsEmpty()));
+  EXPECT_EQ(list.rule_keys.front().name, "untie");
+  EXPECT_EQ(list.rule_keys.front().choices.size(), 2u);
 }
 
 }  // namespace

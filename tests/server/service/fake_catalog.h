@@ -358,19 +358,29 @@ class FakeCatalog final : public server::ModelCatalog {
     return quantize(params, progress);
   }
 
-  std::vector<server::MethodInfo> Methods() const override {
-    return {{.name = "linear",
-             .summary = "Integers.",
-             .parameters = {{.name = "bits",
-                             .default_value = "8",
-                             .min = 2,
-                             .max = 8,
-                             .help = "Of a code."},
-                            {.name = "threshold",
-                             .default_value = "0.5",
-                             .lowest = -2,
-                             .highest = 1e30,
-                             .help = "Of an outlier."}}}};
+  server::MethodList Methods() const override {
+    return {.methods = {{.name = "linear",
+                         .summary = "Integers.",
+                         .parameters = {{.name = "bits",
+                                         .default_value = "8",
+                                         .min = 2,
+                                         .max = 8,
+                                         .help = "Of a code."},
+                                        {.name = "threshold",
+                                         .default_value = "0.5",
+                                         .lowest = -2,
+                                         .highest = 1e30,
+                                         .help = "Of an outlier."}}}},
+            .stages = {{.name = "prune",
+                        .summary = "Zeros.",
+                        .parameters = {{.name = "per",
+                                        .default_value = "row",
+                                        .choices = {"row", "tensor"},
+                                        .help = "Share of what."}}}},
+            .rule_keys = {{.name = "untie",
+                           .default_value = "false",
+                           .choices = {"false", "true"},
+                           .help = "Apart."}}};
   }
   void Drain(absl::Time) override {}
 

@@ -134,6 +134,13 @@ TEST_F(ModelAdminServiceTest, ListsMethodsWithTheirParameters) {
   EXPECT_FALSE(threshold.has_min());
   EXPECT_EQ(threshold.lowest(), -2);
   EXPECT_EQ(threshold.highest(), 1e30);
+  ASSERT_EQ(response.stages_size(), 1);
+  EXPECT_EQ(response.stages(0).name(), "prune");
+  EXPECT_EQ(response.stages(0).summary(), "Zeros.");
+  EXPECT_EQ(response.stages(0).parameters(0).default_value(), "row");
+  ASSERT_EQ(response.rule_keys_size(), 1);
+  EXPECT_EQ(response.rule_keys(0).name(), "untie");
+  EXPECT_EQ(response.rule_keys(0).choices_size(), 2);
 }
 
 TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
@@ -417,7 +424,8 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
                        .left_alone = "",
                        .note = "stored otherwise",
                        .clamp_rate = 0.25,
-                       .computed_relative_l2_error = 0.005},
+                       .computed_relative_l2_error = 0.005,
+                       .sparsity = 0.5},
                       {.name = "b",
                        .shape = {5},
                        .method = "float32",
@@ -460,6 +468,8 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   EXPECT_EQ(report.saved_ratio(), 0.5);
   ASSERT_EQ(report.tensors_size(), 2);
   EXPECT_EQ(report.tensors(0).relative_l2_error(), 0.01);
+  EXPECT_EQ(report.tensors(0).sparsity(), 0.5);
+  EXPECT_FALSE(report.tensors(1).has_sparsity());
   EXPECT_EQ(report.tensors(0).snr_db(), 40);
   EXPECT_THAT(report.tensors(0).shape(), ElementsAre(2, 3));
   EXPECT_FALSE(report.tensors(1).has_relative_l2_error());
