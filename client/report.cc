@@ -258,6 +258,18 @@ std::string KindsText(const v1::QuantizeReport& report) {
   return table.Text();
 }
 
+// What a plan would save, by all ways to count it.
+std::string FootprintsText(const v1::QuantizeReport& report) {
+  TextTable table(
+      {"COUNTED BY", "-CHECKPOINT", "-AFTER", "-SAVED", "WHICH COUNTS"});
+  for (const v1::Footprint& footprint : report.footprints()) {
+    table.Add({footprint.rule(), Exact(footprint.bytes_before()),
+               Exact(footprint.bytes_after()), Percent(footprint.saved_ratio()),
+               footprint.help()});
+  }
+  return table.Text();
+}
+
 std::string QualityText(const v1::DetectionQuality& quality) {
   TextTable table({"-PICTURES", "-FLOAT OBJECTS", "-AFTER", "-MATCHED",
                    "-SCORE DRIFT", "-BOX DRIFT"});
@@ -504,6 +516,10 @@ std::string ReportText(const v1::QuantizeReport& report,
   }
   const std::string clamped = ClampedText(report, all);
   if (!clamped.empty()) absl::StrAppend(&text, clamped, "\n");
+  const bool is_dry_run = report.version() == 0;
+  if (is_dry_run && !report.footprints().empty()) {
+    absl::StrAppend(&text, FootprintsText(report), "\n");
+  }
   const std::string kinds = KindsText(report);
   if (!kinds.empty()) absl::StrAppend(&text, kinds, "\n");
 

@@ -7,6 +7,7 @@
 
 #include "base/thread_pool.h"
 #include "model/layers/run.h"
+#include "model/mask_buffers.h"
 #include "quant/compute.h"
 #include "quant/scratch.h"
 
@@ -39,6 +40,8 @@ class Model {
   // (rotary frequencies, position biases). Of an outline: what the model's
   // will.
   virtual int64_t table_bytes() const { return 0; }
+
+  virtual MaskBuffers mask_buffers() const { return {}; }
 
   // What the model can do; null if it can't.
   virtual const CausalLm* causal_lm() const { return nullptr; }

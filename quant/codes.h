@@ -125,6 +125,9 @@ struct CodeFormat {
   // Whether weights may lie beyond what codes reach, so that reports say how
   // many do. Of integers without tables.
   bool clamps = false;
+  // What a file has beside for each matrix, the same for all of them: tables of
+  // levels, a number for the format.
+  int64_t constant_bytes = 0;
   // For reports, if these are not the codes that the method's name stands for:
   // what they are instead, and why.
   std::string note = {};
@@ -135,7 +138,7 @@ struct CodeFormat {
   std::optional<int> CommonZero() const;
   int element_bytes() const;  // in a band: 1, 2 or 4
 
-  // Codes packed without gaps, and fields.
+  // Codes packed without gaps, fields, and constant_bytes.
   int64_t StoredBytes(int64_t rows, int64_t cols) const;
 };
 

@@ -121,14 +121,17 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   const RopeSpec rope = ReadRotaryDim(reader, sizes.head_dim);
   RETURN_IF_ERROR(
       WithContext(reader.status(), checkpoint.folder() + "/config.json"));
-  DecoderDescription net = {.architecture = "codegen",
-                            .vocab_size = sizes.vocab_size,
-                            .max_positions = sizes.positions,
-                            .width = sizes.width,
-                            .form = BlockForm::kParallel,
-                            .heads = LayOutHeads(sizes),
-                            .rope = rope,
-                            .default_eos_id = 50256};
+  DecoderDescription net = {
+      .architecture = "codegen",
+      .vocab_size = sizes.vocab_size,
+      .max_positions = sizes.positions,
+      .width = sizes.width,
+      .form = BlockForm::kParallel,
+      .heads = LayOutHeads(sizes),
+      .rope = rope,
+      .default_eos_id = 50256,
+      .mask_buffers = {.bools =
+                           sizes.layers * sizes.positions * sizes.positions}};
   const std::string model =
       weights.PrefixOf("wte.weight", {"transformer.", ""});
   ASSIGN_OR_RETURN(net.embedding,

@@ -96,7 +96,10 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
       .max_positions = sizes.positions,
       .width = sizes.width,
       .heads = SplitHeads(sizes.heads, sizes.heads, sizes.head_dim),
-      .default_eos_id = 50256};
+      .default_eos_id = 50256,
+      .mask_buffers = {
+          .bools = sizes.layers * sizes.positions * sizes.positions,
+          .floats = sizes.layers}};
   // As published it has no prefix.
   const std::string model =
       weights.PrefixOf("wte.weight", {"transformer.", ""});

@@ -70,6 +70,8 @@ class Decoder final : public CausalLm {
     return (2 * frequencies + biases) * static_cast<int64_t>(sizeof(float));
   }
 
+  MaskBuffers mask_buffers() const override { return net_.mask_buffers; }
+
   // Of all steps of so many rows, the one that takes most has them all in
   // slices of their own, each at the last position.
   size_t ScratchBytes(int64_t rows, int64_t logit_rows,

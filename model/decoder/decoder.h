@@ -24,6 +24,7 @@
 #include "model/layers/linear.h"
 #include "model/layers/norm.h"
 #include "model/layers/rope.h"
+#include "model/mask_buffers.h"
 #include "model/model.h"
 #include "quant/compute.h"
 #include "quant/matmul.h"
@@ -111,6 +112,8 @@ struct DecoderDescription {
   // What ends a generation where neither generation_config.json nor config.json
   // has an eos_token_id: the default of the config's class; none if negative.
   int32_t default_eos_id = -1;
+
+  MaskBuffers mask_buffers = {};
 };
 
 // The model of a description; EOS ids and defaults of generation are read from

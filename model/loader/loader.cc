@@ -2,10 +2,12 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "base/thread_pool.h"
+#include "model/loader/counting.h"
 #include "model/loader/method_policy.h"
 #include "model/loader/weight_loader.h"
 #include "model/registry.h"
@@ -31,6 +33,11 @@ absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
                    architecture.create(checkpoint, compute, loader));
   ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
   report.AddTables(model->table_bytes());
+  std::vector<CountedTensor> counted;
+  for (const TensorReport& tensor : report.tensors) {
+    if (tensor.counted.has_value()) counted.push_back(*tensor.counted);
+  }
+  report.footprints = CountFootprints(counted, model->mask_buffers());
   return ModelPlan{std::move(report), std::move(model)};
 }
 

@@ -18,6 +18,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/loader/counting.h"
 #include "model/loader/method_plan.h"
 #include "model/model.h"
 #include "model/weights.h"
@@ -74,6 +75,7 @@ struct TensorReport {
   int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
   int64_t stored_bytes = 0;      // Hugging Face's convention
   int64_t resident_bytes = 0;    // in memory, padding and scales included
+  std::optional<CountedTensor> counted;           // if it is stored
   std::optional<quant::ErrorStats> error;         // if measured and not exact
   std::optional<quant::ErrorStats> output_error;  // likewise
   // With scales that follow from the weights, where they were given instead and
@@ -102,6 +104,9 @@ struct LoadReport {
   // Of resident_bytes: float32 that the network holds and no tensor has
   // (Model::table_bytes, zeros of biases).
   int64_t table_bytes = 0;
+  // The sums of checkpoint's and stored bytes by the first rule, and other ways
+  // to count.
+  std::vector<Footprint> footprints;
 
   void AddTables(int64_t bytes);
 };

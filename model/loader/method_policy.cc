@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -97,21 +98,25 @@ MethodPolicy::Choice MethodPolicy::ChoiceFor(Names names,
                                              quant::DType dtype) const {
   const WeightRole role = names[0].use.role;
   const auto chosen = [](const RuleSpec& spec) -> Choice {
-    return {spec.method, "", spec.activations()};
+    return {.spec = spec.method, .activations = spec.activations()};
   };
-  const quant::MethodSpec kept = quant::FloatMethodFor(dtype);
+  const auto kept = [&](std::string why) -> Choice {
+    return {.spec = quant::FloatMethodFor(dtype),
+            .left_alone = std::move(why),
+            .kept = true};
+  };
   if (const MethodRule* rule = RuleFor(names)) {
     if (rule->spec.has_value()) return chosen(*rule->spec);
-    return {kept, StrCat("kept by '", rule->ToString(), "'")};
+    return kept(StrCat("kept by '", rule->ToString(), "'"));
   }
   if (RestIsFor(role)) return chosen(*plan_.rest);
-  if (plan_.keeps_all()) return {kept, ""};
+  if (plan_.keeps_all()) return kept("");
   if (!plan_.rest.has_value()) {
-    return {kept, "kept: no rule of the plan is for it"};
+    return kept("kept: no rule of the plan is for it");
   }
-  return {kept, StrCat("kept: ", Described(role),
-                       " stays in the checkpoint's dtype unless a rule names "
-                       "it")};
+  return kept(StrCat("kept: ", Described(role),
+                     " stays in the checkpoint's dtype unless a rule names "
+                     "it"));
 }
 
 MethodPolicy::Choice MethodPolicy::Choose(const Use& use, quant::DType dtype) {

@@ -29,8 +29,9 @@ class MethodPolicy {
  public:
   struct Choice {
     quant::MethodSpec spec;
-    std::string left_alone;  // why it is as in the checkpoint
-    int activations = 16;    // RuleSpec::activations
+    std::string left_alone = {};  // why it is as in the checkpoint
+    int activations = 16;         // RuleSpec::activations
+    bool kept = false;            // as in the checkpoint
 
     // The spec's text, with what else the rule says of products: for reports.
     std::string ToString() const;

@@ -314,7 +314,11 @@ absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
                    Report(source.name, *source.info, stored.choice,
                           stored.resident, source.stored_rows, cols, role));
   // The checkpoint has it once.
-  if (apart.has_value()) ledger_.report(stored.report).checkpoint_bytes = 0;
+  if (apart.has_value()) {
+    TensorReport& report = ledger_.report(stored.report);
+    report.checkpoint_bytes = 0;
+    report.counted->is_second = true;
+  }
   return &stored;
 }
 
@@ -448,7 +452,9 @@ absl::Status WeightLoader::MeasureComputed(const MethodSpec& resident,
   if (!params.has_value() || tensor.computed_relative_l2.has_value()) {
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(const auto codes, resident.method->Encode(floats, *params));
+  MethodSpec computed = resident;
+  computed.params = *params;
+  ASSIGN_OR_RETURN(const auto codes, computed.Encode(floats));
   ASSIGN_OR_RETURN(const quant::ErrorStats error,
                    quant::MeasureError(floats, *codes));
   tensor.computed_relative_l2 = error.relative_l2;
@@ -515,6 +521,11 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadVector(
   ASSIGN_OR_RETURN(const quant::CodeFormat format,
                    kept.Format(1, size, info->dtype));
   tensor.stored_bytes = format.StoredBytes(1, size);
+  tensor.counted = CountedTensor{.rows = 1,
+                                 .cols = size,
+                                 .dtype = info->dtype,
+                                 .spec = kept,
+                                 .kept = !float_dtype_.has_value()};
   tensor.resident_bytes = VectorBytes(size);
   tensor.is_vector = true;
   tensor.left_alone =
@@ -557,7 +568,10 @@ absl::StatusOr<std::vector<float>> WeightLoader::FoldBatchNorm(
     TensorReport& tensor = ledger_.report(i);
     const bool is_bias = tensor.name == module + ".bias";
     if (!is_bias) tensor.resident_bytes = 0;
-    if (!is_bias && keep_only_bias) tensor.stored_bytes = 0;
+    if (!is_bias && keep_only_bias) {
+      tensor.stored_bytes = 0;
+      tensor.counted->is_folded = true;
+    }
     tensor.left_alone = VectorLeftAlone("folded into its convolution");
   }
   return factors;
@@ -596,6 +610,11 @@ absl::StatusOr<size_t> WeightLoader::Report(
   tensor.element = std::string(in_memory.element);
   tensor.checkpoint_bytes = info.bytes();
   tensor.stored_bytes = stored.StoredBytes(rows, cols);
+  tensor.counted = CountedTensor{.rows = rows,
+                                 .cols = cols,
+                                 .dtype = info.dtype,
+                                 .spec = choice.spec,
+                                 .kept = choice.kept};
   tensor.left_alone = choice.left_alone;
   tensor.note = stored.note;
   if (method_.empty() && role == WeightRole::kLinear) method_ = tensor.method;

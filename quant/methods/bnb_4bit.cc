@@ -33,6 +33,8 @@ namespace ounce::quant {
 namespace {
 
 constexpr int64_t kNestedBlock = 256;
+// Of quant_map and nested_quant_map, 16 and 256 levels in float32.
+constexpr int64_t kQuantMapBytes = 64, kNestedMapBytes = 1024;
 
 // Signed, dense around zero: in each of seven decades up to 1, 2^i means of
 // neighbours among 2^i + 1 points from 0.1 to 1 of it; and 0, and 1 itself.
@@ -226,7 +228,7 @@ class Bnb4Bit final : public QuantMethod {
     return params;
   }
 
-  absl::StatusOr<CodeFormat> Format(int64_t, int64_t, DType,
+  absl::StatusOr<CodeFormat> Format(int64_t rows, int64_t cols, DType,
                                     const ParamValues& params) const override {
     const int64_t block = IntegerOf(params, "block");
     CodeFormat format = {
@@ -235,7 +237,8 @@ class Bnb4Bit final : public QuantMethod {
         .element = Code::kElement,
         .tables = Code::kLevels,
         .fields = {{.name = "absmax", .reach = Reach::Flat(block)}},
-        .rule = {.scale = {.field = 0}}};
+        .rule = {.scale = {.field = 0}},
+        .constant_bytes = kQuantMapBytes};
     if (BooleanOf(params, "double_quant")) {
       format.fields = {
           {.name = "absmax",
@@ -246,6 +249,9 @@ class Bnb4Bit final : public QuantMethod {
           {.name = "nested_offset"}};
       format.rule.scale = {
           .field = 0, .map = DynamicMap(), .times = 1, .plus = 2};
+      // A file has the offset in quant_state, a text that nobody counts.
+      format.constant_bytes +=
+          kNestedMapBytes - format.fields[2].Bytes(rows, cols);
     }
     return format;
   }

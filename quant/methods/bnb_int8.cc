@@ -94,9 +94,10 @@ class BnbInt8 final : public QuantMethod {
         .fields = {{.name = "SCB", .reach = Reach::Row()}},
         // The float32 nearest to 1 / 127, as there.
         .rule = {.scale = {.constant = 7.874015718698502e-3f, .times = 0}},
-        .input_rounding = {
-            .bits = 8,
-            .threshold = static_cast<float>(NumberOf(params, "threshold"))}};
+        .input_rounding = {.bits = 8,
+                           .threshold = static_cast<float>(
+                               NumberOf(params, "threshold"))},
+        .constant_bytes = 1};  // weight_format
   }
   absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
       const FloatRows& weight, const ParamValues& params) const override {

@@ -24,6 +24,11 @@ TensorKind KindOf(const model::TensorReport& tensor) {
   return TensorKind::kLinear;
 }
 
+double SavedRatio(int64_t before, int64_t after) {
+  if (before <= 0) return 0;
+  return 1 - static_cast<double>(after) / static_cast<double>(before);
+}
+
 }  // namespace
 
 absl::StatusOr<BuiltVersion> BuildVersion(
@@ -124,9 +129,14 @@ QuantizeReport CompareWeights(const ModelInfo& before,
   report.resident_bytes_before = before.resident_bytes;
   report.resident_bytes_after = after.resident_bytes;
   report.checkpoint_bytes = after.checkpoint_bytes;
-  if (after.checkpoint_bytes > 0) {
-    report.saved_ratio = 1 - static_cast<double>(after.stored_bytes) /
-                                 static_cast<double>(after.checkpoint_bytes);
+  report.saved_ratio = SavedRatio(after.checkpoint_bytes, after.stored_bytes);
+  for (const model::Footprint& counted : after.footprints) {
+    report.footprints.push_back(
+        {.rule = std::string(counted.rule->name),
+         .help = std::string(counted.rule->help),
+         .bytes_before = counted.before,
+         .bytes_after = counted.after,
+         .saved_ratio = SavedRatio(counted.before, counted.after)});
   }
   report.tensors.reserve(after.tensors.size());
   for (const model::TensorReport& tensor : after.tensors) {

@@ -121,6 +121,15 @@ struct TensorOutcome {
   std::optional<double> sparsity = {};
 };
 
+// Fields as in model_admin.proto's Footprint.
+struct Footprint {
+  std::string rule;
+  std::string help;
+  int64_t bytes_before = 0;
+  int64_t bytes_after = 0;
+  double saved_ratio = 0;
+};
+
 // Fields as in model_admin.proto's QuantizeReport.
 struct QuantizeReport {
   std::string model;
@@ -141,6 +150,7 @@ struct QuantizeReport {
   // kFailedPrecondition, with the figures, where a limit was exceeded: then
   // nothing that serves has changed.
   absl::Status refusal;
+  std::vector<Footprint> footprints = {};
 };
 
 // Fields as in model_admin.proto's LoadModelRequest.

@@ -168,6 +168,14 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
   out.set_checkpoint_bytes(report.checkpoint_bytes);
   out.set_saved_ratio(report.saved_ratio);
   out.set_seconds(report.seconds);
+  for (const Footprint& footprint : report.footprints) {
+    v1::Footprint* f = out.add_footprints();
+    f->set_rule(footprint.rule);
+    f->set_help(footprint.help);
+    f->set_bytes_before(footprint.bytes_before);
+    f->set_bytes_after(footprint.bytes_after);
+    f->set_saved_ratio(footprint.saved_ratio);
+  }
   for (const TensorOutcome& tensor : report.tensors) {
     v1::TensorReport* t = out.add_tensors();
     t->set_name(tensor.name);

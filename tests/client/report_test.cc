@@ -274,6 +274,23 @@ TEST(ReportTest, ShowsWhatPruningLeftAsZeroAndThatItSavesNoBytes) {
   EXPECT_THAT(ReportText(report, "tiny", false), ContainsRegex(" dB +50.00%"));
 }
 
+TEST(ReportTest, ADryRunShowsWhatIsSavedByEachWayToCount) {
+  v1::QuantizeReport report = Report();
+  v1::Footprint* footprint = report.add_footprints();
+  footprint->set_rule("bitsandbytes");
+  footprint->set_help("codes alone");
+  footprint->set_bytes_before(510'342'192);
+  footprint->set_bytes_after(176'527'896);
+  footprint->set_saved_ratio(0.6541);
+  EXPECT_THAT(ReportText(report, "tiny", false), Not(HasSubstr("COUNTED BY")));
+  report.set_version(0);
+  EXPECT_THAT(
+      ReportText(report, "tiny", false),
+      AllOf(ContainsRegex("COUNTED BY +CHECKPOINT +AFTER +SAVED +WHICH"),
+            ContainsRegex("bitsandbytes +510,342,192 +176,527,896 +65.41% +"
+                          "codes alone\n")));
+}
+
 TEST(ReportTest, ListsMethodsStagesAndKeysWithTheirParameters) {
   v1::ListMethodsResponse response;
   v1::Method* method = response.add_methods();

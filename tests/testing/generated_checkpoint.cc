@@ -52,11 +52,13 @@ std::vector<uint8_t> GeneratedPicture(int index, int64_t height,
   return bytes;
 }
 
-GeneratedCheckpoint::GeneratedCheckpoint(const std::string& folder)
+GeneratedCheckpoint::GeneratedCheckpoint(const std::string& folder,
+                                         quant::DType dtype)
     : config_json(ReadJson(folder + "/config.json")), folder_(folder) {
   const json shapes = ReadJson(folder + "/tensors.json");
   for (const auto& [name, shape] : shapes.items()) {
     model::TensorInfo info;
+    info.dtype = dtype;
     info.shape = shape.get<std::vector<int64_t>>();
     info.storage_id = static_cast<int64_t>(tensors_.size());
     tensors_[name] = std::move(info);

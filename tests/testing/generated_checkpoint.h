@@ -11,6 +11,7 @@
 
 #include "model/checkpoint/checkpoint.h"
 #include "nlohmann/json.hpp"
+#include "quant/dtype.h"
 
 namespace ounce::testing {
 
@@ -21,13 +22,15 @@ void FillWithNoise(const std::string& name, int64_t first, int64_t count,
 // Bytes of an RGB picture: [height, width, 3].
 std::vector<uint8_t> GeneratedPicture(int index, int64_t height, int64_t width);
 
-// A checkpoint of float32 tensors whose names and shapes stand in
-// `folder`/tensors.json; nothing of them lies in memory.
+// A checkpoint of float tensors whose names and shapes stand in
+// `folder`/tensors.json; nothing of them lies in memory. Values are those of
+// float32, whatever `dtype` the tensors are said to be of.
 class GeneratedCheckpoint : public model::Checkpoint {
  public:
   nlohmann::json config_json;  // as in the folder
 
-  explicit GeneratedCheckpoint(const std::string& folder);
+  explicit GeneratedCheckpoint(const std::string& folder,
+                               quant::DType dtype = quant::DType::kF32);
 
   // `name` is known as `as` from now on, with the values that it had.
   void Rename(const std::string& name, const std::string& as);

@@ -309,6 +309,10 @@ TEST(LoaderTest, RefusesAGlobThatMatchesNothing) {
     EXPECT_THAT(Judge(*checkpoint, "linear", {}, {glob}), refused);
     EXPECT_THAT(Judge(*checkpoint, With(glob + "=keep linear")), refused);
     EXPECT_THAT(Judge(*checkpoint, With(glob + "=bfloat16")), refused);
+    EXPECT_THAT(Judge(*checkpoint, With(glob + "=prune-24+bfloat16 linear")),
+                refused);
+    EXPECT_THAT(Judge(*checkpoint, With(glob + "=linear:untie=true linear")),
+                refused);
   }
   // A matrix that the architecture does not use.
   checkpoint->Add("extra.weight", {2, 2}, {1, 2, 3, 4});
@@ -465,6 +469,10 @@ TEST(LoaderTest, RefusesARuleThatIsLeftWithNothing) {
   const std::pair<const char*, const char*> kPlans[] = {
       {"*=keep lm_head=linear linear", "rule 'lm_head=linear'"},
       {"lm_head=linear lm_head=keep linear", "rule 'lm_head=keep'"},
+      {"lm_head=linear lm_head=prune-24+linear linear",
+       "rule 'lm_head=prune-24+linear'"},
+      {"lm_head=linear lm_head=linear:untie=true linear",
+       "rule 'lm_head=linear:untie=true'"},
       {"*.h.0.*=bfloat16 *.h.1.*=bfloat16 @linear=linear",
        "rule '@linear=linear'"},
   };

@@ -414,6 +414,11 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
     report.checkpoint_bytes = 2000;
     report.saved_ratio = 0.5;
     report.seconds = 1.5;
+    report.footprints = {{.rule = "float32-base",
+                          .help = "as if",
+                          .bytes_before = 8000,
+                          .bytes_after = 2000,
+                          .saved_ratio = 0.75}};
     report.tensors = {{.name = "a",
                        .shape = {2, 3},
                        .method = "linear",
@@ -467,6 +472,12 @@ TEST_F(ModelAdminServiceTest, StreamsProgressAndEndsWithTheReport) {
   EXPECT_EQ(report.resident_bytes_after(), 1024);
   EXPECT_EQ(report.saved_ratio(), 0.5);
   ASSERT_EQ(report.tensors_size(), 2);
+  ASSERT_EQ(report.footprints_size(), 1);
+  EXPECT_EQ(report.footprints(0).rule(), "float32-base");
+  EXPECT_EQ(report.footprints(0).help(), "as if");
+  EXPECT_EQ(report.footprints(0).bytes_before(), 8000);
+  EXPECT_EQ(report.footprints(0).bytes_after(), 2000);
+  EXPECT_EQ(report.footprints(0).saved_ratio(), 0.75);
   EXPECT_EQ(report.tensors(0).relative_l2_error(), 0.01);
   EXPECT_EQ(report.tensors(0).sparsity(), 0.5);
   EXPECT_FALSE(report.tensors(1).has_sparsity());
