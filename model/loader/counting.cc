@@ -1,6 +1,5 @@
 #include "model/loader/counting.h"
 
-#include "base/check.h"
 #include "quant/registry.h"
 
 namespace ounce::model {
@@ -18,19 +17,39 @@ int64_t BytesBefore(const CountedTensor& tensor, const CountingRule& rule) {
          quant::SizeOf(rule.before.value_or(tensor.dtype));
 }
 
-int64_t BytesAfter(const CountedTensor& tensor, const CountingRule& rule) {
+// Absent if the tensor's spec has no codes in the rule's dtype.
+std::optional<int64_t> BytesAfter(const CountedTensor& tensor,
+                                  const CountingRule& rule) {
   if (tensor.is_folded) return 0;
   const DType dtype = rule.after.value_or(tensor.dtype);
   const quant::MethodSpec spec =
       tensor.kept ? quant::FloatMethodFor(dtype) : tensor.spec;
   absl::StatusOr<quant::CodeFormat> format =
       spec.Format(tensor.rows, tensor.cols, dtype);
-  OUNCE_CHECK(format.ok(), "the spec takes this shape");
+  if (!format.ok()) return std::nullopt;
   if (rule.codes_alone) {
     format->fields.clear();
     format->constant_bytes = 0;
   }
   return format->StoredBytes(tensor.rows, tensor.cols);
+}
+
+std::optional<Footprint> FootprintOf(absl::Span<const CountedTensor> tensors,
+                                     const MaskBuffers& buffers,
+                                     const CountingRule& rule) {
+  Footprint footprint = {.rule = &rule};
+  for (const CountedTensor& tensor : tensors) {
+    const std::optional<int64_t> after = BytesAfter(tensor, rule);
+    if (!after.has_value()) return std::nullopt;
+    footprint.before += BytesBefore(tensor, rule);
+    footprint.after += *after;
+  }
+  if (rule.mask_buffers && !tensors.empty()) {
+    const DType dtype = tensors[0].dtype;
+    footprint.before += BufferBytes(buffers, rule.before.value_or(dtype));
+    footprint.after += BufferBytes(buffers, rule.after.value_or(dtype));
+  }
+  return footprint;
 }
 
 }  // namespace
@@ -75,17 +94,9 @@ std::vector<Footprint> CountFootprints(absl::Span<const CountedTensor> tensors,
   for (const CountingRule& rule : CountingRules()) {
     // It would be another's figure.
     if (rule.mask_buffers && !has_buffers && !rule.codes_alone) continue;
-    Footprint footprint = {.rule = &rule};
-    for (const CountedTensor& tensor : tensors) {
-      footprint.before += BytesBefore(tensor, rule);
-      footprint.after += BytesAfter(tensor, rule);
-    }
-    if (rule.mask_buffers && !tensors.empty()) {
-      const DType dtype = tensors[0].dtype;
-      footprint.before += BufferBytes(buffers, rule.before.value_or(dtype));
-      footprint.after += BufferBytes(buffers, rule.after.value_or(dtype));
-    }
-    footprints.push_back(footprint);
+    const std::optional<Footprint> footprint =
+        FootprintOf(tensors, buffers, rule);
+    if (footprint.has_value()) footprints.push_back(*footprint);
   }
   return footprints;
 }

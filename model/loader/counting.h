@@ -48,8 +48,9 @@ struct Footprint {
   int64_t after = 0;
 };
 
-// By each rule that says something of a model with these buffers. Requires that
-// the tensors' specs take their shapes.
+// By each rule that says something of a model with these buffers, and in whose
+// dtype the tensors' specs have codes (a scale that is given may fit float32
+// alone).
 std::vector<Footprint> CountFootprints(absl::Span<const CountedTensor> tensors,
                                        const MaskBuffers& buffers);
 

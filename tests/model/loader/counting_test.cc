@@ -101,6 +101,15 @@ TEST(PublishedFootprintTest, CodeGenByEachOfItsRules) {
             343'801'856);
 }
 
+TEST(CountingTest, LeavesOutRulesInWhoseDtypeASpecHasNoCodes) {
+  const auto by_rule =
+      Footprints(kGpt2, DType::kF32, "linear:granularity=tensor,scale=100000");
+  EXPECT_EQ(by_rule.count("ounce"), 1u);
+  EXPECT_EQ(by_rule.count("float32-base"), 1u);
+  EXPECT_EQ(by_rule.count("float16-base"), 0u);
+  EXPECT_EQ(by_rule.count("bitsandbytes"), 0u);
+}
+
 TEST(PublishedFootprintTest, DetrInEightBits) {
   const Bytes bytes = Footprints(kDetr, DType::kF32, "linear").at("ounce");
   EXPECT_EQ(bytes, (Bytes{166'524'032, 114'803'840}));
