@@ -105,7 +105,6 @@ int64_t CodeFormat::StoredBytes(int64_t rows, int64_t cols) const {
 }
 
 std::optional<int> CodeFormat::CommonZero() const {
-  if (run != nullptr) return common_zero;
   const auto is_constant = [](const RunNumber& number) {
     return number.field == RunNumber::kNone &&
            number.times == RunNumber::kNone && number.plus == RunNumber::kNone;
@@ -134,7 +133,6 @@ CodeRun RunAt(const CodeFormat& format, const CodeBand& band, int64_t row,
   for (size_t i = 0; i < format.fields.size(); ++i) {
     values[i] = FieldAt(format, band, static_cast<int>(i), row, col, cols);
   }
-  if (format.run != nullptr) return format.run(values);
   const RunRule& rule = format.rule;
   return {.scale = Evaluate(rule.scale, format, values),
           .zero = Evaluate(rule.zero, format, values),

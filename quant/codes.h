@@ -115,11 +115,6 @@ struct CodeFormat {
   std::vector<CodeField> fields = {};
   // What the fields' values at an element mean.
   RunRule rule = {};
-  // Instead of `rule`, for what it cannot say: from the values in order.
-  CodeRun (*run)(const float* field_values) = nullptr;
-  // Beside `run`: the zero of all runs, if it is one integer and none has a
-  // minimum.
-  std::optional<int> common_zero = std::nullopt;
   // Of products with these codes.
   InputRounding input_rounding = {};
   // Whether weights may lie beyond what codes reach, so that reports say how

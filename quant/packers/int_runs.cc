@@ -149,7 +149,7 @@ bool SetTables(const CodeFormat& format, RunGeometry& runs) {
   if (others == 0) return true;
   const RunNumber& table = format.rule.table;
   const float step = format.tables[size] - first[0];
-  if (format.run != nullptr || table.field == RunNumber::kNone ||
+  if (table.field == RunNumber::kNone ||
       !IsInteger(format.fields[table.field].type) ||
       format.fields[table.field].bits > 8 || table.bias != 0 ||
       !table.map.empty() || table.times != RunNumber::kNone ||
@@ -188,7 +188,7 @@ NumberForm FormOf(const CodeFormat& format, const RunNumber& number,
     }
   };
   constexpr int kNone = RunNumber::kNone;
-  if (format.run != nullptr || number.field == kNone) return {};
+  if (number.field == kNone) return {};
   const CodeField& field = format.fields[number.field];
   if (!IsInteger(field.type)) {
     const bool alone =
@@ -227,16 +227,15 @@ void SetZeros(const CodeFormat& format, int64_t cols, RunGeometry& runs) {
   }
   const RunNumber& zero = format.rule.zero;
   const RunNumber& minimum = format.rule.minimum;
-  const bool has_rule = format.run == nullptr;
-  if (has_rule && zero.field == kNone && zero.times == kNone &&
-      zero.plus == kNone && IsWholeNumber(zero.constant, 255)) {
+  if (zero.field == kNone && zero.times == kNone && zero.plus == kNone &&
+      IsWholeNumber(zero.constant, 255)) {
     runs.shift = offset + static_cast<int>(zero.constant);
     runs.minimum = FormOf(format, minimum, cols, runs.cols);
     return;
   }
   const bool no_minimum = minimum.field == kNone && minimum.constant == 0 &&
                           minimum.times == kNone && minimum.plus == kNone;
-  if (has_rule && no_minimum && zero.field != kNone && zero.map.empty() &&
+  if (no_minimum && zero.field != kNone && zero.map.empty() &&
       zero.times == kNone && zero.plus == kNone && !zero.negative &&
       IsInteger(format.fields[zero.field].type) &&
       format.fields[zero.field].bits <= 8) {

@@ -389,7 +389,7 @@ TEST(ConvolutionCodesTest, PutTheChannelsOfATapSideBySide) {
       .kind = CodeFormat::Kind::kUnsigned,
       .element = "test",
       .fields = {{.name = "zero", .reach = Reach::Row()}},
-      .run = [](const float* fields) { return CodeRun{.zero = fields[0]}; }};
+      .rule = {.zero = {.field = 0}}};
   const HeldCodes codes(format, 2, 18, elements, {{7, 9}});
   for (const int64_t dilation : {1, 2}) {
     const ConvolutionCodes moved(codes, ShapeOf(2, 2, 3, 1, dilation));
@@ -413,11 +413,10 @@ TEST(ConvolutionCodesTest, PutTheChannelsOfATapSideBySide) {
 }
 
 TEST(ConvolutionCodesTest, RefuseWhatCannotBeMovedOrHasNoZero) {
-  CodeFormat format = {
-      .kind = CodeFormat::Kind::kUnsigned,
-      .element = "test",
-      .fields = {{.name = "zero", .reach = Reach::Row()}},
-      .run = [](const float* fields) { return CodeRun{.zero = fields[0]}; }};
+  CodeFormat format = {.kind = CodeFormat::Kind::kUnsigned,
+                       .element = "test",
+                       .fields = {{.name = "zero", .reach = Reach::Row()}},
+                       .rule = {.zero = {.field = 0}}};
   const HeldCodes codes(format, 2, 2, {1, 2, 3, 4}, {{1, 1.5f}});
   const ConvolutionCodes moved(codes, ShapeOf(2, 2, 1, 1));
   CodeBand band;

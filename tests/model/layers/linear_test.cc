@@ -165,9 +165,7 @@ TEST(LinearTest, PartsOfGroupedCodesHaveOrdersOfTheirOwn) {
       .bits = 4,
       .element = "int4",
       .fields = {{.name = "scale", .reach = quant::Reach::Columns(32)}},
-      .run = [](const float* fields) {
-        return quant::CodeRun{.scale = fields[0], .zero = 8};
-      }};
+      .rule = {.scale = {.field = 0}, .zero = {.constant = 8}}};
   std::vector<LinearPart> parts;
   std::vector<float>
       values;  // of all parts, columns as the checkpoint has them
