@@ -186,12 +186,12 @@ void AddReport(const v1::QuantizeReport& report, Json* result) {
     if (tensor.has_relative_l2_error()) {
       entry["weight_error"] = tensor.relative_l2_error();
     }
-    tensors.push_back(std::move(entry));
     // What the plan left alone is not the method's.
-    if (tensor.kind() == v1::TENSOR_KIND_VECTOR ||
-        !tensor.left_alone().empty()) {
-      continue;
-    }
+    const bool chosen =
+        tensor.kind() != v1::TENSOR_KIND_VECTOR && tensor.left_alone().empty();
+    entry["chosen"] = chosen;
+    tensors.push_back(std::move(entry));
+    if (!chosen) continue;
     weights += elements;
     bits += 8.0 * static_cast<double>(tensor.bytes_after());
     error += elements * tensor.relative_l2_error() * tensor.relative_l2_error();

@@ -5,9 +5,12 @@
 //   {"model": ..., "settings": {...}, "notes": [...],
 //    "results": [{"spec": ..., FIGURE: number, ..., "tensors": [...]}, ...]}
 //
-// where a result that could not be had holds "error" (json.h) in place of
-// figures, and a figure that was not measured is absent. Which figures there
-// are says one list (comparison.cc).
+// "tensors" tells of each its name, shape, method, bytes and error, and whether
+// the plan chose its method (norms and what it left alone are not), which is
+// what bits per weight and the weights' error are of.
+// A result that could not be had holds "error" (json.h) in place of figures,
+// and a figure that was not measured is absent. Which figures there are says
+// one list (comparison.cc).
 #ifndef OUNCE_CLIENT_COMPARISON_H_
 #define OUNCE_CLIENT_COMPARISON_H_
 

@@ -17,6 +17,9 @@ constexpr int kRounds = 3;  // of one stream
 constexpr size_t kManyStreams = 8;
 // What is measured takes at least so long, if the streams do.
 constexpr absl::Duration kLeast = absl::Milliseconds(200);
+// What is over sooner says nothing: messages come in bursts.
+constexpr double kLeastSeconds = 0.02;
+constexpr double kLeastSecondsOfMany = 0.1;
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -187,7 +190,7 @@ absl::StatusOr<TextSpeed> MeasureTextSpeed(Client& client,
     seconds += race.seconds();
   }
   if (!first_tokens.empty()) speed.first_token_seconds = Median(first_tokens);
-  if (tokens > 0 && seconds > 0) {
+  if (tokens > 0 && seconds > kLeastSeconds) {
     speed.tokens_per_second = static_cast<double>(tokens) / seconds;
     speed.per_token = UseBetween(before, after, static_cast<double>(tokens));
   }
@@ -205,7 +208,7 @@ absl::StatusOr<TextSpeed> MeasureTextSpeed(Client& client,
     for (auto& stream : streams) status.Update(stream.get());
     RETURN_IF_ERROR(status);
     if (race.counted() >= static_cast<int64_t>(kManyStreams) &&
-        race.seconds() > 0) {
+        race.seconds() > kLeastSecondsOfMany) {
       speed.tokens_per_second_of_8 =
           static_cast<double>(race.counted()) / race.seconds();
     }

@@ -24,7 +24,7 @@ struct ServerUse {
 
 struct TextSpeed {
   // New tokens of one greedy stream, the prompt not counted, and of eight
-  // together while all of them run; absent where streams ended at once.
+  // together while all of them run; absent where streams ended too soon.
   std::optional<double> tokens_per_second;
   std::optional<double> tokens_per_second_of_8;
   // From the request to its first token, the median of some prompts.

@@ -63,7 +63,10 @@ TEST(ComparisonTest, CountsTheBitsAndTheErrorOfWhatAPlanStores) {
   EXPECT_EQ(result["bits_per_weight"], 6);  // 24 bytes of 32 weights
   // (8 * 0.1^2 + 24 * 0.2^2) / 32
   EXPECT_DOUBLE_EQ(result["weight_error"], std::sqrt(0.0325));
-  EXPECT_EQ(result["tensors"].size(), 4u);
+  ASSERT_EQ(result["tensors"].size(), 4u);
+  EXPECT_EQ(result["tensors"][1]["chosen"], true);
+  EXPECT_EQ(result["tensors"][2]["chosen"], false);
+  EXPECT_EQ(result["tensors"][3]["chosen"], false);
   EXPECT_FALSE(result.contains("matched"));
 }
 

@@ -64,12 +64,10 @@ TEST_F(CompareTest, MeasuresEachAndLeavesTheModelAsItWas) {
   for (const auto& result : results) {
     for (const char* figure :
          {"stored_bytes", "resident_bytes", "bits_per_weight", "perplexity",
-          "tokens_per_second", "tokens_per_second_of_8", "first_token_seconds",
-          "cpu_seconds_per_token", "quantize_seconds"}) {
+          "tokens_per_second", "first_token_seconds", "cpu_seconds_per_token",
+          "quantize_seconds"}) {
       EXPECT_GT(result.value(figure, 0.0), 0) << figure;
     }
-    // A step takes no more threads than there are.
-    EXPECT_LT(result["cpu_seconds_per_token"], 0.1);
     EXPECT_GT(result["tensors"].size(), 10u);
   }
   const auto& keep = results[0];
