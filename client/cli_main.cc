@@ -107,6 +107,7 @@ int Main(int argc, char** argv) {
   AddQuantizeCommand(app, &command);
   AddEvaluateCommand(app, &command);
   AddCompareCommand(app, &command);
+  AddInspectCommand(app, &command);
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
   app.footer(kFooter);

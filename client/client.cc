@@ -300,6 +300,12 @@ class ClientImpl final : public Client {
         admin_, &v1::ModelAdmin::Stub::Evaluate, request, on_message);
   }
 
+  absl::StatusOr<v1::InspectResponse> Inspect(
+      const v1::InspectRequest& request) override {
+    return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::Inspect,
+                                request);
+  }
+
   absl::StatusOr<v1::ListMethodsResponse> ListMethods() override {
     return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::ListMethods,
                                 v1::ListMethodsRequest());

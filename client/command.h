@@ -44,6 +44,7 @@ void AddModelCommands(CLI::App& app, Command* command);
 void AddQuantizeCommand(CLI::App& app, Command* command);
 void AddEvaluateCommand(CLI::App& app, Command* command);
 void AddCompareCommand(CLI::App& app, Command* command);
+void AddInspectCommand(CLI::App& app, Command* command);
 void AddHealthCommand(CLI::App& app, Command* command);
 void AddServerCommands(CLI::App& app, Command* command);
 

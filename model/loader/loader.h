@@ -71,6 +71,7 @@ struct TensorReport {
   std::string element;  // in memory: "int8", "float16", ...
   WeightRole role = WeightRole::kLinear;
   bool is_vector = false;  // a norm or a bias: 1-D, has no role
+  bool transposed = false;  // the matrix is stored as [columns, rows]
   // All 0 for what is not stored.
   int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
   int64_t stored_bytes = 0;      // Hugging Face's convention

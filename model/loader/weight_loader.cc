@@ -313,6 +313,7 @@ absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
   ASSIGN_OR_RETURN(stored.report,
                    Report(source.name, *source.info, stored.choice,
                           stored.resident, source.stored_rows, cols, role));
+  ledger_.report(stored.report).transposed = source.slice.stored.transposed;
   // The checkpoint has it once.
   if (apart.has_value()) {
     TensorReport& report = ledger_.report(stored.report);

@@ -118,6 +118,29 @@ void DescribeWeights(const model::LoadReport& report, ModelInfo* info) {
   }
 }
 
+TensorOutcome OutcomeOf(const model::TensorReport& tensor) {
+  TensorOutcome outcome;
+  outcome.name = tensor.name;
+  outcome.kind = KindOf(tensor);
+  outcome.shape = tensor.shape;
+  outcome.method = tensor.method;
+  outcome.bytes_before = tensor.checkpoint_bytes;
+  outcome.bytes_after = tensor.stored_bytes;
+  outcome.left_alone = tensor.left_alone;
+  if (tensor.error.has_value()) outcome.clamp_rate = tensor.error->clamped;
+  outcome.computed_relative_l2_error = tensor.computed_relative_l2;
+  outcome.note = tensor.note;
+  outcome.sparsity = tensor.sparsity;
+  if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
+    outcome.relative_l2_error = tensor.error->relative_l2;
+    outcome.snr_db = tensor.error->snr_db;
+  }
+  if (tensor.output_error.has_value()) {
+    outcome.relative_l2_output_error = tensor.output_error->relative_l2;
+  }
+  return outcome;
+}
+
 QuantizeReport CompareWeights(const ModelInfo& before,
                               const model::LoadReport& after) {
   QuantizeReport report;
@@ -140,25 +163,7 @@ QuantizeReport CompareWeights(const ModelInfo& before,
   }
   report.tensors.reserve(after.tensors.size());
   for (const model::TensorReport& tensor : after.tensors) {
-    TensorOutcome& outcome = report.tensors.emplace_back();
-    outcome.name = tensor.name;
-    outcome.kind = KindOf(tensor);
-    outcome.shape = tensor.shape;
-    outcome.method = tensor.method;
-    outcome.bytes_before = tensor.checkpoint_bytes;
-    outcome.bytes_after = tensor.stored_bytes;
-    outcome.left_alone = tensor.left_alone;
-    if (tensor.error.has_value()) outcome.clamp_rate = tensor.error->clamped;
-    outcome.computed_relative_l2_error = tensor.computed_relative_l2;
-    outcome.note = tensor.note;
-    outcome.sparsity = tensor.sparsity;
-    if (tensor.error.has_value() && tensor.error->relative_l2 > 0) {
-      outcome.relative_l2_error = tensor.error->relative_l2;
-      outcome.snr_db = tensor.error->snr_db;
-    }
-    if (tensor.output_error.has_value()) {
-      outcome.relative_l2_output_error = tensor.output_error->relative_l2;
-    }
+    report.tensors.push_back(OutcomeOf(tensor));
   }
   return report;
 }

@@ -59,6 +59,8 @@ absl::StatusOr<BuiltVersion> RebuildVersion(
 // Fills in the weights' part: plan, method, parameters, bytes.
 void DescribeWeights(const model::LoadReport& report, ModelInfo* info);
 
+TensorOutcome OutcomeOf(const model::TensorReport& tensor);
+
 // What became of each tensor, and bytes before and after; model, version and
 // seconds are left to whoever serves it.
 QuantizeReport CompareWeights(const ModelInfo& before,

@@ -24,6 +24,7 @@
 #include "server/engine/detection_quality.h"
 #include "server/engine/float_pieces.h"
 #include "server/engine/input_sampler.h"
+#include "server/engine/inspection.h"
 #include "server/engine/method_list.h"
 #include "server/engine/quality_limits.h"
 #include "server/engine/step_turns.h"
@@ -139,6 +140,7 @@ class LoadedModels final : public ModelCatalog {
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress)
       override;
+  absl::StatusOr<Inspection> Inspect(const InspectParams& params) override;
   MethodList Methods() const override { return ListMethods(); }
   void Drain(absl::Time deadline) override;
 
@@ -738,6 +740,52 @@ absl::StatusOr<MemoryBudget::Reservation> LoadedModels::ReserveForVersion(
     RETURN_IF_ERROR(wait());
     context_.memory.AwaitRelease(kVersionPoll);
   }
+}
+
+absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {
+  model::LoadOptions options;
+  options.compute = options_.compute;
+  std::string location = params.path;
+  std::optional<CheckpointFingerprint> loaded;
+  if (!params.model.empty()) {
+    MutexLock lock(&mu_);
+    const auto found = models_.find(params.model);
+    if (found == models_.end()) return Unknown(params.model);
+    if (found->second.served == nullptr) {
+      return absl::UnavailableError(
+          absl::StrCat("model ", model::Quoted(params.model),
+                       " is still loading; try again later"));
+    }
+    location = found->second.served->folder();
+    loaded = found->second.served->fingerprint();
+    ASSIGN_OR_RETURN(options.plan,
+                     model::ParseMethodPlan(found->second.served->info().plan));
+  }
+  if (params.plan.has_value()) options.plan = *params.plan;
+  const auto inspection = std::make_shared<Inspection>();
+  RETURN_IF_ERROR(RunInBackground(
+      [inspection, options, location, loaded, tensor = params.tensor,
+       method = params.method](Waiter& waiter) -> absl::Status {
+        const auto proceed = [&] { return waiter.CheckProceed(); };
+        std::unique_ptr<model::Checkpoint> checkpoint;
+        if (loaded.has_value()) {
+          ASSIGN_OR_RETURN(checkpoint,
+                           ReopenCheckpoint(location, *loaded, proceed));
+        } else {
+          ASSIGN_OR_RETURN(checkpoint,
+                           model::Checkpoint::Open(location, proceed));
+        }
+        ASSIGN_OR_RETURN(
+            *inspection,
+            InspectCheckpoint(*checkpoint, options, tensor, method, proceed));
+        return absl::OkStatus();
+      },
+      [&]() -> absl::Status {
+        RETURN_IF_ERROR(CheckOpen());
+        return params.proceed ? params.proceed() : absl::OkStatus();
+      }));
+  malloc_trim(0);
+  return *std::move(inspection);
 }
 
 void LoadedModels::Drain(absl::Time deadline) {

@@ -18,6 +18,7 @@
 #include "model/generation_defaults.h"
 #include "model/loader/method_plan.h"
 #include "model/tokenizer/tokenizer.h"
+#include "quant/registry.h"
 #include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/detection_evaluator.h"
 #include "server/scheduler/generate_scheduler.h"
@@ -190,6 +191,60 @@ struct QuantizeParams {
   QualityLimits limits = {};
 };
 
+struct InspectParams {
+  // A served model, or, if that is empty, where a checkpoint is.
+  std::string model;
+  std::string path;
+  // Absent: of a served model its own, else all is kept.
+  std::optional<model::MethodPlan> plan;
+  std::string tensor;  // empty: none
+  // What to store that tensor by.
+  std::optional<quant::MethodSpec> method;
+  // As LoadParams'.
+  std::function<absl::Status()> proceed = nullptr;
+};
+
+// Fields as in model_admin.proto's Distribution.
+struct Distribution {
+  int64_t count = 0;
+  int64_t zeros = 0;
+  int64_t non_finite = 0;
+  double min = 0;
+  double max = 0;
+  double mean = 0;
+  double standard_deviation = 0;
+  std::vector<int64_t> bins;
+};
+
+// Fields as in model_admin.proto's TensorValues.
+struct TensorValues {
+  std::string tensor;
+  Distribution values;
+  std::string method;
+  std::optional<Distribution> errors;
+  double relative_l2_error = 0;
+  double snr_db = 0;
+  int64_t method_bytes = 0;
+};
+
+struct InspectedTensor {
+  TensorOutcome outcome;
+  std::string dtype;
+  int64_t resident_bytes = 0;
+};
+
+// Fields as in model_admin.proto's InspectResponse.
+struct Inspection {
+  std::string folder;
+  std::string architecture;
+  std::string plan;
+  int64_t checkpoint_bytes = 0;
+  int64_t stored_bytes = 0;
+  int64_t resident_bytes = 0;
+  std::vector<InspectedTensor> tensors;
+  std::optional<TensorValues> values;
+};
+
 // kWaiting: for versions before it to end, because there are too many or memory
 // is short; if at all, it comes after kReading. kEvaluating: only with samples.
 enum class QuantizeStage {
@@ -274,7 +329,8 @@ class CatalogObserver {
                                     const DetectionQuality& quality) = 0;
 };
 
-// Threads: any thread may call anything. Load, Unload and Quantize take their
+// Threads: any thread may call anything. Load, Unload, Quantize and Inspect
+// take their
 //   time on the caller's thread (the service gives them one); the others are
 //   quick.
 // Errors: as the RPCs of the same names in model_admin.proto say.
@@ -304,6 +360,8 @@ class ModelCatalog {
   virtual absl::StatusOr<QuantizeReport> Quantize(
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress) = 0;
+
+  virtual absl::StatusOr<Inspection> Inspect(const InspectParams& params) = 0;
 
   virtual MethodList Methods() const = 0;
 

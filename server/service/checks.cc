@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "quant/registry.h"
 #include "server/service/grpc_status.h"
 
 namespace ounce::server {
@@ -298,6 +299,31 @@ absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request) {
                  .max_box_drift = LimitOf(request.has_max_box_drift(),
                                           request.max_box_drift())},
   };
+}
+
+absl::StatusOr<InspectParams> CheckInspect(const v1::InspectRequest& request) {
+  InspectParams params;
+  if (request.path().empty()) {
+    RETURN_IF_ERROR(CheckModelName("model", request.model()));
+  } else if (!request.model().empty()) {
+    return FieldError("path", "is given beside model; give one of the two");
+  }
+  params.model = request.model();
+  params.path = request.path();
+  params.tensor = request.tensor();
+  if (!request.plan().empty()) {
+    ASSIGN_OR_RETURN(params.plan, CheckPlan(request.plan(), {}));
+  }
+  if (!request.method().empty()) {
+    if (request.tensor().empty()) {
+      return FieldError("method", "is for a tensor; give one");
+    }
+    absl::StatusOr<quant::MethodSpec> method =
+        quant::ParseMethodSpec(request.method());
+    if (!method.ok()) return FieldError("method", method.status().message());
+    params.method = *std::move(method);
+  }
+  return params;
 }
 
 absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,

@@ -64,6 +64,9 @@ absl::StatusOr<LoadParams> CheckLoad(const v1::LoadModelRequest& request);
 // model. Moves the texts out of it.
 absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request);
 
+// Everything but `proceed`.
+absl::StatusOr<InspectParams> CheckInspect(const v1::InspectRequest& request);
+
 // Everything of a request to a model of so many positions, but whether its text
 // has the tokens that it takes. Moves the text out of it.
 absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,

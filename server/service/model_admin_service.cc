@@ -22,6 +22,7 @@ constexpr int kMaxLoads = 16;
 constexpr int kMaxUnloads = 64;
 constexpr int kMaxQuantizations = 4;
 constexpr int kMaxEvaluations = 2;
+constexpr int kMaxInspections = 8;
 
 absl::Status ShuttingDown() {
   return absl::UnavailableError("the server is shutting down");
@@ -154,6 +155,33 @@ v1::Model ToProto(const ModelInfo& info) {
   return model;
 }
 
+v1::TensorReport ToProto(const TensorOutcome& tensor) {
+  v1::TensorReport out;
+  out.set_name(tensor.name);
+  out.mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
+  out.set_method(tensor.method);
+  out.set_bytes_before(tensor.bytes_before);
+  out.set_bytes_after(tensor.bytes_after);
+  if (tensor.relative_l2_error.has_value()) {
+    out.set_relative_l2_error(*tensor.relative_l2_error);
+  }
+  if (tensor.snr_db.has_value()) out.set_snr_db(*tensor.snr_db);
+  if (tensor.relative_l2_output_error.has_value()) {
+    out.set_relative_l2_output_error(*tensor.relative_l2_output_error);
+  }
+  out.set_left_alone(tensor.left_alone);
+  if (tensor.clamp_rate.has_value()) {
+    out.set_clamp_rate(*tensor.clamp_rate);
+  }
+  if (tensor.computed_relative_l2_error.has_value()) {
+    out.set_computed_relative_l2_error(*tensor.computed_relative_l2_error);
+  }
+  out.set_note(tensor.note);
+  out.set_kind(ToProto(tensor.kind));
+  if (tensor.sparsity.has_value()) out.set_sparsity(*tensor.sparsity);
+  return out;
+}
+
 v1::QuantizeReport ToProto(const QuantizeReport& report) {
   v1::QuantizeReport out;
   out.set_model(report.model);
@@ -177,29 +205,7 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
     f->set_saved_ratio(footprint.saved_ratio);
   }
   for (const TensorOutcome& tensor : report.tensors) {
-    v1::TensorReport* t = out.add_tensors();
-    t->set_name(tensor.name);
-    t->mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
-    t->set_method(tensor.method);
-    t->set_bytes_before(tensor.bytes_before);
-    t->set_bytes_after(tensor.bytes_after);
-    if (tensor.relative_l2_error.has_value()) {
-      t->set_relative_l2_error(*tensor.relative_l2_error);
-    }
-    if (tensor.snr_db.has_value()) t->set_snr_db(*tensor.snr_db);
-    if (tensor.relative_l2_output_error.has_value()) {
-      t->set_relative_l2_output_error(*tensor.relative_l2_output_error);
-    }
-    t->set_left_alone(tensor.left_alone);
-    if (tensor.clamp_rate.has_value()) {
-      t->set_clamp_rate(*tensor.clamp_rate);
-    }
-    if (tensor.computed_relative_l2_error.has_value()) {
-      t->set_computed_relative_l2_error(*tensor.computed_relative_l2_error);
-    }
-    t->set_note(tensor.note);
-    t->set_kind(ToProto(tensor.kind));
-    if (tensor.sparsity.has_value()) t->set_sparsity(*tensor.sparsity);
+    *out.add_tensors() = ToProto(tensor);
   }
   if (report.quality.has_value()) {
     *out.mutable_quality() = ToProto(*report.quality);
@@ -208,6 +214,49 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
     *out.mutable_detection() = ToProto(*report.detection);
   }
   out.set_refused(std::string(report.refusal.message()));
+  return out;
+}
+
+v1::Distribution ToProto(const Distribution& distribution) {
+  v1::Distribution out;
+  out.set_count(distribution.count);
+  out.set_zeros(distribution.zeros);
+  out.set_non_finite(distribution.non_finite);
+  out.set_min(distribution.min);
+  out.set_max(distribution.max);
+  out.set_mean(distribution.mean);
+  out.set_standard_deviation(distribution.standard_deviation);
+  out.mutable_bins()->Add(distribution.bins.begin(), distribution.bins.end());
+  return out;
+}
+
+v1::InspectResponse ToProto(const Inspection& inspection) {
+  v1::InspectResponse out;
+  out.set_folder(inspection.folder);
+  out.set_architecture(inspection.architecture);
+  out.set_plan(inspection.plan);
+  out.set_checkpoint_bytes(inspection.checkpoint_bytes);
+  out.set_stored_bytes(inspection.stored_bytes);
+  out.set_resident_bytes(inspection.resident_bytes);
+  for (const InspectedTensor& tensor : inspection.tensors) {
+    v1::InspectedTensor* t = out.add_tensors();
+    *t->mutable_report() = ToProto(tensor.outcome);
+    t->set_dtype(tensor.dtype);
+    t->set_resident_bytes(tensor.resident_bytes);
+  }
+  if (inspection.values.has_value()) {
+    const TensorValues& values = *inspection.values;
+    v1::TensorValues* v = out.mutable_values();
+    v->set_tensor(values.tensor);
+    *v->mutable_values() = ToProto(values.values);
+    if (values.errors.has_value()) {
+      v->set_method(values.method);
+      *v->mutable_errors() = ToProto(*values.errors);
+      v->set_relative_l2_error(values.relative_l2_error);
+      if (values.relative_l2_error > 0) v->set_snr_db(values.snr_db);
+      v->set_method_bytes(values.method_bytes);
+    }
+  }
   return out;
 }
 
@@ -245,7 +294,8 @@ ModelAdminService::ModelAdminService(ModelCatalog& catalog,
       loads_(kMaxLoads, "loads"),
       unloads_(kMaxUnloads, "unloads"),
       quantizations_(kMaxQuantizations, "quantizations"),
-      evaluations_(kMaxEvaluations, "evaluations") {}
+      evaluations_(kMaxEvaluations, "evaluations"),
+      inspections_(kMaxInspections, "inspections") {}
 
 void ModelAdminService::Stop() {
   stopping_ = true;
@@ -524,6 +574,22 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Evaluate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
   return BeginTelling("Evaluate", context, *bytes, evaluations_,
                       &ModelAdminService::RunEvaluate);
+}
+
+absl::StatusOr<v1::InspectResponse> ModelAdminService::RunInspect(
+    const v1::InspectRequest& request, const SlowCall& call) {
+  ASSIGN_OR_RETURN(InspectParams params, CheckInspect(request));
+  params.proceed = [&call] { return call.CheckWanted(); };
+  ASSIGN_OR_RETURN(const Inspection inspection, catalog_.Inspect(params));
+  return ToProto(inspection);
+}
+
+grpc::ServerUnaryReactor* ModelAdminService::Inspect(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return Begin<v1::InspectRequest, v1::InspectResponse>(
+      {"Inspect", context, request, response}, inspections_,
+      &ModelAdminService::RunInspect);
 }
 
 grpc::ServerUnaryReactor* ModelAdminService::ListMethods(

@@ -1,10 +1,10 @@
 // The ModelAdmin service of model_admin.proto.
 //
-// Threads: gRPC's for the quick methods; each Load, Unload, Quantize and
-// Evaluate
-//   has a thread of its own. There are only so many of each kind at a time, so
-//   that loads which hang leave room for the others. A call ends at once when
-//   it is cancelled or the server stops; its thread follows as soon as it can.
+// Threads: gRPC's for the quick methods; each Load, Unload, Quantize,
+//   Evaluate and Inspect has a thread of its own. There are only so many of
+//   each kind at a time, so that loads which hang leave room for the others. A
+//   call ends at once when it is cancelled or the server stops; its thread
+//   follows as soon as it can.
 #ifndef OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 
@@ -35,9 +35,10 @@ using RawModelAdmin = v1::ModelAdmin::WithRawCallbackMethod_ListModels<
             v1::ModelAdmin::WithRawCallbackMethod_UnloadModel<
                 v1::ModelAdmin::WithRawCallbackMethod_Quantize<
                     v1::ModelAdmin::WithRawCallbackMethod_Evaluate<
-                        v1::ModelAdmin::WithRawCallbackMethod_ListMethods<
-                            v1::ModelAdmin::WithRawCallbackMethod_GetServer<
-                                v1::ModelAdmin::Service>>>>>>>>;
+                        v1::ModelAdmin::WithRawCallbackMethod_Inspect<
+                            v1::ModelAdmin::WithRawCallbackMethod_ListMethods<
+                                v1::ModelAdmin::WithRawCallbackMethod_GetServer<
+                                    v1::ModelAdmin::Service>>>>>>>>>;
 
 class ModelAdminService final : public RawModelAdmin {
  public:
@@ -69,6 +70,9 @@ class ModelAdminService final : public RawModelAdmin {
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Evaluate(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
+                                    const grpc::ByteBuffer* request,
+                                    grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* ListMethods(grpc::CallbackServerContext* context,
                                         const grpc::ByteBuffer* request,
                                         grpc::ByteBuffer* response) override;
@@ -88,6 +92,8 @@ class ModelAdminService final : public RawModelAdmin {
                                  const SlowCall& call);
   absl::StatusOr<v1::UnloadModelResponse> Unload(
       const v1::UnloadModelRequest& request, const SlowCall& call);
+  absl::StatusOr<v1::InspectResponse> RunInspect(
+      const v1::InspectRequest& request, const SlowCall& call);
 
   // Reads a request and starts `work` on a thread of `threads`; the work tells
   // its progress and ends the call, or returns why there is no last message.
@@ -119,6 +125,7 @@ class ModelAdminService final : public RawModelAdmin {
   JobThreads unloads_;
   JobThreads quantizations_;
   JobThreads evaluations_;
+  JobThreads inspections_;
 };
 
 }  // namespace ounce::server

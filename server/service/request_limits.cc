@@ -37,13 +37,17 @@ constexpr FieldLimit kFields[] = {
     {"AnnotatedObject.height", kObjects},
     {"AnnotatedObject.area", kObjects},
     {"AnnotatedObject.crowd", kObjects},
+    {"InspectRequest.path", 1, 4096},
+    {"InspectRequest.plan", 1, model::kMaxPlanBytes},
+    {"InspectRequest.tensor", 1, 4096},
+    {"InspectRequest.method", 1, 1024},
 };
 
 constexpr MessageLimit kMessages[] = {
     {"GenerateRequest", 2 * kMiB},  {"TokenizeRequest", 2 * kMiB},
     {"DetokenizeRequest", kMiB},    {"DetectObjectsRequest", 0},
     {"LoadModelRequest", 2 * kMiB}, {"QuantizeRequest", 0},
-    {"EvaluateRequest", 0},
+    {"EvaluateRequest", 0},         {"InspectRequest", 2 * kMiB},
 };
 
 // "GenerateRequest.stop" of "ounce.v1.GenerateRequest.stop".

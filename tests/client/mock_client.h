@@ -46,6 +46,8 @@ class MockClient : public Client {
               (const v1::EvaluateRequest&,
                const std::function<bool(const v1::EvaluateProgress&)>&),
               (override));
+  MOCK_METHOD(absl::StatusOr<v1::InspectResponse>, Inspect,
+              (const v1::InspectRequest&), (override));
   MOCK_METHOD(absl::StatusOr<v1::ListMethodsResponse>, ListMethods, (),
               (override));
   MOCK_METHOD(absl::StatusOr<v1::Server>, GetServer, (), (override));

@@ -358,6 +358,11 @@ class FakeCatalog final : public server::ModelCatalog {
     return quantize(params, progress);
   }
 
+  absl::StatusOr<server::Inspection> Inspect(
+      const server::InspectParams& params) override {
+    return inspect(params);
+  }
+
   server::MethodList Methods() const override {
     return {.methods = {{.name = "linear",
                          .summary = "Integers.",
@@ -410,6 +415,9 @@ class FakeCatalog final : public server::ModelCatalog {
       const server::QuantizeParams&,
       const std::function<absl::Status(const server::QuantizeUpdate&)>&)>
       quantize;
+  std::function<absl::StatusOr<server::Inspection>(
+      const server::InspectParams&)>
+      inspect;
 
  private:
   std::map<std::string, std::shared_ptr<FakeModel>> models_;

@@ -143,6 +143,63 @@ TEST_F(ModelAdminServiceTest, ListsMethodsWithTheirParameters) {
   EXPECT_EQ(response.rule_keys(0).choices_size(), 2);
 }
 
+TEST_F(ModelAdminServiceTest, InspectsWhatItIsAskedFor) {
+  server::InspectParams asked;
+  catalog_.inspect = [&](const server::InspectParams& params) {
+    asked = params;
+    server::Inspection inspection;
+    inspection.plan = "keep";
+    server::InspectedTensor& tensor = inspection.tensors.emplace_back();
+    tensor.outcome.name = "w";
+    tensor.outcome.shape = {2, 3};
+    tensor.outcome.bytes_before = 12;
+    tensor.dtype = "float16";
+    tensor.resident_bytes = 64;
+    server::TensorValues& values = inspection.values.emplace();
+    values.tensor = "w";
+    values.values.min = -1;
+    values.values.bins = {1, 5};
+    values.method = "linear";
+    values.errors.emplace().count = 6;
+    return inspection;
+  };
+  const auto inspect = [&](const v1::InspectRequest& request,
+                           v1::InspectResponse* response) {
+    grpc::ClientContext context;
+    return admin_->Inspect(&context, request, response);
+  };
+  v1::InspectRequest request;
+  request.set_path("/models/x");
+  request.set_plan("lm_head=keep linear");
+  request.set_tensor("w");
+  request.set_method("linear:bits=4");
+  v1::InspectResponse response;
+  ASSERT_TRUE(inspect(request, &response).ok());
+  EXPECT_EQ(asked.path, "/models/x");
+  EXPECT_EQ(asked.model, "");
+  EXPECT_EQ(asked.plan->ToString(), "lm_head=keep linear");
+  EXPECT_EQ(asked.tensor, "w");
+  EXPECT_EQ(asked.method->ToString(), "linear:bits=4");
+  EXPECT_EQ(response.plan(), "keep");
+  EXPECT_EQ(response.tensors(0).report().name(), "w");
+  EXPECT_EQ(response.tensors(0).report().shape(1), 3);
+  EXPECT_EQ(response.tensors(0).report().bytes_before(), 12);
+  EXPECT_EQ(response.tensors(0).dtype(), "float16");
+  EXPECT_EQ(response.tensors(0).resident_bytes(), 64);
+  EXPECT_EQ(response.values().values().min(), -1);
+  EXPECT_EQ(response.values().values().bins(1), 5);
+  EXPECT_EQ(response.values().errors().count(), 6);
+  EXPECT_FALSE(response.values().has_snr_db());  // exact
+
+  request.set_tensor("");
+  EXPECT_THAT(inspect(request, &response).error_message(),
+              HasSubstr("method: is for a tensor; give one"));
+  request.set_method("");
+  request.set_model("tiny");
+  EXPECT_EQ(inspect(request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+}
+
 TEST_F(ModelAdminServiceTest, LoadsAndUnloadsAwayFromGrpcsThreads) {
   catalog_.load = [](const server::LoadParams& params) {
     server::ModelInfo info;
