@@ -21,16 +21,13 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import threading
-import time
 
 import ctranslate2
 import torch
 import transformers
 
 from serving import ROOT, Server, machine_limits, median_limits, print_machine, progress
-
-VOCABULARY = 4000  # ids that every engine's tokenizer has
+from streams import Times, prompt, run_streams
 
 # (name, streams, prompt tokens, new tokens, what is read off)
 SCENARIOS = [
@@ -58,57 +55,15 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def prompt(length, stream=0):
-    """Fixed ids, another start for each stream, so that nothing is shared."""
-    return [(7919 * (i + 1) + 104729 * stream) % VOCABULARY for i in range(length)]
-
-
-class Times:
-    """When each token of each stream came, seconds from the request."""
-
-    def __init__(self, streams):
-        self.start = time.perf_counter()
-        self.tokens = [[] for _ in range(streams)]
-
-    def note(self, stream, count=1):
-        now = time.perf_counter() - self.start
-        self.tokens[stream].extend([now] * count)
-
-    def rate(self, kind, prompt_length):
-        first = max(times[0] for times in self.tokens)
-        if kind == "prefill":
-            return prompt_length / first
-        last = max(times[-1] for times in self.tokens)
-        new = sum(sum(1 for t in times if t > first) for times in self.tokens)
-        return new / (last - first)
-
-
 class Ounce:
     name = "Ounce linear int8"
 
     def __init__(self, build, checkpoint, threads):
         self.server = Server(build, [f"bench={checkpoint},method=linear"], threads)
 
-    def _stream(self, times, stream, ids, new_tokens):
-        messages = self.server.inference_messages
-        request = messages.GenerateRequest(
-            model="bench", prompt_token_ids=messages.TokenIds(ids=ids),
-            max_new_tokens=new_tokens)
-        for response in self.server.inference.Generate(request):
-            if response.token_ids:
-                times.note(stream, len(response.token_ids))
-
     def run(self, streams, prompt_length, new_tokens):
-        times = Times(streams)
-        threads = [
-            threading.Thread(target=self._stream,
-                             args=(times, i, prompt(prompt_length, i), new_tokens))
-            for i in range(streams)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return times
+        return run_streams(self.server, "bench",
+                           [prompt(prompt_length, i) for i in range(streams)], new_tokens)
 
     def close(self):
         self.server.close()
