@@ -99,17 +99,22 @@ TEST(Bnb4BitTest, EachLevelStaysAndThresholdsBelongToTheLowerOne) {
   EXPECT_EQ(codes("bnb-fp4", -1e-9f), 8);
 }
 
-TEST(Bnb4BitTest, BytesAreHalfAByteAWeightAndTheScales) {
+TEST(Bnb4BitTest, BytesAreHalfAByteAWeightAndTheScalesAndMaps) {
   const auto bytes = [](std::string_view spec) {
     return ParseMethodSpec(spec)
         ->Format(576, 1536, DType::kBF16)
         ->StoredBytes(576, 1536);
   };
   constexpr int64_t kWeights = 576 * 1536;
-  EXPECT_EQ(bytes("bnb-nf4"), kWeights / 2 + kWeights / 64 * 4);
-  EXPECT_EQ(bytes("bnb-fp4:block=4096"), kWeights / 2 + kWeights / 4096 * 4);
-  EXPECT_EQ(bytes("bnb-nf4:double_quant=true"),
-            kWeights / 2 + kWeights / 64 + kWeights / 64 / 256 * 4 + 4);
+  // Files have the levels of codes, and of scales in 8 bits, in float32.
+  constexpr int64_t kMap = 16 * 4, kNestedMap = 256 * 4;
+  EXPECT_EQ(bytes("bnb-nf4"), kWeights / 2 + kWeights / 64 * 4 + kMap);
+  EXPECT_EQ(bytes("bnb-fp4:block=4096"),
+            kWeights / 2 + kWeights / 4096 * 4 + kMap);
+  // The mean of all scales is in a text beside them.
+  EXPECT_EQ(bytes("bnb-nf4:double_quant=true"), kWeights / 2 + kWeights / 64 +
+                                                    kWeights / 64 / 256 * 4 +
+                                                    kMap + kNestedMap);
 }
 
 TEST(Bnb4BitTest, RefusesBlocksThatBitsandbytesHasNot) {

@@ -50,9 +50,9 @@ TEST(BnbInt8Test, CodesAndScalesAreThoseOfBitsandbytes) {
   EXPECT_EQ(std::vector<int8_t>(found, found + kRows * kCols),
             Golden<int8_t>("codes.i8", kRows * kCols));
   EXPECT_EQ(band.fields[0].values, Golden<float>("scb.f32", kRows));
-  // Both, and nothing else.
+  // Both, and the byte that is called weight_format.
   EXPECT_EQ((*codes)->format().StoredBytes(kRows, kCols),
-            kRows * kCols + kRows * 4);
+            kRows * kCols + kRows * 4 + 1);
 }
 
 TEST(BnbInt8Test, ProductsAreThoseOfBitsandbytes) {
