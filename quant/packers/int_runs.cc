@@ -211,7 +211,9 @@ NumberForm FormOf(const CodeFormat& format, const RunNumber& number,
                      .has_plus = number.plus != kNone};
   if (!form.map.empty()) form.map.resize(256);
   const int64_t coarse_cols = PeriodOf(format.fields[number.times].reach, cols);
-  form.coarse_cols = coarse_cols < cols ? coarse_cols : PaddedCols(cols);
+  const int64_t whole_row =
+      (PaddedCols(cols) + run_cols - 1) / run_cols * run_cols;
+  form.coarse_cols = coarse_cols < cols ? coarse_cols : whole_row;
   const bool smaller = SizeOf(form.coarse_type) * run_cols <
                        (SizeOf(NumberType::kFloat32) - 1) * form.coarse_cols;
   return smaller ? form : NumberForm{};

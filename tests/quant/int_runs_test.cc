@@ -419,6 +419,11 @@ TEST(IntRunsTest, ScalesAndMinimaTakeWhatFilesHoldOfThem) {
        {.scale = {.field = 0, .map = kMap, .times = 1, .plus = 2}},
        64,
        16 + 4 + 4},
+      {"runs that do not divide a row",
+       {Byte("scale", Reach::Columns(192)), row},
+       {.scale = {.field = 0, .times = 1}},
+       192,
+       6 + 4},
       // Not smaller than a float32, or nothing that tiles know: as a float32.
       {"a byte a row",
        {Byte("scale", Reach::Row()), row},
