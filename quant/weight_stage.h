@@ -1,7 +1,7 @@
 // One way to change a float matrix before a method encodes it, such as pruning.
 // To add one: a file in quant/stages/ and a line in quant/stages.def; nothing
-// else names one. In a spec
-// stages stand before the method, with '+' between: "prune-24+linear:bits=4".
+// else names one. In a spec stages stand before the method, with '+' between:
+// "prune-24+linear:bits=4".
 //
 // What becomes zero takes no fewer bytes: codes and tiles are as dense as those
 // of any other matrix. Errors are measured against what was before all stages.

@@ -83,8 +83,10 @@ class AbsmeanRows final : public EncodedRows {
                                    static_cast<double>(end - col)));
       const float d = RoundTo(DType::kF16, mean);
       if (!std::isfinite(d)) {
-        return RefuseValue(weight(), row, col, mean,
-                           "is a mean that does not fit a float16 scale");
+        return RefuseValue(
+            weight(), row, col, mean,
+            "is a mean that does not fit a float16 scale (largest "
+            "65504); keep the tensor or choose linear for it");
       }
       out.fields[0]
           .values[reach.IndexOf(row, col, cols()) - out.fields[0].first] = d;

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -87,6 +88,9 @@ class BnbInt8 final : public QuantMethod {
 
   absl::StatusOr<CodeFormat> Format(int64_t, int64_t, DType,
                                     const ParamValues& params) const override {
+    const double threshold = NumberOf(params, "threshold");
+    // 0 would mean that there are no outliers.
+    constexpr float kLeast = std::numeric_limits<float>::denorm_min();
     return CodeFormat{
         .kind = CodeFormat::Kind::kSigned,
         .bits = 8,
@@ -95,8 +99,11 @@ class BnbInt8 final : public QuantMethod {
         // The float32 nearest to 1 / 127, as there.
         .rule = {.scale = {.constant = 7.874015718698502e-3f, .times = 0}},
         .input_rounding = {.bits = 8,
-                           .threshold = static_cast<float>(
-                               NumberOf(params, "threshold"))},
+                           .threshold =
+                               threshold == 0
+                                   ? 0
+                                   : std::max(static_cast<float>(threshold),
+                                              kLeast)},
         .constant_bytes = 1};  // weight_format
   }
   absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(

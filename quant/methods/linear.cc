@@ -13,8 +13,9 @@
 // 16-bit integer (matmul.h).
 //
 // The range may leave weights out, which are clamped to its ends: those beyond
-// a percentile (percentile.h), or those without which the squared error is
-// least, of ranges that are 1, 0.98, 0.96 ... 0.22 of the whole one.
+// a percentile (percentile.h; none where only zeros would be within), or those
+// without which the squared error is least, of ranges that are 1, 0.98, 0.96
+// ... 0.22 of the whole one.
 //
 // Scale and zero-point of a tensor may also be given, or drawn: the scale from
 // 1/16 to 16 times the computed one, evenly in its logarithm, the zero-point
@@ -244,12 +245,15 @@ RangeSides SidesOf(const Settings& settings) {
   return settings.symmetric ? RangeSides::kSymmetric : RangeSides::kBothSides;
 }
 
+bool IsEmpty(const Extent& extent) { return extent.max == extent.min; }
+
 Pair PairOfRun(const Settings& settings, const float* values, int64_t count) {
-  if (settings.range == Range::kPercentile) {
-    return PairOf(settings, PercentileOf(values, count, settings.percentile,
-                                         SidesOf(settings)));
-  }
   const Extent extent = ExtentOf(values, count);
+  if (settings.range == Range::kPercentile) {
+    const Extent within =
+        PercentileOf(values, count, settings.percentile, SidesOf(settings));
+    return PairOf(settings, IsEmpty(within) ? extent : within);
+  }
   if (settings.range == Range::kAll) return PairOf(settings, extent);
   const std::array<Pair, kTrials> pairs = Trials(settings, extent);
   std::array<double, kTrials> errors;
@@ -263,9 +267,9 @@ absl::StatusOr<Pair> ComputedPairOfAll(const FloatRows& weight,
                                        const Settings& settings) {
   if (settings.range == Range::kPercentile) {
     ASSIGN_OR_RETURN(
-        const Extent extent,
+        const Extent within,
         PercentileOf(weight, settings.percentile, SidesOf(settings)));
-    return PairOf(settings, extent);
+    if (!IsEmpty(within)) return PairOf(settings, within);
   }
   Extent extent;
   RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t, const float* values) {
@@ -273,7 +277,7 @@ absl::StatusOr<Pair> ComputedPairOfAll(const FloatRows& weight,
     extent.min = std::min(extent.min, of_row.min);
     extent.max = std::max(extent.max, of_row.max);
   }));
-  if (settings.range == Range::kAll) return PairOf(settings, extent);
+  if (settings.range != Range::kLeastSquares) return PairOf(settings, extent);
   const std::array<Pair, kTrials> pairs = Trials(settings, extent);
   std::array<double, kTrials> errors = {};
   RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t, const float* values) {

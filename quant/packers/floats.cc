@@ -1,9 +1,12 @@
 // Floats lie in tiles as they are: [64 / n cols][16 rows][n cols], n elements
-// of a row side by side. What no other packer takes is decoded to float32:
-// exact, and as large as that.
-#include <cstring>
+// of a row side by side. What no other packer takes is decoded: codes of large
+// tables, which mean short floats (float8), to bfloat16, which rounds a value
+// by 2^-8 of it at most; all else to float32, exact and as large as that.
+#include <algorithm>
+#include <cstdint>
 #include <vector>
 
+#include "quant/dtype.h"
 #include "quant/kernels/panels.h"
 #include "quant/pack.h"
 
@@ -60,9 +63,25 @@ void PlaceDecoded(const CodeFormat& format, const CodeBand& band,
   Place<float, 1>(values.data(), band.rows, first_row, weight);
 }
 
+void PlaceDecodedShort(const CodeFormat& format, const CodeBand& band,
+                       int64_t first_row, PackedWeight& weight) {
+  constexpr float kLargest = 0x1.FEp127f;
+  std::vector<float> values(band.rows * weight.cols());
+  Decode(format, band, weight.cols(), values.data());
+  std::vector<uint16_t> rounded(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    rounded[i] =
+        FloatToBFloat16(std::min(std::max(values[i], -kLargest), kLargest));
+  }
+  Place<uint16_t, 2>(rounded.data(), band.rows, first_row, weight);
+}
+
 template <CodeFormat::Kind kKind>
 bool IsOfKind(const CodeFormat& format, int64_t /*cols*/) {
   return format.kind == kKind;
+}
+bool HasLargeTables(const CodeFormat& format, int64_t /*cols*/) {
+  return !format.tables.empty() && format.bits > 4;
 }
 bool IsAny(const CodeFormat&, int64_t /*cols*/) { return true; }
 
@@ -80,6 +99,8 @@ constexpr Packer kFloat16Packer = {Layout<kFloat16>,
 constexpr Packer kBFloat16Packer = {Layout<kBFloat16>,
                                     IsOfKind<CodeFormat::Kind::kBFloat16>,
                                     INT64_MAX, PlaceHalves};
+constexpr Packer kDecodedShortPacker = {Layout<kBFloat16>, HasLargeTables,
+                                        INT64_MAX, PlaceDecodedShort};
 constexpr Packer kDecodedPacker = {Layout<kFloat32>, IsAny, INT64_MAX,
                                    PlaceDecoded};
 
@@ -88,6 +109,7 @@ constexpr Packer kDecodedPacker = {Layout<kFloat32>, IsAny, INT64_MAX,
 const Packer& Float32Packer() { return kFloat32Packer; }
 const Packer& Float16Packer() { return kFloat16Packer; }
 const Packer& BFloat16Packer() { return kBFloat16Packer; }
+const Packer& DecodedShortPacker() { return kDecodedShortPacker; }
 const Packer& DecodedPacker() { return kDecodedPacker; }
 
 }  // namespace ounce::quant

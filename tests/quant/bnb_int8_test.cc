@@ -159,6 +159,17 @@ TEST(BnbInt8Test, RefusesWhatFloat16CannotHold) {
                     HasSubstr("does not fit float16")));
 }
 
+TEST(BnbInt8Test, AThresholdBelowAllFloatsIsNotNone) {
+  const auto threshold = [](const char* spec) {
+    return ParseMethodSpec(spec)
+        ->Format(1, 1, DType::kF32)
+        ->input_rounding.threshold;
+  };
+  EXPECT_EQ(0, threshold("bnb-int8:threshold=0"));
+  EXPECT_GT(threshold("bnb-int8:threshold=1e-60"), 0);
+  EXPECT_EQ(6, threshold("bnb-int8"));
+}
+
 TEST(BnbInt8Test, ThresholdsAreNumbersThatXMayHave) {
   for (const char* text : {"-1", "65505", "nan", "six"}) {
     EXPECT_FALSE(

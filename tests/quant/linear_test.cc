@@ -332,6 +332,20 @@ TEST(LinearTest, SoManyAreClampedAsThePercentileLeavesOut) {
   EXPECT_GT(clamped, 0.008);
 }
 
+TEST(LinearTest, APercentileOfNothingButZerosLeavesNothingOut) {
+  std::vector<float> values(4 * 100);
+  for (int i = 0; i < 40; ++i) values[i * 10] = i % 2 == 0 ? 1.0f : -0.5f;
+  const MatrixRows weight(4, 100, values);
+  for (const char* rest :
+       {"", ",granularity=tensor", ",mode=asymmetric,granularity=group"}) {
+    const auto spec = ParseMethodSpec(
+        std::string("linear:range=percentile,percentile=60") + rest);
+    const ErrorStats error = *MeasureError(weight, **spec->Encode(weight));
+    EXPECT_LT(error.relative_l2, 0.01) << rest;
+    EXPECT_EQ(0, *error.clamped) << rest;
+  }
+}
+
 TEST(LinearTest, RefusesContradictionsByName) {
   for (const auto& [text, param] :
        {std::pair{"linear:scale=2", "'scale'"},
