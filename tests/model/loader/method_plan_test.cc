@@ -195,8 +195,9 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
        "'untie'; a rule takes untie (true or false; default"},
       {"linear:untie=true,untie=true", "parameter 'untie' is given twice"},
       {"linear:untie=true,", "with commas between, one is empty; method"},
-      {"linear:tie=true",
-       "default 64); beside its method's parameters a SPEC takes untie (true "
+      {"adjustable:tie=true",
+       "default plain); beside its method's parameters a SPEC takes untie "
+       "(true "
        "or false; default false), activations (one of 8, 16; default 16); a "
        "plan is"},
       {"a=keep:untie=true", "unknown quantization method 'keep'"},
