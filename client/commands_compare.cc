@@ -238,6 +238,9 @@ absl::StatusOr<Json> Prepare(Client& client, const CompareFlags& flags,
       "included, and their error, the root mean square of the tensors' "
       "relative "
       "ones, each weighted by its elements.");
+  notes.push_back(
+      "Speeds are left out of what was over too soon to tell; more "
+      "--new_tokens take longer.");
   if (!server.has_energy_joules()) {
     notes.push_back(
         "Joules are left out: the server can't read them (RAPL in "

@@ -56,6 +56,8 @@ class GgufRows final : public EncodedRows {
 
 GgufMethod::GgufMethod(const GgufType& type)
     : type_(type),
+      summary_(StrCat(type.summary, "; ", type.instead().name(),
+                      " for widths that ", type.block, " does not divide.")),
       format_{.kind = type.kind,
               .bits = type.bits,
               .element = type.name.substr(type.name.find('-') + 1),

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -30,8 +31,8 @@ using GgufEncode = void(const float* values, int64_t cols, uint8_t* codes,
 
 struct GgufType {
   std::string_view name;  // "gguf-q4_k"; after the hyphen, the element's label
-  std::string_view summary;
-  int64_t block;  // columns
+  std::string_view summary;  // without a stop; the block and `instead` follow
+  int64_t block;             // columns
   // What llama.cpp takes for widths that blocks do not divide. (For blocks of
   // 32 it has nothing; what it has last for others is float16.)
   const QuantMethod& (*instead)();
@@ -49,7 +50,7 @@ class GgufMethod final : public QuantMethod {
   explicit GgufMethod(const GgufType& type);
 
   std::string_view name() const override { return type_.name; }
-  std::string_view summary() const override { return type_.summary; }
+  std::string_view summary() const override { return summary_; }
   absl::StatusOr<CodeFormat> Format(int64_t rows, int64_t cols, DType dtype,
                                     const ParamValues& params) const override;
   absl::StatusOr<std::unique_ptr<const CodeRows>> Encode(
@@ -57,6 +58,7 @@ class GgufMethod final : public QuantMethod {
 
  private:
   const GgufType& type_;
+  const std::string summary_;
   const CodeFormat format_;
 };
 

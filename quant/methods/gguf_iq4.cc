@@ -82,7 +82,7 @@ constexpr GgufType kIq4Nl = {
     .name = "gguf-iq4_nl",
     .summary =
         "llama.cpp's IQ4_NL: 4-bit indexes into a fixed table, and a "
-        "scale for each 32 columns.",
+        "scale for each 32 columns",
     .block = kGroup,
     .instead = Float16Method,
     .encode = EncodeNl,
@@ -95,7 +95,7 @@ constexpr GgufType kIq4Xs = {
     .name = "gguf-iq4_xs",
     .summary =
         "llama.cpp's IQ4_XS: 4-bit indexes into a fixed table, and a "
-        "scale of 6 bits for each 32 columns.",
+        "scale of 6 bits for each 32 columns",
     .block = kBlock,
     .instead = GgufIq4NlMethod,
     .encode = EncodeXs,

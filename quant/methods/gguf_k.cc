@@ -128,7 +128,7 @@ constexpr GgufType kQ2K = {
     .name = "gguf-q2_k",
     .summary =
         "llama.cpp's Q2_K: 2 bits, and a scale and a minimum of 4 bits "
-        "for each 16 columns.",
+        "for each 16 columns",
     .block = kBlock,
     .instead = GgufQ40Method,
     .encode = EncodeAffine<kSmall, 3, 15>,
@@ -140,7 +140,7 @@ constexpr GgufType kQ3K = {
     .name = "gguf-q3_k",
     .summary =
         "llama.cpp's Q3_K: 3 bits, and a scale of 6 bits for each 16 "
-        "columns.",
+        "columns",
     .block = kBlock,
     .instead = GgufQ40Method,
     .encode = EncodeSymmetric<4, -32>,
@@ -152,7 +152,7 @@ constexpr GgufType kQ4K = {
     .name = "gguf-q4_k",
     .summary =
         "llama.cpp's Q4_K: 4 bits, and a scale and a minimum of 6 bits "
-        "for each 32 columns.",
+        "for each 32 columns",
     .block = kBlock,
     .instead = GgufQ50Method,
     .encode = EncodeAffine<kLarge, 15, 63>,
@@ -164,7 +164,7 @@ constexpr GgufType kQ5K = {
     .name = "gguf-q5_k",
     .summary =
         "llama.cpp's Q5_K: 5 bits, and a scale and a minimum of 6 bits "
-        "for each 32 columns.",
+        "for each 32 columns",
     .block = kBlock,
     .instead = GgufQ51Method,
     .encode = EncodeAffine<kLarge, 31, 63>,
@@ -176,7 +176,7 @@ constexpr GgufType kQ6K = {
     .name = "gguf-q6_k",
     .summary =
         "llama.cpp's Q6_K: 6 bits, and a scale of 8 bits for each 16 "
-        "columns.",
+        "columns",
     .block = kBlock,
     .instead = GgufQ80Method,
     .encode = EncodeSymmetric<32, -128>,

@@ -81,7 +81,7 @@ constexpr CodeField kScaleAndMinimum[] = {GgufFloat16("d", kBlock),
 
 constexpr GgufType kQ40 = {
     .name = "gguf-q4_0",
-    .summary = "llama.cpp's Q4_0: 4 bits, and a scale for each 32 columns.",
+    .summary = "llama.cpp's Q4_0: 4 bits, and a scale for each 32 columns",
     .block = kBlock,
     .instead = Float16Method,
     .encode = EncodeSymmetric<4>,
@@ -91,7 +91,7 @@ constexpr GgufType kQ40 = {
     .rule = GgufScaled(8)};
 constexpr GgufType kQ50 = {
     .name = "gguf-q5_0",
-    .summary = "llama.cpp's Q5_0: 5 bits, and a scale for each 32 columns.",
+    .summary = "llama.cpp's Q5_0: 5 bits, and a scale for each 32 columns",
     .block = kBlock,
     .instead = Float16Method,
     .encode = EncodeSymmetric<5>,
@@ -101,7 +101,7 @@ constexpr GgufType kQ50 = {
     .rule = GgufScaled(16)};
 constexpr GgufType kQ80 = {
     .name = "gguf-q8_0",
-    .summary = "llama.cpp's Q8_0: 8 bits, and a scale for each 32 columns.",
+    .summary = "llama.cpp's Q8_0: 8 bits, and a scale for each 32 columns",
     .block = kBlock,
     .instead = Float16Method,
     .encode = EncodeQ80,
@@ -113,7 +113,7 @@ constexpr GgufType kQ41 = {
     .name = "gguf-q4_1",
     .summary =
         "llama.cpp's Q4_1: 4 bits, and a scale and a minimum for each "
-        "32 columns.",
+        "32 columns",
     .block = kBlock,
     .instead = Float16Method,
     .encode = EncodeAffine<4>,
@@ -125,7 +125,7 @@ constexpr GgufType kQ51 = {
     .name = "gguf-q5_1",
     .summary =
         "llama.cpp's Q5_1: 5 bits, and a scale and a minimum for each "
-        "32 columns.",
+        "32 columns",
     .block = kBlock,
     .instead = Float16Method,
     .encode = EncodeAffine<5>,

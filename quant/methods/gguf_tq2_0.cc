@@ -32,7 +32,7 @@ constexpr GgufType kTq20 = {
     .name = "gguf-tq2_0",
     .summary =
         "llama.cpp's TQ2_0: -1, 0 or 1 in 2 bits, and a scale for each "
-        "256 columns; for weights trained so.",
+        "256 columns; for weights trained so",
     .block = kBlock,
     .instead = GgufQ40Method,
     .encode = EncodeTq20,
