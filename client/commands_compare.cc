@@ -12,14 +12,12 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
-#include "base/utf8.h"
 #include "client/command.h"
 #include "client/command_line.h"
 #include "client/comparison.h"
@@ -81,35 +79,19 @@ std::string Fingerprint(const std::string& bytes) {
   return absl::StrFormat("%016x", hash);
 }
 
-std::string BaseName(const std::string& path) {
-  return std::filesystem::path(path).filename();
-}
-
-absl::StatusOr<std::vector<std::string>> PicturesIn(const std::string& folder) {
+absl::StatusOr<std::vector<std::string>> FewPicturesIn(
+    const std::string& folder) {
   constexpr size_t kMostPictures = 64;  // of one Quantize
-  std::error_code error;
-  std::filesystem::directory_iterator entry(folder, error);
-  std::vector<std::string> paths;
-  for (; !error && entry != end(entry); entry.increment(error)) {
-    const std::string path = entry->path();
-    for (const char* extension : {".jpg", ".jpeg", ".png", ".webp"}) {
-      if (absl::EndsWithIgnoreCase(path, extension)) paths.push_back(path);
-    }
-  }
-  if (error) {
-    return absl::NotFoundError(absl::StrCat("cannot read the folder '", folder,
-                                            "': ", error.message()));
-  }
+  ASSIGN_OR_RETURN(std::vector<std::string> paths, PicturesIn(folder));
   if (paths.empty()) {
-    return absl::NotFoundError(absl::StrCat(
-        "there is no .jpg, .jpeg, .png or .webp in '", folder, "'"));
+    return absl::NotFoundError(
+        absl::StrCat("there is no ", PictureEndings(), " in '", folder, "'"));
   }
   if (paths.size() > kMostPictures) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", folder, "' has ", paths.size(),
                      " pictures, which may be ", kMostPictures, " at most"));
   }
-  std::sort(paths.begin(), paths.end());
   return paths;
 }
 
@@ -167,7 +149,7 @@ absl::Status ReadText(Client& client, const CompareFlags& flags,
   subject->window =
       flags.window > 0 ? flags.window : std::min(kDefaultWindow, positions);
   subject->stride = flags.stride > 0 ? flags.stride : (subject->window + 1) / 2;
-  (*settings)["text"] = BaseName(InputName(flags.text));
+  (*settings)["text"] = FileName(InputName(flags.text));
   (*settings)["text_bytes"] = subject->text.size();
   (*settings)["text_fingerprint"] = Fingerprint(subject->text);
   (*settings)["window"] = subject->window;
@@ -190,7 +172,7 @@ absl::Status ReadPictures(const CompareFlags& flags, Subject* subject,
         "'", flags.model, "' detects objects and reads no --text"));
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> paths,
-                   PicturesIn(flags.pictures));
+                   FewPicturesIn(flags.pictures));
   Json names = Json::array();
   std::string all;
   for (const std::string& path : paths) {
@@ -199,7 +181,7 @@ absl::Status ReadPictures(const CompareFlags& flags, Subject* subject,
         ReadPicture(path, kMaxPictureBytes - static_cast<int64_t>(all.size())));
     all += bytes;
     subject->pictures.push_back(std::move(bytes));
-    names.push_back(BaseName(path));
+    names.push_back(FileName(path));
   }
   (*settings)["pictures"] = std::move(names);
   (*settings)["pictures_fingerprint"] = Fingerprint(all);

@@ -1,5 +1,4 @@
 // evaluate.
-#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -9,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "client/coco_annotations.h"
@@ -31,38 +29,18 @@ struct EvaluateFlags {
   bool floats = false;
 };
 
-constexpr const char* kPictureEndings[] = {".jpg", ".jpeg", ".png", ".webp"};
-
 // The picture files of a folder, by name; of a file, itself.
 absl::StatusOr<std::vector<std::string>> PictureFiles(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) {
     return std::vector<std::string>{path};
   }
-  std::vector<std::string> files;
-  for (auto it = std::filesystem::directory_iterator(path, error);
-       !error && it != std::filesystem::directory_iterator();
-       it.increment(error)) {
-    const std::string ending =
-        absl::AsciiStrToLower(it->path().extension().string());
-    for (const char* known : kPictureEndings) {
-      if (ending == known) files.push_back(it->path().string());
-    }
-  }
-  if (error) {
-    return absl::ErrnoToStatus(error.value(),
-                               absl::StrCat("cannot read '", path, "'"));
-  }
+  ASSIGN_OR_RETURN(std::vector<std::string> files, PicturesIn(path));
   if (files.empty()) {
-    return absl::NotFoundError(absl::StrCat(
-        path, ": has no files that end in .jpg, .jpeg, .png or .webp"));
+    return absl::NotFoundError(
+        absl::StrCat(path, ": has no files that end in ", PictureEndings()));
   }
-  std::sort(files.begin(), files.end());
   return files;
-}
-
-std::string FileName(const std::string& path) {
-  return std::filesystem::path(path).filename().string();
 }
 
 // The files that the annotations are of, in their order, and the objects.

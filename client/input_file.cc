@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -59,6 +60,10 @@ absl::StatusOr<std::string> ReadAll(int file, const std::string& name,
 
 std::string InputName(const std::string& path) {
   return path == "-" ? "stdin" : path;
+}
+
+std::string FileName(const std::string& path) {
+  return std::filesystem::path(path).filename().string();
 }
 
 absl::StatusOr<std::string> ReadInput(const std::string& path,

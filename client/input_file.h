@@ -12,6 +12,9 @@ namespace ounce::client {
 // "-" is "stdin"; others are their own name.
 std::string InputName(const std::string& path);
 
+// Of a path, without its folders.
+std::string FileName(const std::string& path);
+
 // Of one kind, for messages: `what` it is ("picture"), and what to do about one
 // that is larger than `max_bytes`.
 struct InputKind {

@@ -1,9 +1,10 @@
-// Reads pictures to send, as they are: the server decodes them.
+// Finds and reads pictures to send, as they are: the server decodes them.
 #ifndef OUNCE_CLIENT_PICTURE_FILE_H_
 #define OUNCE_CLIENT_PICTURE_FILE_H_
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -18,6 +19,14 @@ inline constexpr int64_t kMaxPictureBytes = (int64_t{1} << 30) - (64 << 10);
 // Errors: as ReadInput; kInvalidArgument when it is empty.
 absl::StatusOr<std::string> ReadPicture(const std::string& path,
                                         int64_t max_bytes = kMaxPictureBytes);
+
+// The paths of the picture files in `folder`, by name. Their endings tell them
+// from others, in any case; there may be none.
+// Errors: what opendir(3) says, with the folder's name.
+absl::StatusOr<std::vector<std::string>> PicturesIn(const std::string& folder);
+
+// ".jpg, .jpeg, ... or .webp", for messages.
+std::string PictureEndings();
 
 }  // namespace ounce::client
 

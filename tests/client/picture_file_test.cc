@@ -11,7 +11,9 @@ namespace ounce::client {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::StatusIs;
 
 TEST(PictureFileTest, ReadsAllBytes) {
@@ -51,6 +53,32 @@ TEST(PictureFileTest, RefusesWhatNoMessageHolds) {
   // Endless: it must not be read to its end.
   EXPECT_THAT(ReadPicture("/dev/zero"),
               StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST(PictureFileTest, FindsThePicturesOfAFolderByTheirEndings) {
+  const testing::TempFolder folder;
+  EXPECT_THAT(PicturesIn(folder.path().string()).value(), IsEmpty());
+  const std::string last = folder.WriteFile("c.WebP", "");
+  const std::string second = folder.WriteFile("b.jpeg", "");
+  const std::string first = folder.WriteFile("a.b.PNG", "");
+  const std::string third = folder.WriteFile("b.jpg", "");
+  for (const char* other : {"jpg", ".jpg", "a.jpg.txt", "a.gif"}) {
+    folder.WriteFile(other, "");
+  }
+  EXPECT_THAT(PicturesIn(folder.path().string()).value(),
+              ElementsAre(first, second, third, last));
+  EXPECT_EQ(PictureEndings(), ".jpg, .jpeg, .png or .webp");
+}
+
+TEST(PictureFileTest, NamesTheFolderThatItCannotRead) {
+  const testing::TempFolder folder;
+  EXPECT_THAT(PicturesIn(folder.Path("none")),
+              StatusIs(absl::StatusCode::kNotFound,
+                       AllOf(HasSubstr("none"), HasSubstr("No such"))));
+  EXPECT_THAT(PicturesIn(folder.WriteFile("a.png", "")),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("cannot read the folder '"),
+                             HasSubstr("a.png"))));
 }
 
 }  // namespace
