@@ -14,6 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
@@ -159,8 +160,8 @@ absl::Status ReadText(Client& client, const CompareFlags& flags,
   return absl::OkStatus();
 }
 
-absl::Status ReadPictures(const CompareFlags& flags, Subject* subject,
-                          Json* settings) {
+absl::Status PreparePictures(const CompareFlags& flags, Subject* subject,
+                             Json* settings) {
   if (flags.pictures.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", flags.model,
@@ -173,18 +174,12 @@ absl::Status ReadPictures(const CompareFlags& flags, Subject* subject,
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> paths,
                    FewPicturesIn(flags.pictures));
+  ASSIGN_OR_RETURN(subject->pictures, ReadPictures(paths));
   Json names = Json::array();
-  std::string all;
-  for (const std::string& path : paths) {
-    ASSIGN_OR_RETURN(
-        std::string bytes,
-        ReadPicture(path, kMaxPictureBytes - static_cast<int64_t>(all.size())));
-    all += bytes;
-    subject->pictures.push_back(std::move(bytes));
-    names.push_back(FileName(path));
-  }
+  for (const std::string& path : paths) names.push_back(FileName(path));
   (*settings)["pictures"] = std::move(names);
-  (*settings)["pictures_fingerprint"] = Fingerprint(all);
+  (*settings)["pictures_fingerprint"] =
+      Fingerprint(absl::StrJoin(subject->pictures, ""));
   return absl::OkStatus();
 }
 
@@ -207,7 +202,7 @@ absl::StatusOr<Json> Prepare(Client& client, const CompareFlags& flags,
   if (Can(subject->model, v1::TASK_GENERATE)) {
     RETURN_IF_ERROR(ReadText(client, flags, subject, &settings));
   } else if (Can(subject->model, v1::TASK_DETECT_OBJECTS)) {
-    RETURN_IF_ERROR(ReadPictures(flags, subject, &settings));
+    RETURN_IF_ERROR(PreparePictures(flags, subject, &settings));
   } else {
     return absl::FailedPreconditionError(
         absl::StrCat("'", flags.model,

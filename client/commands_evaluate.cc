@@ -86,17 +86,9 @@ absl::Status AddPictures(const EvaluateFlags& flags,
   if (!flags.annotations.empty()) {
     ASSIGN_OR_RETURN(files, AddObjects(flags.annotations, files, request));
   }
-  int64_t room = kMaxPictureBytes;
-  for (const std::string& file : files) {
-    ASSIGN_OR_RETURN(std::string bytes, ReadPicture(file));
-    room -= static_cast<int64_t>(bytes.size());
-    if (room < 0) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          file,
-          ": the pictures up to this one have more than 1 GiB, the most that a "
-          "server takes; give fewer or smaller ones"));
-    }
-    request->add_pictures(std::move(bytes));
+  ASSIGN_OR_RETURN(std::vector<std::string> pictures, ReadPictures(files));
+  for (std::string& picture : pictures) {
+    request->add_pictures(std::move(picture));
   }
   return absl::OkStatus();
 }

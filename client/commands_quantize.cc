@@ -27,25 +27,6 @@ struct QuantizeFlags {
   bool all = false;
 };
 
-// All of them in one message, so their sizes add up.
-absl::Status AddPictures(const std::vector<std::string>& paths,
-                         v1::QuantizeRequest* request) {
-  int64_t room = kMaxPictureBytes;
-  for (const std::string& path : paths) {
-    absl::StatusOr<std::string> bytes = ReadPicture(path);
-    if (!bytes.ok()) return bytes.status();
-    room -= static_cast<int64_t>(bytes->size());
-    if (room < 0) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          path,
-          ": the pictures up to this one have more than 1 GiB, the most that a "
-          "server takes; give fewer or smaller ones"));
-    }
-    request->add_pictures(*std::move(bytes));
-  }
-  return absl::OkStatus();
-}
-
 constexpr char kPlanHelp[] =
     R"(A PLAN is rules with single spaces between; the first that matches counts:
   SELECTOR=SPEC  SELECTOR: a glob over modules, @linear, @head, @embedding or
@@ -65,7 +46,11 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
   request.set_dry_run(flags.dry_run);
   request.set_convolutions(flags.convolutions);
   request.set_plan(flags.plan);
-  RETURN_IF_ERROR(AddPictures(flags.pictures, &request));
+  ASSIGN_OR_RETURN(std::vector<std::string> pictures,
+                   ReadPictures(flags.pictures));
+  for (std::string& picture : pictures) {
+    request.add_pictures(std::move(picture));
+  }
   for (const std::string& path : flags.samples) {
     ASSIGN_OR_RETURN(*request.add_texts(),
                      ReadInput(path, {.what = "text",

@@ -4,11 +4,13 @@
 #include <filesystem>
 #include <iterator>
 #include <system_error>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/status_macros.h"
 #include "client/input_file.h"
 
 namespace ounce::client {
@@ -35,6 +37,24 @@ absl::StatusOr<std::string> ReadPicture(const std::string& path,
         InputName(path), ": is empty, not a JPEG, PNG or WebP file"));
   }
   return bytes;
+}
+
+absl::StatusOr<std::vector<std::string>> ReadPictures(
+    const std::vector<std::string>& paths) {
+  int64_t room = kMaxPictureBytes;
+  std::vector<std::string> pictures;
+  for (const std::string& path : paths) {
+    ASSIGN_OR_RETURN(std::string bytes, ReadPicture(path));
+    room -= static_cast<int64_t>(bytes.size());
+    if (room < 0) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          path,
+          ": the pictures up to this one have more than 1 GiB, the most that a "
+          "server takes; give fewer or smaller ones"));
+    }
+    pictures.push_back(std::move(bytes));
+  }
+  return pictures;
 }
 
 absl::StatusOr<std::vector<std::string>> PicturesIn(const std::string& folder) {

@@ -20,6 +20,12 @@ inline constexpr int64_t kMaxPictureBytes = (int64_t{1} << 30) - (64 << 10);
 absl::StatusOr<std::string> ReadPicture(const std::string& path,
                                         int64_t max_bytes = kMaxPictureBytes);
 
+// The bytes of each, in their order.
+// Errors: as ReadPicture; kResourceExhausted above kMaxPictureBytes together,
+//   with the path of the first that is too many.
+absl::StatusOr<std::vector<std::string>> ReadPictures(
+    const std::vector<std::string>& paths);
+
 // The paths of the picture files in `folder`, by name. Their endings tell them
 // from others, in any case; there may be none.
 // Errors: what opendir(3) says, with the folder's name.
