@@ -119,8 +119,8 @@ absl::StatusOr<std::vector<int32_t>> IdsOf(Client& client,
                               response.token_ids().end());
 }
 
-absl::Status ReadText(Client& client, const CompareFlags& flags,
-                      Subject* subject, Json* settings) {
+absl::Status PrepareText(Client& client, const CompareFlags& flags,
+                         Subject* subject, Json* settings) {
   if (flags.text.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", flags.model,
@@ -132,9 +132,7 @@ absl::Status ReadText(Client& client, const CompareFlags& flags,
         "'", flags.model, "' generates text and sees no --pictures"));
   }
   ASSIGN_OR_RETURN(subject->text,
-                   ReadInput(flags.text, {.what = "text",
-                                          .advice = "compare on a part of it",
-                                          .max_bytes = int64_t{4} << 20}));
+                   ReadText(flags.text, "compare on a part of it"));
   ASSIGN_OR_RETURN(subject->ids, IdsOf(client, flags.model, subject->text));
   if (subject->ids.empty()) {
     return absl::InvalidArgumentError(
@@ -200,7 +198,7 @@ absl::StatusOr<Json> Prepare(Client& client, const CompareFlags& flags,
                    {"instruction_set", server.instruction_set()},
                    {"threads", server.threads()}};
   if (Can(subject->model, v1::TASK_GENERATE)) {
-    RETURN_IF_ERROR(ReadText(client, flags, subject, &settings));
+    RETURN_IF_ERROR(PrepareText(client, flags, subject, &settings));
   } else if (Can(subject->model, v1::TASK_DETECT_OBJECTS)) {
     RETURN_IF_ERROR(PreparePictures(flags, subject, &settings));
   } else {

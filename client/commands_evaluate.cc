@@ -98,9 +98,7 @@ absl::Status Evaluate(Client& client, const EvaluateFlags& flags, bool json) {
   request.set_model(flags.model);
   if (flags.pictures.empty()) {
     ASSIGN_OR_RETURN(*request.mutable_text(),
-                     ReadInput(flags.text, {.what = "text",
-                                            .advice = "evaluate a part of it",
-                                            .max_bytes = int64_t{4} << 20}));
+                     ReadText(flags.text, "evaluate a part of it"));
   } else {
     RETURN_IF_ERROR(AddPictures(flags, &request));
   }

@@ -52,10 +52,7 @@ absl::Status Quantize(Client& client, const QuantizeFlags& flags, bool json) {
     request.add_pictures(std::move(picture));
   }
   for (const std::string& path : flags.samples) {
-    ASSIGN_OR_RETURN(*request.add_texts(),
-                     ReadInput(path, {.what = "text",
-                                      .advice = "take a part of it",
-                                      .max_bytes = int64_t{4} << 20}));
+    ASSIGN_OR_RETURN(*request.add_texts(), ReadText(path, "take a part of it"));
   }
   request.set_probe(flags.probe);
   if (flags.max_perplexity_increase.has_value()) {

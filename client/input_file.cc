@@ -79,4 +79,11 @@ absl::StatusOr<std::string> ReadInput(const std::string& path,
   return bytes;
 }
 
+absl::StatusOr<std::string> ReadText(const std::string& path,
+                                     const char* advice) {
+  constexpr int64_t kMaxTextBytes = int64_t{4} << 20;
+  return ReadInput(
+      path, {.what = "text", .advice = advice, .max_bytes = kMaxTextBytes});
+}
+
 }  // namespace ounce::client

@@ -29,6 +29,10 @@ struct InputKind {
 absl::StatusOr<std::string> ReadInput(const std::string& path,
                                       const InputKind& kind);
 
+// The same of a text to measure a model on, of which a server takes 4 MiB.
+absl::StatusOr<std::string> ReadText(const std::string& path,
+                                     const char* advice);
+
 }  // namespace ounce::client
 
 #endif  // OUNCE_CLIENT_INPUT_FILE_H_
