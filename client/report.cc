@@ -134,6 +134,10 @@ struct Group {
   double may_be_zero = 0;
 };
 
+void Worsen(double error, std::optional<double>* worst) {
+  *worst = std::max(worst->value_or(0), error);
+}
+
 std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
   std::vector<Group> groups;
   for (const v1::TensorReport& tensor : report.tensors()) {
@@ -158,22 +162,16 @@ std::vector<Group> Groups(const v1::QuantizeReport& report, bool all) {
     group->bytes_before += tensor.bytes_before();
     group->bytes_after += tensor.bytes_after();
     if (tensor.has_relative_l2_error()) {
-      group->worst_error =
-          std::max(group->worst_error.value_or(0), tensor.relative_l2_error());
+      Worsen(tensor.relative_l2_error(), &group->worst_error);
     }
     if (tensor.has_relative_l2_output_error()) {
-      group->worst_output_error =
-          std::max(group->worst_output_error.value_or(0),
-                   tensor.relative_l2_output_error());
+      Worsen(tensor.relative_l2_output_error(), &group->worst_output_error);
     }
     if (tensor.has_clamp_rate()) {
-      group->worst_clamp_rate =
-          std::max(group->worst_clamp_rate.value_or(0), tensor.clamp_rate());
+      Worsen(tensor.clamp_rate(), &group->worst_clamp_rate);
     }
     if (tensor.has_computed_relative_l2_error()) {
-      group->worst_computed_error =
-          std::max(group->worst_computed_error.value_or(0),
-                   tensor.computed_relative_l2_error());
+      Worsen(tensor.computed_relative_l2_error(), &group->worst_computed_error);
     }
     if (tensor.has_sparsity()) {
       const double elements =
@@ -204,24 +202,89 @@ std::string Exact(int64_t bytes) {
   return text;
 }
 
+std::string NameCell(const Group& group, bool all) {
+  return Printable(all ? group.name : Shortened(group.name), 200);
+}
+
+std::string ErrorCell(const std::optional<double>& error) {
+  return error.has_value() ? absl::StrFormat("%.5f", *error) : "";
+}
+
 // Where weights may lie beyond what codes reach: how many do, and what scales
 // that follow from the weights would do where others were given.
-std::string ClampedText(const v1::QuantizeReport& report, bool all) {
+std::string ClampedText(const std::vector<Group>& groups, bool all) {
   TextTable table({all ? "TENSOR" : "MODULES (WORST)", "METHOD", "-CLAMPED",
                    "-ERROR", "-ERROR OF COMPUTED SCALES"});
-  const auto error = [](const std::optional<double>& value) -> std::string {
-    return value.has_value() ? absl::StrFormat("%.5f", *value) : "";
-  };
   bool any = false;
-  for (const Group& group : Groups(report, all)) {
+  for (const Group& group : groups) {
     if (!group.worst_clamp_rate.has_value()) continue;
     any = true;
-    table.Add({Printable(all ? group.name : Shortened(group.name), 200),
-               group.method,
+    table.Add({NameCell(group, all), group.method,
                absl::StrFormat("%.3f%%", 100 * *group.worst_clamp_rate),
-               error(group.worst_error), error(group.worst_computed_error)});
+               ErrorCell(group.worst_error),
+               ErrorCell(group.worst_computed_error)});
   }
   return any ? table.Text() : "";
+}
+
+// Of all groups; below it, as notes, what was left alone or has other codes.
+std::string TensorsText(const std::vector<Group>& groups, bool all) {
+  const bool outputs = std::any_of(
+      groups.begin(), groups.end(),
+      [](const Group& group) { return group.worst_output_error.has_value(); });
+  const bool any_zeros =
+      std::any_of(groups.begin(), groups.end(),
+                  [](const Group& group) { return group.may_be_zero > 0; });
+  // A line has room for one of them, and the error says what the ratio does.
+  std::vector<std::string> headers = {all ? "TENSOR" : "MODULES (WORST ERRORS)",
+                                      "-COUNT",
+                                      "SHAPE",
+                                      "METHOD",
+                                      "-BEFORE",
+                                      "-AFTER",
+                                      "-ERROR",
+                                      outputs ? "-OUTPUT" : "-SNR"};
+  if (any_zeros) headers.emplace_back("-ZEROS");
+  headers.emplace_back("NOTE");
+  TextTable tensors(headers);
+  std::vector<std::string> reasons;
+  const auto note = [&](const std::string& reason) -> std::string {
+    if (reason.empty()) return "";
+    auto found = std::find(reasons.begin(), reasons.end(), reason);
+    if (found == reasons.end()) found = reasons.insert(found, reason);
+    return absl::StrCat("[", found - reasons.begin() + 1, "]");
+  };
+  for (const Group& group : groups) {
+    const std::string ratio = group.worst_snr.has_value()
+                                  ? absl::StrFormat("%.1f dB", *group.worst_snr)
+                                  : "";
+    std::vector<std::string> cells = {
+        NameCell(group, all),
+        absl::StrCat(group.count),
+        group.shape,
+        group.method,
+        FormatByteSize(group.bytes_before),
+        FormatByteSize(group.bytes_after),
+        ErrorCell(group.worst_error),
+        outputs ? ErrorCell(group.worst_output_error) : ratio};
+    if (any_zeros) {
+      cells.push_back(group.may_be_zero > 0
+                          ? Percent(group.zeros / group.may_be_zero)
+                          : "");
+    }
+    cells.push_back(note(group.remark));
+    tensors.Add(cells);
+  }
+  std::string text = absl::StrCat(tensors.Text(), reasons.empty() ? "" : "\n");
+  for (size_t i = 0; i < reasons.size(); ++i) {
+    absl::StrAppend(&text, "[", i + 1, "] ", reasons[i], "\n");
+  }
+  if (any_zeros) {
+    absl::StrAppend(&text,
+                    "\nzeros of pruning are stored as other weights are: they "
+                    "save no bytes\n");
+  }
+  return text;
 }
 
 // Bytes of each kind, as in the checkpoint and now; nothing where all are of
@@ -514,7 +577,8 @@ std::string ReportText(const v1::QuantizeReport& report,
   if (!report.refused().empty()) {
     absl::StrAppend(&text, Printable(report.refused(), 1000), "\n\n");
   }
-  const std::string clamped = ClampedText(report, all);
+  const std::vector<Group> groups = Groups(report, all);
+  const std::string clamped = ClampedText(groups, all);
   if (!clamped.empty()) absl::StrAppend(&text, clamped, "\n");
   const bool is_dry_run = report.version() == 0;
   if (is_dry_run && !report.footprints().empty()) {
@@ -522,67 +586,7 @@ std::string ReportText(const v1::QuantizeReport& report,
   }
   const std::string kinds = KindsText(report);
   if (!kinds.empty()) absl::StrAppend(&text, kinds, "\n");
-
-  const std::vector<Group> groups = Groups(report, all);
-  const bool outputs = std::any_of(
-      groups.begin(), groups.end(),
-      [](const Group& group) { return group.worst_output_error.has_value(); });
-  const bool any_zeros =
-      std::any_of(groups.begin(), groups.end(),
-                  [](const Group& group) { return group.may_be_zero > 0; });
-  // A line has room for one of them, and the error says what the ratio does.
-  std::vector<std::string> headers = {all ? "TENSOR" : "MODULES (WORST ERRORS)",
-                                      "-COUNT",
-                                      "SHAPE",
-                                      "METHOD",
-                                      "-BEFORE",
-                                      "-AFTER",
-                                      "-ERROR",
-                                      outputs ? "-OUTPUT" : "-SNR"};
-  if (any_zeros) headers.emplace_back("-ZEROS");
-  headers.emplace_back("NOTE");
-  TextTable tensors(headers);
-  std::vector<std::string> reasons;
-  const auto note = [&](const std::string& reason) -> std::string {
-    if (reason.empty()) return "";
-    auto found = std::find(reasons.begin(), reasons.end(), reason);
-    if (found == reasons.end()) found = reasons.insert(found, reason);
-    return absl::StrCat("[", found - reasons.begin() + 1, "]");
-  };
-  const auto share = [](const std::optional<double>& error) {
-    return error.has_value() ? absl::StrFormat("%.5f", *error) : "";
-  };
-  for (const Group& group : groups) {
-    const std::string ratio = group.worst_snr.has_value()
-                                  ? absl::StrFormat("%.1f dB", *group.worst_snr)
-                                  : "";
-    std::vector<std::string> cells = {
-        Printable(all ? group.name : Shortened(group.name), 200),
-        absl::StrCat(group.count),
-        group.shape,
-        group.method,
-        FormatByteSize(group.bytes_before),
-        FormatByteSize(group.bytes_after),
-        share(group.worst_error),
-        outputs ? share(group.worst_output_error) : ratio};
-    if (any_zeros) {
-      cells.push_back(group.may_be_zero > 0
-                          ? Percent(group.zeros / group.may_be_zero)
-                          : "");
-    }
-    cells.push_back(note(group.remark));
-    tensors.Add(cells);
-  }
-  absl::StrAppend(&text, tensors.Text(), reasons.empty() ? "" : "\n");
-  for (size_t i = 0; i < reasons.size(); ++i) {
-    absl::StrAppend(&text, "[", i + 1, "] ", reasons[i], "\n");
-  }
-  if (any_zeros) {
-    absl::StrAppend(&text,
-                    "\nzeros of pruning are stored as other weights are: they "
-                    "save no bytes\n");
-  }
-  return text;
+  return text + TensorsText(groups, all);
 }
 
 std::string DetectionsText(const v1::DetectObjectsResponse& response,
