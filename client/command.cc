@@ -9,6 +9,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "base/mutex.h"
 #include "client/report.h"
 
 namespace ounce::client {
@@ -101,6 +103,13 @@ std::string StillServes(const Client& client, const std::string& model) {
   if (!now.ok() || now->version() == 0) return "";
   return absl::StrCat("; ", model, " still serves version ", now->version(),
                       " (", now->method(), ")");
+}
+
+void WaitAMoment() {
+  Mutex mu;
+  CondVar never;
+  const MutexLock lock(&mu);
+  never.WaitFor(&mu, absl::Milliseconds(20));
 }
 
 }  // namespace ounce::client

@@ -58,6 +58,10 @@ absl::StatusOr<std::string> TextOrStdin(const std::string& argument,
 // after a change to it that did not come to its end; empty when it can't tell.
 std::string StillServes(const Client& client, const std::string& model);
 
+// For 20 ms, before the server is asked again: it needs a moment to notice that
+// a call is cancelled.
+void WaitAMoment();
+
 // Prints the response as JSON or by `print`, to std::cout.
 template <class Response, class Printer>
 int Show(const absl::StatusOr<Response>& response, bool json, Printer print) {

@@ -10,7 +10,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "base/mutex.h"
 #include "client/command.h"
 #include "client/command_line.h"
 #include "client/report.h"
@@ -24,11 +23,7 @@ std::string AfterLoad(const Client& client, const std::string& name) {
   const std::unique_ptr<Client> asking = client.WithTimeout(absl::Seconds(5));
   v1::GetModelRequest request;
   request.set_name(name);
-  // It needs a moment to notice.
   constexpr int kMostLooks = 100;
-  Mutex mu;
-  CondVar never;
-  const MutexLock lock(&mu);
   for (int i = 0; i < kMostLooks; ++i) {
     const absl::StatusOr<v1::Model> model = asking->GetModel(request);
     if (absl::IsNotFound(model.status())) {
@@ -40,7 +35,7 @@ std::string AfterLoad(const Client& client, const std::string& name) {
                           "' was loaded by then and is served: ounce unload ",
                           name, " ends that");
     }
-    never.WaitFor(&mu, absl::Milliseconds(20));
+    WaitAMoment();
   }
   return absl::StrCat("; the server still loads '", name,
                       "': ounce models shows it");

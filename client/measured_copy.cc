@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "client/command.h"
 #include "client/report.h"
@@ -33,14 +32,11 @@ void Unload(const Client& client, const std::string& copy) {
   request.set_name(copy);
   request.set_force(true);
   absl::Status status = absl::OkStatus();
-  Mutex mu;
-  CondVar never;
-  const MutexLock lock(&mu);
   for (int i = 0; i < kMostTries; ++i) {
     status = asking->UnloadModel(request).status();
     if (status.ok() || absl::IsNotFound(status)) return;
     if (!absl::IsAborted(status)) break;
-    never.WaitFor(&mu, absl::Milliseconds(20));
+    WaitAMoment();
   }
   std::cerr << "ounce: '" << copy << "' may still be served ("
             << PrintableLines(status.message()) << "); ounce unload " << copy
