@@ -23,6 +23,8 @@
 namespace ounce::client {
 namespace {
 
+constexpr char kResultsJson[] = "results.json";
+
 std::string Bytes(double value) {
   return FormatByteSize(static_cast<int64_t>(value));
 }
@@ -140,10 +142,6 @@ std::string MarkdownRow(std::vector<std::string> cells) {
 std::string Quoted(const std::string& text) {
   if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
   return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
-}
-
-std::string ResultsFile(const std::string& folder) {
-  return absl::StrCat(folder, "/results.json");
 }
 
 // "window is 512 there and 1024 now": the first difference, if there is one.
@@ -282,7 +280,7 @@ std::string ComparisonCsv(const Json& comparison) {
 
 absl::StatusOr<std::optional<Json>> ReadComparison(const std::string& folder,
                                                    const Json& now) {
-  const std::string path = ResultsFile(folder);
+  const std::string path = absl::StrCat(folder, "/", kResultsJson);
   std::ifstream in(path, std::ios::binary);
   if (!in) return std::nullopt;
   const std::string text((std::istreambuf_iterator<char>(in)), {});
@@ -315,7 +313,7 @@ absl::StatusOr<std::optional<Json>> ReadComparison(const std::string& folder,
 absl::Status WriteComparison(const std::string& folder,
                              const Json& comparison) {
   const std::pair<const char*, std::string> files[] = {
-      {"results.json",
+      {kResultsJson,
        comparison.dump(1, ' ', false, Json::error_handler_t::replace) + "\n"},
       {"results.csv", ComparisonCsv(comparison)},
       {"results.md", ComparisonMarkdown(comparison)}};
