@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "quant/kernels/for_isa.h"
 #include "quant/kernels/panels.h"
 
 namespace ounce::quant {
@@ -26,17 +27,8 @@ constexpr int64_t kPositionStep = 192;
 constexpr int64_t kCachedInputBytes = 512 << 10;
 
 Convolution* ConvolutionFor(Isa isa, Compute compute) {
-  switch (isa) {
-    case Isa::kPortable:
-      return ConvolutionPortable;
-    case Isa::kAvx2:
-      return ConvolutionAvx2;
-    case Isa::kAmx:
-      if (compute == Compute::kBFloat16) return ConvolutionAmx;
-      [[fallthrough]];
-    default:
-      return ConvolutionAvx512;
-  }
+  if (isa == Isa::kAmx && compute == Compute::kBFloat16) return ConvolutionAmx;
+  return ForIsa(isa, ConvolutionPortable, ConvolutionAvx2, ConvolutionAvx512);
 }
 
 // A map in chunks of about so many positions: either parts of its one line, or

@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "quant/encode_rows.h"
+#include "quant/kernels/for_isa.h"
 
 namespace ounce::quant {
 namespace {
@@ -97,16 +98,8 @@ void GgufNearest(const float* values, int64_t count, float scale, float minimum,
 }
 
 const GgufSearches& GgufSearchesFor(Isa isa) {
-  switch (isa) {
-    case Isa::kPortable:
-      return GgufSearchesPortable();
-    case Isa::kAvx2:
-      return GgufSearchesAvx2();
-    case Isa::kAvx512:
-    case Isa::kAmx:
-      break;
-  }
-  return GgufSearchesAvx512();
+  return ForIsa(isa, GgufSearchesPortable, GgufSearchesAvx2,
+                GgufSearchesAvx512)();
 }
 
 }  // namespace ounce::quant

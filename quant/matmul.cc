@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "quant/convolution_tasks.h"
 #include "quant/kernels/convolution.h"
+#include "quant/kernels/for_isa.h"
 #include "quant/kernels/panels.h"
 
 namespace ounce::quant {
@@ -24,85 +25,9 @@ constexpr int64_t kRowChunkBytes = 1 << 20;
 constexpr int64_t kTaskBytes = 128 << 10;
 constexpr int64_t kLeastTaskBytes = 32 << 10;
 
-QuantizeRow* QuantizeRowFor(Isa isa) {
-  switch (isa) {
-    case Isa::kPortable:
-      return QuantizeRowPortable;
-    case Isa::kAvx2:
-      return QuantizeRowAvx2;
-    default:
-      return QuantizeRowAvx512;
-  }
-}
-
-FloatPanels* FloatPanelsFor(Isa isa) {
-  switch (isa) {
-    case Isa::kPortable:
-      return FloatPanelsPortable;
-    case Isa::kAvx2:
-      return FloatPanelsAvx2;
-    default:
-      return FloatPanelsAvx512;
-  }
-}
-
 Int8Panels* Int8PanelsFor(Isa isa, int64_t rows) {
-  switch (isa) {
-    case Isa::kPortable:
-      return Int8PanelsPortable;
-    case Isa::kAvx2:
-      return Int8PanelsAvx2;
-    case Isa::kAmx:
-      if (rows >= kMinAmxRows) return Int8PanelsAmx;
-      [[fallthrough]];
-    default:
-      return Int8PanelsAvx512;
-  }
-}
-
-QuantizeRunsRow* QuantizeRunsRowFor(Isa isa) {
-  switch (isa) {
-    case Isa::kPortable:
-      return QuantizeRunsRowPortable;
-    case Isa::kAvx2:
-      return QuantizeRunsRowAvx2;
-    default:
-      return QuantizeRunsRowAvx512;
-  }
-}
-
-// Tiles of AMX would have to be stored and read again after every 64 columns.
-RunsPanels* RunsPanelsFor(Isa isa) {
-  switch (isa) {
-    case Isa::kPortable:
-      return RunsPanelsPortable;
-    case Isa::kAvx2:
-      return RunsPanelsAvx2;
-    default:
-      return RunsPanelsAvx512;
-  }
-}
-
-QuantizeByteRow* QuantizeByteRowFor(Isa isa) {
-  switch (isa) {
-    case Isa::kPortable:
-      return QuantizeByteRowPortable;
-    case Isa::kAvx2:
-      return QuantizeByteRowAvx2;
-    default:
-      return QuantizeByteRowAvx512;
-  }
-}
-
-RoundToBFloat16* RoundToBFloat16For(Isa isa) {
-  switch (isa) {
-    case Isa::kPortable:
-      return RoundToBFloat16Portable;
-    case Isa::kAvx2:
-      return RoundToBFloat16Avx2;
-    default:
-      return RoundToBFloat16Avx512;
-  }
+  if (isa == Isa::kAmx && rows >= kMinAmxRows) return Int8PanelsAmx;
+  return ForIsa(isa, Int8PanelsPortable, Int8PanelsAvx2, Int8PanelsAvx512);
 }
 
 // Calls prepare(row) for each row of x.
@@ -238,7 +163,8 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
     input.hi_ = hi;
     input.lo_ = lo;
     input.row_scales_ = row_scales;
-    QuantizeRow* const quantize = QuantizeRowFor(isa);
+    QuantizeRow* const quantize =
+        ForIsa(isa, QuantizeRowPortable, QuantizeRowAvx2, QuantizeRowAvx512);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
         const int64_t start = PlaneStart(row, blocks);
@@ -254,7 +180,9 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
         planes == 1 ? nullptr : scratch.Take<int8_t>(x.rows * padded);
     int32_t* const sums = scratch.Take<int32_t>(x.rows * sums_stride);
     float* const row_scales = scratch.Take<float>(x.rows);
-    QuantizeRunsRow* const quantize = QuantizeRunsRowFor(isa);
+    QuantizeRunsRow* const quantize =
+        ForIsa(isa, QuantizeRunsRowPortable, QuantizeRunsRowAvx2,
+               QuantizeRunsRowAvx512);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
         const int64_t start = PlaneStart(row, blocks);
@@ -278,7 +206,9 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
       num_found = scratch.Take<int32_t>(x.rows);
     }
     input.bytes_ = {plane, row_scales, threshold, {found, num_found}};
-    QuantizeByteRow* const quantize = QuantizeByteRowFor(isa);
+    QuantizeByteRow* const quantize =
+        ForIsa(isa, QuantizeByteRowPortable, QuantizeByteRowAvx2,
+               QuantizeByteRowAvx512);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
         const bool find = threshold > 0;
@@ -292,7 +222,9 @@ MatmulInput MatmulInput::PrepareOn(Isa isa, const ConstMatrix& x,
   if (forms.bfloat16) {
     uint16_t* const rows = scratch.Take<uint16_t>(x.rows * padded);
     input.bfloat16_ = rows;
-    RoundToBFloat16* const round = RoundToBFloat16For(isa);
+    RoundToBFloat16* const round =
+        ForIsa(isa, RoundToBFloat16Portable, RoundToBFloat16Avx2,
+               RoundToBFloat16Avx512);
     if (!scratch.counting()) {
       PrepareRows(x, pool, [&](int64_t row) {
         uint16_t* const to = rows + row * padded;
@@ -343,8 +275,9 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
   ScratchScope scope(scratch);
   if (floats) {
     const FloatJob job = {common, x.x().data, x.x().stride};
-    RunTasks<FloatJob>(FloatPanelsFor(isa), job, rows, w.cols() * 4, w, pool,
-                       scratch);
+    RunTasks<FloatJob>(
+        ForIsa(isa, FloatPanelsPortable, FloatPanelsAvx2, FloatPanelsAvx512),
+        job, rows, w.cols() * 4, w, pool, scratch);
     return;
   }
   if (w.layout().form == TileForm::kRuns) {
@@ -374,8 +307,11 @@ void MatmulOn(Isa isa, const MatmulInput& x, const PackedWeight& w,
         static_cast<int>(std::min<int64_t>(geometry.cols, kBlockCols));
     job.steps_per_run = geometry.cols / job.step_cols;
     const int64_t planes = runs.lo == nullptr ? 1 : 2;
-    RunTasks<RunsJob>(RunsPanelsFor(isa), job, rows, x.padded_cols() * planes,
-                      w, pool, scratch);
+    // Tiles of AMX would have to be stored and read again after every 64
+    // columns.
+    RunTasks<RunsJob>(
+        ForIsa(isa, RunsPanelsPortable, RunsPanelsAvx2, RunsPanelsAvx512), job,
+        rows, x.padded_cols() * planes, w, pool, scratch);
     return;
   }
   OUNCE_CHECK(w.cols() <= 65536, "integer sums fit 32 bits");

@@ -36,6 +36,10 @@ inline Floats LoadBFloat16(const uint16_t* from) {
   const __m512i words = _mm512_cvtepu16_epi32(
       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   return reinterpret_cast<Floats>(_mm512_slli_epi32(words, 16));
+#elif defined(__AVX2__) && defined(__FMA__)
+  const __m256i words = _mm256_cvtepu16_epi32(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return reinterpret_cast<Floats>(_mm256_slli_epi32(words, 16));
 #else
   HalfWords halves;
   __builtin_memcpy(&halves, from, sizeof halves);

@@ -9,20 +9,6 @@
 
 namespace ounce::quant::OUNCE_VEC {
 
-inline Floats AtMost(Floats high, Floats x) {
-#if defined(__AVX512F__)
-  return _mm512_min_ps(high, x);
-#elif defined(__AVX2__) && defined(__FMA__)
-  return _mm256_min_ps(high, x);
-#else
-  return Select(high < x, high, x);
-#endif
-}
-
-inline Floats Abs(Floats x) {
-  return reinterpret_cast<Floats>(reinterpret_cast<Ints>(x) & 0x7FFFFFFF);
-}
-
 // The integers from low to high that are nearest; `low` for NaN.
 inline Floats NearestWithin(Floats x, float low, float high) {
   return Round(AtMost(Set(high), AtLeast(x, Set(low))));

@@ -12,11 +12,6 @@ namespace ounce::quant::OUNCE_VEC {
 
 inline constexpr int32_t kInfinity = 0x7F800000;
 
-// Magnitudes compare like their bit patterns, NaN above all.
-inline Ints Magnitudes(Floats x) {
-  return reinterpret_cast<Ints>(x) & 0x7FFFFFFF;
-}
-
 // Calls take(col, q) for each kLanes columns up to the end of the last block,
 // where q ~ x / sx are integers up to `most` in magnitude, zeros past the end;
 // returns sx. load(col) are the columns from `col` on.
@@ -25,7 +20,7 @@ inline float RoundRow(int64_t cols, float most, const LoadX& load,
                       const Take& take) {
   Ints largest{};
   for (int64_t col = 0; col < cols; col += kLanes) {
-    const Ints bits = Magnitudes(load(col));
+    const Ints bits = MagnitudeBits(load(col));
     const Ints larger = bits > largest;
     largest = (larger & bits) | (~larger & largest);
   }
@@ -74,7 +69,7 @@ inline float QuantizeByteRowOnce(const float* x, int64_t cols,
   int32_t least = kInfinity;
   if (threshold > 0) __builtin_memcpy(&least, &threshold, sizeof least);
   const auto is_outlier = [&](Floats values) {
-    const Ints bits = Magnitudes(values);
+    const Ints bits = MagnitudeBits(values);
     return (bits >= least) & (bits < kInfinity);
   };
   const auto load = [&](int64_t col) {

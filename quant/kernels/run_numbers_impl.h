@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "quant/dtype.h"
+#include "quant/kernels/bfloat16_math.h"
 #include "quant/kernels/vector_math.h"
 #include "quant/run_numbers.h"
 
@@ -31,20 +32,6 @@ inline Floats LoadHalves(const std::byte* from) {
 }
 
 // As wider integers. (g++ 12 converts vectors of bytes one by one.)
-inline Ints LoadShorts(const std::byte* from) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Ints>(_mm512_cvtepu16_epi32(
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
-#elif defined(__AVX2__) && defined(__FMA__)
-  return reinterpret_cast<Ints>(_mm256_cvtepu16_epi32(
-      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-#else
-  typedef uint16_t Shorts __attribute__((vector_size(kLanes * 2)));
-  Shorts shorts;
-  __builtin_memcpy(&shorts, from, sizeof shorts);
-  return __builtin_convertvector(shorts, Ints);
-#endif
-}
 inline Ints LoadBytes(const std::byte* from) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Ints>(_mm512_cvtepu8_epi32(
@@ -60,10 +47,6 @@ inline Ints LoadBytes(const std::byte* from) {
 #endif
 }
 
-inline Floats LoadBFloat16(const std::byte* from) {
-  return reinterpret_cast<Floats>(LoadShorts(from) << 16);
-}
-
 // kLanes floats of a type from the one with the index on.
 inline Floats LoadFloats(NumberType type, const std::byte* floats,
                          int64_t index) {
@@ -71,7 +54,7 @@ inline Floats LoadFloats(NumberType type, const std::byte* floats,
     case NumberType::kFloat16:
       return LoadHalves(floats + index * 2);
     case NumberType::kBFloat16:
-      return LoadBFloat16(floats + index * 2);
+      return LoadBFloat16(reinterpret_cast<const uint16_t*>(floats) + index);
     default:
       return Load(reinterpret_cast<const float*>(floats) + index);
   }

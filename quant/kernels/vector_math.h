@@ -240,7 +240,26 @@ inline Floats AtLeast(Floats low, Floats x) {
 #endif
 }
 
+// x, or `high` where x is more; NaN stays.
+inline Floats AtMost(Floats high, Floats x) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(high, x);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_min_ps(high, x);
+#else
+  return Select(high < x, high, x);
+#endif
+}
+
 inline Floats Relu(Floats x) { return AtLeast(Floats{}, x); }
+
+// Bits of |x|, which are ordered as magnitudes are, NaN above all.
+inline Ints MagnitudeBits(Floats x) {
+  return reinterpret_cast<Ints>(x) & 0x7FFFFFFF;
+}
+inline Floats Abs(Floats x) {
+  return reinterpret_cast<Floats>(MagnitudeBits(x));
+}
 
 }  // namespace ounce::quant::OUNCE_VEC
 

@@ -20,24 +20,12 @@
 #include "base/cpu.h"
 #include "base/status_macros.h"
 #include "quant/encode_rows.h"
+#include "quant/kernels/for_isa.h"
 #include "quant/kernels/ks4_search.h"
 #include "quant/quant_method.h"
 
 namespace ounce::quant {
 namespace {
-
-Ks4Search SearchOfThisCpu() {
-  switch (BestIsa()) {
-    case Isa::kPortable:
-      return Ks4SearchPortable;
-    case Isa::kAvx2:
-      return Ks4SearchAvx2;
-    case Isa::kAvx512:
-    case Isa::kAmx:
-      break;
-  }
-  return Ks4SearchAvx512;
-}
 
 class Ks4Rows final : public EncodedRows {
  public:
@@ -57,7 +45,8 @@ class Ks4Rows final : public EncodedRows {
     return absl::OkStatus();
   }
 
-  const Ks4Search search_ = SearchOfThisCpu();
+  const Ks4Search search_ =
+      ForIsa(BestIsa(), Ks4SearchPortable, Ks4SearchAvx2, Ks4SearchAvx512);
 };
 
 class Ks4 final : public QuantMethod {
