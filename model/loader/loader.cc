@@ -33,11 +33,6 @@ absl::StatusOr<ModelPlan> Walk(const Checkpoint& checkpoint,
                    architecture.create(checkpoint, compute, loader));
   ASSIGN_OR_RETURN(LoadReport report, std::move(loader).Finish());
   report.AddTables(model->table_bytes());
-  std::vector<CountedTensor> counted;
-  for (const TensorReport& tensor : report.tensors) {
-    if (tensor.counted.has_value()) counted.push_back(*tensor.counted);
-  }
-  report.footprints = CountFootprints(counted, model->mask_buffers());
   return ModelPlan{std::move(report), std::move(model)};
 }
 
@@ -51,9 +46,16 @@ absl::StatusOr<MethodPlan> JudgePlan(const Checkpoint& checkpoint,
   return policy.Judge();
 }
 
-void DescribePlan(const MethodPlan& plan, LoadReport* report) {
-  report->plan = plan.ToString();
-  if (!plan.keeps_all()) report->method = plan.Label();
+// What a report has that only the last walk's needs.
+void CompleteReport(const MethodPlan& used, ModelPlan* walked) {
+  LoadReport& report = walked->report;
+  report.plan = used.ToString();
+  if (!used.keeps_all()) report.method = used.Label();
+  std::vector<CountedTensor> counted;
+  for (const TensorReport& tensor : report.tensors) {
+    if (tensor.counted.has_value()) counted.push_back(*tensor.counted);
+  }
+  report.footprints = CountFootprints(counted, walked->outline->mask_buffers());
 }
 
 absl::StatusOr<const Architecture*> FindFloatArchitecture(
@@ -100,7 +102,7 @@ absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
                    JudgePlan(checkpoint, *architecture, options, policy));
   ASSIGN_OR_RETURN(ModelPlan planned,
                    Walk(checkpoint, *architecture, options, policy, nullptr));
-  DescribePlan(used, &planned.report);
+  CompleteReport(used, &planned);
   return planned;
 }
 
@@ -117,7 +119,7 @@ absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
   ThreadPool pool(options.threads);
   ASSIGN_OR_RETURN(ModelPlan loaded,
                    Walk(checkpoint, *architecture, options, policy, &pool));
-  DescribePlan(used, &loaded.report);
+  CompleteReport(used, &loaded);
   return LoadedModel{std::move(loaded.outline), std::move(loaded.report)};
 }
 

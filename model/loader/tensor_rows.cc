@@ -1,6 +1,7 @@
 #include "model/loader/tensor_rows.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -67,6 +68,18 @@ absl::Status TransposedRows::Read(int64_t first, int64_t count,
     band_ = std::vector<float>();
   }
   return absl::OkStatus();
+}
+
+std::unique_ptr<const quant::FloatRows> RowsOf(const Checkpoint& checkpoint,
+                                               std::string name,
+                                               bool transposed,
+                                               bool allows_non_finite) {
+  if (transposed) {
+    return std::make_unique<TransposedRows>(checkpoint, std::move(name),
+                                            allows_non_finite);
+  }
+  return std::make_unique<TensorRows>(checkpoint, std::move(name),
+                                      allows_non_finite);
 }
 
 }  // namespace ounce::model

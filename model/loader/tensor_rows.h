@@ -4,6 +4,7 @@
 #define OUNCE_MODEL_LOADER_TENSOR_ROWS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,12 @@ class TransposedRows final : public quant::FloatRows {
   // [cols, held_count_], as stored.
   mutable std::vector<float> band_ ABSL_GUARDED_BY(mutex_);
 };
+
+// The rows of a matrix, however it is stored.
+std::unique_ptr<const quant::FloatRows> RowsOf(const Checkpoint& checkpoint,
+                                               std::string name,
+                                               bool transposed,
+                                               bool allows_non_finite);
 
 }  // namespace ounce::model
 

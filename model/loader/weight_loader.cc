@@ -433,14 +433,8 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
 absl::Status WeightLoader::Encode(const Source& source, WeightRole role) {
   Stored& stored = *source.stored;
   if (stored.codes != nullptr) return absl::OkStatus();
-  const bool non_finite = KeepsNonFinite(role);
-  if (source.slice.stored.transposed) {
-    stored.floats = std::make_unique<TransposedRows>(checkpoint_, source.tensor,
-                                                     non_finite);
-  } else {
-    stored.floats =
-        std::make_unique<TensorRows>(checkpoint_, source.tensor, non_finite);
-  }
+  stored.floats = RowsOf(checkpoint_, source.tensor,
+                         source.slice.stored.transposed, KeepsNonFinite(role));
   ASSIGN_OR_RETURN(stored.codes, stored.resident.Encode(*stored.floats));
   return absl::OkStatus();
 }

@@ -76,6 +76,17 @@ absl::Status CheckObjects(const EvaluateDetectionParams& params,
       "', have '", params.objects.front().label, "' and others like it"));
 }
 
+std::unique_ptr<DetectEngine> CreateEvaluationEngine(
+    const EngineContext& context, std::shared_ptr<const model::Model> model,
+    std::shared_ptr<const model::ImageProcessor> processor,
+    model::LinearObserver* observer) {
+  return CreateDetectorEngine(
+      {}, std::move(model), std::move(processor), context.pool, context.turns,
+      context.clock,
+      std::make_unique<MemoryUse>(context.memory, MemoryShare::kScratch, 0),
+      observer);
+}
+
 absl::StatusOr<DetectionQuality> EvaluateDetection(
     const EngineContext& context,
     const std::shared_ptr<const model::Model>& model,
@@ -83,14 +94,11 @@ absl::StatusOr<DetectionQuality> EvaluateDetection(
     const std::shared_ptr<const model::ImageProcessor>& processor,
     const EvaluateDetectionParams& params,
     const std::function<absl::Status(int64_t)>& progress) {
-  const auto make_engine = [&](const std::shared_ptr<const model::Model>& of) {
-    return CreateDetectorEngine(
-        {}, of, processor, context.pool, context.turns, context.clock,
-        std::make_unique<MemoryUse>(context.memory, MemoryShare::kScratch, 0));
-  };
-  const std::unique_ptr<DetectEngine> engine = make_engine(model);
+  const std::unique_ptr<DetectEngine> engine =
+      CreateEvaluationEngine(context, model, processor);
   const std::unique_ptr<DetectEngine> float_engine =
-      floats == nullptr ? nullptr : make_engine(floats);
+      floats == nullptr ? nullptr
+                        : CreateEvaluationEngine(context, floats, processor);
   CocoPictures coco(params);
   std::vector<Detections> found, float_found;
   int64_t done = 0;

@@ -9,9 +9,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "model/layers/run.h"
 #include "model/model.h"
 #include "model/processors/image_processor.h"
 #include "server/engine/served_task.h"
+#include "server/scheduler/detect_engine.h"
 #include "server/scheduler/detection_evaluator.h"
 
 namespace ounce::server {
@@ -20,6 +22,17 @@ namespace ounce::server {
 // Errors: kInvalidArgument naming the field.
 absl::Status CheckObjects(const EvaluateDetectionParams& params,
                           const model::Model& model);
+
+// For who looks at what a model finds, not for who is served: an engine that
+// has reserved no working memory.
+//
+// Ownership: shares of model and processor; `context` and `observer`, which may
+//   be null, must outlive it.
+// Errors of Run: as CreateDetectorEngine's.
+std::unique_ptr<DetectEngine> CreateEvaluationEngine(
+    const EngineContext& context, std::shared_ptr<const model::Model> model,
+    std::shared_ptr<const model::ImageProcessor> processor,
+    model::LinearObserver* observer = nullptr);
 
 // One picture is in memory at a time. `floats` may be null. Version and method
 // are left to the caller. `progress` is called on the caller's thread.

@@ -163,14 +163,9 @@ absl::Status MeasureErrors(const model::Checkpoint& checkpoint,
                            const quant::MethodSpec& method, bool transposed,
                            const std::function<absl::Status()>& proceed,
                            TensorValues* out) {
-  std::unique_ptr<const quant::FloatRows> floats;
-  if (transposed) {
-    floats = std::make_unique<model::TransposedRows>(
-        checkpoint, out->tensor, /*allows_non_finite=*/true);
-  } else {
-    floats = std::make_unique<model::TensorRows>(checkpoint, out->tensor,
-                                                 /*allows_non_finite=*/true);
-  }
+  const std::unique_ptr<const quant::FloatRows> floats =
+      model::RowsOf(checkpoint, out->tensor, transposed,
+                    /*allows_non_finite=*/true);
   ASSIGN_OR_RETURN(const std::unique_ptr<const quant::CodeRows> codes,
                    method.Encode(*floats));
   const Errors errors(*floats, *codes, proceed);

@@ -167,11 +167,8 @@ class DetectionTask final : public ServedTask {
       absl::Span<const std::shared_ptr<const Picture>> pictures,
       const std::function<absl::Status()>& proceed,
       model::LinearObserver* observer) const override {
-    const std::unique_ptr<DetectEngine> engine = CreateDetectorEngine(
-        {}, std::move(model), processor_, context.pool, context.turns,
-        context.clock,
-        std::make_unique<MemoryUse>(context.memory, MemoryShare::kScratch, 0),
-        observer);
+    const std::unique_ptr<DetectEngine> engine =
+        CreateEvaluationEngine(context, std::move(model), processor_, observer);
     std::vector<Detections> found;
     DetectBatch batch;
     StepTurns::Behind behind(context.turns);
