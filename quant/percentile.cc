@@ -1,12 +1,12 @@
 #include "quant/percentile.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <vector>
 
 #include "base/status_macros.h"
+#include "quant/ranked.h"
 
 namespace ounce::quant {
 namespace {
@@ -51,13 +51,6 @@ Extent ExtentOfKeys(uint32_t low, uint32_t high, RangeSides sides) {
           .max = std::max(0.0f, max)};
 }
 
-// The bucket that has the element of this rank, which becomes that within it.
-uint32_t BucketOf(const std::vector<int64_t>& counts, int64_t& rank) {
-  uint32_t bucket = 0;
-  while (counts[bucket] <= rank) rank -= counts[bucket++];
-  return bucket;
-}
-
 }  // namespace
 
 Extent PercentileOf(const float* values, int64_t count, double percentile,
@@ -76,33 +69,14 @@ Extent PercentileOf(const float* values, int64_t count, double percentile,
 
 absl::StatusOr<Extent> PercentileOf(const FloatRows& weight, double percentile,
                                     RangeSides sides) {
-  constexpr int kLowBits = 16;
-  constexpr size_t kBuckets = size_t{1} << kLowBits;
-  const int64_t cols = weight.cols();
-  const Ranks ranks = RanksOf(weight.rows() * cols, percentile, sides);
-  std::array<int64_t, 2> left = {ranks.low, ranks.high};
-  std::vector<int64_t> counts(kBuckets);
-  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t, const float* values) {
-    for (int64_t col = 0; col < cols; ++col) {
-      ++counts[KeyOf(values[col], sides) >> kLowBits];
-    }
-  }));
-  const std::array<uint32_t, 2> upper = {BucketOf(counts, left[0]),
-                                         BucketOf(counts, left[1])};
-  std::array<std::vector<int64_t>, 2> lower;
-  lower.fill(std::vector<int64_t>(kBuckets));
-  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t, const float* values) {
-    for (int64_t col = 0; col < cols; ++col) {
-      const uint32_t key = KeyOf(values[col], sides);
-      for (int end = 0; end < 2; ++end) {
-        if (key >> kLowBits == upper[end]) ++lower[end][key % kBuckets];
-      }
-    }
-  }));
-  const auto key = [&](int end) {
-    return upper[end] << kLowBits | BucketOf(lower[end], left[end]);
-  };
-  return ExtentOfKeys(key(0), key(1), sides);
+  const Ranks ranks = RanksOf(weight.rows() * weight.cols(), percentile, sides);
+  std::vector<int64_t> wanted = {ranks.high};
+  if (sides == RangeSides::kBothSides) wanted.push_back(ranks.low);
+  ASSIGN_OR_RETURN(const std::vector<Ranked> found,
+                   FindRanked(weight, wanted, [&](float value) {
+                     return KeyOf(value, sides);
+                   }));
+  return ExtentOfKeys(found.back().key, found.front().key, sides);
 }
 
 }  // namespace ounce::quant

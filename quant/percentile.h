@@ -18,8 +18,8 @@ enum class RangeSides { kSymmetric, kBothSides };
 Extent PercentileOf(const float* values, int64_t count, double percentile,
                     RangeSides sides);
 
-// The same of all of a matrix. Reads it twice, and holds no more than a band of
-// floats and 131,072 counts. Errors: of ForEachRow.
+// The same of all of a matrix. Reads it twice (FindRanked). Errors: of
+// ForEachRow.
 absl::StatusOr<Extent> PercentileOf(const FloatRows& weight, double percentile,
                                     RangeSides sides);
 

@@ -8,9 +8,11 @@
 #include <cmath>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "base/status_macros.h"
 #include "quant/encode_rows.h"
+#include "quant/ranked.h"
 #include "quant/weight_stage.h"
 
 namespace ounce::quant {
@@ -86,55 +88,31 @@ class RowsPrunedTogether final : public ChangedRows {
   const int64_t ties_of_last_;
 };
 
-// Of a histogram of what is ordered, the bucket that the k-th is in; `k`
-// becomes its place there.
-size_t BucketOf(const std::vector<int64_t>& counts, int64_t& k) {
-  size_t bucket = 0;
-  while (counts[bucket] < k) k -= counts[bucket++];
-  return bucket;
-}
-
-// Finds the k-th smallest of all in two passes, by the upper 16 and the lower
-// 15 bits of magnitudes, and the row of the last tie in a third: 65,536 numbers
-// and a band of floats are all that is held.
+// Finds the k-th smallest of all (FindRanked), and in a further pass the row of
+// the last tie that becomes zero, if not all do.
 absl::StatusOr<std::unique_ptr<const FloatRows>> PruneTogether(
     const FloatRows& weight, double sparsity) {
   const int64_t cols = weight.cols();
-  int64_t k = NumZeros(sparsity, weight.rows() * cols);
+  const int64_t k = NumZeros(sparsity, weight.rows() * cols);
   if (k == 0) {
     return std::make_unique<const RowsPrunedTogether>(weight, 0, 0, 0);
   }
-  constexpr int kLowBits = 15;
-  std::vector<int64_t> counts(size_t{1} << 16);
-  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t, const float* values) {
-    for (int64_t col = 0; col < cols; ++col) {
-      ++counts[MagnitudeBits(values[col]) >> kLowBits];
-    }
-  }));
-  const auto high = static_cast<uint32_t>(BucketOf(counts, k));
-  counts.assign(size_t{1} << kLowBits, 0);
-  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t, const float* values) {
-    for (int64_t col = 0; col < cols; ++col) {
-      const uint32_t bits = MagnitudeBits(values[col]);
-      if (bits >> kLowBits == high) ++counts[bits & ((1u << kLowBits) - 1)];
-    }
-  }));
-  const auto low = static_cast<uint32_t>(BucketOf(counts, k));
-  const uint32_t threshold = high << kLowBits | low;
+  ASSIGN_OR_RETURN(const std::vector<Ranked> found,
+                   FindRanked(weight, {k - 1}, MagnitudeBits));
+  const Ranked& kth = found[0];
   int64_t last_row = weight.rows(), ties_of_last = 0;
-  if (counts[low] > k) {
-    int64_t left = k;
+  if (int64_t left = kth.place + 1; left < kth.equal) {
     RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
       if (left == 0) return;
       const int64_t ties = std::count_if(
           values, values + cols,
-          [&](float value) { return MagnitudeBits(value) == threshold; });
+          [&](float value) { return MagnitudeBits(value) == kth.key; });
       last_row = row;
       ties_of_last = std::min(ties, left);
       left -= ties_of_last;
     }));
   }
-  return std::make_unique<const RowsPrunedTogether>(weight, threshold, last_row,
+  return std::make_unique<const RowsPrunedTogether>(weight, kth.key, last_row,
                                                     ties_of_last);
 }
 
