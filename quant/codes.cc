@@ -46,11 +46,8 @@ float Evaluate(const RunNumber& number, const CodeFormat& format,
   float result = number.constant;
   if (number.field != RunNumber::kNone) {
     const float value = values[number.field];
-    const CodeField::Type type = format.fields[number.field].type;
-    const bool is_integer =
-        type == CodeField::Type::kSigned || type == CodeField::Type::kUnsigned;
     result = !number.map.empty() ? number.map[static_cast<size_t>(value)]
-             : is_integer
+             : format.fields[number.field].is_integer()
                  ? static_cast<float>((static_cast<int>(value) & number.mask) -
                                       number.bias)
                  : value;
@@ -105,12 +102,8 @@ int64_t CodeFormat::StoredBytes(int64_t rows, int64_t cols) const {
 }
 
 std::optional<int> CodeFormat::CommonZero() const {
-  const auto is_constant = [](const RunNumber& number) {
-    return number.field == RunNumber::kNone &&
-           number.times == RunNumber::kNone && number.plus == RunNumber::kNone;
-  };
   const auto zero = static_cast<int>(rule.zero.constant);
-  if (!is_constant(rule.zero) || !is_constant(rule.minimum) ||
+  if (!rule.zero.is_constant() || !rule.minimum.is_constant() ||
       rule.minimum.constant != 0 ||
       static_cast<float>(zero) != rule.zero.constant) {
     return std::nullopt;

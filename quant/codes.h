@@ -63,6 +63,9 @@ struct CodeField {
   int bits = 32;
   Reach reach = {};
 
+  bool is_integer() const {
+    return type == Type::kSigned || type == Type::kUnsigned;
+  }
   int64_t Bytes(int64_t rows, int64_t cols) const;
 };
 
@@ -85,6 +88,10 @@ struct RunNumber {
   int times = kNone;
   int plus = kNone;
   bool negative = false;
+
+  bool is_constant() const {
+    return field == kNone && times == kNone && plus == kNone;
+  }
 };
 
 struct RunRule {
@@ -142,6 +149,8 @@ struct CodeBand {
   struct Field {
     int64_t first = 0;  // index of values[0] among all of the field's
     std::vector<float> values;
+
+    void Set(int64_t index, float value) { values[index - first] = value; }
   };
   int64_t first_row = 0;
   int64_t rows = 0;

@@ -65,6 +65,11 @@ Extent ExtentOf(const float* values, int64_t count) {
   return extent;
 }
 
+float LargestMagnitude(const float* values, int64_t count) {
+  const Extent extent = ExtentOf(values, count);
+  return std::max({0.0f, -extent.min, extent.max});
+}
+
 absl::Status ForEachRow(
     const FloatRows& weight,
     absl::FunctionRef<void(int64_t row, const float* values)> take) {
@@ -81,6 +86,21 @@ absl::Status ForEachRow(
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> LargestMagnitudes(const FloatRows& weight,
+                                                     const Reach& reach) {
+  const int64_t cols = weight.cols();
+  std::vector<float> largest(reach.Count(weight.rows(), cols));
+  RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
+    for (int64_t col = 0; col < cols;) {
+      const int64_t end = reach.EndOf(row, col, cols);
+      float& of_all = largest[reach.IndexOf(row, col, cols)];
+      of_all = std::max(of_all, LargestMagnitude(values + col, end - col));
+      col = end;
+    }
+  }));
+  return largest;
 }
 
 EncodedRows::EncodedRows(const FloatRows& weight, CodeFormat format)

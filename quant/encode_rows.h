@@ -6,9 +6,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "quant/codes.h"
 #include "quant/float_rows.h"
 
@@ -24,6 +26,9 @@ struct Extent {
 };
 Extent ExtentOf(const float* values, int64_t count);
 
+// 0 of none. Requires finite values.
+float LargestMagnitude(const float* values, int64_t count);
+
 // To an integer, ties to even. Requires |value| < 2^22.
 inline float RoundToInteger(float value) {
   constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: no fraction bits left
@@ -36,6 +41,11 @@ inline float RoundToInteger(float value) {
 absl::Status ForEachRow(
     const FloatRows& weight,
     absl::FunctionRef<void(int64_t row, const float* values)> take);
+
+// The largest magnitude of the elements that share a value of a field with this
+// reach, by its index. Errors: of ForEachRow.
+absl::StatusOr<std::vector<float>> LargestMagnitudes(const FloatRows& weight,
+                                                     const Reach& reach);
 
 // Codes that are made of the floats each time they are read: nothing of the
 // matrix is held.

@@ -93,15 +93,6 @@ constexpr RunRule GgufNested(float zero) {
           .minimum = {.constant = -0.0f}};
 }
 
-// The largest magnitude.
-inline float GgufMaxAbs(const float* values, int64_t count) {
-  float max = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    max = std::abs(values[i]) > max ? std::abs(values[i]) : max;
-  }
-  return max;
-}
-
 // What ggml multiplies by. Where it would be infinite, d is zero in float16.
 inline float GgufInverse(float d) {
   const float inverse = 1 / d;

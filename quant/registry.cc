@@ -45,12 +45,19 @@ const WeightStage* FindStage(std::string_view name) {
   return nullptr;
 }
 
+template <class Named>
+std::string Names(absl::Span<const Named* const> all) {
+  return absl::StrJoin(all, ", ", [](std::string* out, const Named* one) {
+    StrAppend(out, one->name());
+  });
+}
+
 std::string KnownStages() {
-  return StrCat("known stages are ",
-                absl::StrJoin(AllStages(), ", ",
-                              [](std::string* out, const WeightStage* stage) {
-                                StrAppend(out, stage->name());
-                              }));
+  return StrCat("known stages are ", Names(AllStages()));
+}
+
+std::string KnownMethods(absl::Span<const QuantMethod* const> methods) {
+  return StrCat("known methods are ", Names(methods));
 }
 
 absl::StatusOr<StageSpec> ParseStage(
@@ -73,14 +80,6 @@ absl::StatusOr<StageSpec> ParseStage(
                    ParseParams(StrCat("stage '", part.name, "'"),
                                spec.stage->params(), part.settings));
   return spec;
-}
-
-std::string KnownMethods(absl::Span<const QuantMethod* const> methods) {
-  return StrCat("known methods are ",
-                absl::StrJoin(methods, ", ",
-                              [](std::string* out, const QuantMethod* method) {
-                                StrAppend(out, method->name());
-                              }));
 }
 
 }  // namespace

@@ -88,8 +88,7 @@ class AbsmeanRows final : public EncodedRows {
             "is a mean that does not fit a float16 scale (largest "
             "65504); keep the tensor or choose linear for it");
       }
-      out.fields[0]
-          .values[reach.IndexOf(row, col, cols()) - out.fields[0].first] = d;
+      out.fields[0].Set(reach.IndexOf(row, col, cols()), d);
       const float reciprocal = 1 / mean;
       for (; col < end; ++col) {
         codes[col] =

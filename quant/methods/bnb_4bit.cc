@@ -180,13 +180,14 @@ class Blocks final : public EncodedRows {
     for (int64_t col = 0; col < cols();) {
       const int64_t end = block_.EndOf(row, col, cols());
       const int64_t block = block_.IndexOf(row, col, cols());
-      Put(out.fields[0], block,
-          scales_.indexes.empty() ? scales_.absmax[block]
-                                  : static_cast<float>(scales_.indexes[block]));
+      out.fields[0].Set(block,
+                        scales_.indexes.empty()
+                            ? scales_.absmax[block]
+                            : static_cast<float>(scales_.indexes[block]));
       if (!scales_.indexes.empty()) {
         const int64_t run = block / kNestedBlock;
-        Put(out.fields[1], run, scales_.largest[run]);
-        Put(out.fields[2], 0, scales_.offset);
+        out.fields[1].Set(run, scales_.largest[run]);
+        out.fields[2].Set(0, scales_.offset);
       }
       // As the reference does, so that a block of zeros has no reciprocal that
       // is infinite.
@@ -197,10 +198,6 @@ class Blocks final : public EncodedRows {
       }
     }
     return absl::OkStatus();
-  }
-
-  static void Put(CodeBand::Field& field, int64_t index, float value) {
-    field.values[index - field.first] = value;
   }
 
   const Reach block_;
@@ -261,18 +258,8 @@ class Bnb4Bit final : public QuantMethod {
     ASSIGN_OR_RETURN(CodeFormat format, Format(weight.rows(), weight.cols(),
                                                weight.dtype(), params));
     const Reach block = Reach::Flat(IntegerOf(params, "block"));
-    const int64_t cols = weight.cols();
     Scales scales;
-    scales.absmax.resize(block.Count(weight.rows(), cols));
-    RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
-      for (int64_t col = 0; col < cols;) {
-        float& absmax = scales.absmax[block.IndexOf(row, col, cols)];
-        for (const int64_t end = block.EndOf(row, col, cols); col < end;
-             ++col) {
-          absmax = std::max(absmax, std::abs(values[col]));
-        }
-      }
-    }));
+    ASSIGN_OR_RETURN(scales.absmax, LargestMagnitudes(weight, block));
     if (BooleanOf(params, "double_quant")) QuantizeScales(scales);
     return std::make_unique<const Blocks<Code>>(weight, std::move(format),
                                                 block, std::move(scales));

@@ -47,8 +47,7 @@ class BnbInt8Rows final : public EncodedRows {
   absl::Status EncodeRow(int64_t row, const float* values, std::byte* codes,
                          CodeBand& out) const override {
     // Rounding keeps the order of numbers.
-    const Extent extent = ExtentOf(values, cols());
-    const float largest = RoundToFloat16(std::max(-extent.min, extent.max));
+    const float largest = RoundToFloat16(LargestMagnitude(values, cols()));
     if (largest > kLargestFloat16) {
       int64_t col = 0;
       while (RoundToFloat16(std::abs(values[col])) < largest) ++col;
@@ -56,7 +55,7 @@ class BnbInt8Rows final : public EncodedRows {
                          "does not fit float16 (largest 65504), which bnb-int8 "
                          "rounds weights to first; linear takes it");
     }
-    out.fields[0].values[row - out.fields[0].first] = largest;
+    out.fields[0].Set(row, largest);
     const float factor = largest > 0 ? 127.0f / largest : 0.0f;
     for (int64_t col = 0; col < cols(); ++col) {
       codes[col] = static_cast<std::byte>(static_cast<int8_t>(

@@ -86,11 +86,6 @@ uint8_t CodeOf(float value) {
   return static_cast<uint8_t>(code | (std::signbit(value) ? 0x80 : 0));
 }
 
-float MaxMagnitude(const float* values, int64_t count) {
-  const Extent extent = ExtentOf(values, count);
-  return std::max(extent.max, -extent.min);
-}
-
 template <class Format>
 class Float8Rows final : public EncodedRows {
  public:
@@ -107,13 +102,13 @@ class Float8Rows final : public EncodedRows {
       const int64_t end = reach.EndOf(row, col, cols());
       const int64_t index = reach.IndexOf(row, col, cols());
       const float largest = largest_.empty()
-                                ? MaxMagnitude(values + col, end - col)
+                                ? LargestMagnitude(values + col, end - col)
                                 : largest_[index];
       const float scale = largest == 0
                               ? 1
                               : std::max(largest / kLargest<Format>,
                                          std::numeric_limits<float>::min());
-      out.fields[0].values[index - out.fields[0].first] = scale;
+      out.fields[0].Set(index, scale);
       for (; col < end; ++col) {
         codes[col] = std::byte{CodeOf<Format>(values[col] / scale)};
       }
@@ -167,18 +162,9 @@ class Float8 final : public QuantMethod {
     ASSIGN_OR_RETURN(CodeFormat format, Format(weight.rows(), weight.cols(),
                                                weight.dtype(), params));
     const Reach reach = format.fields[0].reach;
-    const int64_t cols = weight.cols();
     std::vector<float> largest;
     if (reach.rows > 1) {
-      largest.resize(reach.Count(weight.rows(), cols));
-      RETURN_IF_ERROR(ForEachRow(weight, [&](int64_t row, const float* values) {
-        for (int64_t col = 0; col < cols;) {
-          const int64_t end = reach.EndOf(row, col, cols);
-          float& of_block = largest[reach.IndexOf(row, col, cols)];
-          of_block = std::max(of_block, MaxMagnitude(values + col, end - col));
-          col = end;
-        }
-      }));
+      ASSIGN_OR_RETURN(largest, LargestMagnitudes(weight, reach));
     }
     if (params.at("format") == "e4m3") {
       return std::make_unique<const Float8Rows<E4m3>>(weight, std::move(format),

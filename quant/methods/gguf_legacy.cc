@@ -10,6 +10,7 @@
 // infinite, d is zero in float16, and so is every weight.
 #include <cmath>
 
+#include "quant/encode_rows.h"
 #include "quant/gguf_method.h"
 
 namespace ounce::quant {
@@ -66,7 +67,7 @@ void EncodeQ80(const float* values, int64_t cols, uint8_t* codes,
                float* const* fields) {
   for (int64_t col = 0; col < cols; col += kBlock) {
     const float* x = values + col;
-    const float d = GgufMaxAbs(x, kBlock) / 127;
+    const float d = LargestMagnitude(x, kBlock) / 127;
     const float inverse = GgufInverse(d);
     fields[0][col / kBlock] = RoundTo(DType::kF16, d);
     for (int i = 0; i < kBlock; ++i) {

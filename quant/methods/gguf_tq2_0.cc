@@ -7,6 +7,7 @@
 // mostly zero then. Codes are of the d before float16 rounds it.
 #include <cmath>
 
+#include "quant/encode_rows.h"
 #include "quant/gguf_method.h"
 
 namespace ounce::quant {
@@ -17,7 +18,7 @@ constexpr int kBlock = 256;
 void EncodeTq20(const float* values, int64_t cols, uint8_t* codes,
                 float* const* fields) {
   for (int64_t col = 0; col < cols; col += kBlock) {
-    const float d = GgufMaxAbs(values + col, kBlock);
+    const float d = LargestMagnitude(values + col, kBlock);
     const float inverse = GgufInverse(d);
     fields[0][col / kBlock] = RoundTo(DType::kF16, d);
     for (int64_t i = col; i < col + kBlock; ++i) {

@@ -125,9 +125,8 @@ class HqqRows final : public EncodedRows {
                            "scale in float16");
       }
       const int64_t index = reach.IndexOf(row, col, cols());
-      out.fields[0].values[index - out.fields[0].first] = scale;
-      out.fields[1].values[index - out.fields[1].first] =
-          RoundTo(DType::kF16, pair.zero);
+      out.fields[0].Set(index, scale);
+      out.fields[1].Set(index, RoundTo(DType::kF16, pair.zero));
       for (; col < end; ++col) {
         codes[col] = static_cast<std::byte>(
             static_cast<uint8_t>(CodeOf(values[col], pair, qmax)));

@@ -346,11 +346,9 @@ class LinearRows final : public EncodedRows {
       const Pair pair = of_all_.has_value()
                             ? *of_all_
                             : PairOfRun(settings_, values + col, end - col);
-      const int64_t field = reach.IndexOf(row, col, cols());
-      out.fields[0].values[field - out.fields[0].first] = pair.scale;
-      if (!settings_.symmetric) {
-        out.fields[1].values[field - out.fields[1].first] = pair.zero;
-      }
+      const int64_t index = reach.IndexOf(row, col, cols());
+      out.fields[0].Set(index, pair.scale);
+      if (!settings_.symmetric) out.fields[1].Set(index, pair.zero);
       EncodeRun(values + col, end - col, pair, codes + col);
       col = end;
     }

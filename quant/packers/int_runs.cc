@@ -55,10 +55,6 @@ const TileLayout& LayoutOf(const CodeFormat& format) {
   return *kLayouts[format.bits - 1];
 }
 
-bool IsInteger(CodeField::Type type) {
-  return type == CodeField::Type::kSigned || type == CodeField::Type::kUnsigned;
-}
-
 bool IsWholeNumber(float value, float most) {
   return std::abs(value) <= most && value == std::round(value);
 }
@@ -150,7 +146,7 @@ bool SetTables(const CodeFormat& format, RunGeometry& runs) {
   const RunNumber& table = format.rule.table;
   const float step = format.tables[size] - first[0];
   if (table.field == RunNumber::kNone ||
-      !IsInteger(format.fields[table.field].type) ||
+      !format.fields[table.field].is_integer() ||
       format.fields[table.field].bits > 8 || table.bias != 0 ||
       !table.map.empty() || table.times != RunNumber::kNone ||
       table.plus != RunNumber::kNone || table.negative ||
@@ -190,14 +186,14 @@ NumberForm FormOf(const CodeFormat& format, const RunNumber& number,
   constexpr int kNone = RunNumber::kNone;
   if (number.field == kNone) return {};
   const CodeField& field = format.fields[number.field];
-  if (!IsInteger(field.type)) {
+  if (!field.is_integer()) {
     const bool alone =
         number.map.empty() && number.times == kNone && number.plus == kNone;
     return {.type = alone ? float_type(number.field) : NumberType::kFloat32};
   }
   const bool is_signed = field.type == CodeField::Type::kSigned;
   if (field.bits > 8 || number.times == kNone ||
-      IsInteger(format.fields[number.times].type) ||
+      format.fields[number.times].is_integer() ||
       (is_signed && (!number.map.empty() || number.mask != -1)) ||
       (number.plus != kNone &&
        PeriodOf(format.fields[number.plus].reach, cols) < cols)) {
@@ -229,17 +225,15 @@ void SetZeros(const CodeFormat& format, int64_t cols, RunGeometry& runs) {
   }
   const RunNumber& zero = format.rule.zero;
   const RunNumber& minimum = format.rule.minimum;
-  if (zero.field == kNone && zero.times == kNone && zero.plus == kNone &&
-      IsWholeNumber(zero.constant, 255)) {
+  if (zero.is_constant() && IsWholeNumber(zero.constant, 255)) {
     runs.shift = offset + static_cast<int>(zero.constant);
     runs.minimum = FormOf(format, minimum, cols, runs.cols);
     return;
   }
-  const bool no_minimum = minimum.field == kNone && minimum.constant == 0 &&
-                          minimum.times == kNone && minimum.plus == kNone;
+  const bool no_minimum = minimum.is_constant() && minimum.constant == 0;
   if (no_minimum && zero.field != kNone && zero.map.empty() &&
       zero.times == kNone && zero.plus == kNone && !zero.negative &&
-      IsInteger(format.fields[zero.field].type) &&
+      format.fields[zero.field].is_integer() &&
       format.fields[zero.field].bits <= 8) {
     const CodeField& field = format.fields[zero.field];
     const int least = field.type == CodeField::Type::kSigned && zero.mask == -1
