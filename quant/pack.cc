@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -19,30 +20,29 @@ namespace ounce::quant {
 
 namespace {
 
-// The last one takes every format.
-const Packer& PackerFor(const CodeFormat& format, int64_t cols,
-                        Product product) {
+struct Packing {
+  const Packer* packer;
+  Tiles tiles;
+};
+
+Packing PackingOf(const CodeFormat& format, int64_t cols, Product product) {
   const Packer* const packers[] = {
 #define PACKER(function, file) &function(),
 #include "quant/packers.def"
 #undef PACKER
   };
-  return **std::find_if(
-      std::begin(packers), std::end(packers) - 1, [&](const Packer* packer) {
-        return packer->takes(format, cols) &&
-               (product == Product::kMatmul || packer->runs == nullptr);
-      });
+  for (const Packer* packer : packers) {
+    std::optional<Tiles> tiles = packer->tiles(format, cols);
+    if (tiles.has_value() && (product == Product::kMatmul ||
+                              tiles->layout->form != TileForm::kRuns)) {
+      return {packer, *std::move(tiles)};
+    }
+  }
+  OUNCE_CHECK(false, "the last packer takes every format");
 }
 
-RunGeometry RunsOf(const Packer& packer, const CodeFormat& format,
-                   int64_t cols) {
-  return packer.runs == nullptr ? RunGeometry{} : packer.runs(format, cols);
-}
-
-absl::Status CheckInputRounding(const Packer& packer,
-                                const CodeFormat& format) {
+absl::Status CheckInputRounding(const CodeFormat& format, TileForm form) {
   const InputRounding& rounding = format.input_rounding;
-  const TileForm form = packer.layout(format).form;
   if (rounding.bits == 16 || form == TileForm::kInt8 ||
       (form == TileForm::kRuns && rounding.threshold == 0)) {
     return absl::OkStatus();
@@ -51,6 +51,20 @@ absl::Status CheckInputRounding(const Packer& packer,
       StrCat("activations in 8 bits are for weights that are multiplied as "
              "integers, and ",
              format.element, " of this kind is not"));
+}
+
+absl::StatusOr<int64_t> BytesOf(const Packing& packing,
+                                const CodeFormat& format, int64_t rows,
+                                int64_t cols, Product product) {
+  const auto& [packer, tiles] = packing;
+  if (cols > packer->max_cols) {
+    return absl::InvalidArgumentError(
+        StrCat("must have at most ", packer->max_cols, " columns, has ", cols));
+  }
+  if (product == Product::kMatmul) {
+    RETURN_IF_ERROR(CheckInputRounding(format, tiles.layout->form));
+  }
+  return PackedWeight::ResidentBytes(*tiles.layout, rows, cols, tiles.runs);
 }
 
 // Packs the panels of a weight, each on one thread, because rows of a panel may
@@ -181,7 +195,7 @@ absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
                                   Product product, ThreadPool* pool) {
   OUNCE_CHECK(!slices.empty(), "rows of something");
   const CodeRows& first = *slices[0].codes;
-  const Packer& packer = PackerFor(first.format(), first.cols(), product);
+  const Packing packing = PackingOf(first.format(), first.cols(), product);
   int64_t rows = 0;
   for (const CodeSlice& slice : slices) {
     const CodeRows& codes = *slice.codes;
@@ -189,21 +203,22 @@ absl::StatusOr<PackedWeight> Pack(absl::Span<const CodeSlice> slices,
                 "inputs of the weight's columns");
     OUNCE_CHECK(
         codes.cols() == first.cols() &&
-            &PackerFor(codes.format(), codes.cols(), product) == &packer &&
+            (&codes == &first ||
+             PackingOf(codes.format(), codes.cols(), product).packer ==
+                 packing.packer) &&
             codes.format().input_rounding == first.format().input_rounding,
         "slices of one kind");
     rows += slice.rows;
   }
   const absl::StatusOr<int64_t> bytes =
-      PackedBytes(first.format(), rows, first.cols(), product);
+      BytesOf(packing, first.format(), rows, first.cols(), product);
   RETURN_IF_ERROR(
       WithContext(bytes.status(), StrCat("tensor '", first.name(), "'")));
-  ASSIGN_OR_RETURN(
-      PackedWeight weight,
-      PackedWeight::Create(packer.layout(first.format()), rows, first.cols(),
-                           RunsOf(packer, first.format(), first.cols())));
+  ASSIGN_OR_RETURN(PackedWeight weight,
+                   PackedWeight::Create(*packing.tiles.layout, rows,
+                                        first.cols(), packing.tiles.runs));
   weight.set_input_rounding(first.format().input_rounding);
-  PanelPacker panels(slices, packer, weight,
+  PanelPacker panels(slices, *packing.packer, weight,
                      pool == nullptr ? 1 : pool->num_threads());
   if (pool == nullptr) {
     for (int64_t panel = 0; panel < weight.panels(); ++panel) {
@@ -226,23 +241,14 @@ absl::StatusOr<PackedWeight> Pack(const CodeRows& codes, Product product,
 
 absl::StatusOr<int64_t> PackedBytes(const CodeFormat& format, int64_t rows,
                                     int64_t cols, Product product) {
-  const Packer& packer = PackerFor(format, cols, product);
-  if (cols > packer.max_cols) {
-    return absl::InvalidArgumentError(
-        StrCat("must have at most ", packer.max_cols, " columns, has ", cols));
-  }
-  if (product == Product::kMatmul) {
-    RETURN_IF_ERROR(CheckInputRounding(packer, format));
-  }
-  return PackedWeight::ResidentBytes(packer.layout(format), rows, cols,
-                                     RunsOf(packer, format, cols));
+  return BytesOf(PackingOf(format, cols, product), format, rows, cols, product);
 }
 
 PackedWeight PackedOutline(const CodeFormat& format, int64_t rows,
                            int64_t cols) {
-  const Packer& packer = PackerFor(format, cols, Product::kMatmul);
-  PackedWeight weight = PackedWeight::Outline(packer.layout(format), rows, cols,
-                                              RunsOf(packer, format, cols));
+  const Tiles tiles = PackingOf(format, cols, Product::kMatmul).tiles;
+  PackedWeight weight =
+      PackedWeight::Outline(*tiles.layout, rows, cols, tiles.runs);
   weight.set_input_rounding(format.input_rounding);
   return weight;
 }

@@ -6,6 +6,7 @@
 #define OUNCE_QUANT_PACK_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -18,16 +19,20 @@
 
 namespace ounce::quant {
 
+// What a matrix is packed into.
+struct Tiles {
+  const TileLayout* layout;  // not owned
+  RunGeometry runs = {};     // of the form kRuns
+};
+
 struct Packer {
-  const TileLayout& (*layout)(const CodeFormat& format);
-  bool (*takes)(const CodeFormat& format, int64_t cols);
+  // Nothing if it does not take a format.
+  std::optional<Tiles> (*tiles)(const CodeFormat& format, int64_t cols);
   int64_t max_cols;
   // Writes the rows of a band to `weight` from row `first_row` on, which
-  // PackedWeight::Create has made of this layout.
+  // PackedWeight::Create has made of these tiles.
   void (*pack)(const CodeFormat& format, const CodeBand& band,
                int64_t first_row, PackedWeight& weight);
-  // Of layouts of the form kRuns.
-  RunGeometry (*runs)(const CodeFormat& format, int64_t cols) = nullptr;
 };
 
 // Rows [first_row, first_row + rows) of a matrix of codes.

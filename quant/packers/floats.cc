@@ -4,6 +4,7 @@
 // by 2^-8 of it at most; all else to float32, exact and as large as that.
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "quant/dtype.h"
@@ -76,33 +77,28 @@ void PlaceDecodedShort(const CodeFormat& format, const CodeBand& band,
   Place<uint16_t, 2>(rounded.data(), band.rows, first_row, weight);
 }
 
-template <CodeFormat::Kind kKind>
-bool IsOfKind(const CodeFormat& format, int64_t /*cols*/) {
-  return format.kind == kKind;
+template <CodeFormat::Kind kKind, const TileLayout& kLayout>
+std::optional<Tiles> OfKind(const CodeFormat& format, int64_t /*cols*/) {
+  if (format.kind != kKind) return std::nullopt;
+  return Tiles{&kLayout};
 }
-bool HasLargeTables(const CodeFormat& format, int64_t /*cols*/) {
-  return !format.tables.empty() && format.bits > 4;
+std::optional<Tiles> OfLargeTables(const CodeFormat& format, int64_t /*cols*/) {
+  if (format.tables.empty() || format.bits <= 4) return std::nullopt;
+  return Tiles{&kBFloat16};
 }
-bool IsAny(const CodeFormat&, int64_t /*cols*/) { return true; }
+std::optional<Tiles> OfAny(const CodeFormat&, int64_t /*cols*/) {
+  return Tiles{&kFloat32};
+}
 
-template <const TileLayout& kLayout>
-const TileLayout& Layout(const CodeFormat&) {
-  return kLayout;
-}
-
-constexpr Packer kFloat32Packer = {Layout<kFloat32>,
-                                   IsOfKind<CodeFormat::Kind::kFloat32>,
+constexpr Packer kFloat32Packer = {OfKind<CodeFormat::Kind::kFloat32, kFloat32>,
                                    INT64_MAX, PlaceFloat32};
-constexpr Packer kFloat16Packer = {Layout<kFloat16>,
-                                   IsOfKind<CodeFormat::Kind::kFloat16>,
+constexpr Packer kFloat16Packer = {OfKind<CodeFormat::Kind::kFloat16, kFloat16>,
                                    INT64_MAX, PlaceHalves};
-constexpr Packer kBFloat16Packer = {Layout<kBFloat16>,
-                                    IsOfKind<CodeFormat::Kind::kBFloat16>,
-                                    INT64_MAX, PlaceHalves};
-constexpr Packer kDecodedShortPacker = {Layout<kBFloat16>, HasLargeTables,
-                                        INT64_MAX, PlaceDecodedShort};
-constexpr Packer kDecodedPacker = {Layout<kFloat32>, IsAny, INT64_MAX,
-                                   PlaceDecoded};
+constexpr Packer kBFloat16Packer = {
+    OfKind<CodeFormat::Kind::kBFloat16, kBFloat16>, INT64_MAX, PlaceHalves};
+constexpr Packer kDecodedShortPacker = {OfLargeTables, INT64_MAX,
+                                        PlaceDecodedShort};
+constexpr Packer kDecodedPacker = {OfAny, INT64_MAX, PlaceDecoded};
 
 }  // namespace
 

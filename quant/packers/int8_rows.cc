@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <optional>
 
 #include "quant/pack.h"
 
@@ -17,11 +18,14 @@ constexpr TileLayout kLayout = {.form = TileForm::kInt8,
 // Integer sums of 16-bit products must fit 32 bits (matmul.h).
 constexpr int64_t kMaxCols = 65536;
 
-bool Takes(const CodeFormat& format, int64_t /*cols*/) {
-  return format.kind == CodeFormat::Kind::kSigned && format.CommonZero() == 0 &&
-         format.tables.empty() && format.fields.size() == 1 &&
-         format.fields[0].reach.cols == Reach::kAll &&
-         format.fields[0].reach.flat == 0;
+std::optional<Tiles> TilesOf(const CodeFormat& format, int64_t /*cols*/) {
+  if (format.kind != CodeFormat::Kind::kSigned || format.CommonZero() != 0 ||
+      !format.tables.empty() || format.fields.size() != 1 ||
+      format.fields[0].reach.cols != Reach::kAll ||
+      format.fields[0].reach.flat != 0) {
+    return std::nullopt;
+  }
+  return Tiles{&kLayout};
 }
 
 void PackRows(const CodeFormat& format, const CodeBand& band, int64_t first_row,
@@ -43,9 +47,7 @@ void PackRows(const CodeFormat& format, const CodeBand& band, int64_t first_row,
   }
 }
 
-const TileLayout& LayoutOf(const CodeFormat&) { return kLayout; }
-
-constexpr Packer kPacker = {LayoutOf, Takes, kMaxCols, PackRows};
+constexpr Packer kPacker = {TilesOf, kMaxCols, PackRows};
 
 }  // namespace
 

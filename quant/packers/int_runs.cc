@@ -28,6 +28,7 @@
 #include <cstring>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "quant/dtype.h"
@@ -249,9 +250,11 @@ void SetZeros(const CodeFormat& format, int64_t cols, RunGeometry& runs) {
   runs.minimum.emplace();
 }
 
-// Nothing where tiles of runs cannot hold a format.
-std::optional<RunGeometry> GeometryOf(const CodeFormat& format, int64_t cols) {
-  if (format.is_float() || format.bits < 1 || format.bits > 8) {
+// Nothing where tiles of runs cannot hold a format, or it has other bits.
+template <int kLeastBits, int kMostBits>
+std::optional<Tiles> TilesOf(const CodeFormat& format, int64_t cols) {
+  if (format.is_float() || format.bits < kLeastBits ||
+      format.bits > kMostBits) {
     return std::nullopt;
   }
   RunGeometry runs = {.cols = RunCols(format, cols)};
@@ -265,17 +268,7 @@ std::optional<RunGeometry> GeometryOf(const CodeFormat& format, int64_t cols) {
   // A zero may be far from all codes.
   constexpr int kMost = 255;
   if (std::abs(runs.shift) > kMost) return std::nullopt;
-  return runs;
-}
-
-template <int kLeastBits, int kMostBits>
-bool Takes(const CodeFormat& format, int64_t cols) {
-  return format.bits >= kLeastBits && format.bits <= kMostBits &&
-         GeometryOf(format, cols).has_value();
-}
-
-RunGeometry Runs(const CodeFormat& format, int64_t cols) {
-  return *GeometryOf(format, cols);
+  return Tiles{&LayoutOf(format), std::move(runs)};
 }
 
 // Adds unsigned codes, [16 groups of 4 cols][16 rows][4 cols] as packers fill
@@ -434,10 +427,8 @@ void PackRuns(const CodeFormat& format, const CodeBand& band, int64_t first_row,
   }
 }
 
-constexpr Packer kPlanesPacker = {LayoutOf, Takes<1, 7>, INT64_MAX, PackRuns,
-                                  Runs};
-constexpr Packer kBytesPacker = {LayoutOf, Takes<8, 8>, INT64_MAX, PackRuns,
-                                 Runs};
+constexpr Packer kPlanesPacker = {TilesOf<1, 7>, INT64_MAX, PackRuns};
+constexpr Packer kBytesPacker = {TilesOf<8, 8>, INT64_MAX, PackRuns};
 
 }  // namespace
 
