@@ -85,6 +85,17 @@ function(ounce_test name)
   endif()
 endfunction()
 
+# ounce_python_test(NAME SCRIPT [ARG ...]): in the virtual environment that ./run
+# setup makes, from the source tree's root; not run where there is none.
+function(ounce_python_test name script)
+  add_test(NAME ${name} COMMAND ${OUNCE_TESTS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARGN}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  if(NOT EXISTS ${OUNCE_TESTS_PYTHON})
+    set_tests_properties(${name} PROPERTIES DISABLED TRUE)
+  endif()
+endfunction()
+
 # ounce_fuzzer(NAME SOURCES a_fuzz.cc DEPS dep ...): built by ounce_fuzzers.
 function(ounce_fuzzer name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})

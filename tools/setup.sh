@@ -6,7 +6,7 @@ build_packages=(
   libprotobuf-dev libspdlog-dev libutf8proc-dev libwebp-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
-test_packages=(curl libgmock-dev libgtest-dev libssl-dev python3-pip unzip)
+test_packages=(curl libgmock-dev libgtest-dev libssl-dev python3-pip python3-venv unzip)
 lint_packages=(clang-14 clang-format-14 clang-tidy-14 git)
 fuzz_packages=(clang-14 libclang-rt-14-dev llvm-14)
 python_packages=(python3-pip python3-venv)
@@ -153,6 +153,20 @@ fetch_test_program() (
   }
   mv -T unpacked "$(deps_folder)/$1"
 )
+
+# What tests in Python need: tests/requirements.txt, in a virtual environment.
+tests_venv() { echo "$(deps_folder)/tests-venv"; }
+
+make_tests_venv() {
+  local venv
+  venv=$(tests_venv)
+  if cmp -s tests/requirements.txt "$venv/requirements.txt"; then return; fi
+  echo "setup: virtual environment $venv"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
+  cp tests/requirements.txt "$venv/requirements.txt"
+}
 
 fetch_test_programs() {
   local program
