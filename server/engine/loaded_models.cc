@@ -353,7 +353,12 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
       });
   const auto serve = [&]() -> absl::StatusOr<std::shared_ptr<VersionedModel>> {
     RETURN_IF_ERROR(status);
-    return loaded->task->Serve(context_, name, path, std::move(loaded->built));
+    ASSIGN_OR_RETURN(
+        std::shared_ptr<VersionedModel> served,
+        loaded->task->Serve(context_, name, path, std::move(loaded->built)));
+    const absl::Time now = clock_.Now();
+    served->NoteServing(now, now - start);
+    return served;
   };
   absl::StatusOr<ModelInfo> info = Settle(name, serve());
   if (info.ok()) {
@@ -442,6 +447,14 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
   absl::StatusOr<QuantizeReport> report =
       MakeVersion(params, run, progress, &made_beside);
   const absl::Status made = report.ok() ? report->refusal : report.status();
+  const absl::Time end = clock_.Now();
+  const absl::Duration duration = end - start;
+  if (report.ok()) {
+    report->seconds = absl::ToDoubleSeconds(duration);
+    VersionedModel& of = made_beside != nullptr ? *made_beside : *run.served;
+    if (made.ok() && !params.dry_run) of.NoteServing(end, duration);
+    of.NoteReport(end, *report, params.dry_run);
+  }
   if (beside) {
     // The name is free again, or serves.
     const absl::StatusOr<ModelInfo> info =
@@ -449,8 +462,6 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
                   : Settle(params.as, made);
     if (made.ok() && !info.ok()) report = info.status();
   }
-  const absl::Duration duration = clock_.Now() - start;
-  if (report.ok()) report->seconds = absl::ToDoubleSeconds(duration);
   {
     MutexLock lock(&mu_);
     run.served->SetState(ModelState::kReady);

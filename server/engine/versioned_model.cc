@@ -78,11 +78,60 @@ absl::StatusOr<VersionedModel::Pinned> VersionedModel::Pin() const {
 void VersionedModel::NoteQuality(const TextQuality& quality) {
   MutexLock lock(&mu_);
   if (info_.version == quality.version) info_.quality = quality;
+  ChangeHistory([&](ModelHistory& history) {
+    for (VersionRecord& record : history.versions) {
+      if (record.version == quality.version) record.quality = quality;
+    }
+  });
 }
 
 void VersionedModel::NoteQuality(const DetectionQuality& quality) {
   MutexLock lock(&mu_);
   if (info_.version == quality.version) info_.detection = quality;
+  ChangeHistory([&](ModelHistory& history) {
+    for (VersionRecord& record : history.versions) {
+      if (record.version == quality.version) record.detection = quality;
+    }
+  });
+}
+
+void VersionedModel::NoteServing(absl::Time since, absl::Duration took) {
+  MutexLock lock(&mu_);
+  ChangeHistory([&](ModelHistory& history) {
+    auto& versions = history.versions;
+    if (versions.size() == ModelHistory::kMaxVersions) {
+      versions.erase(versions.begin());
+    }
+    versions.push_back({.version = info_.version,
+                        .since = since,
+                        .plan = info_.plan,
+                        .method = info_.method,
+                        .stored_bytes = info_.stored_bytes,
+                        .resident_bytes = info_.resident_bytes,
+                        .seconds = absl::ToDoubleSeconds(took),
+                        .quality = info_.quality,
+                        .detection = info_.detection});
+  });
+}
+
+void VersionedModel::NoteReport(absl::Time now, const QuantizeReport& report,
+                                bool dry_run) {
+  auto kept = std::make_shared<const QuantizeReport>(report);
+  MutexLock lock(&mu_);
+  ChangeHistory([&](ModelHistory& history) {
+    history.report = std::move(kept);
+    history.dry_run = dry_run;
+    history.reported = now;
+  });
+}
+
+void VersionedModel::ChangeHistory(
+    const std::function<void(ModelHistory&)>& change) {
+  auto history = info_.history == nullptr
+                     ? std::make_shared<ModelHistory>()
+                     : std::make_shared<ModelHistory>(*info_.history);
+  change(*history);
+  info_.history = std::move(history);
 }
 
 std::vector<VersionedModel::OldVersion> VersionedModel::OldVersions() const {

@@ -4,6 +4,7 @@
 #define OUNCE_SERVER_ENGINE_VERSIONED_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "server/engine/checkpoint_fingerprint.h"
 #include "server/engine/served_task.h"
 #include "server/scheduler/model_catalog.h"
+#include "server/scheduler/model_history.h"
 
 namespace ounce::server {
 
@@ -65,6 +67,11 @@ class VersionedModel : public ServedModel {
   void NoteQuality(const TextQuality& quality);
   void NoteQuality(const DetectionQuality& quality);
 
+  // For info().history: when the version that serves began to, and how long it
+  // took to make; and how a quantization ended.
+  void NoteServing(absl::Time since, absl::Duration took);
+  void NoteReport(absl::Time now, const QuantizeReport& report, bool dry_run);
+
   // The serving version's weights, if they are the checkpoint's floats as they
   // are; else null.
   std::shared_ptr<const model::Model> own_floats() const;
@@ -99,6 +106,10 @@ class VersionedModel : public ServedModel {
     std::weak_ptr<VersionMemory> memory;
     std::weak_ptr<const void> engine;  // each request on it has a share
   };
+
+  // Changes a copy: others may hold the history that there is.
+  void ChangeHistory(const std::function<void(ModelHistory&)>& change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable Mutex mu_;
   ModelInfo info_ ABSL_GUARDED_BY(mu_);

@@ -40,6 +40,8 @@ enum class ModelState { kLoading, kReady, kQuantizing, kUnloading };
 // What a model answers.
 enum class Task { kGenerate, kDetectObjects };
 
+struct ModelHistory;  // model_history.h
+
 // Fields as in model_admin.proto's Model.
 struct ModelInfo {
   std::string name;
@@ -63,6 +65,8 @@ struct ModelInfo {
   // Of the serving version, as it was measured last.
   std::optional<TextQuality> quality;
   std::optional<DetectionQuality> detection;
+  // Since its load; null while it loads.
+  std::shared_ptr<const ModelHistory> history;
 };
 
 // What a request needs of a model, by task. To add a task: a struct here, its

@@ -18,6 +18,7 @@
 #include "base/thread_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/scheduler/model_history.h"
 #include "tests/server/engine/recording_catalog_observer.h"
 #include "tests/testing/fake_engine.h"
 #include "tests/testing/hung_file.h"
@@ -291,6 +292,72 @@ TEST_F(LoadedModelsTest, QuantizesAndGoesBackWhileSequencesRun) {
   ASSERT_TRUE(running.AwaitDone());
   EXPECT_EQ(running.result().model_version, 1);
   EXPECT_EQ(running.token_ids(), before);
+}
+
+TEST_F(LoadedModelsTest, RemembersTheVersionsThatServedAndTheLastReport) {
+  const absl::Time start = Clock::Real().Now();
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  const std::shared_ptr<const ModelHistory> first = InfoOf("tiny").history;
+  ASSERT_NE(first, nullptr);
+  ASSERT_THAT(first->versions, SizeIs(1));
+  const ModelInfo info = InfoOf("tiny");
+  EXPECT_EQ(first->versions[0].version, 1);
+  EXPECT_GE(first->versions[0].since, start);
+  EXPECT_GT(first->versions[0].seconds, 0);
+  EXPECT_EQ(first->versions[0].plan, info.plan);
+  EXPECT_EQ(first->versions[0].method, "bfloat16");
+  EXPECT_EQ(first->versions[0].stored_bytes, info.stored_bytes);
+  EXPECT_EQ(first->report, nullptr);
+
+  ASSERT_OK_AND_ASSIGN(const QuantizeReport report, Quantize("tiny", "linear"));
+  QuantizeParams params;
+  params.model = "tiny";
+  params.plan = *model::ParseMethodPlan("linear:bits=4");
+  params.dry_run = true;
+  std::shared_ptr<const ModelHistory> history = InfoOf("tiny").history;
+  EXPECT_FALSE(history->dry_run);
+  EXPECT_EQ(history->report->version, 2);
+  EXPECT_EQ(history->report->tensors.size(), report.tensors.size());
+  EXPECT_EQ(history->report->seconds, report.seconds);
+  ASSERT_OK(catalog_->Quantize(params, Ignore));
+  // What others hold stays as it was.
+  EXPECT_EQ(history->report->method, "linear");
+  history = InfoOf("tiny").history;
+  EXPECT_TRUE(history->dry_run);
+  EXPECT_EQ(history->report->method, "linear:bits=4");
+  ASSERT_THAT(history->versions, SizeIs(2));
+  EXPECT_EQ(history->versions[1].version, 2);
+  EXPECT_EQ(history->versions[1].plan, "linear");
+  EXPECT_EQ(history->versions[1].stored_bytes, report.stored_bytes_after);
+  EXPECT_EQ(history->versions[1].resident_bytes, report.resident_bytes_after);
+  EXPECT_GE(history->versions[1].since, history->versions[0].since);
+  EXPECT_THAT(first->versions, SizeIs(1));
+
+  // The plan of a version is the way back to it.
+  ASSERT_OK(Quantize("tiny", history->versions[0].plan));
+  EXPECT_EQ(InfoOf("tiny").method, "bfloat16");
+  EXPECT_EQ(InfoOf("tiny").stored_bytes, info.stored_bytes);
+
+  // A version beside has a history of its own.
+  params.as = "beside";
+  params.dry_run = false;
+  ASSERT_OK(catalog_->Quantize(params, Ignore));
+  ASSERT_THAT(InfoOf("beside").history->versions, SizeIs(1));
+  EXPECT_EQ(InfoOf("beside").history->versions[0].plan, "linear:bits=4");
+  EXPECT_EQ(InfoOf("beside").history->report->model, "beside");
+  EXPECT_THAT(InfoOf("tiny").history->versions, SizeIs(3));
+}
+
+TEST_F(LoadedModelsTest, RemembersNoMoreThanSoManyVersions) {
+  ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+  const int64_t more = ModelHistory::kMaxVersions + 2;
+  for (int64_t i = 1; i < more; ++i) {
+    ASSERT_OK(Quantize("tiny", i % 2 == 0 ? "keep" : "linear"));
+  }
+  const auto history = InfoOf("tiny").history;
+  ASSERT_THAT(history->versions, SizeIs(ModelHistory::kMaxVersions));
+  EXPECT_EQ(history->versions.front().version, 3);
+  EXPECT_EQ(history->versions.back().version, more);
 }
 
 TEST_F(LoadedModelsTest, TellsProgressInOrder) {

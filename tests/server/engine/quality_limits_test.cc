@@ -18,6 +18,7 @@
 #include "model/processors/image_processor.h"
 #include "server/engine/loaded_models.h"
 #include "server/scheduler/memory_budget.h"
+#include "server/scheduler/model_history.h"
 #include "tests/server/engine/recording_catalog_observer.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tiny_detector.h"
@@ -181,6 +182,11 @@ TEST_F(QuantizeWithinLimitsTest, AVersionWithinThemServesWithItsQuality) {
   EXPECT_EQ(report.quality->version, 2);
   EXPECT_EQ(report.quality->method, "linear");
   ASSERT_TRUE(Info().quality.has_value());
+  ASSERT_EQ(Info().history->versions.size(), 2u);
+  EXPECT_FALSE(Info().history->versions[0].quality.has_value());
+  ASSERT_TRUE(Info().history->versions[1].quality.has_value());
+  EXPECT_EQ(Info().history->versions[1].quality->perplexity,
+            report.quality->perplexity);
   EXPECT_THAT(observer_.events(), Contains("m evaluated v2"));
   // What an Evaluate of it says afterwards.
   ASSERT_OK_AND_ASSIGN(const TextQuality after, Evaluate(code_));
@@ -207,6 +213,8 @@ TEST_F(QuantizeWithinLimitsTest, AVersionBeyondOneIsGoneAndTheOldOneServes) {
       EXPECT_THAT(report.refusal, StatusIs(StatusCode::kFailedPrecondition,
                                            HasSubstr("max_kl is 0")));
       EXPECT_EQ(report.version, 0);
+      EXPECT_EQ(Info().history->versions.size(), 1u);
+      EXPECT_EQ(Info().history->report->refusal, report.refusal);
       ASSERT_TRUE(report.quality.has_value());
       EXPECT_GT(report.quality->floats->mean_kl_divergence, 0);
       EXPECT_FALSE(report.tensors.empty());
