@@ -120,7 +120,18 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
                       std::min(config.threads, kMaxPictureThreads))},
                  *catalog_, pictures_, reception_, clock_),
       admin_(*catalog_, pictures_, reception_, clock_,
-             [this] { return Info(); }) {}
+             [this] { return Info(); }),
+      status_(metrics_->ServeStatus([this] { return Status(); })) {}
+
+ServerStatus Server::Status() const {
+  const absl::Time now = clock_.Now();
+  return {.threads = config_.threads,
+          .time = absl::Now(),
+          .clock_time = now,
+          .uptime = now - start_,
+          .memory = memory_.state(),
+          .models = catalog_->List()};
+}
 
 ServerInfo Server::Info() const {
   const MemoryBudget::State memory = memory_.state();

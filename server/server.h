@@ -49,6 +49,7 @@ class Server {
   Server(const Config& config, const PeerSet& trusted_proxies);
 
   ServerInfo Info() const;
+  ServerStatus Status() const;
 
   // In order: each may use those above it.
   const Config config_;
@@ -67,6 +68,7 @@ class Server {
   Reception reception_;
   InferenceService inference_;
   ModelAdminService admin_;
+  const std::unique_ptr<FigureSource> status_;  // asks catalog and budget
   std::unique_ptr<Listeners> listeners_;
   Addresses addresses_;
 };

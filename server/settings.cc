@@ -67,7 +67,8 @@ const std::vector<Setting>& Rows() {
        .to = [](Config& c) -> std::string& { return c.listen.metrics; },
        .form = "HOST:PORT",
        .check = CheckAddress,
-       .help = "Address of /metrics for Prometheus, /healthz and /readyz"},
+       .help = "Address of the page to look at, /status.json, /metrics for "
+               "Prometheus, /healthz and /readyz"},
       {.name = "threads",
        .type = SettingType::kCount,
        .to = [](Config& c) -> int64_t& { return c.threads; },

@@ -1,4 +1,6 @@
-// A small HTTP port for those who watch: Prometheus and health checks.
+// A small HTTP port for those who watch: Prometheus, health checks, browsers.
+// Every reply forbids browsers to keep it, to show it in a frame, and to run or
+// load anything that does not come from this port.
 //
 // One thread serves all connections, none of which it waits for. Each answers
 // one request and has a few seconds for it; where there are too many, the

@@ -10,31 +10,21 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/mapped_memory.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "quant/registry.h"
 #include "server/metrics/http_endpoint.h"
 #include "server/metrics/model_metrics.h"
+#include "server/metrics/page_files.h"
 #include "server/metrics/process_figures.h"
 #include "server/metrics/series.h"
+#include "server/metrics/status_json.h"
 #include "server/net/listen_socket.h"
 
 namespace ounce::server {
 namespace {
 
-const char* StateName(ModelState state) {
-  switch (state) {
-    case ModelState::kLoading:
-      return "loading";
-    case ModelState::kReady:
-      return "ready";
-    case ModelState::kQuantizing:
-      return "quantizing";
-    case ModelState::kUnloading:
-      return "unloading";
-  }
-  return "";
-}
 constexpr ModelState kStates[] = {ModelState::kLoading, ModelState::kReady,
                                   ModelState::kQuantizing,
                                   ModelState::kUnloading};
@@ -58,6 +48,9 @@ constexpr QuantizeStage kStages[] = {
     QuantizeStage::kReading, QuantizeStage::kWaiting,
     QuantizeStage::kQuantizing, QuantizeStage::kEvaluating,
     QuantizeStage::kSwapping};
+
+// However many ask, /status.json is made anew no more often than this.
+constexpr absl::Duration kStatusLasts = absl::Milliseconds(500);
 
 constexpr const char* kRunOutcomes[] = {"done", "cancelled", "unavailable",
                                         "error"};
@@ -134,7 +127,8 @@ class Page final : public Figures {
 class MetricsImpl final : public Metrics {
  public:
   MetricsImpl(const BuildInfo& build, const Clock& clock)
-      : clock_(clock),
+      : build_(build),
+        clock_(clock),
         page_(clock),
         series_(page_.series()),
         process_(page_.AddSource(SetProcessFigures)),
@@ -180,7 +174,7 @@ class MetricsImpl final : public Metrics {
       }
     }
     for (const ModelState state : kStates) {
-      page_.Set(metric::kModelState, {model, StateName(state)},
+      page_.Set(metric::kModelState, {model, ModelStateName(state)},
                 state == info.state);
     }
     if (info.version == 0) return;  // not loaded yet
@@ -285,6 +279,13 @@ class MetricsImpl final : public Metrics {
                                           : Phase::kStopping;
   }
 
+  std::unique_ptr<FigureSource> ServeStatus(
+      std::function<ServerStatus()> status) override {
+    MutexLock lock(&status_mu_);
+    status_ = std::move(status);
+    return std::make_unique<StatusSource>(*this);
+  }
+
   std::string Text() override {
     return prometheus::TextSerializer().Serialize(page_.Scrape());
   }
@@ -301,6 +302,18 @@ class MetricsImpl final : public Metrics {
   }
 
  private:
+  class StatusSource final : public FigureSource {
+   public:
+    explicit StatusSource(MetricsImpl& metrics) : metrics_(metrics) {}
+    ~StatusSource() override {
+      MutexLock lock(&metrics_.status_mu_);
+      metrics_.status_ = nullptr;
+    }
+
+   private:
+    MetricsImpl& metrics_;
+  };
+
   // All outcomes of the model's quantizations by `method` are there, at 0.
   void StartRuns(const std::string& model, const std::string& method) {
     for (const char* outcome : kRunOutcomes) {
@@ -309,6 +322,18 @@ class MetricsImpl final : public Metrics {
   }
 
   enum class Phase { kStarting, kServing, kStopping };
+
+  static const char* PhaseName(Phase phase) {
+    switch (phase) {
+      case Phase::kStarting:
+        return "starting";
+      case Phase::kServing:
+        return "serving";
+      case Phase::kStopping:
+        return "stopping";
+    }
+    return "";
+  }
 
   HttpReply Answer(const std::string& path) {
     if (path == "/metrics") {
@@ -324,7 +349,61 @@ class MetricsImpl final : public Metrics {
       return {503,
               absl::StrCat("not ready: ", absl::StrJoin(reasons, "; "), "\n")};
     }
-    return {404, "nothing here; there are /metrics, /healthz and /readyz\n"};
+    if (path == "/status.json") return Status();
+    for (const PageFile& file : kPageFiles) {
+      if (path == file.path) {
+        return {200, std::string(file.content), file.content_type};
+      }
+    }
+    return {404,
+            "nothing here; there are / to look at, /status.json, /metrics, "
+            "/healthz and /readyz\n"};
+  }
+
+  HttpReply Status() {
+    MutexLock lock(&status_mu_);
+    if (status_ == nullptr) return {503, "the server starts or stops\n"};
+    const absl::Time now = clock_.Now();
+    if (status_json_.empty() || now - status_made_ >= kStatusLasts) {
+      status_json_ = MakeStatus(status_());
+      status_made_ = now;
+    }
+    return {200, status_json_, "application/json"};
+  }
+
+  std::string MakeStatus(const ServerStatus& status) {
+    MeasuredStatus measured;
+    measured.version = build_.version;
+    measured.instruction_set = build_.isa;
+    measured.resident_bytes = ResidentBytes();
+    {
+      MutexLock lock(&mu_);
+      measured.phase = PhaseName(phase_);
+    }
+    const auto count = [](double value) { return static_cast<int64_t>(value); };
+    for (const ModelInfo& info : status.models) {
+      ModelCounts& counts = measured.models[info.name];
+      const auto of = [&](size_t row) {
+        return series_.ValuesOf(row, info.name);
+      };
+      for (const auto& [none, value] : of(metric::kPromptTokens.row)) {
+        counts.prompt_tokens = count(value);
+      }
+      for (const auto& [none, value] : of(metric::kGeneratedTokens.row)) {
+        counts.generated_tokens = count(value);
+      }
+      // The service counts refusals of a task that the model lacks.
+      for (const size_t row :
+           {metric::kRequests.row, metric::kDetectRequests.row}) {
+        for (const auto& [outcome, value] : of(row)) {
+          counts.requests[outcome] += count(value);
+        }
+      }
+      for (const auto& [stage, value] : of(metric::kQuantizationStage.row)) {
+        if (value != 0) counts.stage = stage;
+      }
+    }
+    return StatusJson(status, measured);
   }
 
   std::vector<std::string> NotReady() {
@@ -345,6 +424,7 @@ class MetricsImpl final : public Metrics {
     return reasons;
   }
 
+  const BuildInfo build_;
   const Clock& clock_;
   Page page_;
   Series& series_;  // of the page
@@ -355,6 +435,11 @@ class MetricsImpl final : public Metrics {
   Mutex mu_;
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kStarting;
   std::set<std::string> loading_ ABSL_GUARDED_BY(mu_);
+
+  Mutex status_mu_;  // before the catalog's own, and mu_
+  std::function<ServerStatus()> status_ ABSL_GUARDED_BY(status_mu_);
+  std::string status_json_ ABSL_GUARDED_BY(status_mu_);
+  absl::Time status_made_ ABSL_GUARDED_BY(status_mu_);
 
   std::unique_ptr<HttpEndpoint> endpoint_;  // calls the above; ends first
 };

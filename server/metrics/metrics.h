@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "server/metrics/figures.h"
+#include "server/metrics/status_json.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/stats.h"
 
@@ -29,7 +30,8 @@ struct BuildInfo {
   std::string compiler;  // "g++ 12.2.0"
 };
 
-// Ends, when destroyed, what AddSource began; waits for a call that runs.
+// Ends, when destroyed, what AddSource or ServeStatus began; waits for a call
+// that runs.
 class FigureSource {
  public:
   virtual ~FigureSource() = default;
@@ -50,6 +52,12 @@ class Metrics : public CatalogObserver {
   [[nodiscard]] virtual std::unique_ptr<FigureSource> AddSource(
       std::function<void(Figures&)> source) = 0;
 
+  // From now on /status.json answers, and calls `status` for that, at most
+  // twice a second, until the result is destroyed: one at a time. It must not
+  // block.
+  [[nodiscard]] virtual std::unique_ptr<FigureSource> ServeStatus(
+      std::function<ServerStatus()> status) = 0;
+
   // A Generate that no scheduler accepted, and why; `model` may be empty.
   virtual void OnRejected(const std::string& model,
                           const absl::Status& why) = 0;
@@ -69,7 +77,8 @@ class Metrics : public CatalogObserver {
   // server shuts down).
   virtual void SetServing(bool serving) = 0;
 
-  // Serves http://`address`/metrics, /healthz and /readyz (net/listen_socket.h
+  // Serves http://`address`/metrics, /healthz, /readyz, /status.json and the
+  // page to look at, / (net/listen_socket.h
   // says which forms there are) from now on; returns HOST:PORT with the port
   // that is bound. Once.
   // Errors: as ListenOn and HttpEndpoint::Start.

@@ -127,6 +127,24 @@ void Series::EndScrape() {
   }
 }
 
+std::map<std::string, double> Series::ValuesOf(size_t row,
+                                               const std::string& model) {
+  MutexLock lock(&mu_);
+  std::map<std::string, double> result;
+  if (!models_.contains(model)) return result;
+  for (auto it = families_[row].lower_bound({model});
+       it != families_[row].end() && it->first[0] == model; ++it) {
+    std::visit(
+        [&](const auto& metric) {
+          if constexpr (requires { metric->Value(); }) {
+            result[it->first.size() > 1 ? it->first[1] : ""] = metric->Value();
+          }
+        },
+        it->second);
+  }
+  return result;
+}
+
 std::vector<prometheus::MetricFamily> Series::Collect() {
   MutexLock lock(&mu_);
   std::vector<prometheus::MetricFamily> result;

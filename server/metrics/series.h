@@ -74,6 +74,11 @@ class Series {
   // Ends all kScrape series.
   void EndScrape();
 
+  // The values of the model's gauges or counters in a row that has "model" as
+  // its first label, by the value of its second one ("" if there is none);
+  // none of a model that has ended.
+  std::map<std::string, double> ValuesOf(size_t row, const std::string& model);
+
   // All of them, in the table's order.
   std::vector<prometheus::MetricFamily> Collect();
 

@@ -96,6 +96,25 @@ TEST_F(HttpEndpointTest, AnswersGetAndHead) {
   EXPECT_EQ(HttpGet(address_, "/large").size(), size_t{16} << 20);
 }
 
+TEST_F(HttpEndpointTest, TellsBrowsersWhatTheyMayNotDo) {
+  Start();
+  for (const char* verb : {"GET", "HEAD", "DELETE"}) {
+    for (const char* path : {"/page", "/other"}) {
+      EXPECT_THAT(
+          HttpAsk(address_, HttpRequest(verb, path)),
+          AllOf(HasSubstr("\r\nCache-Control: no-store\r\n"),
+                HasSubstr("\r\nContent-Security-Policy: default-src 'none'; "
+                          "script-src 'self'; style-src 'self'; "),
+                HasSubstr("frame-ancestors 'none'"),
+                HasSubstr("\r\nCross-Origin-Resource-Policy: same-origin\r\n"),
+                HasSubstr("\r\nReferrer-Policy: no-referrer\r\n"),
+                HasSubstr("\r\nX-Content-Type-Options: nosniff\r\n"),
+                HasSubstr("\r\nX-Frame-Options: DENY\r\n"),
+                HasSubstr("\r\nConnection: close\r\n")));
+    }
+  }
+}
+
 TEST_F(HttpEndpointTest, SaysWhatItDoesNotAnswer) {
   Start();
   EXPECT_THAT(

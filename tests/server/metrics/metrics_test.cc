@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <string>
+#include <tuple>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -29,6 +33,12 @@ using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string((std::istreambuf_iterator<char>(in)), {});
+}
 
 class MetricsTest : public ::testing::Test {
  protected:
@@ -528,10 +538,96 @@ TEST_F(MetricsTest, TellsLifeAndReadinessApart) {
   EXPECT_THAT(HttpAsk(address, HttpRequest("HEAD", "/metrics")),
               AllOf(HasSubstr("HTTP/1.1 200"), EndsWith("\r\n\r\n")));
   EXPECT_THAT(
-      HttpAsk(address, HttpRequest("GET", "/")),
+      HttpAsk(address, HttpRequest("GET", "/status")),
       AllOf(HasSubstr("HTTP/1.1 404"),
-            EndsWith(
-                "nothing here; there are /metrics, /healthz and /readyz\n")));
+            EndsWith("nothing here; there are / to look at, /status.json, "
+                     "/metrics, /healthz and /readyz\n")));
+}
+
+TEST_F(MetricsTest, HasAPageToLookAtThatNeedsNothingFromElsewhere) {
+  ASSERT_OK_AND_ASSIGN(const std::string address,
+                       metrics_->Listen("127.0.0.1:0"));
+  const std::string folder = OUNCE_SOURCE_ROOT "/server/metrics/page/";
+  for (const auto& [path, file, type] :
+       {std::tuple("/", "index.html", "text/html; charset=utf-8"),
+        std::tuple("/page.js", "page.js", "text/javascript; charset=utf-8"),
+        std::tuple("/page.css", "page.css", "text/css; charset=utf-8"),
+        std::tuple("/icon.svg", "icon.svg", "image/svg+xml")}) {
+    SCOPED_TRACE(path);
+    const std::string content = ReadFile(folder + file);
+    const std::string answer = HttpAsk(address, HttpRequest("GET", path));
+    const std::string head = answer.substr(0, answer.find("\r\n\r\n") + 4);
+    EXPECT_THAT(head,
+                AllOf(StartsWith("HTTP/1.1 200"),
+                      HasSubstr(absl::StrCat("Content-Type: ", type, "\r\n"))));
+    EXPECT_TRUE(answer == head + content);
+    EXPECT_THAT(HttpAsk(address, HttpRequest("HEAD", path)),
+                AllOf(StartsWith("HTTP/1.1 200"),
+                      HasSubstr(absl::StrCat("Content-Length: ", content.size(),
+                                             "\r\n")),
+                      EndsWith("\r\n\r\n")));
+    EXPECT_THAT(HttpAsk(address, HttpRequest("POST", path)),
+                StartsWith("HTTP/1.1 405"));
+    // But for the name of SVG's elements, no address of anywhere.
+    EXPECT_THAT(
+        absl::StrReplaceAll(content, {{"http://www.w3.org/2000/svg", ""}}),
+        AllOf(Not(HasSubstr("http:")), Not(HasSubstr("https:")),
+              Not(HasSubstr("//www"))));
+  }
+  // What the policy of every reply would forbid.
+  const std::string html = HttpGet(address, "/");
+  EXPECT_THAT(html, AllOf(Not(HasSubstr("style=")), Not(HasSubstr("<style")),
+                          Not(HasSubstr("onclick")), HasSubstr("<noscript>")));
+  EXPECT_THAT(HttpGet(address, "/page.js"),
+              AllOf(Not(HasSubstr("innerHTML")), Not(HasSubstr("eval("))));
+}
+
+TEST_F(MetricsTest, TellsItsStatusWhileThereIsOneToTell) {
+  ASSERT_OK_AND_ASSIGN(const std::string address,
+                       metrics_->Listen("127.0.0.1:0"));
+  const auto ask = [&] {
+    return HttpAsk(address, HttpRequest("GET", "/status.json"));
+  };
+  EXPECT_THAT(ask(), StartsWith("HTTP/1.1 503"));
+  const auto observer = metrics_->ObserveScheduler("tiny");
+  metrics_->OnModelChanged(Info(1, "linear"));
+  observer->OnTokens(10, 7);
+  observer->OnDone(absl::OkStatus(), FinishReason::kEos, {});
+  metrics_->OnQuantizeStage("tiny", "linear", QuantizeStage::kQuantizing);
+  auto status = metrics_->ServeStatus(
+      [] { return ServerStatus{.models = {Info(1, "linear")}}; });
+  const std::string told = ask();
+  EXPECT_THAT(told, AllOf(StartsWith("HTTP/1.1 200"),
+                          HasSubstr("Content-Type: application/json\r\n"),
+                          HasSubstr(R"("version":"1.2.3")"),
+                          HasSubstr(R"("phase":"starting")"),
+                          HasSubstr(R"("stage":"quantizing")"),
+                          HasSubstr(R"("prompt_tokens_total":10)"),
+                          HasSubstr(R"("generated_tokens_total":7)"),
+                          HasSubstr(R"("eos":1)"), HasSubstr(R"("error":0)")));
+  // To have asked makes and ends no series.
+  EXPECT_THAT(Scrape(),
+              AllOf(HasSubstr("ounce_generated_tokens_total{model=\"tiny\"} 7"),
+                    Not(HasSubstr("detect_requests_total{model=\"tiny\""))));
+  status = nullptr;
+  EXPECT_THAT(ask(), StartsWith("HTTP/1.1 503"));
+}
+
+TEST_F(MetricsTest, MakesItsStatusTwiceASecondAtMost) {
+  ASSERT_OK_AND_ASSIGN(const std::string address,
+                       metrics_->Listen("127.0.0.1:0"));
+  int calls = 0;
+  const auto status = metrics_->ServeStatus([&] {
+    ++calls;
+    return ServerStatus();
+  });
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_NE(HttpGet(address, "/status.json"), "");
+  }
+  EXPECT_EQ(calls, 1);
+  clock_.Advance(absl::Milliseconds(500));
+  EXPECT_NE(HttpGet(address, "/status.json"), "");
+  EXPECT_EQ(calls, 2);
 }
 
 TEST_F(MetricsTest, PassesPrometheusOwnCheck) {
