@@ -90,7 +90,7 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
       system_start_(absl::Now()),
       pool_(static_cast<int>(config.threads)),
       metrics_(Metrics::Create({OUNCE_VERSION, isa_, OUNCE_COMPILER})),
-      health_(*metrics_, NamesOf(config)),
+      health_(*metrics_, NamesOf(config), !config.keep_going),
       memory_(MemoryOfThisMachine(config.memory_bytes)),
       memory_figures_(metrics_->AddSource(
           [this](Figures& figures) { SetMemoryFigures(memory_, figures); })),
@@ -187,7 +187,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
            .trusted_proxies = trusted_proxies,
            .figures = &metrics.figures(),
            .on_serving =
-               [&metrics](bool serving) { metrics.SetServing(serving); }},
+               [&metrics](bool serving, const std::string& missing) {
+                 metrics.SetServing(serving, missing);
+               }},
           server->inference_, server->admin_));
   ASSIGN_OR_RETURN(server->addresses_.metrics,
                    metrics.Listen(config.listen.metrics));

@@ -272,11 +272,14 @@ class MetricsImpl final : public Metrics {
     picture_bytes_->Set(static_cast<double>(bytes));
   }
 
-  void SetServing(bool serving) override {
+  void SetServing(bool serving, const std::string& missing) override {
     MutexLock lock(&mu_);
-    phase_ = serving                      ? Phase::kServing
-             : phase_ == Phase::kStarting ? Phase::kStarting
-                                          : Phase::kStopping;
+    missing_ = missing;
+    if (serving) {
+      phase_ = Phase::kServing;
+    } else if (missing.empty() && phase_ != Phase::kStarting) {
+      phase_ = Phase::kStopping;
+    }
   }
 
   std::unique_ptr<FigureSource> ServeStatus(
@@ -410,7 +413,8 @@ class MetricsImpl final : public Metrics {
     MutexLock lock(&mu_);
     switch (phase_) {
       case Phase::kServing:
-        return {};
+        if (missing_.empty()) return {};
+        return {missing_};
       case Phase::kStopping:
         return {"shutting down"};
       case Phase::kStarting:
@@ -434,6 +438,7 @@ class MetricsImpl final : public Metrics {
 
   Mutex mu_;
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kStarting;
+  std::string missing_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> loading_ ABSL_GUARDED_BY(mu_);
 
   Mutex status_mu_;  // before the catalog's own, and mu_

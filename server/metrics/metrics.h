@@ -73,9 +73,9 @@ class Metrics : public CatalogObserver {
   virtual std::string Text() = 0;
 
   // What /readyz says: not before the first true (the server starts, and the
-  // models that load now are named), nor after the false that follows it (the
-  // server shuts down).
-  virtual void SetServing(bool serving) = 0;
+  // models that load now are named), not while something is `missing`, nor
+  // after the false that follows without (the server shuts down).
+  virtual void SetServing(bool serving, const std::string& missing = "") = 0;
 
   // Serves http://`address`/metrics, /healthz, /readyz, /status.json and the
   // page to look at, / (net/listen_socket.h

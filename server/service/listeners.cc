@@ -69,24 +69,34 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
             kInference, inference));
   ASSIGN_OR_RETURN(listeners->admin_, start("admin_listen", options.admin,
                                             admin_allowed, kModelAdmin, admin));
-  listeners->SetServing(false);
+  MutexLock lock(&listeners->mu_);
+  listeners->TellServing();
   return listeners;
 }
 
 Listeners::~Listeners() { Shutdown(absl::ZeroDuration()); }
 
-void Listeners::SetServing(bool serving) {
+void Listeners::TellServing() {
+  if (stopped_) return;
+  const bool serving = started_ && missing_.empty();
   for (const auto& [server, name] : {std::pair(inference_.get(), kInference),
                                      std::pair(admin_.get(), kModelAdmin)}) {
     server->health().SetServing("", serving);
     server->health().SetServing(name, serving);
   }
-  on_serving_(serving);
+  on_serving_(serving, missing_);
 }
 
 void Listeners::StartServing() {
   MutexLock lock(&mu_);
-  if (!stopped_) SetServing(true);
+  started_ = true;
+  TellServing();
+}
+
+void Listeners::SetMissing(const std::string& missing) {
+  MutexLock lock(&mu_);
+  missing_ = missing;
+  TellServing();
 }
 
 void Listeners::StopServing() {
@@ -94,7 +104,7 @@ void Listeners::StopServing() {
   stopped_ = true;
   inference_->health().StopServing();
   admin_->health().StopServing();
-  on_serving_(false);
+  on_serving_(false, "");
 }
 
 void Listeners::SetModelServing(const std::string& model, bool serving) {
@@ -127,6 +137,18 @@ void ModelHealth::SetListeners(Listeners* listeners) {
   for (const auto& [model, serving] : serving_) {
     listeners_->SetModelServing(model, serving);
   }
+  TellMissing();
+}
+
+void ModelHealth::TellMissing() {
+  if (!all_needed_ || listeners_ == nullptr) return;
+  for (const std::string& model : kept_) {
+    const auto found = serving_.find(model);
+    if (found != serving_.end() && found->second) continue;
+    listeners_->SetMissing(absl::StrCat("model ", model, " does not serve"));
+    return;
+  }
+  listeners_->SetMissing("");
 }
 
 void ModelHealth::OnModelChanged(const ModelInfo& info) {
@@ -136,6 +158,7 @@ void ModelHealth::OnModelChanged(const ModelInfo& info) {
     MutexLock lock(&mu_);
     serving_[info.name] = serving;
     if (listeners_ != nullptr) listeners_->SetModelServing(info.name, serving);
+    TellMissing();
   }
   next_.OnModelChanged(info);
 }
@@ -146,6 +169,7 @@ void ModelHealth::OnModelRemoved(const std::string& model) {
     if (kept_.contains(model)) {
       serving_[model] = false;
       if (listeners_ != nullptr) listeners_->SetModelServing(model, false);
+      TellMissing();
     } else {
       serving_.erase(model);
       if (listeners_ != nullptr) listeners_->RemoveModel(model);

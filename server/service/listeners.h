@@ -2,10 +2,10 @@
 // for those who run the place (ModelAdmin), each with grpc.health.v1 and
 // reflection.
 //
-// Health names: "" (the start is over, and the server is not shutting down) and
-// the service's own name on both; on the public one also "models/NAME" for each
-// model; "liveness" on both, SERVING for as long as there is an answer
-// (health_service.h).
+// Health names: "" (the start is over, nothing is missing, and the server is
+// not shutting down) and the service's own name on both; on the public one also
+// "models/NAME" for each model; "liveness" on both, SERVING for as long as
+// there is an answer (health_service.h).
 //
 // Threads: any thread may call anything.
 // Errors: kInvalidArgument when an address can't be listened on.
@@ -45,8 +45,10 @@ class Listeners {
     // Where calls and connections are counted; must outlive the result. Null:
     // nowhere.
     Figures* figures = nullptr;
-    // Told what the health of "" becomes, for others who tell it.
-    std::function<void(bool serving)> on_serving = [](bool) {};
+    // Told what the health of "" becomes, for others who tell it, and what is
+    // missing ("" of SetMissing's).
+    std::function<void(bool serving, const std::string& missing)> on_serving =
+        [](bool, const std::string&) {};
   };
 
   // Listens, not serving yet as far as health is concerned. The services must
@@ -61,8 +63,10 @@ class Listeners {
   const std::string& inference_address() const { return inference_->address(); }
   const std::string& admin_address() const { return admin_->address(); }
 
-  // Of "" and of the services' names.
+  // Of "" and of the services' names, unless something is missing.
   void StartServing();
+  // What is missing for them to serve, for people; empty: nothing, as at first.
+  void SetMissing(const std::string& missing);
   // Of all names but "liveness", those of models too, and for good.
   void StopServing();
   void SetModelServing(const std::string& model, bool serving);
@@ -76,11 +80,13 @@ class Listeners {
   explicit Listeners(const Options& options)
       : on_serving_(options.on_serving) {}
 
-  void SetServing(bool serving);
+  void TellServing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  const std::function<void(bool)> on_serving_;
+  const std::function<void(bool, const std::string&)> on_serving_;
   Mutex mu_;
+  bool started_ ABSL_GUARDED_BY(mu_) = false;
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+  std::string missing_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<GuardedServer> inference_;
   std::unique_ptr<GuardedServer> admin_;
 };
@@ -92,9 +98,10 @@ class Listeners {
 class ModelHealth final : public CatalogObserver {
  public:
   // `kept`: models that keep their name when they are gone, or can't be loaded;
-  // it is NOT_SERVING then.
-  explicit ModelHealth(CatalogObserver& next, std::set<std::string> kept = {})
-      : next_(next), kept_(std::move(kept)) {}
+  // it is NOT_SERVING then. `all_needed`: and so is the whole server.
+  explicit ModelHealth(CatalogObserver& next, std::set<std::string> kept = {},
+                       bool all_needed = false)
+      : next_(next), kept_(std::move(kept)), all_needed_(all_needed) {}
 
   // They hear of the models that there are, and of all that follows. Null: from
   // now on nobody does.
@@ -117,8 +124,11 @@ class ModelHealth final : public CatalogObserver {
                             const DetectionQuality& quality) override;
 
  private:
+  void TellMissing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   CatalogObserver& next_;
   const std::set<std::string> kept_;
+  const bool all_needed_;
   Mutex mu_;
   std::map<std::string, bool> serving_ ABSL_GUARDED_BY(mu_);  // by model
   Listeners* listeners_ ABSL_GUARDED_BY(mu_) = nullptr;

@@ -530,8 +530,14 @@ TEST_F(MetricsTest, TellsLifeAndReadinessApart) {
   EXPECT_THAT(ready(), not_ready("loading model code"));
   metrics_->SetServing(false);
   EXPECT_THAT(ready(), not_ready("loading model code"));
+  metrics_->SetServing(false, "model shapes does not serve");
+  EXPECT_THAT(ready(), not_ready("loading model code"));
   metrics_->SetServing(true);
   EXPECT_THAT(ready(), AllOf(HasSubstr("HTTP/1.1 200"), EndsWith("ready\n")));
+  metrics_->SetServing(false, "model code does not serve");
+  EXPECT_THAT(ready(), not_ready("model code does not serve"));
+  metrics_->SetServing(true);
+  EXPECT_THAT(ready(), EndsWith("\r\n\r\nready\n"));
   metrics_->SetServing(false);
   EXPECT_THAT(ready(), not_ready("shutting down"));
   EXPECT_EQ(HttpGet(address, "/healthz"), "alive\n");

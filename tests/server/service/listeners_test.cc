@@ -64,6 +64,40 @@ TEST_F(ListenersTest, OnlyModelsOfTheStartKeepTheirNameWhenTheyAreGone) {
   EXPECT_EQ(Health("models/later"), Response::SERVICE_UNKNOWN);
 }
 
+TEST_F(ListenersTest, IsReadyOnlyWhileAllModelsOfTheStartServe) {
+  RecordingCatalogObserver next;
+  ModelHealth health(next, {"first", "second"}, /*all_needed=*/true);
+  ModelInfo model;
+  model.state = ModelState::kReady;
+  const auto set = [&](const std::string& name, ModelState state) {
+    model.name = name;
+    model.state = state;
+    health.OnModelChanged(model);
+  };
+  const auto both = [&](Response::ServingStatus status) {
+    EXPECT_EQ(Health(""), status);
+    EXPECT_EQ(Health("ounce.v1.Inference"), status);
+  };
+  listeners_->StartServing();
+  health.SetListeners(listeners_.get());
+  both(Response::NOT_SERVING);
+  set("first", ModelState::kReady);
+  both(Response::NOT_SERVING);
+  set("second", ModelState::kReady);
+  both(Response::SERVING);
+  set("second", ModelState::kQuantizing);
+  both(Response::SERVING);
+  // One that is not of the start takes no part in it.
+  set("third", ModelState::kLoading);
+  both(Response::SERVING);
+  health.OnModelRemoved("first");
+  both(Response::NOT_SERVING);
+  set("first", ModelState::kLoading);
+  both(Response::NOT_SERVING);
+  set("first", ModelState::kReady);
+  both(Response::SERVING);
+}
+
 TEST_F(ListenersTest, NothingServesAgainAfterAStop) {
   listeners_->StopServing();
   listeners_->StartServing();
