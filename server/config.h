@@ -53,7 +53,9 @@ struct Config {
   // Addresses and networks that may say for whom they ask (x-forwarded-for) and
   // have no limits as a peer; see PeerSet. Empty: none.
   std::string trusted_proxies;
-  // After SIGTERM. With what follows it less than the 10 s that docker gives.
+  // After SIGTERM: not ready, but serving.
+  absl::Duration drain_delay = absl::ZeroDuration();
+  // After that. With what follows it less than the 10 s that docker gives.
   absl::Duration drain = absl::Seconds(8);
   // At the start a model that can't be loaded does not end the server.
   bool keep_going = false;

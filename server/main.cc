@@ -16,7 +16,7 @@
 namespace ounce::server {
 namespace {
 
-// What a stop may take beyond the time for running requests.
+// What a stop may take beyond its delay and the time for running requests.
 constexpr absl::Duration kStopGrace = absl::Milliseconds(1500);
 
 // Returns when a signal has stopped the server.
@@ -24,7 +24,8 @@ absl::Status Serve(const Config& config) {
   PortsFile ports(config.ports_file);
   ASSIGN_OR_RETURN(  // before any other thread
       const std::unique_ptr<StopSignal> stop,
-      StopSignal::Create(config.drain + kStopGrace, [&] { ports.Remove(); }));
+      StopSignal::Create(config.drain_delay + config.drain + kStopGrace,
+                         [&] { ports.Remove(); }));
   ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(config));
   RETURN_IF_ERROR(ports.Prepare(server->addresses()));
   RETURN_IF_ERROR(server->LoadModels());

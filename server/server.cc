@@ -30,6 +30,9 @@ constexpr int64_t kFewestFiles = 64;
 // For all of that and admin's connections, beside those of max_connections.
 constexpr int64_t kOtherFiles = 512;
 
+// From asking clients to go elsewhere to refusing their calls.
+constexpr absl::Duration kLastCalls = absl::Milliseconds(200);
+
 int64_t NeededFiles(const Config& config) {
   return kDescriptorsPerConnection * config.limits.max_connections +
          kOtherFiles;
@@ -228,9 +231,18 @@ absl::Status Server::LoadModels() {
 }
 
 void Server::Drain() {
+  const bool delays = config_.drain_delay > absl::ZeroDuration();
+  listeners_->StopServing();
+  if (delays) {
+    spdlog::info("shutting down: not ready any more, serving for {} s yet",
+                 absl::ToDoubleSeconds(config_.drain_delay));
+    absl::SleepFor(config_.drain_delay);
+  }
   spdlog::info("shutting down; running requests get up to {} s",
                absl::ToDoubleSeconds(config_.drain));
-  listeners_->StopServing();
+  listeners_->Retire();
+  // For the calls that are on their way while clients hear of it.
+  if (delays) absl::SleepFor(kLastCalls);
   admin_.Stop();
   inference_.Stop();
   const absl::Time deadline = clock_.Now() + config_.drain;

@@ -39,8 +39,10 @@ class Server {
   // Errors: as ModelCatalog::Load, with the model's name.
   absl::Status LoadModels();
 
-  // Refuses new work, lets running requests finish for as long as the
-  // configuration says, and closes the listeners.
+  // Is not ready any more, and serves on for as long as the configuration says,
+  // so that clients and what stands between can notice. Then asks clients to go
+  // elsewhere, refuses new work, lets running requests finish for as long as
+  // the configuration says, and closes the listeners.
   void Drain();
 
   const Addresses& addresses() const { return addresses_; }

@@ -183,7 +183,14 @@ const std::vector<Setting>& Rows() {
        .type = SettingType::kSeconds,
        .to = [](Config& c) -> absl::Duration& { return c.drain; },
        .max = 86'400,
-       .help = "How long running requests may still take after SIGTERM"},
+       .help = "How long running requests may still take after SIGTERM, and "
+               "after the delay"},
+      {.name = "drain_delay_seconds",
+       .type = SettingType::kSeconds,
+       .to = [](Config& c) -> absl::Duration& { return c.drain_delay; },
+       .max = 86'400,
+       .help = "How long after SIGTERM requests are served as ever, with "
+               "readiness false, so that balancers can notice"},
       {.name = "keep_going",
        .type = SettingType::kFlag,
        .to = [](Config& c) -> bool& { return c.keep_going; },

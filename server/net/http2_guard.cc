@@ -29,6 +29,9 @@ constexpr uint16_t kInitialWindowSize = 0x4;
 constexpr uint16_t kMaxFrameSize = 0x5;
 constexpr size_t kSettingBytes = 6;
 
+// In a GOAWAY: whatever stream there is or will be.
+constexpr uint32_t kAnyStream = 0x7fffffff;
+
 // A frame of DATA that is smaller than this and not the last carries nothing.
 constexpr uint32_t kSmallData = 128;
 // What a frame that the server sends lets the client send in frames without
@@ -313,6 +316,7 @@ void Http2Guard::FromServer(absl::string_view bytes, absl::Time now,
     if (server_left_ > 0) break;
     ServerFrame(out);
     server_head_.size = 0;
+    if (retiring_) AskForNoMore(out);
   }
   if (held_streams_ > 0) Grant(now, out);
 }
@@ -320,11 +324,15 @@ void Http2Guard::FromServer(absl::string_view bytes, absl::Time now,
 // A frame of the server has come to its end.
 void Http2Guard::ServerFrame(std::string* out) {
   const uint8_t type = server_head_.type();
+  if (type == kHeaders || type == kContinuation) {
+    server_block_ = (server_head_.flags() & kEndHeaders) == 0;
+  }
   if (type == kWindowUpdate) {
     ServerWindow(out);
     return;
   }
   if (type == kSettings && (server_head_.flags() & kAck) == 0) {
+    server_started_ = true;
     ServerSettings();
     return;
   }
@@ -411,6 +419,19 @@ void Http2Guard::Tick(absl::Time now, bool others_wait,
     }
   }
   if (held_streams_ > 0) Grant(now, to_client);
+}
+
+void Http2Guard::Retire(std::string* out) {
+  retiring_ = true;
+  AskForNoMore(out);
+}
+
+void Http2Guard::AskForNoMore(std::string* out) {
+  if (!server_started_ || server_block_ || server_left_ > 0) return;
+  retiring_ = false;
+  AppendHead(8, FrameType::kGoAway, 0, out);
+  AppendNumber(kAnyStream, 4, out);
+  AppendNumber(static_cast<uint32_t>(GoAway::kNoError), 4, out);
 }
 
 std::string Http2Guard::Farewell(absl::string_view why, GoAway code) const {

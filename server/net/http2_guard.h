@@ -96,6 +96,11 @@ class Http2Guard {
 
   enum class GoAway : uint32_t { kNoError = 0x0, kCalm = 0xb };
 
+  // Asks the client to make no more calls on this connection: appends a GOAWAY
+  // that leaves all the calls that it makes until it hears of it, as soon as
+  // one may stand between the server's frames (else FromServer does). Once.
+  void Retire(std::string* out);
+
   // A GOAWAY frame that tells the client why; empty when the server is in the
   // midst of a frame.
   std::string Farewell(absl::string_view why, GoAway code) const;
@@ -136,6 +141,7 @@ class Http2Guard {
   bool TakePreface(absl::string_view* bytes, std::string* out);
 
   void ServerFrame(std::string* out);
+  void AskForNoMore(std::string* out);
   void ServerSettings();
   void ServerWindow(std::string* out);
   void Grant(absl::Time now, std::string* out);
@@ -169,6 +175,9 @@ class Http2Guard {
   absl::Time block_begun_;
 
   // From the server.
+  bool server_started_ = false;  // its SETTINGS have passed
+  bool server_block_ = false;    // a header block that isn't whole
+  bool retiring_ = false;        // a GOAWAY is to be sent
   Head server_head_;
   uint32_t server_left_ = 0;
   std::string server_payload_;  // of a frame that is read, not only passed on

@@ -166,6 +166,11 @@ class Loop final : public Relay {
     if (accepting_ && !watching_) WatchListening(true);
     if (accepting_over_ && listening_.ok()) {
       listening_ = FileDescriptor();
+      const absl::Time now = clock_.Now();
+      for (auto i = connections_.begin(); i != connections_.end();) {
+        i->second.connection->Retire(now);
+        i = Update(i, now);
+      }
       MutexLock lock(&mu_);
       listening_closed_ = true;
       closed_.SignalAll();

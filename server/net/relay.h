@@ -82,7 +82,9 @@ class Relay {
 
   virtual const std::string& address() const = 0;  // HOST:PORT as bound
   virtual void Start() = 0;                        // once
-  // Closes the listening sockets; returns when no more connection will come.
+  // Closes the listening sockets, and asks the clients of open connections for
+  // no more calls (GOAWAY); calls that there are go on, and those that a client
+  // makes before it has heard of it. Returns when no more connection will come.
   virtual void StopAccepting() = 0;
 };
 

@@ -177,6 +177,12 @@ void RelayConnection::CloseServer(absl::Time now) {
   close_at_ = std::min(close_at_, now + kFarewell);
 }
 
+void RelayConnection::Retire(absl::Time now) {
+  if (done_ || closing()) return;
+  guard_.Retire(&to_client_.data);
+  FlushToClient(now);
+}
+
 void RelayConnection::Cut(absl::Time now, absl::string_view reason,
                           absl::string_view text, Http2Guard::GoAway code) {
   if (closing()) return;

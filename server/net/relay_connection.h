@@ -42,6 +42,9 @@ class RelayConnection {
   // Looks at the clock; takes up again what had to wait.
   void Tick(absl::Time now, bool others_wait);
 
+  // Asks the client for no more calls; those that there are go on.
+  void Retire(absl::Time now);
+
   // Tells the client why, if it can be told, and closes.
   void Cut(absl::Time now, absl::string_view reason, absl::string_view text,
            Http2Guard::GoAway code);

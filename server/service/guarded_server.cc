@@ -160,6 +160,8 @@ GuardedServer::~GuardedServer() {
   relay_.reset();
 }
 
+void GuardedServer::Retire() { relay_->StopAccepting(); }
+
 void GuardedServer::Shutdown(absl::Duration patience) {
   if (relay_ != nullptr) relay_->StopAccepting();
   if (health_ != nullptr) health_->EndWatches();

@@ -55,6 +55,11 @@ class GuardedServer {
   const std::string& address() const { return relay_->address(); }
   HealthService& health() { return *health_; }
 
+  // Takes no new connection, and asks clients to take their next calls
+  // elsewhere (GOAWAY); calls that there are go on, and come as long as a
+  // client has not heard of it.
+  void Retire();
+
   // Takes no new connection and no new call, ends those that still run after
   // `patience`, and waits.
   void Shutdown(absl::Duration patience);

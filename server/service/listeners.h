@@ -73,6 +73,10 @@ class Listeners {
   // Its name is known no more.
   void RemoveModel(const std::string& model);
 
+  // Asks the clients of the public one to go elsewhere; it takes no connection
+  // any more. Calls go on, and come until clients have heard of it.
+  void Retire() { inference_->Retire(); }
+
   // Takes no new calls, ends those that still run after `patience`, and waits.
   void Shutdown(absl::Duration patience);
 

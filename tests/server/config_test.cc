@@ -43,6 +43,7 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_EQ(config.limits.picture_memory_bytes, 512 << 20);
   EXPECT_EQ(config.limits.max_batch_pictures, 8);
   EXPECT_EQ(config.compute, std::nullopt);
+  EXPECT_EQ(config.drain_delay, absl::ZeroDuration());
   EXPECT_EQ(config.drain, absl::Seconds(8));
   EXPECT_FALSE(config.keep_going);
   EXPECT_FALSE(config.log_json);
@@ -111,6 +112,8 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "bfloat16",
             "--drain_seconds",
             "0.5",
+            "--drain_delay_seconds",
+            "1.5",
             "--ports_file",
             "/tmp/ports",
             "--keep_going",
@@ -145,6 +148,7 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.limits.max_batch_pictures, 10);
   EXPECT_EQ(config.compute, quant::Compute::kBFloat16);
   EXPECT_EQ(config.drain, absl::Milliseconds(500));
+  EXPECT_EQ(config.drain_delay, absl::Milliseconds(1500));
   EXPECT_EQ(config.ports_file, "/tmp/ports");
   EXPECT_TRUE(config.keep_going);
   EXPECT_TRUE(config.log_json);

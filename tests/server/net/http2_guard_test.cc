@@ -388,6 +388,42 @@ TEST_F(Http2GuardTest, SaysFarewellBetweenTwoFramesOnly) {
   EXPECT_THAT(guard_->Farewell("why", Http2Guard::GoAway::kCalm), IsEmpty());
 }
 
+TEST_F(Http2GuardTest, AsksForNoMoreCallsAndPassesOnThoseThatCome) {
+  const std::string goaway =
+      Frame(kGoAway, 0, 0, Number(0x7fffffff, 4) + Number(0, 4));
+  Send(Start() + Call(1));
+  // Not before the server's SETTINGS, which are the first frame.
+  std::string out;
+  guard_->Retire(&out);
+  EXPECT_THAT(out, IsEmpty());
+  const std::string settings = Frame(kSettings, 0, 0);
+  EXPECT_EQ(Answer(settings), settings + goaway);
+  EXPECT_EQ(Answer(Frame(kData, 0, 1, "abc")), Frame(kData, 0, 1, "abc"));
+  EXPECT_EQ(Send(Call(3)), Call(3)) << "it had not heard of it";
+  EXPECT_FALSE(guard_->fault().has_value());
+}
+
+TEST_F(Http2GuardTest, AsksForNoMoreCallsBetweenTwoFramesOnly) {
+  const std::string goaway =
+      Frame(kGoAway, 0, 0, Number(0x7fffffff, 4) + Number(0, 4));
+  Send(Start() + Call(1));
+  Answer(Frame(kSettings, 0, 0));
+  // A frame that is half there, and a header block in two frames.
+  const std::string data = Frame(kData, 0, 1, "abc");
+  Answer(data.substr(0, 10));
+  std::string out;
+  guard_->Retire(&out);
+  EXPECT_THAT(out, IsEmpty());
+  EXPECT_EQ(Answer(data.substr(10)), data.substr(10) + goaway);
+  Restart();
+  Send(Start() + Call(1));
+  Answer(Frame(kSettings, 0, 0) + Frame(kHeaders, 0, 1, "first"));
+  guard_->Retire(&out);
+  EXPECT_THAT(out, IsEmpty());
+  const std::string rest = Frame(kContinuation, kEndHeaders, 1, "rest");
+  EXPECT_EQ(Answer(rest), rest + goaway);
+}
+
 TEST_F(Http2GuardTest, LetsNothingThroughAfterAFault) {
   Send(Start() + Frame(kContinuation, 0, 1, "h"));
   ASSERT_TRUE(guard_->fault().has_value());

@@ -178,10 +178,15 @@ TEST_F(RelayTest, KeepsWhatIsOpenWhenItAcceptsNoMore) {
   Start();
   const FileDescriptor client = Connect();
   const int server = ServerEnd();
-  relay_->StopAccepting();
-  Connect(false);
   Write(server, Frame(testing::kSettings, 0, 0));
   EXPECT_EQ(Read(client.get(), 9), Frame(testing::kSettings, 0, 0));
+  relay_->StopAccepting();
+  Connect(false);
+  EXPECT_EQ(Read(client.get(), 17),
+            Frame(testing::kGoAway, 0, 0,
+                  testing::Number(0x7fffffff, 4) + testing::Number(0, 4)));
+  Write(server, Frame(testing::kPing, 0, 0, "12345678"));
+  EXPECT_EQ(Read(client.get(), 17), Frame(testing::kPing, 0, 0, "12345678"));
 }
 
 }  // namespace
