@@ -39,6 +39,8 @@ struct Config {
     int64_t max_connections = 1024;
     int64_t max_connections_per_peer = 256;
     absl::Duration idle_connection = absl::Minutes(5);  // without a call
+    // After so long a client is asked to connect again. Zero: never.
+    absl::Duration connection_age = absl::ZeroDuration();
   };
 
   std::vector<Model> models;  // to serve from the start

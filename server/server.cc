@@ -187,6 +187,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
            .max_connections = limits.max_connections,
            .max_connections_per_peer = limits.max_connections_per_peer,
            .idle_connection = limits.idle_connection,
+           .connection_age = limits.connection_age,
            .trusted_proxies = trusted_proxies,
            .figures = &metrics.figures(),
            .on_serving =

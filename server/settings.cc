@@ -170,6 +170,17 @@ const std::vector<Setting>& Rows() {
        .max = 86'400,
        .help = "After how long without a call a connection is closed; pings do "
                "not count"},
+      {.name = "max_connection_age_seconds",
+       .type = SettingType::kSeconds,
+       .to = [](Config& c) -> absl::Duration& {
+         return c.limits.connection_age;
+       },
+       .max = 86'400,
+       .default_words = "0: for ever",
+       .help =
+           "After how long a client is asked to connect again, calls going on "
+           "(GOAWAY), so that clients that balance themselves look up "
+           "addresses"},
       {.name = "trusted_proxies",
        .to = [](Config& c) -> std::string& { return c.trusted_proxies; },
        .form = "ADDRESS[,ADDRESS...]",

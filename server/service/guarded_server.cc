@@ -75,6 +75,10 @@ void SetLimits(const GuardedServer::Options& options,
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
   set(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
       static_cast<int>(absl::ToInt64Milliseconds(options.idle_connection)));
+  if (options.connection_age > absl::ZeroDuration()) {
+    set(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+        static_cast<int>(absl::ToInt64Milliseconds(options.connection_age)));
+  }
   // Windows stay at 64 KiB but for streams whose message is larger, which the
   // relay holds back; a probe would widen all of them.
   set(GRPC_ARG_HTTP2_BDP_PROBE, 0);

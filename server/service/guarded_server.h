@@ -37,6 +37,7 @@ class GuardedServer {
     int max_connections = 1024;
     int max_connections_per_peer = 256;
     absl::Duration idle_connection = absl::Minutes(5);
+    absl::Duration connection_age = absl::ZeroDuration();  // zero: for ever
     PeerSet trusted_proxies = {};
     // Where calls and connections are counted; must outlive the result. Null:
     // nowhere.

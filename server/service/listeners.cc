@@ -57,6 +57,7 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     server.max_connections_per_peer = static_cast<int>(
         std::min(max_connections, options.max_connections_per_peer));
     server.idle_connection = options.idle_connection;
+    server.connection_age = options.connection_age;
     server.trusted_proxies = options.trusted_proxies;
     server.figures = options.figures;
     return GuardedServer::Start(server, name, service);

@@ -41,6 +41,7 @@ class Listeners {
     int64_t max_connections = 1024;
     int64_t max_connections_per_peer = 256;
     absl::Duration idle_connection = absl::Minutes(5);
+    absl::Duration connection_age = absl::ZeroDuration();  // zero: for ever
     PeerSet trusted_proxies = {};
     // Where calls and connections are counted; must outlive the result. Null:
     // nowhere.

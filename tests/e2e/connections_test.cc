@@ -202,6 +202,25 @@ TEST_F(ConnectionsTest, ClosesConnectionsWithoutACall) {
   EXPECT_TRUE(Generate(Request("def", 2)).ok());
 }
 
+TEST_F(ConnectionsTest, AsksAnOldConnectionToComeAgainWhereTold) {
+  Start({"--model", absl::StrCat("tiny=", testing::kTinyModel),
+         "--max_connection_age_seconds", "0.3"});
+  RawConnection old = Open();
+  const std::string goaway =
+      Frame(testing::kGoAway, 0, 0,
+            testing::Number(0x7fffffff, 4) + testing::Number(0, 4));
+  std::string words;
+  EXPECT_TRUE(WaitUntil([&] {
+    words += old.Read(absl::Milliseconds(20));
+    return words.find(goaway) != std::string::npos;
+  }));
+  // Calls that are under way, and those on new connections, go on.
+  for (int i = 0; i < 3; ++i) {
+    const auto answer = Generate(Request("def f():\n", 200));
+    EXPECT_TRUE(answer.ok()) << answer.status();
+  }
+}
+
 TEST_F(ConnectionsTest, LetsNobodySufferFromAnothersLargeMessages) {
   Start();
   ASSERT_TRUE(Generate(Request("def", 2)).ok());

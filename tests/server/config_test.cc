@@ -169,6 +169,7 @@ admin_listen: "127.0.0.1:12"
 threads: 2
 kv_cache_bytes: 2097152
 limits {
+  max_connection_age_seconds: 600
   max_new_tokens: 99
   max_picture_pixels: 1000
   picture_memory_bytes: 33554432
@@ -190,6 +191,7 @@ drain_seconds: 0
   EXPECT_EQ(config.threads, 2);
   EXPECT_EQ(config.kv_cache_bytes, 2 << 20);
   EXPECT_EQ(config.limits.max_new_tokens, 99);
+  EXPECT_EQ(config.limits.connection_age, absl::Minutes(10));
   EXPECT_EQ(config.limits.max_picture_pixels, 1000);
   EXPECT_EQ(config.limits.picture_memory_bytes, 32 << 20);
   EXPECT_EQ(config.limits.max_batch_pictures, 3);
