@@ -55,6 +55,23 @@ void SetMemoryFigures(const MemoryBudget& memory, Figures& figures) {
   }
 }
 
+void SetLoadFigures(const ModelCatalog& catalog, Figures& figures) {
+  int64_t queued = 0, running = 0;
+  double kv_usage = 0;
+  for (const ModelInfo& model : catalog.List()) {
+    const SchedulerStats& stats = model.stats;
+    queued += stats.queued;
+    running += stats.running;
+    if (stats.kv_capacity_bytes == 0) continue;
+    kv_usage =
+        std::max(kv_usage, static_cast<double>(stats.kv_used_bytes) /
+                               static_cast<double>(stats.kv_capacity_bytes));
+  }
+  figures.Set(metric::kServerQueued, {}, static_cast<double>(queued));
+  figures.Set(metric::kServerRunning, {}, static_cast<double>(running));
+  figures.Set(metric::kServerKvUsage, {}, kv_usage);
+}
+
 CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
   const Config::Limits& limits = config.limits;
   return {.kv_cache_bytes = config.kv_cache_bytes,
@@ -105,6 +122,8 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
           &memory_),
       catalog_(CreateModelCatalog(OptionsOfCatalog(config, memory_), pool_,
                                   clock_, health_)),
+      load_figures_(metrics_->AddSource(
+          [this](Figures& figures) { SetLoadFigures(*catalog_, figures); })),
       pictures_({.max_bytes = config.limits.max_message_bytes,
                  .max_pixels = config.limits.max_picture_pixels},
                 picture_memory_),

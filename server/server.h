@@ -66,6 +66,7 @@ class Server {
   const std::unique_ptr<FigureSource> memory_figures_;
   PictureMemory picture_memory_;  // outlives every picture
   const std::unique_ptr<ModelCatalog> catalog_;
+  const std::unique_ptr<FigureSource> load_figures_;
   const PictureReader pictures_;
   Reception reception_;
   InferenceService inference_;

@@ -14,6 +14,8 @@
 namespace ounce {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
 
 class PrometheusTest : public testing::ServingTest {
@@ -121,6 +123,27 @@ TEST_F(PrometheusTest, ThreadsAreNamedForWhatTheyDo) {
   EXPECT_TRUE(WaitUntil([&] { return !names().contains("ounce-loader"); }));
   EXPECT_THAT(names(), IsSupersetOf({"ounce-generate", "ounce-detect",
                                      "ounce-metrics", "ounce-net"}));
+}
+
+TEST_F(PrometheusTest, TellsItsLoadInOneValueEach) {
+  Start({"--model", absl::StrCat("tiny=", LongModel()), "--model",
+         absl::StrCat("other=", testing::kTinyModel)});
+  EXPECT_THAT(testing::HttpGet(metrics_, "/metrics"),
+              AllOf(HasSubstr("\nounce_server_requests_queued 0\n"),
+                    HasSubstr("\nounce_server_requests_running 0\n"),
+                    HasSubstr("\nounce_server_kv_cache_usage_ratio 0\n")));
+  bool told = false;
+  const absl::Status status = client_->Generate(
+      Request("def f():\n", 4000), [&](const v1::GenerateResponse&) {
+        told = true;
+        EXPECT_EQ(Metric("ounce_server_requests_running"), 1);
+        EXPECT_TRUE(WaitUntil([&] {
+          return Metric("ounce_server_kv_cache_usage_ratio") > 0;
+        }));
+        EXPECT_LT(Metric("ounce_server_kv_cache_usage_ratio"), 1);
+        return false;
+      });
+  EXPECT_TRUE(told) << status;
 }
 
 TEST_F(PrometheusTest, AsksForReadinessAsHealthTellsIt) {
