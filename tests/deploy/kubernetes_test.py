@@ -1,0 +1,425 @@
+#!/usr/bin/env python3
+"""The manifests of deploy/kubernetes: each overlay renders, each object is as its
+schema has it, they fit each other, and what they tell the server it takes.
+
+    kubernetes_test.py OUNCE_SERVER OUNCE
+"""
+
+import functools
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KUBERNETES = ROOT / "deploy/kubernetes"
+OVERLAYS = ("single", "replicated", "gateway", "kserve")
+SCHEMAS = yaml.safe_load((pathlib.Path(__file__).parent / "custom_schemas.yaml").read_text())
+
+# What the server takes beyond its delay and its drain (docs/operations.md).
+STOP_GRACE = 1.5
+
+# The small models that stand here for those of the overlays.
+MODELS = {
+    "/mnt/models/codegen-tiny": "codegen-tiny",
+    "/mnt/models/detr-tiny": "detr-tiny",
+    "/mnt/models/code": "codegen-tiny",
+}
+
+server_binary = client_binary = None
+
+
+@functools.cache
+def render(overlay):
+    """The objects of an overlay."""
+    done = subprocess.run([pathlib.Path(sys.prefix, "bin/kubectl"), "kustomize",
+                           KUBERNETES / "overlays" / overlay],
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0 or done.stderr:  # a warning is an error
+        raise AssertionError(f"{overlay}: {done.stderr}")
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def find(overlay, kind, name="ounce"):
+    found = [o for o in render(overlay) if o["kind"] == kind and o["metadata"]["name"] == name]
+    assert len(found) == 1, f"{overlay}: {len(found)} of {kind} {name}"
+    return found[0]
+
+
+def config_map(overlay, prefix):
+    """Of one whose name ends in a hash."""
+    found = [o for o in render(overlay) if o["kind"] == "ConfigMap"
+             and re.fullmatch(prefix + "-[a-z0-9]{10}", o["metadata"]["name"])]
+    assert len(found) == 1, f"{overlay}: {len(found)} of ConfigMap {prefix}"
+    return found[0]
+
+
+def selects(selector, labels):
+    return bool(selector) and selector.items() <= labels.items()
+
+
+def pod_template(overlay, name="ounce"):
+    return find(overlay, "Deployment", name)["spec"]["template"]
+
+
+def memory(container):
+    text = container["resources"]["limits"]["memory"]
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()
+    return int(number) << {"Mi": 20, "Gi": 30}[unit]
+
+
+def seconds(text, setting):
+    """Of a setting in a textproto or a list of flags."""
+    found = re.search(rf"{setting}[:=]\s*([\d.]+)", text)
+    return float(found.group(1)) if found else {"drain_seconds": 8.0}.get(setting, 0.0)
+
+
+class Server:
+    """The real one, on free ports, with the models of this repository."""
+
+    def __init__(self, args, memory_bytes, model_of=MODELS.get):
+        self.folder = tempfile.TemporaryDirectory()
+        ports = pathlib.Path(self.folder.name, "ports")
+        flags = []
+        for arg in args:
+            for path in re.findall(r"/mnt/models[-/\w]*", arg):
+                arg = arg.replace(path, str(ROOT / "embedded" / model_of(path)))
+            flags.append(arg)
+        for listener in ("listen", "admin_listen", "metrics_listen"):
+            flags = [f for f in flags if not f.startswith(f"--{listener}=")]
+            flags.append(f"--{listener}=127.0.0.1:0")
+        flags += [f"--memory_bytes={memory_bytes}", f"--ports_file={ports}"]
+        self.log = open(pathlib.Path(self.folder.name, "log"), "w+", encoding="utf-8")
+        self.process = subprocess.Popen([server_binary, *flags], stdout=self.log,
+                                        stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 60
+        while not ports.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{flags}: {self.said()}")
+            time.sleep(0.01)
+        self.addresses = json.loads(ports.read_text())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+        self.folder.cleanup()
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def client(self, *args):
+        done = subprocess.run([client_binary, "--server", self.addresses["inference"],
+                               "--admin", self.addresses["admin"], *args],
+                              capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"{args}: {done.stderr}")
+        return done.stdout
+
+    def metrics(self):
+        """Name -> the sum of its series."""
+        with urllib.request.urlopen(f"http://{self.addresses['metrics']}/metrics") as page:
+            values = {}
+            for line in page.read().decode().splitlines():
+                if line.startswith("#"):
+                    continue
+                name = re.match(r"\w+", line).group()
+                values[name] = values.get(name, 0) + float(line.rsplit(" ", 1)[1])
+            return values
+
+
+def server_of(overlay):
+    """The server with the overlay's configuration and the memory of its container."""
+    text = config_map(overlay, "ounce")["data"]["server.textproto"]
+    for path, model in MODELS.items():
+        text = text.replace(f'"{path}"', f'"{ROOT / "embedded" / model}"')
+    container = pod_template(overlay)["spec"]["containers"][0]
+    with tempfile.NamedTemporaryFile("w", suffix=".textproto") as file:
+        file.write(text)
+        file.flush()
+        args = [file.name if arg == "/etc/ounce/server.textproto" else arg
+                for arg in container["args"]]
+        assert args != container["args"], "the server reads the ConfigMap"
+        return Server(args, memory(container))
+
+
+class Schemas(unittest.TestCase):
+    def validate(self, thing):
+        version = kubernetes_validate.latest_version()
+        kubernetes_validate.validate(thing, version, strict=True)
+
+    def test_each_object_is_as_its_schema_has_it(self):
+        for overlay in OVERLAYS:
+            for thing in render(overlay):
+                kind = f"{thing['apiVersion']}/{thing['kind']}"
+                with self.subTest(overlay=overlay, kind=kind, name=thing["metadata"]["name"]):
+                    if kind not in SCHEMAS:
+                        self.validate(thing)
+                        continue
+                    schema = {"$defs": SCHEMAS["$defs"], "type": "object",
+                              "additionalProperties": False, "required": ["spec"],
+                              "properties": {"apiVersion": {}, "kind": {}, "spec": SCHEMAS[kind],
+                                             "metadata": {"$ref": "#/$defs/metadata"}}}
+                    jsonschema.validate(thing, schema)
+
+    def test_the_container_of_kserve_is_one_of_a_pod(self):
+        spec = find("kserve", "ServingRuntime")["spec"]
+        self.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+                       "spec": {"containers": spec["containers"]}})
+
+    def test_the_pickers_configuration_is_whole(self):
+        config = yaml.safe_load(config_map("gateway", "ounce-picker")["data"]["picker-config.yaml"])
+        jsonschema.validate(config, {"$defs": SCHEMAS["$defs"],
+                                     **SCHEMAS["llm-d.ai/v1alpha1/EndpointPickerConfig"]})
+        plugins = {p.get("name", p["type"]) for p in config["plugins"]}
+        used = set(re.findall(r"'pluginRef': '([-\w]+)'", str(config)))
+        self.assertLessEqual(used, plugins)
+        self.assertEqual(plugins - used, {"single-profile-handler"})
+
+
+class Fit(unittest.TestCase):
+    """What points at something points at something that is there."""
+
+    def test_selectors_match_pods_and_ports_have_names(self):
+        for overlay in ("single", "replicated", "gateway"):
+            templates = [o["spec"]["template"] for o in render(overlay)
+                         if o["kind"] == "Deployment"]
+            for thing in render(overlay):
+                spec = thing.get("spec", {})
+                name = f"{overlay}: {thing['kind']} {thing['metadata']['name']}"
+                selector = {"Service": lambda: spec["selector"],
+                            "PodDisruptionBudget": lambda: spec["selector"]["matchLabels"],
+                            "NetworkPolicy": lambda: spec["podSelector"]["matchLabels"],
+                            "InferencePool": lambda: spec["selector"]["matchLabels"],
+                            }.get(thing["kind"])
+                if selector is None:
+                    continue
+                with self.subTest(name):
+                    chosen = [t for t in templates if selects(selector(), t["metadata"]["labels"])]
+                    self.assertEqual(len(chosen), 1)
+                    ports = {p["name"]: p["containerPort"]
+                             for c in chosen[0]["spec"]["containers"] for p in c["ports"]}
+                    for port in spec.get("ports", []):
+                        self.assertIn(port["targetPort"], ports)
+                        self.assertEqual(port["port"], ports[port["targetPort"]])
+                    for port in spec.get("targetPorts", []):
+                        self.assertEqual(port["number"], ports["grpc"])
+                    for rule in spec.get("ingress", []):
+                        for port in rule["ports"]:
+                            self.assertIn(port["port"], ports)
+
+    def test_volumes_are_there(self):
+        for overlay in ("single", "replicated", "gateway"):
+            maps = {o["metadata"]["name"] for o in render(overlay) if o["kind"] == "ConfigMap"}
+            for thing in render(overlay):
+                if thing["kind"] != "Deployment":
+                    continue
+                spec = thing["spec"]["template"]["spec"]
+                for volume in spec["volumes"]:
+                    if "configMap" in volume:
+                        self.assertIn(volume["configMap"]["name"], maps)
+                names = {volume["name"] for volume in spec["volumes"]}
+                for container in spec["containers"] + spec.get("initContainers", []):
+                    mounts = {mount["name"] for mount in container["volumeMounts"]}
+                    self.assertLessEqual(mounts, names)
+
+    def test_metrics_are_found_by_the_operator(self):
+        for overlay in ("replicated", "gateway"):
+            spec = find(overlay, "ServiceMonitor")["spec"]
+            services = [o for o in render(overlay) if o["kind"] == "Service" and
+                        selects(spec["selector"]["matchLabels"], o["metadata"]["labels"])]
+            self.assertEqual([s["metadata"]["name"] for s in services], ["ounce-metrics"])
+            self.assertIn(spec["endpoints"][0]["port"],
+                          [p["name"] for p in services[0]["spec"]["ports"]])
+
+    def test_the_autoscaler_scales_the_deployment_by_the_adapters_metric(self):
+        for overlay in ("replicated", "gateway"):
+            spec = find(overlay, "HorizontalPodAutoscaler")["spec"]
+            deployment = find(overlay, "Deployment", spec["scaleTargetRef"]["name"])
+            self.assertNotIn("replicas", deployment["spec"], "it is the autoscaler's")
+            adapter = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())
+            names = [rule["name"]["as"] for rule in adapter["rules"]["custom"]]
+            self.assertIn(spec["metrics"][0]["pods"]["metric"]["name"], names)
+
+    def test_the_pool_names_the_picker(self):
+        reference = find("gateway", "InferencePool")["spec"]["endpointPickerRef"]
+        service = find("gateway", "Service", reference["name"])
+        self.assertIn(reference["port"]["number"], [p["port"] for p in service["spec"]["ports"]])
+        route = find("gateway", "HTTPRoute")["spec"]["rules"][0]["backendRefs"][0]
+        self.assertEqual((route["kind"], route["name"]), ("InferencePool", "ounce"))
+
+    def test_inference_services_name_the_runtime(self):
+        runtime = find("kserve", "ServingRuntime")["spec"]
+        formats = [f["name"] for f in runtime["supportedModelFormats"]]
+        for name in ("code", "detr"):
+            model = find("kserve", "InferenceService", name)["spec"]["predictor"]["model"]
+            self.assertEqual(model["runtime"], "ounce")
+            self.assertIn(model["modelFormat"]["name"], formats)
+            self.assertIn(model["protocolVersion"], runtime["protocolVersions"])
+
+    def test_images_are_named_once(self):
+        for overlay in OVERLAYS:
+            images = set(re.findall(r"'image': '([^']+)'", str(render(overlay))))
+            self.assertIn("registry.example.com/ounce:0.1.0", images, overlay)
+            for image in images:
+                self.assertRegex(image, ":v?[0-9]", f"{overlay}: a version")
+
+
+class Pods(unittest.TestCase):
+    """How a pod runs."""
+
+    def pods(self):
+        for overlay in ("single", "replicated", "gateway"):
+            for thing in render(overlay):
+                if thing["kind"] == "Deployment":
+                    yield (f"{overlay}: {thing['metadata']['name']}",
+                           thing["spec"]["template"]["spec"])
+        yield "kserve", find("kserve", "ServingRuntime")["spec"]
+
+    def test_requests_are_limits(self):
+        for name, pod in self.pods():
+            for container in pod["containers"] + pod.get("initContainers", []):
+                with self.subTest(name, container=container["name"]):
+                    resources = container["resources"]
+                    self.assertEqual(resources["requests"], resources["limits"])
+                    self.assertEqual(set(resources["limits"]), {"cpu", "memory"})
+
+    def test_containers_are_restricted(self):
+        for name, pod in self.pods():
+            for container in pod["containers"] + pod.get("initContainers", []):
+                with self.subTest(name, container=container["name"]):
+                    context = {**pod.get("securityContext", {}), **container["securityContext"]}
+                    self.assertIs(context["runAsNonRoot"], True)
+                    self.assertIs(context["readOnlyRootFilesystem"], True)
+                    self.assertIs(context["allowPrivilegeEscalation"], False)
+                    self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
+                    self.assertEqual(context["seccompProfile"], {"type": "RuntimeDefault"})
+
+    def test_the_server_is_asked_how_it_is(self):
+        for name, pod in self.pods():
+            if "picker" in name:
+                continue
+            server = pod["containers"][0]
+            with self.subTest(name):
+                self.assertEqual(server["startupProbe"]["grpc"], {"port": 8500})
+                self.assertEqual(server["readinessProbe"]["grpc"], {"port": 8500})
+                self.assertEqual(server["livenessProbe"]["grpc"],
+                                 {"port": 8500, "service": "liveness"})
+
+    def test_a_stop_fits_the_grace_period(self):
+        for overlay in ("single", "replicated", "gateway"):
+            pod = pod_template(overlay)["spec"]
+            text = config_map(overlay, "ounce")["data"]["server.textproto"]
+            sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+            self.assertGreater(seconds(text, "drain_delay_seconds"), 0)
+            self.assertGreater(pod["terminationGracePeriodSeconds"],
+                               sleep + seconds(text, "drain_delay_seconds") +
+                               seconds(text, "drain_seconds") + STOP_GRACE)
+        args = " ".join(find("kserve", "ServingRuntime")["spec"]["containers"][0]["args"])
+        self.assertGreater(30, seconds(args, "drain_delay_seconds") +
+                           seconds(args, "drain_seconds") + STOP_GRACE)
+
+    def test_nobody_reaches_the_admin_port(self):
+        for overlay in ("single", "replicated", "gateway"):
+            text = config_map(overlay, "ounce")["data"]["server.textproto"]
+            self.assertIn('admin_listen: "127.0.0.1:8501"', text)
+            self.assertNotIn("8501", str([o for o in render(overlay) if o["kind"] != "ConfigMap"]))
+            policy = find(overlay, "NetworkPolicy")["spec"]
+            self.assertEqual(set(policy["policyTypes"]), {"Ingress", "Egress"})
+            self.assertEqual({p["port"] for rule in policy["ingress"] for p in rule["ports"]},
+                             {"grpc", "metrics"})
+            for rule in policy["ingress"]:
+                self.assertTrue(rule["from"])
+
+
+class RealServer(unittest.TestCase):
+    """The server takes what the manifests tell it."""
+
+    def test_its_flags_are_settings(self):
+        known = subprocess.run([server_binary, "--help"], capture_output=True, text=True,
+                               check=True).stdout
+        for overlay in ("single", "replicated", "gateway"):
+            args = pod_template(overlay)["spec"]["containers"][0]["args"]
+            self.assertEqual(pod_template(overlay)["spec"]["containers"][0]["command"],
+                             ["ounce-server"])
+            for flag in (a for a in args if a.startswith("--")):
+                self.assertIn(flag, known.split())
+        for arg in find("kserve", "ServingRuntime")["spec"]["containers"][0]["args"]:
+            self.assertIn(arg.split("=", 1)[0], known.split())
+
+    def test_it_serves_by_the_config_map_within_the_containers_memory(self):
+        for overlay in ("single", "replicated"):
+            with self.subTest(overlay), server_of(overlay) as server:
+                self.assertEqual(server.client("health"), "serving\n")
+                self.assertEqual(server.client("health", "liveness"), "serving\n")
+                limit = memory(pod_template(overlay)["spec"]["containers"][0])
+                text = config_map(overlay, "ounce")["data"]["server.textproto"]
+                kv_cache = int(re.search(r"kv_cache_bytes: (\d+)", text).group(1))
+                values = server.metrics()
+                self.assertEqual(values["ounce_memory_limit_bytes"], limit)
+                # There is room for all keys and values, and for pictures beside them.
+                self.assertNotIn("since memory is limited", server.said())
+                pictures = 512 << 20 if "ounce_detect_requests_total" in values else 0
+                self.assertLess(values["ounce_memory_bytes"] + kv_cache + pictures, limit)
+                # And for a second version of a model.
+                self.assertIn("version 2", server.client("quantize", "code", "linear:bits=4"))
+
+    def test_the_overlays_own_models_fit(self):
+        # CodeGen-350M's bytes by README.md: int8, and in float16 beside it.
+        container = pod_template("replicated")["spec"]["containers"][0]
+        text = config_map("replicated", "ounce")["data"]["server.textproto"]
+        kv_cache = int(re.search(r"kv_cache_bytes: (\d+)", text).group(1))
+        self.assertLess((64 << 20) + kv_cache + 462_135_296 + 713_424_896, memory(container))
+
+    def test_kserves_arguments_serve_each_inference_service(self):
+        container = find("kserve", "ServingRuntime")["spec"]["containers"][0]
+        self.assertEqual(container["command"], ["ounce-server"])
+        for name, model in (("code", "codegen-tiny"), ("detr", "detr-tiny")):
+            service = find("kserve", "InferenceService", name)
+            args = [arg.replace("{{.Name}}", name).replace(
+                        "{{.Annotations.plan}}", service["metadata"]["annotations"]["plan"])
+                    for arg in container["args"]]
+            self.assertNotIn("{{", str(args))
+            with self.subTest(name), Server(args, memory(container), lambda _: model) as server:
+                self.assertEqual(server.client("health", f"models/{name}"), "serving\n")
+
+    def test_it_exports_what_balancers_and_autoscalers_read(self):
+        config = config_map("gateway", "ounce-picker")["data"]["picker-config.yaml"]
+        adapter = (KUBERNETES / "prometheus-adapter.yaml").read_text()
+        wanted = set(re.findall(r"\bounce_server_\w+", config + adapter))
+        self.assertEqual(len(wanted), 3)
+        with server_of("single") as server:
+            self.assertLessEqual(wanted, set(server.metrics()))
+
+    def test_the_adapters_query_is_promql(self):
+        if shutil.which("promtool") is None:
+            self.skipTest("promtool is not installed")
+        for rule in yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())["rules"]["custom"]:
+            query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod").replace(
+                "<<.LabelMatchers>>", 'namespace="a"')
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                yaml.safe_dump({"groups": [{"name": "a", "rules": [
+                    {"record": "a", "expr": query}, {"record": "b", "expr": rule["seriesQuery"]}]}]},
+                    file)
+                file.flush()
+                subprocess.run(["promtool", "check", "rules", file.name], check=True,
+                               capture_output=True)
+
+
+if __name__ == "__main__":
+    server_binary, client_binary = sys.argv[1:3]
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
