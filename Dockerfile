@@ -14,7 +14,7 @@ COPY . .
 RUN cmake --preset release -DOUNCE_TESTS=OFF \
  && cmake --build build/release --target ounce-server ounce \
  && strip build/release/ounce-server build/release/ounce \
- && chmod -R a+rX models
+ && chmod -R a+rX embedded
 
 FROM ${BASE}
 RUN apt-get update \
