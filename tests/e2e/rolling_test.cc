@@ -118,6 +118,7 @@ class ThreeServersTest : public RollingTest {
 
   void Run(Replica& replica) {
     const std::string ports = folder_.Path(replica.address);
+    std::filesystem::remove(ports);  // a killed one leaves it
     std::vector<std::string> args = {
         OUNCE_SERVER_BINARY, "--listen",      replica.address,
         "--metrics_listen",  replica.metrics, "--admin_listen",
@@ -159,17 +160,29 @@ class ThreeServersTest : public RollingTest {
         target, grpc::InsecureChannelCredentials(), arguments));
   }
 
-  // Runs `restart` while callers ask all the time; none may lose an answer.
+  // Runs `restart` while callers ask all the time, up to so many times for an
+  // answer that a server could not give; none may go without, or get another.
   void ExpectNoLoss(v1::Inference::Stub& stub,
-                    const std::function<void()>& restart) {
+                    const std::function<void()>& restart, int tries = 1) {
     // The text of a greedy answer, and how it ended.
-    const auto ask = [&](uint32_t tokens) {
+    const auto ask_once = [&](uint32_t tokens) {
       grpc::ClientContext context;
       std::string text;
       v1::GenerateResponse message;
       const auto stream = stub.Generate(&context, Request("def f", tokens));
       while (stream->Read(&message)) text += message.text();
       return std::pair(stream->Finish(), text);
+    };
+    std::atomic<int> again{0};
+    const auto ask = [&](uint32_t tokens) {
+      for (int i = 1;; ++i) {
+        auto answer = ask_once(tokens);
+        if (answer.first.error_code() != grpc::StatusCode::UNAVAILABLE ||
+            i >= tries) {
+          return answer;
+        }
+        ++again;
+      }
     };
     // Short answers, and some that a stop begins in the midst of.
     std::map<uint32_t, std::string> expected;
@@ -200,7 +213,8 @@ class ThreeServersTest : public RollingTest {
     over = true;
     for (std::thread& caller : callers) caller.join();
     EXPECT_THAT(lost, ::testing::IsEmpty()) << "of " << answered;
-    absl::PrintF("%d answers\n", answered.load());
+    absl::PrintF("%d answers, asked again for %d\n", answered.load(),
+                 again.load());
   }
 
   // Once it has served some: so the channel goes to it.
@@ -223,6 +237,20 @@ TEST_F(ThreeServersTest, ARollingRestartLosesNoRequest) {
     }
     EXPECT_TRUE(WaitUntil([&] { return Served(replicas_.back()) >= 3; }));
   });
+}
+
+TEST_F(ThreeServersTest, KilledServersCostNobodyAnAnswerWhoAsksAgain) {
+  const auto stub = RoundRobin(/*watches_health=*/true);
+  const auto restart = [&] {
+    for (Replica& replica : replicas_) {
+      EXPECT_TRUE(WaitUntil([&] { return Served(replica) >= 3; }));
+      replica.process->Signal(SIGKILL);
+      EXPECT_EQ(replica.process->Wait(absl::Minutes(1)), 128 + SIGKILL);
+      Run(replica);
+    }
+    EXPECT_TRUE(WaitUntil([&] { return Served(replicas_.back()) >= 3; }));
+  };
+  ExpectNoLoss(*stub, restart, /*tries=*/5);
 }
 
 // Who watches no health is asked to go.
