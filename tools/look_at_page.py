@@ -6,8 +6,8 @@
 Starts a server without models, loads some, quantizes them, asks them much, and
 leaves pictures of the page in each state: of a desktop and of a phone, light and
 dark. Ends with 1 if the page said anything to the console, asked anybody but its
-server, is wider than the screen, has a fault that axe finds, or can't be walked by
-keyboard.
+server, is wider than the screen, has a fault that axe finds, can't be walked by
+keyboard, or loses what is unfolded or has the focus while nothing changes.
 
 Needs Debian's chromium, PyPI's websocket-client, and axe.min.js of npm's axe-core
 (npm pack axe-core); without --axe that check is left out.
@@ -269,7 +269,12 @@ def main():
             looker.look('load', check=False)
         looker.look('after')
         looker.walk()
-        browser.evaluate('document.querySelectorAll("details").forEach((d) => { d.open = true; })')
+        browser.evaluate('document.querySelectorAll("details").forEach((d) => { d.open = true; '
+                         'd.dataset.mine = "1"; }); document.querySelector(".scroll").focus()')
+        time.sleep(7)  # some answers
+        if not browser.evaluate('[...document.querySelectorAll("details")].every((d) => d.open &&'
+                                ' d.dataset.mine === "1") && document.activeElement.matches(".scroll")'):
+            looker.faults.append('folds or the focus were lost while nothing changed')
         looker.look('tables')
 
         ounce.run('quantize', 'code', 'linear:bits=2', '--probe', '--max_kl', '0.05', check=False)

@@ -34,6 +34,8 @@ function setAttribute(node, name, value) {
 
 // --- Numbers in words --------------------------------------------------------
 
+const NBSP = '\u00a0';  // a number and its unit stay on one line
+
 function significant(value, digits = 3) {
   if (value === 0) return '0';
   const size = Math.floor(Math.log10(Math.abs(value))) + 1;
@@ -50,23 +52,24 @@ function scaled(value, units) {
     ++i;
   }
   const text = i === 0 ? size.toLocaleString('en') : significant(size);
-  return `${value < 0 ? '−' : ''}${text} ${units[i]}`.trim();
+  return `${value < 0 ? '−' : ''}${text}${units[i] === '' ? '' : NBSP}${units[i]}`;
 }
 const bytes = (value) => scaled(value, ['B', 'kB', 'MB', 'GB', 'TB']);
 const exactBytes = (value) => `${value.toLocaleString('en')} bytes`;
 const count = (value) => scaled(value, ['', 'thousand', 'million', 'billion']);
 const percent = (ratio, digits = 3) =>
-  `${ratio < 0 ? '−' : ''}${significant(Math.abs(ratio) * 100, digits)} %`;
+  `${ratio < 0 ? '−' : ''}${significant(Math.abs(ratio) * 100, digits)}${NBSP}%`;
 const signed = (ratio) => (ratio < 0 ? percent(ratio) : `+${percent(ratio)}`);
 
 function duration(seconds) {
-  if (seconds < 1) return `${Math.max(1, Math.round(seconds * 1000))} ms`;
-  if (seconds < 60) return `${significant(seconds, 2)} s`;
+  if (seconds < 1) return `${Math.max(1, Math.round(seconds * 1000))}${NBSP}ms`;
+  if (seconds < 60) return `${Number(significant(seconds, 2))}${NBSP}s`;
   const units = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
   const first = units.findIndex(([size]) => seconds >= size);
   const whole = Math.floor(seconds / units[first][0]);
   const rest = Math.floor((seconds % units[first][0]) / units[first + 1][0]);
-  return `${whole} ${units[first][1]}${rest > 0 ? ` ${rest} ${units[first + 1][1]}` : ''}`;
+  return `${whole}${NBSP}${units[first][1]}` +
+    (rest > 0 ? ` ${rest}${NBSP}${units[first + 1][1]}` : '');
 }
 function ago(seconds) {
   if (seconds < 10) return 'just now';
@@ -151,27 +154,34 @@ function curve(what) {
   };
 }
 
-// A part that is drawn anew when what it shows has changed.
+// A part that is drawn anew when what it shows has changed. Moments alone do not
+// count: they are told to the millisecond, and may be one more or less.
 function drawnAnew(root, draw) {
   let shown = null;
   return (data, ...more) => {
-    const now = JSON.stringify(data);
+    const now = JSON.stringify(data, (key, value) =>
+      (key === 'since' || key === 'time' ? undefined : value));
     if (now === shown) return;
     shown = now;
     root.replaceChildren(...draw(data, ...more).filter((node) => node !== null));
   };
 }
 
-// Wide tables scroll by themselves, by keyboard too.
-function table(caption, head, rows) {
+// Large tables scroll by themselves, by keyboard too. `head` has a text and a
+// class for each column. The rows of one that stacks are blocks on small screens;
+// the roles say that it is a table all the same.
+function table(caption, head, rows, stacks = false) {
+  const row = (cells) => el('tr', {role: 'row'}, ...cells);
   return el('div', {class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0'},
-    el('table', {},
+    el('table', {role: 'table', class: stacks ? 'stacks' : null},
       el('caption', {class: 'unseen'}, caption),
-      el('thead', {}, el('tr', {}, ...head.map(([text, kind]) =>
-        el('th', {scope: 'col', class: kind}, text)))),
-      el('tbody', {}, ...rows.map((cells) => el('tr', {}, ...cells.map((cell, i) =>
-        el(i === 0 ? 'th' : 'td', {scope: i === 0 ? 'row' : null, class: head[i][1]},
-          ...(Array.isArray(cell) ? cell : [cell]))))))));
+      el('thead', {role: 'rowgroup'}, row(head.map(([text, kind]) =>
+        el('th', {role: 'columnheader', scope: 'col', class: kind}, text)))),
+      el('tbody', {role: 'rowgroup'}, ...rows.map((cells) => row(cells.map((cell, i) =>
+        el(i === 0 ? 'th' : 'td', {
+          role: i === 0 ? 'rowheader' : 'cell', scope: i === 0 ? 'row' : null, class: head[i][1],
+          'data-label': head[i][0],
+        }, ...(Array.isArray(cell) ? cell : [cell]))))))));
 }
 
 // --- Quality -----------------------------------------------------------------
@@ -245,6 +255,10 @@ function layerRows(layers) {
   return all;
 }
 
+// With places to break a line at.
+const breakable = (name) =>
+  name.split(/(?<=\.)/).flatMap((part, i) => (i === 0 ? [part] : [el('wbr'), part]));
+
 const worst = (layers) => layers.reduce((most, layer) =>
   (layer.relative_l2_error > most.relative_l2_error ? layer : most));
 
@@ -258,7 +272,7 @@ function layerChart(report) {
   // A mixture's errors are far apart.
   const rooted = least < most / 8;
   const height = (error) => 30 * (rooted ? Math.sqrt(error / most) : error / most);
-  const slots = Math.max(12, ...rows.map((row) => row.layers.length));
+  const slots = Math.max(8, ...rows.map((row) => row.layers.length));
   const outputs = layers.some((layer) => layer.relative_l2_output_error !== null);
 
   const drawRow = (row) => {
@@ -280,7 +294,7 @@ function layerChart(report) {
     const top = worst(row.layers);
     const blocks = row.layers.length > 1 ? `${row.layers.length} layers, ` : '';
     return el('div', {class: 'layers'},
-      el('div', {class: 'label', title: row.key}, row.label),
+      el('div', {class: 'label', title: row.key}, ...breakable(row.label)),
       svg('svg', {role: 'img', viewBox: `0 0 ${slots * 10} 32`, preserveAspectRatio: 'none',
                   focusable: 'false',
                   'aria-label': `${row.label}: ${blocks}the worst loses ` +
@@ -295,17 +309,17 @@ function layerChart(report) {
     outputs ? el('li', {}, el('span', {class: 'key output', 'aria-hidden': 'true'}),
                  'of the layer\'s output') : null);
 
-  const head = [['Layer', ''], ['Method', ''], ['Error', 'number'],
+  const head = [['Layer', 'wide'], ['Method', ''], ['Error', 'number'],
                 ...(outputs ? [['Of its output', 'number']] : []),
                 ['Before', 'number'], ['After', 'number']];
   const fold = el('details', {}, el('summary', {}, 'The same as a table'));
   fold.addEventListener('toggle', () => {
     if (!fold.open || fold.childElementCount > 1) return;
     fold.append(table(`Error of each layer of ${report.model}`, head, layers.map((layer) => [
-      shortName(layer.name), layer.method, percent(layer.relative_l2_error),
+      breakable(shortName(layer.name)), layer.method, percent(layer.relative_l2_error),
       ...(outputs ? [layer.relative_l2_output_error === null ? '–' :
         percent(layer.relative_l2_output_error)] : []),
-      bytes(layer.bytes_before), bytes(layer.bytes_after)])));
+      bytes(layer.bytes_before), bytes(layer.bytes_after)]), true));
   });
   return el('figure', {class: 'errors'},
     el('figcaption', {},
@@ -348,7 +362,7 @@ function drawVersions(model) {
   const left = model.version - versions.length;
   const nodes = [table(`Versions of ${model.name}, the newest first`,
     [['Version', ''], ['Since', ''], ['Plan', 'wide'], ['Stored', 'number'],
-     ['In memory', 'number'], ['Made in', 'number'], ['Quality', 'middle']], rows)];
+     ['In memory', 'number'], ['Made in', 'number'], ['Quality', 'middle']], rows, true)];
   if (left > 0) {
     nodes.push(el('p', {class: 'note'}, `${plural(left, 'older version')} not shown.`));
   }
@@ -620,7 +634,9 @@ function makePage(main) {
     const saved = sum('saved_bytes');
     tiles.saved.update(before === 0 ? '–' : bytes(saved), '', before === 0 ? 'no weights' :
       `${percent(saved / before)} of ${bytes(before)} published, ${plural(loaded.length, 'model')}`);
-    if (tokens !== null || pictures === null) {
+    if (loaded.length === 0) {
+      tiles.rate.update('–', '', 'no model');
+    } else if (pictures === null || tokens !== null) {
       tiles.rate.update(significant(tokens ?? 0), 'tokens / s',
         pictures === null ? 'all models together' : `and ${significant(pictures)} pictures / s`);
     } else {
@@ -630,8 +646,8 @@ function makePage(main) {
     tiles.requests.update(sum('running').toLocaleString('en'), 'running',
       `${queued.toLocaleString('en')} queued`);
     const {resident_bytes: resident, limit_bytes: limit, free_bytes: free} = status.memory;
-    tiles.memory.update(bytes(resident), 'in memory',
-      `${bytes(Math.max(0, limit - free))} of ${bytes(limit)} set aside or used`);
+    tiles.memory.update(bytes(resident), '',
+      `resident; ${bytes(Math.max(0, limit - free))} of ${bytes(limit)} set aside or used`);
     memoryBar.style.setProperty('width', `${Math.min(100, (100 * (limit - free)) / limit)}%`);
 
     overview.hidden = models.length < 2;
