@@ -72,6 +72,13 @@ void SetLoadFigures(const ModelCatalog& catalog, Figures& figures) {
   figures.Set(metric::kServerKvUsage, {}, kv_usage);
 }
 
+void SetLimits(const Config::Limits& limits, Figures& figures) {
+  figures.Set(metric::kQueuedLimit, {},
+              static_cast<double>(limits.max_queued_requests));
+  figures.Set(metric::kPictureBytesLimit, {},
+              static_cast<double>(limits.picture_memory_bytes));
+}
+
 CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
   const Config::Limits& limits = config.limits;
   return {.kv_cache_bytes = config.kv_cache_bytes,
@@ -197,6 +204,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   }
   Metrics& metrics = *server->metrics_;
   const Config::Limits& limits = config.limits;
+  SetLimits(limits, metrics.figures());
   ASSIGN_OR_RETURN(
       server->listeners_,
       Listeners::Start(

@@ -14,6 +14,8 @@ const std::vector<MetricSpec>& MetricTable() {
   const std::vector<double> kDurationBuckets = {
       .01,  .02,   .04,   .08,   .16,   .32,    .64,    1.28,  2.56,
       5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 655.36};
+  const std::vector<double> kStepTokenBuckets = {
+      1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
   const std::vector<double> kPictureBuckets = {1, 2,  3,  4,  6,
                                                8, 12, 16, 32, 64};
   static const auto* const kTable = new std::vector<MetricSpec>{

@@ -75,6 +75,7 @@ class SchedulerMetrics final : public SchedulerObserver {
         kv_used_(series.Get(metric::kKvUsedBytes, {model})),
         prompt_tokens_(series.Get(metric::kPromptTokens, {model})),
         generated_tokens_(series.Get(metric::kGeneratedTokens, {model})),
+        step_tokens_(series.Get(metric::kStepTokens, {model})),
         time_to_first_token_(series.Get(metric::kTimeToFirstToken, {model})),
         time_per_output_token_(
             series.Get(metric::kTimePerOutputToken, {model})),
@@ -90,6 +91,7 @@ class SchedulerMetrics final : public SchedulerObserver {
   void OnTokens(int64_t prompt_tokens, int64_t new_tokens) override {
     prompt_tokens_->Increment(static_cast<double>(prompt_tokens));
     generated_tokens_->Increment(static_cast<double>(new_tokens));
+    step_tokens_->Observe(static_cast<double>(prompt_tokens + new_tokens));
   }
 
   void OnDone(const absl::Status& status, FinishReason reason,
@@ -123,6 +125,7 @@ class SchedulerMetrics final : public SchedulerObserver {
   const std::shared_ptr<Gauge> kv_used_;
   const std::shared_ptr<Counter> prompt_tokens_;
   const std::shared_ptr<Counter> generated_tokens_;
+  const std::shared_ptr<Histogram> step_tokens_;
   const std::shared_ptr<Histogram> time_to_first_token_;
   const std::shared_ptr<Histogram> time_per_output_token_;
   const std::shared_ptr<Histogram> duration_;

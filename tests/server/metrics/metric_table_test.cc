@@ -82,7 +82,8 @@ TEST(MetricTableTest, KeepsToPrometheusConventions) {
     EXPECT_TRUE(std::is_sorted(spec.buckets.begin(), spec.buckets.end()));
     if (spec.type == MetricType::kHistogram) {
       EXPECT_TRUE(absl::EndsWith(name, "_seconds") ||
-                  absl::EndsWith(name, "_pictures"));
+                  absl::EndsWith(name, "_pictures") ||
+                  absl::EndsWith(name, "_tokens"));
     }
   }
 }

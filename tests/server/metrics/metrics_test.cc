@@ -329,6 +329,8 @@ TEST_F(MetricsTest, CountsRequestsTokensAndTimes) {
           HasSubstr(R"(ounce_kv_cache_used_bytes{model="tiny"} 4096)"),
           HasSubstr(R"(ounce_prompt_tokens_total{model="tiny"} 10)"),
           HasSubstr(R"(ounce_generated_tokens_total{model="tiny"} 2)"),
+          HasSubstr(R"(ounce_step_tokens_bucket{model="tiny",le="2"} 1)"),
+          HasSubstr(R"(ounce_step_tokens_sum{model="tiny"} 12)"),
           HasSubstr(
               R"(ounce_time_to_first_token_seconds_count{model="tiny"} 1)"),
           HasSubstr(
