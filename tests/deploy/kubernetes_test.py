@@ -7,12 +7,14 @@ schema has it, they fit each other, and what they tell the server it takes.
 
 import functools
 import json
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import unittest
 import urllib.request
@@ -35,6 +37,19 @@ MODELS = {
     "/mnt/models/detr-tiny": "detr-tiny",
     "/mnt/models/code": "codegen-tiny",
 }
+
+# The rules of Prometheus as the operator wants them.
+RULE = KUBERNETES / "components/monitoring/prometheus-rule.yaml"
+RULE_HEAD = """\
+# deploy/prometheus/rules.yaml; OUNCE_WRITE_DOCS=1 and kubernetes_test write this file.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: ounce
+  labels:
+    app.kubernetes.io/name: ounce
+spec:
+"""
 
 server_binary = client_binary = None
 
@@ -193,6 +208,17 @@ class Schemas(unittest.TestCase):
 
 class Fit(unittest.TestCase):
     """What points at something points at something that is there."""
+
+    def test_the_rules_are_those_of_prometheus(self):
+        rules = (ROOT / "deploy/prometheus/rules.yaml").read_text()
+        made = RULE_HEAD + textwrap.indent(rules, "  ")
+        if os.environ.get("OUNCE_WRITE_DOCS"):
+            RULE.write_text(made)
+        self.assertEqual(RULE.read_text(), made, "OUNCE_WRITE_DOCS=1 writes it")
+        # The job that they name is the one by which pods are scraped.
+        job = find("replicated", "ServiceMonitor")["spec"]["jobLabel"]
+        labels = find("replicated", "Service", "ounce-metrics")["metadata"]["labels"]
+        self.assertIn(f'job="{labels[job]}"', rules)
 
     def test_selectors_match_pods_and_ports_have_names(self):
         for overlay in ("single", "replicated", "gateway"):
