@@ -98,7 +98,7 @@ TEST_F(RollingTest, IsReadyOnlyWhileTheModelsOfItsStartServe) {
   EXPECT_EQ(testing::HttpGet(metrics_, "/readyz"), "ready\n");
 }
 
-// Three servers, each on a port that it comes back to.
+// Three servers, each at an address that it comes back to.
 class ThreeServersTest : public RollingTest {
  protected:
   static constexpr size_t kServers = 3;
@@ -109,10 +109,10 @@ class ThreeServersTest : public RollingTest {
   };
 
   void SetUp() override {
-    for (Replica& replica : replicas_) {
-      replica.address = absl::StrCat("127.0.0.1:", FreePort());
-      replica.metrics = absl::StrCat("127.0.0.1:", FreePort());
-      Run(replica);
+    for (size_t i = 0; i < kServers; ++i) {
+      // Not 127.0.0.1: while it is away no other program is to take its port.
+      replicas_[i].address = absl::StrCat("127.0.0.", 21 + i, ":", FreePort());
+      Run(replicas_[i]);
     }
   }
 
@@ -120,16 +120,17 @@ class ThreeServersTest : public RollingTest {
     const std::string ports = folder_.Path(replica.address);
     std::filesystem::remove(ports);  // a killed one leaves it
     std::vector<std::string> args = {
-        OUNCE_SERVER_BINARY, "--listen",      replica.address,
-        "--metrics_listen",  replica.metrics, "--admin_listen",
-        "127.0.0.1:0",       "--ports_file",  ports};
-    // Each step of one is short, so that all three get their turn of the CPUs.
+        OUNCE_SERVER_BINARY, "--listen",     replica.address,
+        "--admin_listen",    "127.0.0.1:0",  "--metrics_listen",
+        "127.0.0.1:0",       "--ports_file", ports};
     for (const std::string& flag : Flags("0.5")) args.push_back(flag);
     replica.process = std::make_unique<Process>(args);
     ASSERT_TRUE(WaitUntil([&] {
       return !testing::ReadFile(ports).empty() || !replica.process->Running();
     }));
     ASSERT_TRUE(replica.process->Running()) << replica.process->err();
+    replica.metrics =
+        nlohmann::json::parse(testing::ReadFile(ports))["metrics"];
   }
 
   // How many requests it has ended well.
