@@ -97,20 +97,21 @@ void VersionedModel::NoteQuality(const DetectionQuality& quality) {
 
 void VersionedModel::NoteServing(absl::Time since, absl::Duration took) {
   MutexLock lock(&mu_);
+  const VersionRecord record = {.version = info_.version,
+                                .since = since,
+                                .plan = info_.plan,
+                                .method = info_.method,
+                                .stored_bytes = info_.stored_bytes,
+                                .resident_bytes = info_.resident_bytes,
+                                .seconds = absl::ToDoubleSeconds(took),
+                                .quality = info_.quality,
+                                .detection = info_.detection};
   ChangeHistory([&](ModelHistory& history) {
     auto& versions = history.versions;
     if (versions.size() == ModelHistory::kMaxVersions) {
       versions.erase(versions.begin());
     }
-    versions.push_back({.version = info_.version,
-                        .since = since,
-                        .plan = info_.plan,
-                        .method = info_.method,
-                        .stored_bytes = info_.stored_bytes,
-                        .resident_bytes = info_.resident_bytes,
-                        .seconds = absl::ToDoubleSeconds(took),
-                        .quality = info_.quality,
-                        .detection = info_.detection});
+    versions.push_back(record);
   });
 }
 

@@ -379,6 +379,7 @@ class MetricsImpl final : public Metrics {
     measured.version = build_.version;
     measured.instruction_set = build_.isa;
     measured.resident_bytes = ResidentBytes();
+    measured.not_ready = NotReady();
     {
       MutexLock lock(&mu_);
       measured.phase = PhaseName(phase_);

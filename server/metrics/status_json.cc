@@ -165,6 +165,7 @@ class Writer {
         {"server",
          {{"version", measured_.version},
           {"phase", measured_.phase},
+          {"not_ready", measured_.not_ready},
           {"started", TimeText(status_.time - status_.uptime)},
           {"uptime_seconds", absl::ToInt64Seconds(status_.uptime)},
           {"instruction_set", measured_.instruction_set},

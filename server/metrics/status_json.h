@@ -37,6 +37,7 @@ struct MeasuredStatus {
   std::string version = {};  // of Ounce
   std::string instruction_set = {};
   std::string phase = {};  // "starting", "serving" or "stopping"
+  std::vector<std::string> not_ready = {};  // why
   int64_t resident_bytes = 0;
   std::map<std::string, ModelCounts> models = {};
 };

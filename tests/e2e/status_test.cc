@@ -123,6 +123,7 @@ TEST_F(StatusTest, TellsWhatAQuantizationDid) {
   const json status = json::parse(text_);
   EXPECT_EQ(status["schema"], 1);
   EXPECT_EQ(status["server"]["phase"], "serving");
+  EXPECT_EQ(status["server"]["not_ready"], json::array());
   EXPECT_EQ(status["models"].size(), 2u);
   EXPECT_EQ(status["models"][0]["tasks"], json::array({"detect_objects"}));
   EXPECT_GT(status["memory"]["resident_bytes"], 0);

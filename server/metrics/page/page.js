@@ -697,8 +697,10 @@ function start() {
       show(status);
       ++answers;
       failures = 0;
-      setText(link, PHASES[status.server.phase] ?? status.server.phase);
-      setAttribute(link, 'class', `link ${status.server.phase}`);
+      const {phase, not_ready: reasons} = status.server;
+      const unready = phase === 'serving' && reasons.length > 0;
+      setText(link, unready ? `Not ready: ${reasons.join('; ')}` : PHASES[phase] ?? phase);
+      setAttribute(link, 'class', `link ${unready ? 'unready' : phase}`);
       document.body.classList.remove('stale');
     } catch (error) {
       ++failures;

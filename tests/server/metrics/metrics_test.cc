@@ -605,14 +605,15 @@ TEST_F(MetricsTest, TellsItsStatusWhileThereIsOneToTell) {
   auto status = metrics_->ServeStatus(
       [] { return ServerStatus{.models = {Info(1, "linear")}}; });
   const std::string told = ask();
-  EXPECT_THAT(told, AllOf(StartsWith("HTTP/1.1 200"),
-                          HasSubstr("Content-Type: application/json\r\n"),
-                          HasSubstr(R"("version":"1.2.3")"),
-                          HasSubstr(R"("phase":"starting")"),
-                          HasSubstr(R"("stage":"quantizing")"),
-                          HasSubstr(R"("prompt_tokens_total":10)"),
-                          HasSubstr(R"("generated_tokens_total":7)"),
-                          HasSubstr(R"("eos":1)"), HasSubstr(R"("error":0)")));
+  EXPECT_THAT(told,
+              AllOf(StartsWith("HTTP/1.1 200"),
+                    HasSubstr("Content-Type: application/json\r\n"),
+                    HasSubstr(R"("version":"1.2.3")"),
+                    HasSubstr(R"("phase":"starting","not_ready":["starting"])"),
+                    HasSubstr(R"("stage":"quantizing")"),
+                    HasSubstr(R"("prompt_tokens_total":10)"),
+                    HasSubstr(R"("generated_tokens_total":7)"),
+                    HasSubstr(R"("eos":1)"), HasSubstr(R"("error":0)")));
   // To have asked makes and ends no series.
   EXPECT_THAT(Scrape(),
               AllOf(HasSubstr("ounce_generated_tokens_total{model=\"tiny\"} 7"),

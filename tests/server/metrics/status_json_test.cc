@@ -80,14 +80,17 @@ json Parse(const std::string& text) {
 }
 
 TEST(StatusJsonTest, SaysWhatTheServerDoes) {
-  const json status = Parse(StatusJson(Status({}), {.version = "1.2.3",
-                                                    .instruction_set = "avx2",
-                                                    .phase = "serving",
-                                                    .resident_bytes = 900}));
+  const json status =
+      Parse(StatusJson(Status({}), {.version = "1.2.3",
+                                    .instruction_set = "avx2",
+                                    .phase = "serving",
+                                    .not_ready = {"model 'code' is gone"},
+                                    .resident_bytes = 900}));
   EXPECT_EQ(status, Parse(R"({
     "schema": 1,
     "time": "2023-11-14T22:13:20.500Z",
     "server": {"version": "1.2.3", "phase": "serving",
+               "not_ready": ["model 'code' is gone"],
                "started": "2023-11-14T22:11:50.500Z", "uptime_seconds": 90,
                "instruction_set": "avx2", "threads": 4},
     "memory": {"limit_bytes": 10000, "free_bytes": 9296,
