@@ -121,19 +121,24 @@ class BoardsTest : public testing::ServingTest {
   void StartPrometheus() {
     folder_.WriteFile("rules.yaml", testing::ReadFile(absl::StrCat(
                                         kPrometheus, "rules.yaml")));
-    const std::string config = folder_.WriteFile(
+    folder_.WriteFile(
         "prometheus.yaml",
         absl::StrReplaceAll(
             testing::ReadFile(absl::StrCat(kPrometheus, "prometheus.yaml")),
             {{"ounce:8502", metrics_}, {"15s", "1s"}}));
     prometheus_ = absl::StrCat("127.0.0.1:", FreePort());
-    process_ = std::make_unique<testing::Process>(std::vector<std::string>{
-        "prometheus", absl::StrCat("--config.file=", config),
-        absl::StrCat("--storage.tsdb.path=", folder_.Path("data")),
-        absl::StrCat("--web.listen-address=", prometheus_)});
     start_ = absl::Now();
+    LaunchPrometheus();
     ASSERT_TRUE(WaitUntil([&] { return HasData("ounce_model_info"); }))
         << process_->err();
+  }
+  // With the data that one before has left.
+  void LaunchPrometheus() {
+    process_ = std::make_unique<testing::Process>(std::vector<std::string>{
+        "prometheus",
+        absl::StrCat("--config.file=", folder_.Path("prometheus.yaml")),
+        absl::StrCat("--storage.tsdb.path=", folder_.Path("data")),
+        absl::StrCat("--web.listen-address=", prometheus_)});
   }
 
   // The field `data` of an answer of its API. As HTTP/1.0: in one piece.
@@ -279,6 +284,23 @@ TEST_F(BoardsTest, RulesAreEvaluatedAndEveryAlertSaysWhatToDo) {
     std::erase_if(recorded, [&](const auto& name) { return HasData(name); });
   }
   EXPECT_THAT(recorded, IsEmpty());
+}
+
+TEST_F(BoardsTest, APrometheusThatIsKilledFindsAllCountsWhenItComesBack) {
+  ASSERT_NO_FATAL_FAILURE(StartPrometheus());
+  const auto saw = [&](int tokens) {
+    return WaitUntil([&] {
+      return HasData(absl::StrCat("ounce_generated_tokens_total == ", tokens));
+    });
+  };
+  ASSERT_TRUE(Generate(Request("def ", 8)).ok());
+  EXPECT_TRUE(saw(8)) << process_->err();
+  process_->Signal(SIGKILL);
+  EXPECT_EQ(process_->Wait(absl::Minutes(1)), 128 + SIGKILL);
+  ASSERT_TRUE(Generate(Request("def ", 8)).ok());
+  LaunchPrometheus();
+  EXPECT_TRUE(saw(16)) << process_->err();
+  EXPECT_TRUE(saw(8));  // of before
 }
 
 TEST_F(BoardsTest, PromtoolFindsNothingWrongWithTheRealMetrics) {
