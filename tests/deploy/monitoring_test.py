@@ -1,4 +1,4 @@
-"""Boards and rules, as files: what needs neither a server nor Prometheus."""
+"""Boards, rules and Compose, as files: what needs neither a server nor Prometheus."""
 
 import json
 import pathlib
@@ -85,6 +85,65 @@ class Rules(unittest.TestCase):
             self.skipTest("promtool is not installed")
         checked = run("promtool", *arguments)
         self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+
+
+class Compose(unittest.TestCase):
+    PATH = DEPLOY / "compose.yaml"
+
+    def setUp(self):
+        self.services = yaml.safe_load(self.PATH.read_text())["services"]
+
+    def test_keeps_to_the_specification(self):
+        checked = run(sys.executable, "-m", "check_jsonschema", "--builtin-schema",
+                      "vendor.compose-spec", self.PATH)
+        self.assertEqual(checked.returncode, 0, checked.stdout)
+
+    def test_takes_from_no_service_what_a_break_in_could_use(self):
+        for name, service in self.services.items():
+            with self.subTest(name):
+                self.assertTrue(service["read_only"])
+                self.assertEqual(service["cap_drop"], ["ALL"])
+                self.assertIn("no-new-privileges:true", service["security_opt"])
+                limits = service["deploy"]["resources"]["limits"]
+                self.assertTrue(limits["memory"] and limits["pids"])
+                for port in service["ports"]:
+                    self.assertTrue(port.startswith("127.0.0.1:"), port)
+                if "build" not in service:
+                    self.assertRegex(service["image"], r":v?\d+\.\d+\.\d+$")
+
+    def test_mounts_files_that_are_there(self):
+        mounted = {}
+        for name, service in self.services.items():
+            for volume in service.get("volumes", ()):
+                source, target, *_ = volume.rsplit(":", 2) if volume.endswith(":ro") else (
+                    volume.split(":"))
+                if source.startswith("."):
+                    self.assertTrue((DEPLOY / source).is_dir(), volume)
+                    self.assertTrue(volume.endswith(":ro"), volume)
+                mounted[name, target] = source
+        provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/ounce.yaml")
+                                  .read_text())["providers"][0]
+        boards = mounted["grafana", provider["options"]["path"]]
+        self.assertEqual(len(list((DEPLOY / boards).glob("*.json"))), 4)
+        home = self.services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+        folder, board = home.rsplit("/", 1)
+        self.assertTrue((DEPLOY / mounted["grafana", folder] / board).is_file())
+        config = self.services["prometheus"]["command"][0].removeprefix("--config.file=")
+        folder, name = config.rsplit("/", 1)
+        self.assertTrue((DEPLOY / mounted["prometheus", folder] / name).is_file())
+
+    def test_services_find_each_other_by_name_and_port(self):
+        source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml")
+                                .read_text())["datasources"][0]
+        self.assertEqual(source["url"], "http://prometheus:9090")
+        self.assertIn("prometheus", self.services)
+        scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())
+        job = scraped["scrape_configs"][0]
+        self.assertEqual((job["job_name"], job["static_configs"]),
+                         ("ounce", [{"targets": ["ounce:8502"]}]))
+        self.assertIn("ounce", self.services)
+        listen = (DEPLOY / "container.textproto").read_text()
+        self.assertIn('metrics_listen: "0.0.0.0:8502"', listen)
 
 
 if __name__ == "__main__":
