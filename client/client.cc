@@ -130,6 +130,32 @@ std::optional<std::string> ConnectionFailure(const grpc::Status& status,
       endpoint.setting);
 }
 
+// What google.rpc's details say that the message does not: which field is
+// wrong, and when to try again.
+void AppendDetails(const grpc::Status& status, std::string* message) {
+  google::rpc::Status details;
+  if (status.error_details().empty() ||
+      !grpc::ExtractErrorDetails(status, &details).ok()) {
+    return;
+  }
+  for (const google::protobuf::Any& detail : details.details()) {
+    google::rpc::BadRequest bad_request;
+    google::rpc::RetryInfo retry;
+    if (detail.UnpackTo(&bad_request)) {
+      for (const auto& violation : bad_request.field_violations()) {
+        if (absl::StrContains(*message, violation.field())) continue;
+        absl::StrAppend(message, "; field ", violation.field(), ": ",
+                        violation.description());
+      }
+    } else if (detail.UnpackTo(&retry)) {
+      absl::StrAppend(message, "; try again in ",
+                      absl::FormatDuration(
+                          absl::Seconds(retry.retry_delay().seconds()) +
+                          absl::Nanoseconds(retry.retry_delay().nanos())));
+    }
+  }
+}
+
 absl::Status ToAbslStatus(const grpc::Status& status,
                           const Endpoint& endpoint) {
   if (status.ok()) return absl::OkStatus();
@@ -151,19 +177,7 @@ absl::Status ToAbslStatus(const grpc::Status& status,
              message == "Deadline Exceeded") {
     message = "the deadline has passed";
   }
-  google::rpc::Status details;
-  if (!status.error_details().empty() &&
-      grpc::ExtractErrorDetails(status, &details).ok()) {
-    for (const google::protobuf::Any& detail : details.details()) {
-      google::rpc::RetryInfo retry;
-      if (detail.UnpackTo(&retry)) {
-        absl::StrAppend(&message, "; try again in ",
-                        absl::FormatDuration(
-                            absl::Seconds(retry.retry_delay().seconds()) +
-                            absl::Nanoseconds(retry.retry_delay().nanos())));
-      }
-    }
-  }
+  AppendDetails(status, &message);
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                       message);
 }

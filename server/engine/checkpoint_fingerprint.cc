@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "nlohmann/json.hpp"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -63,7 +64,8 @@ absl::StatusOr<CheckpointFingerprint> FingerprintOf(
 
 absl::Status ChangedError(const std::string& folder,
                           absl::string_view changed) {
-  return absl::FailedPreconditionError(
+  return Refusal(
+      Reason::kCheckpointChanged,
       absl::StrCat("the checkpoint ", folder,
                    " is no longer the one that was loaded (changed: ", changed,
                    "); load it under a name of its own"));

@@ -15,6 +15,7 @@
 #include "server/engine/detector_engine.h"
 #include "server/engine/step_turns.h"
 #include "server/scheduler/memory_budget.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -71,9 +72,11 @@ absl::Status CheckObjects(const EvaluateDetectionParams& params,
       return absl::OkStatus();
     }
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "objects: must have a label of the model's, such as '", labels.front(),
-      "', have '", params.objects.front().label, "' and others like it"));
+  return FieldError(
+      "objects",
+      absl::StrCat("must have a label of the model's, such as '",
+                   labels.front(), "', have '", params.objects.front().label,
+                   "' and others like it"));
 }
 
 std::unique_ptr<DetectEngine> CreateEvaluationEngine(

@@ -12,7 +12,7 @@
 #include "model/detector.h"
 #include "quant/matmul.h"
 #include "quant/scratch.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -126,18 +126,18 @@ class DetectorEngine final : public DetectEngine {
       if (bytes <= capacity && !far_too_large) return absl::OkStatus();
     }
     if (bytes > kMostScratch) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("the model needs ", bytes,
-                       " bytes to work on these pictures; at most ",
-                       kMostScratch, " are given to one"));
+      return Refusal(Reason::kPictureTooLarge,
+                     absl::StrCat("the model needs ", bytes,
+                                  " bytes to work on these pictures; at most ",
+                                  kMostScratch, " are given to one"));
     }
     ReleaseMemory();  // never two of them
     if (scratch_use_ != nullptr &&
         !scratch_use_->Resize(static_cast<int64_t>(bytes))) {
-      return FullForNow(
-          absl::StrCat("memory is short: the model needs ",
-                       FormatByteSize(static_cast<int64_t>(bytes)),
-                       " to work on these pictures"));
+      return Refusal(Reason::kMemoryFull,
+                     absl::StrCat("memory is short: the model needs ",
+                                  FormatByteSize(static_cast<int64_t>(bytes)),
+                                  " to work on these pictures"));
     }
     ASSIGN_OR_RETURN(quant::Scratch scratch, quant::Scratch::Create(bytes));
     scratch_ = std::make_unique<quant::Scratch>(std::move(scratch));

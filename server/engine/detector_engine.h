@@ -31,7 +31,7 @@ size_t DetectorScratchBytes(const model::Detector& detector,
 //   `observer`, which may be null, must outlive it.
 // Requires a detector, and pictures prepared by `processor`.
 // Errors of Run: kResourceExhausted when a batch would take more than 8 GiB of
-//   working memory, or memory is short (retry.h); kInternal when the model's
+//   working memory, or memory is short (refusal.h); kInternal when the model's
 //   outputs are not finite.
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,

@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "base/mutex.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 

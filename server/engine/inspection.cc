@@ -17,6 +17,7 @@
 #include "quant/error_stats.h"
 #include "quant/float_rows.h"
 #include "server/engine/built_version.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -71,17 +72,21 @@ absl::StatusOr<const model::TensorInfo*> Find(
     const auto with_weight = tensors.find(tensor + ".weight");
     const auto example =
         with_weight != tensors.end() ? with_weight : tensors.begin();
-    return absl::NotFoundError(absl::StrCat(
-        "the checkpoint has no tensor ", model::Quoted(tensor),
-        example == tensors.end()
-            ? ""
-            : absl::StrCat("; it has ", model::Quoted(example->first))));
+    return Refusal(
+        Reason::kTensorNotFound,
+        absl::StrCat(
+            "the checkpoint has no tensor ", model::Quoted(tensor),
+            example == tensors.end()
+                ? ""
+                : absl::StrCat("; it has ", model::Quoted(example->first))));
   }
   const model::TensorInfo& info = found->second;
   if (!quant::IsFloat(info.dtype)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "tensor ", model::Quoted(tensor), " is of ",
-        std::string(quant::Name(info.dtype)), ", which is no float"));
+    return AboutField(
+        absl::InvalidArgumentError(absl::StrCat(
+            "tensor ", model::Quoted(tensor), " is of ",
+            std::string(quant::Name(info.dtype)), ", which is no float")),
+        "tensor");
   }
   return &info;
 }
@@ -202,9 +207,10 @@ absl::StatusOr<TensorValues> LookAt(
   TensorValues out;
   out.tensor = tensor;
   if (method.has_value() && (info->shape.size() < 2 || info->elements() == 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor ", model::Quoted(tensor),
-                     " is no matrix, which is what methods store"));
+    return AboutField(absl::InvalidArgumentError(absl::StrCat(
+                          "tensor ", model::Quoted(tensor),
+                          " is no matrix, which is what methods store")),
+                      "method");
   }
   const Values values(checkpoint, tensor, *info, proceed);
   Counter counter;

@@ -32,7 +32,7 @@
 #include "server/engine/text_quality.h"
 #include "server/engine/versioned_model.h"
 #include "server/scheduler/memory_budget.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "spdlog/spdlog.h"
 
 namespace ounce::server {
@@ -65,6 +65,21 @@ std::string StateName(ModelState state) {
   return "";
 }
 
+absl::Status StillLoading(std::string_view name) {
+  return AboutModel(Refusal(Reason::kModelLoading,
+                            absl::StrCat("model ", model::Quoted(name),
+                                         " is still loading; try again later")),
+                    {name.data(), name.size()});
+}
+
+absl::Status Busy(const std::string& name, ModelState state) {
+  return AboutModel(
+      Refusal(Reason::kModelBusy,
+              absl::StrCat("model '", name, "' is ", StateName(state),
+                           "; try again when that is done")),
+      name);
+}
+
 // Steps must be able to hold a token of every running sequence.
 CatalogOptions Normalized(CatalogOptions options) {
   GenerateScheduler::Options& scheduler = options.scheduler;
@@ -90,8 +105,9 @@ absl::StatusOr<TextSamples> ReadTexts(
                                    window, DefaultStride(window), proceed));
   if (params.limits.of_text() &&
       samples.counted_tokens() < kFewestCountedTokens) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("texts: must have at least ", kFewestCountedTokens,
+    return FieldError(
+        "texts",
+        absl::StrCat("must have at least ", kFewestCountedTokens,
                      " predicted tokens to hold a new version to limits, have ",
                      samples.counted_tokens()));
   }
@@ -103,11 +119,13 @@ absl::Status CheckFloatsFind(absl::Span<const Detections> found) {
   for (const Detections& in_picture : found) {
     if (!in_picture.empty()) return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "pictures: the checkpoint's floats find nothing in them with a score "
-      "above ",
-      kQualityThreshold,
-      ", so there is nothing to hold a new version to; give others"));
+  return FieldError(
+      "pictures",
+      absl::StrCat(
+          "the checkpoint's floats find nothing in them with a score "
+          "above ",
+          kQualityThreshold,
+          ", so there is nothing to hold a new version to; give others"));
 }
 
 class LoadedModels final : public ModelCatalog {
@@ -201,16 +219,18 @@ class LoadedModels final : public ModelCatalog {
 absl::Status LoadedModels::Unknown(std::string_view name) const {
   std::vector<std::string> names;
   for (const auto& [known, entry] : models_) names.push_back(known);
-  return absl::NotFoundError(
-      absl::StrCat("no model ", model::Quoted(name), "; ",
-                   names.empty() ? "none is served" : "served: ",
-                   absl::StrJoin(names, ", ")));
+  return AboutModel(
+      Refusal(Reason::kModelNotFound,
+              absl::StrCat("no model ", model::Quoted(name), "; ",
+                           names.empty() ? "none is served" : "served: ",
+                           absl::StrJoin(names, ", "))),
+      {name.data(), name.size()});
 }
 
 absl::Status LoadedModels::CheckOpen() const {
   MutexLock lock(&mu_);
   if (!draining_) return absl::OkStatus();
-  return absl::UnavailableError("the server is shutting down");
+  return ShuttingDown();
 }
 
 ModelInfo LoadedModels::InfoOf(const std::string& name,
@@ -232,10 +252,9 @@ absl::StatusOr<std::shared_ptr<ServedModel>> LoadedModels::Find(
        found->second.served->state() == ModelState::kUnloading)) {
     return Unknown(name);
   }
-  if (draining_) return absl::UnavailableError("the server is shutting down");
+  if (draining_) return ShuttingDown();
   if (found->second.served == nullptr) {
-    return absl::UnavailableError(absl::StrCat(
-        "model ", model::Quoted(name), " is still loading; try again later"));
+    return StillLoading(name);
   }
   return found->second.served;
 }
@@ -252,12 +271,14 @@ std::vector<ModelInfo> LoadedModels::List() const {
 
 absl::Status LoadedModels::Take(const std::string& name,
                                 const std::string& path) {
-  if (draining_) return absl::UnavailableError("the server is shutting down");
+  if (draining_) return ShuttingDown();
   const auto [it, is_new] = models_.try_emplace(name, Entry{path, nullptr});
   if (!is_new) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("a model '", name, "' exists already and is ",
-                     StateName(InfoOf(name, it->second).state)));
+    return AboutModel(
+        Refusal(Reason::kModelExists,
+                absl::StrCat("a model '", name, "' exists already and is ",
+                             StateName(InfoOf(name, it->second).state))),
+        name);
   }
   observer_.OnModelChanged(InfoOf(name, it->second));
   return absl::OkStatus();
@@ -270,7 +291,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Settle(
   {
     MutexLock lock(&mu_);
     if (served.ok() && draining_) {
-      served = absl::UnavailableError("the server is shutting down");
+      served = ShuttingDown();
     }
     if (served.ok()) {
       (*served)->SetState(ModelState::kReady);
@@ -360,7 +381,9 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
     served->NoteServing(now, now - start);
     return served;
   };
-  absl::StatusOr<ModelInfo> info = Settle(name, serve());
+  absl::StatusOr<std::shared_ptr<VersionedModel>> made = serve();
+  if (!made.ok()) made = AboutCheckpoint(made.status());
+  absl::StatusOr<ModelInfo> info = Settle(name, std::move(made));
   if (info.ok()) {
     spdlog::info("model {}: {} as {} loaded in {:.1f} s, {} bytes resident",
                  name, model::Quoted(path), info->method,
@@ -381,9 +404,7 @@ absl::Status LoadedModels::Unload(const std::string& name, bool force) {
     if (force && info.state == ModelState::kUnloading) {
       other = found->second.served;
     } else if (info.state != ModelState::kReady) {
-      return absl::AbortedError(absl::StrCat("model '", name, "' is ",
-                                             StateName(info.state),
-                                             "; try again when that is done"));
+      return Busy(name, info.state);
     } else {
       served = found->second.served;
       served->SetState(ModelState::kUnloading);
@@ -423,14 +444,12 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
   const bool beside = !params.as.empty() && !params.dry_run;
   {
     MutexLock lock(&mu_);
-    if (draining_) return absl::UnavailableError("the server is shutting down");
+    if (draining_) return ShuttingDown();
     const auto found = models_.find(params.model);
     if (found == models_.end()) return Unknown(params.model);
     run.before = InfoOf(params.model, found->second);
     if (run.before.state != ModelState::kReady) {
-      return absl::AbortedError(absl::StrCat("model '", params.model, "' is ",
-                                             StateName(run.before.state),
-                                             "; try again when that is done"));
+      return Busy(params.model, run.before.state);
     }
     RETURN_IF_ERROR(CheckSamplesAreFor(run.before, params));
     run.served = found->second.served;
@@ -446,6 +465,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::Quantize(
   std::shared_ptr<VersionedModel> made_beside;
   absl::StatusOr<QuantizeReport> report =
       MakeVersion(params, run, progress, &made_beside);
+  if (!report.ok()) report = AboutCheckpoint(report.status());
   const absl::Status made = report.ok() ? report->refusal : report.status();
   const absl::Time end = clock_.Now();
   const absl::Duration duration = end - start;
@@ -733,9 +753,10 @@ absl::StatusOr<MemoryBudget::Reservation> LoadedModels::ReserveForVersion(
       refusal = reserved.status();
       if (old.empty()) return refusal;
     } else {
-      refusal = FullForNow(absl::StrCat("at most ", options_.max_versions,
-                                        " versions of '", name,
-                                        "' may be in memory at a time"));
+      refusal = Refusal(
+          Reason::kVersionsFull,
+          absl::StrCat("at most ", options_.max_versions, " versions of '",
+                       name, "' may be in memory at a time"));
     }
     if (clock_.Now() >= deadline) {
       int64_t bytes = 0, requests = 0;
@@ -743,7 +764,8 @@ absl::StatusOr<MemoryBudget::Reservation> LoadedModels::ReserveForVersion(
         bytes += version.bytes;
         requests += version.requests;
       }
-      return FullForNow(
+      return Refusal(
+          Reason::kVersionsFull,
           absl::StrCat(std::string(refusal.message()), "; old versions of '",
                        name, "' still hold ", FormatByteSize(bytes), " for ",
                        requests, requests == 1 ? " request" : " requests"));
@@ -763,9 +785,7 @@ absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {
     const auto found = models_.find(params.model);
     if (found == models_.end()) return Unknown(params.model);
     if (found->second.served == nullptr) {
-      return absl::UnavailableError(
-          absl::StrCat("model ", model::Quoted(params.model),
-                       " is still loading; try again later"));
+      return StillLoading(params.model);
     }
     location = found->second.served->folder();
     loaded = found->second.served->fingerprint();
@@ -774,7 +794,7 @@ absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {
   }
   if (params.plan.has_value()) options.plan = *params.plan;
   const auto inspection = std::make_shared<Inspection>();
-  RETURN_IF_ERROR(RunInBackground(
+  RETURN_IF_ERROR(AboutCheckpoint(RunInBackground(
       [inspection, options, location, loaded, tensor = params.tensor,
        method = params.method](Waiter& waiter) -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
@@ -794,7 +814,7 @@ absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {
       [&]() -> absl::Status {
         RETURN_IF_ERROR(CheckOpen());
         return params.proceed ? params.proceed() : absl::OkStatus();
-      }));
+      })));
   malloc_trim(0);
   return *std::move(inspection);
 }

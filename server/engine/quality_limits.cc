@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -85,8 +86,9 @@ absl::Status CheckQuality(const QualityLimits& limits,
     }
   }
   if (over.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "the new version does not serve: ", absl::StrJoin(over, "; ")));
+  return Refusal(Reason::kQualityTooLow,
+                 absl::StrCat("the new version does not serve: ",
+                              absl::StrJoin(over, "; ")));
 }
 
 }  // namespace ounce::server

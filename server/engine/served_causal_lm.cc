@@ -19,7 +19,7 @@
 #include "server/engine/model_engine.h"
 #include "server/engine/text_quality.h"
 #include "server/engine/versioned_model.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "spdlog/spdlog.h"
 
 namespace ounce::server {

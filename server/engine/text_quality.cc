@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "model/perplexity.h"
 #include "server/engine/background_thread.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -16,17 +17,19 @@ absl::Status CheckTokens(absl::string_view name, absl::Span<const int32_t> ids,
                          int64_t vocab_size) {
   for (const int32_t id : ids) {
     if (id >= vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          name, ": has token ", id, ", and the model predicts tokens below ",
-          vocab_size, " only"));
+      return FieldError(name,
+                        absl::StrCat("has token ", id,
+                                     ", and the model predicts tokens below ",
+                                     vocab_size, " only"));
     }
   }
   if (ids.size() < 2) {
-    return absl::InvalidArgumentError(absl::StrCat(
+    return FieldError(
         name,
-        ": must have at least 2 tokens, of which the first is not predicted, "
-        "has ",
-        ids.size()));
+        absl::StrCat(
+            "must have at least 2 tokens, of which the first is not predicted, "
+            "has ",
+            ids.size()));
   }
   return absl::OkStatus();
 }

@@ -4,7 +4,7 @@
 
 #include "base/status_macros.h"
 #include "model/model.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {

@@ -11,7 +11,7 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "server/scheduler/fair_queue.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -139,7 +139,8 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
     id = next_id_++;
     request->id = id;
     if (!queue_.PushWithin(options_.max_queued, request)) {
-      return FullForNow(
+      return Refusal(
+          Reason::kQueueFull,
           absl::StrCat("the queue is full: ", queue_.size(), " pictures wait"));
     }
     ++num_unfinished_;
@@ -148,7 +149,9 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
   work_.Signal();
   if (std::unique_ptr<Request> displaced = std::move(request)) {
     End(std::move(displaced),
-        FullForNow("the queue is full, and this address has most in it"), {});
+        Refusal(Reason::kCallerShareFull,
+                "the queue is full, and this address has most in it"),
+        {});
   }
   return id;
 }

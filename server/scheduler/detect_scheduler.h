@@ -16,7 +16,7 @@
 //   on, which is freed then if it is no longer served.
 // When the queue is full, a newcomer takes the place of the last request of the
 // peer that has most in it, if its own has fewer.
-// Errors of Submit: kResourceExhausted when the queue is full (retry.h; also
+// Errors of Submit: kResourceExhausted when the queue is full (refusal.h; also
 //   told to sinks of requests that have to leave it); kUnavailable after Drain.
 //   `sink` is not called then.
 // A deadline that passes, or Cancel, ends a queued request at once. A batch

@@ -12,7 +12,7 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "server/scheduler/fair_queue.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "server/scheduler/running_sequences.h"
 #include "server/scheduler/sampler.h"
 #include "server/scheduler/sequence.h"
@@ -181,7 +181,9 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
     GenerateParams params, ResponseSink* sink) {
   const int64_t num_prompt = static_cast<int64_t>(params.prompt.size());
   if (num_prompt == 0) {
-    return absl::InvalidArgumentError("the prompt is empty: it has no tokens");
+    return AboutField(
+        absl::InvalidArgumentError("the prompt is empty: it has no tokens"),
+        "prompt");
   }
   for (const int32_t id : params.prompt) {
     if (id < 0 || id >= limits_.vocab_size) {
@@ -208,12 +210,13 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
   sequence->max_blocks =
       running_.BlocksFor(num_prompt + sequence->max_new_tokens - 1);
   if (sequence->max_blocks > limits_.num_kv_blocks) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the prompt and ", sequence->max_new_tokens, " new tokens need ",
-        sequence->max_blocks * limits_.kv_block_bytes,
-        " bytes of KV cache, --kv_cache_bytes allows ",
-        limits_.num_kv_blocks * limits_.kv_block_bytes,
-        ": ask for fewer new tokens"));
+    return Refusal(Reason::kKvCacheTooSmall,
+                   absl::StrCat("the prompt and ", sequence->max_new_tokens,
+                                " new tokens need ",
+                                sequence->max_blocks * limits_.kv_block_bytes,
+                                " bytes of KV cache, --kv_cache_bytes allows ",
+                                limits_.num_kv_blocks * limits_.kv_block_bytes,
+                                ": ask for fewer new tokens"));
   }
 
   RequestId id;
@@ -229,7 +232,8 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
     if (!queue_.PushWithin(
             options_.max_queued, sequence,
             [](const Sequence& youngest) { return !youngest.started(); })) {
-      return FullForNow(
+      return Refusal(
+          Reason::kQueueFull,
           absl::StrCat("the queue is full: ", queue_.size(), " requests wait"));
     }
     if (sequence != nullptr) displaced_.push_back(std::move(sequence));
@@ -362,7 +366,8 @@ void Scheduler::EndTheDead() {
     if (abort_) return NotServedAnyMore();
     if (sequence.paused_since + options_.max_pause <= now &&
         !sequence.sink->HasRoom()) {
-      return absl::DeadlineExceededError(
+      return Refusal(
+          Reason::kReaderGone,
           absl::StrCat("the client read nothing for ",
                        absl::FormatDuration(options_.max_pause), ", after ",
                        sequence.num_new(), " new tokens"));
@@ -382,9 +387,9 @@ void Scheduler::EndTheDead() {
     MutexLock lock(&mu_);
     std::vector<std::unique_ptr<Sequence>> queued = queue_.TakeIf(is_dead);
     std::move(queued.begin(), queued.end(), std::back_inserter(dead));
-    why.resize(
-        dead.size() + displaced_.size(),
-        FullForNow("the queue is full, and this address has most in it"));
+    why.resize(dead.size() + displaced_.size(),
+               Refusal(Reason::kCallerShareFull,
+                       "the queue is full, and this address has most in it"));
     std::move(displaced_.begin(), displaced_.end(), std::back_inserter(dead));
     displaced_.clear();
   }
@@ -432,9 +437,10 @@ void Scheduler::NoteReaders() {
              running_.StalledTooMany(options_.max_stalled)) {
     EndRunning(
         *one,
-        FullForNow(absl::StrCat("the client is behind with reading, after ",
-                                one->num_new(), " new tokens, and more than ",
-                                options_.max_stalled, " others are")),
+        Refusal(Reason::kCallerTooSlow,
+                absl::StrCat("the client is behind with reading, after ",
+                             one->num_new(), " new tokens, and more than ",
+                             options_.max_stalled, " others are")),
         FinishReason::kLength);
     look_again_ = true;
   }
@@ -462,9 +468,10 @@ void Scheduler::ComposeStep() {
   }
   std::erase_if(parts_, [&](const Part& part) {
     if (part.sequence->running && !part.has_blocks) {
-      EndRunning(*part.sequence,
-                 FullForNow("no memory is left for the KV cache"),
-                 FinishReason::kLength);
+      EndRunning(
+          *part.sequence,
+          Refusal(Reason::kKvCacheFull, "no memory is left for the KV cache"),
+          FinishReason::kLength);
       look_again_ = true;
       return true;
     }

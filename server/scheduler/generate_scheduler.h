@@ -20,7 +20,7 @@
 //   waits for a step except Drain and the destructor.
 // Ownership: engine versions are shared; a sequence finishes on the version it
 //   began on, and the last one to leave frees it.
-// Errors of Submit: kResourceExhausted when the queue is full (retry.h; also
+// Errors of Submit: kResourceExhausted when the queue is full (refusal.h; also
 //   told to sinks of requests that have to leave it) or the request could never
 //   fit the KV cache (never retry; the message says so); kUnavailable after
 //   Drain; kInvalidArgument when the prompt leaves no room for a new token in

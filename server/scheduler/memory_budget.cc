@@ -8,7 +8,7 @@
 #include "base/byte_size.h"
 #include "base/check.h"
 #include "base/mapped_memory.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -144,7 +144,8 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
   // what others have.
   const bool passes =
       bytes <= options_.limit_bytes - (taken - passing_bytes_ - ending_bytes_);
-  return passes ? FullForNow(message) : absl::ResourceExhaustedError(message);
+  return Refusal(passes ? Reason::kMemoryFull : Reason::kMemoryTooSmall,
+                 message);
 }
 
 bool MemoryBudget::Take(MemoryShare share, int64_t bytes) {

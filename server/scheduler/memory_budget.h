@@ -143,7 +143,7 @@ class MemoryBudget {
   // All of it or none. `who` begins the message of a refusal: "quantizing
   // 'code'".
   // Errors: kResourceExhausted, with the figures; with a word about trying
-  //   again (retry.h) if what is used now and may come back would make room.
+  //   again (refusal.h) if what is used now and may come back would make room.
   absl::StatusOr<Reservation> Reserve(const MemoryNeed& need,
                                       const std::string& who);
 

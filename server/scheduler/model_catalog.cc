@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 
@@ -47,7 +48,7 @@ absl::Status CheckTask(const ModelInfo& info, Task task) {
       absl::StrAppend(&message, "does not ", words.does_not);
     }
   }
-  return absl::FailedPreconditionError(message);
+  return AboutModel(Refusal(Reason::kTaskNotSupported, message), info.name);
 }
 
 }  // namespace ounce::server

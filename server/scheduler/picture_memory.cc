@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -31,30 +31,36 @@ void PictureMemory::Reservation::Shrink(int64_t bytes) {
 absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
     int64_t bytes, const std::string& peer) {
   if (bytes > capacity_bytes_) {
-    return absl::ResourceExhaustedError(
+    return Refusal(
+        Reason::kPictureTooLarge,
         absl::StrCat("reading this picture needs ", bytes,
                      " bytes, --picture_memory_bytes allows ", capacity_bytes_,
                      " in all: send a smaller picture"));
   }
   MutexLock lock(&mu_);
   if (bytes > capacity_bytes_ - used_bytes_) {
-    return FullForNow(absl::StrCat(
-        "too many pictures wait: reading this one needs ", bytes, " bytes, ",
-        capacity_bytes_ - used_bytes_, " of --picture_memory_bytes ",
-        capacity_bytes_, " are free"));
+    return Refusal(
+        Reason::kPictureMemoryFull,
+        absl::StrCat("too many pictures wait: reading this one needs ", bytes,
+                     " bytes, ", capacity_bytes_ - used_bytes_,
+                     " of --picture_memory_bytes ", capacity_bytes_,
+                     " are free"));
   }
   const auto own = peers_.find(peer);
   const int64_t free_after = capacity_bytes_ - used_bytes_ - bytes;
   if (!peer.empty() && own != peers_.end() &&
       own->second.bytes + bytes > kPeerShare * free_after) {
-    return FullForNow(absl::StrCat(
-        "too many pictures of this peer wait: they hold ", own->second.bytes,
-        " bytes, reading this one needs ", bytes, ", and some of the ",
-        capacity_bytes_, " of --picture_memory_bytes is kept for others"));
+    return Refusal(
+        Reason::kCallerShareFull,
+        absl::StrCat("too many pictures of this peer wait: they hold ",
+                     own->second.bytes, " bytes, reading this one needs ",
+                     bytes, ", and some of the ", capacity_bytes_,
+                     " of --picture_memory_bytes is kept for others"));
   }
   Reservation reservation(nullptr, bytes, peer);
   if (budget_ != nullptr && !budget_->Take(MemoryShare::kPictures, bytes)) {
-    return FullForNow(
+    return Refusal(
+        Reason::kMemoryFull,
         absl::StrCat("memory is short: reading this picture needs ", bytes,
                      " bytes, ", budget_->state().free_bytes(), " are free"));
   }

@@ -72,7 +72,7 @@ class PictureMemory {
     std::string peer_;
   };
 
-  // Errors: kResourceExhausted; retry.h tells whether it passes.
+  // Errors: kResourceExhausted; refusal.h tells whether it passes.
   absl::StatusOr<Reservation> Reserve(int64_t bytes,
                                       const std::string& peer = "");
 

@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "quant/registry.h"
-#include "server/service/grpc_status.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {

@@ -78,7 +78,7 @@ absl::Status DetectCall::Start(
     scheduler.Cancel(*id, CheckWanted());
   }
   Unref();
-  return WithRetryInfo(id.status());
+  return id.status();
 }
 
 void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
@@ -86,7 +86,7 @@ void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
     if (status.ok()) *response_ = Serialize(ToProto(std::move(result)));
     return status;
   });
-  Finish(ToGrpcStatus(WithRetryInfo(answered)));
+  Finish(ToGrpcStatus(answered));
   Unref();
 }
 

@@ -107,7 +107,7 @@ absl::Status GenerateCall::Start(
     scheduler.Cancel(*id);
   }
   Unref();
-  return WithRetryInfo(id.status());
+  return id.status();
 }
 
 void GenerateCall::Refuse(const absl::Status& status) {
@@ -233,7 +233,7 @@ bool GenerateCall::NextAction(Action* action, grpc::Status* status) {
     outgoing_ = Serialize(ToProto(std::exchange(pending_, GenerateChunk())));
   } else if (done_) {
     *action = Action::kFinish;
-    *status = ToGrpcStatus(WithRetryInfo(status_));
+    *status = ToGrpcStatus(status_);
   } else {
     return false;
   }

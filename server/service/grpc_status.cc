@@ -3,25 +3,19 @@
 #include <grpcpp/support/error_details.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "base/guard.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "model/tokenizer/tokenizer.h"
-#include "server/scheduler/retry.h"
 
 namespace ounce::server {
 namespace {
-
-// Payloads of the absl::Status, by the type URL of the message they hold.
-constexpr char kBadRequest[] = "type.googleapis.com/google.rpc.BadRequest";
-constexpr char kRetryInfo[] = "type.googleapis.com/google.rpc.RetryInfo";
 
 // A status travels in HTTP/2 trailers, of which clients take 8 KiB, the message
 // percent-encoded and once more in base64.
@@ -45,53 +39,53 @@ std::string Printable(absl::string_view message) {
   return result;
 }
 
-}  // namespace
-
-absl::Status FieldError(absl::string_view field,
-                        absl::string_view description) {
-  absl::Status status =
-      absl::InvalidArgumentError(absl::StrCat(field, ": ", description));
-  google::rpc::BadRequest details;
-  google::rpc::BadRequest::FieldViolation* violation =
-      details.add_field_violations();
-  violation->set_field(std::string(field));
-  violation->set_description(Printable(description));
-  status.SetPayload(kBadRequest, absl::Cord(details.SerializeAsString()));
-  return status;
+// The message without the field that it begins with.
+std::string DescriptionOf(const absl::Status& status,
+                          const std::string& field) {
+  return Printable(
+      absl::StripPrefix(status.message(), absl::StrCat(field, ": ")));
 }
-
-absl::Status WithRetryDelay(absl::Status status, absl::Duration delay) {
-  google::rpc::RetryInfo details;
-  const int64_t nanos = absl::ToInt64Nanoseconds(delay);
-  details.mutable_retry_delay()->set_seconds(nanos / 1'000'000'000);
-  details.mutable_retry_delay()->set_nanos(
-      static_cast<int32_t>(nanos % 1'000'000'000));
-  status.SetPayload(kRetryInfo, absl::Cord(details.SerializeAsString()));
-  return status;
-}
-
-absl::Status WithRetryInfo(const absl::Status& status) {
-  const std::optional<absl::Duration> delay = RetryAfter(status);
-  if (!delay.has_value()) return status;
-  return WithRetryDelay(absl::Status(status.code(), status.message()), *delay);
-}
-
-namespace {
 
 grpc::Status WithDetails(const absl::Status& status) {
   google::rpc::Status details;
-  status.ForEachPayload([&](absl::string_view type, const absl::Cord& value) {
-    google::protobuf::Any* any = details.add_details();
-    any->set_type_url(std::string(type));
-    any->set_value(std::string(value));
-  });
   // absl's codes are gRPC's.
-  const auto code = static_cast<grpc::StatusCode>(status.raw_code());
-  if (details.details().empty()) {
-    return grpc::Status(code, Printable(status.message()));
-  }
   details.set_code(status.raw_code());
   details.set_message(Printable(status.message()));
+  const auto add = [&](const google::protobuf::Message& detail) {
+    details.add_details()->PackFrom(detail);
+  };
+  const ReasonRow& row = RowOf(ReasonOf(status));
+  google::rpc::ErrorInfo info;
+  info.set_reason(row.name);
+  info.set_domain(kErrorDomain);
+  add(info);
+  if (const std::string field = FieldOf(status); !field.empty()) {
+    google::rpc::BadRequest bad_request;
+    google::rpc::BadRequest::FieldViolation* violation =
+        bad_request.add_field_violations();
+    violation->set_field(field);
+    violation->set_description(DescriptionOf(status, field));
+    add(bad_request);
+  }
+  if (*row.quota != '\0') {
+    google::rpc::QuotaFailure quota;
+    google::rpc::QuotaFailure::Violation* violation = quota.add_violations();
+    violation->set_subject(row.quota);
+    violation->set_description(details.message());
+    add(quota);
+  }
+  if (const std::string model = ModelOf(status); !model.empty()) {
+    google::rpc::ResourceInfo resource;
+    resource.set_resource_type(kModelResource);
+    resource.set_resource_name(Printable(model));
+    add(resource);
+  }
+  if (row.retry_ms > 0) {
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(row.retry_ms / 1000);
+    retry.mutable_retry_delay()->set_nanos(row.retry_ms % 1000 * 1'000'000);
+    add(retry);
+  }
   grpc::Status result;
   grpc::SetErrorDetails(details, &result);
   return result;

@@ -15,28 +15,24 @@
 //   kDataLoss           a file could not be read as it was, or to its end
 //   kInternal           our bug
 //
-// Details travel as google.rpc messages: BadRequest names the field, RetryInfo
-// says when to come back.
+// Details travel as google.rpc messages: every error has ErrorInfo with its
+// reason (server/scheduler/refusal.h); BadRequest names the field, RetryInfo
+// says when to come back, QuotaFailure whose limit it is, ResourceInfo which
+// model.
 #ifndef OUNCE_SERVER_SERVICE_GRPC_STATUS_H_
 #define OUNCE_SERVER_SERVICE_GRPC_STATUS_H_
 
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
-#include "absl/time/time.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 
-// kInvalidArgument about one field: the message is `field: description`, and
-// BadRequest will name the field. `field` is a path from the request's root.
-absl::Status FieldError(absl::string_view field, absl::string_view description);
-
-// `status`, with the word that the same call may succeed after `delay`.
-absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
-
-// The same of a refusal that passes (retry.h); any other status as it is.
-absl::Status WithRetryInfo(const absl::Status& status);
+// Of ErrorInfo.
+inline constexpr char kErrorDomain[] = "ounce";
+// Of ResourceInfo.
+inline constexpr char kModelResource[] = "ounce.v1.Model";
 
 // Does not throw: without the memory it is kResourceExhausted, "out of memory".
 grpc::Status ToGrpcStatus(const absl::Status& status);

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "server/service/grpc_status.h"
 #include "server/service/reception.h"
 #include "server/service/wire.h"
@@ -25,9 +25,11 @@ grpc::ByteBuffer AnswerOf(ServingStatus status) {
 }
 
 // A Watch that never was.
-class Refusal final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+class RefusedWatch final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  explicit Refusal(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
+  explicit RefusedWatch(const absl::Status& status) {
+    Finish(ToGrpcStatus(status));
+  }
   void OnDone() override { delete this; }
 };
 
@@ -86,8 +88,7 @@ class HealthService::Watcher final
       StartWrite(&answer_);
     } else if (ending_) {
       finished_ = true;
-      Finish(
-          ToGrpcStatus(absl::UnavailableError("the server is shutting down")));
+      Finish(ToGrpcStatus(ShuttingDown()));
     }
   }
 
@@ -160,8 +161,8 @@ grpc::ServerUnaryReactor* HealthService::Check(
     MutexLock lock(&mu_);
     const ServingStatus status = StatusOf(asked.service());
     if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
-      return absl::NotFoundError(
-          absl::StrCat("nothing is named '", asked.service(), "'"));
+      return Refusal(Reason::kNameUnknown,
+                     absl::StrCat("nothing is named '", asked.service(), "'"));
     }
     *response = AnswerOf(status);
     return absl::OkStatus();
@@ -179,7 +180,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* HealthService::Watch(
         watcher, Add(CallerOf(*context, trusted_proxies_), asked.service()));
     return absl::OkStatus();
   });
-  if (!status.ok()) return new Refusal(WithRetryInfo(status));
+  if (!status.ok()) return new RefusedWatch(status);
   return watcher;
 }
 
@@ -188,9 +189,11 @@ absl::StatusOr<HealthService::Watcher*> HealthService::Add(
   auto watcher = std::make_unique<Watcher>(*this, peer, name);
   MutexLock lock(&mu_);
   if (watchers_.count(peer) >= kMaxWatchesPerPeer) {
-    return FullForNow(absl::StrCat(
-        "a caller may have ", kMaxWatchesPerPeer,
-        " calls of Health.Watch at a time; try again when one has ended"));
+    return Refusal(
+        Reason::kTooManyWatches,
+        absl::StrCat(
+            "a caller may have ", kMaxWatchesPerPeer,
+            " calls of Health.Watch at a time; try again when one has ended"));
   }
   watchers_.emplace(peer, watcher.get());
   watcher->Tell(StatusOf(name));

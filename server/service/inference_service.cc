@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "server/scheduler/refusal.h"
 #include "server/service/checks.h"
 #include "server/service/deadline.h"
-#include "server/service/grpc_status.h"
 #include "server/service/to_proto.h"
 
 namespace ounce::server {
@@ -27,13 +27,6 @@ constexpr int kMaxPicturesOfAPeer = 896;
 // Texts wait rather than the engines: with the CPUs full, a thread of this
 // priority gets a third of what a normal one gets.
 constexpr int kTextNiceLevels = 5;
-
-constexpr absl::Duration kRetryBusy = absl::Milliseconds(200);
-constexpr absl::Duration kRetryLoading = absl::Seconds(1);
-
-absl::Status Busy(absl::string_view what) {
-  return WithRetryDelay(absl::ResourceExhaustedError(what), kRetryBusy);
-}
 
 // Texts and pictures of one peer, short texts apart from very long ones.
 std::string FlowOf(const std::string& peer, size_t text_bytes) {
@@ -113,17 +106,21 @@ InferenceService::InferenceService(Options options, ModelCatalog& catalog,
       pictures_(pictures),
       reception_(reception),
       clock_(clock),
-      long_texts_({.num_threads = options_.text_threads,
-                   .max_waiting = kMaxLongTexts,
-                   .max_waiting_per_flow = kMaxLongTextsOfAPeer,
-                   .nice_levels = kTextNiceLevels,
-                   .thread_name = "ounce-text",
-                   .full = Busy("too many long texts wait to be tokenized")}),
+      long_texts_(
+          {.num_threads = options_.text_threads,
+           .max_waiting = kMaxLongTexts,
+           .max_waiting_per_flow = kMaxLongTextsOfAPeer,
+           .nice_levels = kTextNiceLevels,
+           .thread_name = "ounce-text",
+           .full = Refusal(Reason::kWorkersBusy,
+                           "too many long texts wait to be tokenized")}),
       picture_workers_({.num_threads = options_.picture_threads,
                         .max_waiting = kMaxPictures,
                         .max_waiting_per_flow = kMaxPicturesOfAPeer,
                         .thread_name = "ounce-picture",
-                        .full = Busy("too many pictures wait to be read")}) {}
+                        .full = Refusal(Reason::kWorkersBusy,
+                                        "too many pictures wait to be read")}) {
+}
 
 InferenceService::~InferenceService() = default;
 
@@ -133,8 +130,9 @@ absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
     return FieldError("model", "is empty; name a model that is served");
   }
   absl::StatusOr<std::shared_ptr<ServedModel>> model = catalog_.Find(name);
-  if (absl::IsUnavailable(model.status()) && !stopping_) {
-    return WithRetryDelay(model.status(), kRetryLoading);
+  // It will not be there before the server ends.
+  if (absl::IsUnavailable(model.status()) && stopping_) {
+    return WithReason(model.status(), Reason::kShuttingDown);
   }
   return model;
 }
@@ -281,7 +279,7 @@ absl::Status InferenceService::Accept(const std::shared_ptr<PictureJob>& job,
                                       const grpc::ByteBuffer& bytes) {
   v1::DetectObjectsRequest& request = job->request;
   RETURN_IF_ERROR(reception_.Read(bytes, &request));
-  if (stopping_) return absl::UnavailableError("the server is shutting down");
+  if (stopping_) return ShuttingDown();
   absl::StatusOr<std::shared_ptr<ServedModel>> model =
       FindModel(request.model());
   if (model.ok()) job->model = *std::move(model);

@@ -3,17 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "base/guard.h"
 #include "base/thread.h"
-#include "server/service/grpc_status.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
-namespace {
-
-constexpr absl::Duration kRetryBusy = absl::Seconds(5);
-
-}  // namespace
 
 JobThreads::JobThreads(int max_jobs, std::string what)
     : max_jobs_(max_jobs), what_(std::move(what)) {}
@@ -39,10 +33,9 @@ absl::Status JobThreads::Start(std::function<void()> job) {
   Clear();
   MutexLock lock(&mu_);
   if (running_.size() >= static_cast<size_t>(max_jobs_)) {
-    return WithRetryDelay(absl::ResourceExhaustedError(absl::StrCat(
-                              "already at the limit of ", max_jobs_, " ", what_,
-                              " at the same time")),
-                          kRetryBusy);
+    return Refusal(Reason::kTooManyJobs,
+                   absl::StrCat("already at the limit of ", max_jobs_, " ",
+                                what_, " at the same time"));
   }
   running_.emplace_back();
   const auto place = std::prev(running_.end());
@@ -60,7 +53,7 @@ absl::Status JobThreads::Start(std::function<void()> job) {
   });
   if (!started.ok()) {
     running_.erase(place);
-    return WithRetryDelay(started, kRetryBusy);
+    return WithReason(started, Reason::kTooManyJobs);
   }
   *place = *std::move(thread);
   return absl::OkStatus();

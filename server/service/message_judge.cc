@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
-#include "server/service/grpc_status.h"
+#include "server/scheduler/refusal.h"
 #include "server/service/request_limits.h"
 
 namespace ounce::server {
@@ -80,7 +80,8 @@ class Judge {
 };
 
 absl::Status Judge::Malformed() const {
-  return absl::InvalidArgumentError(
+  return Refusal(
+      Reason::kRequestMalformed,
       absl::StrCat("the request is not a serialized ", type_.full_name(),
                    ": malformed at byte ", input_.CurrentPosition()));
 }
@@ -104,8 +105,9 @@ bool Judge::ReadSize(int* size) {
 absl::Status Judge::Message(const Descriptor& type, const std::string& path,
                             int depth) {
   if (depth > kMaxDepth) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the request nests messages more than ", kMaxDepth, " deep"));
+    return Refusal(Reason::kRequestMalformed,
+                   absl::StrCat("the request nests messages more than ",
+                                kMaxDepth, " deep"));
   }
   while (input_.BytesUntilLimit() > 0) {
     uint32_t tag;
@@ -250,7 +252,8 @@ absl::Status Judge::Unknown(uint32_t number,
     }
     case WireFormatLite::WIRETYPE_START_GROUP:
     case WireFormatLite::WIRETYPE_END_GROUP:
-      return absl::InvalidArgumentError(
+      return Refusal(
+          Reason::kRequestMalformed,
           absl::StrCat("the request contains a protobuf group (field ", number,
                        "); no request has any"));
     default:
@@ -258,10 +261,12 @@ absl::Status Judge::Unknown(uint32_t number,
   }
   unknown_bytes_ += static_cast<size_t>(input_.CurrentPosition() - start);
   if (++num_unknown_ > kMaxUnknownFields || unknown_bytes_ > kMaxUnknownBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the request contains more than ", kMaxUnknownFields, " fields or ",
-        kMaxUnknownBytes, " bytes that are not part of ", type_.full_name(),
-        ": does the client use another version of the API?"));
+    return Refusal(
+        Reason::kRequestMalformed,
+        absl::StrCat("the request contains more than ", kMaxUnknownFields,
+                     " fields or ", kMaxUnknownBytes,
+                     " bytes that are not part of ", type_.full_name(),
+                     ": does the client use another version of the API?"));
   }
   return absl::OkStatus();
 }
@@ -271,8 +276,10 @@ absl::Status Judge::Unknown(uint32_t number,
 absl::Status JudgeMessage(google::protobuf::io::ZeroCopyInputStream* bytes,
                           size_t size, const Descriptor& type) {
   const size_t max = MaxBytesOf(type);
-  const absl::Status too_large = absl::ResourceExhaustedError(absl::StrCat(
-      "a request of this kind must be at most ", max, " bytes, is ", size));
+  const absl::Status too_large =
+      Refusal(Reason::kMessageTooLarge,
+              absl::StrCat("a request of this kind must be at most ", max,
+                           " bytes, is ", size));
   if (size > static_cast<size_t>(std::numeric_limits<int>::max())) {
     return too_large;
   }

@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "server/scheduler/refusal.h"
 #include "server/service/checks.h"
 #include "server/service/deadline.h"
-#include "server/service/grpc_status.h"
 #include "server/service/probe.h"
 #include "server/service/to_proto.h"
 
@@ -23,10 +23,6 @@ constexpr int kMaxUnloads = 64;
 constexpr int kMaxQuantizations = 4;
 constexpr int kMaxEvaluations = 2;
 constexpr int kMaxInspections = 8;
-
-absl::Status ShuttingDown() {
-  return absl::UnavailableError("the server is shutting down");
-}
 
 v1::QuantizeStage ToProto(QuantizeStage stage) {
   switch (stage) {
@@ -347,9 +343,11 @@ grpc::ServerUnaryReactor* ModelAdminService::GetModel(
           }
           absl::StrAppend(&known, known.empty() ? "" : ", ", info.name);
         }
-        return absl::NotFoundError(
-            absl::StrCat("no model '", in.name(),
-                         "'; served: ", known.empty() ? "none" : known));
+        return AboutModel(
+            Refusal(Reason::kModelNotFound,
+                    absl::StrCat("no model '", in.name(), "'; served: ",
+                                 known.empty() ? "none" : known)),
+            in.name());
       });
 }
 

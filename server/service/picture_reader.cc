@@ -2,24 +2,29 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/scheduler/retry.h"
-#include "server/service/grpc_status.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
 
+// What the reader of pictures refuses by its own limits says no reason.
+Reason OfPicture(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return reason == Reason::kResourceExhausted ? Reason::kPictureTooLarge
+                                              : reason;
+}
+
 absl::Status InField(absl::string_view field, const absl::Status& status) {
   if (absl::IsInvalidArgument(status)) {
-    return FieldError(field, status.message());
+    return WithReason(FieldError(field, status.message()),
+                      Reason::kPictureUnreadable);
   }
-  const absl::Status named(status.code(),
-                           absl::StrCat(field, ": ", status.message()));
-  const std::optional<absl::Duration> delay = RetryAfter(status);
-  return delay.has_value() ? WithRetryDelay(named, *delay) : named;
+  return WithReason(
+      absl::Status(status.code(), absl::StrCat(field, ": ", status.message())),
+      OfPicture(status));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "server/scheduler/refusal.h"
 #include "server/service/message_judge.h"
 
 namespace ounce::server {
@@ -47,9 +48,9 @@ absl::Status ReadRequest(const grpc::ByteBuffer& bytes,
   }
   grpc::ProtoBufferReader reader(&own);
   if (!request->ParseFromZeroCopyStream(&reader)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the request is not a serialized ",
-                     request->GetDescriptor()->full_name()));
+    return Refusal(Reason::kRequestMalformed,
+                   absl::StrCat("the request is not a serialized ",
+                                request->GetDescriptor()->full_name()));
   }
   request->DiscardUnknownFields();
   return absl::OkStatus();

@@ -14,7 +14,7 @@
 #include "model/processors/detr_image_processor.h"
 #include "server/engine/step_turns.h"
 #include "server/scheduler/memory_budget.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {

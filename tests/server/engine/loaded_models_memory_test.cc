@@ -19,7 +19,7 @@
 #include "model/tokenizer/tokenizer.h"
 #include "server/engine/loaded_models.h"
 #include "server/scheduler/memory_budget.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "tests/server/engine/recording_catalog_observer.h"
 #include "tests/testing/fake_engine.h"
 #include "tests/testing/random_codegen.h"

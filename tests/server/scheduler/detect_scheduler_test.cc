@@ -8,7 +8,7 @@
 #include "base/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_detect_engine.h"
 #include "tests/testing/no_threads.h"

@@ -11,7 +11,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "server/scheduler/sampler.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_engine.h"

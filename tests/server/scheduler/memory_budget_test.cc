@@ -6,7 +6,7 @@
 #include "base/mapped_memory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {

@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/scheduler/retry.h"
+#include "server/scheduler/refusal.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {

@@ -20,6 +20,7 @@
 #include "model/processors/detr_image_processor.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/model_catalog.h"
+#include "server/scheduler/refusal.h"
 #include "tests/testing/fake_detect_engine.h"
 #include "tests/testing/id_decoding.h"
 
@@ -324,13 +325,19 @@ class FakeCatalog final : public server::ModelCatalog {
   absl::StatusOr<std::shared_ptr<server::ServedModel>> Find(
       std::string_view name) override {
     if (name == "loading") {
-      return absl::UnavailableError("model 'loading' is being loaded");
+      return server::AboutModel(
+          server::Refusal(server::Reason::kModelLoading,
+                          "model 'loading' is being loaded"),
+          "loading");
     }
     if (name == "detr") return detector_;
     const auto found = models_.find(std::string(name));
     if (found == models_.end()) {
-      return absl::NotFoundError(absl::StrCat("no model '", std::string(name),
-                                              "'; served: detr, long, tiny"));
+      return server::AboutModel(
+          server::Refusal(server::Reason::kModelNotFound,
+                          absl::StrCat("no model '", std::string(name),
+                                       "'; served: detr, long, tiny")),
+          std::string(name));
     }
     return found->second;
   }

@@ -2,6 +2,7 @@
 
 #include <grpcpp/support/error_details.h>
 
+#include <optional>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -9,58 +10,87 @@
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "model/tokenizer/tokenizer.h"
-#include "server/scheduler/retry.h"
 
 namespace ounce::server {
 namespace {
 
 using ::testing::EndsWith;
 
-TEST(GrpcStatusTest, KeepsCodeAndMessage) {
+google::rpc::Status DetailsOf(const grpc::Status& status) {
+  google::rpc::Status details;
+  EXPECT_TRUE(grpc::ExtractErrorDetails(status, &details).ok());
+  return details;
+}
+
+// The detail of type Detail, if there is one.
+template <class Detail>
+std::optional<Detail> DetailOf(const grpc::Status& status) {
+  const google::rpc::Status details = DetailsOf(status);
+  for (const auto& any : details.details()) {
+    Detail detail;
+    if (any.UnpackTo(&detail)) return detail;
+  }
+  return std::nullopt;
+}
+
+TEST(GrpcStatusTest, KeepsCodeAndMessageAndHasAReason) {
   for (int code = 1; code <= 16; ++code) {
     const grpc::Status status =
         ToGrpcStatus(absl::Status(static_cast<absl::StatusCode>(code), "why"));
     EXPECT_EQ(static_cast<int>(status.error_code()), code);
     EXPECT_EQ(status.error_message(), "why");
-    EXPECT_EQ(status.error_details(), "");
+    const auto info = DetailOf<google::rpc::ErrorInfo>(status);
+    ASSERT_TRUE(info.has_value());
+    EXPECT_EQ(info->reason(),
+              absl::StatusCodeToString(static_cast<absl::StatusCode>(code)));
+    EXPECT_EQ(info->domain(), "ounce");
+    EXPECT_EQ(DetailsOf(status).details_size(), 1);
   }
   EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
 }
 
-TEST(GrpcStatusTest, NamesTheFieldAndWhenToRetry) {
-  const grpc::Status status = ToGrpcStatus(WithRetryDelay(
-      FieldError("sampling.top_p", "0 to 1 wanted"), absl::Milliseconds(1500)));
+TEST(GrpcStatusTest, NamesTheField) {
+  const grpc::Status status =
+      ToGrpcStatus(FieldError("sampling.top_p", "0 to 1 wanted"));
   EXPECT_EQ(status.error_message(), "sampling.top_p: 0 to 1 wanted");
-  google::rpc::Status details;
-  ASSERT_TRUE(grpc::ExtractErrorDetails(status, &details).ok());
-  EXPECT_EQ(details.code(), 3);
-  EXPECT_EQ(details.message(), status.error_message());
-  ASSERT_EQ(details.details_size(), 2);
-  google::rpc::BadRequest bad_request;
-  google::rpc::RetryInfo retry;
-  for (const auto& detail : details.details()) {
-    EXPECT_TRUE(detail.UnpackTo(&bad_request) || detail.UnpackTo(&retry));
-  }
-  ASSERT_EQ(bad_request.field_violations_size(), 1);
-  EXPECT_EQ(bad_request.field_violations(0).field(), "sampling.top_p");
-  EXPECT_EQ(bad_request.field_violations(0).description(), "0 to 1 wanted");
-  EXPECT_EQ(retry.retry_delay().seconds(), 1);
-  EXPECT_EQ(retry.retry_delay().nanos(), 500'000'000);
+  EXPECT_EQ(DetailsOf(status).code(), 3);
+  EXPECT_EQ(DetailsOf(status).message(), status.error_message());
+  EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(status)->reason(),
+            "FIELD_INVALID");
+  const auto bad_request = DetailOf<google::rpc::BadRequest>(status);
+  ASSERT_TRUE(bad_request.has_value());
+  ASSERT_EQ(bad_request->field_violations_size(), 1);
+  EXPECT_EQ(bad_request->field_violations(0).field(), "sampling.top_p");
+  EXPECT_EQ(bad_request->field_violations(0).description(), "0 to 1 wanted");
+  EXPECT_FALSE(DetailOf<google::rpc::RetryInfo>(status).has_value());
 }
 
-TEST(GrpcStatusTest, TellsClientsWhichRefusalsPass) {
-  const absl::Status never = absl::ResourceExhaustedError("too large");
-  EXPECT_EQ(WithRetryInfo(never), never);
-  const grpc::Status full = ToGrpcStatus(WithRetryInfo(FullForNow("full")));
+TEST(GrpcStatusTest, TellsWhoseLimitItIsAndWhenToComeBack) {
+  const grpc::Status full =
+      ToGrpcStatus(Refusal(Reason::kWorkersBusy, "full for now"));
   EXPECT_EQ(full.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(full.error_message(), "full");
-  google::rpc::Status details;
-  ASSERT_TRUE(grpc::ExtractErrorDetails(full, &details).ok());
-  // The scheduler's own word for it stays inside.
-  ASSERT_EQ(details.details_size(), 1);
-  google::rpc::RetryInfo retry;
-  ASSERT_TRUE(details.details(0).UnpackTo(&retry));
-  EXPECT_EQ(retry.retry_delay().seconds(), 1);
+  EXPECT_EQ(full.error_message(), "full for now");
+  EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(full)->reason(), "WORKERS_BUSY");
+  const auto quota = DetailOf<google::rpc::QuotaFailure>(full);
+  ASSERT_TRUE(quota.has_value());
+  EXPECT_EQ(quota->violations(0).subject(), "server");
+  EXPECT_EQ(quota->violations(0).description(), "full for now");
+  const auto retry = DetailOf<google::rpc::RetryInfo>(full);
+  ASSERT_TRUE(retry.has_value());
+  EXPECT_EQ(retry->retry_delay().seconds(), 0);
+  EXPECT_EQ(retry->retry_delay().nanos(), 200'000'000);
+  EXPECT_FALSE(DetailOf<google::rpc::RetryInfo>(
+                   ToGrpcStatus(Refusal(Reason::kMemoryTooSmall, "never")))
+                   .has_value());
+}
+
+TEST(GrpcStatusTest, NamesTheModel) {
+  const grpc::Status busy =
+      ToGrpcStatus(AboutModel(Refusal(Reason::kModelBusy, "busy"), "code"));
+  const auto resource = DetailOf<google::rpc::ResourceInfo>(busy);
+  ASSERT_TRUE(resource.has_value());
+  EXPECT_EQ(resource->resource_type(), "ounce.v1.Model");
+  EXPECT_EQ(resource->resource_name(), "code");
 }
 
 TEST(GrpcStatusTest, CutsLongMessagesSoThatTrailersFit) {
