@@ -130,8 +130,16 @@ std::optional<std::string> ConnectionFailure(const grpc::Status& status,
       endpoint.setting);
 }
 
+// A fault of the server's, for whoever looks after it.
+bool IsServersFault(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::INTERNAL ||
+         status.error_code() == grpc::StatusCode::UNKNOWN ||
+         status.error_code() == grpc::StatusCode::DATA_LOSS;
+}
+
 // What google.rpc's details say that the message does not: which field is
-// wrong, and when to try again.
+// wrong, when to try again, and of a fault of the server's which request it
+// was.
 void AppendDetails(const grpc::Status& status, std::string* message) {
   google::rpc::Status details;
   if (status.error_details().empty() ||
@@ -141,6 +149,7 @@ void AppendDetails(const grpc::Status& status, std::string* message) {
   for (const google::protobuf::Any& detail : details.details()) {
     google::rpc::BadRequest bad_request;
     google::rpc::RetryInfo retry;
+    google::rpc::RequestInfo request;
     if (detail.UnpackTo(&bad_request)) {
       for (const auto& violation : bad_request.field_violations()) {
         if (absl::StrContains(*message, violation.field())) continue;
@@ -148,10 +157,13 @@ void AppendDetails(const grpc::Status& status, std::string* message) {
                         violation.description());
       }
     } else if (detail.UnpackTo(&retry)) {
-      absl::StrAppend(message, "; try again in ",
-                      absl::FormatDuration(
-                          absl::Seconds(retry.retry_delay().seconds()) +
-                          absl::Nanoseconds(retry.retry_delay().nanos())));
+      absl::StrAppend(
+          message, "; try again in ",
+          absl::FormatDuration(absl::Seconds(retry.retry_delay().seconds()) +
+                               absl::Nanoseconds(retry.retry_delay().nanos())));
+    } else if (IsServersFault(status) && detail.UnpackTo(&request)) {
+      absl::StrAppend(message, "; request ", request.request_id(),
+                      " in the server's log");
     }
   }
 }

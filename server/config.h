@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "model/loader/method_plan.h"
 #include "quant/compute.h"
+#include "server/service/request_log.h"
 
 namespace ounce::server {
 
@@ -62,6 +63,7 @@ struct Config {
   // At the start a model that can't be loaded does not end the server.
   bool keep_going = false;
   bool log_json = false;
+  RequestLogMode request_log = RequestLogMode::kOff;
   std::string ports_file;  // empty: none
 
   // What flags and file set, but for models, as an ounce.v1.ServerConfig in

@@ -26,15 +26,19 @@ std::string_view ViewOf(const spdlog::string_view_t& text) {
   return std::string_view(text.data(), text.size());
 }
 
+std::string TimeOf(const spdlog::details::log_msg& message) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3S%Ez",
+                          absl::FromChrono(message.time),
+                          absl::LocalTimeZone());
+}
+
 class Formatter final : public spdlog::formatter {
  public:
   explicit Formatter(LogFormat format) : format_(format) {}
 
   void format(const spdlog::details::log_msg& message,
               spdlog::memory_buf_t& line) override {
-    const std::string time =
-        absl::FormatTime("%Y-%m-%dT%H:%M:%E3S%Ez",
-                         absl::FromChrono(message.time), absl::LocalTimeZone());
+    const std::string time = TimeOf(message);
     const std::string level(
         ViewOf(spdlog::level::to_string_view(message.level)));
     std::string_view text = ViewOf(message.payload);
@@ -64,6 +68,27 @@ class Formatter final : public spdlog::formatter {
 
  private:
   const LogFormat format_;
+};
+
+// Of lines whose payload is an object with at least one field; what the sink
+// itself has to say is JSON as elsewhere.
+class RequestFormatter final : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& message,
+              spdlog::memory_buf_t& line) override {
+    if (!ViewOf(message.payload).starts_with('{')) {
+      Formatter(LogFormat::kJson).format(message, line);
+      return;
+    }
+    const std::string out = StrCat(R"({"time":")", TimeOf(message),
+                                   R"(","level":"info","message":"request",)",
+                                   ViewOf(message.payload).substr(1), "\n");
+    line.append(out.data(), out.data() + out.size());
+  }
+
+  std::unique_ptr<spdlog::formatter> clone() const override {
+    return std::make_unique<RequestFormatter>();
+  }
 };
 
 // stdout and stderr may be one pipe, and two lines at once too much for it.
@@ -133,6 +158,15 @@ std::shared_ptr<spdlog::logger>& StdoutLogger() {
   return *kLogger;
 }
 
+spdlog::logger& RequestLogger() {
+  static auto* const kLogger = [] {
+    auto* logger = new spdlog::logger("requests", MakeSink(STDERR_FILENO));
+    logger->set_formatter(std::make_unique<RequestFormatter>());
+    return logger;
+  }();
+  return *kLogger;
+}
+
 }  // namespace
 
 std::string Escaped(std::string_view message) {
@@ -176,6 +210,8 @@ void SetUpLog(LogFormat format) {
   spdlog::set_default_logger(std::move(logger));
   StdoutLogger()->set_formatter(MakeFormatter(format));
 }
+
+void LogRequest(const std::string& fields) { RequestLogger().info(fields); }
 
 void Announce(const std::string& message) { StdoutLogger()->info(message); }
 

@@ -16,6 +16,7 @@
 #include "base/thread.h"
 #include "server/config_text.h"
 #include "server/engine/loaded_models.h"
+#include "server/log.h"
 #include "server/net/relay.h"
 #include "server/process.h"
 
@@ -134,7 +135,10 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
       pictures_({.max_bytes = config.limits.max_message_bytes,
                  .max_pixels = config.limits.max_picture_pixels},
                 picture_memory_),
-      reception_(clock_, trusted_proxies),
+      reception_(clock_, {.trusted_proxies = trusted_proxies,
+                          .request_log = {.mode = config.request_log,
+                                          .write = LogRequest},
+                          .draw = DrawSeed}),
       inference_({.max_new_tokens = config.limits.max_new_tokens,
                   .draw_seed = DrawSeed,
                   .on_rejected =
@@ -217,6 +221,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
            .connection_age = limits.connection_age,
            .trusted_proxies = trusted_proxies,
            .figures = &metrics.figures(),
+           .reception = &server->reception_,
            .on_serving =
                [&metrics](bool serving, const std::string& missing) {
                  metrics.SetServing(serving, missing);

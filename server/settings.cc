@@ -50,6 +50,12 @@ void SetCompute(Config& config, const std::string& choice) {
   }
 }
 
+void SetRequestLog(Config& config, const std::string& choice) {
+  config.request_log = choice == "all"      ? RequestLogMode::kAll
+                       : choice == "errors" ? RequestLogMode::kErrors
+                                            : RequestLogMode::kOff;
+}
+
 const std::vector<Setting>& Rows() {
   static const std::vector<Setting>* const kRows = new std::vector<Setting>{
       {.name = "listen",
@@ -215,6 +221,13 @@ const std::vector<Setting>& Rows() {
        .default_words = "text",
        .help = "Form of the lines on stdout and stderr; json is an object with "
                "time, level and message"},
+      {.name = "request_log",
+       .type = SettingType::kChoice,
+       .to = SetRequestLog,
+       .choices = {"off", "errors", "all"},
+       .default_words = "off",
+       .help = "Of which requests there is a line of JSON on stderr: none, "
+               "those that end badly, or all"},
       {.name = "ports_file",
        .to = [](Config& c) -> std::string& { return c.ports_file; },
        .form = "FILE",

@@ -82,8 +82,8 @@ class ResponseSink {
 
   virtual void OnChunk(GenerateChunk chunk) = 0;
 
-  // Exactly once, last. `result` is meaningful if status is OK; otherwise the
-  // status is kCancelled, kDeadlineExceeded, kResourceExhausted, kUnavailable
+  // Exactly once, last. `result` says how far it came; where that is not to its
+  // end, status is kCancelled, kDeadlineExceeded, kResourceExhausted, kUnavailable
   // or kInternal.
   virtual void OnDone(const absl::Status& status,
                       const GenerateResult& result) = 0;

@@ -82,6 +82,12 @@ absl::Status DetectCall::Start(
 }
 
 void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
+  if (status.ok()) {
+    record_->Add([&](CallFacts& facts) {
+      facts.version = result.model_version;
+      facts.queued = result.queued;
+    });
+  }
   const absl::Status answered = Guarded([&] {
     if (status.ok()) *response_ = Serialize(ToProto(std::move(result)));
     return status;

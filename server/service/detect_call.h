@@ -13,6 +13,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -20,16 +21,22 @@
 #include "base/mutex.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/service/call_count.h"
+#include "server/service/call_record.h"
 
 namespace ounce::server {
 
 class DetectCall final : public grpc::ServerUnaryReactor, public DetectSink {
  public:
   // `clock` and `calls`, where it counts itself until gRPC has sent the answer,
-  // must outlive the call.
+  // must outlive the call. `record` is told what the scheduler tells.
   DetectCall(absl::Time deadline, grpc::ByteBuffer* response,
-             const Clock& clock, CallCount& calls)
-      : deadline_(deadline), response_(response), clock_(clock), calls_(calls) {
+             const Clock& clock, CallCount& calls,
+             std::shared_ptr<CallRecord> record)
+      : deadline_(deadline),
+        response_(response),
+        clock_(clock),
+        calls_(calls),
+        record_(std::move(record)) {
     calls_.Add();
   }
 
@@ -58,6 +65,7 @@ class DetectCall final : public grpc::ServerUnaryReactor, public DetectSink {
   grpc::ByteBuffer* const response_;  // gRPC's; ours until Finish
   const Clock& clock_;
   CallCount& calls_;
+  const std::shared_ptr<CallRecord> record_;
   std::atomic<int> refs_{1};  // gRPC's, and the scheduler's once accepted
 
   mutable Mutex mu_;

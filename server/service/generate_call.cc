@@ -156,6 +156,13 @@ void GenerateCall::Abandon() {
 
 void GenerateCall::OnDone(const absl::Status& status,
                           const GenerateResult& result) {
+  record_->Add([&](CallFacts& facts) {
+    if (result.model_version > 0) facts.version = result.model_version;
+    facts.queued = result.queued;
+    if (result.new_tokens > 0) facts.first_token = result.time_to_first_token;
+    facts.tokens_in = result.prompt_tokens;
+    facts.tokens_out = result.new_tokens;
+  });
   {
     MutexLock lock(&mu_);
     done_ = true;

@@ -18,6 +18,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -26,6 +27,7 @@
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/request.h"
 #include "server/service/call_count.h"
+#include "server/service/call_record.h"
 
 namespace ounce::server {
 
@@ -33,9 +35,10 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                            public ResponseSink {
  public:
   // `clock` and `calls`, where it counts itself until gRPC has sent the last of
-  // it, must outlive the call.
-  GenerateCall(const Clock& clock, CallCount& calls)
-      : clock_(clock), calls_(calls) {
+  // it, must outlive the call. `record` is told what the scheduler tells.
+  GenerateCall(const Clock& clock, CallCount& calls,
+               std::shared_ptr<CallRecord> record)
+      : clock_(clock), calls_(calls), record_(std::move(record)) {
     calls_.Add();
   }
 
@@ -73,6 +76,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   const Clock& clock_;
   CallCount& calls_;
+  const std::shared_ptr<CallRecord> record_;
   std::atomic<int> refs_{1};  // gRPC's, and the scheduler's once accepted
 
   // Written by Start before the scheduler knows of the call, or by OnDone().

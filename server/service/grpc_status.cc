@@ -46,6 +46,13 @@ std::string DescriptionOf(const absl::Status& status,
       absl::StripPrefix(status.message(), absl::StrCat(field, ": ")));
 }
 
+google::rpc::ErrorInfo InfoOf(const ReasonRow& row) {
+  google::rpc::ErrorInfo info;
+  info.set_reason(row.name);
+  info.set_domain(kErrorDomain);
+  return info;
+}
+
 grpc::Status WithDetails(const absl::Status& status) {
   google::rpc::Status details;
   // absl's codes are gRPC's.
@@ -55,10 +62,7 @@ grpc::Status WithDetails(const absl::Status& status) {
     details.add_details()->PackFrom(detail);
   };
   const ReasonRow& row = RowOf(ReasonOf(status));
-  google::rpc::ErrorInfo info;
-  info.set_reason(row.name);
-  info.set_domain(kErrorDomain);
-  add(info);
+  add(InfoOf(row));
   if (const std::string field = FieldOf(status); !field.empty()) {
     google::rpc::BadRequest bad_request;
     google::rpc::BadRequest::FieldViolation* violation =
@@ -102,6 +106,37 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   });
   if (made.ok()) return result;
   return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "out of memory");
+}
+
+grpc::Status WithRequestId(const grpc::Status& status,
+                           const std::string& request_id) {
+  google::rpc::Status details;
+  if (status.error_details().empty() ||
+      !grpc::ExtractErrorDetails(status, &details).ok()) {
+    details.set_code(status.error_code());
+    details.set_message(status.error_message());
+    const absl::Status of_code(
+        static_cast<absl::StatusCode>(status.error_code()), "");
+    details.add_details()->PackFrom(InfoOf(RowOf(ReasonOf(of_code))));
+  }
+  google::rpc::RequestInfo info;
+  info.set_request_id(request_id);
+  details.add_details()->PackFrom(info);
+  return grpc::Status(status.error_code(), status.error_message(),
+                      details.SerializeAsString());
+}
+
+std::string ReasonIn(const grpc::Status& status) {
+  google::rpc::Status details;
+  if (status.error_details().empty() ||
+      !grpc::ExtractErrorDetails(status, &details).ok()) {
+    return "";
+  }
+  for (const google::protobuf::Any& detail : details.details()) {
+    google::rpc::ErrorInfo info;
+    if (detail.UnpackTo(&info)) return info.reason();
+  }
+  return "";
 }
 
 }  // namespace ounce::server

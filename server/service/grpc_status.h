@@ -24,6 +24,8 @@
 
 #include <grpcpp/support/status.h>
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "server/scheduler/refusal.h"
 
@@ -36,6 +38,14 @@ inline constexpr char kModelResource[] = "ounce.v1.Model";
 
 // Does not throw: without the memory it is kResourceExhausted, "out of memory".
 grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// `status`, an error, with google.rpc.RequestInfo; one without details, which
+// gRPC itself made, gets the reason of its code too.
+grpc::Status WithRequestId(const grpc::Status& status,
+                           const std::string& request_id);
+
+// The reason in its ErrorInfo, or "".
+std::string ReasonIn(const grpc::Status& status);
 
 }  // namespace ounce::server
 

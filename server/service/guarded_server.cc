@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "server/service/call_watch.h"
 #include "server/service/deadline.h"
 #include "server/service/reflection_service.h"
 #include "server/service/rpc_metrics.h"
@@ -118,10 +119,16 @@ absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
   for (const auto& reflection : guarded->reflection_) {
     builder.RegisterService(reflection.get());
   }
+  std::vector<
+      std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
+      interceptors;
   if (options.figures != nullptr) {
-    builder.experimental().SetInterceptorCreators(
-        CountRpcs(*options.figures, clock));
+    interceptors = CountRpcs(*options.figures, clock);
   }
+  if (options.reception != nullptr) {
+    interceptors.push_back(WatchCalls(*options.reception, clock));
+  }
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   guarded->server_ = builder.BuildAndStart();
   if (guarded->server_ == nullptr) {
     return absl::InternalError(options.setting + ": gRPC cannot start");

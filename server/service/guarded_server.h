@@ -25,6 +25,7 @@
 #include "server/metrics/figures.h"
 #include "server/net/relay.h"
 #include "server/service/health_service.h"
+#include "server/service/reception.h"
 
 namespace ounce::server {
 
@@ -42,6 +43,9 @@ class GuardedServer {
     // Where calls and connections are counted; must outlive the result. Null:
     // nowhere.
     Figures* figures = nullptr;
+    // Where calls get their ids and the log hears of them; must outlive the
+    // result. Null: nowhere.
+    Reception* reception = nullptr;
   };
 
   // Listens and serves `service`, called `name`, with health and reflection.

@@ -162,7 +162,8 @@ absl::Status InferenceService::DetokenizeNow(
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
-  auto* const call = new GenerateCall(clock_, calls_);
+  auto* const call =
+      new GenerateCall(clock_, calls_, reception_.calls().Of(*context));
   std::unique_ptr<TextJob> job;
   const absl::Status status = Guarded([&] {
     job = std::make_unique<TextJob>();
@@ -185,7 +186,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
 absl::Status InferenceService::Accept(std::unique_ptr<TextJob>* job,
                                       const grpc::ByteBuffer& bytes) {
   v1::GenerateRequest& request = (*job)->request;
-  RETURN_IF_ERROR(reception_.Read(bytes, &request));
+  RETURN_IF_ERROR(reception_.Read(*(*job)->context, bytes, &request));
   absl::StatusOr<std::shared_ptr<ServedModel>> model =
       FindModel(request.model());
   if (model.ok()) (*job)->model = *std::move(model);
@@ -244,7 +245,6 @@ void InferenceService::Refuse(const TextJob& job, const absl::Status& refusal) {
   const absl::Status status = SeenByClient(*job.context, refusal);
   const std::string model = job.model == nullptr ? "" : job.request.model();
   options_.on_rejected(model, status);
-  reception_.LogFailure("Generate", job.peer, job.request.model(), status);
   job.call->Refuse(status);
 }
 
@@ -252,7 +252,8 @@ grpc::ServerUnaryReactor* InferenceService::DetectObjects(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes,
     grpc::ByteBuffer* response) {
   const absl::Time deadline = FromGrpcDeadline(context->raw_deadline(), clock_);
-  auto* const call = new DetectCall(deadline, response, clock_, calls_);
+  auto* const call = new DetectCall(deadline, response, clock_, calls_,
+                                    reception_.calls().Of(*context));
   std::shared_ptr<PictureJob> job;
   reading_.Add();
   const absl::Status status = Guarded([&] {
@@ -278,7 +279,7 @@ grpc::ServerUnaryReactor* InferenceService::DetectObjects(
 absl::Status InferenceService::Accept(const std::shared_ptr<PictureJob>& job,
                                       const grpc::ByteBuffer& bytes) {
   v1::DetectObjectsRequest& request = job->request;
-  RETURN_IF_ERROR(reception_.Read(bytes, &request));
+  RETURN_IF_ERROR(reception_.Read(*job->context, bytes, &request));
   if (stopping_) return ShuttingDown();
   absl::StatusOr<std::shared_ptr<ServedModel>> model =
       FindModel(request.model());
@@ -324,8 +325,6 @@ void InferenceService::Refuse(PictureJob& job, const absl::Status& refusal) {
   const absl::Status status = SeenByClient(*job.context, refusal);
   const std::string model = job.model == nullptr ? "" : job.request.model();
   options_.on_detect_rejected(model, status);
-  reception_.LogFailure("DetectObjects", job.params.peer, job.request.model(),
-                        status);
   job.call->Refuse(status);
   reading_.Remove();
 }
@@ -358,22 +357,20 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
 grpc::ServerUnaryReactor* InferenceService::Tokenize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer({"Tokenize", context, request, response},
-                &InferenceService::TokenizeNow);
+  return Answer({context, request, response}, &InferenceService::TokenizeNow);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Answer({"Detokenize", context, request, response},
-                &InferenceService::DetokenizeNow);
+  return Answer({context, request, response}, &InferenceService::DetokenizeNow);
 }
 
 grpc::ServerUnaryReactor* InferenceService::ListModels(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::ListServedModelsRequest, v1::ListServedModelsResponse>(
-      reception_, {"ListModels", context, request, response},
+      reception_, {context, request, response},
       [this](const v1::ListServedModelsRequest&,
              v1::ListServedModelsResponse* out) {
         // Nothing of where models come from, or of what the server carries.

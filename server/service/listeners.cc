@@ -60,6 +60,7 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     server.connection_age = options.connection_age;
     server.trusted_proxies = options.trusted_proxies;
     server.figures = options.figures;
+    server.reception = options.reception;
     return GuardedServer::Start(server, name, service);
   };
   std::unique_ptr<Listeners> listeners(new Listeners(options));

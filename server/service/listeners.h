@@ -46,6 +46,9 @@ class Listeners {
     // Where calls and connections are counted; must outlive the result. Null:
     // nowhere.
     Figures* figures = nullptr;
+    // Where calls get their ids and the log hears of them; must outlive the
+    // result. Null: nowhere.
+    Reception* reception = nullptr;
     // Told what the health of "" becomes, for others who tell it, and what is
     // missing ("" of SetMissing's).
     std::function<void(bool serving, const std::string& missing)> on_serving =

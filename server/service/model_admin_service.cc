@@ -319,7 +319,7 @@ grpc::ServerUnaryReactor* ModelAdminService::ListModels(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::ListModelsRequest, v1::ListModelsResponse>(
-      reception_, {"ListModels", context, request, response},
+      reception_, {context, request, response},
       [this](const v1::ListModelsRequest&, v1::ListModelsResponse* out) {
         for (const ModelInfo& info : catalog_.List()) {
           *out->add_models() = ToProto(info);
@@ -332,7 +332,7 @@ grpc::ServerUnaryReactor* ModelAdminService::GetModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::GetModelRequest, v1::Model>(
-      reception_, {"GetModel", context, request, response},
+      reception_, {context, request, response},
       [this](const v1::GetModelRequest& in, v1::Model* out) -> absl::Status {
         RETURN_IF_ERROR(CheckModelName("name", in.name()));
         std::string known;
@@ -357,27 +357,16 @@ grpc::ServerUnaryReactor* ModelAdminService::Begin(
     absl::StatusOr<Response> (ModelAdminService::*work)(const Request&,
                                                         const SlowCall&)) {
   struct Job {
-    const char* method;
-    std::string peer;
     Request request;
     std::shared_ptr<SlowCall> call;
   };
   const auto slow = SlowCall::Create(
       FromGrpcDeadline(call.context->raw_deadline(), clock_), call.out, clock_);
-  std::shared_ptr<Job> job;
-  const auto fail = [this, slow](const Job* job, const absl::Status& status) {
-    if (job != nullptr) {
-      reception_.LogFailure(job->method, job->peer, ModelNamedIn(job->request),
-                            status);
-    }
-    slow->End(status);
-  };
   const absl::Status status = Guarded([&]() -> absl::Status {
-    job = std::make_shared<Job>(
-        Job{call.method, reception_.PeerOf(*call.context), Request(), slow});
-    RETURN_IF_ERROR(reception_.Read(*call.in, &job->request));
+    const auto job = std::make_shared<Job>(Job{Request(), slow});
+    RETURN_IF_ERROR(reception_.Read(*call.context, *call.in, &job->request));
     Watch(slow);
-    return threads.Start([this, job, fail, work] {
+    return threads.Start([this, job, work] {
       const absl::Status status = Guarded([&]() -> absl::Status {
         RETURN_IF_ERROR(job->call->CheckWanted());
         ASSIGN_OR_RETURN(const Response response,
@@ -385,10 +374,10 @@ grpc::ServerUnaryReactor* ModelAdminService::Begin(
         job->call->End(absl::OkStatus(), Serialize(response));
         return absl::OkStatus();
       });
-      if (!status.ok()) fail(job.get(), status);
+      if (!status.ok()) job->call->End(status);
     });
   });
-  if (!status.ok()) fail(job.get(), status);
+  if (!status.ok()) slow->End(status);
   return slow.get();
 }
 
@@ -404,8 +393,7 @@ grpc::ServerUnaryReactor* ModelAdminService::LoadModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return Begin<v1::LoadModelRequest, v1::Model>(
-      {"LoadModel", context, request, response}, loads_,
-      &ModelAdminService::Load);
+      {context, request, response}, loads_, &ModelAdminService::Load);
 }
 
 absl::StatusOr<v1::UnloadModelResponse> ModelAdminService::Unload(
@@ -419,42 +407,28 @@ grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return Begin<v1::UnloadModelRequest, v1::UnloadModelResponse>(
-      {"UnloadModel", context, request, response}, unloads_,
-      &ModelAdminService::Unload);
+      {context, request, response}, unloads_, &ModelAdminService::Unload);
 }
 
 template <class Request>
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
-    const char* method, grpc::CallbackServerContext* context,
-    const grpc::ByteBuffer& bytes, JobThreads& threads,
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
+    JobThreads& threads,
     absl::Status (ModelAdminService::*work)(Request&, ProgressCall&)) {
-  struct Job {
-    std::string peer;
-    Request request;
-  };
   const auto call = ProgressCall::Create(
       FromGrpcDeadline(context->raw_deadline(), clock_), clock_);
-  std::shared_ptr<Job> job;
-  const auto fail = [this, call, method](const Job* job,
-                                         const absl::Status& status) {
-    if (job != nullptr) {
-      reception_.LogFailure(method, job->peer, ModelNamedIn(job->request),
-                            status);
-    }
-    call->EndEarly(status);
-  };
   const absl::Status status = Guarded([&]() -> absl::Status {
-    job = std::make_shared<Job>(Job{reception_.PeerOf(*context), Request()});
-    RETURN_IF_ERROR(reception_.Read(bytes, &job->request));
+    const auto request = std::make_shared<Request>();
+    RETURN_IF_ERROR(reception_.Read(*context, bytes, request.get()));
     if (stopping_) return ShuttingDown();
     Watch(call);
-    return threads.Start([this, job, call, fail, work] {
+    return threads.Start([this, request, call, work] {
       const absl::Status status =
-          Guarded([&] { return (this->*work)(job->request, *call); });
-      if (!status.ok()) fail(job.get(), status);
+          Guarded([&] { return (this->*work)(*request, *call); });
+      if (!status.ok()) call->EndEarly(status);
     });
   });
-  if (!status.ok()) fail(job.get(), status);
+  if (!status.ok()) call->EndEarly(status);
   return call.get();
 }
 
@@ -516,7 +490,7 @@ absl::Status ModelAdminService::RunQuantize(v1::QuantizeRequest& request,
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
-  return BeginTelling("Quantize", context, *bytes, quantizations_,
+  return BeginTelling(context, *bytes, quantizations_,
                       &ModelAdminService::RunQuantize);
 }
 
@@ -570,7 +544,7 @@ absl::Status ModelAdminService::RunEvaluate(v1::EvaluateRequest& request,
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Evaluate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
-  return BeginTelling("Evaluate", context, *bytes, evaluations_,
+  return BeginTelling(context, *bytes, evaluations_,
                       &ModelAdminService::RunEvaluate);
 }
 
@@ -586,7 +560,7 @@ grpc::ServerUnaryReactor* ModelAdminService::Inspect(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return Begin<v1::InspectRequest, v1::InspectResponse>(
-      {"Inspect", context, request, response}, inspections_,
+      {context, request, response}, inspections_,
       &ModelAdminService::RunInspect);
 }
 
@@ -594,7 +568,7 @@ grpc::ServerUnaryReactor* ModelAdminService::ListMethods(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::ListMethodsRequest, v1::ListMethodsResponse>(
-      reception_, {"ListMethods", context, request, response},
+      reception_, {context, request, response},
       [this](const v1::ListMethodsRequest&, v1::ListMethodsResponse* out) {
         const MethodList list = catalog_.Methods();
         for (const MethodInfo& info : list.methods) {
@@ -614,7 +588,7 @@ grpc::ServerUnaryReactor* ModelAdminService::GetServer(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   return AnswerNow<v1::GetServerRequest, v1::Server>(
-      reception_, {"GetServer", context, request, response},
+      reception_, {context, request, response},
       [this](const v1::GetServerRequest&, v1::Server* out) {
         const ServerInfo info = server_info_();
         out->set_version(info.version);

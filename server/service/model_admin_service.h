@@ -99,8 +99,8 @@ class ModelAdminService final : public RawModelAdmin {
   // its progress and ends the call, or returns why there is no last message.
   template <class Request>
   grpc::ServerWriteReactor<grpc::ByteBuffer>* BeginTelling(
-      const char* method, grpc::CallbackServerContext* context,
-      const grpc::ByteBuffer& bytes, JobThreads& threads,
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
+      JobThreads& threads,
       absl::Status (ModelAdminService::*work)(Request&, ProgressCall&));
   absl::Status RunEvaluate(v1::EvaluateRequest& request, ProgressCall& call);
   // The request's picture i.

@@ -1,8 +1,10 @@
 #include "server/service/reception.h"
 
+#include <google/protobuf/descriptor.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <spdlog/spdlog.h>
 
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -34,6 +36,18 @@ std::string Shown(std::string_view text) {
 
 }  // namespace
 
+std::string ModelNamedIn(const google::protobuf::Message& request) {
+  const google::protobuf::Descriptor& type = *request.GetDescriptor();
+  for (const char* field_name : {"model", "name"}) {
+    const google::protobuf::FieldDescriptor* field =
+        type.FindFieldByName(field_name);
+    if (field != nullptr) {
+      return request.GetReflection()->GetString(request, field);
+    }
+  }
+  return "";
+}
+
 absl::Status ReadRequest(const grpc::ByteBuffer& bytes,
                          google::protobuf::Message* request) {
   if (!bytes.Valid()) {
@@ -56,7 +70,7 @@ absl::Status ReadRequest(const grpc::ByteBuffer& bytes,
   return absl::OkStatus();
 }
 
-std::string CallerOf(const grpc::CallbackServerContext& context,
+std::string CallerOf(const grpc::ServerContextBase& context,
                      const PeerSet& trusted_proxies) {
   // Proxies append: the last entry of the last header is the nearest one's.
   absl::string_view forwarded_for;
@@ -68,10 +82,23 @@ std::string CallerOf(const grpc::CallbackServerContext& context,
   return PeerOf(context.peer(), forwarded_for, trusted_proxies);
 }
 
-absl::Status Reception::Read(const grpc::ByteBuffer& bytes,
+absl::Status Reception::Read(const grpc::ServerContextBase& context,
+                             const grpc::ByteBuffer& bytes,
                              google::protobuf::Message* request) {
   trimmer_.Note(bytes.Length());
-  return ReadRequest(bytes, request);
+  RETURN_IF_ERROR(ReadRequest(bytes, request));
+  calls_.Of(context)->Add(
+      [&](CallFacts& facts) { facts.model = ModelNamedIn(*request); });
+  return absl::OkStatus();
+}
+
+std::string Reception::NewRequestId() const {
+  std::string id;
+  for (int i = 0; i < 2; ++i) {
+    absl::StrAppend(
+        &id, absl::Hex(options_.draw ? options_.draw() : 0, absl::kZeroPad16));
+  }
+  return id;
 }
 
 int64_t Reception::TakeLine() {
@@ -83,9 +110,9 @@ int64_t Reception::TakeLine() {
   return std::exchange(unwritten_, 0);
 }
 
-void Reception::LogFailure(std::string_view method, std::string_view peer,
-                           std::string_view model, const absl::Status& status) {
-  if (status.ok() || absl::IsCancelled(status)) return;
+void Reception::LogFailure(const CallRecord& call, const std::string& peer,
+                           const grpc::Status& status) {
+  if (status.ok() || status.error_code() == grpc::StatusCode::CANCELLED) return;
   const int64_t unwritten = TakeLine();
   if (unwritten < 0) return;
   // Without memory for a line there is none.
@@ -93,11 +120,15 @@ void Reception::LogFailure(std::string_view method, std::string_view peer,
     if (unwritten > 0) {
       spdlog::warn("{} more calls failed in the meantime", unwritten);
     }
-    spdlog::warn("{} from {}{}{}: {}: {}", method,
+    const std::string model = call.facts().model;
+    const std::string& method = call.method();
+    const auto code = static_cast<absl::StatusCode>(status.error_code());
+    spdlog::warn("{} from {}{}{}: {}: {} (request {})",
+                 Shown(method.substr(method.rfind('/') + 1)),
                  peer.empty() ? "an unknown peer" : peer,
                  model.empty() ? "" : ", model ", Shown(model),
-                 absl::StatusCodeToString(status.code()),
-                 Shown(std::string(status.message())));
+                 absl::StatusCodeToString(code), Shown(status.error_message()),
+                 call.request_id());
     return absl::OkStatus();
   });
 }

@@ -1,5 +1,6 @@
 // Where every request comes in, whichever service it is for: read from the wire
-// within limits, its sender named, and a line written when it ends badly.
+// within limits, its sender and its id named, and a line written when it ends
+// badly.
 //
 // Requests are read here and not in gRPC's generated code, which builds a
 // message of anything, and answers a string that is not UTF-8 by UNIMPLEMENTED
@@ -13,10 +14,11 @@
 #include <google/protobuf/message.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/status.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -25,7 +27,9 @@
 #include "base/mutex.h"
 #include "server/net/peer.h"
 #include "server/net/token_bucket.h"
+#include "server/service/call_record.h"
 #include "server/service/heap_trimmer.h"
+#include "server/service/request_log.h"
 
 namespace ounce::server {
 
@@ -36,32 +40,52 @@ namespace ounce::server {
 absl::Status ReadRequest(const grpc::ByteBuffer& bytes,
                          google::protobuf::Message* request);
 
+// The name of the model that a request is about, or nothing.
+std::string ModelNamedIn(const google::protobuf::Message& request);
+
 // Whose call it is (server/net/peer.h).
-std::string CallerOf(const grpc::CallbackServerContext& context,
+std::string CallerOf(const grpc::ServerContextBase& context,
                      const PeerSet& trusted_proxies);
 
 class Reception {
  public:
-  // `trusted_proxies`: who is believed when it says for whom it asks. `clock`
-  // must outlive it.
-  explicit Reception(const Clock& clock, PeerSet trusted_proxies = {})
+  struct Options {
+    // Who is believed when it says for whom it asks.
+    PeerSet trusted_proxies = {};
+    RequestLog::Options request_log = {};
+    // Random bits for ids; called on any thread.
+    std::function<uint64_t()> draw = nullptr;
+  };
+
+  // `clock` must outlive it. Without `draw` ids are all the same.
+  explicit Reception(const Clock& clock) : Reception(clock, Options()) {}
+  Reception(const Clock& clock, Options options)
       : clock_(clock),
-        trusted_proxies_(std::move(trusted_proxies)),
+        options_(std::move(options)),
+        request_log_(options_.request_log, clock),
         lines_(kLines, clock.Now()) {}
 
-  // As ReadRequest; and gives memory back some time after a large one.
-  absl::Status Read(const grpc::ByteBuffer& bytes,
+  // As ReadRequest; notes the model that the request names, and gives memory
+  // back some time after a large one.
+  absl::Status Read(const grpc::ServerContextBase& context,
+                    const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* request);
 
-  std::string PeerOf(const grpc::CallbackServerContext& context) const {
-    return CallerOf(context, trusted_proxies_);
+  std::string PeerOf(const grpc::ServerContextBase& context) const {
+    return CallerOf(context, options_.trusted_proxies);
   }
+
+  // 128 random bits in hexadecimal.
+  std::string NewRequestId() const;
+
+  CallRecords& calls() { return calls_; }
+  RequestLog& request_log() { return request_log_; }
 
   // A line in the log, unless the client itself cancelled the call. At most a
   // few per second; the next one says how many there were besides. Whatever the
   // client wrote is escaped.
-  void LogFailure(std::string_view method, std::string_view peer,
-                  std::string_view model, const absl::Status& status);
+  void LogFailure(const CallRecord& call, const std::string& peer,
+                  const grpc::Status& status);
 
  private:
   // How many failures went unwritten before this one; -1: so does this one.
@@ -70,8 +94,10 @@ class Reception {
   static constexpr TokenBucket::Rate kLines = {.burst = 20, .per_second = 5};
 
   const Clock& clock_;
-  const PeerSet trusted_proxies_;
+  const Options options_;
   HeapTrimmer trimmer_;
+  CallRecords calls_;
+  RequestLog request_log_;
 
   Mutex mu_;
   TokenBucket lines_ ABSL_GUARDED_BY(mu_);  // that may be written now

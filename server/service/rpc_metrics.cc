@@ -99,22 +99,15 @@ class RpcCounter final : public Interceptor {
     if (methods->QueryInterceptionHookPoint(
             InterceptionHookPoints::POST_RECV_CLOSE)) {
       const absl::Time now = clock_.Now();
-      figures_.Add(metric::kRpcs, {rpc_, CodeName(Seen(now))});
+      figures_.Add(
+          metric::kRpcs,
+          {rpc_, CodeName(SeenByCaller(context_, sent_, clock_, now))});
       figures_.Observe(metric::kRpcDuration, {rpc_}, Seconds(now - start_));
     }
     methods->Proceed();
   }
 
  private:
-  // The code that the caller sees: whoever has gone no longer hears ours.
-  grpc::StatusCode Seen(absl::Time now) const {
-    if (!context_.IsCancelled()) return sent_;
-    const absl::Time deadline =
-        FromGrpcDeadline(context_.raw_deadline(), clock_);
-    return GaveUpAtDeadline(deadline, now) ? grpc::DEADLINE_EXCEEDED
-                                           : grpc::CANCELLED;
-  }
-
   Figures& figures_;
   const Clock& clock_;
   const grpc::ServerContextBase& context_;  // outlives the interceptors
@@ -139,6 +132,15 @@ class RpcCounters final : public ServerInterceptorFactoryInterface {
 };
 
 }  // namespace
+
+grpc::StatusCode SeenByCaller(const grpc::ServerContextBase& context,
+                              grpc::StatusCode sent, const Clock& clock,
+                              absl::Time now) {
+  if (!context.IsCancelled()) return sent;
+  const absl::Time deadline = FromGrpcDeadline(context.raw_deadline(), clock);
+  return GaveUpAtDeadline(deadline, now) ? grpc::DEADLINE_EXCEEDED
+                                         : grpc::CANCELLED;
+}
 
 std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> CountRpcs(
     Figures& figures, const Clock& clock) {

@@ -4,15 +4,24 @@
 #ifndef OUNCE_SERVER_SERVICE_RPC_METRICS_H_
 #define OUNCE_SERVER_SERVICE_RPC_METRICS_H_
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/server_interceptor.h>
+#include <grpcpp/support/status.h>
 
 #include <memory>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "base/clock.h"
 #include "server/metrics/figures.h"
 
 namespace ounce::server {
+
+// The code that the caller of a call sees whose server sends `sent`, at its
+// end: whoever has gone no longer hears ours.
+grpc::StatusCode SeenByCaller(const grpc::ServerContextBase& context,
+                              grpc::StatusCode sent, const Clock& clock,
+                              absl::Time now);
 
 // For ServerBuilder's SetInterceptorCreators. Both must outlive the server.
 std::vector<

@@ -25,19 +25,10 @@ grpc::ByteBuffer Serialize(const google::protobuf::Message& message);
 
 // A unary call on its way: what the functions below need of it.
 struct UnaryCall {
-  const char* method;  // for the log
   grpc::CallbackServerContext* context;
   const grpc::ByteBuffer* in;
   grpc::ByteBuffer* out;
 };
-
-// Answers, and writes a line if it went wrong. `model`: that of the request.
-void FinishUnary(Reception& reception, const UnaryCall& call,
-                 grpc::ServerUnaryReactor* reactor, const std::string& model,
-                 const absl::Status& status);
-
-// The name of the model that a request is about, or nothing.
-std::string ModelNamedIn(const google::protobuf::Message& request);
 
 // A method that is quick enough for gRPC's own thread: reads the request, calls
 // `method(request, &response)`, which returns an absl::Status, and answers.
@@ -47,13 +38,13 @@ grpc::ServerUnaryReactor* AnswerNow(Reception& reception, const UnaryCall& call,
   grpc::ServerUnaryReactor* const reactor = call.context->DefaultReactor();
   Request request;
   const absl::Status status = Guarded([&]() -> absl::Status {
-    RETURN_IF_ERROR(reception.Read(*call.in, &request));
+    RETURN_IF_ERROR(reception.Read(*call.context, *call.in, &request));
     Response response;
     RETURN_IF_ERROR(method(request, &response));
     *call.out = Serialize(response);
     return absl::OkStatus();
   });
-  FinishUnary(reception, call, reactor, ModelNamedIn(request), status);
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 
@@ -63,7 +54,6 @@ grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, Flow flow,
                                    Reception& reception, const UnaryCall& call,
                                    Method method) {
   struct Job {
-    Reception& reception;
     const UnaryCall call;
     grpc::ServerUnaryReactor* const reactor;
     Method method;
@@ -76,8 +66,8 @@ grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, Flow flow,
   std::string name;
   const absl::Status status = Guarded([&]() -> absl::Status {
     name = flow();
-    job.reset(new Job{reception, call, reactor, std::move(method), Request()});
-    RETURN_IF_ERROR(reception.Read(*call.in, &job->request));
+    job.reset(new Job{call, reactor, std::move(method), Request()});
+    RETURN_IF_ERROR(reception.Read(*call.context, *call.in, &job->request));
     work = [job = std::move(job)](const absl::Status& room) {
       const absl::Status status = Guarded([&]() -> absl::Status {
         RETURN_IF_ERROR(room);
@@ -86,15 +76,14 @@ grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, Flow flow,
         *job->call.out = Serialize(response);
         return absl::OkStatus();
       });
-      FinishUnary(job->reception, job->call, job->reactor,
-                  ModelNamedIn(job->request), status);
+      job->reactor->Finish(ToGrpcStatus(status));
     };
     return absl::OkStatus();
   });
   if (status.ok()) {
     pool.Run(name, std::move(work));
   } else {
-    FinishUnary(reception, call, reactor, "", status);
+    reactor->Finish(ToGrpcStatus(status));
   }
   return reactor;
 }

@@ -7,6 +7,7 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/error_details.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -57,7 +58,8 @@ class ServiceTest : public ::testing::Test {
         server::Listeners::Start({.inference = "127.0.0.1:0",
                                   .admin = "127.0.0.1:0",
                                   .max_message_bytes = 4 << 20,
-                                  .figures = figures_},
+                                  .figures = figures_,
+                                  .reception = &reception_},
                                  *inference_service_, *admin_service_);
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     listeners_ = *std::move(listeners);
@@ -139,6 +141,11 @@ class ServiceTest : public ::testing::Test {
     return detect_rejected_;
   }
 
+  std::vector<std::string> lines() {
+    MutexLock lock(&mu_);
+    return lines_;
+  }
+
   Mutex mu_;
   std::vector<std::string> rejected_ ABSL_GUARDED_BY(mu_);
   std::vector<std::string> rejections_ ABSL_GUARDED_BY(mu_);
@@ -146,7 +153,17 @@ class ServiceTest : public ::testing::Test {
   server::PictureMemory picture_memory_{kPictureMemory};
   const server::PictureReader pictures_{{.max_pixels = kMaxPixels},
                                         picture_memory_};
-  server::Reception reception_{Clock::Real()};
+  std::vector<std::string> lines_ ABSL_GUARDED_BY(mu_);  // of the request log
+  std::atomic<uint64_t> drawn_ = 0;
+  server::Reception reception_{
+      Clock::Real(),
+      {.request_log = {.mode = server::RequestLogMode::kAll,
+                       .write =
+                           [this](const std::string& line) {
+                             MutexLock lock(&mu_);
+                             lines_.push_back(line);
+                           }},
+       .draw = [this] { return ++drawn_; }}};
   FakeCatalog catalog_;
   server::Figures* figures_ = nullptr;  // to be set before SetUp
   std::unique_ptr<server::InferenceService> inference_service_;

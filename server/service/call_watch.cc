@@ -1,0 +1,152 @@
+#include "server/service/call_watch.h"
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/status.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/guard.h"
+#include "base/mutex.h"
+#include "server/service/call_record.h"
+#include "server/service/grpc_status.h"
+#include "server/service/rpc_metrics.h"
+
+namespace ounce::server {
+namespace {
+
+using grpc::experimental::InterceptionHookPoints;
+using grpc::experimental::Interceptor;
+using grpc::experimental::InterceptorBatchMethods;
+using grpc::experimental::ServerInterceptorFactoryInterface;
+using grpc::experimental::ServerRpcInfo;
+
+constexpr size_t kMaxIdBytes = 64;
+constexpr size_t kMaxMethodBytes = 128;  // of one that a caller made up
+
+bool IsRequestId(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxIdBytes &&
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return c >= ' ' && c <= '~'; });
+}
+
+std::string MethodOf(const char* method) {
+  std::string_view name = method;
+  if (name.starts_with('/')) name.remove_prefix(1);
+  return std::string(name.substr(0, kMaxMethodBytes));
+}
+
+// One call. Without memory it goes unwatched.
+class CallWatcher final : public Interceptor {
+ public:
+  CallWatcher(Reception& reception, const Clock& clock, ServerRpcInfo& call)
+      : reception_(reception),
+        clock_(clock),
+        context_(*call.server_context()),
+        method_(call.method()),
+        start_(clock.Now()) {}
+
+  ~CallWatcher() override {
+    if (record_ != nullptr) reception_.calls().Remove(&context_, record_.get());
+  }
+
+  void Intercept(InterceptorBatchMethods* methods) override {
+    (void)Guarded([&] {
+      if (methods->QueryInterceptionHookPoint(
+              InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
+        Begin(*methods);
+      }
+      if (record_ != nullptr && methods->QueryInterceptionHookPoint(
+                                    InterceptionHookPoints::PRE_SEND_STATUS)) {
+        Answer(methods);
+      }
+      // Once, when it is known whether the caller has got it.
+      if (record_ != nullptr && methods->QueryInterceptionHookPoint(
+                                    InterceptionHookPoints::POST_RECV_CLOSE)) {
+        End();
+      }
+      return absl::OkStatus();
+    });
+    methods->Proceed();
+  }
+
+ private:
+  void Begin(InterceptorBatchMethods& methods) {
+    std::string id;
+    const auto& metadata = *methods.GetRecvInitialMetadata();
+    if (const auto given = metadata.find(kRequestIdKey);
+        given != metadata.end() &&
+        IsRequestId({given->second.data(), given->second.size()})) {
+      id.assign(given->second.data(), given->second.size());
+    } else {
+      id = reception_.NewRequestId();
+    }
+    record_ = std::make_shared<CallRecord>(std::move(id), MethodOf(method_));
+    reception_.calls().Insert(&context_, record_);
+  }
+
+  void Answer(InterceptorBatchMethods* methods) {
+    methods->GetSendTrailingMetadata()->emplace(kRequestIdKey,
+                                                record_->request_id());
+    const grpc::Status status = methods->GetSendStatus();
+    sent_ = status.error_code();
+    if (status.ok()) return;
+    methods->ModifySendStatus(WithRequestId(status, record_->request_id()));
+    reception_.LogFailure(*record_, reception_.PeerOf(context_), status);
+    MutexLock lock(&mu_);
+    reason_ = ReasonIn(status);
+  }
+
+  void End() {
+    RequestLog::End end;
+    const grpc::StatusCode code =
+        SeenByCaller(context_, sent_, clock_, clock_.Now());
+    end.code = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+    if (code == sent_) {
+      MutexLock lock(&mu_);
+      end.reason = reason_;
+    }
+    end.peer = reception_.PeerOf(context_);
+    end.total = clock_.Now() - start_;
+    reception_.request_log().Write(*record_, end);
+  }
+
+  Reception& reception_;
+  const Clock& clock_;
+  const grpc::ServerContextBase& context_;  // outlives the interceptors
+  const char* const method_;
+  const absl::Time start_;
+  std::shared_ptr<CallRecord> record_;  // once the call has begun
+  // The end may be noticed while a handler still writes its answer.
+  std::atomic<grpc::StatusCode> sent_ = grpc::UNKNOWN;
+  Mutex mu_;
+  std::string reason_ ABSL_GUARDED_BY(mu_);
+};
+
+class CallWatchers final : public ServerInterceptorFactoryInterface {
+ public:
+  CallWatchers(Reception& reception, const Clock& clock)
+      : reception_(reception), clock_(clock) {}
+
+  Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
+    return new CallWatcher(reception_, clock_, *info);
+  }
+
+ private:
+  Reception& reception_;
+  const Clock& clock_;
+};
+
+}  // namespace
+
+std::unique_ptr<ServerInterceptorFactoryInterface> WatchCalls(
+    Reception& reception, const Clock& clock) {
+  return std::make_unique<CallWatchers>(reception, clock);
+}
+
+}  // namespace ounce::server
