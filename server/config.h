@@ -56,6 +56,9 @@ struct Config {
   // Addresses and networks that may say for whom they ask (x-forwarded-for) and
   // have no limits as a peer; see PeerSet. Empty: none.
   std::string trusted_proxies;
+  // Folders that calls may load models from, with commas between them; empty:
+  // any. The models of the start are the operator's own and may lie anywhere.
+  std::string model_roots;
   // After SIGTERM: not ready, but serving.
   absl::Duration drain_delay = absl::ZeroDuration();
   // After that. With what follows it less than the 10 s that docker gives.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/cpu.h"
 #include "base/process_use.h"
@@ -89,7 +90,9 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
           .detection = {.max_queued = limits.max_queued_requests,
                         .max_batch_pictures = limits.max_batch_pictures},
           .compute = config.compute,
-          .memory = &memory};
+          .memory = &memory,
+          .model_roots =
+              absl::StrSplit(config.model_roots, ',', absl::SkipEmpty())};
 }
 
 std::set<std::string> NamesOf(const Config& config) {

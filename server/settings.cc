@@ -4,12 +4,15 @@
 #include <google/protobuf/message.h>
 
 #include <cmath>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "base/byte_size.h"
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -40,6 +43,17 @@ absl::Status CheckAddress(const std::string& address) {
 
 absl::Status CheckProxies(const std::string& text) {
   return PeerSet::Parse(text).status();
+}
+
+absl::Status CheckFolders(const std::string& text) {
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
+    const std::string folder(part);
+    std::error_code error;
+    if (std::filesystem::is_directory(folder, error)) continue;
+    return absl::InvalidArgumentError(StrCat(
+        "must be folders with commas between them; '", folder, "' is none"));
+  }
+  return absl::OkStatus();
 }
 
 void SetCompute(Config& config, const std::string& choice) {
@@ -196,6 +210,15 @@ const std::vector<Setting>& Rows() {
            "IP addresses and networks, such as 10.0.0.0/8, of proxies: they "
            "may name the caller in x-forwarded-for, and have no limits per "
            "peer"},
+      {.name = "model_roots",
+       .to = [](Config& c) -> std::string& { return c.model_roots; },
+       .form = "DIR[,DIR...]",
+       .check = CheckFolders,
+       .default_words = "none",
+       .help =
+           "Folders that calls may load and inspect models from, links "
+           "followed; the models of the start may lie anywhere, and without "
+           "roots all may"},
       {.name = "drain_seconds",
        .type = SettingType::kSeconds,
        .to = [](Config& c) -> absl::Duration& { return c.drain; },

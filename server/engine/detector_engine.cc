@@ -84,7 +84,8 @@ class DetectorEngine final : public DetectEngine {
     for (int64_t row = 0; row < num_rows; ++row) {
       for (int64_t label = 0; label <= num_labels; ++label) {
         if (!std::isfinite(logits.row(row)[label])) {
-          return absl::InternalError(
+          return Refusal(
+              Reason::kModelNotFinite,
               "the model computed numbers that are not finite: its weights "
               "cannot be used, or not with this method and compute");
         }

@@ -26,6 +26,7 @@
 #include "server/engine/input_sampler.h"
 #include "server/engine/inspection.h"
 #include "server/engine/method_list.h"
+#include "server/engine/model_roots.h"
 #include "server/engine/quality_limits.h"
 #include "server/engine/step_turns.h"
 #include "server/engine/text_evaluation.h"
@@ -133,6 +134,7 @@ class LoadedModels final : public ModelCatalog {
   LoadedModels(const CatalogOptions& options, ThreadPool& pool,
                const Clock& clock, CatalogObserver& observer)
       : options_(Normalized(options)),
+        roots_(options_.model_roots),
         clock_(clock),
         observer_(observer),
         context_{options_,
@@ -204,6 +206,7 @@ class LoadedModels final : public ModelCatalog {
   ModelInfo InfoOf(const std::string& name, const Entry& entry) const;
 
   const CatalogOptions options_;
+  const ModelRoots roots_;
   const Clock& clock_;
   CatalogObserver& observer_;
   StepTurns turns_;
@@ -336,15 +339,17 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
     return absl::OkStatus();
   };
   const auto loaded = std::make_shared<Loaded>();
+  const ModelRoots roots = params.reserved ? ModelRoots() : roots_;
   const absl::Status status = RunInBackground(
-      [loaded, path, options, &reserve, &name,
+      [loaded, path, options, &reserve, &name, roots,
        this](Waiter& waiter) mutable -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
         options.progress = [&](const model::LoadProgress&) {
           return proceed();
         };
+        ASSIGN_OR_RETURN(const std::string location, roots.Resolve(path));
         ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                         model::Checkpoint::Open(path, proceed));
+                         model::Checkpoint::Open(location, proceed));
         ASSIGN_OR_RETURN(const model::ModelPlan plan,
                          model::PlanModel(*checkpoint, options));
         const std::string& folder = checkpoint->folder();
@@ -795,7 +800,8 @@ absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {
   if (params.plan.has_value()) options.plan = *params.plan;
   const auto inspection = std::make_shared<Inspection>();
   RETURN_IF_ERROR(AboutCheckpoint(RunInBackground(
-      [inspection, options, location, loaded, tensor = params.tensor,
+      [inspection, options, location, loaded, roots = roots_,
+       tensor = params.tensor,
        method = params.method](Waiter& waiter) -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
         std::unique_ptr<model::Checkpoint> checkpoint;
@@ -803,8 +809,9 @@ absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {
           ASSIGN_OR_RETURN(checkpoint,
                            ReopenCheckpoint(location, *loaded, proceed));
         } else {
+          ASSIGN_OR_RETURN(const std::string resolved, roots.Resolve(location));
           ASSIGN_OR_RETURN(checkpoint,
-                           model::Checkpoint::Open(location, proceed));
+                           model::Checkpoint::Open(resolved, proceed));
         }
         ASSIGN_OR_RETURN(
             *inspection,

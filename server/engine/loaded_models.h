@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "base/clock.h"
@@ -29,6 +31,9 @@ struct CatalogOptions {
   // What all of it may take together; must outlive the catalog and every
   // ServedModel that it gave out. Null: as much as there is.
   MemoryBudget* memory = nullptr;
+  // Where Load and Inspect may read; not Load of a reserved name, which is of
+  // the start. Empty: anywhere.
+  std::vector<std::string> model_roots = {};
   // Versions of one model whose weights are in memory at a time: the one that
   // serves, those before it on which requests still run, and one being built.
   // At least 2.

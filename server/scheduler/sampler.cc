@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -280,8 +281,9 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const float> row,
       Adjusted(row.first(num_tokens_), params.repetition_penalty, history);
   const Maximum maximum = FindMaximum(logits);
   if (!maximum.usable || maximum.value < -FLT_MAX) {
-    return absl::InternalError(absl::StrCat("the model's logits for new token ",
-                                            token_index, " are not numbers"));
+    return Refusal(Reason::kModelNotFinite,
+                   absl::StrCat("the model's logits for new token ",
+                                token_index, " are not numbers"));
   }
 
   SampledToken token;

@@ -44,8 +44,10 @@ std::string MethodOf(const char* method) {
 // One call. Without memory it goes unwatched.
 class CallWatcher final : public Interceptor {
  public:
-  CallWatcher(Reception& reception, const Clock& clock, ServerRpcInfo& call)
-      : reception_(reception),
+  CallWatcher(Callers callers, Reception& reception, const Clock& clock,
+              ServerRpcInfo& call)
+      : callers_(callers),
+        reception_(reception),
         clock_(clock),
         context_(*call.server_context()),
         method_(call.method()),
@@ -96,7 +98,10 @@ class CallWatcher final : public Interceptor {
     const grpc::Status status = methods->GetSendStatus();
     sent_ = status.error_code();
     if (status.ok()) return;
-    methods->ModifySendStatus(WithRequestId(status, record_->request_id()));
+    const grpc::Status shown = callers_ == Callers::kStrangers
+                                   ? WithoutUnforeseenWords(status)
+                                   : status;
+    methods->ModifySendStatus(WithRequestId(shown, record_->request_id()));
     reception_.LogFailure(*record_, reception_.PeerOf(context_), status);
     MutexLock lock(&mu_);
     reason_ = ReasonIn(status);
@@ -116,6 +121,7 @@ class CallWatcher final : public Interceptor {
     reception_.request_log().Write(*record_, end);
   }
 
+  const Callers callers_;
   Reception& reception_;
   const Clock& clock_;
   const grpc::ServerContextBase& context_;  // outlives the interceptors
@@ -130,14 +136,15 @@ class CallWatcher final : public Interceptor {
 
 class CallWatchers final : public ServerInterceptorFactoryInterface {
  public:
-  CallWatchers(Reception& reception, const Clock& clock)
-      : reception_(reception), clock_(clock) {}
+  CallWatchers(Callers callers, Reception& reception, const Clock& clock)
+      : callers_(callers), reception_(reception), clock_(clock) {}
 
   Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
-    return new CallWatcher(reception_, clock_, *info);
+    return new CallWatcher(callers_, reception_, clock_, *info);
   }
 
  private:
+  const Callers callers_;
   Reception& reception_;
   const Clock& clock_;
 };
@@ -145,8 +152,8 @@ class CallWatchers final : public ServerInterceptorFactoryInterface {
 }  // namespace
 
 std::unique_ptr<ServerInterceptorFactoryInterface> WatchCalls(
-    Reception& reception, const Clock& clock) {
-  return std::make_unique<CallWatchers>(reception, clock);
+    Callers callers, Reception& reception, const Clock& clock) {
+  return std::make_unique<CallWatchers>(callers, reception, clock);
 }
 
 }  // namespace ounce::server

@@ -7,6 +7,10 @@
 // characters of printable ASCII, else 128 random bits in hexadecimal. It comes
 // back in the trailing metadata of the same name, and in google.rpc.RequestInfo
 // of an error.
+//
+// What the server did not foresee (exceptions, files that can't be read) may
+// have words of anything, paths of its files too: strangers get other words,
+// and the log has those.
 #ifndef OUNCE_SERVER_SERVICE_CALL_WATCH_H_
 #define OUNCE_SERVER_SERVICE_CALL_WATCH_H_
 
@@ -21,9 +25,12 @@ namespace ounce::server {
 
 inline constexpr char kRequestIdKey[] = "x-request-id";
 
-// For ServerBuilder's SetInterceptorCreators. Both must outlive the server.
+enum class Callers { kStrangers, kOperators };
+
+// For ServerBuilder's SetInterceptorCreators. `reception` and `clock` must
+// outlive the server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>
-WatchCalls(Reception& reception, const Clock& clock);
+WatchCalls(Callers callers, Reception& reception, const Clock& clock);
 
 }  // namespace ounce::server
 

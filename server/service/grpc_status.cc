@@ -126,6 +126,21 @@ grpc::Status WithRequestId(const grpc::Status& status,
                       details.SerializeAsString());
 }
 
+grpc::Status WithoutUnforeseenWords(const grpc::Status& status) {
+  for (const Reason unforeseen :
+       {Reason::kInternal, Reason::kUnknown, Reason::kDataLoss}) {
+    const ReasonRow& row = RowOf(unforeseen);
+    if (static_cast<int>(row.code) != static_cast<int>(status.error_code())) {
+      continue;
+    }
+    const std::string reason = ReasonIn(status);
+    if (!reason.empty() && reason != row.name) return status;
+    return ToGrpcStatus(
+        Refusal(unforeseen, "the server failed; its log says how"));
+  }
+  return status;
+}
+
 std::string ReasonIn(const grpc::Status& status) {
   google::rpc::Status details;
   if (status.error_details().empty() ||

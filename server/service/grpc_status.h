@@ -44,6 +44,10 @@ grpc::Status ToGrpcStatus(const absl::Status& status);
 grpc::Status WithRequestId(const grpc::Status& status,
                            const std::string& request_id);
 
+// The same error; but one of INTERNAL, UNKNOWN or DATA_LOSS that has no closer
+// reason than its code with words that tell nothing of the server.
+grpc::Status WithoutUnforeseenWords(const grpc::Status& status);
+
 // The reason in its ErrorInfo, or "".
 std::string ReasonIn(const grpc::Status& status);
 

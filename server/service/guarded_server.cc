@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "server/service/call_watch.h"
 #include "server/service/deadline.h"
 #include "server/service/reflection_service.h"
 #include "server/service/rpc_metrics.h"
@@ -126,7 +125,8 @@ absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
     interceptors = CountRpcs(*options.figures, clock);
   }
   if (options.reception != nullptr) {
-    interceptors.push_back(WatchCalls(*options.reception, clock));
+    interceptors.push_back(
+        WatchCalls(options.callers, *options.reception, clock));
   }
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
   guarded->server_ = builder.BuildAndStart();

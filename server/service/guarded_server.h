@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "server/metrics/figures.h"
 #include "server/net/relay.h"
+#include "server/service/call_watch.h"
 #include "server/service/health_service.h"
 #include "server/service/reception.h"
 
@@ -46,6 +47,7 @@ class GuardedServer {
     // Where calls get their ids and the log hears of them; must outlive the
     // result. Null: nowhere.
     Reception* reception = nullptr;
+    Callers callers = Callers::kStrangers;
   };
 
   // Listens and serves `service`, called `name`, with health and reflection.

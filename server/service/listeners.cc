@@ -61,6 +61,8 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     server.trusted_proxies = options.trusted_proxies;
     server.figures = options.figures;
     server.reception = options.reception;
+    server.callers =
+        name == kModelAdmin ? Callers::kOperators : Callers::kStrangers;
     return GuardedServer::Start(server, name, service);
   };
   std::unique_ptr<Listeners> listeners(new Listeners(options));

@@ -4,6 +4,7 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <grpcpp/support/error_details.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,6 +18,8 @@
 #include <utility>
 
 #include "gmock/gmock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "ounce/v1/inference.grpc.pb.h"
 #include "tests/testing/relay.h"
@@ -38,6 +41,7 @@ class EchoService final : public v1::Inference::Service {
     if (request->image().empty()) {
       return {grpc::StatusCode::INVALID_ARGUMENT, "image: empty"};
     }
+    if (request->image() == "fault") return Fault();
     response->set_method(request->model());
     response->set_image_width(static_cast<int32_t>(request->image().size()));
     response->add_detections()->set_score(request->threshold());
@@ -50,6 +54,27 @@ class EchoService final : public v1::Inference::Service {
                           v1::ListServedModelsResponse* response) override {
     response->add_models()->set_name("code");
     return grpc::Status::OK;
+  }
+
+  // With all details that a client may meet.
+  static grpc::Status Fault() {
+    google::rpc::Status details;
+    details.set_code(grpc::StatusCode::INTERNAL);
+    details.set_message("it broke");
+    google::rpc::BadRequest bad_request;
+    auto* violation = bad_request.add_field_violations();
+    violation->set_field("image");
+    violation->set_description("must be smaller");
+    details.add_details()->PackFrom(bad_request);
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_nanos(200'000'000);
+    details.add_details()->PackFrom(retry);
+    google::rpc::RequestInfo request;
+    request.set_request_id("0123abcd");
+    details.add_details()->PackFrom(request);
+    grpc::Status status;
+    EXPECT_TRUE(grpc::SetErrorDetails(details, &status).ok());
+    return status;
   }
 
   // Tokens without an end.
@@ -170,6 +195,15 @@ TEST_F(ClientTest, PassesOnWhyAPictureWasRefused) {
   EXPECT_THAT(client_->DetectObjects(request),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("--max_message_bytes")));
+}
+
+TEST_F(ClientTest, SaysInWordsWhatTheDetailsOfAnErrorSay) {
+  v1::DetectObjectsRequest request;
+  request.set_image("fault");
+  EXPECT_THAT(client_->DetectObjects(request),
+              StatusIs(absl::StatusCode::kInternal,
+                       "it broke; field image: must be smaller; try again in "
+                       "200ms; request 0123abcd in the server's log"));
 }
 
 TEST_F(ClientTest, SaysWhatToDoWhenNothingAnswers) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -36,6 +37,7 @@ class ByteTokenizer final : public model::Tokenizer {
       ++num_encoded_;
       while (held_) changed_.Wait(&mu_);
       if (out_of_memory_) throw std::bad_alloc();
+      if (!fault_.empty()) throw std::runtime_error(fault_);
     }
     std::vector<int32_t> ids;
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
@@ -64,6 +66,11 @@ class ByteTokenizer final : public model::Tokenizer {
     MutexLock lock(&mu_);
     out_of_memory_ = out;
   }
+  // What Encode throws with these words, unless they are empty.
+  void Fail(const std::string& fault) {
+    MutexLock lock(&mu_);
+    fault_ = fault;
+  }
   // Texts whose encoding has begun.
   int num_encoded() const {
     MutexLock lock(&mu_);
@@ -75,6 +82,7 @@ class ByteTokenizer final : public model::Tokenizer {
   mutable CondVar changed_;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
   bool out_of_memory_ ABSL_GUARDED_BY(mu_) = false;
+  std::string fault_ ABSL_GUARDED_BY(mu_);
   mutable int num_encoded_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

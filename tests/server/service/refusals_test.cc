@@ -16,6 +16,7 @@ namespace {
 
 using ::ounce::testing::PngOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class RefusalsTest : public testing::ServiceTest {
  protected:
@@ -131,6 +132,19 @@ TEST_F(RefusalsTest, EachHasAReasonOfTheTableAndWhatItIsAbout) {
     const auto quota = DetailOf<google::rpc::QuotaFailure>(status);
     EXPECT_EQ(quota ? quota->violations(0).subject() : "", one.quota);
     EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(status).has_value(), one.retry);
+  }
+}
+
+TEST_F(RefusalsTest, WhatNobodyForesawIsNotToldToStrangers) {
+  catalog_.tokenizer("tiny").Fail("cannot open /srv/models/tiny/vocab.json");
+  for (const grpc::Status& status :
+       {Tokenize("tiny", "a"), Tokenize("tiny", std::string(5000, 'a')),
+        Generate(Request("tiny", "a")).status}) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+    EXPECT_EQ(status.error_message(), "the server failed; its log says how");
+    EXPECT_THAT(status.error_details(), Not(HasSubstr("/srv/models")));
+    EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(status)->reason(), "INTERNAL");
+    EXPECT_TRUE(DetailOf<google::rpc::RequestInfo>(status).has_value());
   }
 }
 
