@@ -33,6 +33,7 @@ STOP_GRACE = 1.5
 
 # The small models that stand here for those of the overlays.
 MODELS = {
+    "/mnt/models": "",
     "/mnt/models/codegen-tiny": "codegen-tiny",
     "/mnt/models/detr-tiny": "detr-tiny",
     "/mnt/models/code": "codegen-tiny",
