@@ -130,6 +130,10 @@ function fact(name, title = null) {
   };
 }
 
+// What to type. Its words break only if they have to, not at each hyphen.
+const command = (text) => el('code', {class: 'take'},
+  ...text.split(' ').flatMap((word, i) => [i === 0 ? '' : ' ', el('span', {}, word)]));
+
 // The curve of a rate over the last minutes.
 function curve(what) {
   const line = svg('polyline', {class: 'line', points: ''});
@@ -257,7 +261,7 @@ function layerRows(layers) {
 
 // With places to break a line at.
 const breakable = (name) =>
-  name.split(/(?<=\.)/).flatMap((part, i) => (i === 0 ? [part] : [el('wbr'), part]));
+  name.split('.').flatMap((part, i) => (i === 0 ? [part] : ['.', el('wbr'), part]));
 
 const worst = (layers) => layers.reduce((most, layer) =>
   (layer.relative_l2_error > most.relative_l2_error ? layer : most));
@@ -370,7 +374,7 @@ function drawVersions(model) {
     const {version, plan} = model.way_back;
     nodes.push(el('p', {class: 'note'}, `The way back to version ${version}: `,
       plan.endsWith('…') ? 'its plan is too long for this page.' :
-        el('code', {class: 'take'}, `ounce quantize ${model.name} --plan ${quoted(plan)}`)));
+        command(`ounce quantize ${model.name} --plan ${quoted(plan)}`)));
   }
   return nodes;
 }
@@ -378,7 +382,7 @@ function drawVersions(model) {
 function drawReport(report, model) {
   if (report === null) {
     return [el('p', {class: 'note'}, 'Not quantized since it was loaded. This makes it smaller ' +
-      'while it serves: ', el('code', {class: 'take'}, `ounce quantize ${model.name} linear`))];
+      'while it serves: ', command(`ounce quantize ${model.name} linear`))];
   }
   const outcomes = {
     serves: `Version ${report.version} was made`,
@@ -434,7 +438,7 @@ function makeCard(name, openAtFirst) {
     const all = qualityFacts(found);
     if (all.length === 0) {
       return [el('p', {class: 'note'}, 'Not measured yet: ',
-        el('code', {class: 'take'}, tasks.includes('generate') ?
+        command(tasks.includes('generate') ?
           `ounce evaluate ${name} --text FILE --floats` :
           `ounce evaluate ${name} --pictures DIR`))];
     }
@@ -490,7 +494,7 @@ function makeCard(name, openAtFirst) {
         barsOf[key].update(amount, most, bytes(amount), exactBytes(amount));
       }
 
-      const unit = model.tasks.includes('generate') ? 'tokens / s' : 'pictures / s';
+      const unit = model.tasks.includes('generate') ? 'tokens\u00a0/\u00a0s' : 'pictures\u00a0/\u00a0s';
       const now = rates.now();
       rate.replaceChildren(now === null ? '–' : significant(now), el('small', {}, ` ${unit}`));
       rateCurve.update(rates.points());
@@ -576,7 +580,7 @@ function makePage(main) {
   const empty = el('div', {class: 'empty'},
     el('h2', {}, 'No model is served'),
     el('p', {}, 'Load one while the server runs: ',
-      el('code', {class: 'take'}, 'ounce load NAME PATH')),
+      command('ounce load NAME PATH')),
     el('p', {}, 'PATH is a folder as Hugging Face has them, or org/name in its cache.'));
   const more = el('p', {class: 'note'});
   main.append(summary, overview, empty, cards, more);
@@ -637,10 +641,10 @@ function makePage(main) {
     if (loaded.length === 0) {
       tiles.rate.update('–', '', 'no model');
     } else if (pictures === null || tokens !== null) {
-      tiles.rate.update(significant(tokens ?? 0), 'tokens / s',
-        pictures === null ? 'all models together' : `and ${significant(pictures)} pictures / s`);
+      tiles.rate.update(significant(tokens ?? 0), 'tokens\u00a0/\u00a0s',
+        pictures === null ? 'all models together' : `and ${significant(pictures)} pictures\u00a0/\u00a0s`);
     } else {
-      tiles.rate.update(significant(pictures), 'pictures / s', 'all models together');
+      tiles.rate.update(significant(pictures), 'pictures\u00a0/\u00a0s', 'all models together');
     }
     const queued = sum('queued');
     tiles.requests.update(sum('running').toLocaleString('en'), 'running',
