@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "client/address.h"
@@ -130,6 +131,31 @@ std::optional<std::string> ConnectionFailure(const grpc::Status& status,
       endpoint.setting);
 }
 
+// google.rpc's, if the status has any.
+google::rpc::Status DetailsOf(const grpc::Status& status) {
+  google::rpc::Status details;
+  if (status.error_details().empty() ||
+      !grpc::ExtractErrorDetails(status, &details).ok()) {
+    return {};
+  }
+  return details;
+}
+
+absl::Duration DelayOf(const google::rpc::RetryInfo& retry) {
+  return absl::Seconds(retry.retry_delay().seconds()) +
+         absl::Nanoseconds(retry.retry_delay().nanos());
+}
+
+// After which the server would take the same call, if it says so.
+std::optional<absl::Duration> RetryDelay(const grpc::Status& status) {
+  google::rpc::RetryInfo retry;
+  const google::rpc::Status details = DetailsOf(status);
+  for (const google::protobuf::Any& detail : details.details()) {
+    if (detail.UnpackTo(&retry)) return DelayOf(retry);
+  }
+  return std::nullopt;
+}
+
 // A fault of the server's, for whoever looks after it.
 bool IsServersFault(const grpc::Status& status) {
   return status.error_code() == grpc::StatusCode::INTERNAL ||
@@ -141,11 +167,7 @@ bool IsServersFault(const grpc::Status& status) {
 // wrong, when to try again, and of a fault of the server's which request it
 // was.
 void AppendDetails(const grpc::Status& status, std::string* message) {
-  google::rpc::Status details;
-  if (status.error_details().empty() ||
-      !grpc::ExtractErrorDetails(status, &details).ok()) {
-    return;
-  }
+  const google::rpc::Status details = DetailsOf(status);
   for (const google::protobuf::Any& detail : details.details()) {
     google::rpc::BadRequest bad_request;
     google::rpc::RetryInfo retry;
@@ -157,10 +179,8 @@ void AppendDetails(const grpc::Status& status, std::string* message) {
                         violation.description());
       }
     } else if (detail.UnpackTo(&retry)) {
-      absl::StrAppend(
-          message, "; try again in ",
-          absl::FormatDuration(absl::Seconds(retry.retry_delay().seconds()) +
-                               absl::Nanoseconds(retry.retry_delay().nanos())));
+      absl::StrAppend(message, "; try again in ",
+                      absl::FormatDuration(DelayOf(retry)));
     } else if (IsServersFault(status) && detail.UnpackTo(&request)) {
       absl::StrAppend(message, "; request ", request.request_id(),
                       " in the server's log");
@@ -221,6 +241,7 @@ class Calls {
   bool Cancel() {
     const MutexLock lock(&mu_);
     cancelled_ = true;
+    cancel_.SignalAll();
     for (grpc::ClientContext* context : contexts_) context->TryCancel();
     return !contexts_.empty() || held_open_ > 0;
   }
@@ -235,8 +256,20 @@ class Calls {
     return cancelled_;
   }
 
+  // Until `end`, by the monotonic clock, or Cancel, for one that is between two
+  // tries.
+  void WaitUntil(absl::Time end) {
+    const MutexLock lock(&mu_);
+    ++held_open_;
+    while (!cancelled_ && Clock::Real().Now() < end) {
+      cancel_.WaitFor(&mu_, end - Clock::Real().Now());
+    }
+    --held_open_;
+  }
+
  private:
   Mutex mu_;
+  CondVar cancel_;
   std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mu_);
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   int held_open_ ABSL_GUARDED_BY(mu_) = 0;
@@ -244,13 +277,15 @@ class Calls {
 
 class ClientImpl final : public Client {
  public:
-  ClientImpl(Endpoint server, Endpoint admin, absl::Duration timeout)
+  ClientImpl(Endpoint server, Endpoint admin, absl::Duration timeout,
+             int retries)
       : server_(std::move(server)),
         admin_(std::move(admin)),
-        timeout_(timeout) {}
+        timeout_(timeout),
+        retries_(retries) {}
 
   std::unique_ptr<Client> WithTimeout(absl::Duration timeout) const override {
-    return std::make_unique<ClientImpl>(server_, admin_, timeout);
+    return std::make_unique<ClientImpl>(server_, admin_, timeout, retries_);
   }
 
   bool Cancel() override { return calls_.Cancel(); }
@@ -363,12 +398,13 @@ class ClientImpl final : public Client {
   }
 
  private:
-  void SetDeadline(grpc::ClientContext* context) const {
-    if (timeout_ > kLongestTimeout) return;
-    // By the monotonic clock, which nobody sets.
+  // By the monotonic clock, which nobody sets.
+  static void SetDeadline(absl::Duration timeout,
+                          grpc::ClientContext* context) {
+    if (timeout > kLongestTimeout) return;
     context->set_deadline(gpr_time_add(
         gpr_now(GPR_CLOCK_MONOTONIC),
-        gpr_time_from_nanos(absl::ToInt64Nanoseconds(timeout_), GPR_TIMESPAN)));
+        gpr_time_from_nanos(absl::ToInt64Nanoseconds(timeout), GPR_TIMESPAN)));
   }
 
   absl::Status Ended(const grpc::Status& status, const Endpoint& endpoint) {
@@ -379,20 +415,44 @@ class ClientImpl final : public Client {
     return ToAbslStatus(status, endpoint);
   }
 
+  // Makes the call by `attempt`, which returns how it ended and sets `answered`
+  // once something of the answer has come; and again, as Options say.
+  absl::Status Try(const Endpoint& endpoint,
+                   const std::function<grpc::Status(grpc::ClientContext&,
+                                                    bool* answered)>& attempt) {
+    RETURN_IF_ERROR(endpoint.usable);
+    const Clock& clock = Clock::Real();
+    const absl::Time end = clock.Now() + timeout_;
+    for (int retries = retries_;; --retries) {
+      bool answered = false;
+      grpc::Status status;
+      {
+        grpc::ClientContext context;
+        SetDeadline(end - clock.Now(), &context);
+        const Calls::UnderWay under_way(calls_, context);
+        status = attempt(context, &answered);
+      }
+      const std::optional<absl::Duration> delay = RetryDelay(status);
+      if (answered || retries <= 0 || !delay.has_value() ||
+          clock.Now() + *delay >= end) {
+        return Ended(status, endpoint);
+      }
+      calls_.WaitUntil(clock.Now() + *delay);
+      if (calls_.cancelled()) return absl::CancelledError("cancelled");
+    }
+  }
+
   template <class Service, class Request, class Response>
   absl::StatusOr<Response> Call(
       const Endpoint& endpoint,
       grpc::Status (Service::Stub::*method)(grpc::ClientContext*,
                                             const Request&, Response*),
       const Request& request) {
-    RETURN_IF_ERROR(endpoint.usable);
-    grpc::ClientContext context;
-    SetDeadline(&context);
-    const Calls::UnderWay under_way(calls_, context);
-    const auto stub = Service::NewStub(endpoint.channel);
     Response response;
-    const grpc::Status status = (*stub.*method)(&context, request, &response);
-    if (!status.ok()) return Ended(status, endpoint);
+    RETURN_IF_ERROR(Try(endpoint, [&](grpc::ClientContext& context, bool*) {
+      const auto stub = Service::NewStub(endpoint.channel);
+      return (*stub.*method)(&context, request, &response);
+    }));
     return response;
   }
 
@@ -403,26 +463,27 @@ class ClientImpl final : public Client {
                                                   const Request&),
                       const Request& request,
                       const std::function<bool(const Message&)>& on_message) {
-    RETURN_IF_ERROR(endpoint.usable);
-    grpc::ClientContext context;
-    SetDeadline(&context);
-    const Calls::UnderWay under_way(calls_, context);
-    const auto stub = Service::NewStub(endpoint.channel);
-    const auto reader = (*stub.*method)(&context, request);
-    Message message;
-    bool wanted = true;  // what was under way still comes after a cancellation
-    while (reader->Read(&message)) {
-      if (wanted && !on_message(message)) {
-        wanted = false;
-        context.TryCancel();
+    return Try(endpoint, [&](grpc::ClientContext& context, bool* answered) {
+      const auto stub = Service::NewStub(endpoint.channel);
+      const auto reader = (*stub.*method)(&context, request);
+      Message message;
+      bool wanted =
+          true;  // what was under way still comes after a cancellation
+      while (reader->Read(&message)) {
+        *answered = true;
+        if (wanted && !on_message(message)) {
+          wanted = false;
+          context.TryCancel();
+        }
       }
-    }
-    return Ended(reader->Finish(), endpoint);
+      return reader->Finish();
+    });
   }
 
   const Endpoint server_;
   const Endpoint admin_;
   const absl::Duration timeout_;
+  const int retries_;
   Calls calls_;
 };
 
@@ -431,7 +492,8 @@ class ClientImpl final : public Client {
 std::unique_ptr<Client> Client::Create(const Options& options) {
   return std::make_unique<ClientImpl>(
       Connect(options.server, "--server or OUNCE_SERVER"),
-      Connect(options.admin, "--admin or OUNCE_ADMIN"), options.timeout);
+      Connect(options.admin, "--admin or OUNCE_ADMIN"), options.timeout,
+      options.retries);
 }
 
 }  // namespace ounce::client

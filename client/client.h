@@ -1,14 +1,32 @@
 // Ounce over gRPC, for C++ programs: calls with a deadline, and statuses back
 // as absl::Status, with what the server's details add in their message.
 //
-// Connections go through the HTTP proxy that the environment names, but never
-// to this very machine (proxy.h).
+//   const auto client = ounce::client::Client::Create(
+//       {.server = "127.0.0.1:8500", .timeout = absl::Seconds(30)});
+//   ounce::v1::GenerateRequest request;
+//   request.set_model("code");
+//   request.set_prompt("import os\n");
+//   const absl::Status status = client->Generate(
+//       request, [](const ounce::v1::GenerateResponse& message) {
+//         std::cout << message.text();
+//         return true;
+//       });
 //
-// Threads: any thread may call anything.
+// Requests and answers are the messages of inference.proto and
+// model_admin.proto, whose comments say what their fields mean.
+//
+// Connections are made by the first call and again whenever that is needed, go
+// through the HTTP proxy that the environment names (grpc_proxy, https_proxy,
+// http_proxy; not for what no_proxy names), but never to this very machine.
+//
+// Threads: any thread may call anything; calls wait for their answers, and run
+//   `on_message` on the thread that made them.
+// Ownership: a client outlives its calls and what HoldOpen returned.
 // Errors: the server's codes (inference.proto, model_admin.proto);
 //   kInvalidArgument for an address or a proxy that is none; kUnavailable when
 //   nothing answers at the address, or the server went away, and the message
-//   says what to do; kCancelled, "cancelled", after Cancel.
+//   says what to do; kDeadlineExceeded after `timeout`; kCancelled,
+//   "cancelled", after Cancel.
 #ifndef OUNCE_CLIENT_CLIENT_H_
 #define OUNCE_CLIENT_CLIENT_H_
 
@@ -27,11 +45,15 @@ namespace ounce::client {
 class Client {
  public:
   struct Options {
-    // HOST:PORT of Inference and of ModelAdmin, as ParseAddress takes them.
+    // Of Inference and of ModelAdmin: HOST:PORT, [IPV6]:PORT or unix:/PATH.
     std::string server = "127.0.0.1:8500";
     std::string admin = "127.0.0.1:8501";
-    // Of each call; infinite: none.
+    // Of each call, retries included; infinite: none.
     absl::Duration timeout = absl::InfiniteDuration();
+    // How often a call that the server refuses for now, saying when to come
+    // back (RetryInfo), is made again after that time: never when something of
+    // its answer has come, or its deadline is before then.
+    int retries = 0;
   };
 
   static std::unique_ptr<Client> Create(const Options& options);
@@ -50,7 +72,8 @@ class Client {
   virtual std::shared_ptr<const void> HoldOpen() = 0;
 
   // Streams call `on_message` for each message as it comes; when it returns
-  // false the call is cancelled.
+  // false the call is cancelled, its work on the server stops, and it returns
+  // kCancelled.
   virtual absl::Status Generate(
       const v1::GenerateRequest& request,
       const std::function<bool(const v1::GenerateResponse&)>& on_message) = 0;

@@ -49,7 +49,8 @@ endfunction()
 function(ounce_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES})
-  target_link_libraries(${name} PUBLIC ounce_options ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  target_link_libraries(${name} PUBLIC $<BUILD_INTERFACE:ounce_options> ${arg_PUBLIC}
+    PRIVATE ${arg_PRIVATE})
 endfunction()
 
 # ounce_executable(NAME SOURCES a.cc ... DEPS dep ...): left in the build

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <map>
@@ -90,6 +91,43 @@ class EchoService final : public v1::Inference::Service {
   }
 };
 
+// Refuses for now, as many times as it is told; else answers once.
+class FullService final : public v1::Inference::Service {
+ public:
+  grpc::Status DetectObjects(grpc::ServerContext*,
+                             const v1::DetectObjectsRequest*,
+                             v1::DetectObjectsResponse*) override {
+    ++calls;
+    return refusals-- > 0 ? Full() : grpc::Status::OK;
+  }
+  grpc::Status Generate(
+      grpc::ServerContext*, const v1::GenerateRequest*,
+      grpc::ServerWriter<v1::GenerateResponse>* writer) override {
+    ++calls;
+    writer->Write({});
+    return refusals-- > 0 ? Full() : grpc::Status::OK;
+  }
+
+  grpc::Status Full() const {
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(
+        absl::ToInt64Seconds(absl::Floor(delay, absl::Seconds(1))));
+    retry.mutable_retry_delay()->set_nanos(static_cast<int32_t>(
+        absl::ToInt64Nanoseconds(delay % absl::Seconds(1))));
+    google::rpc::Status details;
+    details.set_code(static_cast<int>(grpc::StatusCode::RESOURCE_EXHAUSTED));
+    details.set_message("full");
+    details.add_details()->PackFrom(retry);
+    grpc::Status status;
+    grpc::SetErrorDetails(details, &status);
+    return status;
+  }
+
+  absl::Duration delay = absl::Milliseconds(5);
+  std::atomic<int> refusals = 0;
+  std::atomic<int> calls = 0;
+};
+
 // Answers every connection as a web server does that is not spoken to in
 // HTTP/1.
 class HttpServer {
@@ -164,6 +202,73 @@ class ClientTest : public ::testing::Test {
   std::string address_;
   std::unique_ptr<Client> client_;
 };
+
+class RetryTest : public ::testing::Test {
+ protected:
+  RetryTest() {
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                             &port);
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    options_.server = "127.0.0.1:" + std::to_string(port);
+    options_.timeout = absl::Minutes(1);
+  }
+
+  FullService service_;
+  std::unique_ptr<grpc::Server> server_;
+  Client::Options options_;
+};
+
+TEST_F(RetryTest, ARefusedCallIsMadeAgainWhenTheServerSaysSo) {
+  service_.refusals = 2;
+  options_.retries = 2;
+  EXPECT_OK(Client::Create(options_)->DetectObjects({}));
+  EXPECT_EQ(service_.calls, 3);
+}
+
+TEST_F(RetryTest, NoMoreOftenThanTheOptionsSay) {
+  service_.refusals = 3;
+  options_.retries = 1;
+  EXPECT_THAT(
+      Client::Create(options_)->DetectObjects({}),
+      StatusIs(absl::StatusCode::kResourceExhausted, "full; try again in 5ms"));
+  EXPECT_EQ(service_.calls, 2);
+}
+
+TEST_F(RetryTest, NotWhenTheDeadlineIsBeforeThat) {
+  service_.refusals = 1;
+  service_.delay = absl::Hours(1);
+  options_.retries = 1;
+  EXPECT_THAT(
+      Client::Create(options_)->DetectObjects({}),
+      StatusIs(absl::StatusCode::kResourceExhausted, "full; try again in 1h"));
+}
+
+TEST_F(RetryTest, NotWhenSomethingHasCome) {
+  service_.refusals = 1;
+  options_.retries = 1;
+  EXPECT_THAT(Client::Create(options_)->Generate(
+                  {}, [](const v1::GenerateResponse&) { return true; }),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(service_.calls, 1);
+}
+
+TEST_F(RetryTest, CancelEndsTheWaiting) {
+  service_.refusals = 1;
+  service_.delay = absl::Hours(1);
+  options_.retries = 1;
+  options_.timeout = absl::InfiniteDuration();
+  const auto client = Client::Create(options_);
+  std::thread other([&] {
+    while (service_.calls == 0) std::this_thread::yield();
+    EXPECT_TRUE(client->Cancel());
+  });
+  EXPECT_THAT(client->DetectObjects({}),
+              StatusIs(absl::StatusCode::kCancelled, "cancelled"));
+  other.join();
+}
 
 TEST_F(ClientTest, DetectsObjects) {
   v1::DetectObjectsRequest request;
