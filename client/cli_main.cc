@@ -17,6 +17,7 @@
 #include "client/client.h"
 #include "client/command.h"
 #include "client/command_line.h"
+#include "client/completion.h"
 #include "client/interrupt.h"
 #include "client/output.h"
 #include "client/proxy.h"
@@ -110,8 +111,12 @@ int Main(int argc, char** argv) {
   AddInspectCommand(app, &command);
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
+  AddCompletionCommand(app, &command);
   app.footer(kFooter);
-  if (const auto code = Parse(app, argc, argv); code.has_value()) return *code;
+  if (!WantsCompletion(app, argc, argv, &command)) {
+    const std::optional<int> code = Parse(app, argc, argv);
+    if (code.has_value()) return *code;
+  }
   if (!TakeAddress(app, "--server", "OUNCE_SERVER", &options.client.server) ||
       !TakeAddress(app, "--admin", "OUNCE_ADMIN", &options.client.admin)) {
     return kWrongUsage;

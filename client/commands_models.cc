@@ -158,7 +158,7 @@ void AddModelCommands(CLI::App& app, Command* command) {
 
   auto force = std::make_shared<bool>(false);
   auto* unload = app.add_subcommand("unload", "Stop serving a model");
-  unload->add_option("NAME", *name, "A served model")
+  unload->add_option("MODEL", *name, "A served model")
       ->required()
       ->type_name("");
   unload->add_flag("--force", *force,
