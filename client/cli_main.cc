@@ -2,14 +2,12 @@
 #include <google/protobuf/stubs/logging.h>
 
 #include <CLI/CLI.hpp>
-#include <cmath>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/standard_files.h"
@@ -52,19 +50,6 @@ struct Options {
   std::optional<double> deadline_seconds;
   bool json = false;
 };
-
-CLI::Validator Seconds() {
-  return CLI::Validator(
-      [](const std::string& text) {
-        double seconds = 0;
-        return absl::SimpleAtod(text, &seconds) && seconds > 0 &&
-                       std::isfinite(seconds)
-                   ? ""
-                   : absl::StrCat("must be a number of seconds above 0, is '",
-                                  text, "'");
-      },
-      "");
-}
 
 // The address that a flag, or else the environment, gives; what is wrong with
 // it is told.
@@ -111,6 +96,7 @@ int Main(int argc, char** argv) {
   AddInspectCommand(app, &command);
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
+  AddTopCommand(app, &command);
   AddCompletionCommand(app, &command);
   app.footer(kFooter);
   if (!WantsCompletion(app, argc, argv, &command)) {

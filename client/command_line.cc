@@ -1,6 +1,7 @@
 #include "client/command_line.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <numeric>
 #include <utility>
@@ -217,6 +218,19 @@ CLI::Validator Number(const std::string& range) {
         }
         text = std::string(absl::StripAsciiWhitespace(text));
         return std::string();
+      },
+      "");
+}
+
+CLI::Validator Seconds() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        double seconds = 0;
+        return absl::SimpleAtod(text, &seconds) && seconds > 0 &&
+                       std::isfinite(seconds)
+                   ? ""
+                   : absl::StrCat("must be a number of seconds above 0, is '",
+                                  text, "'");
       },
       "");
 }

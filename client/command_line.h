@@ -22,6 +22,9 @@ std::string Names(const std::string& names);
 CLI::Validator WholeNumber(uint64_t largest);
 CLI::Validator Number(const std::string& range);
 
+// For Option::check: what is no number of seconds above 0 is refused.
+CLI::Validator Seconds();
+
 // For Option::check: an empty text is refused, which would mean to the server
 // that nothing is given: --as "$NAME" with a name that is not set. `what` is
 // what it must be: "a name".

@@ -28,15 +28,6 @@ absl::Status NotWrittenToStdout(int error) {
   return NotWritten("stdout", error == 0 ? EIO : error);
 }
 
-// The first `width` characters.
-std::string Cut(const std::string& line, int width) {
-  absl::string_view left = line;
-  for (int i = 0; i < width && !left.empty(); ++i) {
-    left.remove_prefix(FirstUtf8Sequence({left.data(), left.size()}).length);
-  }
-  return line.substr(0, line.size() - left.size());
-}
-
 }  // namespace
 
 absl::Status Print(const std::string& text) {
@@ -89,6 +80,14 @@ int TerminalWidth(int file) {
   winsize size = {};
   if (ioctl(file, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
   return size.ws_col;
+}
+
+std::string Cut(const std::string& line, int width) {
+  absl::string_view left = line;
+  for (int i = 0; i < width && !left.empty(); ++i) {
+    left.remove_prefix(FirstUtf8Sequence({left.data(), left.size()}).length);
+  }
+  return line.substr(0, line.size() - left.size());
 }
 
 void ShowOnTerminal(const std::string& line) {

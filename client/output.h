@@ -30,6 +30,9 @@ bool IsTerminal(int file);
 // Columns of the terminal that `file` is, at this moment; 80 if unknown.
 int TerminalWidth(int file);
 
+// The first `width` characters of a line.
+std::string Cut(const std::string& line, int width);
+
 // The line that was on stderr's terminal is replaced by `line`, cut to its
 // width. An empty one leaves nothing.
 void ShowOnTerminal(const std::string& line);

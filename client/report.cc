@@ -27,21 +27,6 @@ constexpr char kVectors[] = "norms and biases";
 constexpr int kLongestPlan = 2000;  // characters
 constexpr char kNoModels[] = "no models\n";
 
-std::string StateName(v1::ModelState state) {
-  switch (state) {
-    case v1::MODEL_STATE_LOADING:
-      return "loading";
-    case v1::MODEL_STATE_READY:
-      return "ready";
-    case v1::MODEL_STATE_QUANTIZING:
-      return "quantizing";
-    case v1::MODEL_STATE_UNLOADING:
-      return "unloading";
-    default:
-      return "unknown";
-  }
-}
-
 template <class Model>
 std::string TaskNames(const Model& model) {
   std::vector<std::string> names;
@@ -695,6 +680,21 @@ std::string EvaluationText(const v1::EvaluateReport& report) {
           worst.index(), worst.negative_log_likelihood(),
           quality.mean_negative_log_likelihood()),
       FloatsText(quality));
+}
+
+std::string StateName(v1::ModelState state) {
+  switch (state) {
+    case v1::MODEL_STATE_LOADING:
+      return "loading";
+    case v1::MODEL_STATE_READY:
+      return "ready";
+    case v1::MODEL_STATE_QUANTIZING:
+      return "quantizing";
+    case v1::MODEL_STATE_UNLOADING:
+      return "unloading";
+    default:
+      return "unknown";
+  }
 }
 
 std::string StageName(v1::QuantizeStage stage) {

@@ -54,6 +54,9 @@ std::string EvaluationText(const v1::EvaluateReport& report);
 std::string ProgressBar(const v1::QuantizeProgress& progress);
 std::string ProgressBar(const v1::EvaluateProgress& progress);
 
+// "loading", "ready", "quantizing", "unloading".
+std::string StateName(v1::ModelState state);
+
 // "reading", "quantizing", "evaluating", "swapping", "done".
 std::string StageName(v1::QuantizeStage stage);
 

@@ -527,6 +527,8 @@ void Scheduler::RunStep() {
   while (!parts_.empty()) RunPartsOf(*parts_.front().sequence->engine);
   if (prompt_tokens_in_step_ > 0 || new_tokens_in_step_ > 0) {
     observer_.OnTokens(prompt_tokens_in_step_, new_tokens_in_step_);
+    MutexLock lock(&mu_);
+    stats_.generated_tokens += new_tokens_in_step_;
   }
 }
 

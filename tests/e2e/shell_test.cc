@@ -1,4 +1,4 @@
-// ounce at a prompt: completion in the shells that are there.
+// ounce at a prompt: completion in the shells that are there, and top.
 #include <sys/ioctl.h>
 
 #include "absl/strings/match.h"
@@ -129,6 +129,42 @@ TEST_F(ShellTest, CompletionRefusesAShellThatItDoesNotKnow) {
   EXPECT_EQ(done.code, 2);
   EXPECT_THAT(done.err,
               HasSubstr("SHELL: must be bash, zsh or fish, is 'csh'"));
+}
+
+TEST_F(ShellTest, TopPrintsOnceWhereThereIsNoTerminal) {
+  const Finished text = Cli({"top", "--interval", "0.05"});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, AllOf(HasSubstr("ounce-server "), HasSubstr("\ntiny "),
+                              HasSubstr(" 0.0 "), Not(HasSubstr("\033"))));
+  const Finished json = Cli({"top", "--json", "--interval", "0.05"});
+  const auto parsed = nlohmann::json::parse(json.out);
+  EXPECT_EQ(parsed["models"][0]["name"], "tiny");
+  EXPECT_EQ(parsed["models"][0]["tokens_per_second"], 0.0);
+}
+
+TEST_F(ShellTest, TopCountsTheTokensThatComeMeanwhile) {
+  ASSERT_TRUE(Generate(Request("def ", 24)).ok());
+  EXPECT_TRUE(
+      WaitUntil([&] { return Model("tiny").generated_tokens() == 24; }));
+}
+
+TEST_F(ShellTest, TopFillsATerminalUntilItIsInterrupted) {
+  Terminal top(Env({"ounce", "top", "--interval", "0.02"}), 100);
+  ASSERT_TRUE(top.Shows("\033[Hounce-server ")) << top.screen();
+  ASSERT_TRUE(top.Shows(" 0.0 ")) << top.screen();  // of a second look
+  // Then it waits for the server to come back.
+  Stop();
+  ASSERT_TRUE(top.Shows("nothing answers at ")) << top.screen();
+  top.Type("\x03");
+  EXPECT_EQ(top.Wait(), 128 + SIGINT);
+  EXPECT_THAT(top.screen(), Not(HasSubstr("cancelled")));
+}
+
+TEST_F(ShellTest, TopSaysAtOnceThatThereIsNoServer) {
+  const Finished done =
+      RunToEnd({OUNCE_CLI_BINARY, "--admin", "127.0.0.1:1", "top"});
+  EXPECT_EQ(done.code, 4);
+  EXPECT_THAT(done.err, HasSubstr("nothing answers at 127.0.0.1:1"));
 }
 
 }  // namespace
