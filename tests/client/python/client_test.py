@@ -249,3 +249,11 @@ def test_refuses_options_that_are_nothing_alone() -> None:
         ounce.Client(cert="client.pem")
     with pytest.raises(ValueError, match="token"):
         ounce.Client(token="secret", token_file="token")
+
+
+def test_sends_no_token_to_others_in_plain_text() -> None:
+    with pytest.raises(ValueError, match="models.example.com:8500 in plain text"):
+        ounce.Client("models.example.com:8500", token="secret")
+    ounce.Client("models.example.com:8500", token="secret", tls=True)
+    ounce.Client("models.example.com:8500", token="secret", plaintext_token=True)
+    ounce.Client("[::1]:8500", "unix:/run/ounce", token="secret")

@@ -22,6 +22,9 @@ from ._calls import Call
 
 _MAX_RECEIVE_BYTES = 64 << 20  # a report of very many tensors
 
+# Where Debian and many others keep the certificates that they trust.
+_SYSTEM_CAS = "/etc/ssl/certs/ca-certificates.crt"
+
 File = str | os.PathLike[str]
 
 
@@ -53,6 +56,7 @@ class Connection:
         retries: int = 3,
         token: str | None = None,
         token_file: File | None = None,
+        plaintext_token: bool = False,
         tls: bool = False,
         ca: File | None = None,
         cert: File | None = None,
@@ -67,7 +71,8 @@ class Connection:
         retries: how often a call that the server refuses for now (it says when to
             come back) is made again, as long as nothing of its answer has come.
         token: sent as ``authorization: Bearer TOKEN``; or the file that holds it,
-            which is read before each call.
+            which is read before each call; else what OUNCE_TOKEN says. Without TLS
+            it goes to other machines only with ``plaintext_token``.
         tls: encrypts, and trusts the system's authorities; or those in ``ca``.
             ``cert`` and ``key`` are the client's own, for servers that want one.
             Files in PEM form; any of them turns TLS on.
@@ -81,16 +86,28 @@ class Connection:
         self._timeout = timeout
         self._retries = retries
         self._token = token
+        if token is None and token_file is None:
+            self._token = os.environ.get("OUNCE_TOKEN")
         self._token_file = token_file
         self._lock = threading.Lock()
         self._channels: dict[str, Any] = {}  # by address
         self._credentials: grpc.ChannelCredentials | None = None
         if tls or ca is not None or cert is not None:
+            # Without such a file gRPC has a list of its own.
+            if ca is None and os.path.exists(_SYSTEM_CAS):
+                ca = _SYSTEM_CAS
             self._credentials = grpc.ssl_channel_credentials(
                 root_certificates=_read(ca),
                 private_key=_read(key),
                 certificate_chain=_read(cert),
             )
+        elif self._has_token() and not plaintext_token:
+            for address in (self._server, self._admin):
+                if not _is_loopback(address):
+                    raise ValueError(
+                        f"token: would go to {address} in plain text; connect with "
+                        "tls, or allow it with plaintext_token"
+                    )
 
     def _address(self, call: Call[Any]) -> str:
         return self._admin if call.is_admin else self._server
@@ -117,11 +134,16 @@ class Connection:
             self._channels.clear()
             return channels
 
+    def _has_token(self) -> bool:
+        return bool(self._token) or self._token_file is not None
+
     def _metadata(self) -> Sequence[tuple[str, str]]:
+        if not self._has_token():
+            return ()
         token = self._token
         if self._token_file is not None:
             token = Path(self._token_file).read_text(encoding="utf-8").strip()
-        return () if token is None else (("authorization", f"Bearer {token}"),)
+        return (("authorization", f"Bearer {token}"),)
 
     def _sender(self, call: Call[Any], kind: str) -> Callable[[float | None], Any]:
         """What begins the call, given the seconds that it may take; ``kind`` is

@@ -188,6 +188,21 @@ def _plain_words(code: grpc.StatusCode, message: str, address: str) -> str:
         message.startswith("failed to connect to all addresses")
         or message.startswith("DNS resolution failed")
     ):
+        if "HTTP/2" in message or "http1.x" in message:
+            return (
+                f"what answers at {address} does not speak gRPC in plain text; does it "
+                "speak TLS (tls, ca), or is it the port for metrics?"
+            )
+        if "CERTIFICATE_VERIFY_FAILED" in message:
+            return (
+                f"the certificate of {address} is not to be trusted: it has ended, is "
+                "for another name, or nobody whom ca names has signed it"
+            )
+        if "handshake failed" in message or "Unwrap failed" in message:
+            return (
+                f"TLS with {address} failed; it may want a certificate (cert and key), "
+                "or speak no TLS"
+            )
         reason = message.rsplit(": ", 1)[-1]
         return (
             f"nothing answers at {address} ({reason}); start a server "
