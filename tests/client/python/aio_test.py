@@ -109,6 +109,7 @@ def test_raises_the_same_errors(server: RunningServer) -> None:
         with pytest.raises(ounce.InvalidArgumentError) as caught:
             await client.generate_text("code", "a", top_p=2)
         assert caught.value.field == "sampling.top_p"
+        assert caught.value.request_id
         with pytest.raises(ounce.NotFoundError, match="nobody"):
             await client.describe("nobody")
         with pytest.raises(ounce.DeadlineExceededError):

@@ -147,6 +147,7 @@ def test_a_wrong_field_is_named(client: ounce.Client) -> None:
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.retry_delay is None
     assert "sampling.top_p: must be" in str(caught.value)
+    assert caught.value.request_id  # the server's
 
 
 def test_errors_are_told_apart_by_class(client: ounce.Client) -> None:
