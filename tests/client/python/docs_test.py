@@ -38,7 +38,9 @@ def test_docstrings(
     assert result.failed == 0
 
 
+@pytest.mark.parametrize("path", ["README.md", "client/python/README.md"])
 def test_readme(
+    path: str,
     server: RunningServer,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -46,13 +48,12 @@ def test_readme(
     monkeypatch.chdir(SOURCE)
     monkeypatch.setenv("OUNCE_SERVER", server.inference)
     monkeypatch.setenv("OUNCE_ADMIN", server.admin)
-    readme = (SOURCE / "client/python/README.md").read_text()
     names: dict[str, object] = {}
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (SOURCE / path).read_text(), re.DOTALL)
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) > 1
-    assert "from typing import" in capsys.readouterr().out
+        block = block.replace("127.0.0.1:8500", server.inference)
+        exec(compile(block, path, "exec"), names)
+    assert "tokens by float16" in capsys.readouterr().out
 
 
 def test_the_wheel_has_all_that_its_users_need() -> None:
