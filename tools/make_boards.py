@@ -294,9 +294,11 @@ def memory_saved():
                 [("sum(ounce_model_checkpoint_bytes)", "checkpoint"),
                  ("sum(ounce_model_stored_bytes)", "stored"),
                  ("sum(ounce_model_weight_bytes)", "resident")], BYTES)
+    # Not increase(): a method's counters may begin between two scrapes, with its first run.
+    runs = "sum by (outcome) (ounce_quantizations_total{})"
     board.lines("Quantizations", "How they ended.",
-                [("sum by (model, outcome) (increase(ounce_quantizations_total"
-                  "[$__rate_interval])) > 0", "{{model}} {{outcome}}")], COUNT, width=8)
+                [(f"clamp_min({runs.format('')} - {runs.format(' offset $__rate_interval')}, 0)",
+                  "{{outcome}}")], COUNT, width=8)
     board.lines("Duration of a quantization", "The mean of those so far.",
                 [("sum by (model, method) (ounce_quantization_seconds_sum)"
                   " / sum by (model, method) (ounce_quantization_seconds_count)",

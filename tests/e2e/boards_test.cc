@@ -157,7 +157,7 @@ class BoardsTest : public testing::ServingTest {
     const auto seconds = [](absl::Time time) {
       return absl::ToUnixSeconds(time);
     };
-    return Ask(absl::StrCat("query_range?step=2&start=", seconds(start_),
+    return Ask(absl::StrCat("query_range?step=1&start=", seconds(start_),
                             "&end=", seconds(absl::Now() + absl::Seconds(59)),
                             "&query=", Encoded(expression)));
   }
