@@ -142,7 +142,7 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
                           .request_log = {.mode = config.request_log,
                                           .write = LogRequest},
                           .draw = DrawSeed}),
-      inference_({.max_new_tokens = config.limits.max_new_tokens,
+      front_end_({.max_new_tokens = config.limits.max_new_tokens,
                   .draw_seed = DrawSeed,
                   .on_rejected =
                       [this](const auto& model, const absl::Status& why) {
@@ -154,7 +154,8 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
                       },
                   .picture_threads = static_cast<int>(
                       std::min(config.threads, kMaxPictureThreads))},
-                 *catalog_, pictures_, reception_, clock_),
+                 *catalog_, pictures_, clock_),
+      inference_(front_end_, reception_),
       admin_(*catalog_, pictures_, reception_, clock_,
              [this] { return Info(); }),
       status_(metrics_->ServeStatus([this] { return Status(); })) {}
@@ -229,7 +230,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
                [&metrics](bool serving, const std::string& missing) {
                  metrics.SetServing(serving, missing);
                }},
-          server->inference_, server->admin_));
+          {{v1::Inference::service_full_name(), &server->inference_}},
+          {{v1::ModelAdmin::service_full_name(), &server->admin_}}));
   ASSIGN_OR_RETURN(server->addresses_.metrics,
                    metrics.Listen(config.listen.metrics));
   server->addresses_.inference = server->listeners_->inference_address();
@@ -280,11 +282,11 @@ void Server::Drain() {
   // For the calls that are on their way while clients hear of it.
   if (delays) absl::SleepFor(kLastCalls);
   admin_.Stop();
-  inference_.Stop();
+  front_end_.Stop();
   const absl::Time deadline = clock_.Now() + config_.drain;
-  inference_.FinishReading(deadline);
+  front_end_.FinishReading(deadline);
   catalog_->Drain(deadline);
-  inference_.Drain(deadline);
+  front_end_.Drain(deadline);
   // Who has just been answered may ask once more, and is to hear UNAVAILABLE:
   // from Shutdown on, gRPC itself says CANCELLED.
   absl::SleepFor(absl::Milliseconds(200));

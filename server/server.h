@@ -11,6 +11,8 @@
 #include "base/thread_pool.h"
 #include "server/announce.h"
 #include "server/config.h"
+#include "server/frontend/front_end.h"
+#include "server/frontend/picture_reader.h"
 #include "server/metrics/metrics.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/model_catalog.h"
@@ -18,7 +20,6 @@
 #include "server/service/inference_service.h"
 #include "server/service/listeners.h"
 #include "server/service/model_admin_service.h"
-#include "server/service/picture_reader.h"
 #include "server/service/server_info.h"
 
 namespace ounce::server {
@@ -69,6 +70,7 @@ class Server {
   const std::unique_ptr<FigureSource> load_figures_;
   const PictureReader pictures_;
   Reception reception_;
+  FrontEnd front_end_;
   InferenceService inference_;
   ModelAdminService admin_;
   const std::unique_ptr<FigureSource> status_;  // asks catalog and budget

@@ -67,13 +67,19 @@ const std::vector<PartRule>& PartRules() {
       {"model/arch/", {"model/tokenizer/", "model/loader/"}},
       // Sockets and frames: what is above them is nothing to it.
       {"server/net/",
-       {"server/service/", "server/engine/", "server/scheduler/",
-        "server/metrics/", "model/", "quant/", "image/"}},
+       {"server/service/", "server/frontend/", "server/engine/",
+        "server/scheduler/", "server/metrics/", "model/", "quant/", "image/"}},
       {"server/scheduler/",
-       {"server/service/", "server/engine/", "server/net/"}},
-      {"server/engine/", {"server/service/", "server/net/"}},
+       {"server/service/", "server/frontend/", "server/engine/",
+        "server/net/"}},
+      {"server/engine/",
+       {"server/service/", "server/frontend/", "server/net/"}},
+      // Whatever protocol asks: it is none of its business.
+      {"server/frontend/",
+       {"server/service/", "server/engine/", "server/net/", "server/metrics/"}},
       {"server/service/", {"server/engine/"}},
-      {"server/metrics/", {"server/service/", "server/engine/"}},
+      {"server/metrics/",
+       {"server/service/", "server/frontend/", "server/engine/"}},
   };
   return *kRules;
 }
@@ -297,6 +303,8 @@ TEST(LayeringTest, KeepsLibrariesInTheirPlaces) {
               ElementsAre(HasSubstr("gRPC belongs in server/service/")));
   EXPECT_THAT(Faults({{"server/scheduler/a.h", 4, "ounce/v1/inference.pb.h"}}),
               ElementsAre(HasSubstr("protobuf belongs in")));
+  EXPECT_THAT(Faults({{"server/frontend/a.cc", 4, "grpcpp/server.h"}}),
+              ElementsAre(HasSubstr("gRPC belongs in server/service/")));
   EXPECT_THAT(Faults({{"server/service/a.cc", 4, "prometheus/counter.h"}}),
               ElementsAre(HasSubstr("prometheus-cpp belongs in")));
   EXPECT_THAT(

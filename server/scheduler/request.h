@@ -83,8 +83,8 @@ class ResponseSink {
   virtual void OnChunk(GenerateChunk chunk) = 0;
 
   // Exactly once, last. `result` says how far it came; where that is not to its
-  // end, status is kCancelled, kDeadlineExceeded, kResourceExhausted, kUnavailable
-  // or kInternal.
+  // end, status is kCancelled, kDeadlineExceeded, kResourceExhausted,
+  // kUnavailable or kInternal.
   virtual void OnDone(const absl::Status& status,
                       const GenerateResult& result) = 0;
 };

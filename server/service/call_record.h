@@ -16,6 +16,8 @@
 
 #include "absl/time/time.h"
 #include "base/mutex.h"
+#include "server/scheduler/detect_request.h"
+#include "server/scheduler/request.h"
 
 namespace ounce::server {
 
@@ -29,6 +31,10 @@ struct CallFacts {
   std::optional<int64_t> tokens_in;
   std::optional<int64_t> tokens_out;
 };
+
+// What a scheduler tells at the end; nothing where it never began.
+void Note(const GenerateResult& result, CallFacts& facts);
+void Note(const DetectResult& result, CallFacts& facts);
 
 class CallRecord {
  public:

@@ -1,4 +1,5 @@
-// A client's deadline on our clock, and when it counts as passed.
+// A client's deadline on our clock. When it counts as passed is in
+// server/frontend/gave_up.h.
 #ifndef OUNCE_SERVER_SERVICE_DEADLINE_H_
 #define OUNCE_SERVER_SERVICE_DEADLINE_H_
 
@@ -6,7 +7,6 @@
 
 #include <cstdint>
 
-#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 
@@ -28,22 +28,6 @@ inline gpr_timespec ToGrpcDeadline(absl::Duration duration) {
   return gpr_time_add(
       gpr_now(GPR_CLOCK_MONOTONIC),
       gpr_time_from_nanos(absl::ToInt64Nanoseconds(duration), GPR_TIMESPAN));
-}
-
-// A client gives up when its deadline passes, and its word may arrive a moment
-// before the server's own clock says so: that is a passed deadline, not a
-// cancellation.
-inline constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(20);
-
-inline bool GaveUpAtDeadline(absl::Time deadline, absl::Time now) {
-  return now + kDeadlineSlack >= deadline;
-}
-
-// Why a call is over whose client no longer waits for it.
-inline absl::Status WhyGivenUp(absl::Time deadline, absl::Time now) {
-  return GaveUpAtDeadline(deadline, now)
-             ? absl::DeadlineExceededError("the deadline passed")
-             : absl::CancelledError("the client cancelled the call");
 }
 
 }  // namespace ounce::server

@@ -5,7 +5,6 @@
 
 #include "base/guard.h"
 #include "ounce/v1/inference.pb.h"
-#include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 
@@ -37,91 +36,30 @@ v1::DetectObjectsResponse ToProto(DetectResult result) {
 
 }  // namespace
 
-absl::Status DetectCall::CheckWanted() const {
-  if (GaveUpAtDeadline(deadline_, clock_.Now())) {
-    return absl::DeadlineExceededError(
-        "the deadline passed before the picture was read");
-  }
-  MutexLock lock(&mu_);
-  if (gone_) return absl::CancelledError("the client cancelled the call");
-  return absl::OkStatus();
-}
-
-void DetectCall::Refuse(const absl::Status& status) {
-  Finish(ToGrpcStatus(status));
-}
-
-absl::Status DetectCall::Start(
-    const std::shared_ptr<const ObjectDetection>& model, DetectParams params) {
-  DetectScheduler& scheduler = *model->scheduler;
-  {
-    MutexLock lock(&mu_);
-    model_ = model;
-  }
-  // The scheduler's share, and one to live to the end of this function.
-  refs_ += 2;
-  absl::StatusOr<DetectScheduler::RequestId> id;
-  const absl::Status thrown = Guarded([&] {
-    id = scheduler.Submit(std::move(params), this);
-    return absl::OkStatus();
-  });
-  if (!thrown.ok()) id = thrown;
-  bool gone = false;
-  if (id.ok()) {
-    MutexLock lock(&mu_);
-    id_ = *id;
-    gone = gone_;
-  }
-  if (!id.ok()) {
-    Unref();
-  } else if (gone) {
-    scheduler.Cancel(*id, CheckWanted());
-  }
-  Unref();
-  return id.status();
+std::shared_ptr<DetectCall> DetectCall::Create(
+    FrontEnd& front_end, grpc::ByteBuffer* response,
+    std::shared_ptr<CallRecord> record) {
+  std::shared_ptr<DetectCall> call(new DetectCall(response, std::move(record)));
+  call->detection_ = front_end.BeginDetect(call);
+  MutexLock lock(&call->mu_);
+  call->self_ = call;
+  return call;
 }
 
 void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
-  if (status.ok()) {
-    record_->Add([&](CallFacts& facts) {
-      facts.version = result.model_version;
-      facts.queued = result.queued;
-    });
-  }
+  record_->Add([&](CallFacts& facts) { Note(result, facts); });
   const absl::Status answered = Guarded([&] {
     if (status.ok()) *response_ = Serialize(ToProto(std::move(result)));
     return status;
   });
   Finish(ToGrpcStatus(answered));
-  Unref();
-}
-
-void DetectCall::OnCancel() {
-  std::shared_ptr<const ObjectDetection> model;
-  std::optional<DetectScheduler::RequestId> id;
-  {
-    MutexLock lock(&mu_);
-    gone_ = true;
-    model = model_;
-    id = id_;
-  }
-  if (id.has_value()) model->scheduler->Cancel(*id, CheckWanted());
 }
 
 void DetectCall::OnDone() {
-  // Here and not in the destructor, which may run on the engine's thread: the
-  // last user of a model joins that thread.
-  std::shared_ptr<const ObjectDetection> model;
-  {
-    MutexLock lock(&mu_);
-    model = std::move(model_);
-  }
-  calls_.Remove();
-  Unref();
-}
-
-void DetectCall::Unref() {
-  if (refs_.fetch_sub(1) == 1) delete this;
+  detection_->Release();
+  std::shared_ptr<DetectCall> self;  // freed after the lock is
+  MutexLock lock(&mu_);
+  self = std::move(self_);
 }
 
 }  // namespace ounce::server

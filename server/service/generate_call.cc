@@ -5,7 +5,6 @@
 
 #include "base/guard.h"
 #include "ounce/v1/inference.pb.h"
-#include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 
@@ -77,46 +76,13 @@ void AddSampling(const SamplingParams& params, v1::GenerateResponse* response) {
 
 }  // namespace
 
-absl::Status GenerateCall::Start(
-    const std::shared_ptr<const TextGeneration>& model, GenerateParams params) {
-  GenerateScheduler& scheduler = *model->scheduler;
-  {
-    MutexLock lock(&mu_);
-    model_ = model;
-    deadline_ = params.deadline;
-    sampling_ = params.sampling;
-    max_new_tokens_ = params.max_new_tokens;
-  }
-  // The scheduler's share, and one to live to the end of this function.
-  refs_ += 2;
-  absl::StatusOr<GenerateScheduler::RequestId> id;
-  const absl::Status thrown = Guarded([&] {
-    id = scheduler.Submit(std::move(params), this);
-    return absl::OkStatus();
-  });
-  if (!thrown.ok()) id = thrown;
-  bool gone = false;
-  if (id.ok()) {
-    MutexLock lock(&mu_);
-    id_ = *id;
-    gone = gone_;
-  }
-  if (!id.ok()) {
-    Unref();
-  } else if (gone) {
-    scheduler.Cancel(*id);
-  }
-  Unref();
-  return id.status();
-}
-
-void GenerateCall::Refuse(const absl::Status& status) {
-  {
-    MutexLock lock(&mu_);
-    done_ = true;
-    finished_ = true;
-  }
-  Finish(ToGrpcStatus(status));
+std::shared_ptr<GenerateCall> GenerateCall::Create(
+    FrontEnd& front_end, std::shared_ptr<CallRecord> record) {
+  std::shared_ptr<GenerateCall> call(new GenerateCall(std::move(record)));
+  call->generation_ = front_end.BeginGenerate(call);
+  MutexLock lock(&call->mu_);
+  call->self_ = call;
+  return call;
 }
 
 bool GenerateCall::HasRoom() const {
@@ -155,26 +121,19 @@ void GenerateCall::Abandon() {
 }
 
 void GenerateCall::OnDone(const absl::Status& status,
-                          const GenerateResult& result) {
-  record_->Add([&](CallFacts& facts) {
-    if (result.model_version > 0) facts.version = result.model_version;
-    facts.queued = result.queued;
-    if (result.new_tokens > 0) facts.first_token = result.time_to_first_token;
-    facts.tokens_in = result.prompt_tokens;
-    facts.tokens_out = result.new_tokens;
-  });
+                          const GenerateOutcome& outcome) {
+  record_->Add([&](CallFacts& facts) { Note(outcome.result, facts); });
   {
     MutexLock lock(&mu_);
     done_ = true;
     status_ = status;
-    result_ = result;
+    outcome_ = outcome;
   }
   Pump();
-  Unref();
 }
 
 void GenerateCall::OnWriteDone(bool ok) {
-  std::shared_ptr<const TextGeneration> waits_for_room;
+  std::shared_ptr<Generation> waits_for_room;
   {
     MutexLock lock(&mu_);
     writing_ = false;
@@ -182,44 +141,26 @@ void GenerateCall::OnWriteDone(bool ok) {
       gone_ = true;
       pending_ = {};
     }
-    if (paused_) waits_for_room = model_;
+    if (paused_) waits_for_room = generation_;
   }
   Pump();  // gRPC may let go of `this` now
-  if (waits_for_room != nullptr) waits_for_room->scheduler->Wake();
+  if (waits_for_room != nullptr) waits_for_room->Wake();
 }
 
 void GenerateCall::OnCancel() {
-  std::shared_ptr<const TextGeneration> model;
-  std::optional<GenerateScheduler::RequestId> id;
   {
     MutexLock lock(&mu_);
     gone_ = true;
     pending_ = {};
-    model = model_;
-    if (!GaveUpAtDeadline(deadline_, clock_.Now())) id = id_;
   }
-  if (model == nullptr) return;
-  // Past its deadline the scheduler ends the request by itself.
-  if (id.has_value()) {
-    model->scheduler->Cancel(*id);
-  } else {
-    model->scheduler->Wake();
-  }
+  generation_->Cancel();
 }
 
 void GenerateCall::OnDone() {
-  // Here and not in the destructor, which may run on the engine's thread: the
-  // last user of a model joins that thread.
-  std::shared_ptr<const TextGeneration> model;
-  std::optional<GenerateScheduler::RequestId> abandoned;
-  {
-    MutexLock lock(&mu_);
-    model = std::move(model_);
-    if (abandoned_ && !done_) abandoned = id_;
-  }
-  if (abandoned.has_value()) model->scheduler->Cancel(*abandoned);
-  calls_.Remove();
-  Unref();
+  generation_->Release();
+  std::shared_ptr<GenerateCall> self;  // freed after the lock is
+  MutexLock lock(&mu_);
+  self = std::move(self_);
 }
 
 bool GenerateCall::NextAction(Action* action, grpc::Status* status) {
@@ -231,9 +172,9 @@ bool GenerateCall::NextAction(Action* action, grpc::Status* status) {
     *action = Action::kWriteAndFinish;
     v1::GenerateResponse response =
         ToProto(std::exchange(pending_, GenerateChunk()));
-    AddResult(result_, &response);
-    response.set_max_new_tokens(static_cast<uint32_t>(max_new_tokens_));
-    AddSampling(sampling_, &response);
+    AddResult(outcome_.result, &response);
+    response.set_max_new_tokens(static_cast<uint32_t>(outcome_.max_new_tokens));
+    AddSampling(outcome_.sampling, &response);
     outgoing_ = Serialize(response);
   } else if (HasOutput(pending_)) {
     *action = Action::kWrite;
@@ -279,10 +220,6 @@ void GenerateCall::Pump() {
       Finish(status);
       return;
   }
-}
-
-void GenerateCall::Unref() {
-  if (refs_.fetch_sub(1) == 1) delete this;
 }
 
 }  // namespace ounce::server

@@ -99,7 +99,7 @@ Relay::Options RelayOptions(const GuardedServer::Options& options) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
-    const Options& options, const std::string& name, grpc::Service& service,
+    const Options& options, const std::vector<NamedService>& services,
     const Clock& clock) {
   SetUpOnce();
   std::unique_ptr<GuardedServer> guarded(new GuardedServer());
@@ -111,10 +111,14 @@ absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
   guarded->acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
-  builder.RegisterService(&service);
+  std::vector<std::string> names;
+  for (const NamedService& service : services) {
+    names.push_back(service.name);
+    builder.RegisterService(service.service);
+  }
   guarded->health_ = std::make_unique<HealthService>(options.trusted_proxies);
   builder.RegisterService(guarded->health_.get());
-  guarded->reflection_ = CreateReflectionServices({name});
+  guarded->reflection_ = CreateReflectionServices(std::move(names));
   for (const auto& reflection : guarded->reflection_) {
     builder.RegisterService(reflection.get());
   }

@@ -30,6 +30,12 @@
 
 namespace ounce::server {
 
+// A service and its full name, "ounce.v1.Inference".
+struct NamedService {
+  std::string name;
+  grpc::Service* service;
+};
+
 class GuardedServer {
  public:
   struct Options {
@@ -50,11 +56,11 @@ class GuardedServer {
     Callers callers = Callers::kStrangers;
   };
 
-  // Listens and serves `service`, called `name`, with health and reflection.
-  // Ownership: `service` and `clock` must outlive the result.
+  // Listens and serves `services`, with health and reflection.
+  // Ownership: they and `clock` must outlive the result.
   // Errors: as Relay's; kInternal when gRPC can't start.
   static absl::StatusOr<std::unique_ptr<GuardedServer>> Start(
-      const Options& options, const std::string& name, grpc::Service& service,
+      const Options& options, const std::vector<NamedService>& services,
       const Clock& clock = Clock::Real());
 
   ~GuardedServer();

@@ -1,27 +1,17 @@
-// The Inference service of inference.proto: checks every field, turns text into
-// ids and back, reads pictures, hands requests to the model's scheduler.
+// The Inference service of inference.proto: its messages, turned into what the
+// front end takes, and back.
 //
-// Threads: gRPC's. Nothing blocks there: long texts are tokenized and pictures
-//   read on threads of the service's own, fairly among peers (worker_pool.h).
+// Threads: gRPC's. Nothing blocks there.
 #ifndef OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_INFERENCE_SERVICE_H_
 
-#include <atomic>
-#include <cstdint>
-#include <functional>
-#include <memory>
-#include <string>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
 
-#include "base/clock.h"
 #include "ounce/v1/inference.grpc.pb.h"
-#include "server/scheduler/model_catalog.h"
-#include "server/service/call_count.h"
-#include "server/service/detect_call.h"
-#include "server/service/generate_call.h"
-#include "server/service/picture_reader.h"
+#include "server/frontend/front_end.h"
 #include "server/service/reception.h"
 #include "server/service/wire.h"
-#include "server/service/worker_pool.h"
 
 namespace ounce::server {
 
@@ -35,43 +25,9 @@ using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
 
 class InferenceService final : public RawInference {
  public:
-  struct Options {
-    int64_t max_new_tokens = 4096;  // of one request, at most
-    // Seeds for requests that bring none; called on any thread.
-    std::function<uint64_t()> draw_seed;
-    // Told of each Generate that no scheduler accepted, and why: refused, or
-    // cancelled or too late before that. The model's name is empty when there
-    // is no such model, or nothing was heard of it. Called on any thread.
-    std::function<void(const std::string& model, const absl::Status& why)>
-        on_rejected;
-    // The same of each DetectObjects.
-    std::function<void(const std::string& model, const absl::Status& why)>
-        on_detect_rejected;
-    int text_threads = 2;     // that tokenize long texts; at least 1
-    int picture_threads = 2;  // that read pictures; at least 1
-  };
-
-  // `catalog`, `pictures`, `reception` and `clock` must outlive the service,
-  // the service its server.
-  InferenceService(Options options, ModelCatalog& catalog,
-                   const PictureReader& pictures, Reception& reception,
-                   const Clock& clock);
-  ~InferenceService() override;
-
-  // From now on no picture is taken, and nobody is told to come back for a
-  // model that loads.
-  void Stop() { stopping_ = true; }
-
-  // After Stop: waits until every picture that was taken is with its model, or
-  // `deadline` passes. To be called before the catalog is drained.
-  void FinishReading(absl::Time deadline) {
-    reading_.WaitForNone(deadline, clock_);
-  }
-
-  // Waits until no Generate or DetectObjects runs and the clients have been
-  // told of the end of each, or `deadline` passes. To be called when the
-  // catalog is drained.
-  void Drain(absl::Time deadline) { calls_.WaitForNone(deadline, clock_); }
+  // Both must outlive the service, the service its server.
+  InferenceService(FrontEnd& front_end, Reception& reception)
+      : front_end_(front_end), reception_(reception) {}
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(
       grpc::CallbackServerContext* context,
@@ -90,47 +46,18 @@ class InferenceService final : public RawInference {
                                        grpc::ByteBuffer* response) override;
 
  private:
-  struct TextJob;
-  struct PictureJob;
-
-  absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(
-      const std::string& name);
   absl::Status TokenizeNow(const v1::TokenizeRequest& request,
                            v1::TokenizeResponse* response);
   absl::Status DetokenizeNow(const v1::DetokenizeRequest& request,
                              v1::DetokenizeResponse* response);
-  // At once if it is quick, else on long_texts_.
+  // At once if it is quick, else on a thread for texts.
   template <class Request, class Response>
   grpc::ServerUnaryReactor* Answer(
       const UnaryCall& call,
       absl::Status (InferenceService::*method)(const Request&, Response*));
 
-  // Reads a request; has it begun, at once or later.
-  absl::Status Accept(std::unique_ptr<TextJob>* job,
-                      const grpc::ByteBuffer& bytes);
-  absl::Status Begin(TextJob& job);
-  // What the client sees of a refusal: nothing when it has gone by then.
-  absl::Status SeenByClient(const grpc::CallbackServerContext& context,
-                            const absl::Status& refusal) const;
-  // Tells everybody that no scheduler has it.
-  void Refuse(const TextJob& job, const absl::Status& refusal);
-
-  // Reads a request and has its picture read.
-  absl::Status Accept(const std::shared_ptr<PictureJob>& job,
-                      const grpc::ByteBuffer& bytes);
-  absl::Status ReadPicture(PictureJob& job);
-  void Refuse(PictureJob& job, const absl::Status& refusal);
-
-  const Options options_;
-  ModelCatalog& catalog_;
-  const PictureReader& pictures_;
+  FrontEnd& front_end_;
   Reception& reception_;
-  const Clock& clock_;
-  CallCount calls_;
-  CallCount reading_;  // DetectObjects before its model has it
-  std::atomic<bool> stopping_{false};
-  WorkerPool long_texts_;
-  WorkerPool picture_workers_;
 };
 
 }  // namespace ounce::server

@@ -12,10 +12,7 @@
 namespace ounce::server {
 namespace {
 
-constexpr char kInference[] = "ounce.v1.Inference";
-constexpr char kModelAdmin[] = "ounce.v1.ModelAdmin";
-
-// Of ModelAdmin: few people run the place.
+// Of the admin's listener: few people run the place.
 constexpr int kAdminConnections = 64;
 // Of the process's descriptors, those for everything but connections.
 constexpr int64_t kOtherDescriptors = 256;
@@ -41,14 +38,15 @@ std::string HealthName(const std::string& model) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
-    const Options& options, InferenceService& inference,
-    ModelAdminService& admin) {
+    const Options& options, const std::vector<NamedService>& inference,
+    const std::vector<NamedService>& admin) {
   const int64_t allowed = ConnectionsOfDescriptors();
   const int64_t admin_allowed =
       std::min<int64_t>(kAdminConnections, allowed / 4);
   const auto start = [&](const std::string& setting, const std::string& address,
-                         int64_t max_connections, const std::string& name,
-                         grpc::Service& service) {
+                         Callers callers, int64_t max_connections,
+                         const std::vector<NamedService>& services)
+      -> absl::StatusOr<Listener> {
     GuardedServer::Options server;
     server.setting = setting;
     server.address = address;
@@ -61,18 +59,24 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     server.trusted_proxies = options.trusted_proxies;
     server.figures = options.figures;
     server.reception = options.reception;
-    server.callers =
-        name == kModelAdmin ? Callers::kOperators : Callers::kStrangers;
-    return GuardedServer::Start(server, name, service);
+    server.callers = callers;
+    Listener listener;
+    for (const NamedService& service : services) {
+      listener.names.push_back(service.name);
+    }
+    ASSIGN_OR_RETURN(listener.server, GuardedServer::Start(server, services));
+    return listener;
   };
   std::unique_ptr<Listeners> listeners(new Listeners(options));
   ASSIGN_OR_RETURN(
       listeners->inference_,
-      start("listen", options.inference,
+      start("listen", options.inference, Callers::kStrangers,
             std::min(options.max_connections, allowed - admin_allowed),
-            kInference, inference));
-  ASSIGN_OR_RETURN(listeners->admin_, start("admin_listen", options.admin,
-                                            admin_allowed, kModelAdmin, admin));
+            inference));
+  ASSIGN_OR_RETURN(
+      listeners->admin_,
+      start("admin_listen", options.admin, Callers::kOperators, admin_allowed,
+            admin));
   MutexLock lock(&listeners->mu_);
   listeners->TellServing();
   return listeners;
@@ -83,10 +87,12 @@ Listeners::~Listeners() { Shutdown(absl::ZeroDuration()); }
 void Listeners::TellServing() {
   if (stopped_) return;
   const bool serving = started_ && missing_.empty();
-  for (const auto& [server, name] : {std::pair(inference_.get(), kInference),
-                                     std::pair(admin_.get(), kModelAdmin)}) {
-    server->health().SetServing("", serving);
-    server->health().SetServing(name, serving);
+  for (const Listener* listener : {&inference_, &admin_}) {
+    HealthService& health = listener->server->health();
+    health.SetServing("", serving);
+    for (const std::string& name : listener->names) {
+      health.SetServing(name, serving);
+    }
   }
   on_serving_(serving, missing_);
 }
@@ -106,22 +112,23 @@ void Listeners::SetMissing(const std::string& missing) {
 void Listeners::StopServing() {
   MutexLock lock(&mu_);
   stopped_ = true;
-  inference_->health().StopServing();
-  admin_->health().StopServing();
+  inference_.server->health().StopServing();
+  admin_.server->health().StopServing();
   on_serving_(false, "");
 }
 
 void Listeners::SetModelServing(const std::string& model, bool serving) {
-  inference_->health().SetServing(HealthName(model), serving);
+  inference_.server->health().SetServing(HealthName(model), serving);
 }
 
 void Listeners::RemoveModel(const std::string& model) {
-  inference_->health().Remove(HealthName(model));
+  inference_.server->health().Remove(HealthName(model));
 }
 
 void Listeners::Shutdown(absl::Duration patience) {
-  if (inference_ != nullptr) inference_->Shutdown(patience);
-  if (admin_ != nullptr) admin_->Shutdown(patience);
+  for (const Listener* listener : {&inference_, &admin_}) {
+    if (listener->server != nullptr) listener->server->Shutdown(patience);
+  }
 }
 
 std::unique_ptr<SchedulerObserver> ModelHealth::ObserveScheduler(

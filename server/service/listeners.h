@@ -1,9 +1,8 @@
-// The two gRPC servers, each behind a guard: one for everybody (Inference), one
-// for those who run the place (ModelAdmin), each with grpc.health.v1 and
-// reflection.
+// The two gRPC servers, each behind a guard: one for everybody, one for those
+// who run the place, each with its services, grpc.health.v1 and reflection.
 //
 // Health names: "" (the start is over, nothing is missing, and the server is
-// not shutting down) and the service's own name on both; on the public one also
+// not shutting down) and the services' own names on both; on the public one also
 // "models/NAME" for each model; "liveness" on both, SERVING for as long as
 // there is an answer (health_service.h).
 //
@@ -18,6 +17,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -25,9 +25,8 @@
 #include "base/mutex.h"
 #include "server/metrics/figures.h"
 #include "server/net/peer.h"
+#include "server/scheduler/model_catalog.h"
 #include "server/service/guarded_server.h"
-#include "server/service/inference_service.h"
-#include "server/service/model_admin_service.h"
 
 namespace ounce::server {
 
@@ -58,14 +57,16 @@ class Listeners {
   // Listens, not serving yet as far as health is concerned. The services must
   // outlive the result.
   static absl::StatusOr<std::unique_ptr<Listeners>> Start(
-      const Options& options, InferenceService& inference,
-      ModelAdminService& admin);
+      const Options& options, const std::vector<NamedService>& inference,
+      const std::vector<NamedService>& admin);
 
   ~Listeners();
 
   // HOST:PORT with the port that is really bound.
-  const std::string& inference_address() const { return inference_->address(); }
-  const std::string& admin_address() const { return admin_->address(); }
+  const std::string& inference_address() const {
+    return inference_.server->address();
+  }
+  const std::string& admin_address() const { return admin_.server->address(); }
 
   // Of "" and of the services' names, unless something is missing.
   void StartServing();
@@ -79,12 +80,17 @@ class Listeners {
 
   // Asks the clients of the public one to go elsewhere; it takes no connection
   // any more. Calls go on, and come until clients have heard of it.
-  void Retire() { inference_->Retire(); }
+  void Retire() { inference_.server->Retire(); }
 
   // Takes no new calls, ends those that still run after `patience`, and waits.
   void Shutdown(absl::Duration patience);
 
  private:
+  struct Listener {
+    std::vector<std::string> names;  // of its services
+    std::unique_ptr<GuardedServer> server;
+  };
+
   explicit Listeners(const Options& options)
       : on_serving_(options.on_serving) {}
 
@@ -95,8 +101,8 @@ class Listeners {
   bool started_ ABSL_GUARDED_BY(mu_) = false;
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   std::string missing_ ABSL_GUARDED_BY(mu_);
-  std::unique_ptr<GuardedServer> inference_;
-  std::unique_ptr<GuardedServer> admin_;
+  Listener inference_;
+  Listener admin_;
 };
 
 // Passes on what a catalog tells, and keeps the health of models by it.

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "base/guard.h"
-#include "server/service/deadline.h"
+#include "server/frontend/gave_up.h"
 #include "server/service/grpc_status.h"
 #include "server/service/wire.h"
 

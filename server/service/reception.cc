@@ -12,6 +12,7 @@
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "server/scheduler/refusal.h"
+#include "server/service/deadline.h"
 #include "server/service/message_judge.h"
 
 namespace ounce::server {
@@ -99,6 +100,14 @@ std::string Reception::NewRequestId() const {
         &id, absl::Hex(options_.draw ? options_.draw() : 0, absl::kZeroPad16));
   }
   return id;
+}
+
+CallContext Reception::ContextOf(const grpc::CallbackServerContext& context) {
+  return {.peer = PeerOf(context),
+          .request_id = calls_.Of(context)->request_id(),
+          .arrival = clock_.Now(),
+          .deadline = FromGrpcDeadline(context.raw_deadline(), clock_),
+          .cancelled = [&context] { return context.IsCancelled(); }};
 }
 
 int64_t Reception::TakeLine() {

@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "server/frontend/requests.h"
 #include "server/net/peer.h"
 #include "server/net/token_bucket.h"
 #include "server/service/call_record.h"
@@ -80,6 +81,10 @@ class Reception {
 
   CallRecords& calls() { return calls_; }
   RequestLog& request_log() { return request_log_; }
+
+  // Whose call it is, and for how long. `context` must outlive all use of the
+  // result.
+  CallContext ContextOf(const grpc::CallbackServerContext& context);
 
   // A line in the log, unless the client itself cancelled the call. At most a
   // few per second; the next one says how many there were besides. Whatever the

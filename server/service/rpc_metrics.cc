@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "ounce/v1/inference.pb.h"
 #include "ounce/v1/model_admin.pb.h"
+#include "server/frontend/gave_up.h"
 #include "server/service/deadline.h"
 
 namespace ounce::server {

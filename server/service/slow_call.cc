@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "server/service/deadline.h"
+#include "server/frontend/gave_up.h"
 #include "server/service/grpc_status.h"
 
 namespace ounce::server {

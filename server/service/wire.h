@@ -14,9 +14,9 @@
 #include "absl/status/status.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "server/frontend/worker_pool.h"
 #include "server/service/grpc_status.h"
 #include "server/service/reception.h"
-#include "server/service/worker_pool.h"
 
 namespace ounce::server {
 
@@ -48,11 +48,10 @@ grpc::ServerUnaryReactor* AnswerNow(Reception& reception, const UnaryCall& call,
   return reactor;
 }
 
-// The same on a thread of `pool`, as part of the flow that `flow()` names.
-template <class Request, class Response, class Flow, class Method>
-grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, Flow flow,
-                                   Reception& reception, const UnaryCall& call,
-                                   Method method) {
+// The same on another thread: `run(work)` has the work done there.
+template <class Request, class Response, class Run, class Method>
+grpc::ServerUnaryReactor* AnswerOn(Run run, Reception& reception,
+                                   const UnaryCall& call, Method method) {
   struct Job {
     const UnaryCall call;
     grpc::ServerUnaryReactor* const reactor;
@@ -63,9 +62,7 @@ grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, Flow flow,
   grpc::ServerUnaryReactor* const reactor = call.context->DefaultReactor();
   std::unique_ptr<Job> job;
   WorkerPool::Job work;
-  std::string name;
   const absl::Status status = Guarded([&]() -> absl::Status {
-    name = flow();
     job.reset(new Job{call, reactor, std::move(method), Request()});
     RETURN_IF_ERROR(reception.Read(*call.context, *call.in, &job->request));
     work = [job = std::move(job)](const absl::Status& room) {
@@ -81,7 +78,7 @@ grpc::ServerUnaryReactor* AnswerOn(WorkerPool& pool, Flow flow,
     return absl::OkStatus();
   });
   if (status.ok()) {
-    pool.Run(name, std::move(work));
+    run(std::move(work));
   } else {
     reactor->Finish(ToGrpcStatus(status));
   }

@@ -259,14 +259,14 @@ TEST_F(DetectServiceTest, StoppingRefusesNewPicturesAndEndsTheAcceptedOnes) {
   engine().Hold();
   auto answer = DetectAside(Request(picture_));
   engine().AwaitBatch();
-  inference_service_->Stop();
-  inference_service_->FinishReading(absl::InfiniteFuture());
+  front_end_->Stop();
+  front_end_->FinishReading(absl::InfiniteFuture());
   const grpc::Status refused = Detect(Request(picture_)).status;
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_FALSE(DetailOf<google::rpc::RetryInfo>(refused).has_value());
   engine().Free();
   EXPECT_TRUE(answer.get().status.ok());
-  inference_service_->Drain(absl::Now() + absl::Seconds(10));
+  front_end_->Drain(absl::Now() + absl::Seconds(10));
 }
 
 }  // namespace

@@ -62,7 +62,8 @@ class GuardedServerTest : public ::testing::Test {
   void Start(GuardedServer::Options options = {}) {
     options.setting = "listen";
     if (options.address.empty()) options.address = "127.0.0.1:0";
-    auto server = GuardedServer::Start(options, "ounce.v1.Inference", service_);
+    auto server =
+        GuardedServer::Start(options, {{"ounce.v1.Inference", &service_}});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->address(),
@@ -123,7 +124,8 @@ TEST_F(GuardedServerTest, ServesAtEveryFormOfAddress) {
     GuardedServer::Options options;
     options.address = address;
     options.setting = "listen";
-    auto server = GuardedServer::Start(options, "ounce.v1.Inference", service_);
+    auto server =
+        GuardedServer::Start(options, {{"ounce.v1.Inference", &service_}});
     if (!server.ok() && address[0] == '[') continue;  // no IPv6 here
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -139,10 +141,11 @@ TEST_F(GuardedServerTest, SaysInOneSentenceThatAPortIsBusy) {
   options.setting = "listen";
   options.address = server_->address();
   ::testing::internal::CaptureStderr();
-  EXPECT_THAT(GuardedServer::Start(options, "ounce.v1.Inference", service_),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       "listen: cannot listen on " + server_->address() +
-                           ": address already in use"));
+  EXPECT_THAT(
+      GuardedServer::Start(options, {{"ounce.v1.Inference", &service_}}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               "listen: cannot listen on " + server_->address() +
+                   ": address already in use"));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(), IsEmpty());
 }
 

@@ -387,7 +387,7 @@ TEST_F(InferenceServiceTest, SaysWhenToComeBackWhileAModelLoads) {
 }
 
 TEST_F(InferenceServiceTest, TellsNobodyToComeBackToAServerThatStops) {
-  inference_service_->Stop();
+  front_end_->Stop();
   const Answer answer = Generate(Request("loading", "a"));
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_FALSE(DetailOf<google::rpc::RetryInfo>(answer.status).has_value());
@@ -534,7 +534,7 @@ TEST_F(InferenceServiceTest, WithoutMemoryEndsTheCallAndNothingElse) {
   EXPECT_THAT(rejections(), ElementsAre("long RESOURCE_EXHAUSTED",
                                         "long RESOURCE_EXHAUSTED"));
   const absl::Time start = absl::Now();
-  inference_service_->Drain(start + absl::Minutes(2));
+  front_end_->Drain(start + absl::Minutes(2));
   EXPECT_LT(absl::Now() - start, absl::Minutes(1)) << "no call is left over";
   tokenizer.RunOutOfMemory(false);
   EXPECT_EQ(Generate(Request("long", "x", 3)).text(), "abc");

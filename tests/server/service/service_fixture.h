@@ -19,9 +19,12 @@
 #include "gtest/gtest.h"
 #include "ounce/v1/inference.grpc.pb.h"
 #include "ounce/v1/model_admin.grpc.pb.h"
+#include "server/frontend/front_end.h"
+#include "server/frontend/picture_reader.h"
 #include "server/scheduler/picture_memory.h"
+#include "server/service/inference_service.h"
 #include "server/service/listeners.h"
-#include "server/service/picture_reader.h"
+#include "server/service/model_admin_service.h"
 #include "tests/server/service/fake_catalog.h"
 
 namespace ounce::testing {
@@ -32,8 +35,8 @@ class ServiceTest : public ::testing::Test {
   static constexpr int64_t kMaxPixels = 1'000'000;
 
   void SetUp() override {
-    inference_service_ = std::make_unique<server::InferenceService>(
-        server::InferenceService::Options{
+    front_end_ = std::make_unique<server::FrontEnd>(
+        server::FrontEnd::Options{
             .max_new_tokens = 1'000'000,
             .draw_seed = [] { return uint64_t{42}; },
             .on_rejected =
@@ -51,16 +54,19 @@ class ServiceTest : public ::testing::Test {
                 },
             .text_threads = 1,
             .picture_threads = 1},
-        catalog_, pictures_, reception_, Clock::Real());
+        catalog_, pictures_, Clock::Real());
+    inference_service_ =
+        std::make_unique<server::InferenceService>(*front_end_, reception_);
     admin_service_ = std::make_unique<server::ModelAdminService>(
         catalog_, pictures_, reception_, Clock::Real());
-    auto listeners =
-        server::Listeners::Start({.inference = "127.0.0.1:0",
-                                  .admin = "127.0.0.1:0",
-                                  .max_message_bytes = 4 << 20,
-                                  .figures = figures_,
-                                  .reception = &reception_},
-                                 *inference_service_, *admin_service_);
+    auto listeners = server::Listeners::Start(
+        {.inference = "127.0.0.1:0",
+         .admin = "127.0.0.1:0",
+         .max_message_bytes = 4 << 20,
+         .figures = figures_,
+         .reception = &reception_},
+        {{v1::Inference::service_full_name(), inference_service_.get()}},
+        {{v1::ModelAdmin::service_full_name(), admin_service_.get()}});
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     listeners_ = *std::move(listeners);
     channel_ = grpc::CreateChannel(listeners_->inference_address(),
@@ -166,6 +172,7 @@ class ServiceTest : public ::testing::Test {
        .draw = [this] { return ++drawn_; }}};
   FakeCatalog catalog_;
   server::Figures* figures_ = nullptr;  // to be set before SetUp
+  std::unique_ptr<server::FrontEnd> front_end_;
   std::unique_ptr<server::InferenceService> inference_service_;
   std::unique_ptr<server::ModelAdminService> admin_service_;
   std::unique_ptr<server::Listeners> listeners_;

@@ -6,8 +6,8 @@
 // Errors, naming `field`: kInvalidArgument for what is no picture, or not a
 //   whole one; kResourceExhausted over a limit, with RetryInfo where only too
 //   many others are in flight.
-#ifndef OUNCE_SERVER_SERVICE_PICTURE_READER_H_
-#define OUNCE_SERVER_SERVICE_PICTURE_READER_H_
+#ifndef OUNCE_SERVER_FRONTEND_PICTURE_READER_H_
+#define OUNCE_SERVER_FRONTEND_PICTURE_READER_H_
 
 #include <string>
 #include <string_view>
@@ -44,4 +44,4 @@ class PictureReader {
 
 }  // namespace ounce::server
 
-#endif  // OUNCE_SERVER_SERVICE_PICTURE_READER_H_
+#endif  // OUNCE_SERVER_FRONTEND_PICTURE_READER_H_

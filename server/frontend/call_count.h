@@ -1,6 +1,6 @@
 // How many calls there are, to wait until there are none.
-#ifndef OUNCE_SERVER_SERVICE_CALL_COUNT_H_
-#define OUNCE_SERVER_SERVICE_CALL_COUNT_H_
+#ifndef OUNCE_SERVER_FRONTEND_CALL_COUNT_H_
+#define OUNCE_SERVER_FRONTEND_CALL_COUNT_H_
 
 #include "absl/time/time.h"
 #include "base/clock.h"
@@ -37,4 +37,4 @@ class CallCount {
 
 }  // namespace ounce::server
 
-#endif  // OUNCE_SERVER_SERVICE_CALL_COUNT_H_
+#endif  // OUNCE_SERVER_FRONTEND_CALL_COUNT_H_

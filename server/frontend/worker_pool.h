@@ -8,8 +8,8 @@
 // Threads: any thread may call Run. A job is called exactly once: with OK on a
 //   thread of the pool, or with why it is not done, on a thread that calls Run;
 //   it must not throw. The destructor has what was accepted done, then joins.
-#ifndef OUNCE_SERVER_SERVICE_WORKER_POOL_H_
-#define OUNCE_SERVER_SERVICE_WORKER_POOL_H_
+#ifndef OUNCE_SERVER_FRONTEND_WORKER_POOL_H_
+#define OUNCE_SERVER_FRONTEND_WORKER_POOL_H_
 
 #include <cstdint>
 #include <string>
@@ -64,4 +64,4 @@ class WorkerPool {
 
 }  // namespace ounce::server
 
-#endif  // OUNCE_SERVER_SERVICE_WORKER_POOL_H_
+#endif  // OUNCE_SERVER_FRONTEND_WORKER_POOL_H_

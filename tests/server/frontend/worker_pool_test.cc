@@ -1,4 +1,4 @@
-#include "server/service/worker_pool.h"
+#include "server/frontend/worker_pool.h"
 
 #include <atomic>
 #include <string>

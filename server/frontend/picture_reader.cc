@@ -1,4 +1,4 @@
-#include "server/service/picture_reader.h"
+#include "server/frontend/picture_reader.h"
 
 #include <algorithm>
 #include <cstdint>
