@@ -95,6 +95,17 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
               absl::StrSplit(config.model_roots, ',', absl::SkipEmpty())};
 }
 
+std::vector<LoadParams> ModelsOf(const Config& config) {
+  std::vector<LoadParams> models;
+  for (const Config::Model& model : config.models) {
+    models.push_back({.name = model.name,
+                      .path = model.path,
+                      .plan = model.plan,
+                      .reserved = true});
+  }
+  return models;
+}
+
 std::set<std::string> NamesOf(const Config& config) {
   std::set<std::string> names;
   for (const Config::Model& model : config.models) names.insert(model.name);
@@ -158,6 +169,9 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
       inference_(front_end_, reception_),
       admin_(*catalog_, pictures_, reception_, clock_,
              [this] { return Info(); }),
+      oip_(front_end_, reception_, OUNCE_VERSION),
+      oip_admin_(*catalog_, reception_, admin_.jobs(), OUNCE_VERSION,
+                 ModelsOf(config)),
       status_(metrics_->ServeStatus([this] { return Status(); })) {}
 
 ServerStatus Server::Status() const {
@@ -227,11 +241,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
            .figures = &metrics.figures(),
            .reception = &server->reception_,
            .on_serving =
-               [&metrics](bool serving, const std::string& missing) {
-                 metrics.SetServing(serving, missing);
+               [server = server.get()](bool serving,
+                                       const std::string& missing) {
+                 server->metrics_->SetServing(serving, missing);
+                 server->oip_.SetServing(serving);
+                 server->oip_admin_.SetServing(serving);
                }},
-          {{v1::Inference::service_full_name(), &server->inference_}},
-          {{v1::ModelAdmin::service_full_name(), &server->admin_}}));
+          {{v1::Inference::service_full_name(), &server->inference_},
+           {OipService::service_full_name(), &server->oip_}},
+          {{v1::ModelAdmin::service_full_name(), &server->admin_},
+           {OipService::service_full_name(), &server->oip_admin_}}));
   ASSIGN_OR_RETURN(server->addresses_.metrics,
                    metrics.Listen(config.listen.metrics));
   server->addresses_.inference = server->listeners_->inference_address();

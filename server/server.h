@@ -20,6 +20,8 @@
 #include "server/service/inference_service.h"
 #include "server/service/listeners.h"
 #include "server/service/model_admin_service.h"
+#include "server/service/oip_admin_service.h"
+#include "server/service/oip_service.h"
 #include "server/service/server_info.h"
 
 namespace ounce::server {
@@ -73,6 +75,8 @@ class Server {
   FrontEnd front_end_;
   InferenceService inference_;
   ModelAdminService admin_;
+  OipService oip_;
+  OipAdminService oip_admin_;
   const std::unique_ptr<FigureSource> status_;  // asks catalog and budget
   std::unique_ptr<Listeners> listeners_;
   Addresses addresses_;

@@ -97,7 +97,7 @@ const std::vector<LibraryRule>& LibraryRules() {
        {"grpc/", "grpcpp/", "grpc++/"},
        {"server/service/", "server/main.cc", "client/"}},
       {"protobuf",
-       {"google/", "ounce/v1/"},
+       {"google/", "ounce/v1/", "inference/"},
        {"server/service/", "server/config", "server/settings", "server/main.cc",
         "client/", "model/tokenizer/sentencepiece_model.cc"}},
       {"prometheus-cpp", {"prometheus/"}, {"server/metrics/"}},

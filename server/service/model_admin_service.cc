@@ -16,10 +16,7 @@
 namespace ounce::server {
 namespace {
 
-// At the same time. Loads and quantizations are bounded by memory besides;
-// unloads wait for the last readers of their models and cost nothing.
-constexpr int kMaxLoads = 16;
-constexpr int kMaxUnloads = 64;
+// At the same time; they are bounded by memory besides.
 constexpr int kMaxQuantizations = 4;
 constexpr int kMaxEvaluations = 2;
 constexpr int kMaxInspections = 8;
@@ -288,33 +285,10 @@ ModelAdminService::ModelAdminService(ModelCatalog& catalog,
       reception_(reception),
       clock_(clock),
       server_info_(std::move(server_info)),
-      loads_(kMaxLoads, "loads"),
-      unloads_(kMaxUnloads, "unloads"),
+      jobs_(reception, clock),
       quantizations_(kMaxQuantizations, "quantizations"),
       evaluations_(kMaxEvaluations, "evaluations"),
       inspections_(kMaxInspections, "inspections") {}
-
-void ModelAdminService::Stop() {
-  stopping_ = true;
-  std::vector<std::weak_ptr<EndableCall>> running;
-  {
-    MutexLock lock(&mu_);
-    running.swap(running_);
-  }
-  for (const std::weak_ptr<EndableCall>& call : running) {
-    if (const auto still = call.lock()) still->EndEarly(ShuttingDown());
-  }
-}
-
-void ModelAdminService::Watch(std::shared_ptr<EndableCall> call) {
-  {
-    MutexLock lock(&mu_);
-    std::erase_if(running_, [](const auto& other) { return other.expired(); });
-    running_.push_back(call);
-  }
-  // It may have come too late for Stop to see it.
-  if (stopping_) call->EndEarly(ShuttingDown());
-}
 
 grpc::ServerUnaryReactor* ModelAdminService::ListModels(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -352,36 +326,6 @@ grpc::ServerUnaryReactor* ModelAdminService::GetModel(
       });
 }
 
-template <class Request, class Response>
-grpc::ServerUnaryReactor* ModelAdminService::Begin(
-    const UnaryCall& call, JobThreads& threads,
-    absl::StatusOr<Response> (ModelAdminService::*work)(const Request&,
-                                                        const SlowCall&)) {
-  struct Job {
-    Request request;
-    std::shared_ptr<SlowCall> call;
-  };
-  const auto slow = SlowCall::Create(
-      FromGrpcDeadline(call.context->raw_deadline(), clock_), call.out, clock_);
-  const absl::Status status = Guarded([&]() -> absl::Status {
-    const auto job = std::make_shared<Job>(Job{Request(), slow});
-    RETURN_IF_ERROR(reception_.Read(*call.context, *call.in, &job->request));
-    Watch(slow);
-    return threads.Start([this, job, work] {
-      const absl::Status status = Guarded([&]() -> absl::Status {
-        RETURN_IF_ERROR(job->call->CheckWanted());
-        ASSIGN_OR_RETURN(const Response response,
-                         (this->*work)(job->request, *job->call));
-        job->call->End(absl::OkStatus(), Serialize(response));
-        return absl::OkStatus();
-      });
-      if (!status.ok()) job->call->End(status);
-    });
-  });
-  if (!status.ok()) slow->End(status);
-  return slow.get();
-}
-
 absl::StatusOr<v1::Model> ModelAdminService::Load(
     const v1::LoadModelRequest& request, const SlowCall& call) {
   ASSIGN_OR_RETURN(LoadParams params, CheckLoad(request));
@@ -393,8 +337,11 @@ absl::StatusOr<v1::Model> ModelAdminService::Load(
 grpc::ServerUnaryReactor* ModelAdminService::LoadModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Begin<v1::LoadModelRequest, v1::Model>(
-      {context, request, response}, loads_, &ModelAdminService::Load);
+  return jobs_.Begin<v1::LoadModelRequest, v1::Model>(
+      {context, request, response}, jobs_.loads(),
+      [this](const v1::LoadModelRequest& in, const SlowCall& call) {
+        return Load(in, call);
+      });
 }
 
 absl::StatusOr<v1::UnloadModelResponse> ModelAdminService::Unload(
@@ -407,8 +354,11 @@ absl::StatusOr<v1::UnloadModelResponse> ModelAdminService::Unload(
 grpc::ServerUnaryReactor* ModelAdminService::UnloadModel(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Begin<v1::UnloadModelRequest, v1::UnloadModelResponse>(
-      {context, request, response}, unloads_, &ModelAdminService::Unload);
+  return jobs_.Begin<v1::UnloadModelRequest, v1::UnloadModelResponse>(
+      {context, request, response}, jobs_.unloads(),
+      [this](const v1::UnloadModelRequest& in, const SlowCall& call) {
+        return Unload(in, call);
+      });
 }
 
 template <class Request>
@@ -421,8 +371,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
   const absl::Status status = Guarded([&]() -> absl::Status {
     const auto request = std::make_shared<Request>();
     RETURN_IF_ERROR(reception_.Read(*context, bytes, request.get()));
-    if (stopping_) return ShuttingDown();
-    Watch(call);
+    if (jobs_.stopping()) return ShuttingDown();
+    jobs_.Watch(call);
     return threads.Start([this, request, call, work] {
       const absl::Status status =
           Guarded([&] { return (this->*work)(*request, *call); });
@@ -560,9 +510,11 @@ absl::StatusOr<v1::InspectResponse> ModelAdminService::RunInspect(
 grpc::ServerUnaryReactor* ModelAdminService::Inspect(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return Begin<v1::InspectRequest, v1::InspectResponse>(
+  return jobs_.Begin<v1::InspectRequest, v1::InspectResponse>(
       {context, request, response}, inspections_,
-      &ModelAdminService::RunInspect);
+      [this](const v1::InspectRequest& in, const SlowCall& call) {
+        return RunInspect(in, call);
+      });
 }
 
 grpc::ServerUnaryReactor* ModelAdminService::ListMethods(

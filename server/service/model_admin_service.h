@@ -8,17 +8,15 @@
 #ifndef OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/clock.h"
-#include "base/mutex.h"
 #include "ounce/v1/model_admin.grpc.pb.h"
 #include "server/frontend/picture_reader.h"
 #include "server/scheduler/model_catalog.h"
+#include "server/service/admin_jobs.h"
 #include "server/service/job_threads.h"
 #include "server/service/progress_call.h"
 #include "server/service/reception.h"
@@ -50,7 +48,10 @@ class ModelAdminService final : public RawModelAdmin {
       std::function<ServerInfo()> server_info = [] { return ServerInfo(); });
 
   // Refuses new work and ends what runs (kUnavailable).
-  void Stop();
+  void Stop() { jobs_.Stop(); }
+
+  // Where other protocols load and unload.
+  AdminJobs& jobs() { return jobs_; }
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer* request,
@@ -81,13 +82,6 @@ class ModelAdminService final : public RawModelAdmin {
                                       grpc::ByteBuffer* response) override;
 
  private:
-  // Reads a request and starts `work` on a thread of `threads`; the work's
-  // result is the answer.
-  template <class Request, class Response>
-  grpc::ServerUnaryReactor* Begin(
-      const UnaryCall& call, JobThreads& threads,
-      absl::StatusOr<Response> (ModelAdminService::*work)(const Request&,
-                                                          const SlowCall&));
   absl::StatusOr<v1::Model> Load(const v1::LoadModelRequest& request,
                                  const SlowCall& call);
   absl::StatusOr<v1::UnloadModelResponse> Unload(
@@ -110,19 +104,12 @@ class ModelAdminService final : public RawModelAdmin {
   // Reads the pictures, then quantizes.
   absl::Status RunQuantize(v1::QuantizeRequest& request, ProgressCall& call);
 
-  // Stop is to end it.
-  void Watch(std::shared_ptr<EndableCall> call);
-
   ModelCatalog& catalog_;
   const PictureReader& pictures_;
   Reception& reception_;
   const Clock& clock_;
   const std::function<ServerInfo()> server_info_;
-  std::atomic<bool> stopping_ = false;  // set once, read by every job
-  Mutex mu_;
-  std::vector<std::weak_ptr<EndableCall>> running_ ABSL_GUARDED_BY(mu_);
-  JobThreads loads_;
-  JobThreads unloads_;
+  AdminJobs jobs_;
   JobThreads quantizations_;
   JobThreads evaluations_;
   JobThreads inspections_;

@@ -39,7 +39,7 @@ std::string Shown(std::string_view text) {
 
 std::string ModelNamedIn(const google::protobuf::Message& request) {
   const google::protobuf::Descriptor& type = *request.GetDescriptor();
-  for (const char* field_name : {"model", "name"}) {
+  for (const char* field_name : {"model", "name", "model_name"}) {
     const google::protobuf::FieldDescriptor* field =
         type.FindFieldByName(field_name);
     if (field != nullptr) {

@@ -7,6 +7,11 @@ namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
 constexpr int kObjects = 262'144;
+// Of the Open Inference Protocol: tensors of a request, its parameters and
+// theirs, and numbers, of which no tensor is made.
+constexpr int kTensors = 16;
+constexpr int kParameters = 64;
+constexpr int kNumbers = 65'536;
 
 // Names (`model`, `name`, `as`) need no row: what is longer than the default
 // is no name.
@@ -41,6 +46,37 @@ constexpr FieldLimit kFields[] = {
     {"InspectRequest.plan", 1, model::kMaxPlanBytes},
     {"InspectRequest.tensor", 1, 4096},
     {"InspectRequest.method", 1, 1024},
+    {"ModelInferRequest.parameters", kParameters},
+    {"ModelInferRequest.ParametersEntry.key", kParameters},
+    {"ModelInferRequest.ParametersEntry.value", kParameters},
+    {"ModelInferRequest.inputs", kTensors},
+    {"ModelInferRequest.InferInputTensor.shape", 4 * kTensors},
+    {"ModelInferRequest.InferInputTensor.parameters", kParameters},
+    {"ModelInferRequest.InferInputTensor.ParametersEntry.key", kParameters},
+    {"ModelInferRequest.InferInputTensor.ParametersEntry.value", kParameters},
+    {"ModelInferRequest.outputs", kTensors},
+    {"ModelInferRequest.InferRequestedOutputTensor.parameters", kParameters},
+    {"ModelInferRequest.InferRequestedOutputTensor.ParametersEntry.key",
+     kParameters},
+    {"ModelInferRequest.InferRequestedOutputTensor.ParametersEntry.value",
+     kParameters},
+    {"ModelInferRequest.raw_input_contents", kTensors, 0},
+    {"InferParameter.bool_param", 3 * kParameters},
+    {"InferParameter.int64_param", 3 * kParameters},
+    {"InferParameter.string_param", 3 * kParameters},
+    {"InferParameter.double_param", 3 * kParameters},
+    {"InferParameter.uint64_param", 3 * kParameters},
+    {"InferTensorContents.bool_contents", kNumbers},
+    {"InferTensorContents.int_contents", kNumbers},
+    {"InferTensorContents.int64_contents", kNumbers},
+    {"InferTensorContents.uint_contents", kNumbers},
+    {"InferTensorContents.uint64_contents", kNumbers},
+    {"InferTensorContents.fp32_contents", kNumbers},
+    {"InferTensorContents.fp64_contents", kNumbers},
+    {"InferTensorContents.bytes_contents", kTensors, 0},
+    {"RepositoryModelLoadRequest.parameters", kTensors},
+    {"RepositoryModelUnloadRequest.parameters", kTensors},
+    {"ModelRepositoryParameter.string_param", 1, model::kMaxPlanBytes},
 };
 
 constexpr MessageLimit kMessages[] = {
@@ -48,6 +84,7 @@ constexpr MessageLimit kMessages[] = {
     {"DetokenizeRequest", kMiB},    {"DetectObjectsRequest", 0},
     {"LoadModelRequest", 2 * kMiB}, {"QuantizeRequest", 0},
     {"EvaluateRequest", 0},         {"InspectRequest", 2 * kMiB},
+    {"ModelInferRequest", 0},       {"RepositoryModelLoadRequest", 2 * kMiB},
 };
 
 // "GenerateRequest.stop" of "ounce.v1.GenerateRequest.stop".

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "inference/grpc_predict_v2.pb.h"
 #include "ounce/v1/inference.pb.h"
 #include "ounce/v1/model_admin.pb.h"
 #include "server/frontend/gave_up.h"
@@ -55,7 +56,8 @@ const std::set<std::string>& OwnRpcs() {
     auto* rpcs = new std::set<std::string>;
     for (const google::protobuf::FileDescriptor* file :
          {v1::GenerateRequest::descriptor()->file(),
-          v1::QuantizeRequest::descriptor()->file()}) {
+          v1::QuantizeRequest::descriptor()->file(),
+          inference::ModelInferRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) {
         const auto& service = *file->service(i);
         for (int k = 0; k < service.method_count(); ++k) {

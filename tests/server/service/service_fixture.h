@@ -25,6 +25,8 @@
 #include "server/service/inference_service.h"
 #include "server/service/listeners.h"
 #include "server/service/model_admin_service.h"
+#include "server/service/oip_admin_service.h"
+#include "server/service/oip_service.h"
 #include "tests/server/service/fake_catalog.h"
 
 namespace ounce::testing {
@@ -59,14 +61,23 @@ class ServiceTest : public ::testing::Test {
         std::make_unique<server::InferenceService>(*front_end_, reception_);
     admin_service_ = std::make_unique<server::ModelAdminService>(
         catalog_, pictures_, reception_, Clock::Real());
+    oip_service_ =
+        std::make_unique<server::OipService>(*front_end_, reception_, "1.2.3");
+    oip_admin_service_ = std::make_unique<server::OipAdminService>(
+        catalog_, reception_, admin_service_->jobs(), "1.2.3",
+        std::vector<server::LoadParams>{
+            {.name = "tiny", .path = "/models/tiny", .reserved = true},
+            {.name = "other", .path = "/models/other", .reserved = true}});
     auto listeners = server::Listeners::Start(
         {.inference = "127.0.0.1:0",
          .admin = "127.0.0.1:0",
          .max_message_bytes = 4 << 20,
          .figures = figures_,
          .reception = &reception_},
-        {{v1::Inference::service_full_name(), inference_service_.get()}},
-        {{v1::ModelAdmin::service_full_name(), admin_service_.get()}});
+        {{v1::Inference::service_full_name(), inference_service_.get()},
+         {server::OipService::service_full_name(), oip_service_.get()}},
+        {{v1::ModelAdmin::service_full_name(), admin_service_.get()},
+         {server::OipService::service_full_name(), oip_admin_service_.get()}});
     ASSERT_TRUE(listeners.ok()) << listeners.status();
     listeners_ = *std::move(listeners);
     channel_ = grpc::CreateChannel(listeners_->inference_address(),
@@ -175,6 +186,8 @@ class ServiceTest : public ::testing::Test {
   std::unique_ptr<server::FrontEnd> front_end_;
   std::unique_ptr<server::InferenceService> inference_service_;
   std::unique_ptr<server::ModelAdminService> admin_service_;
+  std::unique_ptr<server::OipService> oip_service_;
+  std::unique_ptr<server::OipAdminService> oip_admin_service_;
   std::unique_ptr<server::Listeners> listeners_;
   std::shared_ptr<grpc::Channel> channel_;
   std::shared_ptr<grpc::Channel> admin_channel_;

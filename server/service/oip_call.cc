@@ -1,0 +1,95 @@
+#include "server/service/oip_call.h"
+
+#include <utility>
+#include <variant>
+
+#include "base/guard.h"
+#include "base/status_macros.h"
+#include "server/service/grpc_status.h"
+#include "server/service/wire.h"
+
+namespace ounce::server {
+
+grpc::ServerUnaryReactor* OipCall::Start(OipReader& reader,
+                                         grpc::CallbackServerContext& context,
+                                         const grpc::ByteBuffer& bytes,
+                                         grpc::ByteBuffer* response) {
+  const std::shared_ptr<OipCall> call(
+      new OipCall(response, reader.RecordOf(context)));
+  {
+    MutexLock lock(&call->mu_);
+    call->self_ = call;
+  }
+  FrontEnd& front_end = reader.front_end();
+  CallContext caller;
+  OipRequest request;
+  const absl::Status status = Guarded([&]() -> absl::Status {
+    std::string id;
+    ASSIGN_OR_RETURN(request, reader.Read(context, bytes, &id));
+    call->answer_ = std::move(request.answer);
+    caller = reader.ContextOf(context, request);
+    if (std::holds_alternative<GenerateRequest>(request.request)) {
+      call->generation_ = front_end.BeginGenerate(call);
+    } else {
+      call->detection_ = front_end.BeginDetect(call);
+    }
+    return absl::OkStatus();
+  });
+  if (!status.ok()) {
+    call->Finish(ToGrpcStatus(status));
+  } else if (call->generation_ != nullptr) {
+    front_end.Generate(std::move(caller),
+                       std::get<GenerateRequest>(std::move(request.request)),
+                       call->generation_);
+  } else {
+    front_end.Detect(std::move(caller),
+                     std::get<DetectRequest>(std::move(request.request)),
+                     call->detection_);
+  }
+  return call.get();
+}
+
+void OipCall::OnChunk(GenerateChunk chunk) {
+  const absl::Status kept = Guarded([&] {
+    text_ += chunk.text;
+    return absl::OkStatus();
+  });
+  if (!kept.ok()) whole_ = false;
+}
+
+void OipCall::OnDone(const absl::Status& status,
+                     const GenerateOutcome& outcome) {
+  record_->Add([&](CallFacts& facts) { Note(outcome.result, facts); });
+  const absl::Status answered = Guarded([&]() -> absl::Status {
+    if (!status.ok()) return InOipTerms(status);
+    if (!whole_) return OutOfMemory();
+    *response_ = Serialize(OipText(answer_, std::move(text_), &outcome));
+    return absl::OkStatus();
+  });
+  Finish(ToGrpcStatus(answered));
+}
+
+void OipCall::OnDone(const absl::Status& status, DetectResult result) {
+  record_->Add([&](CallFacts& facts) { Note(result, facts); });
+  const absl::Status answered = Guarded([&]() -> absl::Status {
+    if (!status.ok()) return InOipTerms(status);
+    *response_ = Serialize(OipObjects(answer_, result));
+    return absl::OkStatus();
+  });
+  Finish(ToGrpcStatus(answered));
+}
+
+void OipCall::OnCancel() {
+  if (generation_ != nullptr) generation_->Cancel();
+  if (detection_ != nullptr) detection_->Cancel();
+}
+
+void OipCall::OnDone() {
+  if (generation_ != nullptr) generation_->Release();
+  if (detection_ != nullptr) detection_->Release();
+  std::shared_ptr<OipCall> self;  // freed after the lock is
+  MutexLock lock(&mu_);
+  self = std::move(self_);
+}
+
+}  // namespace ounce::server

@@ -1,0 +1,198 @@
+"""The Open Inference Protocol of a real server, asked by Triton's own client, and
+by KServe's where that is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+SOURCE = Path(__file__).resolve().parents[2]
+PROMPT = b"def fibonacci(n):\n"
+PICTURE = (SOURCE / "embedded/detr-tiny/examples/shapes-300x300.png").read_bytes()
+
+
+class Addresses:
+    def __init__(self, ports: dict[str, str]) -> None:
+        self.inference = ports["inference"]
+        self.admin = ports["admin"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    ports = tmp_path_factory.mktemp("server") / "ports"
+    listen = ["--listen", "--admin_listen", "--metrics_listen"]
+    process = subprocess.Popen(
+        [os.environ["OUNCE_SERVER_BINARY"], "--ports_file", str(ports)]
+        + [word for flag in listen for word in (flag, "127.0.0.1:0")]
+        + ["--model", "code=embedded/codegen-tiny"]
+        + ["--model", "shapes=embedded/detr-tiny"],
+        cwd=SOURCE,
+    )
+    deadline = time.monotonic() + 60
+    while not ports.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    yield Addresses(json.loads(ports.read_text()))
+    process.terminate()
+    assert process.wait(60) == 0
+
+
+@pytest.fixture
+def client(server: Addresses) -> Iterator[triton.InferenceServerClient]:
+    client = triton.InferenceServerClient(server.inference)
+    yield client
+    client.close()
+
+
+def one(name: str, value: bytes) -> triton.InferInput:
+    tensor = triton.InferInput(name, [1], "BYTES")
+    tensor.set_data_from_numpy(numpy.array([value], dtype=numpy.object_))
+    return tensor
+
+
+def flag(name: str, value: bool) -> triton.InferInput:
+    tensor = triton.InferInput(name, [1], "BOOL")
+    tensor.set_data_from_numpy(numpy.array([value], dtype=bool))
+    return tensor
+
+
+def text_of(result: triton.InferResult) -> str:
+    return bytes(result.as_numpy("text_output")[0]).decode()
+
+
+def test_triton_hears_of_server_and_models(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.is_model_ready("code") and client.is_model_ready("shapes", "1")
+    assert not client.is_model_ready("none")
+    assert client.get_server_metadata().name == "ounce"
+    model = client.get_model_metadata("shapes")
+    assert [tensor.name for tensor in model.inputs] == ["image"]
+    assert [tensor.name for tensor in model.outputs] == ["boxes", "labels", "scores"]
+
+
+def test_triton_gets_text(client: triton.InferenceServerClient) -> None:
+    parameters = {"max_tokens": 12, "temperature": "0"}
+    result = client.infer("code", [one("text_input", PROMPT)], parameters=parameters, request_id="9")
+    assert text_of(result)
+    assert result.as_numpy("num_output_tokens")[0] == 12
+    assert result.as_numpy("finish_reason")[0] == b"length"
+    assert result.get_response().id == "9"
+    again = client.infer(
+        "code",
+        [
+            one("text_input", PROMPT),
+            one("sampling_parameters", json.dumps(parameters).encode()),
+            flag("exclude_input_in_output", True),
+        ],
+        outputs=[triton.InferRequestedOutput("text_output")],
+    )
+    assert text_of(again) == text_of(result)
+    assert again.as_numpy("finish_reason") is None
+
+
+def test_triton_gets_objects(client: triton.InferenceServerClient) -> None:
+    result = client.infer("shapes", [one("image", PICTURE)], parameters={"threshold": "0.5"})
+    boxes, scores = result.as_numpy("boxes"), result.as_numpy("scores")
+    labels = [label.decode() for label in result.as_numpy("labels")]
+    assert boxes.shape == (len(labels), 4) and scores.shape == (len(labels),)
+    assert labels and (scores > 0.5).all()
+    assert (boxes >= 0).all() and (boxes <= 300).all()
+
+
+def test_triton_streams_text(client: triton.InferenceServerClient) -> None:
+    answers: queue.Queue = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    parameters = {"max_tokens": 20, "temperature": "0"}
+    for id in ("first", "second"):
+        client.async_stream_infer(
+            "code",
+            [one("text_input", PROMPT), flag("stream", True)],
+            parameters=parameters,
+            request_id=id,
+            enable_empty_final_response=True,
+        )
+    client.async_stream_infer("code", [one("text_input", b"")], request_id="wrong")
+    parts: dict[str, list[str]] = {"first": [], "second": []}
+    ended = []
+    while len(ended) < 2:
+        result, error = answers.get(timeout=60)
+        assert error is None
+        response = result.get_response()
+        parts[response.id].append(text_of(result))
+        if response.parameters["triton_final_response"].bool_param:
+            ended.append(response.id)
+    _, error = answers.get(timeout=60)
+    assert error.message() == "text_input: is empty"
+    client.stop_stream()
+    assert ended == ["first", "second"]
+    assert len(parts["first"]) > 1
+    whole = client.infer("code", [one("text_input", PROMPT)], parameters=parameters)
+    assert "".join(parts["first"]) == "".join(parts["second"]) == text_of(whole)
+
+
+def test_triton_hears_what_is_wrong(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException) as raised:
+        client.infer("code", [one("text_input", PROMPT)], parameters={"top_p": "2"})
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert raised.value.message() == "top_p: must be from 0 to 1, is 2"
+    with pytest.raises(InferenceServerException) as raised:
+        client.load_model("more")
+    assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+def test_triton_loads_and_unloads_on_the_admins_listener(server: Addresses) -> None:
+    admin = triton.InferenceServerClient(server.admin)
+    client = triton.InferenceServerClient(server.inference)
+    admin.load_model("code")  # it is there
+    admin.unload_model("code", unload_dependents=True)
+    assert not client.is_model_ready("code")
+    states = {model.name: model.state for model in admin.get_model_repository_index().models}
+    assert states == {"code": "UNAVAILABLE", "shapes": "READY"}
+    admin.load_model("code")
+    assert client.is_model_ready("code")
+    with pytest.raises(InferenceServerException) as raised:
+        admin.load_model("new", config="{}", files={"file:1/model.bin": b"x"})
+    assert "not" in raised.value.message() or "never" in raised.value.message()
+    admin.close()
+    client.close()
+
+
+def test_kserve_asks_too(server: Addresses) -> None:
+    kserve = pytest.importorskip("kserve")
+
+    async def ask() -> None:
+        async with kserve.InferenceGRPCClient(server.inference) as client:
+            assert await client.is_server_live() and await client.is_server_ready()
+            assert await client.is_model_ready("code")
+            for binary in (True, False):
+                prompt = kserve.InferInput("text_input", [1], "BYTES")
+                prompt.set_data_from_numpy(
+                    numpy.array([PROMPT], dtype=numpy.object_), binary_data=binary
+                )
+                if not binary:
+                    prompt.data = [PROMPT]
+                answer = await client.infer(
+                    kserve.InferRequest(
+                        "code", [prompt], request_id="5", parameters={"max_tokens": 5}
+                    )
+                )
+                outputs = {output.name: output.as_numpy() for output in answer.outputs}
+                assert answer.id == "5" and outputs["num_output_tokens"][0] == 5
+
+    asyncio.run(ask())
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", __file__]))
