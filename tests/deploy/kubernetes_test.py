@@ -423,6 +423,8 @@ class RealServer(unittest.TestCase):
             self.assertNotIn("{{", str(args))
             with self.subTest(name), Server(args, memory(container), lambda _: model) as server:
                 self.assertEqual(server.client("health", f"models/{name}"), "serving\n")
+                self.assertEqual(server.client("health", "inference.GRPCInferenceService"),
+                                 "serving\n")
 
     def test_it_exports_what_balancers_and_autoscalers_read(self):
         config = config_map("gateway", "ounce-picker")["data"]["picker-config.yaml"]
