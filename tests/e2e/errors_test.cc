@@ -3,9 +3,11 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
+#include <grpcpp/support/error_details.h>
 
 #include <filesystem>
-#include <functional>
+#include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -15,6 +17,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "ounce/v1/inference.grpc.pb.h"
 #include "ounce/v1/model_admin.grpc.pb.h"
@@ -55,6 +59,22 @@ class ErrorsTest : public ServingTest {
     v1::InspectRequest request;
     request.set_path(path);
     return client_->Inspect(request).status();
+  }
+
+  // The detail of type Detail in a status, or an empty one.
+  template <class Detail>
+  static Detail DetailOf(const grpc::Status& status) {
+    google::rpc::Status details;
+    if (grpc::ExtractErrorDetails(status, &details).ok()) {
+      for (const auto& any : details.details()) {
+        Detail detail;
+        if (any.UnpackTo(&detail)) return detail;
+      }
+    }
+    return Detail();
+  }
+  static std::string ReasonOf(const grpc::Status& status) {
+    return DetailOf<google::rpc::ErrorInfo>(status).reason();
   }
 
   // The lines of the log that are about requests, once there are so many.
@@ -146,6 +166,102 @@ TEST_F(ErrorsTest, NothingThatStrangersHearHoldsAPathOfTheServers) {
   // Operators do hear of them.
   EXPECT_THAT(Load("again", damaged),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(damaged)));
+}
+
+TEST_F(ErrorsTest, RefusalsOfModelAdminHaveTheirReasons) {
+  const std::string damaged = Copy("damaged");
+  std::filesystem::resize_file(damaged + "/model.safetensors", 1000);
+  const std::string unknown = Copy("unknown");
+  std::filesystem::remove(unknown + "/config.json");
+  std::ofstream(unknown + "/config.json")
+      << R"({"architectures": ["NoSuchModel"], "model_type": "nosuch"})";
+  Start();
+  const auto stub = v1::ModelAdmin::NewStub(
+      grpc::CreateChannel(admin_, grpc::InsecureChannelCredentials()));
+  const auto load = [&](const std::string& name, const std::string& path,
+                        const std::string& plan = "") {
+    v1::LoadModelRequest request;
+    request.set_name(name);
+    request.set_path(path);
+    request.set_plan(plan);
+    grpc::ClientContext context;
+    v1::Model response;
+    return stub->LoadModel(&context, request, &response);
+  };
+  EXPECT_EQ(ReasonOf(load("new", "/no/such/folder")), "CHECKPOINT_NOT_FOUND");
+  EXPECT_EQ(ReasonOf(load("new", damaged)), "CHECKPOINT_INVALID");
+  EXPECT_EQ(ReasonOf(load("new", unknown)), "CHECKPOINT_NOT_SUPPORTED");
+  const grpc::Status plan = load("new", kTinyModel, "no plan");
+  EXPECT_EQ(ReasonOf(plan), "FIELD_INVALID");
+  EXPECT_EQ(DetailOf<google::rpc::BadRequest>(plan).field_violations(0).field(),
+            "plan");
+  const grpc::Status taken = load("tiny", kTinyModel);
+  EXPECT_EQ(ReasonOf(taken), "MODEL_EXISTS");
+  EXPECT_EQ(DetailOf<google::rpc::ResourceInfo>(taken).resource_name(), "tiny");
+
+  const auto quantize = [&](const v1::QuantizeRequest& request) {
+    grpc::ClientContext context;
+    const auto reader = stub->Quantize(&context, request);
+    v1::QuantizeProgress progress;
+    while (reader->Read(&progress)) {
+    }
+    return reader->Finish();
+  };
+  v1::QuantizeRequest nobody = ToInt8();
+  nobody.set_model("nobody");
+  EXPECT_EQ(ReasonOf(quantize(nobody)), "MODEL_NOT_FOUND");
+  v1::QuantizeRequest too_coarse = ToInt8();
+  too_coarse.set_method("binary");
+  too_coarse.set_probe(true);
+  too_coarse.set_max_kl(1e-6);
+  EXPECT_EQ(ReasonOf(quantize(too_coarse)), "QUALITY_TOO_LOW");
+
+  v1::InspectRequest inspect;
+  inspect.set_model("tiny");
+  inspect.set_tensor("no.such");
+  grpc::ClientContext context;
+  v1::InspectResponse inspected;
+  EXPECT_EQ(ReasonOf(stub->Inspect(&context, inspect, &inspected)),
+            "TENSOR_NOT_FOUND");
+}
+
+TEST_F(ErrorsTest, AFullQueueSaysWhoseLimitItIsAndWhenToComeBack) {
+  Start({"--model", absl::StrCat("tiny=", LongModel()), "--max_queued_requests",
+         "1", "--max_running_requests", "1"});
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateChannel(inference_, grpc::InsecureChannelCredentials()));
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> calls;
+  // One runs, one waits, and of the third the server says so.
+  for (int i = 0; i < 3; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    calls.push_back(
+        stub->Generate(contexts.back().get(), Request("def f(x):", 4000)));
+    v1::GenerateResponse first;
+    if (i == 0) {
+      ASSERT_TRUE(calls[0]->Read(&first));
+    }
+    if (i == 1) {
+      const absl::Time deadline = absl::Now() + absl::Seconds(20);
+      while (Metric("ounce_requests_queued") < 1) {
+        ASSERT_LT(absl::Now(), deadline);
+        absl::SleepFor(absl::Milliseconds(5));
+      }
+    }
+  }
+  const grpc::Status full = calls[2]->Finish();
+  EXPECT_EQ(full.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(full), "QUEUE_FULL");
+  EXPECT_EQ(DetailOf<google::rpc::QuotaFailure>(full).violations(0).subject(),
+            "model");
+  EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(full).retry_delay().seconds(), 1);
+  const Finished cli = Cli({"generate", "tiny", "a"});
+  EXPECT_EQ(cli.code, 3);
+  EXPECT_THAT(cli.err, HasSubstr("try again in 1s"));
+  for (int i = 0; i < 2; ++i) {
+    contexts[i]->TryCancel();
+    EXPECT_EQ(calls[i]->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
 }
 
 TEST_F(ErrorsTest, EachRequestHasALineOfJsonWithItsId) {
