@@ -217,6 +217,8 @@ TEST_F(OipServiceTest, SaysWhatIsWrong) {
   request.set_raw_input_contents(0, "a");
   EXPECT_THAT(Refused(request), StartsWith("text_input: its raw contents must "
                                            "be the length in 4 bytes"));
+  request.set_raw_input_contents(0, std::string("\2\0\0\0a", 5));
+  EXPECT_THAT(Refused(request), HasSubstr("are 5 bytes that are not"));
   request = Text("tiny", "a", 1);
   request.mutable_inputs(0)->mutable_contents()->add_bytes_contents("a");
   EXPECT_THAT(Refused(request), HasSubstr("beside raw_input_contents"));
@@ -430,14 +432,14 @@ TEST_F(OipServiceTest, StopsTheWorkOfACallThatIsCancelled) {
   front_end_->Drain(absl::InfiniteFuture());
 }
 
-TEST_F(OipServiceTest, ASlowReaderOfAStreamHoldsBackItsOwnSequence) {
+TEST_F(OipServiceTest, AReaderWhoComesLateGetsAllOfIt) {
   FakeScheduler& scheduler = catalog_.scheduler("long");
   Request request = Text("long", "a", 1'000'000);
   Stream(&request);
   grpc::ClientContext context;
   const auto stream = oip_->ModelStreamInfer(&context);
   ASSERT_TRUE(stream->Write(request));
-  // It stands still when the connection and what waits are full.
+  // Until nothing more comes while nobody reads.
   int64_t before = -1;
   EXPECT_TRUE(WaitUntil([&] {
     absl::SleepFor(absl::Milliseconds(100));
@@ -445,7 +447,6 @@ TEST_F(OipServiceTest, ASlowReaderOfAStreamHoldsBackItsOwnSequence) {
                std::exchange(before, scheduler.num_tokens(1)) &&
            before > 0;
   }));
-  EXPECT_LT(before, 1'000'000);
   size_t bytes = 0;
   inference::ModelStreamInferResponse message;
   stream->WritesDone();
