@@ -21,7 +21,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       fonts-dejavu-core libcairo2 libgrpc++1.51 libjpeg62-turbo libmicrohttpd12 libminizip1 libpcre2-8-0 \
       libpng16-16 libprometheus-cpp-core1.0 libprotobuf32 \
-      libspdlog1.10 libutf8proc2 libwebp7 \
+      libspdlog1.10 libssl3 libutf8proc2 libwebp7 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log
 COPY --from=build /src/LICENSE /usr/share/doc/ounce/
 COPY --from=build /src/build/release/ounce-server /src/build/release/ounce /usr/local/bin/

@@ -6,14 +6,17 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <map>
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "server/net/peer.h"
@@ -79,10 +82,19 @@ class Endpoint final : public HttpEndpoint {
 
   ~Endpoint() override {
     if (thread_.joinable()) {
+      stop_ = true;
       eventfd_write(wake_.get(), 1);
       thread_.join();
     }
     if (daemon_ != nullptr) MHD_stop_daemon(daemon_);
+  }
+
+  void Add(FileDescriptor connection) override {
+    {
+      MutexLock lock(&mu_);
+      added_.push_back(std::move(connection));
+    }
+    eventfd_write(wake_.get(), 1);
   }
 
  private:
@@ -106,7 +118,10 @@ class Endpoint final : public HttpEndpoint {
       poll(fds, std::size(fds),
            static_cast<int>(std::min<MHD_UNSIGNED_LONG_LONG>(
                wait_ms, accepts ? kLookEveryMs : 20)));
-      if (fds[0].revents != 0) return;
+      if (fds[0].revents != 0) {
+        if (stop_) return;
+        TakeAdded();
+      }
       if (fds[2].revents != 0 && !Accept()) {
         accept_from = clock_.Now() + kAcceptPause;
       }
@@ -127,15 +142,37 @@ class Endpoint final : public HttpEndpoint {
         return errno != EMFILE && errno != ENFILE && errno != ENOBUFS &&
                errno != ENOMEM;
       }
-      const std::string peer = PeerOfAddress(AddressText(address));
-      MakeRoomFor(peer);
-      connections_[fd] = {peer, clock_.Now() + options_.request_time};
-      if (MHD_add_connection(daemon_, fd, reinterpret_cast<sockaddr*>(&address),
-                             size) != MHD_YES) {
-        connections_.erase(fd);  // closed by the library
-      }
+      Take(fd, address, size);
     }
     return true;
+  }
+
+  void TakeAdded() {
+    eventfd_t count = 0;
+    eventfd_read(wake_.get(), &count);
+    std::vector<FileDescriptor> added;
+    {
+      MutexLock lock(&mu_);
+      added.swap(added_);
+    }
+    for (FileDescriptor& connection : added) {
+      sockaddr_storage address{};
+      socklen_t size = sizeof(address);
+      getpeername(connection.get(), reinterpret_cast<sockaddr*>(&address),
+                  &size);
+      Take(connection.Release(), address, size);
+    }
+  }
+
+  void Take(int fd, const sockaddr_storage& address, socklen_t size) {
+    const std::string peer = PeerOfAddress(AddressText(address));
+    MakeRoomFor(peer);
+    connections_[fd] = {peer, clock_.Now() + options_.request_time};
+    if (MHD_add_connection(daemon_, fd,
+                           reinterpret_cast<const sockaddr*>(&address),
+                           size) != MHD_YES) {
+      connections_.erase(fd);  // closed by the library
+    }
   }
 
   // Hangs up on the oldest connection of this peer if it has as many as it may,
@@ -233,7 +270,10 @@ class Endpoint final : public HttpEndpoint {
   const Clock& clock_;
   const std::function<HttpReply(const std::string&)> answer_;
   const FileDescriptor listen_;
-  FileDescriptor wake_;  // the loop's end
+  FileDescriptor wake_;
+  std::atomic<bool> stop_ = false;
+  Mutex mu_;
+  std::vector<FileDescriptor> added_ ABSL_GUARDED_BY(mu_);
   MHD_Daemon* daemon_ = nullptr;
   std::map<int, Connection> connections_;  // by descriptor; the loop's
   std::thread thread_;

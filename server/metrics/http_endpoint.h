@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "server/net/file_descriptor.h"
 #include "server/net/listen_socket.h"
 
 namespace ounce::server {
@@ -39,6 +40,7 @@ class HttpEndpoint {
 
   // Answers GET and HEAD of the path with `answer`, which is called on the
   // endpoint's thread and makes all others wait. `clock` must outlive it.
+  // `socket`: where connections come from; without one, from Add alone.
   // Errors: kResourceExhausted without a thread or descriptors.
   static absl::StatusOr<std::unique_ptr<HttpEndpoint>> Start(
       ListenSocket socket, const Options& options, const Clock& clock,
@@ -46,6 +48,9 @@ class HttpEndpoint {
 
   // Hangs up, and waits for a call of `answer` that runs.
   virtual ~HttpEndpoint() = default;
+
+  // A connection that somebody else accepted, whose socket does not block.
+  virtual void Add(FileDescriptor connection) = 0;
 };
 
 }  // namespace ounce::server

@@ -4,6 +4,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -21,9 +22,14 @@
 #include "server/metrics/series.h"
 #include "server/metrics/status_json.h"
 #include "server/net/listen_socket.h"
+#include "server/net/relay.h"
 
 namespace ounce::server {
 namespace {
+
+constexpr char kListener[] = "metrics_listen";
+// With TLS: those that shake hands, and the endpoint's own.
+constexpr int kMaxTlsConnections = 128;
 
 constexpr ModelState kStates[] = {ModelState::kLoading, ModelState::kReady,
                                   ModelState::kQuantizing,
@@ -293,15 +299,47 @@ class MetricsImpl final : public Metrics {
     return prometheus::TextSerializer().Serialize(page_.Scrape());
   }
 
-  absl::StatusOr<std::string> Listen(const std::string& address) override {
-    ASSIGN_OR_RETURN(ListenSocket socket, ListenOn("metrics_listen", address));
+  absl::StatusOr<std::string> Listen(const std::string& address,
+                                     const NewTlsSession& new_tls) override {
+    ListenSocket socket;
+    if (new_tls == nullptr) {
+      ASSIGN_OR_RETURN(socket, ListenOn(kListener, address));
+    }
     std::string bound = socket.address;
     ASSIGN_OR_RETURN(endpoint_,
                      HttpEndpoint::Start(std::move(socket), {}, clock_,
                                          [this](const std::string& path) {
                                            return Answer(path);
                                          }));
-    return bound;
+    if (new_tls == nullptr) return bound;
+    Relay::Options relay;
+    relay.name = kListener;
+    relay.address = address;
+    relay.max_connections = kMaxTlsConnections;
+    relay.max_connections_per_peer = kMaxTlsConnections / 2;
+    relay.guard = std::nullopt;
+    relay.new_tls = new_tls;
+    for (const char* reason : kCutReasons) {
+      page_.Add(metric::kConnectionsCut, {kListener, reason}, 0);
+    }
+    ASSIGN_OR_RETURN(
+        relay_, Relay::Create(
+                    relay,
+                    {.on_connection =
+                         [this](int fd) { endpoint_->Add(FileDescriptor(fd)); },
+                     .on_count =
+                         [this](int connections) {
+                           page_.Set(metric::kConnections, {kListener},
+                                     connections);
+                         },
+                     .on_cut =
+                         [this](absl::string_view reason) {
+                           page_.Add(metric::kConnectionsCut,
+                                     {kListener, std::string(reason)});
+                         }},
+                    clock_));
+    relay_->Start();
+    return relay_->address();
   }
 
  private:
@@ -447,7 +485,9 @@ class MetricsImpl final : public Metrics {
   std::string status_json_ ABSL_GUARDED_BY(status_mu_);
   absl::Time status_made_ ABSL_GUARDED_BY(status_mu_);
 
-  std::unique_ptr<HttpEndpoint> endpoint_;  // calls the above; ends first
+  // They call the above, and end first.
+  std::unique_ptr<HttpEndpoint> endpoint_;
+  std::unique_ptr<Relay> relay_;  // where there is TLS
 };
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "server/metrics/figures.h"
 #include "server/metrics/status_json.h"
+#include "server/net/tls.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/stats.h"
 
@@ -78,11 +79,12 @@ class Metrics : public CatalogObserver {
   virtual void SetServing(bool serving, const std::string& missing = "") = 0;
 
   // Serves http://`address`/metrics, /healthz, /readyz, /status.json and the
-  // page to look at, / (net/listen_socket.h
-  // says which forms there are) from now on; returns HOST:PORT with the port
-  // that is bound. Once.
-  // Errors: as ListenOn and HttpEndpoint::Start.
-  virtual absl::StatusOr<std::string> Listen(const std::string& address) = 0;
+  // page to look at, / (net/listen_socket.h says which forms there are) from
+  // now on, or https:// with `new_tls`; returns HOST:PORT with the port that is
+  // bound. Once.
+  // Errors: as ListenOn, HttpEndpoint::Start and Relay::Create.
+  virtual absl::StatusOr<std::string> Listen(
+      const std::string& address, const NewTlsSession& new_tls = nullptr) = 0;
 };
 
 }  // namespace ounce::server

@@ -474,7 +474,7 @@ absl::string_view FaultName(Http2Guard::Fault fault) {
 absl::string_view FaultText(Http2Guard::Fault fault) {
   switch (fault) {
     case Http2Guard::Fault::kNotHttp2:
-      return "this port speaks gRPC over HTTP/2 without TLS, and nothing else";
+      return "this port speaks gRPC over HTTP/2, and nothing else";
     case Http2Guard::Fault::kSlowStart:
       return "the connection did not start in time";
     case Http2Guard::Fault::kHeaderBlock:

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <cstring>
@@ -77,6 +78,12 @@ absl::string_view WithoutPort(absl::string_view text) {
   return colon == text.rfind(':') ? text.substr(0, colon) : text;
 }
 
+std::string AddressInRelayName(absl::string_view name) {
+  if (!absl::ConsumePrefix(&name, kRelay)) return "";
+  const auto bytes = ParseAddress(name.substr(name.rfind('/') + 1));
+  return bytes.has_value() ? Text(*bytes) : "";
+}
+
 }  // namespace
 
 absl::StatusOr<PeerSet> PeerSet::Parse(absl::string_view text) {
@@ -118,6 +125,11 @@ std::string AddressText(const sockaddr_storage& address) {
   } else if (address.ss_family == AF_INET6) {
     const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
     std::memcpy(bytes.data(), &v6.sin6_addr, 16);
+  } else if (address.ss_family == AF_UNIX) {
+    const auto& name = reinterpret_cast<const sockaddr_un&>(address);
+    const char* const abstract = name.sun_path + 1;  // zeros behind it
+    return AddressInRelayName(
+        {abstract, strnlen(abstract, sizeof(name.sun_path) - 1)});
   } else {
     return "";
   }
@@ -132,18 +144,27 @@ std::string PeerOfAddress(absl::string_view address) {
   return absl::StrCat(Text(*bytes), "/", kPeerBits);
 }
 
-std::string AddressOfUri(absl::string_view uri) {
+std::string RelayNameOfUri(absl::string_view uri) {
   const std::string decoded = PercentDecoded(uri);
   absl::string_view text = decoded;
-  if (absl::ConsumePrefix(&text, "unix-abstract:")) {
-    if (!absl::ConsumePrefix(&text, kRelay)) return "";
-    text = text.substr(text.rfind('/') + 1);
-  } else if (absl::ConsumePrefix(&text, "ipv4:") ||
-             absl::ConsumePrefix(&text, "ipv6:")) {
-    text = WithoutPort(text);
-  } else {
+  if (!absl::ConsumePrefix(&text, "unix-abstract:") ||
+      !absl::StartsWith(text, kRelay)) {
     return "";
   }
+  return std::string(text);
+}
+
+std::string AddressOfUri(absl::string_view uri) {
+  if (absl::StartsWith(uri, "unix-abstract:")) {
+    return AddressInRelayName(RelayNameOfUri(uri));
+  }
+  const std::string decoded = PercentDecoded(uri);
+  absl::string_view text = decoded;
+  if (!absl::ConsumePrefix(&text, "ipv4:") &&
+      !absl::ConsumePrefix(&text, "ipv6:")) {
+    return "";
+  }
+  text = WithoutPort(text);
   const auto bytes = ParseAddress(text);
   return bytes.has_value() ? Text(*bytes) : "";
 }

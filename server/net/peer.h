@@ -43,7 +43,7 @@ class PeerSet {
   std::vector<Network> networks_;
 };
 
-// The address without its port, "" if it isn't an IP one.
+// The address without its port: an IP one, or that in a RelayName; else "".
 std::string AddressText(const sockaddr_storage& address);
 
 // The peer that an address, as AddressText gives it, belongs to.
@@ -52,6 +52,9 @@ std::string PeerOfAddress(absl::string_view address);
 // The address in what gRPC calls a peer ("ipv4:192.0.2.7:4711", "ipv6:...", or
 // the name of a relayed connection, see RelayName).
 std::string AddressOfUri(absl::string_view uri);
+
+// The RelayName in what gRPC calls a peer, "" if there is none.
+std::string RelayNameOfUri(absl::string_view uri);
 
 // The peer of a call: of the connection's address; but where a trusted proxy
 // asks, of the last address that it wrote into x-forwarded-for. `forwarded_for`

@@ -103,6 +103,8 @@ class Loop final : public Relay {
  private:
   struct Entry {
     std::unique_ptr<RelayConnection> connection;
+    FileDescriptor for_server;  // its end, until it has it
+    std::string name;           // that it sees
     Peer* peer = nullptr;
     uint32_t client_events = 0;
     uint32_t server_events = 0;
@@ -237,8 +239,13 @@ class Loop final : public Relay {
       Tell("descriptors", strerror(errno), address, now);
       return;
     }
-    FileDescriptor server(pair[0]);
-    Name(server.get(), address);
+    FileDescriptor server(pair[0]), for_server(pair[1]);
+    std::unique_ptr<TlsSession> tls;
+    if (options_.new_tls != nullptr && (tls = options_.new_tls()) == nullptr) {
+      Tell("tls", "TLS: there is no memory for it", address, now);
+      return;
+    }
+    const std::string name = Name(server.get(), address);
     const int yes = 1;
     setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 
@@ -246,22 +253,35 @@ class Loop final : public Relay {
     Entry& entry = connections_[id];
     entry.peer = &peer;
     ++peer.connections;
+    entry.for_server = std::move(for_server);
+    entry.name = name;
     entry.connection = std::make_unique<RelayConnection>(
-        RelayConnection::Options{options_.guard, options_.unread}, address,
-        peer, shares_, std::move(client), std::move(server), spare_buffer_,
-        now);
+        RelayConnection::Options{options_.guard, options_.unread,
+                                 options_.handshake},
+        address, peer, shares_, std::move(tls), std::move(client),
+        std::move(server), spare_buffer_, now);
     entry.client_events = entry.connection->client_events();
     entry.server_events = entry.connection->server_events();
     Watch(entry.connection->client_fd(), EPOLL_CTL_ADD, entry.client_events,
           id << 1 | kClient);
     Watch(entry.connection->server_fd(), EPOLL_CTL_ADD, entry.server_events,
           id << 1 | kServer);
-    callbacks_.on_connection(pair[1]);
+    HandOver(entry);
     callbacks_.on_count(static_cast<int>(connections_.size()));
   }
 
-  // The other end sees this name as its peer's.
-  void Name(int fd, const std::string& address) {
+  // To the server, as soon as it may have it.
+  void HandOver(Entry& entry) {
+    if (!entry.for_server.ok() || !entry.connection->established()) return;
+    const std::string identity = entry.connection->identity();
+    if (!identity.empty() && options_.identities != nullptr) {
+      options_.identities->Set(entry.name, identity);
+    }
+    callbacks_.on_connection(entry.for_server.Release());
+  }
+
+  // The other end sees this name as its peer's. Empty when there is none.
+  std::string Name(int fd, const std::string& address) {
     // Another program may hold a name; without one the peer is unknown.
     for (int tries = 0; tries < 8; ++tries) {
       const std::string name = RelayName(
@@ -272,8 +292,9 @@ class Loop final : public Relay {
                   std::min(name.size(), sizeof(to.sun_path) - 1));
       const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) +
                                                1 + name.size());
-      if (bind(fd, reinterpret_cast<sockaddr*>(&to), size) == 0) return;
+      if (bind(fd, reinterpret_cast<sockaddr*>(&to), size) == 0) return name;
     }
+    return "";
   }
 
   Peer& PeerAt(const std::string& address, absl::Time now) {
@@ -332,11 +353,11 @@ class Loop final : public Relay {
   Connections::iterator Update(Connections::iterator at, absl::Time now) {
     Entry& entry = at->second;
     RelayConnection& connection = *entry.connection;
-    const Http2Guard& guard = connection.guard();
-    churn_ += guard.request_bytes() - entry.request_bytes +
-              (guard.streams_seen() - entry.streams) * kStreamBytes;
-    entry.request_bytes = guard.request_bytes();
-    entry.streams = guard.streams_seen();
+    HandOver(entry);
+    churn_ += connection.request_bytes() - entry.request_bytes +
+              (connection.streams_seen() - entry.streams) * kStreamBytes;
+    entry.request_bytes = connection.request_bytes();
+    entry.streams = connection.streams_seen();
     if (!connection.reason().empty() && !entry.told) {
       entry.told = true;
       Tell(connection.reason(), connection.text(), connection.address(), now);
@@ -369,6 +390,7 @@ class Loop final : public Relay {
       Tell(entry.connection->reason(), entry.connection->text(),
            entry.connection->address(), now);
     }
+    if (options_.identities != nullptr) options_.identities->Remove(entry.name);
     --entry.peer->connections;
     churn_ += kConnectionBytes;
     waiting_.erase(at->first);

@@ -3,8 +3,10 @@
 // error, and its HTTP/2 believes what clients send. In between stands a guard
 // (http2_guard.h).
 //
-//   client --TCP--> [ relay, guard ] --Unix socket--> the server
+//   client --TCP--> [ relay, TLS, guard ] --Unix socket--> the server
 //
+// - With TLS the server gets a connection once its handshake is over; each
+//   costs its peer as much as some calls.
 // - All connections and those of one peer are bounded. One too many is closed
 //   at once; but when all places are taken, the connection that has been
 //   without a call for longest makes room.
@@ -13,7 +15,7 @@
 // - After a burst the heap's free memory goes back to the system.
 //
 // The server sees as its peer the socket name of peer.h, with the client's
-// address in it.
+// address in it; whom a client's certificate names, it asks Identities.
 //
 // Threads: one of its own does everything, the callbacks too. Any thread may
 //   call the methods.
@@ -24,6 +26,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -31,8 +34,10 @@
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "server/net/http2_guard.h"
+#include "server/net/identities.h"
 #include "server/net/peer.h"
 #include "server/net/shares.h"
+#include "server/net/tls.h"
 #include "server/net/token_bucket.h"
 
 namespace ounce::server {
@@ -43,10 +48,12 @@ inline constexpr int64_t kDescriptorsPerConnection = 3;
 
 // Why a connection is refused or cut off: FaultName's words, and the relay's.
 inline constexpr const char* kCutReasons[] = {
-    "connections",  "descriptors", "flow_control", "frame",
-    "header_block", "made_room",   "not_http2",    "peer_connections",
-    "rate",         "share",       "slow_headers", "slow_start",
-    "slow_upload",  "streams",     "unread"};
+    "connections", "descriptors",  "flow_control",
+    "frame",       "header_block", "made_room",
+    "not_http2",   "not_tls",      "peer_connections",
+    "rate",        "share",        "slow_headers",
+    "slow_start",  "slow_upload",  "streams",
+    "tls",         "unread"};
 
 class Relay {
  public:
@@ -56,7 +63,11 @@ class Relay {
     int max_connections = 1024;
     int max_connections_per_peer = 256;
     PeerSet trusted_proxies = {};  // have no limits as a peer
-    Http2Guard::Limits guard;
+    // Absent: what clients say is passed on as it is.
+    std::optional<Http2Guard::Limits> guard = Http2Guard::Limits();
+    NewTlsSession new_tls = nullptr;   // null: without TLS
+    Identities* identities = nullptr;  // null: nobody asks; must outlive it
+    absl::Duration handshake = absl::Seconds(10);  // of TLS
     Shares::Limits shares;
     TokenBucket::Rate streams{8000, 4000};      // of one peer
     TokenBucket::Rate resets{1000, 100};        // of one peer

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace ounce::server {
 namespace {
 
@@ -17,6 +19,22 @@ constexpr absl::Duration kFarewell = absl::Seconds(2);
 // Of a client that goes on sending: closing on unread bytes would take the last
 // words from it.
 constexpr size_t kMaxDiscarded = 1 << 20;
+
+// A handshake costs the work of so many calls, and has so many bytes.
+constexpr double kHandshakeCalls = 20;
+constexpr size_t kMaxHandshakeBytes = 64 << 10;
+
+constexpr char kTlsHandshakeRecord = 0x16;
+constexpr absl::string_view kWantsNoTls =
+    "the client speaks TLS, and this port does not: connect without TLS, or "
+    "set tls_cert and tls_key";
+constexpr absl::string_view kWantsTls =
+    "this port speaks TLS, and the client does not: connect with TLS";
+// What the latter hear who do not speak HTTP/2, which has words of its own.
+constexpr absl::string_view kHttp1WantsTls =
+    "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
+    "Content-Type: text/plain\r\nContent-Length: 52\r\n\r\n"
+    "this port speaks TLS: connect with https:// instead\n";
 
 bool WouldBlock() { return errno == EAGAIN || errno == EINTR; }
 
@@ -29,19 +47,26 @@ char* ReadBuffer() {
 
 RelayConnection::RelayConnection(const Options& options, std::string address,
                                  Peer& peer, Shares& shares,
+                                 std::unique_ptr<TlsSession> tls,
                                  FileDescriptor client, FileDescriptor server,
                                  std::string& spare, absl::Time now)
     : options_(options),
       address_(std::move(address)),
-      guard_(options.guard, peer, shares, now),
+      peer_(peer),
+      begun_(now),
+      tls_(std::move(tls)),
       client_(std::move(client)),
       server_(std::move(server)),
       spare_(spare),
       written_(now),
-      idle_since_(now) {}
+      idle_since_(now) {
+  if (options.guard.has_value()) {
+    guard_.emplace(*options.guard, peer, shares, now);
+  }
+}
 
 std::optional<absl::Time> RelayConnection::idle_since() const {
-  if (guard_.open_streams() > 0) return std::nullopt;
+  if (guard_.has_value() && guard_->open_streams() > 0) return std::nullopt;
   return idle_since_;
 }
 
@@ -65,12 +90,20 @@ void RelayConnection::Pump(absl::Time now, bool client_ready,
   if (!to_server_.empty()) FlushToServer();
   if (client_ready && !done_) ReadClient(now);
   if (server_ready && !done_) ReadServer(now, false);
-  if (guard_.open_streams() > 0) idle_since_ = now;
+  if (guard_.has_value() && guard_->open_streams() > 0) idle_since_ = now;
+}
+
+bool RelayConnection::MayShakeHands(absl::Time now) {
+  if (tls_ == nullptr || shaking_hands_) return true;
+  shaking_hands_ = peer_.streams.Take(now, kHandshakeCalls);
+  handshake_waits_ = !shaking_hands_;
+  return shaking_hands_;
 }
 
 void RelayConnection::ReadClient(absl::Time now) {
   for (int i = 0; i < kReadsAtOnce && !done_; ++i) {
     if (!closing() && (waits() || !to_server_.empty())) return;
+    if (!closing() && !MayShakeHands(now)) return;
     const ssize_t count = recv(client_.get(), ReadBuffer(), kReadBytes, 0);
     if (count < 0 && WouldBlock()) return;
     if (count <= 0) {  // the client is gone
@@ -82,22 +115,65 @@ void RelayConnection::ReadClient(absl::Time now) {
       if (discarded_ > kMaxDiscarded) done_ = true;
       continue;
     }
-    Feed(now, absl::string_view(ReadBuffer(), static_cast<size_t>(count)));
+    Receive(now, absl::string_view(ReadBuffer(), static_cast<size_t>(count)));
     if (static_cast<size_t>(count) < kReadBytes) return;
   }
 }
 
+void RelayConnection::Receive(absl::Time now, absl::string_view bytes) {
+  if (tls_ == nullptr) {
+    Feed(now, bytes);
+    return;
+  }
+  if (handshake_bytes_ == 0 && bytes[0] != kTlsHandshakeRecord) {
+    RefusePlainText(now, bytes);
+    return;
+  }
+  static thread_local std::string plain;
+  plain.clear();
+  absl::Status status = tls_->Decrypt(bytes, &plain, &to_client_.data);
+  if (!tls_->established()) handshake_bytes_ += bytes.size();
+  if (status.ok() && handshake_bytes_ > kMaxHandshakeBytes) {
+    status = absl::InvalidArgumentError("the handshake is too long");
+  }
+  if (!to_client_.empty()) FlushToClient(now);
+  if (!plain.empty() && !done_) Feed(now, plain);
+  if (!status.ok()) {
+    Cut(now, "tls", absl::StrCat("TLS: ", status.message()),
+        Http2Guard::GoAway::kCalm);
+  }
+}
+
+void RelayConnection::RefusePlainText(absl::Time now, absl::string_view bytes) {
+  const bool http2 = guard_.has_value() && bytes.substr(0, 3) == "PRI";
+  absl::StrAppend(
+      &to_client_.data,
+      http2 ? guard_->Farewell(kWantsTls, Http2Guard::GoAway::kNoError)
+            : kHttp1WantsTls);
+  Cut(now, "not_tls", kWantsTls, Http2Guard::GoAway::kNoError);
+}
+
 void RelayConnection::Feed(absl::Time now, absl::string_view bytes) {
   Lend(to_server_);
-  const size_t taken = guard_.FromClient(bytes, now, &to_server_.data);
+  size_t taken = bytes.size();
+  if (guard_.has_value()) {
+    taken = guard_->FromClient(bytes, now, &to_server_.data);
+  } else {
+    absl::StrAppend(&to_server_.data, bytes);
+  }
   if (taken < bytes.size()) {
     unread_ = std::string(bytes.substr(taken));
   } else {
     unread_ = std::string();
   }
   FlushToServer();
-  if (const auto fault = guard_.fault(); fault.has_value() && !closing()) {
-    Cut(now, FaultName(*fault), FaultText(*fault), Http2Guard::GoAway::kCalm);
+  if (!guard_.has_value()) return;
+  if (const auto fault = guard_->fault(); fault.has_value() && !closing()) {
+    const bool tls_hello = *fault == Http2Guard::Fault::kNotHttp2 &&
+                           tls_ == nullptr && !bytes.empty() &&
+                           bytes[0] == kTlsHandshakeRecord;
+    Cut(now, FaultName(*fault), tls_hello ? kWantsNoTls : FaultText(*fault),
+        Http2Guard::GoAway::kCalm);
   }
 }
 
@@ -118,9 +194,14 @@ void RelayConnection::ReadServer(absl::Time now, bool to_the_end) {
     }
     Lend(to_client_);
     written_ = now;
-    guard_.FromServer(
-        absl::string_view(ReadBuffer(), static_cast<size_t>(count)), now,
-        &to_client_.data);
+    const absl::string_view bytes(ReadBuffer(), static_cast<size_t>(count));
+    ToClient([&](std::string* out) {
+      if (guard_.has_value()) {
+        guard_->FromServer(bytes, now, out);
+      } else {
+        absl::StrAppend(out, bytes);
+      }
+    });
     FlushToClient(now);
     if (done_) return;
     if (!to_the_end && static_cast<size_t>(count) < kReadBytes) return;
@@ -130,6 +211,20 @@ void RelayConnection::ReadServer(absl::Time now, bool to_the_end) {
 void RelayConnection::Lend(Outbox& outbox) {
   if (outbox.data.capacity() < spare_.capacity() && outbox.data.empty()) {
     outbox.data.swap(spare_);
+  }
+}
+
+template <class Write>
+void RelayConnection::ToClient(const Write& write) {
+  if (tls_ == nullptr) {
+    write(&to_client_.data);
+    return;
+  }
+  static thread_local std::string plain;
+  plain.clear();
+  write(&plain);
+  if (!plain.empty() && tls_->established()) {
+    tls_->Encrypt(plain, &to_client_.data);
   }
 }
 
@@ -175,11 +270,17 @@ void RelayConnection::CloseServer(absl::Time now) {
   to_server_ = Outbox();
   unread_ = std::string();
   close_at_ = std::min(close_at_, now + kFarewell);
+  if (tls_ != nullptr) tls_->Close(&to_client_.data);
 }
 
 void RelayConnection::Retire(absl::Time now) {
   if (done_ || closing()) return;
-  guard_.Retire(&to_client_.data);
+  if (!established()) {  // the server has nothing of it yet
+    done_ = true;
+    return;
+  }
+  if (!guard_.has_value()) return;
+  ToClient([&](std::string* out) { guard_->Retire(out); });
   FlushToClient(now);
 }
 
@@ -187,8 +288,10 @@ void RelayConnection::Cut(absl::Time now, absl::string_view reason,
                           absl::string_view text, Http2Guard::GoAway code) {
   if (closing()) return;
   reason_ = reason;
-  text_ = text;
-  to_client_.data += guard_.Farewell(text, code);
+  text_ = std::string(text);
+  if (guard_.has_value()) {
+    ToClient([&](std::string* out) { *out += guard_->Farewell(text, code); });
+  }
   CloseServer(now);
   FlushToClient(now);
 }
@@ -205,10 +308,20 @@ void RelayConnection::Tick(absl::Time now, bool others_wait) {
     done_ = true;
     return;
   }
-  guard_.Tick(now, others_wait, &to_client_.data);
+  if (!established()) {
+    if (now - begun_ > options_.handshake) {
+      Cut(now, "slow_start", "the TLS handshake did not end in time",
+          Http2Guard::GoAway::kCalm);
+    } else {
+      handshake_waits_ = false;  // asks again, if there is something to read
+    }
+    return;
+  }
+  if (!guard_.has_value()) return;
+  ToClient([&](std::string* out) { guard_->Tick(now, others_wait, out); });
   if (!to_client_.empty()) FlushToClient(now);
   if (done_) return;
-  if (!to_server_.empty() && !guard_.fault().has_value()) return;
+  if (!to_server_.empty() && !guard_->fault().has_value()) return;
   // Takes up what waits, and meets a fault that the clock found.
   const std::string rest = std::exchange(unread_, std::string());
   Feed(now, rest);

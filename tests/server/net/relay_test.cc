@@ -14,15 +14,21 @@
 #include "gmock/gmock.h"
 #include "server/net/file_descriptor.h"
 #include "tests/server/net/http2_frames.h"
+#include "tests/testing/certificates.h"
 #include "tests/testing/loopback.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace ounce::server {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using testing::Frame;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 class RelayTest : public ::testing::Test {
  protected:
@@ -187,6 +193,79 @@ TEST_F(RelayTest, KeepsWhatIsOpenWhenItAcceptsNoMore) {
                   testing::Number(0x7fffffff, 4) + testing::Number(0, 4)));
   Write(server, Frame(testing::kPing, 0, 0, "12345678"));
   EXPECT_EQ(Read(client.get(), 17), Frame(testing::kPing, 0, 0, "12345678"));
+}
+
+class TlsRelayTest : public RelayTest {
+ protected:
+  TlsRelayTest() {
+    const testing::Certificates make(folder_.path());
+    const testing::Certificate own =
+        make.Make("server", make.MakeAuthority("authority"));
+    tls_ = TlsServer::Create({.cert = own.cert,
+                              .key = own.key,
+                              .listeners = {{"tls_client_ca", "", "h2"}}})
+               .value();
+  }
+
+  Relay::Options Options() {
+    Relay::Options options;
+    options.new_tls = [this] { return tls_->NewSession(0); };
+    return options;
+  }
+
+  // Until so many connections were cut off.
+  void WaitForCuts(size_t count) {
+    EXPECT_TRUE(WaitUntil([&] {
+      MutexLock lock(&mu_);
+      return cut_.size() >= count;
+    }));
+  }
+
+  const testing::TempFolder folder_;
+  std::unique_ptr<TlsServer> tls_;
+};
+
+TEST_F(TlsRelayTest, TellsWhoeverSpeaksWithoutTls) {
+  Start(Options());
+  const FileDescriptor http2 = Connect();
+  Write(http2.get(), testing::Start());
+  EXPECT_THAT(Read(http2.get(), 1000), HasSubstr("this port speaks TLS"));
+  const FileDescriptor http = Connect();
+  Write(http.get(), "GET / HTTP/1.1\r\n\r\n");
+  EXPECT_THAT(Read(http.get(), 1000),
+              AllOf(StartsWith("HTTP/1.1 400 "), EndsWith("instead\n")));
+  WaitForCuts(2);
+  MutexLock lock(&mu_);
+  EXPECT_THAT(cut_, ElementsAre("not_tls", "not_tls"));
+  EXPECT_THAT(server_ends_, IsEmpty());
+}
+
+TEST_F(TlsRelayTest, ClosesWhoDoesNotEndItsHandshakeInTime) {
+  Relay::Options options = Options();
+  options.handshake = absl::Milliseconds(200);
+  Start(options);
+  const FileDescriptor client = Connect();
+  Write(client.get(), std::string("\x16\x03\x01\x02\x00\x01", 6));
+  EXPECT_THAT(Read(client.get(), 1000), IsEmpty());
+  WaitForCuts(1);
+  MutexLock lock(&mu_);
+  EXPECT_THAT(cut_, ElementsAre("slow_start"));
+  EXPECT_THAT(server_ends_, IsEmpty());
+}
+
+TEST_F(TlsRelayTest, LetsAPeerShakeHandsSoOftenOnly) {
+  Relay::Options options = Options();
+  options.handshake = absl::Milliseconds(200);
+  options.streams = {30, 0};  // the second handshake takes more than there is
+  Start(options);
+  for (int i = 0; i < 3; ++i) {
+    const FileDescriptor client = Connect();
+    Write(client.get(), "no TLS");
+    EXPECT_EQ(Read(client.get(), 1000).empty(), i == 2);
+  }
+  WaitForCuts(3);
+  MutexLock lock(&mu_);
+  EXPECT_THAT(cut_, ElementsAre("not_tls", "not_tls", "slow_start"));
 }
 
 }  // namespace

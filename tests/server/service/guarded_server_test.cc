@@ -205,7 +205,8 @@ TEST_F(GuardedServerTest, TellsWhyItClosesAConnection) {
   EXPECT_THAT(ReadAll(fd), HasSubstr("a frame is not as HTTP/2 has it"));
   const FileDescriptor http = Connect();
   Write(http, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-  EXPECT_THAT(ReadAll(http), HasSubstr("speaks gRPC over HTTP/2 without TLS"));
+  EXPECT_THAT(ReadAll(http),
+              HasSubstr("speaks gRPC over HTTP/2, and nothing else"));
 }
 
 TEST_F(GuardedServerTest, ClosesConnectionsThatStayIdle) {
