@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/cpu.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
@@ -145,6 +146,47 @@ absl::Status CheckModels(const Config& config) {
   return absl::OkStatus();
 }
 
+// What TLS is told fits together.
+absl::Status CheckTls(const Config& config) {
+  const Config::Tls& tls = config.tls;
+  const auto error = [](const auto&... words) {
+    return absl::InvalidArgumentError(StrCat(words...));
+  };
+  if (tls.cert.empty() != tls.key.empty()) {
+    return tls.cert.empty() ? error("tls_key: needs tls_cert too")
+                            : error("tls_cert: needs tls_key too");
+  }
+  struct ClientCa {
+    const char* setting;
+    const std::string& file;
+    const char* listener;
+  };
+  for (const ClientCa& ca :
+       {ClientCa{"tls_client_ca", tls.client_ca, "listen"},
+        ClientCa{"admin_tls_client_ca", tls.admin_client_ca, "admin_listen"},
+        ClientCa{"metrics_tls_client_ca", tls.metrics_client_ca,
+                 "metrics_listen"}}) {
+    if (ca.file.empty() || tls.On(ca.listener)) continue;
+    return tls.cert.empty()
+               ? error(ca.setting, ": needs tls_cert and tls_key too")
+               : error(ca.setting, ": ", ca.listener,
+                       " speaks no TLS; name it in tls_listeners");
+  }
+  return absl::OkStatus();
+}
+
+// Whoever reaches ModelAdmin can load any file and unload every model.
+absl::Status CheckAdmin(const Config& config) {
+  if (IsLoopbackAddress(config.listen.admin) || !config.token_file.empty() ||
+      !config.tls.admin_client_ca.empty()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      StrCat("admin_listen: at '", config.listen.admin,
+             "' others reach it, so it needs to know who calls: set "
+             "token_file, or admin_tls_client_ca, or listen on 127.0.0.1"));
+}
+
 // --max-new-tokens as --max_new_tokens; values keep their dashes.
 std::vector<std::string> WithUnderscores(int argc, const char* const* argv) {
   std::vector<std::string> args(argv, argv + argc);
@@ -197,6 +239,19 @@ class HelpFormatter final : public CLI::Formatter {
 };
 
 }  // namespace
+
+bool IsLoopbackAddress(std::string_view address) {
+  const std::string_view host = address.substr(0, address.rfind(':'));
+  return host == "localhost" || host == "[::1]" ||
+         (host.starts_with("127.") &&
+          host.find_first_not_of("0123456789.") == std::string_view::npos);
+}
+
+bool Config::Tls::On(std::string_view listener) const {
+  if (cert.empty()) return false;
+  const std::vector<std::string> names = absl::StrSplit(listeners, ',');
+  return std::find(names.begin(), names.end(), listener) != names.end();
+}
 
 absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
   std::vector<std::string> models;
@@ -262,6 +317,8 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
   }
   RETURN_IF_ERROR(AddModels(models, &config));
   RETURN_IF_ERROR(CheckModels(config));
+  RETURN_IF_ERROR(CheckTls(config));
+  RETURN_IF_ERROR(CheckAdmin(config));
   if (config.threads == 0) config.threads = NumCpus();
   file.clear_models();
   google::protobuf::TextFormat::PrintToString(file, &config.settings);

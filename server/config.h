@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -27,6 +28,16 @@ struct Config {
     std::string admin = "127.0.0.1:8501";
     std::string metrics = "127.0.0.1:8502";
   };
+  // TLS: PEM files, empty: none.
+  struct Tls {
+    std::string cert, key;
+    std::string listeners = "listen,admin_listen,metrics_listen";
+    // Of each listener: who must have signed its clients' certificates.
+    std::string client_ca, admin_client_ca, metrics_client_ca;
+
+    // Whether the listener, by its setting's name, speaks it.
+    bool On(std::string_view listener) const;
+  };
   struct Limits {
     int64_t max_queued_requests = 256;  // per model
     int64_t max_running_requests = 32;  // per model
@@ -46,7 +57,9 @@ struct Config {
 
   std::vector<Model> models;  // to serve from the start
   Listen listen;
-  int64_t threads = 0;  // that compute; at least 1
+  Tls tls;
+  std::string token_file;  // empty: calls need no token
+  int64_t threads = 0;     // that compute; at least 1
   // Of the server in all; 0: what the machine and its control groups allow.
   int64_t memory_bytes = 0;
   int64_t kv_cache_bytes = int64_t{1} << 30;  // per model
@@ -76,6 +89,9 @@ struct Config {
   // Not to serve, but to print this and end well (--help, --version).
   std::string print;
 };
+
+// Whether only this very machine reaches what listens at HOST:PORT.
+bool IsLoopbackAddress(std::string_view address);
 
 // Errors: kInvalidArgument with what was found and what was wanted, for the
 //   terminal; kNotFound when the file of --config isn't there.

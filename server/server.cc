@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <set>
 #include <string>
 #include <utility>
@@ -112,6 +114,33 @@ std::set<std::string> NamesOf(const Config& config) {
   return names;
 }
 
+// The listeners by their settings, as TlsServer counts them.
+constexpr const char* kListeners[] = {"listen", "admin_listen",
+                                      "metrics_listen"};
+
+absl::StatusOr<std::unique_ptr<TlsServer>> CreateTls(const Config::Tls& tls) {
+  if (tls.cert.empty()) return nullptr;
+  return TlsServer::Create(
+      {.cert = tls.cert,
+       .key = tls.key,
+       .listeners = {
+           {"tls_client_ca", tls.client_ca, "h2"},
+           {"admin_tls_client_ca", tls.admin_client_ca, "h2"},
+           {"metrics_tls_client_ca", tls.metrics_client_ca, "http/1.1"}}});
+}
+
+void WarnOfPlainTokens(const Config& config) {
+  for (const auto& [listener, address] :
+       {std::pair("listen", config.listen.inference),
+        std::pair("admin_listen", config.listen.admin)}) {
+    if (config.tls.On(listener) || IsLoopbackAddress(address)) continue;
+    spdlog::warn(
+        "{}: tokens come in plain text unless something before it ends TLS; "
+        "tls_cert and tls_key turn it on",
+        listener);
+  }
+}
+
 // Threads of the process: gRPC starts about ten and one for each CPU, the
 // services eight, signals and metrics one each.
 int NeededThreads(const Config& config) {
@@ -124,12 +153,15 @@ int NeededThreads(const Config& config) {
 
 }  // namespace
 
-Server::Server(const Config& config, const PeerSet& trusted_proxies)
+Server::Server(const Config& config, const PeerSet& trusted_proxies,
+               std::unique_ptr<TlsServer> tls, std::unique_ptr<Tokens> tokens)
     : config_(config),
       isa_(IsaName(BestIsa())),
       clock_(Clock::Real()),
       start_(clock_.Now()),
       system_start_(absl::Now()),
+      tls_(std::move(tls)),
+      tokens_(std::move(tokens)),
       pool_(static_cast<int>(config.threads)),
       metrics_(Metrics::Create({OUNCE_VERSION, isa_, OUNCE_COMPILER})),
       health_(*metrics_, NamesOf(config), !config.keep_going),
@@ -150,6 +182,8 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies)
                  .max_pixels = config.limits.max_picture_pixels},
                 picture_memory_),
       reception_(clock_, {.trusted_proxies = trusted_proxies,
+                          .identities = &identities_,
+                          .tokens = tokens_.get(),
                           .request_log = {.mode = config.request_log,
                                           .write = LogRequest},
                           .draw = DrawSeed}),
@@ -200,6 +234,71 @@ ServerInfo Server::Info() const {
           .energy_joules = PackageJoules()};
 }
 
+NewTlsSession Server::NewTls(const std::string& listener) const {
+  if (!config_.tls.On(listener)) return nullptr;
+  const auto* const at =
+      std::find(std::begin(kListeners), std::end(kListeners), listener);
+  return [this, index = static_cast<size_t>(at - kListeners)] {
+    return tls_->NewSession(index);
+  };
+}
+
+void Server::TellExpiry() {
+  const absl::Time expiry = tls_->expiry();
+  metrics_->figures().Set(metric::kCertificateExpiry, {},
+                          static_cast<double>(absl::ToUnixSeconds(expiry)));
+  const std::string day =
+      absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", expiry, absl::UTCTimeZone());
+  if (expiry <= absl::Now()) {
+    spdlog::warn("tls_cert: the certificate ended {}; clients will refuse it",
+                 day);
+  } else {
+    spdlog::info("tls_cert: the certificate ends {}", day);
+  }
+}
+
+absl::Status Server::WatchFiles() {
+  std::vector<ReloadedFiles> files;
+  const auto add = [&](const std::string& name, std::vector<std::string> paths,
+                       std::function<absl::Status()> reload) {
+    Figures& figures = metrics_->figures();
+    for (const char* outcome : {"done", "error"}) {
+      figures.Add(metric::kFileReloads, {name, outcome}, 0);
+    }
+    files.push_back({std::move(paths), std::move(reload),
+                     [&figures, name](const absl::Status& status) {
+                       figures.Add(metric::kFileReloads,
+                                   {name, status.ok() ? "done" : "error"});
+                       if (status.ok()) {
+                         spdlog::info("{}: read again", name);
+                       } else {
+                         spdlog::error("{}; goes on with what it had",
+                                       std::string(status.message()));
+                       }
+                     }});
+  };
+  if (tls_ != nullptr) {
+    TellExpiry();
+    const Config::Tls& tls = config_.tls;
+    add("tls",
+        {tls.cert, tls.key, tls.client_ca, tls.admin_client_ca,
+         tls.metrics_client_ca},
+        [this]() -> absl::Status {
+          RETURN_IF_ERROR(tls_->Reload());
+          TellExpiry();
+          return absl::OkStatus();
+        });
+  }
+  if (tokens_ != nullptr) {
+    add("token_file", {config_.token_file},
+        [this] { return tokens_->Reload(); });
+    WarnOfPlainTokens(config_);
+  }
+  if (files.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(file_reloads_, FileReloads::Start(std::move(files)));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   RETURN_IF_ERROR(CheckThreads(NeededThreads(config)));
   if (MaxOpenFiles() < kFewestFiles) {  // gRPC aborts without
@@ -217,7 +316,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   }
   ASSIGN_OR_RETURN(const PeerSet trusted_proxies,
                    PeerSet::Parse(config.trusted_proxies));
-  std::unique_ptr<Server> server(new Server(config, trusted_proxies));
+  ASSIGN_OR_RETURN(std::unique_ptr<TlsServer> tls, CreateTls(config.tls));
+  std::unique_ptr<Tokens> tokens;
+  if (!config.token_file.empty()) {
+    ASSIGN_OR_RETURN(tokens, Tokens::Read(config.token_file));
+  }
+  std::unique_ptr<Server> server(
+      new Server(config, trusted_proxies, std::move(tls), std::move(tokens)));
   RETURN_IF_ERROR(server->pool_.status());
   // Before a call can take one of the names.
   for (const Config::Model& model : config.models) {
@@ -238,6 +343,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
            .idle_connection = limits.idle_connection,
            .connection_age = limits.connection_age,
            .trusted_proxies = trusted_proxies,
+           .inference_tls = server->NewTls("listen"),
+           .admin_tls = server->NewTls("admin_listen"),
+           .identities = &server->identities_,
+           .tokens = server->tokens_.get(),
            .figures = &metrics.figures(),
            .reception = &server->reception_,
            .on_serving =
@@ -251,12 +360,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
            {OipService::service_full_name(), &server->oip_}},
           {{v1::ModelAdmin::service_full_name(), &server->admin_},
            {OipService::service_full_name(), &server->oip_admin_}}));
-  ASSIGN_OR_RETURN(server->addresses_.metrics,
-                   metrics.Listen(config.listen.metrics));
+  ASSIGN_OR_RETURN(
+      server->addresses_.metrics,
+      metrics.Listen(config.listen.metrics, server->NewTls("metrics_listen")));
   server->addresses_.inference = server->listeners_->inference_address();
   server->addresses_.admin = server->listeners_->admin_address();
   server->health_.SetListeners(server->listeners_.get());
   AnnounceStart(OUNCE_VERSION, server->isa_, config, server->addresses_);
+  RETURN_IF_ERROR(server->WatchFiles());
   return server;
 }
 

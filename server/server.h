@@ -11,9 +11,12 @@
 #include "base/thread_pool.h"
 #include "server/announce.h"
 #include "server/config.h"
+#include "server/file_reloads.h"
 #include "server/frontend/front_end.h"
 #include "server/frontend/picture_reader.h"
 #include "server/metrics/metrics.h"
+#include "server/net/identities.h"
+#include "server/net/tls.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/scheduler/picture_memory.h"
@@ -23,6 +26,7 @@
 #include "server/service/oip_admin_service.h"
 #include "server/service/oip_service.h"
 #include "server/service/server_info.h"
+#include "server/service/tokens.h"
 
 namespace ounce::server {
 
@@ -51,17 +55,26 @@ class Server {
   const Addresses& addresses() const { return addresses_; }
 
  private:
-  Server(const Config& config, const PeerSet& trusted_proxies);
+  Server(const Config& config, const PeerSet& trusted_proxies,
+         std::unique_ptr<TlsServer> tls, std::unique_ptr<Tokens> tokens);
 
   ServerInfo Info() const;
   ServerStatus Status() const;
+  // What a listener, by its setting, begins connections with; null without TLS.
+  NewTlsSession NewTls(const std::string& listener) const;
+  // Tells when the certificate ends, and watches the files that may change.
+  absl::Status WatchFiles();
+  void TellExpiry();
 
   // In order: each may use those above it.
   const Config config_;
   const std::string isa_;
   const Clock& clock_;
-  const absl::Time start_;         // by clock_
-  const absl::Time system_start_;  // for people
+  const absl::Time start_;                // by clock_
+  const absl::Time system_start_;         // for people
+  const std::unique_ptr<TlsServer> tls_;  // or null
+  Identities identities_;
+  const std::unique_ptr<Tokens> tokens_;  // or null
   ThreadPool pool_;
   const std::unique_ptr<Metrics> metrics_;
   ModelHealth health_;
@@ -80,6 +93,7 @@ class Server {
   const std::unique_ptr<FigureSource> status_;  // asks catalog and budget
   std::unique_ptr<Listeners> listeners_;
   Addresses addresses_;
+  std::unique_ptr<FileReloads> file_reloads_;
 };
 
 }  // namespace ounce::server

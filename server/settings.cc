@@ -56,6 +56,19 @@ absl::Status CheckFolders(const std::string& text) {
   return absl::OkStatus();
 }
 
+absl::Status CheckListeners(const std::string& text) {
+  for (const absl::string_view name : absl::StrSplit(text, ',')) {
+    if (name != "listen" && name != "admin_listen" &&
+        name != "metrics_listen") {
+      return absl::InvalidArgumentError(
+          StrCat("must be some of listen, admin_listen and metrics_listen, "
+                 "with commas between them, is '",
+                 text, "'"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 void SetCompute(Config& config, const std::string& choice) {
   config.compute.reset();
   for (const quant::Compute compute :
@@ -89,6 +102,45 @@ const std::vector<Setting>& Rows() {
        .check = CheckAddress,
        .help = "Address of the page to look at, /status.json, /metrics for "
                "Prometheus, /healthz and /readyz"},
+      {.name = "tls_cert",
+       .to = [](Config& c) -> std::string& { return c.tls.cert; },
+       .form = "FILE",
+       .default_words = "none",
+       .help = "PEM file of the server's certificate and those above it; with "
+               "it the listeners speak TLS. Read again when it changes, as all "
+               "files of TLS are"},
+      {.name = "tls_key",
+       .to = [](Config& c) -> std::string& { return c.tls.key; },
+       .form = "FILE",
+       .default_words = "none",
+       .help = "PEM file of the certificate's key, without a passphrase"},
+      {.name = "tls_listeners",
+       .to = [](Config& c) -> std::string& { return c.tls.listeners; },
+       .form = "LISTENER[,LISTENER...]",
+       .check = CheckListeners,
+       .help = "The listeners that speak TLS when there is a certificate"},
+      {.name = "tls_client_ca",
+       .to = [](Config& c) -> std::string& { return c.tls.client_ca; },
+       .form = "FILE",
+       .default_words = "none",
+       .help = "PEM file: clients of listen must show a certificate that one "
+               "of these has signed"},
+      {.name = "admin_tls_client_ca",
+       .to = [](Config& c) -> std::string& { return c.tls.admin_client_ca; },
+       .form = "FILE",
+       .default_words = "none",
+       .help = "The same for admin_listen"},
+      {.name = "metrics_tls_client_ca",
+       .to = [](Config& c) -> std::string& { return c.tls.metrics_client_ca; },
+       .form = "FILE",
+       .default_words = "none",
+       .help = "The same for metrics_listen"},
+      {.name = "token_file",
+       .to = [](Config& c) -> std::string& { return c.token_file; },
+       .form = "FILE",
+       .default_words = "none",
+       .help = "File of tokens: each call, but for health, must have one of "
+               "them. Read again when it changes"},
       {.name = "threads",
        .type = SettingType::kCount,
        .to = [](Config& c) -> int64_t& { return c.threads; },

@@ -84,6 +84,16 @@ void SetLimits(const GuardedServer::Options& options,
   set(GRPC_ARG_HTTP2_BDP_PROBE, 0);
 }
 
+std::shared_ptr<grpc::ServerCredentials> CredentialsFor(
+    const TokenCheck& check) {
+  if (check.tokens == nullptr) return grpc::InsecureServerCredentials();
+  // Those of the relay's Unix sockets, and of no other connection. gRPC asks no
+  // processor for connections that it does not hold to be secure.
+  auto credentials = grpc::experimental::LocalServerCredentials(UDS);
+  credentials->SetAuthMetadataProcessor(CheckTokens(check));
+  return credentials;
+}
+
 Relay::Options RelayOptions(const GuardedServer::Options& options) {
   Relay::Options relay;
   relay.name = options.setting;
@@ -91,6 +101,8 @@ Relay::Options RelayOptions(const GuardedServer::Options& options) {
   relay.max_connections = options.max_connections;
   relay.max_connections_per_peer = options.max_connections_per_peer;
   relay.trusted_proxies = options.trusted_proxies;
+  relay.new_tls = options.new_tls;
+  relay.identities = options.identities;
   const int64_t message = options.max_message_bytes;
   relay.shares.large_messages = {kPeerMessages * message, kMessages * message};
   return relay;
@@ -110,7 +122,7 @@ absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
   SetLimits(options, &builder);
   guarded->acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      grpc::InsecureServerCredentials());
+      CredentialsFor(options.token_check));
   std::vector<std::string> names;
   for (const NamedService& service : services) {
     names.push_back(service.name);

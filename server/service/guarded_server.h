@@ -27,6 +27,7 @@
 #include "server/service/call_watch.h"
 #include "server/service/health_service.h"
 #include "server/service/reception.h"
+#include "server/service/token_check.h"
 
 namespace ounce::server {
 
@@ -47,6 +48,9 @@ class GuardedServer {
     absl::Duration idle_connection = absl::Minutes(5);
     absl::Duration connection_age = absl::ZeroDuration();  // zero: for ever
     PeerSet trusted_proxies = {};
+    NewTlsSession new_tls = nullptr;   // null: without TLS
+    Identities* identities = nullptr;  // of clients' certificates
+    TokenCheck token_check = {};
     // Where calls and connections are counted; must outlive the result. Null:
     // nowhere.
     Figures* figures = nullptr;

@@ -44,7 +44,8 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
   const int64_t admin_allowed =
       std::min<int64_t>(kAdminConnections, allowed / 4);
   const auto start = [&](const std::string& setting, const std::string& address,
-                         Callers callers, int64_t max_connections,
+                         const NewTlsSession& new_tls, Callers callers,
+                         Scope scope, int64_t max_connections,
                          const std::vector<NamedService>& services)
       -> absl::StatusOr<Listener> {
     GuardedServer::Options server;
@@ -57,6 +58,9 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     server.idle_connection = options.idle_connection;
     server.connection_age = options.connection_age;
     server.trusted_proxies = options.trusted_proxies;
+    server.new_tls = new_tls;
+    server.identities = options.identities;
+    server.token_check = {options.tokens, scope, setting, options.figures};
     server.figures = options.figures;
     server.reception = options.reception;
     server.callers = callers;
@@ -70,13 +74,14 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
   std::unique_ptr<Listeners> listeners(new Listeners(options));
   ASSIGN_OR_RETURN(
       listeners->inference_,
-      start("listen", options.inference, Callers::kStrangers,
+      start("listen", options.inference, options.inference_tls,
+            Callers::kStrangers, Scope::kInfer,
             std::min(options.max_connections, allowed - admin_allowed),
             inference));
   ASSIGN_OR_RETURN(
       listeners->admin_,
-      start("admin_listen", options.admin, Callers::kOperators, admin_allowed,
-            admin));
+      start("admin_listen", options.admin, options.admin_tls,
+            Callers::kOperators, Scope::kAdmin, admin_allowed, admin));
   MutexLock lock(&listeners->mu_);
   listeners->TellServing();
   return listeners;

@@ -2,8 +2,8 @@
 // who run the place, each with its services, grpc.health.v1 and reflection.
 //
 // Health names: "" (the start is over, nothing is missing, and the server is
-// not shutting down) and the services' own names on both; on the public one also
-// "models/NAME" for each model; "liveness" on both, SERVING for as long as
+// not shutting down) and the services' own names on both; on the public one
+// also "models/NAME" for each model; "liveness" on both, SERVING for as long as
 // there is an answer (health_service.h).
 //
 // Threads: any thread may call anything.
@@ -27,6 +27,7 @@
 #include "server/net/peer.h"
 #include "server/scheduler/model_catalog.h"
 #include "server/service/guarded_server.h"
+#include "server/service/tokens.h"
 
 namespace ounce::server {
 
@@ -42,6 +43,14 @@ class Listeners {
     absl::Duration idle_connection = absl::Minutes(5);
     absl::Duration connection_age = absl::ZeroDuration();  // zero: for ever
     PeerSet trusted_proxies = {};
+    NewTlsSession inference_tls = nullptr;  // null: without TLS
+    NewTlsSession admin_tls = nullptr;
+    // Where those that clients' certificates name are written down; must
+    // outlive the result. Null: nowhere.
+    Identities* identities = nullptr;
+    // That calls must have, for Inference the scope kInfer, for ModelAdmin
+    // kAdmin; must outlive the result. Null: none.
+    const Tokens* tokens = nullptr;
     // Where calls and connections are counted; must outlive the result. Null:
     // nowhere.
     Figures* figures = nullptr;

@@ -83,6 +83,25 @@ std::string CallerOf(const grpc::ServerContextBase& context,
   return PeerOf(context.peer(), forwarded_for, trusted_proxies);
 }
 
+std::string Reception::PeerOf(const grpc::ServerContextBase& context) const {
+  if (options_.tokens != nullptr) {
+    const auto header = context.client_metadata().find("authorization");
+    const std::string name =
+        header == context.client_metadata().end()
+            ? ""
+            : options_.tokens->NameOf(
+                  {header->second.data(), header->second.size()});
+    if (!name.empty()) return absl::StrCat("token:", name);
+  }
+  std::string peer = CallerOf(context, options_.trusted_proxies);
+  if (options_.identities == nullptr) return peer;
+  // A proxy's certificate says nothing about whom it asks for.
+  const bool forwarded = peer != server::PeerOf(context.peer(), "", {});
+  const std::string name =
+      forwarded ? "" : options_.identities->Of(context.peer());
+  return name.empty() ? peer : absl::StrCat("cert:", name);
+}
+
 absl::Status Reception::Read(const grpc::ServerContextBase& context,
                              const grpc::ByteBuffer& bytes,
                              google::protobuf::Message* request) {

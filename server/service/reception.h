@@ -26,11 +26,13 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "server/frontend/requests.h"
+#include "server/net/identities.h"
 #include "server/net/peer.h"
 #include "server/net/token_bucket.h"
 #include "server/service/call_record.h"
 #include "server/service/heap_trimmer.h"
 #include "server/service/request_log.h"
+#include "server/service/tokens.h"
 
 namespace ounce::server {
 
@@ -53,6 +55,10 @@ class Reception {
   struct Options {
     // Who is believed when it says for whom it asks.
     PeerSet trusted_proxies = {};
+    // Of clients' certificates, and the tokens that they send; must outlive it.
+    // Null: there are none.
+    const Identities* identities = nullptr;
+    const Tokens* tokens = nullptr;
     RequestLog::Options request_log = {};
     // Random bits for ids; called on any thread.
     std::function<uint64_t()> draw = nullptr;
@@ -72,9 +78,10 @@ class Reception {
                     const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* request);
 
-  std::string PeerOf(const grpc::ServerContextBase& context) const {
-    return CallerOf(context, options_.trusted_proxies);
-  }
+  // Who asks, as one name for all that is counted, limited or shared fairly:
+  // "token:NAME" of a call with a token (tokens.h), else "cert:NAME" of a
+  // client that has shown a certificate (tls.h), else the peer (peer.h).
+  std::string PeerOf(const grpc::ServerContextBase& context) const;
 
   // 128 random bits in hexadecimal.
   std::string NewRequestId() const;
