@@ -41,8 +41,8 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
     return Address{.host = "", .port = 0, .target = text};
   }
   if (absl::StartsWithIgnoreCase(text, "https://")) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "must be HOST:PORT of a listener without TLS, is '", text, "'"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("must be HOST:PORT, and --tls for TLS, is '", text, "'"));
   }
   absl::string_view rest = text;
   absl::ConsumePrefix(&rest, "http://");

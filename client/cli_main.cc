@@ -16,6 +16,7 @@
 #include "client/command.h"
 #include "client/command_line.h"
 #include "client/completion.h"
+#include "client/connection_flags.h"
 #include "client/interrupt.h"
 #include "client/output.h"
 #include "client/proxy.h"
@@ -43,7 +44,8 @@ or file, queue full, ...), 4 failed (no server, deadline, output not written,
 ...); after Ctrl-C the program ends by that signal.)";
 
 constexpr char kCommandFooter[] =
-    R"(--server, --admin, --deadline and --json are for all commands: ounce help.)";
+    R"(--server, --admin, --deadline, --json, and flags of TLS and tokens are for all
+commands: ounce help.)";
 
 struct Options {
   Client::Options client;
@@ -86,6 +88,7 @@ int Main(int argc, char** argv) {
       ->check(Seconds());
   app.add_flag("--json", options.json,
                "Print each message of the server as JSON, one a line");
+  ConnectionFlags connection(app);
   Command command;
   AddTextCommands(app, &command);
   AddDetectCommand(app, &command);
@@ -96,6 +99,7 @@ int Main(int argc, char** argv) {
   AddInspectCommand(app, &command);
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
+  AddTokenCommand(app, &command);
   AddTopCommand(app, &command);
   AddCompletionCommand(app, &command);
   app.footer(kFooter);
@@ -105,6 +109,11 @@ int Main(int argc, char** argv) {
   }
   if (!TakeAddress(app, "--server", "OUNCE_SERVER", &options.client.server) ||
       !TakeAddress(app, "--admin", "OUNCE_ADMIN", &options.client.admin)) {
+    return kWrongUsage;
+  }
+  if (const absl::Status status = connection.Fill(&options.client);
+      !status.ok()) {
+    std::cerr << "ounce: " << std::string(status.message()) << std::endl;
     return kWrongUsage;
   }
   if (options.deadline_seconds.has_value()) {

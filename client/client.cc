@@ -7,10 +7,16 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/error_details.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <optional>
 #include <set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -39,11 +45,77 @@ struct Endpoint {
   std::string setting;  // what sets it, for messages
   std::string host;     // without the port
   std::optional<Proxy> proxy;
-  absl::Status usable;  // why `channel` is none
+  bool tls = false;
+  std::string trusted;        // who is, for messages
+  std::string authorization;  // the header; empty: none
+  absl::Status usable;        // why `channel` is none
   std::shared_ptr<grpc::Channel> channel;
 };
 
-Endpoint Connect(const std::string& address, const char* setting) {
+// Where Debian and many others keep the certificates that they trust.
+constexpr char kSystemCas[] = "/etc/ssl/certs/ca-certificates.crt";
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  std::string bytes(std::istreambuf_iterator<char>(in), {});
+  if (in.bad() || !in.is_open()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot read '", path,
+        "': ", errno != 0 ? std::strerror(errno) : "is it a file?"));
+  }
+  return bytes;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(
+    const Client::Options& options) {
+  if (!options.tls) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions ssl;
+  const auto read = [](const char* flag, const std::string& path,
+                       std::string* to) -> absl::Status {
+    if (path.empty()) return absl::OkStatus();
+    absl::StatusOr<std::string> bytes = ReadFile(path);
+    RETURN_IF_ERROR(WithContext(bytes.status(), flag));
+    *to = *std::move(bytes);
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(read("--ca", options.ca_file, &ssl.pem_root_certs));
+  RETURN_IF_ERROR(read("--cert", options.cert_file, &ssl.pem_cert_chain));
+  RETURN_IF_ERROR(read("--key", options.key_file, &ssl.pem_private_key));
+  if (ssl.pem_cert_chain.empty() != ssl.pem_private_key.empty()) {
+    return absl::InvalidArgumentError("--cert and --key go together");
+  }
+  if (options.ca_file.empty()) {
+    // Without such a file gRPC has a list of its own.
+    ssl.pem_root_certs = ReadFile(kSystemCas).value_or("");
+  }
+  return grpc::SslCredentials(ssl);
+}
+
+// The header that carries the token to `host`.
+absl::StatusOr<std::string> Authorization(const Client::Options& options,
+                                          const std::string& host) {
+  if (options.token.empty()) return "";
+  if (!std::all_of(options.token.begin(), options.token.end(), [](char c) {
+        return absl::ascii_isgraph(static_cast<unsigned char>(c));
+      })) {
+    return absl::InvalidArgumentError(
+        "the token must be one word of visible ASCII characters, as 'ounce "
+        "token new' prints it");
+  }
+  // A Unix socket has no host.
+  if (!options.tls && !options.plaintext_token && !host.empty() &&
+      !IsLoopback(host)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("without TLS the token would go to ", host,
+                     " in plain text; connect with --tls, or allow it with "
+                     "--plaintext_token"));
+  }
+  return absl::StrCat("Bearer ", options.token);
+}
+
+Endpoint Connect(const Client::Options& options, const std::string& address,
+                 const char* setting) {
   Endpoint endpoint;
   endpoint.address = address;
   endpoint.setting = setting;
@@ -60,14 +132,23 @@ Endpoint Connect(const std::string& address, const char* setting) {
     return endpoint;
   }
   endpoint.proxy = *proxy;
+  const auto credentials = Credentials(options);
+  const auto authorization = Authorization(options, endpoint.host);
+  endpoint.usable.Update(credentials.status());
+  endpoint.usable.Update(authorization.status());
+  if (!endpoint.usable.ok()) return endpoint;
+  endpoint.tls = options.tls;
+  endpoint.trusted =
+      options.ca_file.empty() ? "the system's authorities" : options.ca_file;
+  endpoint.authorization = *authorization;
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, proxy->has_value());
   if (proxy->has_value()) {
     arguments.SetString(GRPC_ARG_HTTP_PROXY, (*proxy)->url);
   }
-  endpoint.channel = grpc::CreateCustomChannel(
-      parsed->target, grpc::InsecureChannelCredentials(), arguments);
+  endpoint.channel =
+      grpc::CreateCustomChannel(parsed->target, *credentials, arguments);
   return endpoint;
 }
 
@@ -77,6 +158,43 @@ std::string LastReason(absl::string_view message) {
   const size_t colon = message.rfind(": ");
   return std::string(
       colon == absl::string_view::npos ? message : message.substr(colon + 2));
+}
+
+// What is wrong with TLS when no connection comes about.
+std::optional<std::string> TlsFailure(const std::string& message,
+                                      const Endpoint& endpoint) {
+  if (!endpoint.tls) {
+    // Its first frame is a GOAWAY; HTTP/1 is said to be that.
+    if (!absl::StrContains(message, "HTTP/2") ||
+        absl::StrContains(message, "http1.x")) {
+      return std::nullopt;
+    }
+    return absl::StrCat("what answers at ", endpoint.address,
+                        " takes no connection without TLS, or is no "
+                        "ounce-server; connect with --tls");
+  }
+  if (absl::StrContains(message, "certificate verify failed")) {
+    return absl::StrCat("the certificate of ", endpoint.address,
+                        " is not to be trusted: it has ended, or none of ",
+                        endpoint.trusted,
+                        " has signed it; --ca names those that are trusted");
+  }
+  if (absl::StrContains(message, "is not in peer certificate") ||
+      absl::StrContains(message, "Hostname Verification")) {
+    return absl::StrCat("the certificate of ", endpoint.address,
+                        " is for other names than '", endpoint.host, "'");
+  }
+  if (absl::StrContains(message, "wrong version number") ||
+      absl::StrContains(message, "unexpected eof")) {
+    return absl::StrCat("what answers at ", endpoint.address,
+                        " speaks no TLS; leave --tls, --ca and --cert out");
+  }
+  if (absl::StrContains(message, "Ssl handshake failed") ||
+      absl::StrContains(message, "SSL_ERROR")) {
+    return absl::StrCat("the TLS handshake with ", endpoint.address,
+                        " failed: ", LastReason(message));
+  }
+  return std::nullopt;
 }
 
 // What the gRPC library itself says about a connection, in our words; nothing
@@ -108,6 +226,9 @@ std::optional<std::string> ConnectionFailure(const grpc::Status& status,
     return absl::StrCat("no host '", endpoint.host, "' (", reason, "); check ",
                         endpoint.setting);
   }
+  if (const auto failure = TlsFailure(message, endpoint); failure.has_value()) {
+    return *failure;
+  }
   if (absl::StrContains(message, "HTTP/2") ||
       absl::StrContains(message, "http1.x")) {
     return absl::StrCat(
@@ -117,11 +238,14 @@ std::optional<std::string> ConnectionFailure(const grpc::Status& status,
         endpoint.setting);
   }
   if (absl::StrContains(message, "Socket closed") ||
-      absl::StrContains(message, "reset by peer")) {
+      absl::StrContains(message, "reset by peer") ||
+      absl::StrContains(message, "Endpoint read failed")) {
     return absl::StrCat(
         "what listens at ", endpoint.address,
-        " closes connections at once: it is stopping, has too many of them, or "
-        "is no ounce-server; say where the server is with ",
+        " closes connections at once: it is stopping, has too many of them, ",
+        endpoint.tls ? "wants a certificate that it trusts (--cert and --key), "
+                     : "",
+        "or is no ounce-server; say where the server is with ",
         endpoint.setting);
   }
   return absl::StrCat(
@@ -429,6 +553,9 @@ class ClientImpl final : public Client {
       {
         grpc::ClientContext context;
         SetDeadline(end - clock.Now(), &context);
+        if (!endpoint.authorization.empty()) {
+          context.AddMetadata("authorization", endpoint.authorization);
+        }
         const Calls::UnderWay under_way(calls_, context);
         status = attempt(context, &answered);
       }
@@ -491,9 +618,9 @@ class ClientImpl final : public Client {
 
 std::unique_ptr<Client> Client::Create(const Options& options) {
   return std::make_unique<ClientImpl>(
-      Connect(options.server, "--server or OUNCE_SERVER"),
-      Connect(options.admin, "--admin or OUNCE_ADMIN"), options.timeout,
-      options.retries);
+      Connect(options, options.server, "--server or OUNCE_SERVER"),
+      Connect(options, options.admin, "--admin or OUNCE_ADMIN"),
+      options.timeout, options.retries);
 }
 
 }  // namespace ounce::client

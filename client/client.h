@@ -23,7 +23,8 @@
 //   `on_message` on the thread that made them.
 // Ownership: a client outlives its calls and what HoldOpen returned.
 // Errors: the server's codes (inference.proto, model_admin.proto);
-//   kInvalidArgument for an address or a proxy that is none; kUnavailable when
+//   kInvalidArgument for an address or a proxy that is none, a file that can't
+//   be read and a token that would go out in plain text; kUnavailable when
 //   nothing answers at the address, or the server went away, and the message
 //   says what to do; kDeadlineExceeded after `timeout`; kCancelled,
 //   "cancelled", after Cancel.
@@ -54,6 +55,19 @@ class Client {
     // back (RetryInfo), is made again after that time: never when something of
     // its answer has come, or its deadline is before then.
     int retries = 0;
+
+    // Connects with TLS, to both. PEM files: who is trusted to sign the
+    // server's certificate, empty: whom the system trusts; and the certificate
+    // and key to show, where the server asks for one.
+    bool tls = false;
+    std::string ca_file = "";
+    std::string cert_file = "";
+    std::string key_file = "";
+
+    // Sent with each call ("authorization: Bearer ..."); empty: none. Without
+    // TLS only to this very machine, unless `plaintext_token` is set.
+    std::string token = "";
+    bool plaintext_token = false;
   };
 
   static std::unique_ptr<Client> Create(const Options& options);

@@ -47,6 +47,7 @@ void AddCompareCommand(CLI::App& app, Command* command);
 void AddInspectCommand(CLI::App& app, Command* command);
 void AddHealthCommand(CLI::App& app, Command* command);
 void AddServerCommands(CLI::App& app, Command* command);
+void AddTokenCommand(CLI::App& app, Command* command);
 void AddTopCommand(CLI::App& app, Command* command);
 void AddCompletionCommand(CLI::App& app, Command* command);
 

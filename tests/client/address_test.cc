@@ -47,7 +47,7 @@ TEST(AddressTest, SaysWhatIsWrong) {
   refused("host:65536", "a port from 1 to 65535");
   refused("host:port", "a port from 1 to 65535, is 'host:port'");
   refused("http://host:8500/path", "must be HOST:PORT");
-  refused("https://host:8500", "a listener without TLS");
+  refused("https://host:8500", "and --tls for TLS");
   refused(":8500", "must be HOST:PORT, is ':8500'");
   refused("a host:8500", "must be HOST:PORT");
   refused("user@host:8500", "must be HOST:PORT");

@@ -414,7 +414,7 @@ TEST_F(CliAloneTest, SaysWhatIsWrongWithAnAddressAndNothingOfGrpc) {
   };
   says("", 2, "ounce: --server: must be HOST:PORT, is empty");
   says("somewhere", 2, "is 'somewhere', which has no port");
-  says("https://127.0.0.1:1", 2, "a listener without TLS");
+  says("https://127.0.0.1:1", 2, "and --tls for TLS");
   says("127.0.0.1:x", 2, "a port from 1 to 65535");
   says("nosuchhost.invalid:1", 4, "no host 'nosuchhost.invalid'");
   says("127.0.0.1:1", 4, "nothing answers at 127.0.0.1:1 (Connection refused)");
