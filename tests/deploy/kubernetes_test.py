@@ -5,7 +5,9 @@ schema has it, they fit each other, and what they tell the server it takes.
     kubernetes_test.py OUNCE_SERVER OUNCE
 """
 
+import base64
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -25,7 +27,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
-OVERLAYS = ("single", "replicated", "gateway", "kserve")
+DEPLOYMENTS = ("single", "replicated", "gateway", "secured")  # and KServe makes its own
+OVERLAYS = (*DEPLOYMENTS, "kserve")
 SCHEMAS = yaml.safe_load((pathlib.Path(__file__).parent / "custom_schemas.yaml").read_text())
 
 # What the server takes beyond its delay and its drain (docs/operations.md).
@@ -158,8 +161,9 @@ class Server:
             return values
 
 
-def server_of(overlay):
-    """The server with the overlay's configuration and the memory of its container."""
+def server_of(overlay, files=()):
+    """The server with the overlay's configuration and the memory of its container.
+    `files`: pairs of a folder there and the one that stands for it here."""
     text = config_map(overlay, "ounce")["data"]["server.textproto"]
     for path, model in MODELS.items():
         text = text.replace(f'"{path}"', f'"{ROOT / "embedded" / model}"')
@@ -170,6 +174,8 @@ def server_of(overlay):
         args = [file.name if arg == "/etc/ounce/server.textproto" else arg
                 for arg in container["args"]]
         assert args != container["args"], "the server reads the ConfigMap"
+        for there, here in files:
+            args = [arg.replace(there, here) for arg in args]
         return Server(args, memory(container))
 
 
@@ -222,7 +228,7 @@ class Fit(unittest.TestCase):
         self.assertIn(f'job="{labels[job]}"', rules)
 
     def test_selectors_match_pods_and_ports_have_names(self):
-        for overlay in ("single", "replicated", "gateway"):
+        for overlay in DEPLOYMENTS:
             templates = [o["spec"]["template"] for o in render(overlay)
                          if o["kind"] == "Deployment"]
             for thing in render(overlay):
@@ -250,7 +256,7 @@ class Fit(unittest.TestCase):
                             self.assertIn(port["port"], ports)
 
     def test_volumes_are_there(self):
-        for overlay in ("single", "replicated", "gateway"):
+        for overlay in DEPLOYMENTS:
             maps = {o["metadata"]["name"] for o in render(overlay) if o["kind"] == "ConfigMap"}
             for thing in render(overlay):
                 if thing["kind"] != "Deployment":
@@ -265,7 +271,7 @@ class Fit(unittest.TestCase):
                     self.assertLessEqual(mounts, names)
 
     def test_metrics_are_found_by_the_operator(self):
-        for overlay in ("replicated", "gateway"):
+        for overlay in ("replicated", "gateway", "secured"):
             spec = find(overlay, "ServiceMonitor")["spec"]
             services = [o for o in render(overlay) if o["kind"] == "Service" and
                         selects(spec["selector"]["matchLabels"], o["metadata"]["labels"])]
@@ -274,7 +280,7 @@ class Fit(unittest.TestCase):
                           [p["name"] for p in services[0]["spec"]["ports"]])
 
     def test_the_autoscaler_scales_the_deployment_by_the_adapters_metric(self):
-        for overlay in ("replicated", "gateway"):
+        for overlay in ("replicated", "gateway", "secured"):
             spec = find(overlay, "HorizontalPodAutoscaler")["spec"]
             deployment = find(overlay, "Deployment", spec["scaleTargetRef"]["name"])
             self.assertNotIn("replicas", deployment["spec"], "it is the autoscaler's")
@@ -310,7 +316,7 @@ class Pods(unittest.TestCase):
     """How a pod runs."""
 
     def pods(self):
-        for overlay in ("single", "replicated", "gateway"):
+        for overlay in DEPLOYMENTS:
             for thing in render(overlay):
                 if thing["kind"] == "Deployment":
                     yield (f"{overlay}: {thing['metadata']['name']}",
@@ -338,7 +344,7 @@ class Pods(unittest.TestCase):
 
     def test_the_server_is_asked_how_it_is(self):
         for name, pod in self.pods():
-            if "picker" in name:
+            if "picker" in name or "secured" in name:
                 continue
             server = pod["containers"][0]
             with self.subTest(name):
@@ -348,7 +354,7 @@ class Pods(unittest.TestCase):
                                  {"port": 8500, "service": "liveness"})
 
     def test_a_stop_fits_the_grace_period(self):
-        for overlay in ("single", "replicated", "gateway"):
+        for overlay in DEPLOYMENTS:
             pod = pod_template(overlay)["spec"]
             text = config_map(overlay, "ounce")["data"]["server.textproto"]
             sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -361,7 +367,7 @@ class Pods(unittest.TestCase):
                            seconds(args, "drain_seconds") + STOP_GRACE)
 
     def test_nobody_reaches_the_admin_port(self):
-        for overlay in ("single", "replicated", "gateway"):
+        for overlay in DEPLOYMENTS:
             text = config_map(overlay, "ounce")["data"]["server.textproto"]
             self.assertIn('admin_listen: "127.0.0.1:8501"', text)
             self.assertNotIn("8501", str([o for o in render(overlay) if o["kind"] != "ConfigMap"]))
@@ -379,12 +385,12 @@ class RealServer(unittest.TestCase):
     def test_its_flags_are_settings(self):
         known = subprocess.run([server_binary, "--help"], capture_output=True, text=True,
                                check=True).stdout
-        for overlay in ("single", "replicated", "gateway"):
+        for overlay in DEPLOYMENTS:
             args = pod_template(overlay)["spec"]["containers"][0]["args"]
             self.assertEqual(pod_template(overlay)["spec"]["containers"][0]["command"],
                              ["ounce-server"])
             for flag in (a for a in args if a.startswith("--")):
-                self.assertIn(flag, known.split())
+                self.assertIn(flag.split("=", 1)[0], known.split())
         for arg in find("kserve", "ServingRuntime")["spec"]["containers"][0]["args"]:
             self.assertIn(arg.split("=", 1)[0], known.split())
 
@@ -425,6 +431,34 @@ class RealServer(unittest.TestCase):
                 self.assertEqual(server.client("health", f"models/{name}"), "serving\n")
                 self.assertEqual(server.client("health", "inference.GRPCInferenceService"),
                                  "serving\n")
+
+    def test_it_wants_a_token_over_tls_where_it_is_secured(self):
+        container = pod_template("secured")["spec"]["containers"][0]
+        with tempfile.TemporaryDirectory() as folder:
+            certificate, key = f"{folder}/tls.crt", f"{folder}/tls.key"
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                            "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                            "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+                            "-keyout", key, "-out", certificate],
+                           capture_output=True, check=True)
+            token = pathlib.Path(folder, "token")
+            token.write_text("of-this-test-alone")
+            tokens = base64.b64decode(find("secured", "Secret", "ounce-tokens")["data"]["tokens"])
+            pathlib.Path(folder, "tokens").write_text(
+                tokens.decode() + "test infer " +
+                hashlib.sha256(token.read_bytes()).hexdigest() + "\n")
+            folders = [("/etc/ounce-tls", folder), ("/etc/ounce-tokens", folder)]
+            with server_of("secured", folders) as server:
+                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                    asked = container[probe]["httpGet"]
+                    self.assertEqual(asked["port"], "metrics")
+                    url = f"http://{server.addresses['metrics']}{asked['path']}"
+                    with urllib.request.urlopen(url) as page:
+                        self.assertEqual(page.status, 200)
+                ask = ["--ca", certificate, "generate", "code", "def", "--max_new_tokens", "1"]
+                with self.assertRaisesRegex(AssertionError, "UNAUTHENTICATED"):
+                    server.client(*ask)
+                server.client("--token_file", str(token), *ask)
 
     def test_it_exports_what_balancers_and_autoscalers_read(self):
         config = config_map("gateway", "ounce-picker")["data"]["picker-config.yaml"]
