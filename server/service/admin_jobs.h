@@ -71,22 +71,30 @@ grpc::ServerUnaryReactor* AdminJobs::Begin(const UnaryCall& call,
     Request request;
     std::shared_ptr<SlowCall> call;
   };
+  struct Ending {
+    absl::Status status;
+    grpc::ByteBuffer answer;
+  };
   const auto slow = SlowCall::Create(
       FromGrpcDeadline(call.context->raw_deadline(), clock_), call.out, clock_);
   const absl::Status status = Guarded([&]() -> absl::Status {
     const auto job = std::make_shared<Job>(Job{Request(), slow});
     RETURN_IF_ERROR(reception_.Read(*call.context, *call.in, &job->request));
     Watch(slow);
-    return threads.Start([job, work] {
-      const absl::Status status = Guarded([&]() -> absl::Status {
-        RETURN_IF_ERROR(job->call->CheckWanted());
-        ASSIGN_OR_RETURN(const Response response,
-                         work(job->request, *job->call));
-        job->call->End(absl::OkStatus(), Serialize(response));
-        return absl::OkStatus();
-      });
-      if (!status.ok()) job->call->End(status);
-    });
+    const auto ending = std::make_shared<Ending>();
+    return threads.Start(
+        [job, work, ending] {
+          ending->status = Guarded([&]() -> absl::Status {
+            RETURN_IF_ERROR(job->call->CheckWanted());
+            ASSIGN_OR_RETURN(const Response response,
+                             work(job->request, *job->call));
+            ending->answer = Serialize(response);
+            return absl::OkStatus();
+          });
+        },
+        [slow, ending] {
+          slow->End(ending->status, std::move(ending->answer));
+        });
   });
   if (!status.ok()) slow->End(status);
   return slow.get();

@@ -29,10 +29,11 @@ void JobThreads::Clear() {
   for (std::thread& thread : over) thread.join();
 }
 
-absl::Status JobThreads::Start(std::function<void()> job) {
+absl::Status JobThreads::Start(std::function<void()> job,
+                               std::function<void()> last_act) {
   Clear();
   MutexLock lock(&mu_);
-  if (running_.size() >= static_cast<size_t>(max_jobs_)) {
+  if (num_jobs_ >= max_jobs_) {
     return Refusal(Reason::kTooManyJobs,
                    absl::StrCat("already at the limit of ", max_jobs_, " ",
                                 what_, " at the same time"));
@@ -41,10 +42,17 @@ absl::Status JobThreads::Start(std::function<void()> job) {
   const auto place = std::prev(running_.end());
   absl::StatusOr<std::thread> thread;
   const absl::Status started = Guarded([&] {
-    thread = StartThread(
-        "ounce-admin", [this, place, job = std::move(job)]() mutable {
+    thread =
+        StartThread("ounce-admin", [this, place, job = std::move(job),
+                                    last_act = std::move(last_act)]() mutable {
           job();
           job = nullptr;  // what it holds goes before its place is free
+          {
+            MutexLock free(&mu_);
+            --num_jobs_;
+          }
+          if (last_act != nullptr) last_act();
+          last_act = nullptr;
           MutexLock done(&mu_);
           over_.splice(over_.end(), running_, place);
           if (running_.empty()) none_.SignalAll();
@@ -56,6 +64,7 @@ absl::Status JobThreads::Start(std::function<void()> job) {
     return WithReason(started, Reason::kTooManyJobs);
   }
   *place = *std::move(thread);
+  ++num_jobs_;
   return absl::OkStatus();
 }
 

@@ -23,19 +23,23 @@ class JobThreads {
   JobThreads(const JobThreads&) = delete;
   JobThreads& operator=(const JobThreads&) = delete;
 
-  // `job` must not throw.
+  // `last_act` follows when the job, with all that it held, is gone and its
+  // place is free: there it is told that it is over, so that whoever has heard
+  // it finds a place. Neither must throw.
   // Errors: kResourceExhausted with RetryInfo when too many run, or the system
-  //   gives no thread; the job is not run then.
-  absl::Status Start(std::function<void()> job);
+  //   gives no thread; neither is run then.
+  absl::Status Start(std::function<void()> job,
+                     std::function<void()> last_act = nullptr);
 
  private:
-  // Joins the threads whose jobs are over.
+  // Joins the threads that have done all.
   void Clear();
 
   const int max_jobs_;
   const std::string what_;
   Mutex mu_;
   CondVar none_;
+  int num_jobs_ ABSL_GUARDED_BY(mu_) = 0;  // that hold a place
   std::list<std::thread> running_ ABSL_GUARDED_BY(mu_);
   std::list<std::thread> over_ ABSL_GUARDED_BY(mu_);  // or about to be
 };

@@ -365,7 +365,8 @@ template <class Request>
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
     JobThreads& threads,
-    absl::Status (ModelAdminService::*work)(Request&, ProgressCall&)) {
+    absl::StatusOr<ProgressCall::Ending> (ModelAdminService::*work)(
+        Request&, ProgressCall&)) {
   const auto call = ProgressCall::Create(
       FromGrpcDeadline(context->raw_deadline(), clock_), clock_);
   const absl::Status status = Guarded([&]() -> absl::Status {
@@ -373,11 +374,16 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
     RETURN_IF_ERROR(reception_.Read(*context, bytes, request.get()));
     if (jobs_.stopping()) return ShuttingDown();
     jobs_.Watch(call);
-    return threads.Start([this, request, call, work] {
-      const absl::Status status =
-          Guarded([&] { return (this->*work)(*request, *call); });
-      if (!status.ok()) call->EndEarly(status);
-    });
+    const auto ending = std::make_shared<ProgressCall::Ending>();
+    return threads.Start(
+        [this, request, call, work, ending] {
+          const absl::Status failed = Guarded([&]() -> absl::Status {
+            ASSIGN_OR_RETURN(*ending, (this->*work)(*request, *call));
+            return absl::OkStatus();
+          });
+          ending->status.Update(failed);
+        },
+        [call, ending] { call->End(std::move(*ending)); });
   });
   if (!status.ok()) call->EndEarly(status);
   return call.get();
@@ -392,8 +398,8 @@ absl::StatusOr<Picture> ModelAdminService::ReadPicture(
   return pictures_.Read(field, bytes, processor, std::move(memory));
 }
 
-absl::Status ModelAdminService::RunQuantize(v1::QuantizeRequest& request,
-                                            ProgressCall& call) {
+absl::StatusOr<ProgressCall::Ending> ModelAdminService::RunQuantize(
+    v1::QuantizeRequest& request, ProgressCall& call) {
   ASSIGN_OR_RETURN(QuantizeParams params, CheckQuantize(request));
   const auto progress = [&](const QuantizeUpdate& update) -> absl::Status {
     v1::QuantizeProgress message;
@@ -435,8 +441,7 @@ absl::Status ModelAdminService::RunQuantize(v1::QuantizeRequest& request,
   last.set_tensors_done(static_cast<int64_t>(report.tensors.size()));
   last.set_tensors_total(static_cast<int64_t>(report.tensors.size()));
   *last.mutable_report() = ToProto(report);
-  call.EndWith(std::move(last), report.refusal);
-  return report.refusal;
+  return ProgressCall::With(std::move(last), report.refusal);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
@@ -445,8 +450,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Quantize(
                       &ModelAdminService::RunQuantize);
 }
 
-absl::Status ModelAdminService::RunEvaluate(v1::EvaluateRequest& request,
-                                            ProgressCall& call) {
+absl::StatusOr<ProgressCall::Ending> ModelAdminService::RunEvaluate(
+    v1::EvaluateRequest& request, ProgressCall& call) {
   RETURN_IF_ERROR(CheckModelName("model", request.model()));
   ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> model,
                    catalog_.Find(request.model()));
@@ -489,8 +494,7 @@ absl::Status ModelAdminService::RunEvaluate(v1::EvaluateRequest& request,
   }
   report.set_seconds(absl::ToDoubleSeconds(clock_.Now() - start));
   *message.mutable_report() = std::move(report);
-  call.EndWith(std::move(message), absl::OkStatus());
-  return absl::OkStatus();
+  return ProgressCall::With(std::move(message), absl::OkStatus());
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Evaluate(

@@ -90,19 +90,22 @@ class ModelAdminService final : public RawModelAdmin {
       const v1::InspectRequest& request, const SlowCall& call);
 
   // Reads a request and starts `work` on a thread of `threads`; the work tells
-  // its progress and ends the call, or returns why there is no last message.
+  // its progress and returns how the call ends.
   template <class Request>
   grpc::ServerWriteReactor<grpc::ByteBuffer>* BeginTelling(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
       JobThreads& threads,
-      absl::Status (ModelAdminService::*work)(Request&, ProgressCall&));
-  absl::Status RunEvaluate(v1::EvaluateRequest& request, ProgressCall& call);
+      absl::StatusOr<ProgressCall::Ending> (ModelAdminService::*work)(
+          Request&, ProgressCall&));
+  absl::StatusOr<ProgressCall::Ending> RunEvaluate(v1::EvaluateRequest& request,
+                                                   ProgressCall& call);
   // The request's picture i.
   absl::StatusOr<Picture> ReadPicture(
       int64_t i, std::string bytes,
       const model::ImageProcessor& processor) const;
   // Reads the pictures, then quantizes.
-  absl::Status RunQuantize(v1::QuantizeRequest& request, ProgressCall& call);
+  absl::StatusOr<ProgressCall::Ending> RunQuantize(v1::QuantizeRequest& request,
+                                                   ProgressCall& call);
 
   ModelCatalog& catalog_;
   const PictureReader& pictures_;

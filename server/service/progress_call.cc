@@ -32,12 +32,12 @@ absl::Status ProgressCall::Replace(Message progress) {
   return absl::OkStatus();
 }
 
-void ProgressCall::End(const absl::Status& status, Message last) {
+void ProgressCall::End(Ending ending) {
   {
     MutexLock lock(&mu_);
     if (std::exchange(ended_, true)) return;
-    status_ = status;
-    pending_ = std::move(last);
+    status_ = std::move(ending.status);
+    pending_ = std::move(ending.last);
   }
   Pump();
 }

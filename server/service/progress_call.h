@@ -3,8 +3,8 @@
 // too slow to read, or that comes less than 50 ms after the last, is replaced
 // by newer progress; the message that ends it is always sent.
 //
-// Threads: gRPC's call the reactor's half, the job's calls Report and EndWith,
-//   any thread EndEarly.
+// Threads: gRPC's call the reactor's half, the job's calls Report and End, any
+//   thread EndEarly.
 // Ownership: shared by gRPC, until it has sent the end, and the job.
 #ifndef OUNCE_SERVER_SERVICE_PROGRESS_CALL_H_
 #define OUNCE_SERVER_SERVICE_PROGRESS_CALL_H_
@@ -38,13 +38,20 @@ class ProgressCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     return Replace(std::make_unique<Progress>(std::move(progress)));
   }
 
+  using Message = std::unique_ptr<const google::protobuf::Message>;
+  struct Ending {
+    Message last;  // or null
+    absl::Status status;
+  };
+  template <class Progress>
+  static Ending With(Progress last, absl::Status status) {
+    return {std::make_unique<Progress>(std::move(last)), std::move(status)};
+  }
+
   // Last: the last message, with how it ended; or why there is none. The first
   // call counts.
-  template <class Progress>
-  void EndWith(Progress last, const absl::Status& status) {
-    End(status, std::make_unique<Progress>(std::move(last)));
-  }
-  void EndEarly(const absl::Status& status) override { End(status, nullptr); }
+  void End(Ending ending);
+  void EndEarly(const absl::Status& status) override { End({nullptr, status}); }
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -53,9 +60,7 @@ class ProgressCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   ProgressCall(absl::Time deadline, const Clock& clock)
       : deadline_(deadline), clock_(clock) {}
-  using Message = std::unique_ptr<const google::protobuf::Message>;
   absl::Status Replace(Message progress);
-  void End(const absl::Status& status, Message last);
   void Pump();
 
   const absl::Time deadline_;

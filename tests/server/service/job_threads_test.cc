@@ -1,6 +1,7 @@
 #include "server/service/job_threads.h"
 
 #include <atomic>
+#include <memory>
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
@@ -35,14 +36,31 @@ TEST(JobThreadsTest, RunsEachJobOnAThreadOfItsOwn) {
   } while (!status.ok());
 }
 
+TEST(JobThreadsTest, WhoeverHearsThatAJobIsOverFindsItsPlaceFree) {
+  JobThreads threads(1, "loads");
+  absl::Notification second;
+  bool held = true;  // by what the first job holds
+  ASSERT_OK(threads.Start(
+      [holds = std::shared_ptr<void>(nullptr, [&](void*) { held = false; })] {},
+      [&] {
+        EXPECT_FALSE(held);
+        const absl::Status next =
+            threads.Start([] {}, [&] { second.Notify(); });
+        EXPECT_OK(next);
+        if (!next.ok()) second.Notify();
+      }));
+  second.WaitForNotification();
+}
+
 TEST(JobThreadsTest, WaitsForItsJobsAtTheEnd) {
   std::atomic<bool> done = false;
   {
     JobThreads threads(1, "loads");
-    ASSERT_OK(threads.Start([&] {
-      absl::SleepFor(absl::Milliseconds(20));
-      done = true;
-    }));
+    ASSERT_OK(threads.Start([] {},
+                            [&] {
+                              absl::SleepFor(absl::Milliseconds(20));
+                              done = true;
+                            }));
   }
   EXPECT_TRUE(done);
 }
