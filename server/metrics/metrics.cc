@@ -23,6 +23,7 @@
 #include "server/metrics/status_json.h"
 #include "server/net/listen_socket.h"
 #include "server/net/relay.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 namespace {
@@ -59,10 +60,14 @@ constexpr QuantizeStage kStages[] = {
 constexpr absl::Duration kStatusLasts = absl::Milliseconds(500);
 
 constexpr const char* kRunOutcomes[] = {"done", "cancelled", "unavailable",
-                                        "error"};
+                                        "refused_quality", "error"};
 
 const char* RunOutcome(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  const bool is_of_quality =
+      reason == Reason::kQualityTooLow || reason == Reason::kModelNotFinite;
   return status.ok()                   ? "done"
+         : is_of_quality               ? "refused_quality"
          : absl::IsCancelled(status)   ? "cancelled"
          : absl::IsUnavailable(status) ? "unavailable"
                                        : "error";

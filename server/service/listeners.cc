@@ -202,9 +202,9 @@ void ModelHealth::OnQuantizeStage(const std::string& model,
 
 void ModelHealth::OnQuantizeDone(const std::string& model,
                                  const std::string& method,
-                                 const absl::Status& status,
+                                 const absl::Status& status, bool refused,
                                  absl::Duration duration) {
-  next_.OnQuantizeDone(model, method, status, duration);
+  next_.OnQuantizeDone(model, method, status, refused, duration);
 }
 
 void ModelHealth::OnEvaluated(const std::string& model,

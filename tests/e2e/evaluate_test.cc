@@ -120,17 +120,19 @@ TEST_F(EvaluateTest, AQuantizationBeyondItsLimitsLeavesTheOldVersionServing) {
               AllOf(HasSubstr("the new version does not serve: perplexity"),
                     HasSubstr("max_perplexity_increase is 0.01 (1%); KL"),
                     HasSubstr("max_kl is 0.05"), HasSubstr("evaluating")));
-  EXPECT_THAT(
-      refused.out,
-      AllOf(HasSubstr("refused: nothing that is served has changed"),
-            HasSubstr("414 of 415 tokens count"),
-            HasSubstr("floats: perplexity"), HasSubstr("OUTPUT")));
+  EXPECT_THAT(refused.out,
+              AllOf(HasSubstr("refused: nothing that is served has changed"),
+                    HasSubstr("414 of 415 tokens count"),
+                    HasSubstr("floats: perplexity"), HasSubstr("OUTPUT")));
   EXPECT_EQ(Model("tiny").version(), 1);
   EXPECT_FALSE(Model("tiny").has_quality());
   EXPECT_EQ(Metric("ounce_memory_bytes", {"share=\"weights\""}), weights);
   EXPECT_EQ(Metric("ounce_quantizations_total",
-                   {"method=\"linear:bits=2\"", "outcome=\"error\""}),
+                   {"method=\"linear:bits=2\"", "outcome=\"refused_quality\""}),
             1);
+  EXPECT_EQ(Metric("ounce_quantizations_total",
+                   {"method=\"linear:bits=2\"", "outcome=\"error\""}),
+            0);
   EXPECT_EQ(Generate(ServingTest::Request("def ", 20))->first, before->first);
 
   const Finished served =

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/scheduler/refusal.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/http_get.h"
 #include "tests/testing/status_matchers.h"
@@ -380,6 +381,11 @@ TEST_F(MetricsTest, FollowsAQuantization) {
                            absl::Seconds(2));
   metrics_->OnQuantizeDone("tiny", "linear", absl::CancelledError(""),
                            absl::Seconds(2));
+  for (const Reason reason :
+       {Reason::kQualityTooLow, Reason::kModelNotFinite}) {
+    metrics_->OnQuantizeDone("tiny", "linear", Refusal(reason, ""),
+                             absl::Seconds(2));
+  }
   EXPECT_THAT(
       Scrape(),
       AllOf(
@@ -388,6 +394,10 @@ TEST_F(MetricsTest, FollowsAQuantization) {
               R"(ounce_quantizations_total{method="linear",model="tiny",outcome="done"} 1)"),
           HasSubstr(
               R"(ounce_quantizations_total{method="linear",model="tiny",outcome="cancelled"} 1)"),
+          HasSubstr(
+              R"(ounce_quantizations_total{method="linear",model="tiny",outcome="refused_quality"} 2)"),
+          HasSubstr(
+              R"(ounce_quantizations_total{method="linear",model="tiny",outcome="error"} 0)"),
           HasSubstr(
               R"(ounce_quantization_seconds_sum{method="linear",model="tiny"} 2)")));
 }
