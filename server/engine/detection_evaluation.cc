@@ -81,11 +81,11 @@ absl::Status CheckObjects(const EvaluateDetectionParams& params,
 
 std::unique_ptr<DetectEngine> CreateEvaluationEngine(
     const EngineContext& context, std::shared_ptr<const model::Model> model,
-    std::shared_ptr<const model::ImageProcessor> processor,
+    std::shared_ptr<const model::ImageProcessor> processor, std::string method,
     model::LinearObserver* observer) {
   return CreateDetectorEngine(
-      {}, std::move(model), std::move(processor), context.pool, context.turns,
-      context.clock,
+      {.method = std::move(method)}, std::move(model), std::move(processor),
+      context.pool, context.turns, context.clock,
       std::make_unique<MemoryUse>(context.memory, MemoryShare::kScratch, 0),
       observer);
 }
@@ -95,13 +95,14 @@ absl::StatusOr<DetectionQuality> EvaluateDetection(
     const std::shared_ptr<const model::Model>& model,
     const std::shared_ptr<const model::Model>& floats,
     const std::shared_ptr<const model::ImageProcessor>& processor,
-    const EvaluateDetectionParams& params,
+    const EvaluateDetectionParams& params, const std::string& method,
     const std::function<absl::Status(int64_t)>& progress) {
   const std::unique_ptr<DetectEngine> engine =
-      CreateEvaluationEngine(context, model, processor);
+      CreateEvaluationEngine(context, model, processor, method);
   const std::unique_ptr<DetectEngine> float_engine =
       floats == nullptr ? nullptr
-                        : CreateEvaluationEngine(context, floats, processor);
+                        : CreateEvaluationEngine(context, floats, processor,
+                                                 /*method=*/"");
   CocoPictures coco(params);
   std::vector<Detections> found, float_found;
   int64_t done = 0;
@@ -134,6 +135,7 @@ absl::StatusOr<DetectionQuality> EvaluateDetection(
       quality.quantized_detections += static_cast<int64_t>(in_picture.size());
     }
   }
+  quality.method = method;
   if (!params.objects.empty()) quality.coco = coco.Compute();
   return quality;
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,17 +26,18 @@ absl::Status CheckObjects(const EvaluateDetectionParams& params,
 
 // For who looks at what a model finds, not for who is served: an engine that
 // has reserved no working memory.
+// `method` is the version's, empty of the checkpoint's floats (not_finite.h).
 //
 // Ownership: shares of model and processor; `context` and `observer`, which may
 //   be null, must outlive it.
 // Errors of Run: as CreateDetectorEngine's.
 std::unique_ptr<DetectEngine> CreateEvaluationEngine(
     const EngineContext& context, std::shared_ptr<const model::Model> model,
-    std::shared_ptr<const model::ImageProcessor> processor,
+    std::shared_ptr<const model::ImageProcessor> processor, std::string method,
     model::LinearObserver* observer = nullptr);
 
-// One picture is in memory at a time. `floats` may be null. Version and method
-// are left to the caller. `progress` is called on the caller's thread.
+// One picture is in memory at a time. `floats` may be null. The version is left
+// to the caller. `progress` is called on the caller's thread.
 // Requires what CheckObjects checks.
 // Errors: those of the detector's engine, params.read_picture and `progress`.
 absl::StatusOr<DetectionQuality> EvaluateDetection(
@@ -43,7 +45,7 @@ absl::StatusOr<DetectionQuality> EvaluateDetection(
     const std::shared_ptr<const model::Model>& model,
     const std::shared_ptr<const model::Model>& floats,
     const std::shared_ptr<const model::ImageProcessor>& processor,
-    const EvaluateDetectionParams& params,
+    const EvaluateDetectionParams& params, const std::string& method,
     const std::function<absl::Status(int64_t)>& progress);
 
 }  // namespace ounce::server

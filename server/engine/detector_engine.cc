@@ -12,6 +12,7 @@
 #include "model/detector.h"
 #include "quant/matmul.h"
 #include "quant/scratch.h"
+#include "server/scheduler/not_finite.h"
 #include "server/scheduler/refusal.h"
 
 namespace ounce::server {
@@ -84,10 +85,7 @@ class DetectorEngine final : public DetectEngine {
     for (int64_t row = 0; row < num_rows; ++row) {
       for (int64_t label = 0; label <= num_labels; ++label) {
         if (!std::isfinite(logits.row(row)[label])) {
-          return Refusal(
-              Reason::kModelNotFinite,
-              "the model computed numbers that are not finite: its weights "
-              "cannot be used, or not with this method and compute");
+          return NotFinite("scores of a picture", info_.method);
         }
       }
     }

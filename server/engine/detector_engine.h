@@ -31,8 +31,8 @@ size_t DetectorScratchBytes(const model::Detector& detector,
 //   `observer`, which may be null, must outlive it.
 // Requires a detector, and pictures prepared by `processor`.
 // Errors of Run: kResourceExhausted when a batch would take more than 8 GiB of
-//   working memory, or memory is short (refusal.h); kInternal when the model's
-//   outputs are not finite.
+//   working memory, or memory is short (refusal.h); NotFinite's when the
+//   model's outputs are not.
 std::unique_ptr<DetectEngine> CreateDetectorEngine(
     DetectEngineInfo info, std::shared_ptr<const model::Model> model,
     std::shared_ptr<const model::ImageProcessor> processor, ThreadPool& pool,

@@ -637,16 +637,17 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     return std::move(made->built);
   };
   const auto detect = [&](std::shared_ptr<const model::Model> model,
+                          const std::string& method,
                           const std::function<absl::Status()>& next,
                           model::LinearObserver* observer)
       -> absl::StatusOr<std::vector<Detections>> {
     std::vector<Detections> found;
     RETURN_IF_ERROR(RunInBackground(
         [&](Waiter& waiter) -> absl::Status {
-          ASSIGN_OR_RETURN(found,
-                           task->Detect(
-                               context_, std::move(model), params.pictures,
-                               [&] { return waiter.Ask(next); }, observer));
+          ASSIGN_OR_RETURN(
+              found, task->Detect(
+                         context_, std::move(model), method, params.pictures,
+                         [&] { return waiter.Ask(next); }, observer));
           return absl::OkStatus();
         },
         proceed, {.patience = absl::InfiniteDuration()}));
@@ -660,8 +661,8 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
                        build(float_options, QuantizeStage::kReading, {}));
       floats = std::move(built.model);
     }
-    ASSIGN_OR_RETURN(float_detections,
-                     detect(std::move(floats), proceed, &sampler));
+    ASSIGN_OR_RETURN(float_detections, detect(std::move(floats), /*method=*/"",
+                                              proceed, &sampler));
     if (params.limits.of_pictures()) {
       RETURN_IF_ERROR(CheckFloatsFind(float_detections));
     }
@@ -684,14 +685,13 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
   if (texts.has_value()) {
     ASSIGN_OR_RETURN(
         report.quality,
-        MeasureSamples(context_, *version.model->causal_lm(),
+        MeasureSamples(context_, *version.model->causal_lm(), report.method,
                        *task->tokenizer(), *texts, float_pieces.get(),
                        [&](const EvaluateUpdate& done) {
                          update.samples_done = done.tokens_done;
                          update.samples_total = done.tokens_total;
                          return tell(QuantizeStage::kEvaluating);
                        }));
-    report.quality->method = report.method;
     float_pieces = nullptr;
     measuring = {};
   }
@@ -700,7 +700,7 @@ absl::StatusOr<QuantizeReport> LoadedModels::MakeVersion(
     update.samples_done = -1;  // asked before each
     ASSIGN_OR_RETURN(const std::vector<Detections> detections,
                      detect(
-                         version.model,
+                         version.model, report.method,
                          [&] {
                            ++update.samples_done;
                            return tell(QuantizeStage::kEvaluating);

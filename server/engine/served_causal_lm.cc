@@ -188,11 +188,11 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
         context_.memory.Reserve(
             NeedToEvaluate(context_, causal_lm, params.window, floats.get()),
             absl::StrCat("evaluating '", info().name, "'")));
-    ASSIGN_OR_RETURN(TextQuality quality,
-                     MeasureSamples(context_, causal_lm, *tokenizer_, samples,
-                                    floats.get(), proceed));
+    ASSIGN_OR_RETURN(
+        TextQuality quality,
+        MeasureSamples(context_, causal_lm, pinned.method, *tokenizer_, samples,
+                       floats.get(), proceed));
     quality.version = pinned.version;
-    quality.method = pinned.method;
     return quality;
   }
 

@@ -73,11 +73,11 @@ class ServedDetector final : public VersionedModel, public DetectionEvaluator {
                                  absl::StrCat("evaluating '", info().name, "'"),
                                  [&] { return proceed(0); }));
     }
-    ASSIGN_OR_RETURN(DetectionQuality quality,
-                     EvaluateDetection(context_, pinned.model, floats,
-                                       processor_, params, proceed));
+    ASSIGN_OR_RETURN(
+        DetectionQuality quality,
+        EvaluateDetection(context_, pinned.model, floats, processor_, params,
+                          pinned.method, proceed));
     quality.version = pinned.version;
-    quality.method = pinned.method;
     NoteQuality(quality);
     MutexLock lock(&context_.observer_mutex);
     context_.observer.OnDetectionEvaluated(info().name, quality);
@@ -164,11 +164,12 @@ class DetectionTask final : public ServedTask {
 
   absl::StatusOr<std::vector<Detections>> Detect(
       const EngineContext& context, std::shared_ptr<const model::Model> model,
+      std::string method,
       absl::Span<const std::shared_ptr<const Picture>> pictures,
       const std::function<absl::Status()>& proceed,
       model::LinearObserver* observer) const override {
-    const std::unique_ptr<DetectEngine> engine =
-        CreateEvaluationEngine(context, std::move(model), processor_, observer);
+    const std::unique_ptr<DetectEngine> engine = CreateEvaluationEngine(
+        context, std::move(model), processor_, std::move(method), observer);
     std::vector<Detections> found;
     DetectBatch batch;
     StepTurns::Behind behind(context.turns);

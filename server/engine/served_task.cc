@@ -28,6 +28,8 @@ absl::StatusOr<std::vector<Detections>> ServedTask::Detect(
     const EngineContext& /*context*/,
     // Overrides keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)
     std::shared_ptr<const model::Model> /*model*/,
+    // NOLINTNEXTLINE(performance-unnecessary-value-param)
+    std::string /*method*/,
     absl::Span<const std::shared_ptr<const Picture>> /*pictures*/,
     const std::function<absl::Status()>& /*proceed*/,
     model::LinearObserver* /*observer*/) const {

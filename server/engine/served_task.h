@@ -78,13 +78,14 @@ class ServedTask : public std::enable_shared_from_this<ServedTask> {
   // generates none.
   virtual const model::Tokenizer* tokenizer() const { return nullptr; }
 
-  // What `model` finds in pictures, with scores above kQualityThreshold. Takes
-  // a turn for each behind those who serve; stops with the error of `proceed`,
-  // which is asked before each picture. `observer`, which may be null, sees
-  // what layers read.
-  // Errors: kFailedPrecondition if it detects no objects.
+  // What `model` by `method` (as CreateEvaluationEngine has it) finds in
+  // pictures, with scores above kQualityThreshold. Takes a turn for each behind
+  // those who serve; stops with the error of `proceed`, which is asked before
+  // each picture. `observer`, which may be null, sees what layers read.
+  // Errors: kFailedPrecondition if it detects no objects; of its engine's Run.
   virtual absl::StatusOr<std::vector<Detections>> Detect(
       const EngineContext& context, std::shared_ptr<const model::Model> model,
+      std::string method,
       absl::Span<const std::shared_ptr<const Picture>> pictures,
       const std::function<absl::Status()>& proceed,
       model::LinearObserver* observer) const;

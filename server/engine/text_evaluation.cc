@@ -12,6 +12,7 @@
 #include "model/layers/kv_cache.h"
 #include "quant/scratch.h"
 #include "server/engine/model_engine.h"
+#include "server/scheduler/not_finite.h"
 
 namespace ounce::server {
 namespace {
@@ -134,11 +135,12 @@ class Evaluation {
   using Progress = std::function<absl::Status(const EvaluateUpdate&)>;
 
   Evaluation(const EngineContext& context, const model::CausalLm& model,
-             absl::Span<const int32_t> tokens, const Progress& progress,
-             quant::Scratch scratch, WindowCache cache, FloatMatrix logits,
-             EvaluateUpdate update)
+             absl::string_view method, absl::Span<const int32_t> tokens,
+             const Progress& progress, quant::Scratch scratch,
+             WindowCache cache, FloatMatrix logits, EvaluateUpdate update)
       : context_(context),
         model_(model),
+        method_(method),
         tokens_(tokens),
         progress_(progress),
         long_step_(LongStep(context, model)),
@@ -279,10 +281,10 @@ class Evaluation {
   absl::Status Add(int64_t first_token, int64_t count, bool compared) {
     for (int64_t i = 0; i < count; ++i) {
       const Found& found = found_[i];
-      if (std::isnan(found.cost) || std::isnan(found.float_cost)) {
-        return absl::InternalError(absl::StrCat("the model's logits for token ",
-                                                first_token + i,
-                                                " are not numbers"));
+      const bool by_floats = std::isnan(found.float_cost);
+      if (by_floats || std::isnan(found.cost)) {
+        return NotFinite(absl::StrCat("the logits of token ", first_token + i),
+                         by_floats ? "" : method_);
       }
       score_.perplexity.Add(first_token + i, found.cost);
       if (!compared) continue;
@@ -302,6 +304,7 @@ class Evaluation {
 
   const EngineContext& context_;
   const model::CausalLm& model_;
+  const absl::string_view method_;
   const absl::Span<const int32_t> tokens_;
   const Progress& progress_;
   const int64_t long_step_;
@@ -338,8 +341,8 @@ MemoryNeed NeedToEvaluate(const EngineContext& context,
 
 absl::StatusOr<TextScore> EvaluateTokens(
     const EngineContext& context, const model::CausalLm& model,
-    const TokenizedTexts& texts, int64_t window, int64_t stride,
-    FloatPieces* floats,
+    absl::string_view method, const TokenizedTexts& texts, int64_t window,
+    int64_t stride, FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress) {
   const auto for_each_window = [&](auto fn) {
     return ForEachWindow(texts, window, stride, fn);
@@ -355,8 +358,9 @@ absl::StatusOr<TextScore> EvaluateTokens(
   ASSIGN_OR_RETURN(WindowCache cache, WindowCache::Create(kv, window));
   const int64_t rows = LongStep(context, model);
   ASSIGN_OR_RETURN(FloatMatrix logits, MakeLogits(model, rows));
-  Evaluation evaluation(context, model, texts.ids, progress, std::move(scratch),
-                        std::move(cache), std::move(logits), update);
+  Evaluation evaluation(context, model, method, texts.ids, progress,
+                        std::move(scratch), std::move(cache), std::move(logits),
+                        update);
   if (floats == nullptr) {
     RETURN_IF_ERROR(for_each_window(
         [&](const TextWindow& next) { return evaluation.Measure(next); }));

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "model/causal_lm.h"
 #include "model/perplexity.h"
@@ -48,13 +49,14 @@ MemoryNeed NeedToEvaluate(const EngineContext& context,
 // a time as their hidden states have room. No window has tokens of two texts.
 // Requires at least one text, and of each at least two tokens, all in the
 // model's vocabulary, and what WindowAt does, with a window of at most the
-// model's positions; that `floats` are of the same checkpoint. Errors:
-// kInternal if logits are no numbers; kResourceExhausted; those of
+// model's positions; that `floats` are of the same checkpoint. `method` is the
+// version's.
+// Errors: NotFinite's if logits are not; kResourceExhausted; those of
 //   FloatPieces.
 absl::StatusOr<TextScore> EvaluateTokens(
     const EngineContext& context, const model::CausalLm& model,
-    const TokenizedTexts& texts, int64_t window, int64_t stride,
-    FloatPieces* floats,
+    absl::string_view method, const TokenizedTexts& texts, int64_t window,
+    int64_t stride, FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress);
 
 // Shows `observer` what the layers of the float network read on the beginning

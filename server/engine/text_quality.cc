@@ -81,16 +81,17 @@ absl::StatusOr<TextSamples> TokenizeSamples(
 
 absl::StatusOr<TextQuality> MeasureSamples(
     const EngineContext& context, const model::CausalLm& model,
-    const model::Tokenizer& tokenizer, const TextSamples& samples,
-    FloatPieces* floats,
+    const std::string& method, const model::Tokenizer& tokenizer,
+    const TextSamples& samples, FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress) {
   ASSIGN_OR_RETURN(
       const TextScore score,
-      EvaluateTokens(context, model, samples.tokens, samples.window,
+      EvaluateTokens(context, model, method, samples.tokens, samples.window,
                      samples.stride, floats, progress));
   const model::Perplexity& perplexity = score.perplexity;
   const int32_t worst = samples.tokens.ids[perplexity.worst_token];
   TextQuality quality;
+  quality.method = method;
   quality.bos = samples.bos;
   quality.window = samples.window;
   quality.stride = samples.stride;

@@ -41,12 +41,12 @@ absl::StatusOr<TextSamples> TokenizeSamples(
     bool several, absl::string_view field, int64_t vocab_size, int64_t window,
     int64_t stride, const std::function<absl::Status()>& proceed);
 
-// Version and method are left to the caller, who has NeedToEvaluate of memory.
+// The version is left to the caller, who has NeedToEvaluate of memory.
 // Requires and errors as EvaluateTokens.
 absl::StatusOr<TextQuality> MeasureSamples(
     const EngineContext& context, const model::CausalLm& model,
-    const model::Tokenizer& tokenizer, const TextSamples& samples,
-    FloatPieces* floats,
+    const std::string& method, const model::Tokenizer& tokenizer,
+    const TextSamples& samples, FloatPieces* floats,
     const std::function<absl::Status(const EvaluateUpdate&)>& progress);
 
 }  // namespace ounce::server

@@ -39,8 +39,8 @@ class DetectEngine {
   virtual ~DetectEngine() = default;
   virtual const DetectEngineInfo& info() const = 0;
 
-  // Finds objects in all of them. Errors are kInternal or kResourceExhausted
-  // and concern all pictures of the batch.
+  // Finds objects in all of them. Errors are kInternal, kResourceExhausted or
+  // kFailedPrecondition (not_finite.h) and concern all pictures of the batch.
   virtual absl::Status Run(absl::Span<const DetectItem> items,
                            DetectBatch* batch) = 0;
 

@@ -65,8 +65,9 @@ class DetectSink {
   virtual ~DetectSink() = default;
 
   // Exactly once. `result` is meaningful if status is OK; otherwise the status
-  // is what Cancel gave, kDeadlineExceeded, kUnavailable, kResourceExhausted or
-  // kInternal. The picture's memory is given back before.
+  // is what Cancel gave, kDeadlineExceeded, kUnavailable, kResourceExhausted,
+  // kFailedPrecondition (not_finite.h) or kInternal. The picture's memory is
+  // given back before.
   virtual void OnDone(const absl::Status& status, DetectResult result) = 0;
 };
 

@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "server/scheduler/fair_queue.h"
+#include "server/scheduler/not_finite.h"
 #include "server/scheduler/refusal.h"
 #include "server/scheduler/running_sequences.h"
 #include "server/scheduler/sampler.h"
@@ -580,7 +581,11 @@ void Scheduler::Advance(Sequence& sequence, absl::Span<const float> logits,
       sampler_.Sample(logits, params.sampling, sequence.tokens,
                       sequence.num_new(), params.num_logprobs);
   if (!sampled.ok()) {
-    EndRunning(sequence, sampled.status(), FinishReason::kLength);
+    EndRunning(
+        sequence,
+        NotFinite(absl::StrCat("the logits of new token ", sequence.num_new()),
+                  sequence.engine->info().method),
+        FinishReason::kLength);
     return;
   }
   if (sequence.first_token == absl::InfiniteFuture()) {

@@ -84,7 +84,7 @@ class ResponseSink {
 
   // Exactly once, last. `result` says how far it came; where that is not to its
   // end, status is kCancelled, kDeadlineExceeded, kResourceExhausted,
-  // kUnavailable or kInternal.
+  // kUnavailable, kFailedPrecondition (not_finite.h) or kInternal.
   virtual void OnDone(const absl::Status& status,
                       const GenerateResult& result) = 0;
 };

@@ -282,8 +282,8 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const float> row,
   const Maximum maximum = FindMaximum(logits);
   if (!maximum.usable || maximum.value < -FLT_MAX) {
     return Refusal(Reason::kModelNotFinite,
-                   absl::StrCat("the model's logits for new token ",
-                                token_index, " are not numbers"));
+                   absl::StrCat("the logits of new token ", token_index,
+                                " are not finite"));
   }
 
   SampledToken token;

@@ -49,7 +49,8 @@ class Sampler {
           absl::Span<const int32_t> suppressed = {});
 
   // `history`: prompt and output so far, each id in [0, vocab_size).
-  // Errors: kInternal when a logit is NaN or +infinity, or all are -infinity.
+  // Errors: kFailedPrecondition when a logit is NaN or +infinity, or all are
+  // -infinity.
   absl::StatusOr<SampledToken> Sample(absl::Span<const float> logits,
                                       const SamplingParams& params,
                                       absl::Span<const int32_t> history,

@@ -202,9 +202,9 @@ void ModelHealth::OnQuantizeStage(const std::string& model,
 
 void ModelHealth::OnQuantizeDone(const std::string& model,
                                  const std::string& method,
-                                 const absl::Status& status, bool refused,
+                                 const absl::Status& status,
                                  absl::Duration duration) {
-  next_.OnQuantizeDone(model, method, status, refused, duration);
+  next_.OnQuantizeDone(model, method, status, duration);
 }
 
 void ModelHealth::OnEvaluated(const std::string& model,

@@ -139,7 +139,7 @@ class ModelHealth final : public CatalogObserver {
   void OnQuantizeStage(const std::string& model, const std::string& method,
                        QuantizeStage stage) override;
   void OnQuantizeDone(const std::string& model, const std::string& method,
-                      const absl::Status& status, bool refused,
+                      const absl::Status& status,
                       absl::Duration duration) override;
   void OnEvaluated(const std::string& model,
                    const TextQuality& quality) override;

@@ -1,11 +1,13 @@
 // How well a model of a real server predicts a text, while it serves.
 #include <atomic>
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "tests/e2e/serving.h"
+#include "tests/testing/patched_weight.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce {
@@ -164,6 +166,39 @@ TEST_F(EvaluateTest, AQuantizationBeyondItsLimitsLeavesTheOldVersionServing) {
       HasSubstr("texts: must be at most 4194304 bytes together, are 6291456"));
   EXPECT_THAT(Cli({"quantize", "tiny", "linear", "--max_kl", "much"}).err,
               HasSubstr("--max_kl"));
+}
+
+TEST_F(EvaluateTest, NumbersThatAreNotFiniteAreTheMethodsOrTheCheckpoints) {
+  const std::string folder = folder_.Path("patched");
+  std::filesystem::copy(OUNCE_SOURCE_ROOT "/tests/golden/codegen/bfloat16",
+                        folder);
+  for (const char* layer : {"0", "1"}) {
+    testing::PatchFirstWeight(
+        folder + "/model.safetensors",
+        absl::StrCat("transformer.h.", layer, ".mlp.fc_out.bias"), 3.3e38f);
+  }
+  Start({"--model", absl::StrCat("tiny=", folder)});
+  const auto version = StatusIs(
+      absl::StatusCode::kFailedPrecondition,
+      AllOf(HasSubstr("the model as bfloat16 computes numbers that are not "
+                      "finite (the logits of"),
+            HasSubstr("store it by another method, or by plan keep")));
+  const auto floats =
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               HasSubstr("the checkpoint's floats compute numbers that are "
+                         "not finite (the logits of token "));
+  EXPECT_THAT(Generate(ServingTest::Request("def ", 4)).status(), version);
+  v1::EvaluateRequest request = Request(64, 32);
+  EXPECT_THAT(Evaluate(request).status(), version);
+  request.set_compare_with_floats(true);
+  EXPECT_THAT(Evaluate(request).status(), floats);
+  v1::QuantizeRequest quantize = ToInt8();
+  quantize.set_probe(true);
+  EXPECT_THAT(Quantize(quantize).status(), floats);
+  EXPECT_EQ(Model("tiny").version(), 1);
+  EXPECT_EQ(Metric("ounce_quantizations_total",
+                   {"method=\"linear\"", "outcome=\"refused_quality\""}),
+            1);
 }
 
 TEST_F(EvaluateTest, TheCommandSaysWhatIsWrong) {

@@ -90,7 +90,9 @@ TEST_F(DetectorEngineTest, RefusesOutputsThatAreNotFinite) {
   for (const float logit : {std::numeric_limits<float>::quiet_NaN(),
                             std::numeric_limits<float>::infinity()}) {
     EXPECT_THAT(Run(logit, 4096),
-                StatusIs(absl::StatusCode::kInternal, HasSubstr("not finite")));
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("the model as float32 computes numbers that "
+                                   "are not finite")));
   }
 }
 

@@ -227,7 +227,7 @@ TEST_F(QuantizeWithinLimitsTest, AVersionBeyondOneIsGoneAndTheOldOneServes) {
     }
   }
   EXPECT_THAT(observer_.events(),
-              AllOf(Contains("m linear refused FAILED_PRECONDITION"),
+              AllOf(Contains("m linear done FAILED_PRECONDITION"),
                     Not(Contains("m swapping")),
                     Not(Contains(HasSubstr("evaluated")))));
 }

@@ -64,9 +64,9 @@ class RecordingCatalogObserver final : public CatalogObserver {
     Add(absl::StrCat(model, " ", kStages[static_cast<int>(stage)]));
   }
   void OnQuantizeDone(const std::string& model, const std::string& method,
-                      const absl::Status& status, bool refused,
+                      const absl::Status& status,
                       absl::Duration /*duration*/) override {
-    Add(absl::StrCat(model, " ", method, refused ? " refused " : " done ",
+    Add(absl::StrCat(model, " ", method, " done ",
                      absl::StatusCodeToString(status.code())));
   }
   void OnEvaluated(const std::string& model,

@@ -248,7 +248,7 @@ TEST_F(TextEvaluationTest, FindsThePerplexityOfOtherArchitectures) {
       text.lengths = {static_cast<int64_t>(text.ids.size())};
       ASSERT_OK_AND_ASSIGN(
           const TextScore score,
-          EvaluateTokens(context, *loaded.model->causal_lm(), text,
+          EvaluateTokens(context, *loaded.model->causal_lm(), "float32", text,
                          expected["window"], expected["stride"],
                          /*floats=*/nullptr, Proceed));
       const model::Perplexity& perplexity = score.perplexity;

@@ -33,6 +33,7 @@ using ::ounce::testing::RecordingSink;
 using ::ounce::testing::SeenSlice;
 using ::ounce::testing::SeenStep;
 using ::ounce::testing::StatusIs;
+using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
@@ -1366,7 +1367,10 @@ TEST_F(GenerateSchedulerTest, LogitsThatAreNoNumbersEndOneSequenceOnly) {
   Submit(1, 2, 20, &bad);
   ASSERT_TRUE(bad.AwaitDone());
   ASSERT_TRUE(good.AwaitDone());
-  EXPECT_THAT(bad.status(), StatusIs(StatusCode::kInternal));
+  EXPECT_THAT(bad.status(),
+              StatusIs(StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("the model as " + info_.method),
+                             HasSubstr("the logits of new token"))));
   EXPECT_OK(good.status());
 }
 

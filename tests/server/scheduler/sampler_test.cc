@@ -267,14 +267,14 @@ TEST(SamplerTest, RefusesLogitsThatAreNoNumbers) {
       for (const float bad : {nan, -nan, kInfinity}) {
         std::vector<float> logits(vocab, 1.0f);
         logits[place] = bad;
-        EXPECT_THAT(
-            sampler.Sample(logits, {}, {}, 3, 0),
-            StatusIs(absl::StatusCode::kInternal, HasSubstr("new token 3")));
+        EXPECT_THAT(sampler.Sample(logits, {}, {}, 3, 0),
+                    StatusIs(absl::StatusCode::kFailedPrecondition,
+                             HasSubstr("new token 3")));
       }
     }
     EXPECT_THAT(
         sampler.Sample(std::vector<float>(vocab, -kInfinity), {}, {}, 0, 0),
-        StatusIs(absl::StatusCode::kInternal));
+        StatusIs(absl::StatusCode::kFailedPrecondition));
   }
 }
 
