@@ -57,7 +57,9 @@ absl::Status ConvolutionCodes::Check(const CodeFormat& format) {
   return absl::InvalidArgumentError(StrCat(
       "a convolution takes methods with one scale for each output channel or "
       "for all of them, and ",
-      format.element, " has more"));
+      format.element,
+      " as it is asked for has more; keep convolutions, or give them a method "
+      "such as linear"));
 }
 
 ConvolutionCodes::ConvolutionCodes(const CodeRows& codes,

@@ -57,6 +57,25 @@ absl::Status CheckActivations(const RuleSpec& spec) {
   return absl::OkStatus();
 }
 
+// Whether one of the settings is for no parameter of the method, so that it
+// may have been meant for the rule.
+bool HasUnknownKey(std::string_view name,
+                   const std::vector<std::string_view>& settings,
+                   Methods methods) {
+  const auto method = std::find_if(
+      methods.begin(), methods.end(),
+      [&](const quant::QuantMethod* one) { return one->name() == name; });
+  if (method == methods.end()) return false;
+  const absl::Span<const quant::ParamSpec> params = (*method)->params();
+  return std::any_of(
+      settings.begin(), settings.end(), [&](std::string_view setting) {
+        const std::string_view key = setting.substr(0, setting.find('='));
+        return std::none_of(
+            params.begin(), params.end(),
+            [&](const auto& param) { return param.name == key; });
+      });
+}
+
 // Of a SPEC that is not keep.
 absl::StatusOr<RuleSpec> ParseRuleSpec(std::string_view text, Methods methods) {
   const std::string_view last = quant::PartsOfSpec(text).back();
@@ -76,7 +95,8 @@ absl::StatusOr<RuleSpec> ParseRuleSpec(std::string_view text, Methods methods) {
   RuleSpec spec;
   absl::StatusOr<quant::MethodSpec> parsed =
       quant::ParseMethodSpec(method, methods);
-  if (!parsed.ok() && !of_method.empty()) {
+  if (!parsed.ok() &&
+      HasUnknownKey(last.substr(0, colon), of_method, methods)) {
     return Refusal(parsed.status().message(),
                    "; beside its method's parameters a SPEC takes ",
                    quant::KnownParams(RuleKeys()));
@@ -91,6 +111,9 @@ absl::StatusOr<RuleSpec> ParseRuleSpec(std::string_view text, Methods methods) {
 absl::StatusOr<std::optional<RuleSpec>> ParseSpec(std::string_view text,
                                                   Methods methods) {
   if (text == kKeep) return std::nullopt;
+  if (text.substr(0, text.find(':')) == kKeep) {
+    return Refusal("keep takes no parameters; leave them out");
+  }
   return ParseRuleSpec(text, methods);
 }
 
@@ -131,10 +154,13 @@ absl::StatusOr<MethodRule> ParseSelector(std::string_view text) {
   return rule;
 }
 
+// Where a rule's SELECTOR ends with a '=', if it has one: a SPEC has that only
+// behind its ':'.
+size_t MarkOf(std::string_view rule) { return rule.find_first_of("=:"); }
+
 // Adds it as a rule or, without a selector, as the rest.
 absl::Status AddRule(std::string_view text, Methods methods, MethodPlan* plan) {
-  // A spec has a '=' of its own behind its ':' only.
-  const size_t mark = text.find_first_of("=:");
+  const size_t mark = MarkOf(text);
   if (mark == std::string_view::npos || text[mark] != '=') {
     ASSIGN_OR_RETURN(plan->rest, ParseSpec(text, methods));
     return absl::OkStatus();
@@ -163,6 +189,7 @@ absl::StatusOr<MethodPlan> PlanOfShortForm(const ShortForm& form) {
     if (given == nullptr) return MethodPlan();
     return Refusal(given, ": needs a method to apply, and none is given");
   }
+  RETURN_IF_ERROR(WithContext(CheckIsNoPlan(form.method), "method"));
   ASSIGN_OR_RETURN(const RuleSpec method,
                    ParseRuleSpec(form.method, quant::AllMethods()));
   MethodPlan plan;
@@ -281,6 +308,19 @@ absl::StatusOr<MethodPlan> ParseMethodPlan(std::string_view text,
     if (plan.rules.size() == before) alone = rule;
   }
   return plan;
+}
+
+absl::Status CheckIsNoPlan(std::string_view text) {
+  bool is_plan = text == kKeep;
+  for (const absl::string_view piece : absl::StrSplit(ToAbsl(text), ' ')) {
+    const size_t mark = MarkOf(FromAbsl(piece));
+    is_plan |= mark != std::string_view::npos && piece[mark] == '=';
+  }
+  if (!is_plan) return absl::OkStatus();
+  return Refusal(
+      "must be a SPEC, a method with its parameters, and ", Quoted(text),
+      " is a plan: give it as plan (--plan, plan=), or a SPEC such as "
+      "linear:bits=4");
 }
 
 bool ShortForm::empty() const {

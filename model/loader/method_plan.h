@@ -115,6 +115,10 @@ struct ShortForm {
   bool empty() const;
 };
 
+// Whether `text`, given where a SPEC is wanted, is not in fact a plan's.
+// Errors: kInvalidArgument that says where plans go.
+absl::Status CheckIsNoPlan(std::string_view text);
+
 // What a request that may have either form asks for; with neither, to keep all.
 // Errors: about the plan, where there is one: those of ParseMethodPlan, and
 // kInvalidArgument for a short form beside it. Else those of ParseMethodSpec,

@@ -197,13 +197,13 @@ absl::Status MethodPolicy::CheckMatches(const MethodRule& rule) const {
       longest = &first;
     }
   }
-  return Refusal(
-      RuleText(rule), " matches no matrix of the model",
-      rule.role.has_value() && rule.glob == "*"
-          ? StrCat(", which has none of the role ", RoleName(*rule.role))
-      : longest == nullptr
-          ? ""
-          : StrCat("; names look like '", longest->module, "'"));
+  return Refusal(RuleText(rule), " matches no matrix of the model",
+                 rule.role.has_value() && rule.glob == "*"
+                     ? StrCat(", which has none of the role ",
+                              RoleName(*rule.role), "; leave it out")
+                 : longest == nullptr
+                     ? ""
+                     : StrCat("; names look like '", longest->module, "'"));
 }
 
 absl::Status MethodPolicy::CheckNames(Names names) {
@@ -224,15 +224,29 @@ absl::Status MethodPolicy::CheckNames(Names names) {
 absl::Status MethodPolicy::CheckUnties(const RuleSpec& spec,
                                        const std::string& who) const {
   if (!spec.untie()) return absl::OkStatus();
+  const std::vector<Name>* tied = nullptr;  // some weight's names
   for (const auto& [first, names] : weights_) {
     if (names.size() == 1) continue;
+    tied = &names;
     for (const Name& name : names) {
       if (SpecFor(name) == &spec) return absl::OkStatus();
     }
   }
+  if (tied == nullptr) {
+    return Refusal(who,
+                   " has nothing to untie: no weight of this model has a "
+                   "second name, so each has a rule of its own as it is; leave "
+                   "untie out");
+  }
+  const std::string& one = (*tied)[0].use.module;
+  const std::string& other = (*tied)[1].use.module;
   return Refusal(who,
                  " has nothing to untie: no weight that it is for has a second "
-                 "name in this model; leave untie out");
+                 "name; ",
+                 one, " and ", other, " are one weight, which a rule such as '",
+                 other,
+                 "=linear:untie=true' unties; leave untie out, or name one of "
+                 "them");
 }
 
 absl::Status MethodPolicy::CheckActivations(const RuleSpec& spec,

@@ -169,6 +169,8 @@ absl::StatusOr<InspectParams> CheckInspect(const v1::InspectRequest& request) {
     if (request.tensor().empty()) {
       return FieldError("method", "is for a tensor; give one");
     }
+    const absl::Status no_plan = model::CheckIsNoPlan(request.method());
+    if (!no_plan.ok()) return FieldError("method", no_plan.message());
     absl::StatusOr<quant::MethodSpec> method =
         quant::ParseMethodSpec(request.method());
     if (!method.ok()) return FieldError("method", method.status().message());

@@ -172,6 +172,9 @@ TEST_F(InspectTest, SaysWhatIsWrong) {
                        HasSubstr("give one of the two")));
   EXPECT_THAT(Cli({"inspect", folder_.Path("none")}).err,
               HasSubstr("NOT_FOUND"));
+  EXPECT_THAT(Inspect("tiny", kTensor, "keep").status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("method: must be a SPEC")));
   EXPECT_THAT(
       Cli({"inspect", testing::kTinyModel, "--plan", "nothing=linear"}).err,
       HasSubstr("nothing"));

@@ -357,7 +357,7 @@ TEST(LoaderTest, RefusesConvolutionsOfAModelThatHasNone) {
   const auto refused =
       StatusIs(absl::StatusCode::kInvalidArgument,
                "rule '@convolution=linear' matches no matrix of the model, "
-               "which has none of the role convolution");
+               "which has none of the role convolution; leave it out");
   const auto checkpoint = MakeTinyCheckpoint(kHalf);
   EXPECT_THAT(Judge(*checkpoint,
                     WithShortForm({.method = "linear", .convolutions = true})),
@@ -734,15 +734,23 @@ TEST(LoaderTest, RefusesToRoundActivationsOfLookups) {
 TEST(LoaderTest, RefusesToUntieWhatIsNotTied) {
   const auto tied = MakeTinyCheckpoint({.tied = true});
   const auto apart = MakeTinyCheckpoint({});
-  const auto refused = [](const char* who) {
+  const auto nothing = [](const char* who) {
     return StatusIs(absl::StatusCode::kInvalidArgument,
                     AllOf(HasSubstr(who), HasSubstr("has nothing to untie: no "
-                                                    "weight that it is for")));
+                                                    "weight of this model")));
   };
   EXPECT_THAT(Judge(*apart, With("lm_head=linear:untie=true linear")),
-              refused("rule 'lm_head=linear:untie=true'"));
+              nothing("rule 'lm_head=linear:untie=true'"));
   EXPECT_THAT(Judge(*apart, With("float16:untie=true")),
-              refused("'float16:untie=true'"));
+              nothing("'float16:untie=true'"));
+  const auto refused = [](const char* who) {
+    return StatusIs(
+        absl::StatusCode::kInvalidArgument,
+        AllOf(HasSubstr(who),
+              HasSubstr("has nothing to untie: no weight that it is for"),
+              HasSubstr("transformer.wte and lm_head are one weight, which a "
+                        "rule such as 'lm_head=linear:untie=true' unties")));
+  };
   EXPECT_THAT(Judge(*tied, With("linear:untie=true")),
               refused("'linear:untie=true'"));
   EXPECT_THAT(Judge(*tied, With("*.mlp.*=linear:untie=true")),

@@ -169,7 +169,7 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
       {"keep linear", "rule 'keep' has no selector, so it must be the last"},
       {"a=octonions", "rule 'a=octonions': unknown quantization method"},
       {"a=", "rule 'a=': unknown quantization method ''"},
-      {"a=keep:bits=3", "unknown quantization method 'keep'"},
+      {"a=keep:bits=3", "rule 'a=keep:bits=3': keep takes no parameters"},
       {"=linear", "rule '=linear': the name of a module is missing"},
       {"@heads=linear", "unknown role 'heads'; there are linear, head, "},
       {"a@=linear", "unknown role ''"},
@@ -200,7 +200,7 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
        "(true "
        "or false; default false), activations (one of 8, 16; default 16); a "
        "plan is"},
-      {"a=keep:untie=true", "unknown quantization method 'keep'"},
+      {"a=keep:untie=true", "keep takes no parameters; leave them out"},
       {"a=prune+linear", "unknown stage 'prune'; known stages are"},
       {"a=prune-24:untie=true+linear", "unknown parameter 'untie'; stage"},
       {"prune-24", "stage 'prune-24' needs a method behind it"},
@@ -208,6 +208,31 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
   for (const auto& [text, words] : kCases) {
     EXPECT_THAT(Error(text),
                 AllOf(HasSubstr(words), HasSubstr("a plan is SELECTOR=SPEC")));
+  }
+}
+
+TEST(MethodPlanTest, KeysOfARuleAreListedOnlyWhereOneMayBeMeant) {
+  for (const char* text :
+       {"linear:bits=9", "a=adjustable:bits=9,untie=true", "octonions:a=b"}) {
+    EXPECT_THAT(Error(text), ::testing::Not(HasSubstr("a SPEC takes"))) << text;
+  }
+  for (const char* text : {"linear:tie=true", "linear:bits=4,tied"}) {
+    EXPECT_THAT(Error(text), HasSubstr("a SPEC takes untie")) << text;
+  }
+}
+
+TEST(MethodPlanTest, APlanIsNoSpec) {
+  for (const char* text : {"keep", "lm_head=keep linear", "@convolution=linear",
+                           "linear a=keep", "*.mlp.*=linear:bits=4"}) {
+    EXPECT_THAT(PlanOf("", {.method = text}).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("method: must be a SPEC"),
+                               HasSubstr(StrCat("'", text, "' is a plan")),
+                               HasSubstr("--plan"))));
+  }
+  for (const char* text : {"linear", "linear:bits=4", "prune-24+linear:bits=4",
+                           "linear :bits=4", "octonions"}) {
+    EXPECT_OK(CheckIsNoPlan(text)) << text;
   }
 }
 
