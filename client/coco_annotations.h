@@ -3,6 +3,7 @@
 #ifndef OUNCE_CLIENT_COCO_ANNOTATIONS_H_
 #define OUNCE_CLIENT_COCO_ANNOTATIONS_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -16,11 +17,20 @@ struct CocoImage {
   std::vector<v1::AnnotatedObject> objects;  // without the picture's index
 };
 
-// The images of the JSON text `json`, by their ids, and what they show. `name`
-// is its file's, for messages.
-// Errors: kInvalidArgument with the name, and where it is not what it must be.
-absl::StatusOr<std::vector<CocoImage>> ParseCocoAnnotations(
-    const std::string& name, const std::string& json);
+struct CocoAnnotations {
+  std::vector<CocoImage> images;  // by their ids
+  // Annotations of images that the file does not list: they count nowhere, as
+  // with pycocotools, since files are made smaller by their images alone. The
+  // image of the first of them.
+  int64_t num_unlisted = 0;
+  int64_t first_unlisted = 0;
+};
+
+// Of the JSON text `json`. `name` is its file's, for messages.
+// Errors: kInvalidArgument with the name, and which part of it is not what it
+//   must be.
+absl::StatusOr<CocoAnnotations> ParseCocoAnnotations(const std::string& name,
+                                                     const std::string& json);
 
 }  // namespace ounce::client
 

@@ -1,6 +1,7 @@
 // evaluate.
 #include <cstdint>
 #include <filesystem>
+#include <iostream>
 #include <map>
 #include <memory>
 #include <string>
@@ -51,8 +52,16 @@ absl::StatusOr<std::vector<std::string>> AddObjects(
                    ReadInput(path, {.what = "JSON",
                                     .advice = "keep the images that you have",
                                     .max_bytes = int64_t{1} << 30}));
-  ASSIGN_OR_RETURN(const std::vector<CocoImage> images,
+  ASSIGN_OR_RETURN(const CocoAnnotations annotations,
                    ParseCocoAnnotations(InputName(path), json));
+  if (annotations.num_unlisted > 0) {
+    std::cerr << "ounce: " << Printable(InputName(path), 200)
+              << ": annotations of images that it does not list, which do not "
+                 "count: "
+              << annotations.num_unlisted << ", the first of image "
+              << annotations.first_unlisted << std::endl;
+  }
+  const std::vector<CocoImage>& images = annotations.images;
   std::map<std::string, std::string> by_name;
   for (const std::string& file : files) by_name[FileName(file)] = file;
   std::vector<std::string> annotated;
