@@ -353,16 +353,19 @@ std::string FloatsText(const v1::TextQuality& quality) {
 
 std::string CocoText(const v1::CocoAveragePrecision& coco) {
   const auto cell = [](bool given, double value) {
-    return given ? absl::StrFormat("%.4f", value) : "";
+    return given ? Score(value) : "none";
   };
   TextTable table(
       {"-AP 0.50:0.95", "-AP 0.50", "-AP 0.75", "-SMALL", "-MEDIUM", "-LARGE"});
-  table.Add({cell(true, coco.ap()), cell(true, coco.ap50()),
-             cell(true, coco.ap75()),
+  table.Add({cell(coco.has_ap(), coco.ap()), cell(coco.has_ap50(), coco.ap50()),
+             cell(coco.has_ap75(), coco.ap75()),
              cell(coco.has_ap_small(), coco.ap_small()),
              cell(coco.has_ap_medium(), coco.ap_medium()),
              cell(coco.has_ap_large(), coco.ap_large())});
-  return table.Text();
+  return absl::StrCat(table.Text(),
+                      coco.absent_because().empty() ? "" : "none: ",
+                      Printable(coco.absent_because(), 200),
+                      coco.absent_because().empty() ? "" : "\n");
 }
 
 // What becomes of what, on the report's first line.

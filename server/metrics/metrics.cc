@@ -254,7 +254,7 @@ class MetricsImpl final : public Metrics {
 
   void OnDetectionEvaluated(const std::string& model,
                             const DetectionQuality& quality) override {
-    if (quality.coco.has_value()) {
+    if (quality.coco.has_value() && quality.coco->ap >= 0) {
       page_.Set(metric::kCocoPrecision, {model, quality.method},
                 quality.coco->ap);
     }

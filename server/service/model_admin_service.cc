@@ -2,9 +2,12 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "server/scheduler/refusal.h"
@@ -80,6 +83,36 @@ v1::TextQuality ToProto(const TextQuality& quality) {
   return out;
 }
 
+v1::CocoAveragePrecision ToProto(const CocoAveragePrecision& coco) {
+  v1::CocoAveragePrecision out;
+  if (coco.ap >= 0) {
+    out.set_ap(coco.ap);
+    out.set_ap50(coco.ap50);
+    out.set_ap75(coco.ap75);
+  }
+  std::vector<std::string> none;
+  using Out = v1::CocoAveragePrecision;
+  for (const auto& [size, ap, set] :
+       {std::tuple("small", coco.ap_small, &Out::set_ap_small),
+        std::tuple("medium", coco.ap_medium, &Out::set_ap_medium),
+        std::tuple("large", coco.ap_large, &Out::set_ap_large)}) {
+    if (ap >= 0) {
+      (out.*set)(ap);
+    } else {
+      none.emplace_back(size);
+    }
+  }
+  if (coco.ap < 0) {
+    out.set_absent_because(
+        "all annotated objects are crowds, so there is nothing to find");
+  } else if (!none.empty()) {
+    out.set_absent_because(absl::StrCat("no annotated object is ",
+                                        absl::StrJoin(none, " or "),
+                                        ", crowds apart"));
+  }
+  return out;
+}
+
 v1::DetectionQuality ToProto(const DetectionQuality& quality) {
   v1::DetectionQuality out;
   out.set_version(quality.version);
@@ -92,15 +125,7 @@ v1::DetectionQuality ToProto(const DetectionQuality& quality) {
   out.set_mean_score_drift(quality.mean_score_drift);
   out.set_mean_box_drift(quality.mean_box_drift);
   if (quality.coco.has_value()) {
-    v1::CocoAveragePrecision& coco = *out.mutable_coco();
-    coco.set_ap(quality.coco->ap);
-    coco.set_ap50(quality.coco->ap50);
-    coco.set_ap75(quality.coco->ap75);
-    if (quality.coco->ap_small >= 0) coco.set_ap_small(quality.coco->ap_small);
-    if (quality.coco->ap_medium >= 0) {
-      coco.set_ap_medium(quality.coco->ap_medium);
-    }
-    if (quality.coco->ap_large >= 0) coco.set_ap_large(quality.coco->ap_large);
+    *out.mutable_coco() = ToProto(*quality.coco);
   }
   return out;
 }

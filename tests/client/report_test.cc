@@ -436,11 +436,14 @@ TEST(ReportTest, ShowsAveragePrecisionAndWhatItIsOf) {
   v1::CocoAveragePrecision& coco = *quality.mutable_coco();
   coco.set_ap(0.5);
   coco.set_ap50(0.75);
+  coco.set_ap75(0.999'99);
   coco.set_ap_large(0.625);
+  coco.set_absent_because("nothing is small");
   EXPECT_EQ(EvaluationText(report),
             "detr v2 linear: 6 pictures, 0.0 s\n\n"
             "AP 0.50:0.95  AP 0.50  AP 0.75  SMALL  MEDIUM   LARGE\n"
-            "      0.5000   0.7500   0.0000                 0.6250\n");
+            "      0.5000   0.7500   0.9999   none    none  0.6250\n"
+            "none: nothing is small\n");
   quality.set_float_detections(4);
   EXPECT_THAT(EvaluationText(report), HasSubstr("FLOAT OBJECTS"));
 }

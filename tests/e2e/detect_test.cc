@@ -282,6 +282,23 @@ TEST_F(DetectTest, TheCommandFindsTheAveragePrecisionThatPycocotoolsDoes) {
                   .err,
               HasSubstr("it has no images"));
   EXPECT_THAT(evaluate({}).err, HasSubstr("--text or --pictures"));
+
+  // Nothing to find but crowds, and something in a picture that is not there.
+  auto crowds = nlohmann::json::parse(testing::ReadFile(annotations));
+  for (auto& annotation : crowds["annotations"]) annotation["iscrowd"] = 1;
+  crowds["annotations"].push_back(crowds["annotations"][0]);
+  crowds["annotations"].back()["image_id"] = 99;
+  const std::vector<std::string> args = {
+      "--pictures", examples, "--annotations",
+      folder_.WriteFile("crowds.json", crowds.dump())};
+  const testing::Finished none = evaluate(args);
+  ASSERT_EQ(none.code, 0) << none.err;
+  EXPECT_THAT(none.out, AllOf(HasSubstr("none: all annotated objects are "
+                                        "crowds, so there is nothing to find"),
+                              ::testing::Not(HasSubstr("-1"))));
+  EXPECT_THAT(none.err, HasSubstr("crowds.json: annotations of images that it "
+                                  "does not list, which do not count: 1, the "
+                                  "first of image 99"));
 }
 
 TEST_F(DetectTest, BadPicturesAreRefusedWhileOthersGoOn) {

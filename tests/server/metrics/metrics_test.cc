@@ -412,6 +412,9 @@ TEST_F(MetricsTest, TellsHowFarDetectionsAreFromTheFloats) {
   quality.matched = 6;
   quality.mean_score_drift = 0.125;
   quality.mean_box_drift = 1.5;
+  quality.coco = CocoAveragePrecision();  // there is none
+  metrics_->OnDetectionEvaluated("tiny", quality);
+  EXPECT_THAT(Scrape(), Not(HasSubstr("ounce_model_coco_ap_ratio{")));
   quality.coco = CocoAveragePrecision{.ap = 0.5};
   metrics_->OnDetectionEvaluated("tiny", quality);
   EXPECT_THAT(

@@ -675,6 +675,8 @@ TEST_F(ModelAdminServiceTest, EvaluatesPicturesBesideWhatTheyShow) {
   EXPECT_EQ(quality.coco().ap75(), 0.25);
   EXPECT_EQ(quality.coco().ap_large(), 0.125);
   EXPECT_FALSE(quality.coco().has_ap_small());
+  EXPECT_EQ(quality.coco().absent_because(),
+            "no annotated object is small or medium, crowds apart");
   EXPECT_FALSE(seen.compare_with_floats);
   ASSERT_THAT(seen.objects, SizeIs(1));
   EXPECT_EQ(seen.objects[0].picture, 1);
