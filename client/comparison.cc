@@ -3,8 +3,6 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -16,6 +14,7 @@
 #include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "base/text_table.h"
+#include "client/input_file.h"
 #include "client/json.h"
 #include "client/output.h"
 #include "client/report.h"
@@ -35,9 +34,6 @@ std::string Small(double value) { return absl::StrFormat("%.3g", value); }
 std::string Whole(double value) { return absl::StrFormat("%.0f", value); }
 std::string Rate(double value) {
   return absl::StrFormat(value < 100 ? "%.1f" : "%.0f", value);
-}
-std::string Percent(double value) {
-  return absl::StrFormat("%.2f%%", 100 * value);
 }
 std::string Milliseconds(double value) {
   return absl::StrFormat("%.3g ms", 1e3 * value);
@@ -281,10 +277,13 @@ std::string ComparisonCsv(const Json& comparison) {
 absl::StatusOr<std::optional<Json>> ReadComparison(const std::string& folder,
                                                    const Json& now) {
   const std::string path = absl::StrCat(folder, "/", kResultsJson);
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return std::nullopt;
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
-  const Json before = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const absl::StatusOr<std::string> text =
+      ReadInput(path, {.what = "comparison",
+                       .advice = "give another folder as --out",
+                       .max_bytes = int64_t{1} << 30});
+  if (absl::IsNotFound(text.status())) return std::nullopt;
+  RETURN_IF_ERROR(text.status());
+  const Json before = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!before.is_object() || !before.contains("settings") ||
       !before["settings"].is_object() || !before.contains("results") ||
       !before["results"].is_array() || !before.contains("notes") ||

@@ -37,9 +37,9 @@ std::string ComparisonMarkdown(const Json& comparison);
 std::string ComparisonCsv(const Json& comparison);
 
 // The comparison that `folder` holds, to be gone on with; absent if it holds
-// none.
-// Errors: kDataLoss for a file that is none; kFailedPrecondition when it has
-//   other settings than `now`: the first of them, by name.
+// none, or one in which nothing was measured.
+// Errors: of ReadInput; kDataLoss for a file that is none; kFailedPrecondition
+//   when it has other settings than `now`: the first of them, by name.
 absl::StatusOr<std::optional<Json>> ReadComparison(const std::string& folder,
                                                    const Json& now);
 

@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "client/input_file.h"
 
@@ -40,17 +41,17 @@ absl::StatusOr<std::string> ReadPicture(const std::string& path,
 }
 
 absl::StatusOr<std::vector<std::string>> ReadPictures(
-    const std::vector<std::string>& paths) {
-  int64_t room = kMaxPictureBytes;
+    const std::vector<std::string>& paths, int64_t max_bytes) {
+  int64_t room = max_bytes;
   std::vector<std::string> pictures;
   for (const std::string& path : paths) {
     ASSIGN_OR_RETURN(std::string bytes, ReadPicture(path));
     room -= static_cast<int64_t>(bytes.size());
     if (room < 0) {
       return absl::ResourceExhaustedError(absl::StrCat(
-          path,
-          ": the pictures up to this one have more than 1 GiB, the most that a "
-          "server takes; give fewer or smaller ones"));
+          InputName(path), ": the pictures up to this one have more than ",
+          FormatByteSize(max_bytes),
+          ", the most that a server takes; give fewer or smaller ones"));
     }
     pictures.push_back(std::move(bytes));
   }

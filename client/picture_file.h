@@ -21,10 +21,11 @@ absl::StatusOr<std::string> ReadPicture(const std::string& path,
                                         int64_t max_bytes = kMaxPictureBytes);
 
 // The bytes of each, in their order.
-// Errors: as ReadPicture; kResourceExhausted above kMaxPictureBytes together,
-//   with the path of the first that is too many.
+// Errors: as ReadPicture; kResourceExhausted above `max_bytes` together, with
+//   the name of the first that is too many.
 absl::StatusOr<std::vector<std::string>> ReadPictures(
-    const std::vector<std::string>& paths);
+    const std::vector<std::string>& paths,
+    int64_t max_bytes = kMaxPictureBytes);
 
 // The paths of the picture files in `folder`, by name. Their endings tell them
 // from others, in any case; there may be none.

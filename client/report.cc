@@ -38,12 +38,6 @@ std::string TaskNames(const Model& model) {
   return absl::StrJoin(names, ",");
 }
 
-// Never rounded up to all of it.
-std::string Percent(double ratio) {
-  const std::string text = absl::StrFormat("%.2f%%", 100 * ratio);
-  return ratio < 1 && text == "100.00%" ? "99.99%" : text;
-}
-
 std::string Score(double score) {
   const std::string text = absl::StrFormat("%.4f", score);
   return score < 1 && text == "1.0000" ? "0.9999" : text;
@@ -346,9 +340,9 @@ std::string FloatsText(const v1::TextQuality& quality) {
   const v1::FloatComparison& floats = quality.floats();
   return absl::StrFormat(
       "floats: perplexity %.4f; KL divergence from them %.6f nats a token, "
-      "the same token first %.2f%% of the time\n",
+      "the same token first %s of the time\n",
       floats.perplexity(), floats.mean_kl_divergence(),
-      100 * floats.top1_agreement());
+      Percent(floats.top1_agreement()));
 }
 
 std::string CocoText(const v1::CocoAveragePrecision& coco) {
@@ -449,6 +443,11 @@ std::string Bar(int64_t done, int64_t total) {
 }
 
 }  // namespace
+
+std::string Percent(double ratio) {
+  const std::string text = absl::StrFormat("%.2f%%", 100 * ratio);
+  return ratio < 1 && text == "100.00%" ? "99.99%" : text;
+}
 
 std::string Printable(const std::string& text, int max_characters) {
   const auto moves = [](char32_t c) {

@@ -15,6 +15,9 @@ namespace ounce::client {
 // cut.
 std::string Printable(const std::string& text, int max_characters);
 
+// A share: "12.34%". Never rounded up to all of it.
+std::string Percent(double ratio);
+
 // What each model does, then what it weighs; columns of a KV cache if any model
 // has one.
 std::string ModelsText(const v1::ListModelsResponse& response);

@@ -1,5 +1,6 @@
 #include "client/comparison.h"
 
+#include <filesystem>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -115,6 +116,11 @@ TEST(ComparisonTest, GoesOnOnlyWithWhatWasMeasuredAlike) {
                 StatusIs(absl::StatusCode::kDataLoss, HasSubstr("remove it")))
         << text;
   }
+  // What can't be read is not nothing.
+  std::filesystem::remove(path + "/results.json");
+  std::filesystem::create_symlink("results.json", path + "/results.json");
+  EXPECT_THAT(std::string(ReadComparison(path, now).status().message()),
+              HasSubstr("symbolic links"));
 }
 
 }  // namespace

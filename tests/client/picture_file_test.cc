@@ -1,5 +1,6 @@
 #include "client/picture_file.h"
 
+#include <cstdio>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -14,6 +15,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 using testing::StatusIs;
 
 TEST(PictureFileTest, ReadsAllBytes) {
@@ -53,6 +55,21 @@ TEST(PictureFileTest, RefusesWhatNoMessageHolds) {
   // Endless: it must not be read to its end.
   EXPECT_THAT(ReadPicture("/dev/zero"),
               StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST(PictureFileTest, NamesThePictureThatIsOneTooMany) {
+  const testing::TempFolder folder;
+  const std::string path = folder.WriteFile("a.png", "12345");
+  EXPECT_OK(ReadPictures({path, path}, 10));
+  EXPECT_THAT(ReadPictures({path, path}, 9).status(),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("a.png: the pictures up to this one"),
+                             HasSubstr("more than 9 B"))));
+  // "-" is no name.
+  ASSERT_NE(freopen(path.c_str(), "r", stdin), nullptr);
+  EXPECT_THAT(ReadPictures({path, "-"}, 9).status(),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       StartsWith("stdin: the pictures up to this one")));
 }
 
 TEST(PictureFileTest, FindsThePicturesOfAFolderByTheirEndings) {

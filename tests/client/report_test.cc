@@ -549,6 +549,8 @@ TEST(ReportTest, TellsAPerplexityAndHowItWasMeasured) {
       EvaluationText(report),
       HasSubstr("floats: perplexity 7.2500; KL divergence from them 0.012500 "
                 "nats a token, the same token first 96.88% of the time\n"));
+  floats.set_top1_agreement(0.999'96);
+  EXPECT_THAT(EvaluationText(report), HasSubstr("first 99.99% of the time"));
   quality.clear_bos();
   EXPECT_THAT(EvaluationText(report),
               HasSubstr("no special token before the text"));
