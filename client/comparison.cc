@@ -1,5 +1,6 @@
 #include "client/comparison.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -114,10 +115,42 @@ std::vector<std::string> Cells(const Json& result,
   return cells;
 }
 
-// What is below a table: what failed, and notes.
+// Which codes tensors have instead of those that their spec says: how many of
+// them, by why. A table has no room for each.
+std::vector<std::string> Notes(const Json& result) {
+  const auto tensors = result.find("tensors");
+  if (tensors == result.end() || !tensors->is_array()) return {};
+  std::vector<std::pair<std::string, int>> counts;  // in the tensors' order
+  int num_chosen = 0;
+  for (const Json& tensor : *tensors) {
+    if (!tensor.is_object()) continue;
+    if (tensor.value("chosen", Json()) == true) ++num_chosen;
+    const std::string note = TextOf(tensor, "note");
+    if (note.empty()) continue;
+    const auto found =
+        std::find_if(counts.begin(), counts.end(),
+                     [&](const auto& count) { return count.first == note; });
+    if (found != counts.end()) {
+      ++found->second;
+    } else {
+      counts.emplace_back(note, 1);
+    }
+  }
+  std::vector<std::string> notes;
+  for (const auto& [note, count] : counts) {
+    notes.push_back(absl::StrCat(count, " of ", num_chosen, " tensors ", note));
+  }
+  return notes;
+}
+
+// What is below a table: other codes than a spec says, what failed, and notes.
 std::vector<std::string> Remarks(const Json& comparison) {
   std::vector<std::string> remarks;
   for (const Json& result : comparison["results"]) {
+    for (const std::string& note : Notes(result)) {
+      remarks.push_back(
+          absl::StrCat(SpecOf(result), ": ", Printable(note, 10'000)));
+    }
     if (!result.contains("error")) continue;
     remarks.push_back(
         absl::StrCat(SpecOf(result), ": ", Printable(ErrorOf(result), 10'000)));
@@ -180,6 +213,7 @@ void AddReport(const v1::QuantizeReport& report, Json* result) {
     if (tensor.has_relative_l2_error()) {
       entry["weight_error"] = tensor.relative_l2_error();
     }
+    if (!tensor.note().empty()) entry["note"] = tensor.note();
     // What the plan left alone is not the method's.
     const bool chosen =
         tensor.kind() != v1::TENSOR_KIND_VECTOR && tensor.left_alone().empty();

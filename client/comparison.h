@@ -5,9 +5,10 @@
 //   {"model": ..., "settings": {...}, "notes": [...],
 //    "results": [{"spec": ..., FIGURE: number, ..., "tensors": [...]}, ...]}
 //
-// "tensors" tells of each its name, shape, method, bytes and error, and whether
-// the plan chose its method (norms and what it left alone are not), which is
-// what bits per weight and the weights' error are of.
+// "tensors" tells of each its name, shape, method, bytes and error, whether the
+// plan chose its method (norms and what it left alone are not), which is what
+// bits per weight and the weights' error are of, and a note where it has other
+// codes than its method says.
 // A result that could not be had holds "error" (json.h) in place of figures,
 // and a figure that was not measured is absent. Which figures there are says
 // one list (comparison.cc).

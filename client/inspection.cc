@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -22,13 +24,25 @@ std::string MethodOf(const v1::InspectedTensor& tensor) {
   return tensor.report().method().empty() ? "-" : tensor.report().method();
 }
 
-std::string TotalsText(const v1::InspectResponse& response) {
+// The same as a cell, with a mark where it has other codes than its method
+// says; `notes` are why, in the order of their marks.
+std::string MarkedMethodOf(const v1::InspectedTensor& tensor,
+                           std::vector<std::string>* notes) {
+  const std::string& note = tensor.report().note();
+  if (note.empty()) return MethodOf(tensor);
+  auto found = std::find(notes->begin(), notes->end(), note);
+  if (found == notes->end()) found = notes->insert(found, note);
+  return absl::StrCat(MethodOf(tensor), " [", found - notes->begin() + 1, "]");
+}
+
+std::string TotalsText(const v1::InspectResponse& response,
+                       std::vector<std::string>* notes) {
   struct Total {
     int64_t tensors = 0, checkpoint = 0, stored = 0, resident = 0;
   };
   std::map<std::pair<std::string, std::string>, Total> totals;
   for (const v1::InspectedTensor& tensor : response.tensors()) {
-    Total& total = totals[{tensor.dtype(), MethodOf(tensor)}];
+    Total& total = totals[{tensor.dtype(), MarkedMethodOf(tensor, notes)}];
     ++total.tensors;
     total.checkpoint += tensor.report().bytes_before();
     total.stored += tensor.report().bytes_after();
@@ -85,17 +99,24 @@ std::string InspectionText(const v1::InspectResponse& response) {
       FormatByteSize(response.checkpoint_bytes()),
       FormatByteSize(response.stored_bytes()),
       FormatByteSize(response.resident_bytes()));
-  absl::StrAppend(&text, TotalsText(response), "\n");
+  std::vector<std::string> notes;
+  absl::StrAppend(&text, TotalsText(response, &notes), "\n");
   TextTable table(
       {"TENSOR", "SHAPE", "DTYPE", "-CHECKPOINT", "STORED BY", "-STORED"});
   for (const v1::InspectedTensor& tensor : response.tensors()) {
     const v1::TensorReport& report = tensor.report();
     table.Add({Printable(report.name(), kLongestName),
                absl::StrJoin(report.shape(), "x"), tensor.dtype(),
-               FormatByteSize(report.bytes_before()), MethodOf(tensor),
+               FormatByteSize(report.bytes_before()),
+               MarkedMethodOf(tensor, &notes),
                FormatByteSize(report.bytes_after())});
   }
-  return text + table.Text();
+  absl::StrAppend(&text, table.Text(), notes.empty() ? "" : "\n");
+  for (size_t i = 0; i < notes.size(); ++i) {
+    absl::StrAppend(&text, "[", i + 1, "] ", Printable(notes[i], kLongestName),
+                    "\n");
+  }
+  return text;
 }
 
 std::string ValuesText(const v1::TensorValues& values) {
@@ -108,6 +129,9 @@ std::string ValuesText(const v1::TensorValues& values) {
       FormatByteSize(values.method_bytes()), values.relative_l2_error(),
       values.has_snr_db() ? absl::StrFormat(", SNR %.1f dB", values.snr_db())
                           : "");
+  if (!values.note().empty()) {
+    absl::StrAppend(&text, Printable(values.note(), kLongestName), "\n");
+  }
   return text + "errors: " + DistributionText(values.errors());
 }
 

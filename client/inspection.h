@@ -8,7 +8,8 @@
 
 namespace ounce::client {
 
-// The folder and its sizes, bytes by dtype and method, and each tensor.
+// The folder and its sizes, bytes by dtype and method, and each tensor; where
+// it has other codes than its method says, a mark, and below which and why.
 std::string InspectionText(const v1::InspectResponse& response);
 
 // How a tensor's values, and a method's errors, are distributed: a line for

@@ -165,7 +165,8 @@ class Errors {
 };
 
 absl::Status MeasureErrors(const model::Checkpoint& checkpoint,
-                           const quant::MethodSpec& method, bool transposed,
+                           const quant::MethodSpec& method, quant::DType dtype,
+                           bool transposed,
                            const std::function<absl::Status()>& proceed,
                            TensorValues* out) {
   const std::unique_ptr<const quant::FloatRows> floats =
@@ -189,7 +190,10 @@ absl::Status MeasureErrors(const model::Checkpoint& checkpoint,
           counter.AddToBins(double{found[i]} - wanted[i]);
         }
       }));
+  ASSIGN_OR_RETURN(const quant::CodeFormat format,
+                   method.Format(floats->rows(), floats->cols(), dtype));
   out->method = method.ToString();
+  out->note = format.note;
   out->method_bytes =
       codes->format().StoredBytes(floats->rows(), floats->cols());
   out->errors = std::move(counter).Result();
@@ -225,8 +229,8 @@ absl::StatusOr<TensorValues> LookAt(
         [&](const model::TensorReport& one) { return one.name == tensor; });
     const bool transposed =
         reported != report.tensors.end() && reported->transposed;
-    RETURN_IF_ERROR(
-        MeasureErrors(checkpoint, *method, transposed, proceed, &out));
+    RETURN_IF_ERROR(MeasureErrors(checkpoint, *method, info->dtype, transposed,
+                                  proceed, &out));
   }
   return out;
 }

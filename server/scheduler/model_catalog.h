@@ -229,6 +229,7 @@ struct TensorValues {
   double relative_l2_error = 0;
   double snr_db = 0;
   int64_t method_bytes = 0;
+  std::string note = {};
 };
 
 struct InspectedTensor {

@@ -274,6 +274,7 @@ v1::InspectResponse ToProto(const Inspection& inspection) {
       v->set_relative_l2_error(values.relative_l2_error);
       if (values.relative_l2_error > 0) v->set_snr_db(values.snr_db);
       v->set_method_bytes(values.method_bytes);
+      v->set_note(values.note);
     }
   }
   return out;

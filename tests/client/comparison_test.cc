@@ -88,6 +88,29 @@ TEST(ComparisonTest, TablesShowWhatWasMeasuredAndWhatFailed) {
               AllOf(HasSubstr("SPEC      stored"), HasSubstr("\na note\n")));
 }
 
+TEST(ComparisonTest, TellsHowManyTensorsHaveOtherCodesThanTheirSpecSays) {
+  v1::QuantizeReport report = TwoTensors();
+  EXPECT_FALSE(Comparison()["results"][0]["tensors"][1].contains("note"));
+  report.mutable_tensors(1)->set_note("stored as q5_0 instead of q4_k: narrow");
+  Json comparison = Comparison();
+  comparison["results"][0] = {{"spec", "gguf-q4_k"}};
+  AddReport(report, &comparison["results"][0]);
+  EXPECT_EQ(comparison["results"][0]["tensors"][1]["note"],
+            "stored as q5_0 instead of q4_k: narrow");
+  constexpr char kRemark[] =
+      "gguf-q4_k: 1 of 2 tensors stored as q5_0 instead of q4_k: narrow\n";
+  EXPECT_THAT(ComparisonTable(comparison), HasSubstr(kRemark));
+  EXPECT_THAT(ComparisonMarkdown(comparison), HasSubstr(kRemark));
+}
+
+TEST(ComparisonTest, AlmostAllIsNotAll) {
+  Json comparison = Comparison();
+  comparison["results"][0]["top1_agreement"] = 0.999'96;
+  EXPECT_THAT(ComparisonTable(comparison), HasSubstr(" 99.99%"));
+  comparison["results"][0]["top1_agreement"] = 1;
+  EXPECT_THAT(ComparisonTable(comparison), HasSubstr(" 100.00%"));
+}
+
 TEST(ComparisonTest, GoesOnOnlyWithWhatWasMeasuredAlike) {
   const testing::TempFolder folder;
   const std::string path = folder.path();

@@ -69,6 +69,18 @@ TEST_F(InspectTest, TellsWhatAPlanMakesOfEachTensor) {
             ::testing::ContainsRegex("\nfloat16  linear:bits=4 +24  "),
             ::testing::ContainsRegex("\nlm_head.weight +4096x192 +float16 .*"
                                      " bfloat16 ")));
+  // What a shape does not suit has other codes: which, and why.
+  const Finished others = Cli({"inspect", "tiny", "--plan", "gguf-q4_k"});
+  EXPECT_THAT(
+      others.out,
+      AllOf(::testing::ContainsRegex("\nfloat16  gguf-q4_k \\[1\\] +"),
+            ::testing::ContainsRegex("\ntransformer.h.0.attn.qkv_proj.weight "
+                                     ".* gguf-q4_k \\[1\\] "),
+            HasSubstr("\n\n[1] stored as q5_0 instead of q4_k: 192 columns ")));
+  EXPECT_THAT(
+      Cli({"inspect", "tiny", "--tensor", kTensor, "--method", "gguf-q4_k"})
+          .out,
+      HasSubstr("\nstored as q5_0 instead of q4_k: 192 columns "));
   EXPECT_THAT(Cli({"inspect", "tiny", "--json"}).out,
               HasSubstr("\"plan\":\"linear\""));
 }
