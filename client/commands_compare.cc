@@ -13,6 +13,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "client/command.h"
@@ -41,24 +42,12 @@ std::vector<std::string> Specs(const std::string& methods) {
   return specs;
 }
 
-// What would be the same for every other spec.
-bool ConcernsAll(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kUnimplemented:
-    case absl::StatusCode::kResourceExhausted:
-    case absl::StatusCode::kInternal:
-      return false;
-    default:
-      return true;
-  }
-}
-
-bool IsDone(const Json& comparison, const std::string& spec) {
+// What was measured of it; null if nothing was.
+const Json* MeasuredOf(const Json& comparison, const std::string& spec) {
   for (const Json& result : comparison["results"]) {
-    if (result["spec"] == spec && !result.contains("error")) return true;
+    if (result["spec"] == spec && !result.contains("error")) return &result;
   }
-  return false;
+  return nullptr;
 }
 
 // In place of an earlier result of its spec.
@@ -71,6 +60,26 @@ void Put(Json result, Json* comparison) {
   (*comparison)["results"].push_back(std::move(result));
 }
 
+// All that are still to be measured, before the first of them is: each that the
+// model can't be stored by, by name.
+absl::Status Judge(const std::vector<std::string>& specs,
+                   const Json& comparison, MeasuredCopy* copy) {
+  std::vector<std::string> bad;
+  for (const std::string& spec : specs) {
+    if (MeasuredOf(comparison, spec) != nullptr) continue;
+    const absl::Status status = copy->Judge(spec);
+    if (absl::IsInvalidArgument(status) || absl::IsUnimplemented(status)) {
+      bad.push_back(absl::StrCat("  ", spec, ": ", status.message()));
+    } else {
+      RETURN_IF_ERROR(status);
+    }
+  }
+  if (bad.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--methods: ", bad.size(), " of ", specs.size(),
+      " can't be, and nothing was measured:\n", absl::StrJoin(bad, "\n")));
+}
+
 int Compare(Client& client, const CompareFlags& flags, bool json) {
   const std::vector<std::string> specs = Specs(flags.methods);
   // From here on an interrupt lets the copy be unloaded.
@@ -80,38 +89,42 @@ int Compare(Client& client, const CompareFlags& flags, bool json) {
       PrepareComparison(client, flags.subject, &subject);
   if (!prepared.ok()) return Report(prepared.status());
   Json comparison = *std::move(prepared);
-  std::error_code error;
-  std::filesystem::create_directories(flags.out, error);
-  if (error) {
-    return Report(absl::DataLossError(absl::StrCat(
-        "cannot make the folder '", flags.out, "': ", error.message())));
-  }
   absl::StatusOr<std::optional<Json>> before =
       ReadComparison(flags.out, comparison);
   if (!before.ok()) return Report(before.status());
   if (before->has_value()) comparison = **std::move(before);
 
   MeasuredCopy copy(client, subject, json);
-  if (const absl::Status status = copy.CheckName(); !status.ok()) {
-    return Report(status);
+  absl::Status status = copy.CheckName();
+  if (status.ok()) status = Judge(specs, comparison, &copy);
+  if (!status.ok()) return Report(status);
+  std::error_code error;
+  std::filesystem::create_directories(flags.out, error);
+  if (error) {
+    return Report(absl::DataLossError(absl::StrCat(
+        "cannot make the folder '", flags.out, "': ", error.message())));
   }
   int code = 0;
   size_t num_done = 0;
   for (size_t i = 0; i < specs.size(); ++i) {
     const std::string& spec = specs[i];
-    if (IsDone(comparison, spec)) {
+    if (const Json* done = MeasuredOf(comparison, spec)) {
       ++num_done;
+      if (!json) continue;
+      status = Print(JsonLine(*done));
+      if (!status.ok()) return std::max(code, Report(status));
       continue;
     }
     Json result = {{"spec", spec}};
-    const absl::Status status =
+    const auto [failed, concerns_all] =
         copy.Measure(spec, absl::StrCat(i + 1, "/", specs.size()), &result);
-    if (!status.ok()) {
-      code = std::max(
-          code,
-          Report(ConcernsAll(status) ? status : WithContext(status, spec)));
-      if (ConcernsAll(status)) break;
-      result = {{"spec", spec}, {"error", ToJson(status)}};
+    if (concerns_all) {
+      code = std::max(code, Report(failed));
+      break;
+    }
+    if (!failed.ok()) {
+      code = std::max(code, Report(WithContext(failed, spec)));
+      result = {{"spec", spec}, {"error", ToJson(failed)}};
     }
     absl::Status written = json ? Print(JsonLine(result)) : absl::OkStatus();
     Put(std::move(result), &comparison);

@@ -333,6 +333,10 @@ absl::StatusOr<std::optional<Json>> ReadComparison(const std::string& folder,
         "' has a result without its spec; remove it, or give another folder "
         "as --out"));
   }
+  const bool any_measured =
+      std::any_of(before["results"].begin(), before["results"].end(),
+                  [](const Json& result) { return !result.contains("error"); });
+  if (!any_measured) return std::nullopt;
   const std::optional<std::string> difference =
       Difference(before["settings"], now["settings"]);
   if (difference.has_value()) {

@@ -43,6 +43,23 @@ void Unload(const Client& client, const std::string& copy) {
             << " ends it" << std::endl;
 }
 
+// What the server says of the spec, and not of all that is asked. Once the copy
+// is made, what is wrong with a request is so for all.
+bool ConcernsAll(const absl::Status& status, bool is_made) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+      return is_made;
+    case absl::StatusCode::kOk:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kInternal:
+      return false;
+    default:
+      return true;
+  }
+}
+
 void Set(const char* key, std::optional<double> value, Json* result) {
   if (value.has_value()) (*result)[key] = *value;
 }
@@ -72,8 +89,16 @@ absl::Status MeasuredCopy::CheckName() {
                    copy_, " ends it"));
 }
 
-absl::Status MeasuredCopy::Measure(const std::string& spec,
-                                   const std::string& place, Json* result) {
+absl::Status MeasuredCopy::Judge(const std::string& spec) {
+  v1::InspectRequest request;
+  request.set_model(model_);
+  request.set_plan(spec);
+  return client_.Inspect(request).status();
+}
+
+MeasuredCopy::Outcome MeasuredCopy::Measure(const std::string& spec,
+                                            const std::string& place,
+                                            Json* result) {
   doing_ = absl::StrCat(place, " ", spec);
   const absl::Status built = Build(spec, result);
   // Otherwise nothing is there, or it is another's.
@@ -87,11 +112,7 @@ absl::Status MeasuredCopy::Measure(const std::string& spec,
   }
   if (!json_) shown_.End();
   if (may_be_there) Unload(client_, copy_);
-  // The copy was made, so what is wrong with the request is so for all.
-  if (built.ok() && absl::IsInvalidArgument(measured)) {
-    return absl::FailedPreconditionError(std::string(measured.message()));
-  }
-  return measured;
+  return {measured, ConcernsAll(measured, /*is_made=*/built.ok())};
 }
 
 void MeasuredCopy::Tell(const std::string& bar, const std::string& stage,

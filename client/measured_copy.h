@@ -24,14 +24,22 @@ class MeasuredCopy {
   // Errors: kAlreadyExists when it is not; of GetModel.
   absl::Status CheckName();
 
+  // Whether the model can be stored by `spec`, as far as the headers of its
+  // checkpoint tell: a moment's work.
+  // Errors: of Inspect.
+  absl::Status Judge(const std::string& spec);
+
+  // Why there are no figures, if there are none.
+  struct Outcome {
+    absl::Status status;
+    bool concerns_all = false;  // it would be so for every other spec
+  };
   // Figures of one spec, into `result`. `place` tells which one it is: "2/7".
   // The copy is gone by then, also when the calls of `client` are cancelled
   // meanwhile; if that can't be, stderr says how to end it.
-  // Errors: of Quantize, Evaluate, Generate, DetectObjects and GetServer, but
-  //   kInvalidArgument is the spec's alone: once the copy is made it becomes
-  //   kFailedPrecondition.
-  absl::Status Measure(const std::string& spec, const std::string& place,
-                       Json* result);
+  // Errors: of Quantize, Evaluate, Generate, DetectObjects and GetServer.
+  Outcome Measure(const std::string& spec, const std::string& place,
+                  Json* result);
 
  private:
   void Tell(const std::string& bar, const std::string& stage, int64_t done,

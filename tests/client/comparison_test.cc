@@ -127,6 +127,13 @@ TEST(ComparisonTest, GoesOnOnlyWithWhatWasMeasuredAlike) {
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("window is 512 there and 1024 now; give "
                                  "another folder")));
+  // Where all failed, nothing was measured.
+  Json failed = Comparison();
+  failed["results"].erase(0);
+  ASSERT_OK(WriteComparison(path, failed));
+  ASSERT_OK_AND_ASSIGN(before, ReadComparison(path, now));
+  EXPECT_EQ(before, std::nullopt);
+  ASSERT_OK(WriteComparison(path, Comparison()));
   now["settings"] = {{"model", "tiny"}};
   EXPECT_THAT(ReadComparison(path, now).status(),
               StatusIs(absl::StatusCode::kFailedPrecondition,

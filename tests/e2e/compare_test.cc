@@ -5,11 +5,13 @@
 
 #include "gmock/gmock.h"
 #include "tests/e2e/serving.h"
+#include "tests/testing/patched_weight.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using testing::Finished;
 using ::testing::HasSubstr;
@@ -18,6 +20,9 @@ using ::testing::StartsWith;
 
 constexpr char kText[] = OUNCE_SOURCE_ROOT "/tests/golden/perplexity/code.txt";
 constexpr char kDetector[] = OUNCE_SOURCE_ROOT "/embedded/detr-tiny";
+
+constexpr char kSmallModel[] =
+    OUNCE_SOURCE_ROOT "/tests/golden/codegen/bfloat16";
 
 class CompareTest : public testing::ServingTest {
  protected:
@@ -30,6 +35,13 @@ class CompareTest : public testing::ServingTest {
         "--new_tokens", "8"};
     args.insert(args.end(), more.begin(), more.end());
     return Cli(args);
+  }
+  // A tiny model with a weight that is too large for something.
+  std::string Patched(const std::string& tensor, float value) {
+    const std::string folder = folder_.Path("patched");
+    std::filesystem::copy(kSmallModel, folder);
+    testing::PatchFirstWeight(folder + "/model.safetensors", tensor, value);
+    return folder;
   }
   nlohmann::json Results(const std::string& folder = "out") {
     return nlohmann::json::parse(
@@ -123,6 +135,13 @@ TEST_F(CompareTest, GoesOnWhereItEnded) {
   ASSERT_EQ(results.size(), 2u);
   EXPECT_EQ(results[0], before);  // times too
   EXPECT_EQ(results[1]["spec"], "float32");
+  // As they were told when they were measured.
+  const Finished all = Compare("float32;linear", {"--json"});
+  ASSERT_EQ(all.code, 0) << all.err;
+  const std::vector<std::string> lines = absl::StrSplit(all.out, '\n');
+  ASSERT_EQ(lines.size(), 3u) << all.out;
+  EXPECT_EQ(nlohmann::json::parse(lines[0]), results[1]);
+  EXPECT_EQ(nlohmann::json::parse(lines[1]), results[0]);
 
   const Finished other = Compare("linear", {"--prompt_tokens", "5"});
   EXPECT_EQ(other.code, 3);
@@ -149,18 +168,70 @@ TEST_F(CompareTest, TakesItsCopyAwayWhenItIsInterrupted) {
   EXPECT_FALSE(std::filesystem::exists(folder_.Path("out") + "/results.json"));
 }
 
-TEST_F(CompareTest, TellsWhatFailedAndMeasuresTheOthers) {
+TEST_F(CompareTest, JudgesAllBeforeItMeasuresTheFirst) {
   Start();
-  const Finished some = Compare("linear:bits=9;linear");
+  const Finished bad =
+      Compare("linear;linear:bits=9;gguf-q4_k;nothing=keep linear");
+  EXPECT_EQ(bad.code, 3);
+  EXPECT_EQ(bad.out, "");
+  EXPECT_THAT(
+      bad.err,
+      AllOf(HasSubstr("2 of 4 can't be, and nothing was measured"),
+            HasSubstr("\n  linear:bits=9: plan: rule 'linear:bits=9': "),
+            HasSubstr("\n  nothing=keep linear: rule 'nothing=keep' matches "),
+            Not(HasSubstr("gguf-q4_k")), Not(HasSubstr("quantizing"))));
+  EXPECT_FALSE(std::filesystem::exists(folder_.Path("out")));
+  EXPECT_EQ(Model("tiny").state(), v1::MODEL_STATE_READY);
+}
+
+// Of other codes than a spec says a table has no room for each tensor.
+TEST_F(CompareTest, TellsWhereOtherCodesAreStored) {
+  Start();
+  const Finished done = Compare("gguf-q4_k");
+  ASSERT_EQ(done.code, 0) << done.err;
+  const auto notes = [&](const std::string& text) {
+    EXPECT_THAT(text, ::testing::ContainsRegex(
+                          "gguf-q4_k: [0-9]+ of [0-9]+ tensors stored as q5_0 "
+                          "instead of q4_k: 192 columns are not whole blocks"));
+  };
+  notes(done.out);
+  notes(testing::ReadFile(folder_.Path("out") + "/results.md"));
+}
+
+TEST_F(CompareTest, TellsWhatFailedAndMeasuresTheOthers) {
+  Start({"--model", absl::StrCat("tiny=", Patched("transformer.h.0.mlp.fc_in"
+                                                  ".weight",
+                                                  1e7f))});
+  const Finished some = Compare("gguf-q8_0;linear");
   EXPECT_EQ(some.code, 3);
-  EXPECT_THAT(some.err, HasSubstr("linear:bits=9: "));
+  EXPECT_THAT(some.err, HasSubstr("gguf-q8_0: "));
   const auto results = Results()["results"];
   ASSERT_EQ(results.size(), 2u);
   EXPECT_THAT(results[0]["error"]["message"].get<std::string>(),
-              HasSubstr("bits"));
+              HasSubstr("is too large for q8_0"));
   EXPECT_TRUE(results[1].contains("perplexity"));
   EXPECT_THAT(testing::ReadFile(folder_.Path("out") + "/results.md"),
-              HasSubstr("- linear:bits=9: "));
+              HasSubstr("- gguf-q8_0: "));
+  EXPECT_THAT(Served(), ElementsAre("tiny"));
+}
+
+TEST_F(CompareTest, WhereNothingWasMeasuredTheFolderIsFree) {
+  const std::string folder =
+      Patched("transformer.h.0.mlp.fc_out.bias", 3.3e38f);
+  testing::PatchFirstWeight(folder + "/model.safetensors",
+                            "transformer.h.1.mlp.fc_out.bias", 3.3e38f);
+  Start({"--model", absl::StrCat("tiny=", folder)});
+  const Finished none = Compare("keep;linear");
+  EXPECT_EQ(none.code, 3);
+  const auto results = Results()["results"];
+  ASSERT_EQ(results.size(), 2u);
+  for (const auto& result : results) {
+    EXPECT_EQ(result["error"]["code"], "FAILED_PRECONDITION");
+    EXPECT_THAT(result["error"]["message"].get<std::string>(),
+                HasSubstr("compute numbers that are not finite"));
+  }
+  EXPECT_THAT(Compare("keep", {"--prompt_tokens", "5"}).err,
+              AllOf(HasSubstr("not finite"), Not(HasSubstr("is 32 there"))));
   EXPECT_THAT(Served(), ElementsAre("tiny"));
 }
 
