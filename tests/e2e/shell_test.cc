@@ -92,7 +92,7 @@ TEST_F(ShellTest, TabCompletesInBash) {
   bash.Type(
       absl::StrCat("source ", folder_.Path("ounce.bash"), "; echo rea''dy\n"));
   ASSERT_TRUE(bash.Shows("ready")) << bash.screen();
-  bash.Type("ounce tok\tti\t'a' | wc -w | sed 's/^/words:/'\n");
+  bash.Type("ounce tokeni\tti\t'a' | wc -w | sed 's/^/words:/'\n");
   EXPECT_TRUE(bash.Shows("tokenize tiny 'a'")) << bash.screen();
   EXPECT_TRUE(bash.Shows("words:1")) << bash.screen();
   bash.Type("exit\n");
@@ -105,7 +105,7 @@ TEST_F(ShellTest, TabCompletesInZsh) {
   zsh.Type(absl::StrCat("autoload -U compinit; compinit -u; source ",
                         folder_.Path("ounce.zsh"), "; echo rea''dy\n"));
   ASSERT_TRUE(zsh.Shows("ready")) << zsh.screen();
-  zsh.Type("ounce tok\tti\t'a' | wc -w | sed 's/^/words:/'\n");
+  zsh.Type("ounce tokeni\tti\t'a' | wc -w | sed 's/^/words:/'\n");
   EXPECT_TRUE(zsh.Shows("words:1")) << zsh.screen();
   zsh.Type("exit\n");
   EXPECT_EQ(zsh.Wait(), 0);
