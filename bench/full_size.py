@@ -4,7 +4,8 @@
 For each form in which the checkpoint can be stored: makes it, starts the real
 server on it, keeps four clients busy, quantizes it live with `linear`, and tells
 what a platform engineer asks: seconds to load, bytes before and after, resident
-memory at its peak and afterwards, how much slower the clients were meanwhile.
+memory at its peak and afterwards, how much slower the clients were meanwhile, and
+how long a stream waited.
 A request that fails, bytes that are not the expected ones, or answers that are
 not those of transformers end it with an error.
 
@@ -177,7 +178,7 @@ class Load:
     def __init__(self, check, server):
         self.check, self.server = check, server
         self.stopping = False
-        self.events, self.failures, self.finished = [], [], 0
+        self.events, self.waits, self.failures, self.finished = [], [], [], 0
         self.threads = [threading.Thread(target=self._run, args=(i,)) for i in range(CLIENTS)]
         for thread in self.threads:
             thread.start()
@@ -185,14 +186,24 @@ class Load:
     def _run(self, client):
         while not self.stopping:
             try:
+                last = None
                 for count in self.check.request(self.server, client):
-                    self.events.append((time.perf_counter(), count))
+                    now = time.perf_counter()
+                    self.events.append((now, count))
+                    if last is not None:
+                        self.waits.append((now, now - last))
+                    last = now
                 self.finished += 1
             except Exception as error:  # a failed call, whatever it was, is what is counted
                 self.failures.append(error)
 
     def rate(self, start, end):
         return sum(n for t, n in self.events if start <= t < end) / (end - start)
+
+    def longest_waits(self, start, end):
+        """In seconds, within a stream: the median, and the longest one."""
+        waits = sorted(wait for t, wait in self.waits if start <= t < end)
+        return (waits[len(waits) // 2], waits[-1]) if waits else (0, 0)
 
     def stop(self):
         self.stopping = True
@@ -224,6 +235,8 @@ def check_form(check, form, folder, arguments):
     rates = [load.rate(*span) for span in
              ((before - arguments.seconds * 0.9, before), (before, after), (after + 0.5, end))]
     time.sleep(1)
+    waits = [load.longest_waits(*span) for span in
+             ((before - arguments.seconds * 0.9, before), (before, after))]
     resident, peak = server.resident_bytes()
     print(f"  stored bytes            {stored[0]:,} -> {stored[1]:,} ({report.saved_ratio:.2%} saved)")
     print(f"  resident weight bytes   {report.resident_bytes_before:,} -> {report.resident_bytes_after:,}")
@@ -231,6 +244,10 @@ def check_form(check, form, folder, arguments):
     expect(rates[0], f"no {check.unit} came in {arguments.seconds} s; --seconds gives more")
     print(f"  {check.unit} per second".ljust(26) + f"{rates[0]:.1f} before, {rates[1]:.1f} meanwhile, "
           f"{rates[2]:.1f} after (meanwhile {rates[1] / rates[0]:.0%} of before)")
+    if load.waits:
+        print("  between tokens          " + ", ".join(
+            f"median {1e3 * median:.0f} ms, longest {1e3 * longest:.0f} ms {when}"
+            for (median, longest), when in zip(waits, ("before", "meanwhile"))))
     print(f"  requests                {load.finished} finished, {len(load.failures)} failed")
     print(f"  resident memory         peak {megabytes(peak)}, afterwards {megabytes(resident)}")
     expect(server.close() == 0, "the server did not end well")

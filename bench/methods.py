@@ -4,7 +4,9 @@
 Every row has the head (lm_head) in 8 bits, so that rows differ in the linear layers
 alone; float rows too. The server is Ounce's real one, over gRPC; tokens per second
 are (new tokens - 1) / (time of the last one - time of the first), the median of some
-rounds. A step reads all weights but the embedding once: their resident bytes times
+rounds. What a machine's memory gives changes with its neighbours, so each round of a
+spec follows one of `linear`, by a second model that has nothing else to do, and
+"x linear" is the median of their ratios. A step reads all weights but the embedding once: their resident bytes times
 tokens per second is what it takes of the memory's bandwidth, whose limit is measured
 beside it.
 
@@ -46,23 +48,30 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def rate_of(server, model, arguments):
+    return run_streams(server, model, [prompt(32)], arguments.tokens).rate("decode", 32)
+
+
 def measure(server, spec, arguments):
     request = server.admin_messages.QuantizeRequest(model="bench", plan=f"{HEAD} {spec}")
     try:
         report = list(server.admin.Quantize(request))[-1].report
     except grpc.RpcError as error:
         return {"spec": spec, "error": error.details()}
-    rates = []
+    rates, ratios = [], []
     for round_index in range(-1, arguments.rounds):  # -1: a warm-up
-        times = run_streams(server, "bench", [prompt(32)], arguments.tokens)
+        baseline = rate_of(server, "baseline", arguments)
+        rate = rate_of(server, "bench", arguments)
         if round_index >= 0:
-            rates.append(times.rate("decode", 32))
+            rates.append(rate)
+            ratios.append(rate / baseline)
     embedding = sum(tensor.bytes_after for tensor in report.tensors
                     if tensor.kind == server.admin_messages.TENSOR_KIND_EMBEDDING)
     read = report.resident_bytes_after - embedding
     return {"spec": spec, "plan": report.plan, "stored_bytes": report.stored_bytes_after,
             "resident_bytes": report.resident_bytes_after, "bytes_per_token": read,
-            "tokens_per_second": statistics.median(rates), "quantize_seconds": report.seconds}
+            "tokens_per_second": statistics.median(rates),
+            "times_baseline": statistics.median(ratios), "quantize_seconds": report.seconds}
 
 
 def main():
@@ -74,7 +83,9 @@ def main():
                         "--tokenizer", ROOT / "embedded/codegen-tiny"], check=True)
     specs = ([s.strip() for s in arguments.specs.split(";")] if arguments.specs
              else [method.spec for method in read_methods()])
-    server = Server(arguments.build, [f"bench={checkpoint}"], arguments.threads)
+    server = Server(arguments.build,
+                    [f"bench={checkpoint}", f"baseline={checkpoint},plan={HEAD} {BASELINE}"],
+                    arguments.threads)
     rows, limits = [], []
     try:
         for index, spec in enumerate(specs):
@@ -87,8 +98,6 @@ def main():
         server.close()
     limits = median_limits(limits)
     print_machine(limits, arguments)
-    baseline = next((r["tokens_per_second"] for r in rows
-                     if r["spec"] == BASELINE and "error" not in r), None)
     width = max(len(s) for s in specs)
     print(f"{'':{width}}  {'tok/s':>7}  {'x ' + BASELINE:>8}  {'MB/token':>8}  {'of DRAM':>7}")
     for row in rows:
@@ -97,8 +106,7 @@ def main():
             continue
         row["share_of_dram"] = (row["bytes_per_token"] * row["tokens_per_second"] /
                                 (limits["dram_gb_per_s"] * 1e9))
-        ratio = f"{row['tokens_per_second'] / baseline:8.2f}" if baseline else f"{'':8}"
-        print(f"{row['spec']:{width}}  {row['tokens_per_second']:7.1f}  {ratio}  "
+        print(f"{row['spec']:{width}}  {row['tokens_per_second']:7.1f}  {row['times_baseline']:8.2f}  "
               f"{row['bytes_per_token'] / 1e6:8.1f}  {row['share_of_dram']:7.0%}")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(

@@ -34,6 +34,8 @@ from serving import ROOT, progress
 sys.path.insert(0, str(ROOT / "tools"))
 from make_methods_doc import RESULTS, STRIDE, WINDOW, Model  # noqa: E402
 
+TEXT = "english.txt"  # shorter than that of docs/methods.md: peers take their time
+
 # (Ounce's spec, kind of peer, what it is called there)
 PAIRS = [
     ("gguf-q8_0", "llama.cpp", "Q8_0"), ("gguf-q6_k", "llama.cpp", "Q6_K"),
@@ -294,10 +296,10 @@ class LlamaCpp:
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
-    ounce = Model("smollm2", "SmolLM2-135M", arguments.smollm2, "english.txt", "")
+    ounce = Model("peers", "SmolLM2-135M", arguments.smollm2, TEXT, "")
     ounce.measure(arguments.build, [spec for spec, *_ in PAIRS])
     ounce.read()
-    text = (ROOT / "bench/texts/english.txt").read_text()
+    text = (ROOT / "bench/texts" / TEXT).read_text()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         progress("transformers in float32")
@@ -325,7 +327,8 @@ def main():
         print(f"{row['name']:36}  {row['bits_per_weight']:6.3f}  {row['weight_error']:7.4f}  "
               f"{row['perplexity']:10.4f}  {row['kl_divergence']:8.5f}  {row['top1_agreement']:6.1%}")
     versions = ", ".join(f"{name} {peer.version}" for name, peer in peers.items())
-    about = (f"The same text and windows on SmolLM2-135M, in one run of `./run bench quality`: {versions}\n"
+    about = (f"A shorter text, [{TEXT}](../bench/texts/{TEXT}), the same for all, in the same windows on\n"
+             f"SmolLM2-135M, in one run of `./run bench quality`: {versions}\n"
              "(llama.cpp out of llama-cpp-python). All linear layers in one type, the tied embedding in\n"
              "float32. llama.cpp quantizes and runs by its own code, which rounds activations to 8 bits;\n"
              "what bitsandbytes and HQQ make of the weights is decoded and run by transformers in\n"

@@ -12,6 +12,7 @@ Run it by `./run docs methods`.
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -96,6 +97,10 @@ class Model:
     def float_perplexity(self):
         return next((r["float_perplexity"] for r in self.results.values()
                      if "float_perplexity" in r), None)
+
+    def uncertainty(self, spec):
+        """Of the ratio of its perplexity to the floats': one standard deviation."""
+        return math.sqrt(2 * self.figure(spec, "kl_divergence") / self.counted_tokens())
 
     def bits_by_formula(self, method):
         """The mean over the matrices that it stores."""
@@ -201,14 +206,14 @@ def peers_text(peers):
 
 
 def full_size_text(full_size):
-    baseline = next((r["tokens_per_second"] for r in full_size["results"]
-                     if r["spec"] == "linear" and "error" not in r), None)
     text = f"""## Speed at full size
 
 CodeGen-350M, random weights, one stream, `{full_size['head']}` in every row, so that rows
 differ in the linear layers alone (`./run bench methods`): {full_size['threads']} threads on a machine
-whose memory gives {full_size['dram_gb_per_s']:.1f} GB/s. A token reads all weights but the embedding
-once; what that takes of the memory's bandwidth is the last column.
+whose memory gives {full_size['dram_gb_per_s']:.1f} GB/s. Each round of a method follows one of `linear`,
+and × `linear` is the median of their ratios: the machine's memory is shared, and what it
+gives changes. A token reads all weights but the embedding once; what that takes of the
+memory's bandwidth is the last column.
 
 """
     text += row("method", "tok/s", "× `linear`", "MB a token", "of DRAM")
@@ -216,14 +221,14 @@ once; what that takes of the memory's bandwidth is the last column.
     for result in full_size["results"]:
         if "error" in result:
             continue
-        ratio = cell(baseline and result["tokens_per_second"] / baseline, "{:.2f}")
-        text += row(f"`{result['spec']}`", f"{result['tokens_per_second']:.1f}", ratio,
-                    f"{result['bytes_per_token'] / 1e6:.1f}", f"{result['share_of_dram']:.0%}")
+        text += row(f"`{result['spec']}`", f"{result['tokens_per_second']:.1f}",
+                    f"{result['times_baseline']:.2f}", f"{result['bytes_per_token'] / 1e6:.1f}", f"{result['share_of_dram']:.0%}")
     return text
 
 
 def page(models, methods):
     settings = models[0].comparison["settings"]
+    uncertainties = ", ".join(f"{model.uncertainty('linear'):.2%} ({model.title})" for model in models)
     text = f"""# What each method costs and saves
 
 Written by `./run docs methods`; do not edit. `ounce methods` prints what every parameter
@@ -256,8 +261,8 @@ takes the type that llama.cpp takes then, as reports of `ounce quantize` say: Sm
 matrices of 576 columns are Q8_0 under `gguf-q6_k`, Q5_1 and Q5_0 under `gguf-q5_k` and
 `-q4_k`, Q4_0 under `-q3_k`, `-q2_k` and `-tq2_0`, IQ4_NL under `-iq4_xs`; the bits show it.
 
-Perplexities of so short texts are uncertain: where KL is small, the ratio to the floats' is
-so by about the root of twice KL over the number of tokens (0.2 % for `linear` on SmolLM2).
+Perplexities of such texts are uncertain: where KL is small, the ratio to the floats' is so
+by about the root of twice KL over the number of tokens, for `linear` by {uncertainties}.
 """
     for model in models:
         text += f"\n## {model.title}\n\n"
@@ -281,7 +286,7 @@ so by about the root of twice KL over the number of tokens (0.2 % for `linear` o
 def main():
     arguments = parse_arguments()
     models = [
-        Model("smollm2", "SmolLM2-135M", arguments.smollm2, "english.txt",
+        Model("smollm2", "SmolLM2-135M", arguments.smollm2, "prose.txt",
               "Llama's family, float32, head tied"),
         Model("tinystories", "TinyStories-656K", arguments.tinystories, "stories.txt",
               "Llama's family"),
