@@ -7,6 +7,7 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <type_traits>
 
 #include "absl/status/status.h"
 
@@ -19,10 +20,10 @@ inline absl::Status OutOfMemory() {
   return status;
 }
 
-// What `work` returns; kResourceExhausted when it ran out of memory, kInternal
-// for anything else that it threw.
+// What `work` returns, a Status or a StatusOr; kResourceExhausted when it ran
+// out of memory, kInternal for anything else that it threw.
 template <class Work>
-absl::Status Guarded(Work&& work) {
+std::decay_t<std::invoke_result_t<Work&>> Guarded(Work&& work) {
   try {
     return work();
   } catch (const std::bad_alloc&) {

@@ -26,12 +26,8 @@ absl::Status Detection::Submit(
     model_ = model;
     self_ = self;
   }
-  absl::StatusOr<DetectScheduler::RequestId> id;
-  const absl::Status thrown = Guarded([&] {
-    id = scheduler.Submit(std::move(params), this);
-    return absl::OkStatus();
-  });
-  if (!thrown.ok()) id = thrown;
+  const absl::StatusOr<DetectScheduler::RequestId> id =
+      Guarded([&] { return scheduler.Submit(std::move(params), this); });
   bool cancelled = false;
   {
     MutexLock lock(&mu_);

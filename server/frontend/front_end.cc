@@ -69,7 +69,7 @@ struct FrontEnd::TextJob {
   std::shared_ptr<Generation> generation;
   GenerateRequest request = {};
   std::shared_ptr<ServedModel> model = nullptr;
-  std::shared_ptr<const TextGeneration> text = nullptr;  // the model's
+  std::shared_ptr<const TextGeneration> task = nullptr;  // the model's
 };
 
 // One Detect, until its model has it.
@@ -178,13 +178,19 @@ void FrontEnd::Generate(CallContext call,
   }
 }
 
-absl::Status FrontEnd::Accept(const std::shared_ptr<TextJob>& job) {
+template <class Task, class Job>
+absl::Status FrontEnd::FindTask(Job& job) const {
   absl::StatusOr<std::shared_ptr<ServedModel>> model =
-      FindModel(job->request.model);
-  if (model.ok()) job->model = *std::move(model);
-  RETURN_IF_ERROR(CheckStillWanted(job->call));
+      FindModel(job.request.model);
+  if (model.ok()) job.model = *std::move(model);
+  RETURN_IF_ERROR(CheckStillWanted(job.call));
   RETURN_IF_ERROR(model.status());
-  ASSIGN_OR_RETURN(job->text, TaskOf<TextGeneration>(job->model));
+  ASSIGN_OR_RETURN(job.task, TaskOf<Task>(job.model));
+  return absl::OkStatus();
+}
+
+absl::Status FrontEnd::Accept(const std::shared_ptr<TextJob>& job) {
+  RETURN_IF_ERROR(FindTask<TextGeneration>(*job));
   const auto* const prompt = std::get_if<std::string>(&job->request.prompt);
   if (prompt == nullptr || prompt->size() <= kQuickBytes) return Begin(*job);
   RunOnTextThread(job->call.peer, prompt->size(),
@@ -201,12 +207,12 @@ absl::Status FrontEnd::Accept(const std::shared_ptr<TextJob>& job) {
 
 absl::Status FrontEnd::Begin(TextJob& job) {
   const GenerateRequest& request = job.request;
-  const model::GenerationDefaults& defaults = *job.text->defaults;
+  const model::GenerationDefaults& defaults = *job.task->defaults;
   ASSIGN_OR_RETURN(GenerateParams params,
                    CheckGenerate(request, defaults, options_.max_new_tokens));
   const ModelInfo info = job.model->info();
   ASSIGN_OR_RETURN(params.prompt,
-                   PromptIds(request.prompt, info, *job.text->tokenizer));
+                   PromptIds(request.prompt, info, *job.task->tokenizer));
   const int64_t num_prompt = static_cast<int64_t>(params.prompt.size());
   ASSIGN_OR_RETURN(
       params.max_new_tokens,
@@ -217,13 +223,13 @@ absl::Status FrontEnd::Begin(TextJob& job) {
     params.sampling.seed = options_.draw_seed();
   }
   for (const std::string& stop : params.stop) {
-    const auto id = job.text->tokenizer->SpecialTokenId(stop);
+    const auto id = job.task->tokenizer->SpecialTokenId(stop);
     if (id.has_value()) params.stop_token_ids.push_back(*id);
   }
   params.peer = job.call.peer;
   params.arrival = job.call.arrival;
   params.deadline = job.call.deadline;
-  return job.generation->Submit(job.text, std::move(params));
+  return job.generation->Submit(job.task, std::move(params));
 }
 
 void FrontEnd::Refuse(const TextJob& job, const absl::Status& refusal) {
@@ -261,12 +267,7 @@ void FrontEnd::Detect(CallContext call, absl::StatusOr<DetectRequest> request,
 
 absl::Status FrontEnd::Accept(const std::shared_ptr<PictureJob>& job) {
   if (stopping_) return ShuttingDown();
-  absl::StatusOr<std::shared_ptr<ServedModel>> model =
-      FindModel(job->request.model);
-  if (model.ok()) job->model = *std::move(model);
-  RETURN_IF_ERROR(CheckStillWanted(job->call));
-  RETURN_IF_ERROR(model.status());
-  ASSIGN_OR_RETURN(job->task, TaskOf<ObjectDetection>(job->model));
+  RETURN_IF_ERROR(FindTask<ObjectDetection>(*job));
   ASSIGN_OR_RETURN(job->params, CheckDetect(job->request));
   job->params.peer = job->call.peer;
   job->params.arrival = job->call.arrival;

@@ -100,6 +100,11 @@ class FrontEnd {
   struct TextJob;
   struct PictureJob;
 
+  // Sets a job's model, also where it is an error that the call is over or that
+  // the model has no such task, and that task.
+  template <class Task, class Job>
+  absl::Status FindTask(Job& job) const;
+
   // Has it begun, at once or later.
   absl::Status Accept(const std::shared_ptr<TextJob>& job);
   absl::Status Begin(TextJob& job);

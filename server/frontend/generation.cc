@@ -19,12 +19,8 @@ absl::Status Generation::Submit(
     outcome_.max_new_tokens = params.max_new_tokens;
     self_ = self;
   }
-  absl::StatusOr<GenerateScheduler::RequestId> id;
-  const absl::Status thrown = Guarded([&] {
-    id = scheduler.Submit(std::move(params), this);
-    return absl::OkStatus();
-  });
-  if (!thrown.ok()) id = thrown;
+  const absl::StatusOr<GenerateScheduler::RequestId> id =
+      Guarded([&] { return scheduler.Submit(std::move(params), this); });
   bool cancelled = false;
   {
     MutexLock lock(&mu_);

@@ -85,14 +85,11 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
   const std::shared_ptr<GenerateCall> call =
       GenerateCall::Create(front_end_, reception_.calls().Of(*context));
   CallContext caller;
-  absl::StatusOr<GenerateRequest> request;
-  const absl::Status status = Guarded([&] {
+  absl::StatusOr<GenerateRequest> request = Guarded([&] {
     caller = reception_.ContextOf(*context);
-    request = Read<v1::GenerateRequest, GenerateRequest>(reception_, *context,
-                                                         *bytes);
-    return absl::OkStatus();
+    return Read<v1::GenerateRequest, GenerateRequest>(reception_, *context,
+                                                      *bytes);
   });
-  if (!status.ok()) request = status;
   front_end_.Generate(std::move(caller), std::move(request),
                       call->generation());
   return call.get();
@@ -104,14 +101,11 @@ grpc::ServerUnaryReactor* InferenceService::DetectObjects(
   const std::shared_ptr<DetectCall> call =
       DetectCall::Create(front_end_, response, reception_.calls().Of(*context));
   CallContext caller;
-  absl::StatusOr<DetectRequest> request;
-  const absl::Status status = Guarded([&] {
+  absl::StatusOr<DetectRequest> request = Guarded([&] {
     caller = reception_.ContextOf(*context);
-    request = Read<v1::DetectObjectsRequest, DetectRequest>(reception_,
-                                                            *context, *bytes);
-    return absl::OkStatus();
+    return Read<v1::DetectObjectsRequest, DetectRequest>(reception_, *context,
+                                                         *bytes);
   });
-  if (!status.ok()) request = status;
   front_end_.Detect(std::move(caller), std::move(request), call->detection());
   return call.get();
 }
