@@ -1,7 +1,6 @@
 #include "server/service/oip_call.h"
 
 #include <utility>
-#include <variant>
 
 #include "base/guard.h"
 #include "base/status_macros.h"
@@ -20,7 +19,6 @@ grpc::ServerUnaryReactor* OipCall::Start(OipReader& reader,
     MutexLock lock(&call->mu_);
     call->self_ = call;
   }
-  FrontEnd& front_end = reader.front_end();
   CallContext caller;
   OipRequest request;
   const absl::Status status = Guarded([&]() -> absl::Status {
@@ -28,23 +26,13 @@ grpc::ServerUnaryReactor* OipCall::Start(OipReader& reader,
     ASSIGN_OR_RETURN(request, reader.Read(context, bytes, &id));
     call->answer_ = std::move(request.answer);
     caller = reader.ContextOf(context, request);
-    if (std::holds_alternative<GenerateRequest>(request.request)) {
-      call->generation_ = front_end.BeginGenerate(call);
-    } else {
-      call->detection_ = front_end.BeginDetect(call);
-    }
+    call->run_ = reader.Begin(request, call);
     return absl::OkStatus();
   });
-  if (!status.ok()) {
-    call->Finish(ToGrpcStatus(status));
-  } else if (call->generation_ != nullptr) {
-    front_end.Generate(std::move(caller),
-                       std::get<GenerateRequest>(std::move(request.request)),
-                       call->generation_);
+  if (status.ok()) {
+    reader.Run(std::move(caller), std::move(request), call->run_);
   } else {
-    front_end.Detect(std::move(caller),
-                     std::get<DetectRequest>(std::move(request.request)),
-                     call->detection_);
+    call->Finish(ToGrpcStatus(status));
   }
   return call.get();
 }
@@ -79,14 +67,8 @@ void OipCall::OnDone(const absl::Status& status, DetectResult result) {
   Finish(ToGrpcStatus(answered));
 }
 
-void OipCall::OnCancel() {
-  if (generation_ != nullptr) generation_->Cancel();
-  if (detection_ != nullptr) detection_->Cancel();
-}
-
 void OipCall::OnDone() {
-  if (generation_ != nullptr) generation_->Release();
-  if (detection_ != nullptr) detection_->Release();
+  run_.Release();
   std::shared_ptr<OipCall> self;  // freed after the lock is
   MutexLock lock(&mu_);
   self = std::move(self_);

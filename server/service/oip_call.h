@@ -16,7 +16,6 @@
 
 #include "absl/status/status.h"
 #include "base/mutex.h"
-#include "server/frontend/detection.h"
 #include "server/frontend/generation.h"
 #include "server/service/call_record.h"
 #include "server/service/oip_messages.h"
@@ -43,7 +42,7 @@ class OipCall final : public grpc::ServerUnaryReactor,
   void OnDone(const absl::Status& status, DetectResult result) override;
 
   // grpc::ServerUnaryReactor
-  void OnCancel() override;
+  void OnCancel() override { run_.Cancel(); }
   void OnDone() override;
 
  private:
@@ -54,8 +53,7 @@ class OipCall final : public grpc::ServerUnaryReactor,
   const std::shared_ptr<CallRecord> record_;
   // Set by Start, before anybody else knows of the call.
   OipAnswer answer_;
-  std::shared_ptr<Generation> generation_;
-  std::shared_ptr<Detection> detection_;
+  OipRun run_;
 
   std::string text_;   // the engine's thread alone
   bool whole_ = true;  // there was memory for all of it

@@ -1,10 +1,25 @@
 #include "server/service/oip_reader.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/status_macros.h"
 
 namespace ounce::server {
+
+void OipRun::Cancel() const {
+  if (text != nullptr) text->Cancel();
+  if (objects != nullptr) objects->Cancel();
+}
+
+void OipRun::Wake() const {
+  if (text != nullptr) text->Wake();
+}
+
+void OipRun::Release() const {
+  if (text != nullptr) text->Release();
+  if (objects != nullptr) objects->Release();
+}
 
 absl::StatusOr<OipRequest> OipReader::Read(
     const grpc::CallbackServerContext& context, const grpc::ByteBuffer& bytes,
@@ -25,6 +40,18 @@ CallContext OipReader::ContextOf(const grpc::CallbackServerContext& context,
     call.deadline = std::min(call.deadline, call.arrival + *request.timeout);
   }
   return call;
+}
+
+void OipReader::Run(CallContext call, OipRequest request, const OipRun& run) {
+  if (run.text != nullptr) {
+    front_end_.Generate(std::move(call),
+                        std::get<GenerateRequest>(std::move(request.request)),
+                        run.text);
+  } else {
+    front_end_.Detect(std::move(call),
+                      std::get<DetectRequest>(std::move(request.request)),
+                      run.objects);
+  }
 }
 
 }  // namespace ounce::server

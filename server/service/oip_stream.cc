@@ -1,7 +1,6 @@
 #include "server/service/oip_stream.h"
 
 #include <utility>
-#include <variant>
 
 #include "base/guard.h"
 #include "base/status_macros.h"
@@ -66,8 +65,7 @@ absl::Status OipStream::Begin() {
   bytes.Swap(&incoming_);
   std::string id;
   absl::StatusOr<OipRequest> request = reader_.Read(context_, bytes, &id);
-  std::shared_ptr<Generation> generation;
-  std::shared_ptr<Detection> detection;
+  OipRun run;
   CallContext call;
   bool gone = false;
   {
@@ -75,27 +73,13 @@ absl::Status OipStream::Begin() {
     current_.id = std::move(id);
     RETURN_IF_ERROR(request.status());
     call = reader_.ContextOf(context_, *request);
-    if (std::holds_alternative<GenerateRequest>(request->request)) {
-      generation = reader_.front_end().BeginGenerate(self_);
-    } else {
-      detection = reader_.front_end().BeginDetect(self_);
-    }
-    current_.generation = generation;
-    current_.detection = detection;
+    run = reader_.Begin(*request, self_);
+    current_.run = run;
     gone = gone_;
     current_.answer = std::move(request->answer);
   }
-  if (generation != nullptr) {
-    if (gone) generation->Cancel();
-    reader_.front_end().Generate(
-        std::move(call), std::get<GenerateRequest>(std::move(request->request)),
-        generation);
-  } else {
-    if (gone) detection->Cancel();
-    reader_.front_end().Detect(
-        std::move(call), std::get<DetectRequest>(std::move(request->request)),
-        detection);
-  }
+  if (gone) run.Cancel();
+  reader_.Run(std::move(call), *std::move(request), run);
   return absl::OkStatus();
 }
 
@@ -162,7 +146,7 @@ inference::ModelStreamInferResponse OipStream::Last() {
     return response;
   }
   *response.mutable_infer_response() =
-      current_.generation != nullptr
+      current_.run.text != nullptr
           ? OipText(current_.answer, std::move(current_.pending),
                     &current_.outcome)
           : OipObjects(current_.answer, current_.objects);
@@ -218,7 +202,7 @@ void OipStream::Pump() {
 
 void OipStream::OnWriteDone(bool ok) {
   Current over;
-  std::shared_ptr<Generation> running;
+  OipRun running;
   bool wake = false;
   bool read = false;
   {
@@ -231,32 +215,28 @@ void OipStream::OnWriteDone(bool ok) {
       over = std::exchange(current_, {});
       read = true;
     } else {
-      running = current_.generation;
+      running = current_.run;
       wake = paused_;
     }
   }
   if (read) {
-    if (over.generation != nullptr) over.generation->Release();
-    if (over.detection != nullptr) over.detection->Release();
+    over.run.Release();
     StartRead(&incoming_);
     return;
   }
   Pump();  // gRPC may let go of `this` now
-  if (!ok && running != nullptr) running->Cancel();
-  if (wake && running != nullptr) running->Wake();
+  if (!ok) running.Cancel();
+  if (wake) running.Wake();
 }
 
 void OipStream::OnCancel() {
-  std::shared_ptr<Generation> generation;
-  std::shared_ptr<Detection> detection;
+  OipRun run;
   {
     MutexLock lock(&mu_);
     gone_ = true;
-    generation = current_.generation;
-    detection = current_.detection;
+    run = current_.run;
   }
-  if (generation != nullptr) generation->Cancel();
-  if (detection != nullptr) detection->Cancel();
+  run.Cancel();
 }
 
 void OipStream::OnDone() {
@@ -267,8 +247,7 @@ void OipStream::OnDone() {
     over = std::exchange(current_, {});
     self = std::move(self_);
   }
-  if (over.generation != nullptr) over.generation->Release();
-  if (over.detection != nullptr) over.detection->Release();
+  over.run.Release();
 }
 
 }  // namespace ounce::server

@@ -25,7 +25,6 @@
 
 #include "absl/status/status.h"
 #include "base/mutex.h"
-#include "server/frontend/detection.h"
 #include "server/frontend/generation.h"
 #include "server/service/call_record.h"
 #include "server/service/oip_messages.h"
@@ -61,8 +60,7 @@ class OipStream final
   struct Current {
     OipAnswer answer;
     std::string id;  // the request's, also if no more of it could be read
-    std::shared_ptr<Generation> generation;
-    std::shared_ptr<Detection> detection;
+    OipRun run;
     std::string pending;  // text that is not written yet
     bool done = false;    // nothing more comes
     absl::Status status;  // and how it ended
