@@ -222,11 +222,8 @@ absl::Status Judge::Utf8(const FieldDescriptor& field, int size,
       data = nullptr;
     }
   }
-  const size_t valid = ValidUtf8Prefix(text);
-  if (valid < text.size()) {
-    return FieldError(absl::StrCat(path, field.name()),
-                      absl::StrCat("must be UTF-8; byte ", valid, " of ",
-                                   text.size(), " is not part of a character"));
+  if (const size_t valid = ValidUtf8Prefix(text); valid < text.size()) {
+    return NotUtf8(absl::StrCat(path, field.name()), valid, text.size());
   }
   if (data != nullptr) input_.Skip(size);
   return absl::OkStatus();
@@ -272,6 +269,11 @@ absl::Status Judge::Unknown(uint32_t number,
 }
 
 }  // namespace
+
+absl::Status NotUtf8(absl::string_view field, size_t valid, size_t size) {
+  return FieldError(field, absl::StrCat("must be UTF-8; byte ", valid, " of ",
+                                        size, " is not part of a character"));
+}
 
 absl::Status JudgeMessage(google::protobuf::io::ZeroCopyInputStream* bytes,
                           size_t size, const Descriptor& type) {

@@ -17,6 +17,7 @@
 #include <cstddef>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace ounce::server {
 
@@ -27,6 +28,9 @@ namespace ounce::server {
 absl::Status JudgeMessage(google::protobuf::io::ZeroCopyInputStream* bytes,
                           size_t size,
                           const google::protobuf::Descriptor& type);
+
+// The error about a text of `size` bytes of which the first `valid` are UTF-8.
+absl::Status NotUtf8(absl::string_view field, size_t valid, size_t size);
 
 }  // namespace ounce::server
 

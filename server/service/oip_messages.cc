@@ -18,16 +18,15 @@
 #include "model/files/json_file.h"
 #include "nlohmann/json.hpp"
 #include "server/scheduler/refusal.h"
+#include "server/service/message_judge.h"
+#include "server/service/request_limits.h"
 
 namespace ounce::server {
 namespace {
 
 using Message = inference::ModelInferRequest;
 
-constexpr size_t kMaxTextBytes = size_t{1} << 20;
 constexpr size_t kMaxJsonBytes = size_t{64} << 10;
-constexpr int kMaxStops = 16;
-constexpr int kMaxStopBytes = 256;
 
 constexpr char kText[] = "text_input";
 constexpr char kStream[] = "stream";
@@ -388,14 +387,6 @@ class Inputs {
   std::map<std::string, int> by_name_;
 };
 
-absl::Status CheckUtf8(const std::string& name, const std::string& text) {
-  const size_t valid = ValidUtf8Prefix(text);
-  if (valid == text.size()) return absl::OkStatus();
-  return FieldError(
-      name, absl::StrCat("must be UTF-8; byte ", valid, " of ", text.size(),
-                         " is not part of a character"));
-}
-
 absl::Status CheckSize(const std::string& name, const std::string& bytes,
                        size_t max) {
   if (bytes.size() <= max) return absl::OkStatus();
@@ -419,8 +410,10 @@ absl::Status ReadParameters(const Message& message, Parameters& parameters) {
 absl::Status ReadText(Inputs& inputs, Parameters& parameters, OipRequest& out) {
   GenerateRequest& text = std::get<GenerateRequest>(out.request);
   ASSIGN_OR_RETURN(std::string prompt, inputs.Bytes(kText));
-  RETURN_IF_ERROR(CheckSize(kText, prompt, kMaxTextBytes));
-  RETURN_IF_ERROR(CheckUtf8(kText, prompt));
+  RETURN_IF_ERROR(CheckSize(kText, prompt, kMaxPromptBytes));
+  if (const size_t valid = ValidUtf8Prefix(prompt); valid < prompt.size()) {
+    return NotUtf8(kText, valid, prompt.size());
+  }
   text.prompt = std::move(prompt);
   ASSIGN_OR_RETURN(out.answer.stream, inputs.Bool(kStream, false));
   ASSIGN_OR_RETURN(const bool exclude, inputs.Bool(kExclude, true));

@@ -16,8 +16,8 @@ constexpr int kNumbers = 65'536;
 // Names (`model`, `name`, `as`) need no row: what is longer than the default
 // is no name.
 constexpr FieldLimit kFields[] = {
-    {"GenerateRequest.prompt", 1, kMiB},
-    {"GenerateRequest.stop", 16, 256},
+    {"GenerateRequest.prompt", 1, kMaxPromptBytes},
+    {"GenerateRequest.stop", kMaxStops, kMaxStopBytes},
     {"TokenIds.ids", 65'536},
     {"TokenizeRequest.text", 1, kMiB},
     {"DetokenizeRequest.token_ids", 65'536},

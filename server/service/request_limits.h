@@ -13,6 +13,11 @@
 
 namespace ounce::server {
 
+// Of one request to generate text, in every protocol.
+inline constexpr size_t kMaxPromptBytes = size_t{1} << 20;
+inline constexpr int kMaxStops = 16;
+inline constexpr size_t kMaxStopBytes = 256;
+
 // 0 bytes: as many as the server's largest message has.
 struct FieldLimit {
   std::string_view field;  // its full name, without the package
