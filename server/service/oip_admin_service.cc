@@ -11,7 +11,7 @@
 #include "server/scheduler/refusal.h"
 #include "server/service/checks.h"
 #include "server/service/grpc_status.h"
-#include "server/service/oip_messages.h"
+#include "server/service/oip_request.h"
 
 namespace ounce::server {
 namespace {

@@ -5,6 +5,7 @@
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "server/service/grpc_status.h"
+#include "server/service/oip_response.h"
 #include "server/service/wire.h"
 
 namespace ounce::server {

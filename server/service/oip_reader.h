@@ -18,7 +18,7 @@
 #include "server/frontend/front_end.h"
 #include "server/frontend/generation.h"
 #include "server/service/call_record.h"
-#include "server/service/oip_messages.h"
+#include "server/service/oip_request.h"
 #include "server/service/reception.h"
 
 namespace ounce::server {

@@ -5,8 +5,9 @@
 #include "base/status_macros.h"
 #include "server/service/grpc_status.h"
 #include "server/service/oip_call.h"
-#include "server/service/oip_messages.h"
+#include "server/service/oip_request.h"
 #include "server/service/oip_stream.h"
+#include "server/service/oip_tensors.h"
 
 namespace ounce::server {
 namespace {

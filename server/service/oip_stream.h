@@ -27,8 +27,8 @@
 #include "base/mutex.h"
 #include "server/frontend/generation.h"
 #include "server/service/call_record.h"
-#include "server/service/oip_messages.h"
 #include "server/service/oip_reader.h"
+#include "server/service/oip_request.h"
 
 namespace ounce::server {
 

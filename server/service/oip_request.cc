@@ -1,4 +1,4 @@
-#include "server/service/oip_messages.h"
+#include "server/service/oip_request.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -19,6 +19,7 @@
 #include "nlohmann/json.hpp"
 #include "server/scheduler/refusal.h"
 #include "server/service/message_judge.h"
+#include "server/service/oip_tensors.h"
 #include "server/service/request_limits.h"
 
 namespace ounce::server {
@@ -28,11 +29,9 @@ using Message = inference::ModelInferRequest;
 
 constexpr size_t kMaxJsonBytes = size_t{64} << 10;
 
-constexpr char kText[] = "text_input";
 constexpr char kStream[] = "stream";
 constexpr char kSampling[] = "sampling_parameters";
 constexpr char kExclude[] = "exclude_input_in_output";
-constexpr char kImage[] = "image";
 
 // Of requests or tensors, without any effect here: hints for protocols whose
 // responses do not say what they hold.
@@ -40,45 +39,8 @@ constexpr const char* kNoEffect[] = {"binary_data", "binary_data_output",
                                      "binary_data_size",
                                      "triton_enable_empty_final_response"};
 
-// Before an element of BYTES in raw contents: its length, the lowest byte
-// first.
-constexpr size_t kLengthBytes = 4;
-
-uint32_t LengthIn(const std::string& raw) {
-  uint32_t length = 0;
-  for (size_t i = kLengthBytes; i-- > 0;) {
-    length = length << 8 | static_cast<unsigned char>(raw[i]);
-  }
-  return length;
-}
-
-void AppendLength(size_t length, std::string* raw) {
-  for (size_t i = 0; i < kLengthBytes; ++i) {
-    raw->push_back(static_cast<char>(length >> (8 * i)));
-  }
-}
-
-struct Output {
-  const char* name;
-  const char* datatype;
-  std::vector<int64_t> shape;
-};
-
-const std::vector<Output>& OutputsOf(bool text) {
-  static const auto* const kTextOutputs =
-      new std::vector<Output>{{"text_output", "BYTES", {1}},
-                              {"finish_reason", "BYTES", {1}},
-                              {"num_input_tokens", "UINT32", {1}},
-                              {"num_output_tokens", "UINT32", {1}}};
-  static const auto* const kImageOutputs =
-      new std::vector<Output>{{"boxes", "FP32", {-1, 4}},
-                              {"labels", "BYTES", {-1}},
-                              {"scores", "FP32", {-1}}};
-  return text ? *kTextOutputs : *kImageOutputs;
-}
-
-std::string NamesOf(const std::vector<Output>& outputs) {
-  return absl::StrJoin(outputs, ", ", [](std::string* out, const Output& o) {
+std::string NamesOf(const std::vector<OipOutput>& outputs) {
+  return absl::StrJoin(outputs, ", ", [](std::string* out, const OipOutput& o) {
     absl::StrAppend(out, o.name);
   });
 }
@@ -409,10 +371,10 @@ absl::Status ReadParameters(const Message& message, Parameters& parameters) {
 
 absl::Status ReadText(Inputs& inputs, Parameters& parameters, OipRequest& out) {
   GenerateRequest& text = std::get<GenerateRequest>(out.request);
-  ASSIGN_OR_RETURN(std::string prompt, inputs.Bytes(kText));
-  RETURN_IF_ERROR(CheckSize(kText, prompt, kMaxPromptBytes));
+  ASSIGN_OR_RETURN(std::string prompt, inputs.Bytes(kOipText));
+  RETURN_IF_ERROR(CheckSize(kOipText, prompt, kMaxPromptBytes));
   if (const size_t valid = ValidUtf8Prefix(prompt); valid < prompt.size()) {
-    return NotUtf8(kText, valid, prompt.size());
+    return NotUtf8(kOipText, valid, prompt.size());
   }
   text.prompt = std::move(prompt);
   ASSIGN_OR_RETURN(out.answer.stream, inputs.Bool(kStream, false));
@@ -438,14 +400,14 @@ absl::Status ReadText(Inputs& inputs, Parameters& parameters, OipRequest& out) {
 absl::Status ReadOutputs(const Message& message, bool text, OipAnswer& out) {
   for (const auto& wanted : message.outputs()) {
     bool is_known = false;
-    for (const Output& output : OutputsOf(text)) {
+    for (const OipOutput& output : OipOutputs(text)) {
       is_known |= wanted.name() == output.name;
     }
     if (!is_known) {
       return FieldError(
           "outputs",
           absl::StrCat("'", wanted.name(), "' is not known; this model has ",
-                       NamesOf(OutputsOf(text))));
+                       NamesOf(OipOutputs(text))));
     }
     RETURN_IF_ERROR(CheckTensorParameters(wanted.name(), wanted.parameters()));
     out.outputs.insert(wanted.name());
@@ -453,103 +415,12 @@ absl::Status ReadOutputs(const Message& message, bool text, OipAnswer& out) {
   return absl::OkStatus();
 }
 
-bool IsText(const ModelInfo& info) {
-  return CheckTask(info, Task::kGenerate).ok();
-}
-
-// Adds the tensors that are wanted, in the form that is.
-class Response {
- public:
-  Response(const OipAnswer& answer, int64_t version, const std::string& method)
-      : answer_(answer) {
-    response_.set_model_name(answer.model);
-    if (version > 0) response_.set_model_version(absl::StrCat(version));
-    response_.set_id(answer.id);
-    if (!method.empty()) Parameter("method").set_string_param(method);
-  }
-
-  inference::InferParameter& Parameter(const std::string& name) {
-    return (*response_.mutable_parameters())[name];
-  }
-
-  void Bytes(const char* name, std::vector<std::string> values) {
-    auto* const tensor =
-        Add(name, "BYTES", {static_cast<int64_t>(values.size())});
-    if (tensor == nullptr) return;
-    std::string raw;
-    for (std::string& value : values) {
-      if (answer_.raw) {
-        AppendLength(value.size(), &raw);
-        raw += value;
-      } else {
-        *tensor->mutable_contents()->add_bytes_contents() = std::move(value);
-      }
-    }
-    if (answer_.raw) response_.add_raw_output_contents(std::move(raw));
-  }
-
-  void Floats(const char* name, const std::vector<int64_t>& shape,
-              const std::vector<float>& values) {
-    auto* const tensor = Add(name, "FP32", shape);
-    if (tensor == nullptr) return;
-    if (answer_.raw) {
-      AddRaw(values);
-    } else {
-      tensor->mutable_contents()->mutable_fp32_contents()->Add(values.begin(),
-                                                               values.end());
-    }
-  }
-
-  void Count(const char* name, int64_t value) {
-    auto* const tensor = Add(name, "UINT32", {1});
-    if (tensor == nullptr) return;
-    const auto count = static_cast<uint32_t>(value);
-    if (answer_.raw) {
-      AddRaw(std::vector<uint32_t>{count});
-    } else {
-      tensor->mutable_contents()->add_uint_contents(count);
-    }
-  }
-
-  inference::ModelInferResponse Take() { return std::move(response_); }
-
- private:
-  inference::ModelInferResponse::InferOutputTensor* Add(
-      const char* name, const char* datatype,
-      const std::vector<int64_t>& shape) {
-    if (!answer_.outputs.empty() && !answer_.outputs.contains(name)) {
-      return nullptr;
-    }
-    auto* const tensor = response_.add_outputs();
-    tensor->set_name(name);
-    tensor->set_datatype(datatype);
-    tensor->mutable_shape()->Add(shape.begin(), shape.end());
-    return tensor;
-  }
-
-  // The lowest byte first, as x86 has it.
-  template <class T>
-  void AddRaw(const std::vector<T>& values) {
-    response_.add_raw_output_contents(values.data(), values.size() * sizeof(T));
-  }
-
-  const OipAnswer& answer_;
-  inference::ModelInferResponse response_;
-};
-
 }  // namespace
-
-absl::Status WithFieldName(const absl::Status& status,
-                           const std::string& name) {
-  const absl::string_view description =
-      absl::StripPrefix(status.message(), absl::StrCat(FieldOf(status), ": "));
-  return WithReason(FieldError(name, description), ReasonOf(status));
-}
 
 absl::StatusOr<OipRequest> ReadOipRequest(Message& message,
                                           const ModelInfo& info) {
   RETURN_IF_ERROR(CheckOipVersion(info, message.model_version()));
-  const bool text = IsText(info);
+  const bool text = GeneratesText(info);
   Inputs inputs(message);
   OipRequest out;
   out.answer.model = message.model_name();
@@ -557,10 +428,10 @@ absl::StatusOr<OipRequest> ReadOipRequest(Message& message,
   out.answer.raw = inputs.raw();
   if (text) {
     out.request = GenerateRequest{.model = message.model_name()};
-    RETURN_IF_ERROR(inputs.Read({kText, kStream, kSampling, kExclude}));
+    RETURN_IF_ERROR(inputs.Read({kOipText, kStream, kSampling, kExclude}));
   } else {
     out.request = DetectRequest{.model = message.model_name()};
-    RETURN_IF_ERROR(inputs.Read({kImage}));
+    RETURN_IF_ERROR(inputs.Read({kOipImage}));
   }
   RETURN_IF_ERROR(ReadOutputs(message, text, out.answer));
   Parameters parameters(out);
@@ -569,7 +440,7 @@ absl::StatusOr<OipRequest> ReadOipRequest(Message& message,
     RETURN_IF_ERROR(ReadText(inputs, parameters, out));
   } else {
     ASSIGN_OR_RETURN(std::get<DetectRequest>(out.request).image,
-                     inputs.Bytes(kImage));
+                     inputs.Bytes(kOipImage));
   }
   return out;
 }
@@ -587,63 +458,11 @@ absl::Status CheckOipVersion(const ModelInfo& info,
       info.name);
 }
 
-inference::ModelInferResponse OipText(const OipAnswer& answer, std::string text,
-                                      const GenerateOutcome* outcome) {
-  if (outcome == nullptr) {
-    Response response(answer, 0, "");
-    response.Bytes("text_output", {std::move(text)});
-    return response.Take();
-  }
-  const GenerateResult& result = outcome->result;
-  Response response(answer, result.model_version, result.method);
-  if (outcome->sampling.temperature > 0) {
-    response.Parameter("seed").set_string_param(
-        absl::StrCat(outcome->sampling.seed));
-  }
-  response.Bytes("text_output", {std::move(text)});
-  response.Bytes("finish_reason",
-                 {result.reason == FinishReason::kLength ? "length" : "stop"});
-  response.Count("num_input_tokens", result.prompt_tokens);
-  response.Count("num_output_tokens", result.new_tokens);
-  return response.Take();
-}
-
-inference::ModelInferResponse OipObjects(const OipAnswer& answer,
-                                         const DetectResult& result) {
-  std::vector<float> boxes;
-  std::vector<std::string> labels;
-  std::vector<float> scores;
-  for (const DetectedObject& object : result.objects) {
-    boxes.insert(boxes.end(),
-                 {object.x_min, object.y_min, object.x_max, object.y_max});
-    labels.push_back(object.label);
-    scores.push_back(object.score);
-  }
-  const auto count = static_cast<int64_t>(scores.size());
-  Response response(answer, result.model_version, result.method);
-  response.Floats("boxes", {count, 4}, boxes);
-  response.Bytes("labels", std::move(labels));
-  response.Floats("scores", {count}, scores);
-  return response.Take();
-}
-
-inference::ModelMetadataResponse OipMetadata(const ModelInfo& info) {
-  inference::ModelMetadataResponse response;
-  response.set_name(info.name);
-  response.add_versions(absl::StrCat(info.version));
-  response.set_platform(absl::StrCat("ounce_", info.architecture));
-  const bool text = IsText(info);
-  auto* const input = response.add_inputs();
-  input->set_name(text ? kText : kImage);
-  input->set_datatype("BYTES");
-  input->add_shape(1);
-  for (const Output& output : OutputsOf(text)) {
-    auto* const out = response.add_outputs();
-    out->set_name(output.name);
-    out->set_datatype(output.datatype);
-    out->mutable_shape()->Add(output.shape.begin(), output.shape.end());
-  }
-  return response;
+absl::Status WithFieldName(const absl::Status& status,
+                           const std::string& name) {
+  const absl::string_view description =
+      absl::StripPrefix(status.message(), absl::StrCat(FieldOf(status), ": "));
+  return WithReason(FieldError(name, description), ReasonOf(status));
 }
 
 absl::Status InOipTerms(const absl::Status& status) {
@@ -651,7 +470,7 @@ absl::Status InOipTerms(const absl::Status& status) {
   if (field.empty()) return status;
   std::string name(absl::StripPrefix(field, "sampling."));
   if (name == "model") name = "model_name";
-  if (name == "prompt") name = kText;
+  if (name == "prompt") name = kOipText;
   if (name == "max_new_tokens") name = "max_tokens";
   if (absl::StartsWith(name, "stop[")) name = "stop";
   return WithFieldName(status, name);

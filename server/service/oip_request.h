@@ -1,10 +1,10 @@
-// The messages of the Open Inference Protocol (proto/inference), turned into
-// what the front end takes, and back.
+// The requests of the Open Inference Protocol (proto/inference), turned into
+// what the front end takes.
 //
 // Errors: kInvalidArgument by FieldError, which names the tensor or the
 //   parameter.
-#ifndef OUNCE_SERVER_SERVICE_OIP_MESSAGES_H_
-#define OUNCE_SERVER_SERVICE_OIP_MESSAGES_H_
+#ifndef OUNCE_SERVER_SERVICE_OIP_REQUEST_H_
+#define OUNCE_SERVER_SERVICE_OIP_REQUEST_H_
 
 #include <optional>
 #include <set>
@@ -15,9 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "inference/grpc_predict_v2.pb.h"
-#include "server/frontend/generation.h"
 #include "server/frontend/requests.h"
-#include "server/scheduler/detect_request.h"
 #include "server/scheduler/model_catalog.h"
 
 namespace ounce::server {
@@ -45,15 +43,6 @@ absl::StatusOr<OipRequest> ReadOipRequest(inference::ModelInferRequest& message,
 // `version` names the one that serves, or none. Errors: kNotFound.
 absl::Status CheckOipVersion(const ModelInfo& info, const std::string& version);
 
-// A part of a text, or, with `outcome`, the last.
-inference::ModelInferResponse OipText(const OipAnswer& answer, std::string text,
-                                      const GenerateOutcome* outcome);
-inference::ModelInferResponse OipObjects(const OipAnswer& answer,
-                                         const DetectResult& result);
-
-// What a model's requests must have and its responses do.
-inference::ModelMetadataResponse OipMetadata(const ModelInfo& info);
-
 // A FieldError with another name for its field.
 absl::Status WithFieldName(const absl::Status& status, const std::string& name);
 
@@ -62,4 +51,4 @@ absl::Status InOipTerms(const absl::Status& status);
 
 }  // namespace ounce::server
 
-#endif  // OUNCE_SERVER_SERVICE_OIP_MESSAGES_H_
+#endif  // OUNCE_SERVER_SERVICE_OIP_REQUEST_H_
