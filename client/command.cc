@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "client/report.h"
 
@@ -105,11 +106,16 @@ std::string StillServes(const Client& client, const std::string& model) {
                       " (", now->method(), ")");
 }
 
-void WaitAMoment() {
+void Wait(absl::Duration duration) {
+  const absl::Time end = Clock::Real().Now() + duration;
   Mutex mu;
   CondVar never;
   const MutexLock lock(&mu);
-  never.WaitFor(&mu, absl::Milliseconds(20));
+  while (Clock::Real().Now() < end) {
+    never.WaitFor(&mu, end - Clock::Real().Now());
+  }
 }
+
+void WaitAMoment() { Wait(absl::Milliseconds(20)); }
 
 }  // namespace ounce::client

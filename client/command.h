@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "client/client.h"
 #include "client/json.h"
 #include "client/output.h"
@@ -60,6 +61,9 @@ absl::StatusOr<std::string> TextOrStdin(const std::string& argument,
 // "; code still serves version 1 (float16)": what the server says about a model
 // after a change to it that did not come to its end; empty when it can't tell.
 std::string StillServes(const Client& client, const std::string& model);
+
+// By the monotonic clock.
+void Wait(absl::Duration duration);
 
 // For 20 ms, before the server is asked again: it needs a moment to notice that
 // a call is cancelled.

@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
-#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "client/command.h"
 #include "client/command_line.h"
@@ -29,16 +28,6 @@ absl::StatusOr<Look> LookAt(Client& client) {
   ASSIGN_OR_RETURN(look.models, client.ListModels());
   look.time = Clock::Real().Now();
   return look;
-}
-
-void Wait(absl::Duration duration) {
-  const absl::Time end = Clock::Real().Now() + duration;
-  Mutex mu;
-  CondVar never;
-  const MutexLock lock(&mu);
-  while (Clock::Real().Now() < end) {
-    never.WaitFor(&mu, end - Clock::Real().Now());
-  }
 }
 
 absl::Status Fill(const std::string& text) {
