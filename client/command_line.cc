@@ -244,6 +244,10 @@ CLI::Validator NotEmpty(const std::string& what) {
       "");
 }
 
+void PutAboveFooter(CLI::App* command, const std::string& text) {
+  command->footer(absl::StrCat(text, command->get_footer()));
+}
+
 std::string DidYouMean(const std::string& word,
                        const std::vector<std::string>& known) {
   constexpr size_t kMostEdits = 2;

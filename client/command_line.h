@@ -30,6 +30,9 @@ CLI::Validator Seconds();
 // what it must be: "a name".
 CLI::Validator NotEmpty(const std::string& what);
 
+// Puts `text` above the footer that the command has as all others have.
+void PutAboveFooter(CLI::App* command, const std::string& text);
+
 // The word of `known` that is closest to `word`: at most two letters added,
 // left out, changed or swapped with the next, and fewer than half; else "".
 std::string DidYouMean(const std::string& word,

@@ -184,11 +184,11 @@ void AddCompareCommand(CLI::App& app, Command* command) {
   sub->add_option(Names("--prompt_tokens"), subject.prompt, "Before them [32]")
       ->transform(WholeNumber(kLargest))
       ->type_name("N");
-  sub->footer(absl::StrCat(
+  PutAboveFooter(
+      sub,
       "Each is made beside MODEL under the name MODEL.compare, measured and "
       "unloaded; MODEL\nserves on as it is. What is in --out already is not "
-      "measured again.\n",
-      sub->get_footer()));
+      "measured again.\n");
   sub->callback([flags, command] {
     if (Specs(flags->methods).empty()) {
       throw CLI::ValidationError("--methods", "must be specs with ; between");

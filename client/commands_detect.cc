@@ -262,12 +262,12 @@ void AddDetectCommand(CLI::App& app, Command* command) {
                   "small one is enlarged by a whole factor")
       ->type_name("OUT.png")
       ->check(CheckPng);
-  sub->footer(absl::StrCat(
+  PutAboveFooter(
+      sub,
       "Goes on after a picture that was refused, and exits with the worst "
       "code.\n--json prints a line per picture: {\"file\", \"response\"}, with "
       "\"drawn\" after --draw,\nor {\"file\", \"error\": {\"code\", "
-      "\"message\"}}.\n",
-      sub->get_footer()));
+      "\"message\"}}.\n");
   sub->callback([flags, command] {
     *command = [flags](Client& client, bool json) {
       return Detect(client, *flags, json);

@@ -93,10 +93,10 @@ int ShowModels(Client& client, bool json) {
 
 void AddModelCommands(CLI::App& app, Command* command) {
   auto* models = app.add_subcommand("models", "Show what is served");
-  models->footer(absl::StrCat(
+  PutAboveFooter(
+      models,
       "Where the admin port can't be reached it shows what the public one "
-      "tells: names,\ntasks, states and methods, without sizes and load.\n",
-      models->get_footer()));
+      "tells: names,\ntasks, states and methods, without sizes and load.\n");
   models->callback([command] { *command = ShowModels; });
   auto* methods = app.add_subcommand(
       "methods", "Show the ways to quantize, with their parameters");
@@ -133,11 +133,11 @@ void AddModelCommands(CLI::App& app, Command* command) {
                    "(ounce quantize --help)")
       ->type_name("PLAN")
       ->check(NotEmpty("a plan"));
-  load->footer(absl::StrCat(
+  PutAboveFooter(
+      load,
       "On a terminal it shows the seconds: the server does not tell how far it "
       "is. Ctrl-C,\nor --deadline, cancels it, and what became of it is "
-      "told.\n",
-      load->get_footer()));
+      "told.\n");
   load->callback([name, path, method, convolutions, plan, command] {
     *command = [name, path, method, convolutions, plan](Client& client,
                                                         bool json) {
@@ -164,10 +164,10 @@ void AddModelCommands(CLI::App& app, Command* command) {
   unload->add_flag("--force", *force,
                    "End its running requests at once (UNAVAILABLE), also\n"
                    "while another unload waits for them");
-  unload->footer(absl::StrCat(
+  PutAboveFooter(
+      unload,
       "Returns when the model's running requests have ended and its memory is "
-      "free.\n--deadline ends the waiting, not the unloading.\n",
-      unload->get_footer()));
+      "free.\n--deadline ends the waiting, not the unloading.\n");
   unload->callback([name, force, command] {
     *command = [name, force](Client& client, bool json) {
       v1::UnloadModelRequest request;

@@ -159,7 +159,7 @@ void AddQuantizeCommand(CLI::App& app, Command* command) {
   sub->add_flag(Names("--dry_run"), flags->dry_run,
                 "Report only; what is served stays as it is");
   sub->add_flag("--all", flags->all, "Show every tensor");
-  sub->footer(absl::StrCat(kPlanHelp, sub->get_footer()));
+  PutAboveFooter(sub, kPlanHelp);
   sub->callback([flags, spec, plan, command] {
     if (spec->empty() && plan->empty()) {
       throw CLI::RequiredError("SPEC or --plan");

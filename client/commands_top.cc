@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
@@ -82,11 +81,10 @@ void AddTopCommand(CLI::App& app, Command* command) {
   sub->add_flag("--once", flags->once,
                 "Look for one interval, print, and end; so it does where the\n"
                 "output is no terminal");
-  sub->footer(
-      absl::StrCat("Asks the admin port. TOKENS/S are new tokens of all "
-                   "requests in the last\n"
-                   "interval. Ctrl-C ends it.\n",
-                   sub->get_footer()));
+  PutAboveFooter(sub,
+                 "Asks the admin port. TOKENS/S are new tokens of all "
+                 "requests in the last\n"
+                 "interval. Ctrl-C ends it.\n");
   sub->callback([flags, command] {
     *command = [flags](Client& client, bool json) {
       return Top(client, *flags, json);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
+#include "client/command_line.h"
 #include "client/output.h"
 
 namespace ounce::client {
@@ -347,15 +348,14 @@ void AddCompletionCommand(CLI::App& app, Command* command) {
           },
           ""))
       ->type_name("");
-  sub->footer(absl::StrCat(
+  PutAboveFooter(
+      sub,
       "Commands, flags, files, and names of models and methods that the "
-      "server "
-      "tells.\n"
+      "server tells.\n"
       "In ~/.bashrc: source <(ounce completion bash)\n"
       "In ~/.zshrc, after compinit: source <(ounce completion zsh)\n"
       "For fish: ounce completion fish > "
-      "~/.config/fish/completions/ounce.fish\n",
-      sub->get_footer()));
+      "~/.config/fish/completions/ounce.fish\n");
   sub->callback([shell, command] {
     *command = [shell](Client&, bool) {
       return Report(Print(CompletionScript(*shell)));
