@@ -5,13 +5,13 @@
 #include <map>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/byte_size.h"
 #include "base/text_table.h"
+#include "client/footnotes.h"
 #include "client/report.h"
 
 namespace ounce::client {
@@ -25,24 +25,23 @@ std::string MethodOf(const v1::InspectedTensor& tensor) {
 }
 
 // The same as a cell, with a mark where it has other codes than its method
-// says; `notes` are why, in the order of their marks.
+// says; why is below.
 std::string MarkedMethodOf(const v1::InspectedTensor& tensor,
-                           std::vector<std::string>* notes) {
+                           Footnotes* footnotes) {
   const std::string& note = tensor.report().note();
   if (note.empty()) return MethodOf(tensor);
-  auto found = std::find(notes->begin(), notes->end(), note);
-  if (found == notes->end()) found = notes->insert(found, note);
-  return absl::StrCat(MethodOf(tensor), " [", found - notes->begin() + 1, "]");
+  return absl::StrCat(MethodOf(tensor), " ",
+                      footnotes->Mark(Printable(note, kLongestName)));
 }
 
 std::string TotalsText(const v1::InspectResponse& response,
-                       std::vector<std::string>* notes) {
+                       Footnotes* footnotes) {
   struct Total {
     int64_t tensors = 0, checkpoint = 0, stored = 0, resident = 0;
   };
   std::map<std::pair<std::string, std::string>, Total> totals;
   for (const v1::InspectedTensor& tensor : response.tensors()) {
-    Total& total = totals[{tensor.dtype(), MarkedMethodOf(tensor, notes)}];
+    Total& total = totals[{tensor.dtype(), MarkedMethodOf(tensor, footnotes)}];
     ++total.tensors;
     total.checkpoint += tensor.report().bytes_before();
     total.stored += tensor.report().bytes_after();
@@ -99,8 +98,8 @@ std::string InspectionText(const v1::InspectResponse& response) {
       FormatByteSize(response.checkpoint_bytes()),
       FormatByteSize(response.stored_bytes()),
       FormatByteSize(response.resident_bytes()));
-  std::vector<std::string> notes;
-  absl::StrAppend(&text, TotalsText(response, &notes), "\n");
+  Footnotes footnotes;
+  absl::StrAppend(&text, TotalsText(response, &footnotes), "\n");
   TextTable table(
       {"TENSOR", "SHAPE", "DTYPE", "-CHECKPOINT", "STORED BY", "-STORED"});
   for (const v1::InspectedTensor& tensor : response.tensors()) {
@@ -108,15 +107,10 @@ std::string InspectionText(const v1::InspectResponse& response) {
     table.Add({Printable(report.name(), kLongestName),
                absl::StrJoin(report.shape(), "x"), tensor.dtype(),
                FormatByteSize(report.bytes_before()),
-               MarkedMethodOf(tensor, &notes),
+               MarkedMethodOf(tensor, &footnotes),
                FormatByteSize(report.bytes_after())});
   }
-  absl::StrAppend(&text, table.Text(), notes.empty() ? "" : "\n");
-  for (size_t i = 0; i < notes.size(); ++i) {
-    absl::StrAppend(&text, "[", i + 1, "] ", Printable(notes[i], kLongestName),
-                    "\n");
-  }
-  return text;
+  return absl::StrCat(text, table.Text(), footnotes.Text());
 }
 
 std::string ValuesText(const v1::TensorValues& values) {

@@ -19,6 +19,7 @@
 #include "base/byte_size.h"
 #include "base/text_table.h"
 #include "base/utf8.h"
+#include "client/footnotes.h"
 
 namespace ounce::client {
 namespace {
@@ -226,13 +227,7 @@ std::string TensorsText(const std::vector<Group>& groups, bool all) {
   if (any_zeros) headers.emplace_back("-ZEROS");
   headers.emplace_back("NOTE");
   TextTable tensors(headers);
-  std::vector<std::string> reasons;
-  const auto note = [&](const std::string& reason) -> std::string {
-    if (reason.empty()) return "";
-    auto found = std::find(reasons.begin(), reasons.end(), reason);
-    if (found == reasons.end()) found = reasons.insert(found, reason);
-    return absl::StrCat("[", found - reasons.begin() + 1, "]");
-  };
+  Footnotes footnotes;
   for (const Group& group : groups) {
     const std::string ratio = group.worst_snr.has_value()
                                   ? absl::StrFormat("%.1f dB", *group.worst_snr)
@@ -251,13 +246,10 @@ std::string TensorsText(const std::vector<Group>& groups, bool all) {
                           ? Percent(group.zeros / group.may_be_zero)
                           : "");
     }
-    cells.push_back(note(group.remark));
+    cells.push_back(footnotes.Mark(group.remark));
     tensors.Add(cells);
   }
-  std::string text = absl::StrCat(tensors.Text(), reasons.empty() ? "" : "\n");
-  for (size_t i = 0; i < reasons.size(); ++i) {
-    absl::StrAppend(&text, "[", i + 1, "] ", reasons[i], "\n");
-  }
+  std::string text = tensors.Text() + footnotes.Text();
   if (any_zeros) {
     absl::StrAppend(&text,
                     "\nzeros of pruning are stored as other weights are: they "
