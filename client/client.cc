@@ -67,8 +67,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return bytes;
 }
 
-absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(
-    const Client::Options& options) {
+using Credentials = absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>>;
+
+Credentials MakeCredentials(const Client::Options& options) {
   if (!options.tls) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions ssl;
   const auto read = [](const char* flag, const std::string& path,
@@ -114,8 +115,8 @@ absl::StatusOr<std::string> Authorization(const Client::Options& options,
   return absl::StrCat("Bearer ", options.token);
 }
 
-Endpoint Connect(const Client::Options& options, const std::string& address,
-                 const char* setting) {
+Endpoint Connect(const Client::Options& options, const Credentials& credentials,
+                 const std::string& address, const char* setting) {
   Endpoint endpoint;
   endpoint.address = address;
   endpoint.setting = setting;
@@ -132,7 +133,6 @@ Endpoint Connect(const Client::Options& options, const std::string& address,
     return endpoint;
   }
   endpoint.proxy = *proxy;
-  const auto credentials = Credentials(options);
   const auto authorization = Authorization(options, endpoint.host);
   endpoint.usable.Update(credentials.status());
   endpoint.usable.Update(authorization.status());
@@ -617,9 +617,10 @@ class ClientImpl final : public Client {
 }  // namespace
 
 std::unique_ptr<Client> Client::Create(const Options& options) {
+  const Credentials credentials = MakeCredentials(options);
   return std::make_unique<ClientImpl>(
-      Connect(options, options.server, "--server or OUNCE_SERVER"),
-      Connect(options, options.admin, "--admin or OUNCE_ADMIN"),
+      Connect(options, credentials, options.server, "--server or OUNCE_SERVER"),
+      Connect(options, credentials, options.admin, "--admin or OUNCE_ADMIN"),
       options.timeout, options.retries);
 }
 
