@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
-#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -19,7 +18,6 @@ namespace {
 constexpr char kCompleteCommand[] = "__complete";
 // Nobody waits longer for the server's words.
 constexpr absl::Duration kPatience = absl::Milliseconds(500);
-constexpr const char* kShells[] = {"bash", "zsh", "fish"};
 
 constexpr char kBash[] =
     R"script(# Completion of ounce for bash: source <(ounce completion bash)
@@ -95,6 +93,9 @@ function __ounce_complete
 end
 complete -c ounce -f -a '(__ounce_complete)'
 )script";
+
+constexpr std::pair<const char*, const char*> kScripts[] = {
+    {"bash", kBash}, {"zsh", kZsh}, {"fish", kFish}};
 
 bool TakesValue(const CLI::Option& option) {
   return option.get_items_expected_max() > 0;
@@ -223,22 +224,23 @@ class Place {
   }
 
   // Each once, by the first of its names that fits.
-  void AddFlags(const std::string& typed, Completion* completion) const {
-    std::set<const CLI::App*> levels = {&app_, command_};
-    for (const CLI::App* level : {static_cast<const CLI::App*>(command_),
-                                  static_cast<const CLI::App*>(&app_)}) {
-      if (levels.erase(level) == 0) continue;
-      for (const CLI::Option* option : level->get_options()) {
-        if (option->get_group().empty()) continue;  // hidden
-        for (const std::string& name : option->get_lnames()) {
-          const std::string flag = absl::StrCat("--", name);
-          if (!absl::StartsWith(flag, typed)) continue;
-          completion->words.emplace_back(flag,
-                                         OneLine(option->get_description()));
-          break;
-        }
+  static void AddFlagsOf(const CLI::App& app, const std::string& typed,
+                         Completion* completion) {
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->get_group().empty()) continue;  // hidden
+      for (const std::string& name : option->get_lnames()) {
+        const std::string flag = absl::StrCat("--", name);
+        if (!absl::StartsWith(flag, typed)) continue;
+        completion->words.emplace_back(flag,
+                                       OneLine(option->get_description()));
+        break;
       }
     }
+  }
+
+  void AddFlags(const std::string& typed, Completion* completion) const {
+    AddFlagsOf(*command_, typed, completion);
+    if (command_ != &app_) AddFlagsOf(app_, typed, completion);
   }
 
   // Of a positional's name, or the type of a flag's value.
@@ -253,7 +255,11 @@ class Place {
     if (kind == "MODEL" || kind == "MODEL|FOLDER") add(server.models());
     if (kind == "MODEL|FOLDER") completion->files = true;
     if (kind == "SPEC") add(server.methods());
-    if (kind == "SHELL") add(kShells);
+    if (kind == "SHELL") {
+      for (const auto& [shell, script] : kScripts) {
+        completion->words.emplace_back(shell, "");
+      }
+    }
     if (kind == "SERVICE") {
       add(std::vector<std::string>{"liveness", "ounce.v1.Inference",
                                    "ounce.v1.ModelAdmin"});
@@ -298,22 +304,23 @@ bool WantsCompletion(CLI::App& app, int argc, const char* const* argv,
                      Command* command) {
   if (argc < 3 || std::string(argv[1]) != kCompleteCommand) return false;
   const std::vector<std::string> words(argv + 2, argv + argc);
-  *command = [&app, words](Client& client, bool) {
+  // It takes where the server is, before the client is made.
+  const auto place = std::make_shared<Place>(app, words);
+  *command = [place, typed = words.back()](Client& client, bool) {
     const std::unique_ptr<Client> asked = client.WithTimeout(kPatience);
-    const Completion completion =
-        Complete(app, words,
-                 {.models =
-                      [&] {
-                        const auto served = asked->ListServedModels();
-                        return served.ok() ? PlainNames(served->models())
-                                           : std::vector<std::string>();
-                      },
-                  .methods =
-                      [&] {
-                        const auto known = asked->ListMethods();
-                        return known.ok() ? PlainNames(known->methods())
-                                          : std::vector<std::string>();
-                      }});
+    const Completion completion = place->Next(
+        typed, {.models =
+                    [&] {
+                      const auto served = asked->ListServedModels();
+                      return served.ok() ? PlainNames(served->models())
+                                         : std::vector<std::string>();
+                    },
+                .methods =
+                    [&] {
+                      const auto known = asked->ListMethods();
+                      return known.ok() ? PlainNames(known->methods())
+                                        : std::vector<std::string>();
+                    }});
     std::string text;
     for (const auto& [word, help] : completion.words) {
       absl::StrAppend(&text, word, "\t", help, "\n");
@@ -321,15 +328,13 @@ bool WantsCompletion(CLI::App& app, int argc, const char* const* argv,
     absl::StrAppend(&text, completion.files ? ":files\n" : ":\n");
     return Report(Print(text));
   };
-  Place(app,
-        words);  // takes where the server is, before the client is made
   return true;
 }
 
 std::string CompletionScript(const std::string& shell) {
-  if (shell == "bash") return kBash;
-  if (shell == "zsh") return kZsh;
-  if (shell == "fish") return kFish;
+  for (const auto& [name, script] : kScripts) {
+    if (shell == name) return script;
+  }
   return "";
 }
 
