@@ -1,8 +1,8 @@
 """What the comparisons share: Ounce's real server, and the machine's limits."""
 
-import atexit
 import importlib
 import json
+import math
 import pathlib
 import statistics
 import subprocess
@@ -11,6 +11,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from ounce_server import OunceServer  # noqa: E402
 
 
 class Server:
@@ -29,39 +31,24 @@ class Server:
         self.inference_messages = importlib.import_module("ounce.v1.inference_pb2")
         self.admin_messages = importlib.import_module("ounce.v1.model_admin_pb2")
 
-        ports = pathlib.Path(stubs, "ports")
-        arguments = [argument for model in models for argument in ("--model", model)]
-        for listener in ("listen", "admin_listen", "metrics_listen"):
-            arguments += [f"--{listener}", "127.0.0.1:0"]
         started = time.perf_counter()
-        self.log = pathlib.Path(stubs, "log")
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [build / "ounce-server", *arguments, "--threads", str(threads),
-                 "--ports_file", ports, *flags], stdout=log, stderr=log)
-        atexit.register(self.process.kill)  # if this program ends early; else it has ended
-        while not ports.exists():
-            if self.process.poll() is not None:
-                sys.exit(f"ounce-server ended before it served:\n{self.log.read_text()}")
-            time.sleep(0.05)
+        # A checkpoint of full size takes its time.
+        self.server = OunceServer(build / "ounce-server", *(f"--model={model}" for model in models),
+                                  f"--threads={threads}", *flags, seconds=math.inf)
         self.seconds_to_serve = time.perf_counter() - started
-        addresses = json.loads(ports.read_text())
-        self.inference = inference_stubs.InferenceStub(
-            grpc.insecure_channel(addresses["inference"]))
-        self.admin = admin_stubs.ModelAdminStub(grpc.insecure_channel(addresses["admin"]))
+        self.inference = inference_stubs.InferenceStub(grpc.insecure_channel(self.server.inference))
+        self.admin = admin_stubs.ModelAdminStub(grpc.insecure_channel(self.server.admin))
 
     def resident_bytes(self):
         """Now, and the most there ever was."""
         fields = dict(line.split(":", 1) for line in
-                      pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+                      pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text().splitlines())
         return tuple(int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
 
     def close(self):
         """The exit status."""
-        self.process.terminate()
-        status = self.process.wait()
         self.folder.cleanup()
-        return status
+        return self.server.close()
 
 
 def machine_limits(build, threads):

@@ -32,6 +32,8 @@ import matplotlib.dates as dates  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from ounce_server import OunceServer  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BOARDS = ROOT / "deploy/grafana/dashboards"
 TEXT, PICTURES = "code", "shapes"
@@ -59,18 +61,16 @@ class Programs:
         self.processes = []
 
     def begin(self):
-        build, folder = self.build, self.folder
-        ports = folder / "ports"
-        self.start([build / "ounce-server", "--model", f"{TEXT}=embedded/codegen-tiny", "--model",
-                    f"{PICTURES}=embedded/detr-tiny", "--listen", "127.0.0.1:0", "--admin_listen",
-                    "127.0.0.1:0", "--metrics_listen", "127.0.0.1:0", "--ports_file", ports,
-                    "--memory_bytes", "256MiB", "--kv_cache_bytes", "32MiB"])
-        self.wait(ports.exists)
-        addresses = json.loads(ports.read_text())
-        self.environment = {**os.environ, "OUNCE_SERVER": addresses["inference"],
-                            "OUNCE_ADMIN": addresses["admin"]}
+        folder = self.folder
+        self.server = server = OunceServer(
+            self.build / "ounce-server", f"--model={TEXT}=embedded/codegen-tiny",
+            f"--model={PICTURES}=embedded/detr-tiny", "--memory_bytes=256MiB",
+            "--kv_cache_bytes=32MiB", cwd=ROOT)
+        self.processes.append(server.process)
+        self.environment = {**os.environ, "OUNCE_SERVER": server.inference,
+                            "OUNCE_ADMIN": server.admin}
         config = (ROOT / "deploy/prometheus/prometheus.yaml").read_text()
-        config = config.replace("ounce:8502", addresses["metrics"])
+        config = config.replace("ounce:8502", server.metrics)
         (folder / "prometheus.yaml").write_text(config.replace("15s", f"{SCRAPE_SECONDS}s"))
         (folder / "rules.yaml").write_text((ROOT / "deploy/prometheus/rules.yaml").read_text())
         self.prometheus = f"http://127.0.0.1:{free_port()}"
@@ -88,7 +88,8 @@ class Programs:
         deadline = time.monotonic() + 60
         while not done():
             if time.monotonic() > deadline or any(p.poll() is not None for p in self.processes):
-                sys.exit(f"draw_boards: no start:\n{(self.folder / 'log').read_text()}")
+                sys.exit(f"draw_boards: no start:\n{self.server.said()}"
+                         f"{(self.folder / 'log').read_text()}")
             time.sleep(0.2)
 
     def answers(self):

@@ -27,6 +27,8 @@ import urllib.request
 
 import websocket
 
+from ounce_server import OunceServer
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCREENS = {'desktop': (1280, 900, 1, False), 'phone': (390, 844, 2, True), 'narrow': (320, 640, 2, True)}
 
@@ -116,29 +118,18 @@ def wait(what, ready, seconds=60):
     return found
 
 
-class Ounce:
-    """A server on free ports, and the command line against it."""
+class Ounce(OunceServer):
+    """A server, and the command line against it."""
 
-    def __init__(self, build, folder):
+    def __init__(self, build):
+        super().__init__(build / 'ounce-server', cwd=ROOT)
         self.build = build
-        ports = pathlib.Path(folder) / 'ports.json'
-        self.log = open(pathlib.Path(folder) / 'server.log', 'w')
-        self.process = subprocess.Popen(
-            [build / 'ounce-server', '--listen', '127.0.0.1:0', '--admin_listen', '127.0.0.1:0',
-             '--metrics_listen', '127.0.0.1:0', '--ports_file', ports],
-            stdout=self.log, stderr=self.log, cwd=ROOT)
-        wait('the server', ports.exists)
-        self.ports = json.loads(ports.read_text())
 
     def run(self, *words, check=True):
         return subprocess.run(
-            [self.build / 'ounce', *words, '--server', self.ports['inference'], '--admin',
-             self.ports['admin']], cwd=ROOT, check=check, stdout=subprocess.DEVNULL,
+            [self.build / 'ounce', *words, '--server', self.inference, '--admin', self.admin],
+            cwd=ROOT, check=check, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL if not check else None)
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 @contextlib.contextmanager
@@ -237,11 +228,10 @@ def main():
     axe = args.axe.read_text() + '; undefined' if args.axe else None
     with contextlib.ExitStack() as ends:
         folder = ends.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        ounce = Ounce(args.build.resolve(), folder)
-        ends.callback(ounce.close)
+        ounce = ends.enter_context(Ounce(args.build.resolve()))
         browser = Browser(folder + '/browser')
         ends.callback(browser.close)
-        url = f'http://{ounce.ports["metrics"]}/'
+        url = f'http://{ounce.metrics}/'
         looker = Looker(browser, url, args.out, axe)
 
         browser.ask('Emulation.setScriptExecutionDisabled', value=True)
@@ -296,7 +286,7 @@ def main():
         looker.look('gone', screens=('desktop',), check=False)
 
         faults = looker.faults + [f'console: {text}' for text in browser.complaints]
-        if browser.hosts != {ounce.ports['metrics']}:
+        if browser.hosts != {ounce.metrics}:
             faults.append(f'asked {browser.hosts}')
         print('\n'.join(faults) or 'no faults')
         sys.exit(1 if faults else 0)

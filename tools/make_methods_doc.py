@@ -18,12 +18,11 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 from methods_list import read_methods  # noqa: E402
+from ounce_server import OunceServer  # noqa: E402
 
 DOC = ROOT / "docs/methods.md"
 RESULTS = ROOT / "build/methods"
@@ -54,30 +53,14 @@ class Model:
         self.comparison, self.results = None, {}
 
     def measure(self, build, specs):
-        with tempfile.TemporaryDirectory() as folder:
-            ports = pathlib.Path(folder, "ports")
-            log = pathlib.Path(folder, "log")
-            listeners = [word for name in ("listen", "admin_listen", "metrics_listen")
-                         for word in (f"--{name}", "127.0.0.1:0")]
-            with log.open("w") as out:
-                server = subprocess.Popen(
-                    [build / "ounce-server", "--model", f"{self.name}={self.folder}", *listeners,
-                     "--ports_file", ports], stdout=out, stderr=out)
-            try:
-                while not ports.exists():
-                    if server.poll() is not None:
-                        sys.exit(f"ounce-server ended before it served:\n{log.read_text()}")
-                    time.sleep(0.05)
-                addresses = json.loads(ports.read_text())
-                ended = subprocess.run(
-                    [build / "ounce", "--server", addresses["inference"], "--admin",
-                     addresses["admin"], "compare", self.name, "--methods", ";".join(specs), "--text",
-                     ROOT / "bench/texts" / self.text, "--window", str(WINDOW), "--stride",
-                     str(STRIDE), "--new_tokens", str(NEW_TOKENS), "--prompt_tokens",
-                     str(PROMPT_TOKENS), "--out", self.out], stdout=subprocess.DEVNULL)
-            finally:
-                server.terminate()
-                server.wait()
+        with OunceServer(build / "ounce-server", f"--model={self.name}={self.folder}",
+                         seconds=math.inf) as server:
+            ended = subprocess.run(
+                [build / "ounce", "--server", server.inference, "--admin", server.admin, "compare",
+                 self.name, "--methods", ";".join(specs), "--text", ROOT / "bench/texts" / self.text,
+                 "--window", str(WINDOW), "--stride", str(STRIDE), "--new_tokens", str(NEW_TOKENS),
+                 "--prompt_tokens", str(PROMPT_TOKENS), "--out", self.out],
+                stdout=subprocess.DEVNULL)
         if ended.returncode not in (0, 3):
             sys.exit(f"make_methods_doc: comparing {self.title} ended with {ended.returncode}; "
                      "run it again to go on")

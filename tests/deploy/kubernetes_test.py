@@ -8,7 +8,6 @@ schema has it, they fit each other, and what they tell the server it takes.
 import base64
 import functools
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import unittest
 import urllib.request
 
@@ -26,6 +24,10 @@ import kubernetes_validate
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from ounce_server import OunceServer  # noqa: E402
+
 KUBERNETES = ROOT / "deploy/kubernetes"
 DEPLOYMENTS = ("single", "replicated", "gateway", "secured")  # and KServe makes its own
 OVERLAYS = (*DEPLOYMENTS, "kserve")
@@ -103,55 +105,32 @@ def seconds(text, setting):
     return float(found.group(1)) if found else {"drain_seconds": 8.0}.get(setting, 0.0)
 
 
-class Server:
-    """The real one, on free ports, with the models of this repository."""
+class Server(OunceServer):
+    """The real one, with the models of this repository."""
 
     def __init__(self, args, memory_bytes, model_of=MODELS.get):
-        self.folder = tempfile.TemporaryDirectory()
-        ports = pathlib.Path(self.folder.name, "ports")
         flags = []
         for arg in args:
             for path in re.findall(r"/mnt/models[-/\w]*", arg):
                 arg = arg.replace(path, str(ROOT / "embedded" / model_of(path)))
-            flags.append(arg)
-        for listener in ("listen", "admin_listen", "metrics_listen"):
-            flags = [f for f in flags if not f.startswith(f"--{listener}=")]
-            flags.append(f"--{listener}=127.0.0.1:0")
-        flags += [f"--memory_bytes={memory_bytes}", f"--ports_file={ports}"]
-        self.log = open(pathlib.Path(self.folder.name, "log"), "w+", encoding="utf-8")
-        self.process = subprocess.Popen([server_binary, *flags], stdout=self.log,
-                                        stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 60
-        while not ports.exists():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{flags}: {self.said()}")
-            time.sleep(0.01)
-        self.addresses = json.loads(ports.read_text())
+            if not re.match("--(admin_|metrics_)?listen=", arg):
+                flags.append(arg)
+        super().__init__(server_binary, *flags, f"--memory_bytes={memory_bytes}")
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
-        self.folder.cleanup()
-
-    def said(self):
-        self.log.seek(0)
-        return self.log.read()
+    def __exit__(self, *exception):
+        self.process.kill()  # it need not drain
+        super().__exit__(*exception)
 
     def client(self, *args):
-        done = subprocess.run([client_binary, "--server", self.addresses["inference"],
-                               "--admin", self.addresses["admin"], *args],
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run([client_binary, "--server", self.inference, "--admin", self.admin,
+                               *args], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise AssertionError(f"{args}: {done.stderr}")
         return done.stdout
 
-    def metrics(self):
+    def figures(self):
         """Name -> the sum of its series."""
-        with urllib.request.urlopen(f"http://{self.addresses['metrics']}/metrics") as page:
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics") as page:
             values = {}
             for line in page.read().decode().splitlines():
                 if line.startswith("#"):
@@ -402,7 +381,7 @@ class RealServer(unittest.TestCase):
                 limit = memory(pod_template(overlay)["spec"]["containers"][0])
                 text = config_map(overlay, "ounce")["data"]["server.textproto"]
                 kv_cache = int(re.search(r"kv_cache_bytes: (\d+)", text).group(1))
-                values = server.metrics()
+                values = server.figures()
                 self.assertEqual(values["ounce_memory_limit_bytes"], limit)
                 # There is room for all keys and values, and for pictures beside them.
                 self.assertNotIn("since memory is limited", server.said())
@@ -452,7 +431,7 @@ class RealServer(unittest.TestCase):
                 for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                     asked = container[probe]["httpGet"]
                     self.assertEqual(asked["port"], "metrics")
-                    url = f"http://{server.addresses['metrics']}{asked['path']}"
+                    url = f"http://{server.metrics}{asked['path']}"
                     with urllib.request.urlopen(url) as page:
                         self.assertEqual(page.status, 200)
                 ask = ["--ca", certificate, "generate", "code", "def", "--max_new_tokens", "1"]
@@ -466,7 +445,7 @@ class RealServer(unittest.TestCase):
         wanted = set(re.findall(r"\bounce_server_\w+", config + adapter))
         self.assertEqual(len(wanted), 3)
         with server_of("single") as server:
-            self.assertLessEqual(wanted, set(server.metrics()))
+            self.assertLessEqual(wanted, set(server.figures()))
 
     def test_the_adapters_query_is_promql(self):
         if shutil.which("promtool") is None:

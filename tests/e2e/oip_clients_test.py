@@ -9,7 +9,6 @@ import os
 import queue
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,39 +18,29 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 SOURCE = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(SOURCE / "tools"))
+from ounce_server import OunceServer  # noqa: E402
+
 PROMPT = b"def fibonacci(n):\n"
 PICTURE_FILE = SOURCE / "embedded/detr-tiny/examples/shapes-300x300.png"
 PICTURE = PICTURE_FILE.read_bytes()
 
 
-class Addresses:
-    def __init__(self, ports: dict[str, str]) -> None:
-        self.inference = ports["inference"]
-        self.admin = ports["admin"]
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
-    ports = tmp_path_factory.mktemp("server") / "ports"
-    listen = ["--listen", "--admin_listen", "--metrics_listen"]
-    process = subprocess.Popen(
-        [os.environ["OUNCE_SERVER_BINARY"], "--ports_file", str(ports)]
-        + [word for flag in listen for word in (flag, "127.0.0.1:0")]
-        + ["--model", "code=embedded/codegen-tiny"]
-        + ["--model", "shapes=embedded/detr-tiny"],
+def server() -> Iterator[OunceServer]:
+    running = OunceServer(
+        os.environ["OUNCE_SERVER_BINARY"],
+        *("--model", "code=embedded/codegen-tiny"),
+        *("--model", "shapes=embedded/detr-tiny"),
         cwd=SOURCE,
     )
-    deadline = time.monotonic() + 60
-    while not ports.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    yield Addresses(json.loads(ports.read_text()))
-    process.terminate()
-    assert process.wait(60) == 0
+    yield running
+    print(running.said())
+    assert running.close(60) == 0
 
 
 @pytest.fixture
-def client(server: Addresses) -> Iterator[triton.InferenceServerClient]:
+def client(server: OunceServer) -> Iterator[triton.InferenceServerClient]:
     client = triton.InferenceServerClient(server.inference)
     yield client
     client.close()
@@ -153,7 +142,7 @@ def test_triton_hears_what_is_wrong(client: triton.InferenceServerClient) -> Non
     assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
 
 
-def test_triton_loads_and_unloads_on_the_admins_listener(server: Addresses) -> None:
+def test_triton_loads_and_unloads_on_the_admins_listener(server: OunceServer) -> None:
     admin = triton.InferenceServerClient(server.admin)
     client = triton.InferenceServerClient(server.inference)
     admin.load_model("code")  # it is there
@@ -172,7 +161,7 @@ def test_triton_loads_and_unloads_on_the_admins_listener(server: Addresses) -> N
 
 
 @pytest.mark.skipif(importlib.util.find_spec("kserve") is None, reason="kserve is not installed")
-def test_kserve_asks_too(server: Addresses) -> None:
+def test_kserve_asks_too(server: OunceServer) -> None:
     program = Path(__file__).with_name("oip_kserve_client.py")
     subprocess.run([sys.executable, program, server.inference, PICTURE_FILE], check=True, timeout=60)
 

@@ -39,33 +39,13 @@ _install_wheel()  # before the tests import it
 
 import ounce  # noqa: E402
 
+sys.path.insert(0, str(SOURCE / "tools"))
+from ounce_server import OunceServer  # noqa: E402
 
-class RunningServer:
-    """An ounce-server on free ports, until it is stopped."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
-        ports_file = folder / "ports"
-        self._log = open(folder / "log", "w+", encoding="utf-8")
-        listen = ["--listen", "--admin_listen", "--metrics_listen"]
-        self.process = subprocess.Popen(
-            [os.environ["OUNCE_SERVER_BINARY"], "--ports_file", str(ports_file)]
-            + [word for flag in listen for word in (flag, "127.0.0.1:0")]
-            + list(flags),
-            stdout=self._log,
-            stderr=self._log,
-            cwd=SOURCE,
-        )
-        deadline = time.monotonic() + 60
-        while not ports_file.exists():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.process.kill()
-                self._log.seek(0)
-                raise RuntimeError(f"no server: {self._log.read()}")
-            time.sleep(0.01)
-        ports = json.loads(ports_file.read_text())
-        self.inference: str = ports["inference"]
-        self.admin: str = ports["admin"]
-        self.metrics: str = ports["metrics"]
+class RunningServer(OunceServer):
+    def __init__(self, *flags: str) -> None:
+        super().__init__(os.environ["OUNCE_SERVER_BINARY"], *flags, cwd=SOURCE)
 
     def cancelled(self) -> int:
         """How many requests to the model "long" were cancelled."""
@@ -77,13 +57,8 @@ class RunningServer:
                     return int(float(found[len(line) :]))
         return 0
 
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            assert self.process.wait(60) == 0
-        finally:
-            self.process.kill()
-            self._log.close()
+    def __exit__(self, *_: object) -> None:
+        assert self.close(60) == 0
 
 
 def long_model(folder: Path) -> Path:
@@ -100,14 +75,12 @@ def long_model(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("server")
-    running = RunningServer(
-        folder,
+    with RunningServer(
         *("--model", "code=embedded/codegen-tiny"),
         *("--model", "shapes=embedded/detr-tiny"),
         *("--model", f"long={long_model(folder)}"),
-    )
-    yield running
-    running.stop()
+    ) as running:
+        yield running
 
 
 @pytest.fixture

@@ -18,13 +18,11 @@ from ounce._connection import Attempts
 def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One request runs, one waits."""
     folder = tmp_path_factory.mktemp("small")
-    server = RunningServer(
-        folder,
+    with RunningServer(
         *("--model", f"long={long_model(folder)}"),
         *("--max_running_requests", "1", "--max_queued_requests", "1"),
-    )
-    yield server
-    server.stop()
+    ) as server:
+        yield server
 
 
 @pytest.fixture

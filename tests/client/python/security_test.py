@@ -50,15 +50,13 @@ def _make_certificates(folder: Path) -> None:
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certified]:
     folder = tmp_path_factory.mktemp("tls")
     _make_certificates(folder)
-    server = RunningServer(
-        folder,
+    with RunningServer(
         *("--model", "code=embedded/codegen-tiny"),
         *("--tls_cert", f"{folder}/server.pem", "--tls_key", f"{folder}/server.key"),
         *("--tls_client_ca", f"{folder}/ca.pem"),
         *("--admin_tls_client_ca", f"{folder}/ca.pem"),
-    )
-    yield Certified(server, folder)
-    server.stop()
+    ) as server:
+        yield Certified(server, folder)
 
 
 def test_both_sides_show_a_certificate(certified: Certified) -> None:
@@ -103,13 +101,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
     folder = tmp_path_factory.mktemp("tokens")
     digest = hashlib.sha256(b"secret").hexdigest()
     (folder / "tokens").write_text(f"web infer {digest}\n")
-    server = RunningServer(
-        folder,
+    with RunningServer(
         *("--model", "code=embedded/codegen-tiny"),
         *("--token_file", f"{folder}/tokens"),
-    )
-    yield server
-    server.stop()
+    ) as server:
+        yield server
 
 
 def test_sends_its_token(guarded: RunningServer) -> None:
