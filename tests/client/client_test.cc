@@ -183,17 +183,24 @@ class EnvironmentVariables {
   const std::map<std::string, std::string> variables_;
 };
 
+// On a free port of the loopback, which `address` becomes.
+std::unique_ptr<grpc::Server> Serve(grpc::Service* service,
+                                    std::string* address) {
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  builder.SetMaxReceiveMessageSize(1 << 20);
+  builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  *address = "127.0.0.1:" + std::to_string(port);
+  return server;
+}
+
 class ClientTest : public ::testing::Test {
  protected:
   ClientTest() {
-    grpc::ServerBuilder builder;
-    int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
-                             &port);
-    builder.SetMaxReceiveMessageSize(1 << 20);
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    address_ = "127.0.0.1:" + std::to_string(port);
+    server_ = Serve(&service_, &address_);
     client_ = Client::Create({.server = address_, .admin = address_});
   }
 
@@ -206,13 +213,7 @@ class ClientTest : public ::testing::Test {
 class RetryTest : public ::testing::Test {
  protected:
   RetryTest() {
-    grpc::ServerBuilder builder;
-    int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
-                             &port);
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    options_.server = "127.0.0.1:" + std::to_string(port);
+    server_ = Serve(&service_, &options_.server);
     options_.timeout = absl::Minutes(1);
   }
 
