@@ -89,8 +89,23 @@ def selects(selector, labels):
     return bool(selector) and selector.items() <= labels.items()
 
 
-def pod_template(overlay, name="ounce"):
-    return find(overlay, "Deployment", name)["spec"]["template"]
+def pod_of(overlay):
+    return find(overlay, "Deployment")["spec"]["template"]["spec"]
+
+
+def container_of(overlay):
+    """That of the server."""
+    spec = find(overlay, "ServingRuntime")["spec"] if overlay == "kserve" else pod_of(overlay)
+    return spec["containers"][0]
+
+
+def config_of(overlay):
+    """The server's, as text."""
+    return config_map(overlay, "ounce")["data"]["server.textproto"]
+
+
+def kv_cache_bytes(config):
+    return int(re.search(r"kv_cache_bytes: (\d+)", config).group(1))
 
 
 def memory(container):
@@ -143,10 +158,10 @@ class Server(OunceServer):
 def server_of(overlay, files=()):
     """The server with the overlay's configuration and the memory of its container.
     `files`: pairs of a folder there and the one that stands for it here."""
-    text = config_map(overlay, "ounce")["data"]["server.textproto"]
+    text = config_of(overlay)
     for path, model in MODELS.items():
         text = text.replace(f'"{path}"', f'"{ROOT / "embedded" / model}"')
-    container = pod_template(overlay)["spec"]["containers"][0]
+    container = container_of(overlay)
     with tempfile.NamedTemporaryFile("w", suffix=".textproto") as file:
         file.write(text)
         file.flush()
@@ -334,20 +349,20 @@ class Pods(unittest.TestCase):
 
     def test_a_stop_fits_the_grace_period(self):
         for overlay in DEPLOYMENTS:
-            pod = pod_template(overlay)["spec"]
-            text = config_map(overlay, "ounce")["data"]["server.textproto"]
+            pod = pod_of(overlay)
+            text = config_of(overlay)
             sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
             self.assertGreater(seconds(text, "drain_delay_seconds"), 0)
             self.assertGreater(pod["terminationGracePeriodSeconds"],
                                sleep + seconds(text, "drain_delay_seconds") +
                                seconds(text, "drain_seconds") + STOP_GRACE)
-        args = " ".join(find("kserve", "ServingRuntime")["spec"]["containers"][0]["args"])
+        args = " ".join(container_of("kserve")["args"])
         self.assertGreater(30, seconds(args, "drain_delay_seconds") +
                            seconds(args, "drain_seconds") + STOP_GRACE)
 
     def test_nobody_reaches_the_admin_port(self):
         for overlay in DEPLOYMENTS:
-            text = config_map(overlay, "ounce")["data"]["server.textproto"]
+            text = config_of(overlay)
             self.assertIn('admin_listen: "127.0.0.1:8501"', text)
             self.assertNotIn("8501", str([o for o in render(overlay) if o["kind"] != "ConfigMap"]))
             policy = find(overlay, "NetworkPolicy")["spec"]
@@ -365,12 +380,11 @@ class RealServer(unittest.TestCase):
         known = subprocess.run([server_binary, "--help"], capture_output=True, text=True,
                                check=True).stdout
         for overlay in DEPLOYMENTS:
-            args = pod_template(overlay)["spec"]["containers"][0]["args"]
-            self.assertEqual(pod_template(overlay)["spec"]["containers"][0]["command"],
-                             ["ounce-server"])
+            args = container_of(overlay)["args"]
+            self.assertEqual(container_of(overlay)["command"], ["ounce-server"])
             for flag in (a for a in args if a.startswith("--")):
                 self.assertIn(flag.split("=", 1)[0], known.split())
-        for arg in find("kserve", "ServingRuntime")["spec"]["containers"][0]["args"]:
+        for arg in container_of("kserve")["args"]:
             self.assertIn(arg.split("=", 1)[0], known.split())
 
     def test_it_serves_by_the_config_map_within_the_containers_memory(self):
@@ -378,9 +392,9 @@ class RealServer(unittest.TestCase):
             with self.subTest(overlay), server_of(overlay) as server:
                 self.assertEqual(server.client("health"), "serving\n")
                 self.assertEqual(server.client("health", "liveness"), "serving\n")
-                limit = memory(pod_template(overlay)["spec"]["containers"][0])
-                text = config_map(overlay, "ounce")["data"]["server.textproto"]
-                kv_cache = int(re.search(r"kv_cache_bytes: (\d+)", text).group(1))
+                limit = memory(container_of(overlay))
+                text = config_of(overlay)
+                kv_cache = kv_cache_bytes(text)
                 values = server.figures()
                 self.assertEqual(values["ounce_memory_limit_bytes"], limit)
                 # There is room for all keys and values, and for pictures beside them.
@@ -392,13 +406,13 @@ class RealServer(unittest.TestCase):
 
     def test_the_overlays_own_models_fit(self):
         # CodeGen-350M's bytes by README.md: int8, and in float16 beside it.
-        container = pod_template("replicated")["spec"]["containers"][0]
-        text = config_map("replicated", "ounce")["data"]["server.textproto"]
-        kv_cache = int(re.search(r"kv_cache_bytes: (\d+)", text).group(1))
+        container = container_of("replicated")
+        text = config_of("replicated")
+        kv_cache = kv_cache_bytes(text)
         self.assertLess((64 << 20) + kv_cache + 462_135_296 + 713_424_896, memory(container))
 
     def test_kserves_arguments_serve_each_inference_service(self):
-        container = find("kserve", "ServingRuntime")["spec"]["containers"][0]
+        container = container_of("kserve")
         self.assertEqual(container["command"], ["ounce-server"])
         for name, model in (("code", "codegen-tiny"), ("detr", "detr-tiny")):
             service = find("kserve", "InferenceService", name)
@@ -412,7 +426,7 @@ class RealServer(unittest.TestCase):
                                  "serving\n")
 
     def test_it_wants_a_token_over_tls_where_it_is_secured(self):
-        container = pod_template("secured")["spec"]["containers"][0]
+        container = container_of("secured")
         with tempfile.TemporaryDirectory() as folder:
             certificate, key = f"{folder}/tls.crt", f"{folder}/tls.key"
             subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
