@@ -232,11 +232,10 @@ def check_form(check, form, folder, arguments):
     load.stop()
     report = messages[-1].report
     stored = report.stored_bytes_before, report.stored_bytes_after
-    rates = [load.rate(*span) for span in
-             ((before - arguments.seconds * 0.9, before), (before, after), (after + 0.5, end))]
+    spans = [(before - arguments.seconds * 0.9, before), (before, after), (after + 0.5, end)]
+    rates = [load.rate(*span) for span in spans]
+    waits = [load.longest_waits(*span) for span in spans[:2]]
     time.sleep(1)
-    waits = [load.longest_waits(*span) for span in
-             ((before - arguments.seconds * 0.9, before), (before, after))]
     resident, peak = server.resident_bytes()
     print(f"  stored bytes            {stored[0]:,} -> {stored[1]:,} ({report.saved_ratio:.2%} saved)")
     print(f"  resident weight bytes   {report.resident_bytes_before:,} -> {report.resident_bytes_after:,}")
