@@ -86,12 +86,14 @@ function(ounce_test name)
   endif()
 endfunction()
 
-# ounce_python_test(NAME SCRIPT [ARG ...]): in the virtual environment that ./run
-# setup makes, from the source tree's root; not run where there is none.
+# ounce_python_test(NAME SCRIPT): in the virtual environment that ./run setup makes,
+# from the source tree's root; not run where there is none. OUNCE_SERVER_BINARY and
+# OUNCE_CLI_BINARY name the programs.
 function(ounce_python_test name script)
-  add_test(NAME ${name} COMMAND ${OUNCE_TESTS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARGN}
+  add_test(NAME ${name} COMMAND ${OUNCE_TESTS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${script}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  set(programs OUNCE_SERVER_BINARY=$<TARGET_FILE:ounce-server> OUNCE_CLI_BINARY=$<TARGET_FILE:ounce>)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "${programs}")
   if(NOT EXISTS ${OUNCE_TESTS_PYTHON})
     set_tests_properties(${name} PROPERTIES DISABLED TRUE)
   endif()

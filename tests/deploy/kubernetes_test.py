@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """The manifests of deploy/kubernetes: each overlay renders, each object is as its
 schema has it, they fit each other, and what they tell the server it takes.
-
-    kubernetes_test.py OUNCE_SERVER OUNCE
 """
 
 import base64
@@ -57,7 +55,8 @@ metadata:
 spec:
 """
 
-server_binary = client_binary = None
+SERVER_BINARY = os.environ["OUNCE_SERVER_BINARY"]
+CLI_BINARY = os.environ["OUNCE_CLI_BINARY"]
 
 
 @functools.cache
@@ -130,14 +129,14 @@ class Server(OunceServer):
                 arg = arg.replace(path, str(ROOT / "embedded" / model_of(path)))
             if not re.match("--(admin_|metrics_)?listen=", arg):
                 flags.append(arg)
-        super().__init__(server_binary, *flags, f"--memory_bytes={memory_bytes}")
+        super().__init__(SERVER_BINARY, *flags, f"--memory_bytes={memory_bytes}")
 
     def __exit__(self, *exception):
         self.process.kill()  # it need not drain
         super().__exit__(*exception)
 
     def client(self, *args):
-        done = subprocess.run([client_binary, "--server", self.inference, "--admin", self.admin,
+        done = subprocess.run([CLI_BINARY, "--server", self.inference, "--admin", self.admin,
                                *args], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise AssertionError(f"{args}: {done.stderr}")
@@ -377,7 +376,7 @@ class RealServer(unittest.TestCase):
     """The server takes what the manifests tell it."""
 
     def test_its_flags_are_settings(self):
-        known = subprocess.run([server_binary, "--help"], capture_output=True, text=True,
+        known = subprocess.run([SERVER_BINARY, "--help"], capture_output=True, text=True,
                                check=True).stdout
         for overlay in DEPLOYMENTS:
             args = container_of(overlay)["args"]
@@ -477,5 +476,4 @@ class RealServer(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    server_binary, client_binary = sys.argv[1:3]
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    unittest.main()
