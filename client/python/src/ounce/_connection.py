@@ -113,19 +113,18 @@ class Connection:
         return self._admin if call.is_admin else self._server
 
     def _channel(self, address: str) -> Any:
+        with self._lock:
+            if address not in self._channels:
+                self._channels[address] = self._connect(address)
+            return self._channels[address]
+
+    def _connect(self, address: str) -> Any:
         options = [("grpc.max_receive_message_length", _MAX_RECEIVE_BYTES)]
         if _is_loopback(address):
             options.append(("grpc.enable_http_proxy", 0))
-        with self._lock:
-            if address not in self._channels:
-                self._channels[address] = (
-                    self._transport.insecure_channel(address, options)
-                    if self._credentials is None
-                    else self._transport.secure_channel(
-                        address, self._credentials, options
-                    )
-                )
-            return self._channels[address]
+        if self._credentials is None:
+            return self._transport.insecure_channel(address, options)
+        return self._transport.secure_channel(address, self._credentials, options)
 
     def _take_channels(self) -> list[Any]:
         """All of them, to be closed."""
