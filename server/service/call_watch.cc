@@ -4,7 +4,6 @@
 #include <grpcpp/support/status.h>
 
 #include <algorithm>
-#include <atomic>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -78,6 +77,11 @@ class CallWatcher final : public Interceptor {
   }
 
  private:
+  struct Sent {
+    grpc::StatusCode code = grpc::UNKNOWN;
+    std::string reason;
+  };
+
   void Begin(InterceptorBatchMethods& methods) {
     std::string id;
     const auto& metadata = *methods.GetRecvInitialMetadata();
@@ -96,26 +100,29 @@ class CallWatcher final : public Interceptor {
     methods->GetSendTrailingMetadata()->emplace(kRequestIdKey,
                                                 record_->request_id());
     const grpc::Status status = methods->GetSendStatus();
-    sent_ = status.error_code();
+    {
+      MutexLock lock(&mu_);
+      sent_ = {status.error_code(), ReasonIn(status)};
+    }
     if (status.ok()) return;
     const grpc::Status shown = callers_ == Callers::kStrangers
                                    ? WithoutUnforeseenWords(status)
                                    : status;
     methods->ModifySendStatus(WithRequestId(shown, record_->request_id()));
     reception_.LogFailure(*record_, reception_.PeerOf(context_), status);
-    MutexLock lock(&mu_);
-    reason_ = ReasonIn(status);
   }
 
   void End() {
+    Sent sent;
+    {
+      MutexLock lock(&mu_);
+      sent = sent_;
+    }
     RequestLog::End end;
     const grpc::StatusCode code =
-        SeenByCaller(context_, sent_, clock_, clock_.Now());
+        SeenByCaller(context_, sent.code, clock_, clock_.Now());
     end.code = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-    if (code == sent_) {
-      MutexLock lock(&mu_);
-      end.reason = reason_;
-    }
+    if (code == sent.code) end.reason = sent.reason;
     end.peer = reception_.PeerOf(context_);
     end.total = clock_.Now() - start_;
     reception_.request_log().Write(*record_, end);
@@ -129,9 +136,8 @@ class CallWatcher final : public Interceptor {
   const absl::Time start_;
   std::shared_ptr<CallRecord> record_;  // once the call has begun
   // The end may be noticed while a handler still writes its answer.
-  std::atomic<grpc::StatusCode> sent_ = grpc::UNKNOWN;
   Mutex mu_;
-  std::string reason_ ABSL_GUARDED_BY(mu_);
+  Sent sent_ ABSL_GUARDED_BY(mu_);
 };
 
 class CallWatchers final : public ServerInterceptorFactoryInterface {
