@@ -113,6 +113,7 @@ class CallWatcher final : public Interceptor {
   }
 
   void End() {
+    if (!reception_.request_log().on()) return;
     Sent sent;
     {
       MutexLock lock(&mu_);

@@ -37,8 +37,7 @@ void SetNumber(const char* key, const std::optional<int64_t>& number,
 
 void RequestLog::Write(const CallRecord& record, const End& end) {
   const bool failed = end.code != "OK" && end.code != "CANCELLED";
-  if (options_.mode == RequestLogMode::kOff ||
-      (options_.mode == RequestLogMode::kErrors && !failed) ||
+  if (!on() || (options_.mode == RequestLogMode::kErrors && !failed) ||
       absl::StartsWith(record.method(), "grpc.")) {
     return;
   }

@@ -46,6 +46,9 @@ class RequestLog {
         clock_(clock),
         lines_(kLines, clock.Now()) {}
 
+  // Whether Write writes at all.
+  bool on() const { return options_.mode != RequestLogMode::kOff; }
+
   // Not for calls of health and reflection. Of more than a thousand lines a
   // second those above are left out, and the next line says how many
   // (`left_out`). Does not throw.
