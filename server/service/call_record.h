@@ -24,7 +24,6 @@ namespace ounce::server {
 // Empty or absent: not known, or no such thing in this call.
 struct CallFacts {
   std::string model;  // as the request names it
-  std::string principal;
   std::optional<int64_t> version;
   std::optional<absl::Duration> queued;
   std::optional<absl::Duration> first_token;

@@ -59,7 +59,6 @@ void RequestLog::Write(const CallRecord& record, const End& end) {
     SetText("model", facts.model, &line);
     SetNumber("version", facts.version, &line);
     SetText("peer", end.peer, &line);
-    SetText("principal", facts.principal, &line);
     line["code"] = end.code;
     SetText("reason", end.reason, &line);
     SetDuration("queued_ms", facts.queued, &line);
