@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
 #include <unordered_map>
@@ -28,6 +29,7 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "server/net/file_descriptor.h"
+#include "server/net/line_limit.h"
 #include "server/net/listen_socket.h"
 #include "server/net/relay_connection.h"
 
@@ -41,7 +43,8 @@ constexpr absl::Duration kShortTick = absl::Milliseconds(20);  // somebody waits
 constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
 // One that was quiet for so long may have to make room.
 constexpr absl::Duration kQuiet = absl::Seconds(1);
-constexpr absl::Duration kLogEvery = absl::Seconds(5);
+// Of the log: one in five seconds.
+constexpr TokenBucket::Rate kLines = {.burst = 1, .per_second = 0.2};
 constexpr double kUnlimited = 1e15;
 
 // What the heap may have kept: roughly, of gRPC's for each.
@@ -68,7 +71,8 @@ class Loop final : public Relay {
         wake_(std::move(wake)),
         listening_(std::move(listening.fd)),
         spare_descriptor_(open("/dev/null", O_RDONLY | O_CLOEXEC)),
-        shares_(options.shares) {
+        shares_(options.shares),
+        lines_(kLines, clock.Now()) {
     spare_buffer_.reserve(size_t{128} << 10);
     Watch(wake_.get(), EPOLL_CTL_ADD, EPOLLIN, kWake);
   }
@@ -453,15 +457,13 @@ class Loop final : public Relay {
   void Tell(absl::string_view reason, absl::string_view text,
             const std::string& address, absl::Time now) {
     callbacks_.on_cut(reason);
-    ++untold_;
-    if (now < next_log_) return;
-    next_log_ = now + kLogEvery;
+    const std::optional<int64_t> more = lines_.Take(now);
+    if (!more.has_value()) return;
     spdlog::warn("{}: closed a connection{}{}: {}{}", options_.name,
                  address.empty() ? "" : " of ", address, std::string(text),
-                 untold_ > 1 ? absl::StrCat(" (and ", untold_ - 1,
-                                            " more since the last such line)")
-                             : std::string());
-    untold_ = 0;
+                 *more > 0 ? absl::StrCat(" (and ", *more,
+                                          " more since the last such line)")
+                           : std::string());
   }
 
   const Options options_;
@@ -487,6 +489,7 @@ class Loop final : public Relay {
   FileDescriptor spare_descriptor_;
   std::string spare_buffer_;
   Shares shares_;
+  LineLimit lines_;
   std::unordered_map<std::string, Peer> peers_;  // where a Peer lies is fixed
   Connections connections_;
   std::set<uint64_t> waiting_;
@@ -494,8 +497,6 @@ class Loop final : public Relay {
   uint64_t names_ = 0;
   int64_t churn_ = 0;
   int64_t churn_before_ = 0;
-  int64_t untold_ = 0;
-  absl::Time next_log_ = absl::InfinitePast();
 
   std::thread thread_;
 };

@@ -4,8 +4,9 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <spdlog/spdlog.h>
 
+#include <cstdint>
+#include <optional>
 #include <string_view>
-#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -129,24 +130,15 @@ CallContext Reception::ContextOf(const grpc::CallbackServerContext& context) {
           .cancelled = [&context] { return context.IsCancelled(); }};
 }
 
-int64_t Reception::TakeLine() {
-  MutexLock lock(&mu_);
-  if (!lines_.Take(clock_.Now())) {
-    ++unwritten_;
-    return -1;
-  }
-  return std::exchange(unwritten_, 0);
-}
-
 void Reception::LogFailure(const CallRecord& call, const std::string& peer,
                            const grpc::Status& status) {
   if (status.ok() || status.error_code() == grpc::StatusCode::CANCELLED) return;
-  const int64_t unwritten = TakeLine();
-  if (unwritten < 0) return;
+  const std::optional<int64_t> unwritten = lines_.Take(clock_.Now());
+  if (!unwritten.has_value()) return;
   // Without memory for a line there is none.
   (void)Guarded([&] {
-    if (unwritten > 0) {
-      spdlog::warn("{} more calls failed in the meantime", unwritten);
+    if (*unwritten > 0) {
+      spdlog::warn("{} more calls failed in the meantime", *unwritten);
     }
     const std::string model = call.facts().model;
     const std::string& method = call.method();

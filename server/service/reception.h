@@ -24,9 +24,9 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
-#include "base/mutex.h"
 #include "server/frontend/requests.h"
 #include "server/net/identities.h"
+#include "server/net/line_limit.h"
 #include "server/net/peer.h"
 #include "server/net/token_bucket.h"
 #include "server/service/call_record.h"
@@ -100,9 +100,6 @@ class Reception {
                   const grpc::Status& status);
 
  private:
-  // How many failures went unwritten before this one; -1: so does this one.
-  int64_t TakeLine();
-
   static constexpr TokenBucket::Rate kLines = {.burst = 20, .per_second = 5};
 
   const Clock& clock_;
@@ -110,10 +107,7 @@ class Reception {
   HeapTrimmer trimmer_;
   CallRecords calls_;
   RequestLog request_log_;
-
-  Mutex mu_;
-  TokenBucket lines_ ABSL_GUARDED_BY(mu_);  // that may be written now
-  int64_t unwritten_ ABSL_GUARDED_BY(mu_) = 0;
+  LineLimit lines_;
 };
 
 }  // namespace ounce::server

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <utility>
 
 #include "absl/strings/match.h"
 #include "base/guard.h"
@@ -41,15 +40,8 @@ void RequestLog::Write(const CallRecord& record, const End& end) {
       absl::StartsWith(record.method(), "grpc.")) {
     return;
   }
-  int64_t left_out = 0;
-  {
-    MutexLock lock(&mu_);
-    if (!lines_.Take(clock_.Now())) {
-      ++left_out_;
-      return;
-    }
-    left_out = std::exchange(left_out_, 0);
-  }
+  const std::optional<int64_t> left_out = lines_.Take(clock_.Now());
+  if (!left_out.has_value()) return;
   // Without memory for a line there is none.
   (void)Guarded([&] {
     const CallFacts facts = record.facts();
@@ -66,7 +58,7 @@ void RequestLog::Write(const CallRecord& record, const End& end) {
     SetDuration("total_ms", end.total, &line);
     SetNumber("tokens_in", facts.tokens_in, &line);
     SetNumber("tokens_out", facts.tokens_out, &line);
-    if (left_out > 0) line["left_out"] = left_out;
+    if (*left_out > 0) line["left_out"] = *left_out;
     options_.write(line.dump(-1, ' ', false, Json::error_handler_t::replace));
     return absl::OkStatus();
   });

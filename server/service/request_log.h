@@ -12,7 +12,7 @@
 
 #include "absl/time/time.h"
 #include "base/clock.h"
-#include "base/mutex.h"
+#include "server/net/line_limit.h"
 #include "server/net/token_bucket.h"
 
 namespace ounce::server {
@@ -60,10 +60,7 @@ class RequestLog {
 
   const Options options_;
   const Clock& clock_;
-
-  Mutex mu_;
-  TokenBucket lines_ ABSL_GUARDED_BY(mu_);  // that may be written now
-  int64_t left_out_ ABSL_GUARDED_BY(mu_) = 0;
+  LineLimit lines_;
 };
 
 }  // namespace ounce::server

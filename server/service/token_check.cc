@@ -5,23 +5,25 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/guard.h"
-#include "base/mutex.h"
+#include "server/net/line_limit.h"
+#include "server/net/token_bucket.h"
 #include "server/service/grpc_status.h"
 
 namespace ounce::server {
 namespace {
 
 constexpr absl::string_view kOpen = "/grpc.health.v1.Health/";
-constexpr absl::Duration kLineEvery = absl::Seconds(5);
+// Of the log: one in five seconds.
+constexpr TokenBucket::Rate kLines = {.burst = 1, .per_second = 0.2};
 constexpr size_t kMaxShownBytes = 128;
 
 class Processor final : public grpc::AuthMetadataProcessor {
@@ -60,17 +62,8 @@ class Processor final : public grpc::AuthMetadataProcessor {
   }
 
   void Log(absl::string_view path, const absl::Status& status) {
-    int64_t more = 0;
-    {
-      MutexLock lock(&mu_);
-      const absl::Time now = Clock::Real().Now();
-      if (now < next_line_) {
-        ++unwritten_;
-        return;
-      }
-      next_line_ = now + kLineEvery;
-      more = std::exchange(unwritten_, 0);
-    }
+    const std::optional<int64_t> more = lines_.Take(Clock::Real().Now());
+    if (!more.has_value()) return;
     // What the caller wrote is shown if it may be a method.
     const bool shown =
         path.size() <= kMaxShownBytes &&
@@ -80,9 +73,9 @@ class Processor final : public grpc::AuthMetadataProcessor {
     spdlog::warn("{}: refused a call of {}: {}{}", check_.listener,
                  shown ? std::string(path) : "an unknown method",
                  std::string(status.message()),
-                 more > 0 ? absl::StrCat(" (and ", more,
-                                         " more since the last such line)")
-                          : "");
+                 *more > 0 ? absl::StrCat(" (and ", *more,
+                                          " more since the last such line)")
+                           : "");
   }
 
   // The value of a header that is there once; else nothing.
@@ -94,9 +87,7 @@ class Processor final : public grpc::AuthMetadataProcessor {
   }
 
   const TokenCheck check_;
-  Mutex mu_;
-  absl::Time next_line_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
-  int64_t unwritten_ ABSL_GUARDED_BY(mu_) = 0;
+  LineLimit lines_{kLines, Clock::Real().Now()};
 };
 
 }  // namespace
