@@ -8,10 +8,6 @@
 #include <grpcpp/support/error_details.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <set>
 #include <utility>
@@ -22,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/read_file.h"
 #include "base/status_macros.h"
 #include "client/address.h"
 #include "client/proxy.h"
@@ -54,18 +51,6 @@ struct Endpoint {
 
 // Where Debian and many others keep the certificates that they trust.
 constexpr char kSystemCas[] = "/etc/ssl/certs/ca-certificates.crt";
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  std::string bytes(std::istreambuf_iterator<char>(in), {});
-  if (in.bad() || !in.is_open()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "cannot read '", path,
-        "': ", errno != 0 ? std::strerror(errno) : "is it a file?"));
-  }
-  return bytes;
-}
 
 using Credentials = absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>>;
 

@@ -1,12 +1,11 @@
 #include "client/connection_flags.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/read_file.h"
+#include "base/status_macros.h"
 #include "client/command_line.h"
 #include "client/proxy.h"
 
@@ -39,16 +38,12 @@ absl::Status ConnectionFlags::Fill(Client::Options* options) const {
   options->plaintext_token = given_.plaintext_token;
   options->token = EnvironmentVariable("OUNCE_TOKEN");
   if (token_file_.empty()) return absl::OkStatus();
-  errno = 0;
-  std::ifstream in(token_file_);
-  const bool open = in.is_open();
-  const std::string text(std::istreambuf_iterator<char>(in), {});
-  options->token = std::string(absl::StripAsciiWhitespace(text));
+  const absl::StatusOr<std::string> text = ReadFile(token_file_);
+  RETURN_IF_ERROR(WithContext(text.status(), "--token_file"));
+  options->token = std::string(absl::StripAsciiWhitespace(*text));
   if (!options->token.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--token_file: ", !open ? absl::StrCat("cannot read '", token_file_,
-                                             "': ", std::strerror(errno))
-                              : absl::StrCat("'", token_file_, "' is empty")));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--token_file: '", token_file_, "' is empty"));
 }
 
 }  // namespace ounce::client

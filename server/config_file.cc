@@ -6,13 +6,13 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <string_view>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/read_file.h"
 #include "base/status_macros.h"
 
 namespace ounce::server {
@@ -42,16 +42,9 @@ absl::StatusOr<std::string> ReadAll(const std::string& path) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", path, "' is a folder; give the file in it"));
   }
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  std::string text(kMaxBytes + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.bad() || !in.is_open()) {
-    return absl::NotFoundError(
-        absl::StrCat("cannot read '", path, "': ", std::strerror(errno)));
-  }
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > kMaxBytes) {
+  absl::StatusOr<std::string> text = ReadFile(path, kMaxBytes + 1);
+  if (!text.ok()) return absl::NotFoundError(text.status().message());
+  if (text->size() > kMaxBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", path, "' has more than 1 MiB of settings"));
   }

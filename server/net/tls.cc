@@ -6,15 +6,14 @@
 #include <openssl/x509v3.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <fstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "base/read_file.h"
 #include "base/status_macros.h"
 
 namespace ounce::server {
@@ -216,17 +215,10 @@ class Session final : public TlsSession {
 // Why a file can't be used: what the system says, if it is about the file.
 absl::Status FileError(const std::string& setting, const std::string& path,
                        const std::string& otherwise) {
-  errno = 0;
-  std::ifstream file(path);
-  file.get();
-  const bool readable = file.good() || file.eof();
   const std::string words = Words();
-  return absl::InvalidArgumentError(absl::StrCat(
-      setting, ": ",
-      readable
-          ? absl::StrCat("'", path, "' ", otherwise, " (", words, ")")
-          : absl::StrCat("cannot read '", path, "': ",
-                         errno != 0 ? std::strerror(errno) : "is it a file?")));
+  RETURN_IF_ERROR(WithContext(ReadFile(path, 1).status(), setting));
+  return absl::InvalidArgumentError(
+      absl::StrCat(setting, ": '", path, "' ", otherwise, " (", words, ")"));
 }
 
 // The protocol of ALPN that a listener speaks is chosen where the client names

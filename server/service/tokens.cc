@@ -4,9 +4,7 @@
 #include <openssl/sha.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <optional>
 #include <utility>
@@ -17,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "base/read_file.h"
 #include "base/status_macros.h"
 
 namespace ounce::server {
@@ -82,21 +81,14 @@ absl::Status Tokens::Reload() {
   const auto error = [&](const auto&... words) {
     return absl::InvalidArgumentError(absl::StrCat("token_file: ", words...));
   };
-  errno = 0;
-  std::ifstream in(path_, std::ios::binary);
-  std::string text(kMaxFileBytes + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!in.is_open() || in.bad()) {
-    return error("cannot read '", path_,
-                 "': ", errno != 0 ? std::strerror(errno) : "is it a file?");
-  }
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > kMaxFileBytes) {
+  const absl::StatusOr<std::string> text = ReadFile(path_, kMaxFileBytes + 1);
+  if (!text.ok()) return error(text.status().message());
+  if (text->size() > kMaxFileBytes) {
     return error("'", path_, "' is larger than 1 MiB");
   }
   std::vector<Line> lines;
   int number = 0;
-  for (absl::string_view each : absl::StrSplit(text, '\n')) {
+  for (absl::string_view each : absl::StrSplit(*text, '\n')) {
     ++number;
     each = absl::StripAsciiWhitespace(each.substr(0, each.find('#')));
     if (each.empty()) continue;

@@ -117,6 +117,9 @@ TEST_F(TlsTest, IsRefusedByClientsThatDoNotTrustIt) {
       NewClient(folder_.Path("nothing"))->ListServedModels().status(),
       StatusIs(absl::StatusCode::kInvalidArgument,
                HasSubstr("--ca: cannot read '" + folder_.Path("nothing"))));
+  EXPECT_THAT(NewClient(folder_.Path("."))->ListServedModels().status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("Is a directory")));
   Stop();
   Certificates::Replace(
       own_, make_.Make("elsewhere", authority_, "DNS:elsewhere.example"));
