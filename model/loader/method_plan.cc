@@ -156,12 +156,17 @@ absl::StatusOr<MethodRule> ParseSelector(std::string_view text) {
 
 // Where a rule's SELECTOR ends with a '=', if it has one: a SPEC has that only
 // behind its ':'.
-size_t MarkOf(std::string_view rule) { return rule.find_first_of("=:"); }
+size_t EndOfSelector(std::string_view rule) {
+  const size_t mark = rule.find_first_of("=:");
+  return mark != std::string_view::npos && rule[mark] == '='
+             ? mark
+             : std::string_view::npos;
+}
 
 // Adds it as a rule or, without a selector, as the rest.
 absl::Status AddRule(std::string_view text, Methods methods, MethodPlan* plan) {
-  const size_t mark = MarkOf(text);
-  if (mark == std::string_view::npos || text[mark] != '=') {
+  const size_t mark = EndOfSelector(text);
+  if (mark == std::string_view::npos) {
     ASSIGN_OR_RETURN(plan->rest, ParseSpec(text, methods));
     return absl::OkStatus();
   }
@@ -313,8 +318,7 @@ absl::StatusOr<MethodPlan> ParseMethodPlan(std::string_view text,
 absl::Status CheckIsNoPlan(std::string_view text) {
   bool is_plan = text == kKeep;
   for (const absl::string_view piece : absl::StrSplit(ToAbsl(text), ' ')) {
-    const size_t mark = MarkOf(FromAbsl(piece));
-    is_plan |= mark != std::string_view::npos && piece[mark] == '=';
+    is_plan |= EndOfSelector(FromAbsl(piece)) != std::string_view::npos;
   }
   if (!is_plan) return absl::OkStatus();
   return Refusal(
