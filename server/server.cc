@@ -380,13 +380,8 @@ Server::~Server() {
 
 absl::Status Server::LoadModels() {
   size_t failed = 0;
-  for (const Config::Model& model : config_.models) {
-    const absl::Status status = WithContext(catalog_
-                                                ->Load({.name = model.name,
-                                                        .path = model.path,
-                                                        .plan = model.plan,
-                                                        .reserved = true})
-                                                .status(),
+  for (const LoadParams& model : ModelsOf(config_)) {
+    const absl::Status status = WithContext(catalog_->Load(model).status(),
                                             "model '" + model.name + "'");
     if (status.ok()) continue;
     ++failed;
