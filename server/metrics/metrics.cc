@@ -15,6 +15,7 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "quant/registry.h"
+#include "server/metrics/connection_figures.h"
 #include "server/metrics/http_endpoint.h"
 #include "server/metrics/model_metrics.h"
 #include "server/metrics/page_files.h"
@@ -324,25 +325,13 @@ class MetricsImpl final : public Metrics {
     relay.max_connections_per_peer = kMaxTlsConnections / 2;
     relay.guard = std::nullopt;
     relay.new_tls = new_tls;
-    for (const char* reason : kCutReasons) {
-      page_.Add(metric::kConnectionsCut, {kListener, reason}, 0);
-    }
-    ASSIGN_OR_RETURN(
-        relay_, Relay::Create(
-                    relay,
-                    {.on_connection =
-                         [this](int fd) { endpoint_->Add(FileDescriptor(fd)); },
-                     .on_count =
-                         [this](int connections) {
-                           page_.Set(metric::kConnections, {kListener},
-                                     connections);
-                         },
-                     .on_cut =
-                         [this](absl::string_view reason) {
-                           page_.Add(metric::kConnectionsCut,
-                                     {kListener, std::string(reason)});
-                         }},
-                    clock_));
+    Relay::Callbacks callbacks;
+    callbacks.on_connection = [this](int fd) {
+      endpoint_->Add(FileDescriptor(fd));
+    };
+    CountConnections(kListener, page_, &callbacks);
+    ASSIGN_OR_RETURN(relay_,
+                     Relay::Create(relay, std::move(callbacks), clock_));
     relay_->Start();
     return relay_->address();
   }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "server/metrics/connection_figures.h"
 #include "server/service/deadline.h"
 #include "server/service/reflection_service.h"
 #include "server/service/rpc_metrics.h"
@@ -164,18 +165,8 @@ Relay::Callbacks GuardedServer::RelayCallbacks(const Options& options) {
   };
   callbacks.on_count = [](int) {};
   callbacks.on_cut = [](absl::string_view) {};
-  if (Figures* const figures = options.figures; figures != nullptr) {
-    const std::string& setting = options.setting;
-    figures->Set(metric::kConnections, {setting}, 0);
-    for (const char* reason : kCutReasons) {
-      figures->Add(metric::kConnectionsCut, {setting, reason}, 0);
-    }
-    callbacks.on_count = [figures, setting](int connections) {
-      figures->Set(metric::kConnections, {setting}, connections);
-    };
-    callbacks.on_cut = [figures, setting](absl::string_view reason) {
-      figures->Add(metric::kConnectionsCut, {setting, std::string(reason)});
-    };
+  if (options.figures != nullptr) {
+    CountConnections(options.setting, *options.figures, &callbacks);
   }
   return callbacks;
 }
