@@ -3,18 +3,15 @@
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 
-#include <algorithm>
-
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/name.h"
 
 namespace ounce::client {
 namespace {
 
 constexpr size_t kTokenBytes = 32;
-constexpr size_t kMaxNameBytes = 64;
 // By which programs that look for leaked secrets know it.
 constexpr char kPrefix[] = "ounce_";
 
@@ -26,13 +23,7 @@ absl::string_view View(const unsigned char* bytes, size_t size) {
 
 absl::StatusOr<NewToken> MakeToken(const std::string& name,
                                    const std::string& scopes) {
-  const bool named =
-      !name.empty() && name.size() <= kMaxNameBytes &&
-      std::all_of(name.begin(), name.end(), [](char c) {
-        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
-               c == '_' || c == '-';
-      });
-  if (!named) {
+  if (!IsName(name)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--name: must be 1 to 64 letters, digits, '.', '_' and "
                      "'-', is '",

@@ -1,23 +1,15 @@
 #include "server/scheduler/model_catalog.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <string>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/name.h"
 #include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 
-bool IsModelName(std::string_view name) {
-  constexpr size_t kMaxBytes = 64;
-  return !name.empty() && name.size() <= kMaxBytes &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
-                  c == '.' || c == '_' || c == '-';
-         });
-}
+bool IsModelName(std::string_view name) { return IsName(name); }
 
 namespace {
 

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "base/name.h"
 #include "base/read_file.h"
 #include "base/status_macros.h"
 
@@ -23,16 +24,7 @@ namespace {
 
 constexpr const char* kScopes[] = {"infer", "admin"};  // by Scope
 constexpr size_t kMaxFileBytes = 1 << 20;
-constexpr size_t kMaxNameBytes = 64;
 constexpr size_t kMaxTokenBytes = 1024;
-
-bool IsName(absl::string_view text) {
-  return !text.empty() && text.size() <= kMaxNameBytes &&
-         std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
-                  c == '.' || c == '_' || c == '-';
-         });
-}
 
 }  // namespace
 
