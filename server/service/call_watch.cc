@@ -109,7 +109,7 @@ class CallWatcher final : public Interceptor {
                                    ? WithoutUnforeseenWords(status)
                                    : status;
     methods->ModifySendStatus(WithRequestId(shown, record_->request_id()));
-    reception_.LogFailure(*record_, reception_.PeerOf(context_), status);
+    reception_.LogFailure(*record_, context_, status);
   }
 
   void End() {

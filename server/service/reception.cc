@@ -130,7 +130,8 @@ CallContext Reception::ContextOf(const grpc::CallbackServerContext& context) {
           .cancelled = [&context] { return context.IsCancelled(); }};
 }
 
-void Reception::LogFailure(const CallRecord& call, const std::string& peer,
+void Reception::LogFailure(const CallRecord& call,
+                           const grpc::ServerContextBase& context,
                            const grpc::Status& status) {
   if (status.ok() || status.error_code() == grpc::StatusCode::CANCELLED) return;
   const std::optional<int64_t> unwritten = lines_.Take(clock_.Now());
@@ -140,6 +141,7 @@ void Reception::LogFailure(const CallRecord& call, const std::string& peer,
     if (*unwritten > 0) {
       spdlog::warn("{} more calls failed in the meantime", *unwritten);
     }
+    const std::string peer = PeerOf(context);
     const std::string model = call.facts().model;
     const std::string& method = call.method();
     const auto code = static_cast<absl::StatusCode>(status.error_code());

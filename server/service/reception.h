@@ -96,7 +96,8 @@ class Reception {
   // A line in the log, unless the client itself cancelled the call. At most a
   // few per second; the next one says how many there were besides. Whatever the
   // client wrote is escaped.
-  void LogFailure(const CallRecord& call, const std::string& peer,
+  void LogFailure(const CallRecord& call,
+                  const grpc::ServerContextBase& context,
                   const grpc::Status& status);
 
  private:
