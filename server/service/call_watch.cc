@@ -122,7 +122,7 @@ class CallWatcher final : public Interceptor {
     RequestLog::End end;
     const grpc::StatusCode code =
         SeenByCaller(context_, sent.code, clock_, clock_.Now());
-    end.code = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+    end.code = CodeName(code);
     if (code == sent.code) end.reason = sent.reason;
     end.peer = reception_.PeerOf(context_);
     end.total = clock_.Now() - start_;

@@ -154,4 +154,10 @@ std::string ReasonIn(const grpc::Status& status) {
   return "";
 }
 
+std::string CodeName(grpc::StatusCode code) {
+  const std::string name =
+      absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+  return name.empty() ? "UNKNOWN" : name;
+}
+
 }  // namespace ounce::server

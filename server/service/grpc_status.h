@@ -51,6 +51,9 @@ grpc::Status WithoutUnforeseenWords(const grpc::Status& status);
 // The reason in its ErrorInfo, or "".
 std::string ReasonIn(const grpc::Status& status);
 
+// "NOT_FOUND"; "UNKNOWN" of what is no code.
+std::string CodeName(grpc::StatusCode code);
+
 }  // namespace ounce::server
 
 #endif  // OUNCE_SERVER_SERVICE_GRPC_STATUS_H_

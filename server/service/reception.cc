@@ -14,6 +14,7 @@
 #include "base/status_macros.h"
 #include "server/scheduler/refusal.h"
 #include "server/service/deadline.h"
+#include "server/service/grpc_status.h"
 #include "server/service/message_judge.h"
 
 namespace ounce::server {
@@ -144,12 +145,11 @@ void Reception::LogFailure(const CallRecord& call,
     const std::string peer = PeerOf(context);
     const std::string model = call.facts().model;
     const std::string& method = call.method();
-    const auto code = static_cast<absl::StatusCode>(status.error_code());
     spdlog::warn("{} from {}{}{}: {}: {} (request {})",
                  Shown(method.substr(method.rfind('/') + 1)),
                  peer.empty() ? "an unknown peer" : peer,
                  model.empty() ? "" : ", model ", Shown(model),
-                 absl::StatusCodeToString(code), Shown(status.error_message()),
+                 CodeName(status.error_code()), Shown(status.error_message()),
                  call.request_id());
     return absl::OkStatus();
   });

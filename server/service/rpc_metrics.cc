@@ -5,7 +5,6 @@
 #include <grpcpp/support/status.h>
 
 #include <atomic>
-#include <iterator>
 #include <set>
 #include <string>
 
@@ -16,6 +15,7 @@
 #include "ounce/v1/model_admin.pb.h"
 #include "server/frontend/gave_up.h"
 #include "server/service/deadline.h"
+#include "server/service/grpc_status.h"
 
 namespace ounce::server {
 namespace {
@@ -25,30 +25,6 @@ using grpc::experimental::Interceptor;
 using grpc::experimental::InterceptorBatchMethods;
 using grpc::experimental::ServerInterceptorFactoryInterface;
 using grpc::experimental::ServerRpcInfo;
-
-// The names of the codes, by their numbers.
-constexpr const char* kCodes[] = {"OK",
-                                  "CANCELLED",
-                                  "UNKNOWN",
-                                  "INVALID_ARGUMENT",
-                                  "DEADLINE_EXCEEDED",
-                                  "NOT_FOUND",
-                                  "ALREADY_EXISTS",
-                                  "PERMISSION_DENIED",
-                                  "RESOURCE_EXHAUSTED",
-                                  "FAILED_PRECONDITION",
-                                  "ABORTED",
-                                  "OUT_OF_RANGE",
-                                  "UNIMPLEMENTED",
-                                  "INTERNAL",
-                                  "UNAVAILABLE",
-                                  "DATA_LOSS",
-                                  "UNAUTHENTICATED"};
-
-const char* CodeName(grpc::StatusCode code) {
-  const auto index = static_cast<size_t>(code);
-  return index < std::size(kCodes) ? kCodes[index] : "UNKNOWN";
-}
 
 // "ounce.v1.Inference/Generate", ...: of our own services.
 const std::set<std::string>& OwnRpcs() {
@@ -148,7 +124,10 @@ grpc::StatusCode SeenByCaller(const grpc::ServerContextBase& context,
 std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> CountRpcs(
     Figures& figures, const Clock& clock) {
   for (const std::string& rpc : OwnRpcs()) {
-    for (const char* code : kCodes) figures.Add(metric::kRpcs, {rpc, code}, 0);
+    for (int code = grpc::OK; code <= grpc::UNAUTHENTICATED; ++code) {
+      figures.Add(metric::kRpcs,
+                  {rpc, CodeName(static_cast<grpc::StatusCode>(code))}, 0);
+    }
   }
   std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> creators;
   creators.push_back(std::make_unique<RpcCounters>(figures, clock));
