@@ -597,16 +597,20 @@ def fleet():
                   "{{instance}}")], COUNT, width=8)
     board.lines("Connections", "",
                 [("sum by (instance, listener) (ounce_connections)",
-                  "{{instance}} {{listener}}")], COUNT, width=6)
+                  "{{instance}} {{listener}}")], COUNT, width=8)
     board.lines("Connections that were cut", "docs/security.md has the reasons.",
                 [("sum by (listener, reason) (rate(ounce_connections_cut_total"
-                  "[$__rate_interval])) > 0", "{{listener}} {{reason}}")], PER_SECOND, width=6)
+                  "[$__rate_interval])) > 0", "{{listener}} {{reason}}")], PER_SECOND, width=8)
+    board.lines("Until the certificate ends", "Of tls_cert; nothing without TLS.",
+                [("min by (instance) (ounce_tls_certificate_expiry_timestamp_seconds) - time()",
+                  "{{instance}}")], SECONDS, width=8,
+                limits=steps(RED, (2 * 86400, ORANGE), (14 * 86400, GREEN)))
     board.lines("Open files, of what may be open", "",
                 [(f"{one} (process_open_fds {ours}) / {one} (process_max_fds {ours})",
-                  "{{instance}}")], SHARE, width=6, limits=FULL)
+                  "{{instance}}")], SHARE, width=12, limits=FULL)
     board.lines("Starts", "Of the process, in the hour before.",
                 [(f"{one} (changes(process_start_time_seconds[1h]) {ours})", "{{instance}}")],
-                COUNT, width=6)
+                COUNT, width=12)
     return board
 
 

@@ -30,6 +30,7 @@ const std::map<std::string, std::string>& MayBeEmpty() {
       {"Alerts that fire", "no alert fires"},
       {"Stage of the quantization that runs",
        "a quantization may run between two scrapes"},
+      {"Until the certificate ends", "the server here speaks no TLS"},
   };
   return *kPanels;
 }
