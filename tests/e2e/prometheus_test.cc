@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <set>
 #include <string>
 
@@ -33,42 +34,90 @@ class PrometheusTest : public testing::ServingTest {
   }
 };
 
-TEST_F(PrometheusTest, ScrapesWhatTheServerExports) {
-  if (std::system("prometheus --version >/dev/null 2>&1") != 0) {
-    GTEST_SKIP() << "prometheus is not installed";
+// With a Prometheus that scrapes the server, where there is one.
+class ScrapedTest : public PrometheusTest {
+ protected:
+  void SetUp() override {
+    if (std::system("prometheus --version >/dev/null 2>&1") != 0) {
+      GTEST_SKIP() << "prometheus is not installed";
+    }
+    Start();
   }
-  Start();
+
+  // Its data are in the test's folder, so that it knows them when it is
+  // started again.
+  void StartPrometheus() {
+    const std::string config = folder_.WriteFile(
+        "prometheus.yml", absl::StrCat("scrape_configs:\n"
+                                       "- job_name: ounce\n"
+                                       "  scrape_interval: 1s\n"
+                                       "  static_configs: [{targets: ['",
+                                       metrics_, "']}]\n"));
+    prometheus_ = std::make_unique<testing::Process>(std::vector<std::string>{
+        "prometheus", absl::StrCat("--config.file=", config),
+        absl::StrCat("--storage.tsdb.path=", folder_.Path("data")),
+        absl::StrCat("--web.listen-address=", address_)});
+  }
+
+  // The first value of an expression; empty where there is none.
+  std::string Query(const std::string& expression) {
+    const std::string body = testing::HttpGet(
+        address_, absl::StrCat("/api/v1/query?query=", expression));
+    const auto answer = nlohmann::json::parse(body, nullptr, false);
+    if (answer.is_discarded() || !answer.contains("data")) return "";
+    const auto& result = answer["data"]["result"];
+    return result.empty() ? "" : result[0]["value"][1].get<std::string>();
+  }
+  bool WaitFor(const std::string& expression, const std::string& value) {
+    return WaitUntil([&] { return Query(expression) == value; });
+  }
+
+  const std::string address_ = absl::StrCat("127.0.0.1:", FreePort());
+  std::unique_ptr<testing::Process> prometheus_;
+};
+
+TEST_F(ScrapedTest, TellsWhatTheServerExports) {
   ASSERT_TRUE(Generate(Request("def ", 8)).ok());
   // Connections that say nothing, or nearly, don't keep it out.
   const std::vector<server::FileDescriptor> idle = IdleConnections(100);
-  const std::string config = folder_.WriteFile(
-      "prometheus.yml", absl::StrCat("scrape_configs:\n"
-                                     "- job_name: ounce\n"
-                                     "  scrape_interval: 1s\n"
-                                     "  static_configs: [{targets: ['",
-                                     metrics_, "']}]\n"));
-  const std::string address = absl::StrCat("127.0.0.1:", FreePort());
-  testing::Process prometheus(
-      {"prometheus", absl::StrCat("--config.file=", config),
-       absl::StrCat("--storage.tsdb.path=", folder_.Path("data")),
-       absl::StrCat("--web.listen-address=", address)});
-  const auto query = [&](const std::string& expression) {
-    const std::string body = testing::HttpGet(
-        address, absl::StrCat("/api/v1/query?query=", expression));
-    const auto answer = nlohmann::json::parse(body, nullptr, false);
-    if (answer.is_discarded() || !answer.contains("data")) return std::string();
-    const auto& result = answer["data"]["result"];
-    return result.empty() ? std::string()
-                          : result[0]["value"][1].get<std::string>();
-  };
-  EXPECT_TRUE(WaitUntil([&] { return !query("ounce_build_info").empty(); }))
-      << prometheus.err();
-  EXPECT_EQ(query("up"), "1");
-  EXPECT_EQ(query("ounce_generated_tokens_total"), "8");
-  EXPECT_EQ(query("sum(ounce_requests_total)"), "1");
-  EXPECT_EQ(query("sum(ounce_model_weight_bytes)"),
+  StartPrometheus();
+  EXPECT_TRUE(WaitFor("ounce_build_info", "1")) << prometheus_->err();
+  EXPECT_EQ(Query("up"), "1");
+  EXPECT_EQ(Query("ounce_generated_tokens_total"), "8");
+  EXPECT_EQ(Query("sum(ounce_requests_total)"), "1");
+  EXPECT_EQ(Query("sum(ounce_model_weight_bytes)"),
             absl::StrCat(Model("tiny").resident_bytes()));
-  EXPECT_EQ(query("ounce_time_to_first_token_seconds_count"), "1");
+  EXPECT_EQ(Query("ounce_time_to_first_token_seconds_count"), "1");
+}
+
+TEST_F(ScrapedTest, MissesNothingOfATimeWhenPrometheusWasGone) {
+  const std::string tokens = "ounce_generated_tokens_total";
+  ASSERT_TRUE(Generate(Request("def ", 8)).ok());
+  v1::LoadModelRequest load;
+  load.set_name("second");
+  load.set_path(testing::kTinyModel);
+  ASSERT_TRUE(client_->LoadModel(load).ok());
+  StartPrometheus();
+  ASSERT_TRUE(WaitFor(tokens + "%7Bmodel='tiny'%7D", "8"))
+      << prometheus_->err();
+  prometheus_->Signal(SIGKILL);
+  ASSERT_EQ(prometheus_->Wait(absl::Minutes(1)), 128 + SIGKILL);
+  // Counters go on, and those of a model that goes wait for the next scrape.
+  ASSERT_TRUE(Generate(Request("def ", 16)).ok());
+  v1::GenerateRequest request = Request("def ", 4);
+  request.set_model("second");
+  ASSERT_TRUE(Generate(request).ok());
+  v1::UnloadModelRequest unload;
+  unload.set_name("second");
+  ASSERT_TRUE(client_->UnloadModel(unload).ok());
+  StartPrometheus();
+  EXPECT_TRUE(WaitFor(tokens + "%7Bmodel='tiny'%7D", "24"))
+      << prometheus_->err();
+  EXPECT_EQ(Query("last_over_time(" + tokens + "%7Bmodel='second'%7D%5B1h%5D)"),
+            "4");
+  // What it had read before, it still has.
+  EXPECT_EQ(Query("min_over_time(" + tokens + "%7Bmodel='tiny'%7D%5B1h%5D)"),
+            "8");
 }
 
 TEST_F(PrometheusTest, ReadsNoMoreAfterManyModelsHaveComeAndGone) {
@@ -137,9 +186,8 @@ TEST_F(PrometheusTest, TellsItsLoadInOneValueEach) {
       Request("def f():\n", 4000), [&](const v1::GenerateResponse&) {
         told = true;
         EXPECT_EQ(Metric("ounce_server_requests_running"), 1);
-        EXPECT_TRUE(WaitUntil([&] {
-          return Metric("ounce_server_kv_cache_usage_ratio") > 0;
-        }));
+        EXPECT_TRUE(WaitUntil(
+            [&] { return Metric("ounce_server_kv_cache_usage_ratio") > 0; }));
         EXPECT_LT(Metric("ounce_server_kv_cache_usage_ratio"), 1);
         return false;
       });

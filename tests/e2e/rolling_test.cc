@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <functional>
+#include <future>
 #include <map>
 #include <thread>
 
@@ -14,6 +15,8 @@
 #include "absl/strings/str_format.h"
 #include "base/mutex.h"
 #include "gmock/gmock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "ounce/v1/inference.grpc.pb.h"
 #include "tests/e2e/raw_connection.h"
 #include "tests/e2e/serving.h"
@@ -45,11 +48,29 @@ class RollingTest : public testing::ServingTest {
 
 TEST_F(RollingTest, ServesNewCallersForAWhileAfterTheSignal) {
   Start(Flags("2"));
+  v1::GenerateRequest long_one = Request("def", 480);
+  long_one.set_logprobs(20);  // more bytes than are sent ahead
+  const auto expected = Generate(long_one);
+  ASSERT_THAT(expected.status(), testing::IsOk());
   testing::RawConnection idle(inference_);
   ASSERT_TRUE(idle.Write(testing::Start()));
   const absl::Time end = absl::Now() + absl::Seconds(2);  // at the earliest
   server_->Signal(SIGTERM);
   ASSERT_TRUE(WaitUntilNotReady());
+  // Begins in the delay, and is read after it.
+  std::promise<void> closed;
+  const std::shared_future<void> is_closed = closed.get_future().share();
+  std::string text;
+  std::thread reader([&] {
+    const auto newcomer = client::Client::Create({.server = inference_});
+    EXPECT_THAT(newcomer->Generate(long_one,
+                                   [&](const v1::GenerateResponse& message) {
+                                     is_closed.wait();
+                                     text += message.text();
+                                     return true;
+                                   }),
+                testing::IsOk());
+  });
   int served = 0;
   while (true) {
     const auto newcomer = client::Client::Create({.server = inference_});
@@ -68,6 +89,9 @@ TEST_F(RollingTest, ServesNewCallersForAWhileAfterTheSignal) {
               HasSubstr(testing::Frame(
                   testing::kGoAway, 0, 0,
                   testing::Number(0x7fffffff, 4) + testing::Number(0, 4))));
+  closed.set_value();
+  reader.join();
+  EXPECT_EQ(text, expected->first);
   EXPECT_EQ(server_->Wait(absl::Minutes(1)), 0) << server_->err();
 }
 
@@ -96,6 +120,22 @@ TEST_F(RollingTest, IsReadyOnlyWhileTheModelsOfItsStartServe) {
   ASSERT_TRUE(client_->LoadModel(load).ok());
   EXPECT_TRUE(*client_->IsServing(""));
   EXPECT_EQ(testing::HttpGet(metrics_, "/readyz"), "ready\n");
+}
+
+// How long a server that refuses wants to be left alone.
+absl::Duration RetryDelay(const grpc::Status& status) {
+  google::rpc::Status details;
+  google::rpc::RetryInfo retry;
+  if (!details.ParseFromString(status.error_details())) {
+    return absl::ZeroDuration();
+  }
+  for (const google::protobuf::Any& detail : details.details()) {
+    if (detail.UnpackTo(&retry)) {
+      return absl::Seconds(retry.retry_delay().seconds()) +
+             absl::Nanoseconds(retry.retry_delay().nanos());
+    }
+  }
+  return absl::ZeroDuration();
 }
 
 // Three servers, each at an address that it comes back to.
@@ -162,12 +202,14 @@ class ThreeServersTest : public RollingTest {
   }
 
   // Runs `restart` while callers ask all the time, up to so many times for an
-  // answer that a server could not give; none may go without, or get another.
+  // answer that a server could not give, as it tells them to; none may go
+  // without, or get another.
   void ExpectNoLoss(v1::Inference::Stub& stub,
                     const std::function<void()>& restart, int tries = 1) {
     // The text of a greedy answer, and how it ended.
-    const auto ask_once = [&](uint32_t tokens) {
+    const auto ask_once = [&](uint32_t tokens, bool waits_for_a_server) {
       grpc::ClientContext context;
+      context.set_wait_for_ready(waits_for_a_server);
       std::string text;
       v1::GenerateResponse message;
       const auto stream = stub.Generate(&context, Request("def f", tokens));
@@ -177,12 +219,13 @@ class ThreeServersTest : public RollingTest {
     std::atomic<int> again{0};
     const auto ask = [&](uint32_t tokens) {
       for (int i = 1;; ++i) {
-        auto answer = ask_once(tokens);
+        auto answer = ask_once(tokens, /*waits_for_a_server=*/i > 1);
         if (answer.first.error_code() != grpc::StatusCode::UNAVAILABLE ||
             i >= tries) {
           return answer;
         }
         ++again;
+        absl::SleepFor(RetryDelay(answer.first));
       }
     };
     // Short answers, and some that a stop begins in the midst of.
@@ -250,6 +293,24 @@ TEST_F(ThreeServersTest, KilledServersCostNobodyAnAnswerWhoAsksAgain) {
       Run(replica);
     }
     EXPECT_TRUE(WaitUntil([&] { return Served(replicas_.back()) >= 3; }));
+  };
+  ExpectNoLoss(*stub, restart, /*tries=*/5);
+}
+
+TEST_F(ThreeServersTest, ATimeWithoutAnyServerCostsNobodyAnAnswerWhoAsksAgain) {
+  const auto stub = RoundRobin(/*watches_health=*/false);
+  const auto restart = [&] {
+    for (Replica& replica : replicas_) {
+      EXPECT_TRUE(WaitUntil([&] { return Served(replica) >= 3; }));
+    }
+    for (Replica& replica : replicas_) replica.process->Signal(SIGKILL);
+    for (Replica& replica : replicas_) {
+      EXPECT_EQ(replica.process->Wait(absl::Minutes(1)), 128 + SIGKILL);
+    }
+    for (Replica& replica : replicas_) Run(replica);
+    for (Replica& replica : replicas_) {
+      EXPECT_TRUE(WaitUntil([&] { return Served(replica) >= 3; }));
+    }
   };
   ExpectNoLoss(*stub, restart, /*tries=*/5);
 }

@@ -161,6 +161,32 @@ TEST_F(TlsTest, TakesAReplacedCertificateWhileItRuns) {
   EXPECT_THAT(NewClient(other.cert)->ListServedModels().status(), IsOk());
 }
 
+TEST_F(TlsTest, AnEndedCertificateKeepsOnlyNewClientsOutUntilItIsRenewed) {
+  StartTls(kMetricsInPlainText);
+  ASSERT_THAT(client_->ListServedModels().status(), IsOk());
+  const auto reloads = [&](double count) {
+    return WaitUntil([&] {
+      return Metric("ounce_file_reloads_total", {"\"tls\"", "\"done\""}) ==
+             count;
+    });
+  };
+  Certificates::Replace(own_,
+                        make_.Make("ended", authority_, "IP:127.0.0.1", -1));
+  ASSERT_TRUE(reloads(1)) << server_->err();
+  EXPECT_LT(Metric("ounce_tls_certificate_expiry_timestamp_seconds"),
+            static_cast<double>(absl::ToUnixSeconds(absl::Now())));
+  EXPECT_THAT(server_->err(), HasSubstr("clients will refuse it"));
+  EXPECT_THAT(client_->ListServedModels().status(), IsOk());
+  EXPECT_THAT(
+      NewClient(authority_.cert)->ListServedModels().status(),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("it has ended, or")));
+  Certificates::Replace(own_, make_.Make("renewed", authority_));
+  ASSERT_TRUE(reloads(2)) << server_->err();
+  EXPECT_GT(Metric("ounce_tls_certificate_expiry_timestamp_seconds"),
+            static_cast<double>(absl::ToUnixSeconds(absl::Now())));
+  EXPECT_THAT(NewClient(authority_.cert)->ListServedModels().status(), IsOk());
+}
+
 TEST_F(TlsTest, AsksClientsForACertificateAndKnowsThemByIt) {
   StartTls({"--tls_listeners", "admin_listen,metrics_listen",
             "--admin_tls_client_ca", authority_.cert, "--metrics_tls_client_ca",

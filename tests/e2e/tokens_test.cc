@@ -132,6 +132,19 @@ TEST_F(TokensTest, AreReplacedWhileItRuns) {
   EXPECT_THAT(With(renewed.token)->ListServedModels().status(), IsOk());
 }
 
+TEST_F(TokensTest, AreKnownWhileTheirFileIsGone) {
+  StartWithTokens();
+  std::filesystem::rename(folder_.Path("tokens"), folder_.Path("elsewhere"));
+  ASSERT_TRUE(WaitForReload("error")) << server_->err();
+  EXPECT_THAT(server_->err(), AllOf(HasSubstr("error token_file: "),
+                                    HasSubstr("goes on with what it had")));
+  EXPECT_THAT(With(web_.token)->ListServedModels().status(), IsOk());
+  EXPECT_FALSE(With(MakeToken("web", "infer").token)->ListServedModels().ok());
+  std::filesystem::rename(folder_.Path("elsewhere"), folder_.Path("tokens"));
+  ASSERT_TRUE(WaitForReload("done")) << server_->err();
+  EXPECT_THAT(With(web_.token)->ListServedModels().status(), IsOk());
+}
+
 TEST_F(TokensTest, ComeToTheCommandLineByFileOrEnvironment) {
   StartWithTokens();
   const std::string file = folder_.WriteFile("mine", operator_.token + "\n");
