@@ -6,7 +6,7 @@ build_packages=(
   libprotobuf-dev libspdlog-dev libssl-dev libutf8proc-dev libwebp-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
-test_packages=(curl libgmock-dev libgtest-dev openssl python3-pip python3-venv unzip)
+test_packages=(bubblewrap curl libgmock-dev libgtest-dev openssl python3-pip python3-venv unzip)
 lint_packages=(clang-14 clang-format-14 clang-tidy-14 git)
 fuzz_packages=(clang-14 libclang-rt-14-dev llvm-14)
 python_packages=(python3-pip python3-venv)
