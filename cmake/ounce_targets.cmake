@@ -63,26 +63,38 @@ function(ounce_executable name)
 endfunction()
 
 # ounce_test(NAME SOURCES a_test.cc ... DEPS dep ... [LABELS l ...] [TIMEOUT s]
-#            [PROCESSORS n]): one binary per file, so that failures are named;
-# run from the source tree's root.
+#            [PROCESSORS n] [EVERY_ISA]): one binary per file, so that failures are
+# named; run from the source tree's root. EVERY_ISA: again on each instruction set
+# below this machine's best, as NAME_avx2 and so on.
 function(ounce_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT;PROCESSORS" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "EVERY_ISA" "TIMEOUT;PROCESSORS" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ounce_options ${arg_DEPS} GTest::gmock_main)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set(tests ${name})
+  if(arg_EVERY_ISA)
+    foreach(isa portable avx2 avx512)
+      add_test(NAME ${name}_${isa} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+      set_property(TEST ${name}_${isa} APPEND PROPERTY ENVIRONMENT OUNCE_MAX_ISA=${isa})
+      list(APPEND tests ${name}_${isa})
+    endforeach()
+  endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  if(OUNCE_SANITIZER)  # what it checks takes three times as long
+    math(EXPR arg_TIMEOUT "3 * ${arg_TIMEOUT}")
+  endif()
+  set_tests_properties(${tests} PROPERTIES TIMEOUT ${arg_TIMEOUT})
   if(OUNCE_SANITIZER STREQUAL "address")
-    set_tests_properties(${name} PROPERTIES ENVIRONMENT
+    set_property(TEST ${tests} APPEND PROPERTY ENVIRONMENT
       "LSAN_OPTIONS=print_suppressions=0:suppressions=${PROJECT_SOURCE_DIR}/tests/lsan.supp")
   endif()
   if(arg_LABELS)
-    set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}")
+    set_tests_properties(${tests} PROPERTIES LABELS "${arg_LABELS}")
   endif()
   if(arg_PROCESSORS)
-    set_tests_properties(${name} PROPERTIES PROCESSORS ${arg_PROCESSORS})
+    set_tests_properties(${tests} PROPERTIES PROCESSORS ${arg_PROCESSORS})
   endif()
 endfunction()
 
