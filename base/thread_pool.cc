@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/interlude.h"
 #include "base/thread.h"
 
 namespace ounce {
@@ -11,6 +12,13 @@ namespace {
 // About 50 microseconds on current CPUs: longer than the gaps between the
 // products of one decode step, shorter than what a busy host would notice.
 constexpr int kSpins = 1000;
+
+// Of this thread's calls of ParallelFor; null: none.
+thread_local Interlude* own_interlude = nullptr;
+
+bool OthersAreWanted() {
+  return own_interlude != nullptr && own_interlude->Wanted();
+}
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -28,6 +36,13 @@ void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
 }
 
 }  // namespace
+
+ScopedInterlude::ScopedInterlude(Interlude& interlude) {
+  OUNCE_CHECK(own_interlude == nullptr, "a thread has one interlude at a time");
+  own_interlude = &interlude;
+}
+
+ScopedInterlude::~ScopedInterlude() { own_interlude = nullptr; }
 
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
   OUNCE_CHECK(num_threads >= 1, "the caller is a worker too");
@@ -51,26 +66,37 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::Run(int64_t num_tasks, TaskFn fn, void* context) {
   if (idle_) return;
-  if (num_tasks <= 1 || threads_.empty()) {
-    for (int64_t task = 0; task < num_tasks; ++task) fn(context, task, 0);
-    return;
-  }
   OUNCE_CHECK(num_tasks <= UINT32_MAX, "tasks are counted in 32 bits");
-  fn_ = fn;
-  context_ = context;
-  num_tasks_ = num_tasks;
-  done_tasks_.store(0, std::memory_order_relaxed);
-  const uint32_t round = round_.load(std::memory_order_relaxed) + 1;
-  open_tasks_.store(uint64_t{round} << 32 | static_cast<uint64_t>(num_tasks),
-                    std::memory_order_release);
-  round_.store(round, std::memory_order_release);
-  round_.notify_all();  // no system call unless somebody is parked
+  // The last `left` tasks are to be done; in one round, unless others come in
+  // between.
+  for (int64_t left = num_tasks; left > 0;) {
+    if (OthersAreWanted()) own_interlude->Run();
+    if (left == 1 || threads_.empty()) {
+      fn(context, num_tasks - left--, 0);
+      continue;
+    }
+    fn_ = fn;
+    context_ = context;
+    num_tasks_ = num_tasks;
+    done_tasks_.store(0, std::memory_order_relaxed);
+    const uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+    const uint64_t none_open = uint64_t{round} << 32;
+    open_tasks_.store(none_open | static_cast<uint64_t>(left),
+                      std::memory_order_release);
+    round_.store(round, std::memory_order_release);
+    round_.notify_all();  // no system call unless somebody is parked
 
-  uint32_t done = static_cast<uint32_t>(WorkOn(0));
-  done += done_tasks_.fetch_add(done, std::memory_order_acq_rel);
-  while (done != num_tasks) {
-    AwaitChange(done_tasks_, done);
-    done = done_tasks_.load(std::memory_order_acquire);
+    uint32_t done = static_cast<uint32_t>(WorkOn(0));
+    // What is left then, nobody can begin any more.
+    const auto open = static_cast<uint32_t>(
+        open_tasks_.exchange(none_open, std::memory_order_acq_rel));
+    const uint32_t begun = static_cast<uint32_t>(left) - open;
+    done += done_tasks_.fetch_add(done, std::memory_order_acq_rel);
+    while (done != begun) {
+      AwaitChange(done_tasks_, done);
+      done = done_tasks_.load(std::memory_order_acquire);
+    }
+    left = open;
   }
 }
 
@@ -85,6 +111,7 @@ int64_t ThreadPool::WorkOn(int worker) {
     }
     fn_(context_, num_tasks_ - static_cast<uint32_t>(open), worker);
     ++count;
+    if (OthersAreWanted()) break;
     open = open_tasks_.load(std::memory_order_acquire);
   }
   return count;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/byte_size.h"
+#include "base/interlude.h"
 #include "base/status_macros.h"
 #include "model/detector.h"
 #include "quant/matmul.h"
@@ -24,6 +25,51 @@ constexpr size_t kSmallScratch = size_t{16} << 20;
 // No known detector comes near it on pictures of a sensible size; a config that
 // was made to ask for more must not wake the system's out-of-memory killer.
 constexpr size_t kMostScratch = size_t{8} << 30;
+
+// A turn of the machine, in slices: others who want one have it in between.
+class SlicedTurn final : public Interlude {
+ public:
+  // With what is under way when it ends, less than the 50 ms that a stream may
+  // be held up.
+  static constexpr absl::Duration kSlice = absl::Milliseconds(20);
+
+  SlicedTurn(ThreadPool& pool, StepTurns& turns, const Clock& clock)
+      : pool_(pool), turns_(turns), clock_(clock) {
+    Begin();
+  }
+  ~SlicedTurn() override { End(); }
+  SlicedTurn(const SlicedTurn&) = delete;
+  SlicedTurn& operator=(const SlicedTurn&) = delete;
+
+  // In all slices so far.
+  absl::Duration taken() const { return taken_ + (clock_.Now() - begun_); }
+
+  bool Wanted() override {
+    return clock_.Now() - begun_ >= kSlice && turns_.OthersWait();
+  }
+  void Run() override {
+    taken_ = taken();
+    End();
+    Begin();
+  }
+
+ private:
+  void Begin() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    turns_.Begin();
+    pool_.lease().Lock();
+    begun_ = clock_.Now();
+  }
+  void End() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    pool_.lease().Unlock();
+    turns_.End();
+  }
+
+  ThreadPool& pool_;
+  StepTurns& turns_;
+  const Clock& clock_;
+  absl::Time begun_;
+  absl::Duration taken_;
+};
 
 // Bytes that Scratch takes for so many floats.
 size_t FloatBytes(int64_t count) {
@@ -73,15 +119,13 @@ class DetectorEngine final : public DetectEngine {
         num_labels + 1, num_labels + 1};
     const quant::Matrix boxes = {scratch_->Take<float>(num_rows * 4), num_rows,
                                  4, 4};
-    turns_.Begin();
     {
-      MutexLock lease(&pool_.lease());
-      const absl::Time start = clock_.Now();
+      SlicedTurn turn(pool_, turns_, clock_);
+      const ScopedInterlude others(turn);
       detector_.Forward(views, detector_.RunOn(pool_, *scratch_, observer_),
                         logits, boxes);
-      batch->in_model = clock_.Now() - start;
+      batch->in_model = turn.taken();
     }
-    turns_.End();
     for (int64_t row = 0; row < num_rows; ++row) {
       for (int64_t label = 0; label <= num_labels; ++label) {
         if (!std::isfinite(logits.row(row)[label])) {

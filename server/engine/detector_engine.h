@@ -23,6 +23,10 @@ size_t DetectorScratchBytes(const model::Detector& detector,
                             absl::Span<const model::PictureSize> sizes,
                             int threads);
 
+// A batch of large pictures takes long, so its turn is given up to those who
+// want one after 20 ms, as often as it takes: streams of text go on meanwhile.
+// What is found does not depend on it.
+//
 // Working memory is one mapping, as large as the largest batch has needed; it
 // is made smaller for a batch that needs less than a quarter, and given back by
 // ReleaseMemory. `scratch_use`, if there is one, says whether it may be had.

@@ -35,6 +35,12 @@ class StepTurns {
     EndTurn();
   }
 
+  // Whether others want a turn, asked by whoever has one.
+  bool OthersWait() {
+    MutexLock lock(&mu_);
+    return next_ticket_ > serving_ + 1;
+  }
+
   // One who stands behind the engines. Threads: one at a time.
   class Behind {
    public:

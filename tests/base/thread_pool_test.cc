@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/interlude.h"
 #include "gtest/gtest.h"
 
 namespace ounce {
@@ -56,6 +57,77 @@ TEST_P(ThreadPoolTest, WakesWorkersThatHaveParked) {
     std::atomic<int64_t> sum{0};
     pool.ParallelFor(100, [&](int64_t task, int) { sum += task; });
     EXPECT_EQ(4'950, sum.load());
+  }
+}
+
+// Lets another owner run rounds of its own after each task.
+class OtherOwner final : public Interlude {
+ public:
+  explicit OtherOwner(ThreadPool& pool) : pool_(pool) {}
+  bool Wanted() override { return true; }
+  void Run() override {
+    std::thread other(
+        [&] { pool_.ParallelFor(5, [&](int64_t, int) { ++tasks_; }); });
+    other.join();
+    ++rounds_;
+  }
+  int rounds() const { return rounds_; }
+  int tasks() const { return tasks_; }
+
+ private:
+  ThreadPool& pool_;
+  int rounds_ = 0;
+  std::atomic<int> tasks_ = 0;
+};
+
+TEST_P(ThreadPoolTest, LetsOthersInBetweenTwoTasksAndRunsEachOnce) {
+  ThreadPool pool(GetParam());
+  OtherOwner other(pool);
+  int rounds_of_others = 0;
+  {
+    const ScopedInterlude interlude(other);
+    for (const int64_t num_tasks : {0, 1, 2, 3, 17, 100}) {
+      std::vector<std::atomic<int>> runs(num_tasks);
+      pool.ParallelFor(num_tasks,
+                       [&](int64_t task, int) { runs[task].fetch_add(1); });
+      for (const auto& count : runs) ASSERT_EQ(1, count.load());
+      // One at least before all; and with one thread before each.
+      EXPECT_GE(other.rounds() - rounds_of_others, num_tasks > 0 ? 1 : 0);
+      if (GetParam() == 1) {
+        EXPECT_EQ(num_tasks, other.rounds() - rounds_of_others);
+      }
+      rounds_of_others = other.rounds();
+    }
+  }
+  EXPECT_EQ(5 * other.rounds(), other.tasks());
+  pool.ParallelFor(100, [](int64_t, int) {});
+  EXPECT_EQ(rounds_of_others, other.rounds());
+}
+
+TEST(ThreadPoolTest, BeginsNoTaskWhileOthersAreWanted) {
+  ThreadPool pool(4);
+  class Pause final : public Interlude {
+   public:
+    explicit Pause(const std::atomic<int>& running) : running_(running) {}
+    bool Wanted() override { return true; }
+    void Run() override {
+      EXPECT_EQ(0, running_.load());
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      EXPECT_EQ(0, running_.load());
+    }
+
+   private:
+    const std::atomic<int>& running_;
+  };
+  std::atomic<int> running = 0;
+  Pause pause(running);
+  const ScopedInterlude interlude(pause);
+  for (int round = 0; round < 20; ++round) {
+    pool.ParallelFor(64, [&](int64_t, int) {
+      ++running;
+      std::this_thread::yield();
+      --running;
+    });
   }
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/interlude.h"
 #include "model/arch/detr_config.h"
 #include "quant/registry.h"
 #include "tests/testing/generated_checkpoint.h"
@@ -530,6 +531,33 @@ TEST(DetrTest, APictureIsTheSameAloneAndInAnyBatchOnAnyThreads) {
         EXPECT_LT(box, 1);
       }
     }
+  }
+}
+
+TEST(DetrTest, APictureIsTheSameThoughOthersComeBetweenAnyTwoTasks) {
+  class Anybody final : public Interlude {
+   public:
+    bool Wanted() override { return true; }
+    void Run() override { ++times_; }
+    int times() const { return times_; }
+
+   private:
+    int times_ = 0;
+  };
+  for (Compute compute : {Compute::kFloat32, Compute::kBFloat16}) {
+    const GeneratedCheckpoint checkpoint(kBasic);
+    const LoadedModel loaded = LoadFor(compute, checkpoint);
+    const std::vector<DetectorRunner::Picture> pictures = {
+        DetectorRunner::Generated(0, {33, 47}, {33, 47}),
+        DetectorRunner::Generated(1, {64, 32}, {64, 32})};
+    DetectorRunner runner(*loaded.model->detector(), 2);
+    const DetectorOutputs whole = runner.Run(pictures);
+    Anybody anybody;
+    const ScopedInterlude interlude(anybody);
+    const DetectorOutputs in_pieces = runner.Run(pictures);
+    EXPECT_EQ(whole.logits, in_pieces.logits);
+    EXPECT_EQ(whole.boxes, in_pieces.boxes);
+    EXPECT_GT(anybody.times(), 50);
   }
 }
 

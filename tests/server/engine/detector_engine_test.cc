@@ -1,9 +1,13 @@
 #include "server/engine/detector_engine.h"
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
 #include <limits>
 #include <memory>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/thread_pool.h"
@@ -15,6 +19,7 @@
 #include "server/engine/step_turns.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/refusal.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -25,11 +30,13 @@ using ::ounce::testing::StatusIs;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
-// Two queries, one label; every logit but "no object" is `logit`.
+// Two queries, one label; every logit but "no object" is `logit`. `work` is
+// what it does on the pool.
 class FakeDetector final : public model::Detector {
  public:
-  FakeDetector(float logit, size_t scratch_bytes)
-      : logit_(logit), scratch_bytes_(scratch_bytes) {
+  using Work = std::function<void(ThreadPool&)>;
+  FakeDetector(float logit, size_t scratch_bytes, Work work = nullptr)
+      : logit_(logit), scratch_bytes_(scratch_bytes), work_(std::move(work)) {
     shape_.num_queries = 2;
     shape_.labels = {"thing"};
   }
@@ -41,9 +48,10 @@ class FakeDetector final : public model::Detector {
                       int) const override {
     return scratch_bytes_;
   }
-  void Forward(absl::Span<const model::PictureView>, const model::Run&,
+  void Forward(absl::Span<const model::PictureView>, const model::Run& run,
                const quant::Matrix& logits,
                const quant::Matrix& boxes) const override {
+    if (work_) work_(run.pool);
     for (int64_t row = 0; row < logits.rows; ++row) {
       logits.row(row)[0] = logit_;
       logits.row(row)[1] = 0;
@@ -54,6 +62,7 @@ class FakeDetector final : public model::Detector {
  private:
   const float logit_;
   const size_t scratch_bytes_;
+  const Work work_;
   model::DetectorShape shape_;
 };
 
@@ -61,13 +70,18 @@ class DetectorEngineTest : public ::testing::Test {
  protected:
   absl::Status Run(float logit, size_t scratch_bytes,
                    std::unique_ptr<MemoryUse> scratch_use = nullptr) {
+    return Run(std::make_shared<FakeDetector>(logit, scratch_bytes),
+               std::move(scratch_use));
+  }
+  absl::Status Run(std::shared_ptr<FakeDetector> detector,
+                   std::unique_ptr<MemoryUse> scratch_use = nullptr,
+                   const Clock& clock = Clock::Real()) {
     ASSIGN_OR_RETURN(model::DetrImageProcessor processor,
                      model::DetrImageProcessor::Parse("test", "{}"));
     const auto engine = CreateDetectorEngine(
-        {.model_version = 1, .method = "float32"},
-        std::make_shared<FakeDetector>(logit, scratch_bytes),
+        {.model_version = 1, .method = "float32"}, std::move(detector),
         std::make_shared<const model::DetrImageProcessor>(std::move(processor)),
-        pool_, turns_, Clock::Real(), std::move(scratch_use));
+        pool_, turns_, clock, std::move(scratch_use));
     Picture picture;
     ASSIGN_OR_RETURN(picture.rgb, image::Rgb8::Create(8, 8));
     picture.original_height = picture.original_width = 8;
@@ -118,6 +132,44 @@ TEST_F(DetectorEngineTest, TakesItsWorkingMemoryOfTheServers) {
   ASSERT_TRUE(budget.Take(MemoryShare::kPictures, 10 * kMiB));
   EXPECT_FALSE(Run(5, 4 * kMiB, use(0)).ok());
   EXPECT_OK(Run(5, 4 * kMiB, use(5 * kMiB)));
+}
+
+TEST_F(DetectorEngineTest, GivesOthersTheirTurnsInTheMidstOfABatch) {
+  testing::FakeClock clock;
+  std::atomic<int> turns_of_others = 0;
+  std::atomic<bool> stop = false;
+  std::thread stream([&] {
+    while (!stop) {
+      turns_.Begin();
+      ++turns_of_others;
+      turns_.End();
+    }
+  });
+  std::vector<int> seen;  // by task
+  int quick_turns = 0;
+  const auto work = [&](ThreadPool& pool) {
+    const auto await_stream = [&] {
+      while (!turns_.OthersWait()) std::this_thread::yield();
+    };
+    pool.ParallelFor(10, [&](int64_t, int) {
+      await_stream();
+      seen.push_back(turns_of_others);
+      clock.Advance(absl::Milliseconds(20));
+    });
+    // And what takes no time is not cut into pieces.
+    pool.ParallelFor(1, [](int64_t, int) {});
+    const int before = turns_of_others;
+    pool.ParallelFor(10, [&](int64_t, int) { await_stream(); });
+    quick_turns = turns_of_others - before;
+  };
+  EXPECT_OK(Run(std::make_shared<FakeDetector>(5, 4096, work), nullptr, clock));
+  stop = true;
+  stream.join();
+  ASSERT_THAT(seen, SizeIs(10));
+  for (size_t i = 1; i < seen.size(); ++i) EXPECT_GT(seen[i], seen[i - 1]);
+  EXPECT_EQ(quick_turns, 0);
+  // Theirs is not its time.
+  EXPECT_EQ(batch_.in_model, absl::Milliseconds(200));
 }
 
 }  // namespace
