@@ -24,6 +24,7 @@ def moments(resident: list[float], **more: list) -> list[dict]:
     values = {"resident_bytes": [3 * MIB] * 3 + [int(mib * MIB) for mib in resident],
               "anonymous_bytes": [MIB] * (3 + len(resident)),
               "threads": [20] * (3 + len(resident)), "descriptors": [10] * (3 + len(resident))}
+    values["threads_by_name"] = [{"ounce-net": 2}] * (3 + len(resident))
     values["accounts"] = [{"weights": 1}] * (3 + len(resident))
     for figure, last in more.items():
         values[figure] = values[figure][:-len(last)] + last
@@ -67,8 +68,11 @@ def test_a_single_large_moment_is_no_growth() -> None:
 
 
 def test_threads_and_descriptors_that_stay_are_seen() -> None:
-    assert faults_of(moments([60] * 9, threads=[21, 21], descriptors=[11, 11])) == [
+    assert faults_of(moments([60] * 9, threads=[25, 25], descriptors=[11, 11])) == [
         "descriptors grew", "threads grew"]
+    assert faults_of(moments([60] * 9, threads=[21, 21])) == []
+    assert faults_of(moments([60] * 9, threads_by_name=[{"ounce-net": 3}])) == [
+        "the server's own threads changed"]
 
 
 def test_memory_that_is_not_given_back_is_seen() -> None:
