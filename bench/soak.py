@@ -249,9 +249,10 @@ def print_report(report, faults):
               f"{moment['threads']:8} {moment['descriptors']:11}")
     found = report["found"]
     if "resident_bytes" in found:
-        memory = found["resident_bytes"]
-        print(f"resident after the warm-up {memory['first'] / 2**20:.2f} MiB, at the end "
-              f"{memory['last'] / 2**20:.2f} MiB: {memory['growth']:+.2%}")
+        for figure in ("resident", "anonymous"):
+            memory = found[f"{figure}_bytes"]
+            print(f"{figure}, medians: after the warm-up {memory['first'] / 2**20:.2f}, at the end "
+                  f"{memory['last'] / 2**20:.2f}, {memory['growth']:+.2%}")
     else:
         print("too short to say whether memory grows")
     held = sum(line["holds"] for line in report["counters"])
