@@ -4,7 +4,7 @@
     image_archive.py FILE      # settles it, says its id and sizes, leaves its SBOM beside FILE
 
 To settle an archive is to leave out what differs from one build to the next: of the image's
-description the id of the container that built it, of the archive times and old forms.
+description which containers and images it was built by, of the archive times and old forms.
 """
 
 import functools
@@ -91,9 +91,15 @@ def settle(path):
 
         manifest, = json.load(old.extractfile("manifest.json"))
         description = json.load(old.extractfile(manifest["Config"]))
-        description.pop("container", None)
+        for name in ("container", "container_config", "parent"):
+            description.pop(name, None)
+        description["config"].pop("Hostname", None)
+        for step in description["history"]:
+            step.pop("comment", None)
         config = json.dumps(description).encode()
         manifest["Config"] = hashlib.sha256(config).hexdigest() + ".json"
+        # As Docker has them, without a registry.
+        manifest["RepoTags"] = sorted({tag.rpartition("/")[2] for tag in manifest["RepoTags"]})
         add_bytes(manifest["Config"], config)
         for name in dict.fromkeys(manifest["Layers"]):
             layer = old.extractfile(name)

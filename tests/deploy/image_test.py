@@ -31,6 +31,10 @@ ARCHIVE = ROOT / f"build/image/ounce-{VERSION}.tar"
 LABEL = "org.opencontainers.image."
 SHELLS = ("/usr/bin/bash", "/usr/bin/dash")
 UID = 10001
+AS_USER = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs",
+           "--inh-caps=-all", "--bounding-set=-all")
+
+needs_root = unittest.skipUnless(os.geteuid() == 0, "to become the image's user needs root")
 
 # Set by setUpModule.
 image = None
@@ -69,24 +73,12 @@ class Container:
         self.process = subprocess.Popen(
             ["bwrap", "--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", *binds,
              "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--as-pid-1",
-             "--die-with-parent", "--info-fd", str(writing), *self._as_user_of_sandbox(), "--",
-             *self._as_user(), *(command or image.config["Entrypoint"]), *arguments],
+             "--die-with-parent", "--info-fd", str(writing), "--",
+             *AS_USER, *(command or image.config["Entrypoint"]), *arguments],
             env=self._environment(), stdout=self._log, stderr=self._log, pass_fds=(writing,))
         os.close(writing)
         with open(reading) as info:
             self._pid = json.load(info)["child-pid"]
-
-    # Root becomes the user; others have a namespace in which they are.
-    @staticmethod
-    def _as_user_of_sandbox():
-        return [] if os.geteuid() == 0 else ["--unshare-user", "--uid", str(UID), "--gid", str(UID)]
-
-    @staticmethod
-    def _as_user():
-        if os.geteuid() != 0:
-            return []
-        return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs",
-                "--inh-caps=-all", "--bounding-set=-all"]
 
     @staticmethod
     def _environment():
@@ -94,9 +86,8 @@ class Container:
 
     def run(self, *command):
         """Another process in the container, as of `docker exec`."""
-        user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         return subprocess.run(["nsenter", "--target", str(self._pid), "--mount", "--pid", "--net",
-                               *user, *self._as_user(), *command], env=self._environment(),
+                               *AS_USER, *command], env=self._environment(),
                               capture_output=True, text=True, check=False, timeout=60)
 
     def check_health(self):
@@ -104,7 +95,7 @@ class Container:
         assert kind == "CMD", f"{kind} wants a shell"
         return self.run(*command)
 
-    def wait_until_healthy(self, seconds=120):
+    def wait_until_healthy(self, seconds=60):
         deadline = time.monotonic() + seconds
         while (check := self.check_health()).returncode != 0:
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -130,6 +121,7 @@ class Container:
         self._log.close()
 
 
+@needs_root
 class Serving(unittest.TestCase):
     def ask(self, container, *words):
         """The messages of `ounce --json WORDS`."""
@@ -214,6 +206,7 @@ class Contents(unittest.TestCase):
         print(f"{sum(own) / 1e6:.1f} MB above {base / 1e6:.1f} MB of the base")
         self.assertLess(sum(own), 80e6)
 
+    @needs_root
     def test_has_of_its_packages_only_the_libraries_that_it_loads(self):
         listing = ["/lib64/ld-linux-x86-64.so.2", "--list"]
         loaded = set()
