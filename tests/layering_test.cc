@@ -65,6 +65,10 @@ const std::vector<PartRule>& PartRules() {
       {"model/layers/", {"model/"}, {"model/layers/"}},
       {"model/decoder/", {"model/tokenizer/", "model/arch/", "model/loader/"}},
       {"model/arch/", {"model/tokenizer/", "model/loader/"}},
+      // Neither the protocol of calls nor what they are about.
+      {"server/trace/",
+       {"server/", "model/", "quant/", "image/"},
+       {"server/trace/"}},
       // Sockets and frames: what is above them is nothing to it.
       {"server/net/",
        {"server/service/", "server/frontend/", "server/engine/",
@@ -102,6 +106,7 @@ const std::vector<LibraryRule>& LibraryRules() {
         "client/", "model/tokenizer/sentencepiece_model.cc"}},
       {"prometheus-cpp", {"prometheus/"}, {"server/metrics/"}},
       {"libmicrohttpd", {"microhttpd.h"}, {"server/metrics/"}},
+      {"libcurl", {"curl/"}, {"server/trace/curl_poster.cc"}},
       {"OpenSSL",
        {"openssl/"},
        {"server/net/tls.cc", "server/service/tokens.cc",

@@ -2,7 +2,7 @@
 
 build_packages=(
   ca-certificates cmake fonts-dejavu-core g++ ninja-build pkg-config
-  libabsl-dev libcairo2-dev libcli11-dev libgrpc++-dev libjpeg62-turbo-dev libmicrohttpd-dev libminizip-dev libpcre2-dev libpng-dev
+  libabsl-dev libcairo2-dev libcli11-dev libcurl4-openssl-dev libgrpc++-dev libjpeg62-turbo-dev libmicrohttpd-dev libminizip-dev libpcre2-dev libpng-dev
   libprotobuf-dev libspdlog-dev libssl-dev libutf8proc-dev libwebp-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
