@@ -55,6 +55,11 @@ struct Config {
     absl::Duration connection_age = absl::ZeroDuration();
   };
 
+  struct Tracing {
+    std::string endpoint;  // of a collector; empty: what the environment says
+    double sample = 1;     // share of the traces that begin here
+  };
+
   std::vector<Model> models;  // to serve from the start
   Listen listen;
   Tls tls;
@@ -80,6 +85,7 @@ struct Config {
   bool keep_going = false;
   bool log_json = false;
   RequestLogMode request_log = RequestLogMode::kOff;
+  Tracing tracing;
   std::string ports_file;  // empty: none
 
   // What flags and file set, but for models, as an ounce.v1.ServerConfig in

@@ -35,6 +35,7 @@ absl::Status Serve(const Config& config) {
   ports.Remove();
   server->Drain();
   stop->Answered();
+  server->SendLastSpans();
   return absl::OkStatus();
 }
 

@@ -1,6 +1,7 @@
 #include "server/server.h"
 
 #include <spdlog/spdlog.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <functional>
@@ -22,6 +23,8 @@
 #include "server/log.h"
 #include "server/net/relay.h"
 #include "server/process.h"
+#include "server/trace/curl_poster.h"
+#include "server/trace/otel_environment.h"
 
 namespace ounce::server {
 namespace {
@@ -33,6 +36,9 @@ constexpr int64_t kMaxPictureThreads = 4;
 constexpr int64_t kFewestFiles = 64;
 // For all of that and admin's connections, beside those of max_connections.
 constexpr int64_t kOtherFiles = 512;
+
+// For the last spans, of the second that is left once all have their answers.
+constexpr absl::Duration kLastSpans = absl::Milliseconds(800);
 
 // From asking clients to go elsewhere to refusing their calls.
 constexpr absl::Duration kLastCalls = absl::Milliseconds(200);
@@ -141,6 +147,47 @@ void WarnOfPlainTokens(const Config& config) {
   }
 }
 
+void SetSpanFigures(const SpanExporter::Stats& stats, Figures& figures) {
+  const auto total = [](int64_t spans) { return static_cast<double>(spans); };
+  figures.SetTotal(metric::kSpansSent, {}, total(stats.sent));
+  figures.SetTotal(metric::kSpansDropped, {"queue_full"},
+                   total(stats.queue_full));
+  figures.SetTotal(metric::kSpansDropped, {"refused"}, total(stats.refused));
+  figures.SetTotal(metric::kSpansDropped, {"unreachable"},
+                   total(stats.unreachable));
+}
+
+// Null when nothing says where to.
+absl::StatusOr<std::unique_ptr<SpanExporter>> CreateSpanExporter(
+    const std::string& endpoint) {
+  ASSIGN_OR_RETURN(OtelEnvironment environment, ReadOtelEnvironment(getenv));
+  if (!endpoint.empty()) environment.url = TracesUrl(endpoint);
+  if (environment.url.empty()) return nullptr;
+  SpanExporter::Options options;
+  options.resource = {.version = OUNCE_VERSION,
+                      .attributes = std::move(environment.resource)};
+  options.resource.attributes.emplace_back("service.version", OUNCE_VERSION);
+  options.resource.attributes.emplace_back(
+      "service.instance.id", absl::StrFormat("%016x", DrawSeed()));
+  options.draw = DrawSeed;
+  ASSIGN_OR_RETURN(std::unique_ptr<HttpPoster> poster,
+                   CreateCurlPoster({.url = environment.url,
+                                     .headers = std::move(environment.headers),
+                                     .ca_file = std::move(environment.ca_file)},
+                                    Clock::Real()));
+  spdlog::info("traces go to {}", environment.url);
+  return SpanExporter::Start(std::move(options), std::move(poster),
+                             Clock::Real());
+}
+
+std::unique_ptr<Tracer> CreateTracer(double sample, SpanExporter* spans) {
+  if (spans == nullptr) return nullptr;
+  return std::make_unique<Tracer>(Tracer::Options{
+      .sample = sample, .draw = DrawSeed, .record = [spans](Work work) {
+        spans->Add(std::move(work));
+      }});
+}
+
 // Threads of the process: gRPC starts about ten and one for each CPU, the
 // services eight, signals and metrics one each.
 int NeededThreads(const Config& config) {
@@ -154,7 +201,8 @@ int NeededThreads(const Config& config) {
 }  // namespace
 
 Server::Server(const Config& config, const PeerSet& trusted_proxies,
-               std::unique_ptr<TlsServer> tls, std::unique_ptr<Tokens> tokens)
+               std::unique_ptr<TlsServer> tls, std::unique_ptr<Tokens> tokens,
+               std::unique_ptr<SpanExporter> spans)
     : config_(config),
       isa_(IsaName(BestIsa())),
       clock_(Clock::Real()),
@@ -162,10 +210,17 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies,
       system_start_(absl::Now()),
       tls_(std::move(tls)),
       tokens_(std::move(tokens)),
+      spans_(std::move(spans)),
+      tracer_(CreateTracer(config.tracing.sample, spans_.get())),
       pool_(static_cast<int>(config.threads)),
       metrics_(Metrics::Create({OUNCE_VERSION, isa_, OUNCE_COMPILER})),
       health_(*metrics_, NamesOf(config), !config.keep_going),
       memory_(MemoryOfThisMachine(config.memory_bytes)),
+      span_figures_(spans_ == nullptr
+                        ? nullptr
+                        : metrics_->AddSource([this](Figures& figures) {
+                            SetSpanFigures(spans_->stats(), figures);
+                          })),
       memory_figures_(metrics_->AddSource(
           [this](Figures& figures) { SetMemoryFigures(memory_, figures); })),
       picture_memory_(
@@ -186,6 +241,7 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies,
                           .tokens = tokens_.get(),
                           .request_log = {.mode = config.request_log,
                                           .write = LogRequest},
+                          .tracer = tracer_.get(),
                           .draw = DrawSeed}),
       front_end_({.max_new_tokens = config.limits.max_new_tokens,
                   .draw_seed = DrawSeed,
@@ -321,8 +377,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   if (!config.token_file.empty()) {
     ASSIGN_OR_RETURN(tokens, Tokens::Read(config.token_file));
   }
-  std::unique_ptr<Server> server(
-      new Server(config, trusted_proxies, std::move(tls), std::move(tokens)));
+  ASSIGN_OR_RETURN(std::unique_ptr<SpanExporter> spans,
+                   CreateSpanExporter(config.tracing.endpoint));
+  std::unique_ptr<Server> server(new Server(config, trusted_proxies,
+                                            std::move(tls), std::move(tokens),
+                                            std::move(spans)));
   RETURN_IF_ERROR(server->pool_.status());
   // Before a call can take one of the names.
   for (const Config::Model& model : config.models) {
@@ -371,6 +430,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   return server;
 }
 
+void Server::SendLastSpans() {
+  if (spans_ != nullptr) spans_->Stop(clock_.Now() + kLastSpans);
+}
+
 Server::~Server() {
   // Jobs of calls may still run: none is to go on, nor to tell listeners that
   // are gone.
@@ -381,8 +444,11 @@ Server::~Server() {
 absl::Status Server::LoadModels() {
   size_t failed = 0;
   for (const LoadParams& model : ModelsOf(config_)) {
-    const absl::Status status = WithContext(catalog_->Load(model).status(),
-                                            "model '" + model.name + "'");
+    const absl::Time start = clock_.Now();
+    const absl::StatusOr<ModelInfo> loaded = catalog_->Load(model);
+    TraceLoad(model.name, start, loaded);
+    const absl::Status status =
+        WithContext(loaded.status(), "model '" + model.name + "'");
     if (status.ok()) continue;
     ++failed;
     if (!config_.keep_going || failed == config_.models.size()) return status;
@@ -391,6 +457,29 @@ absl::Status Server::LoadModels() {
   AnnounceModels(catalog_->List());
   listeners_->StartServing();
   return absl::OkStatus();
+}
+
+void Server::TraceLoad(const std::string& name, absl::Time start,
+                       const absl::StatusOr<ModelInfo>& loaded) {
+  if (tracer_ == nullptr) return;
+  TraceContext context = tracer_->Begin();
+  if (!context.sampled) return;
+  Work work;
+  work.context = std::move(context);
+  work.name = "load_model";
+  work.start = start;
+  work.end = clock_.Now();
+  work.attributes = {{"ounce.model.name", name}};
+  work.failed = !loaded.ok();
+  if (loaded.ok()) {
+    work.attributes.push_back({"ounce.model.method", loaded->method});
+    work.attributes.push_back(
+        {"ounce.model.resident_bytes", loaded->resident_bytes});
+  } else {
+    work.attributes.push_back(
+        {"error.type", absl::StatusCodeToString(loaded.status().code())});
+  }
+  tracer_->Record(std::move(work));
 }
 
 void Server::Drain() {

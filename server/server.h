@@ -27,10 +27,12 @@
 #include "server/service/oip_service.h"
 #include "server/service/server_info.h"
 #include "server/service/tokens.h"
+#include "server/trace/span_exporter.h"
+#include "server/trace/tracer.h"
 
 namespace ounce::server {
 
-// Start, then LoadModels, then Drain, then the end.
+// Start, then LoadModels, then Drain, then SendLastSpans, then the end.
 //
 // Threads: one calls it.
 class Server {
@@ -52,11 +54,15 @@ class Server {
   // the configuration says, and closes the listeners.
   void Drain();
 
+  // Sends what is traced and not sent yet, for less than a second. Last.
+  void SendLastSpans();
+
   const Addresses& addresses() const { return addresses_; }
 
  private:
   Server(const Config& config, const PeerSet& trusted_proxies,
-         std::unique_ptr<TlsServer> tls, std::unique_ptr<Tokens> tokens);
+         std::unique_ptr<TlsServer> tls, std::unique_ptr<Tokens> tokens,
+         std::unique_ptr<SpanExporter> spans);
 
   ServerInfo Info() const;
   ServerStatus Status() const;
@@ -65,6 +71,9 @@ class Server {
   // Tells when the certificate ends, and watches the files that may change.
   absl::Status WatchFiles();
   void TellExpiry();
+  // Tells the tracer, if there is one.
+  void TraceLoad(const std::string& name, absl::Time start,
+                 const absl::StatusOr<ModelInfo>& loaded);
 
   // In order: each may use those above it.
   const Config config_;
@@ -74,11 +83,14 @@ class Server {
   const absl::Time system_start_;         // for people
   const std::unique_ptr<TlsServer> tls_;  // or null
   Identities identities_;
-  const std::unique_ptr<Tokens> tokens_;  // or null
+  const std::unique_ptr<Tokens> tokens_;       // or null
+  const std::unique_ptr<SpanExporter> spans_;  // or null: nothing is traced
+  const std::unique_ptr<Tracer> tracer_;       // or null
   ThreadPool pool_;
   const std::unique_ptr<Metrics> metrics_;
   ModelHealth health_;
   MemoryBudget memory_;  // outlives all that is counted
+  const std::unique_ptr<FigureSource> span_figures_;  // or null
   const std::unique_ptr<FigureSource> memory_figures_;
   PictureMemory picture_memory_;  // outlives every picture
   const std::unique_ptr<ModelCatalog> catalog_;

@@ -19,6 +19,7 @@
 #include "base/str_cat.h"
 #include "ounce/v1/server_config.pb.h"
 #include "server/net/peer.h"
+#include "server/trace/otel_environment.h"
 
 namespace ounce::server {
 namespace {
@@ -303,6 +304,19 @@ const std::vector<Setting>& Rows() {
        .default_words = "off",
        .help = "Of which requests there is a line of JSON on stderr: none, "
                "those that end badly, or all"},
+      {.name = "otlp_endpoint",
+       .to = [](Config& c) -> std::string& { return c.tracing.endpoint; },
+       .form = "URL",
+       .check = CheckEndpoint,
+       .default_words = "what OTEL_EXPORTER_OTLP_ENDPOINT says, else none",
+       .help = "Where traces go: http://HOST:4318 of an OpenTelemetry "
+               "collector, which takes them at /v1/traces"},
+      {.name = "trace_sample",
+       .type = SettingType::kRatio,
+       .to = [](Config& c) -> double& { return c.tracing.sample; },
+       .max = 1,
+       .help = "Share of the requests that are traced if their caller does not "
+               "say (traceparent)"},
       {.name = "ports_file",
        .to = [](Config& c) -> std::string& { return c.ports_file; },
        .form = "FILE",
@@ -373,13 +387,13 @@ absl::Status CheckNumber(const Setting& setting, int64_t number) {
   return OutOfRange(setting, NumberText(setting, number));
 }
 
-absl::Status CheckSeconds(const Setting& setting, double seconds) {
+absl::Status CheckReal(const Setting& setting, double number) {
   // NaN is in no range.
-  if (seconds >= static_cast<double>(setting.min) &&
-      seconds <= static_cast<double>(setting.max)) {
+  if (number >= static_cast<double>(setting.min) &&
+      number <= static_cast<double>(setting.max)) {
     return absl::OkStatus();
   }
-  return OutOfRange(setting, StrCat(seconds));
+  return OutOfRange(setting, StrCat(number));
 }
 
 absl::Status CheckText(const Setting& setting, const std::string& text) {
@@ -434,8 +448,18 @@ absl::Status SetOne(const Setting& setting, const Place& place,
         return absl::InvalidArgumentError(
             StrCat("must be a number of seconds, is '", text, "'"));
       }
-      RETURN_IF_ERROR(CheckSeconds(setting, seconds));
+      RETURN_IF_ERROR(CheckReal(setting, seconds));
       fields.SetDouble(place.message, place.field, seconds);
+      break;
+    }
+    case SettingType::kRatio: {
+      double ratio = 0;
+      if (!absl::SimpleAtod(text, &ratio)) {
+        return absl::InvalidArgumentError(
+            StrCat("must be a number from 0 to 1, is '", text, "'"));
+      }
+      RETURN_IF_ERROR(CheckReal(setting, ratio));
+      fields.SetDouble(place.message, place.field, ratio);
       break;
     }
     case SettingType::kFlag: {
@@ -483,8 +507,14 @@ class Applier {
   }
   absl::Status operator()(absl::Duration& (*to)(Config&)) const {
     const double seconds = fields_.GetDouble(message_, field_);
-    RETURN_IF_ERROR(CheckSeconds(setting_, seconds));
+    RETURN_IF_ERROR(CheckReal(setting_, seconds));
     to(config_) = absl::Seconds(seconds);
+    return absl::OkStatus();
+  }
+  absl::Status operator()(double& (*to)(Config&)) const {
+    const double ratio = fields_.GetDouble(message_, field_);
+    RETURN_IF_ERROR(CheckReal(setting_, ratio));
+    to(config_) = ratio;
     return absl::OkStatus();
   }
   absl::Status operator()(bool& (*to)(Config&)) const {
@@ -534,6 +564,9 @@ std::string DefaultText(const Setting& setting) {
   if (const auto* to = std::get_if<absl::Duration& (*)(Config&)>(&setting.to)) {
     return StrCat(absl::ToDoubleSeconds((*to)(config)));
   }
+  if (const auto* to = std::get_if<double& (*)(Config&)>(&setting.to)) {
+    return StrCat((*to)(config));
+  }
   if (const auto* to = std::get_if<bool& (*)(Config&)>(&setting.to)) {
     return (*to)(config) ? "true" : "false";
   }
@@ -547,6 +580,7 @@ std::string ValuesText(const Setting& setting) {
     case SettingType::kList:
       return std::string(setting.form);
     case SettingType::kCount:
+    case SettingType::kRatio:
       return RangeText(setting);
     case SettingType::kBytes:
       return StrCat("bytes, ", RangeText(setting));
@@ -602,6 +636,8 @@ std::string FormOf(const Setting& setting) {
       return "BYTES";
     case SettingType::kSeconds:
       return "SECONDS";
+    case SettingType::kRatio:
+      return "RATIO";
     case SettingType::kFlag:
       return "";
     case SettingType::kChoice:
@@ -613,7 +649,8 @@ std::string FormOf(const Setting& setting) {
 std::string HelpOf(const Setting& setting) {
   const bool is_number = setting.type == SettingType::kCount ||
                          setting.type == SettingType::kBytes ||
-                         setting.type == SettingType::kSeconds;
+                         setting.type == SettingType::kSeconds ||
+                         setting.type == SettingType::kRatio;
   return StrCat(setting.help,
                 is_number ? StrCat(" (", RangeText(setting), ")") : "", " [",
                 DefaultText(setting), "]");

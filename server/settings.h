@@ -31,6 +31,7 @@ enum class SettingType {
   kCount,
   kBytes,  // on the command line with a unit: 512MiB
   kSeconds,
+  kRatio,   // 0 to 1
   kFlag,    // true or false
   kChoice,  // one of a few words
   kList,    // of texts: the flag may be given several times
@@ -38,10 +39,11 @@ enum class SettingType {
 
 struct Setting {
   // The member of Config that it sets; of a choice perhaps what sets it.
-  using Target = std::variant<std::string& (*)(Config&), int64_t& (*)(Config&),
-                              absl::Duration& (*)(Config&), bool& (*)(Config&),
-                              std::vector<std::string>& (*)(Config&),
-                              void (*)(Config&, const std::string&)>;
+  using Target =
+      std::variant<std::string& (*)(Config&), int64_t& (*)(Config&),
+                   absl::Duration& (*)(Config&), double& (*)(Config&),
+                   bool& (*)(Config&), std::vector<std::string>& (*)(Config&),
+                   void (*)(Config&, const std::string&)>;
 
   std::string_view name;  // of the flag and of the field
   SettingType type = SettingType::kText;

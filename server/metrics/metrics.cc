@@ -37,21 +37,6 @@ constexpr ModelState kStates[] = {ModelState::kLoading, ModelState::kReady,
                                   ModelState::kQuantizing,
                                   ModelState::kUnloading};
 
-const char* StageName(QuantizeStage stage) {
-  switch (stage) {
-    case QuantizeStage::kReading:
-      return "reading";
-    case QuantizeStage::kWaiting:
-      return "waiting";
-    case QuantizeStage::kQuantizing:
-      return "quantizing";
-    case QuantizeStage::kEvaluating:
-      return "evaluating";
-    case QuantizeStage::kSwapping:
-      return "swapping";
-  }
-  return "";
-}
 constexpr QuantizeStage kStages[] = {
     QuantizeStage::kReading, QuantizeStage::kWaiting,
     QuantizeStage::kQuantizing, QuantizeStage::kEvaluating,
@@ -225,7 +210,7 @@ class MetricsImpl final : public Metrics {
     StartRuns(model, method);
     series_.Get(metric::kQuantizationDuration, {model, method});
     for (const QuantizeStage each : kStages) {
-      page_.Set(metric::kQuantizationStage, {model, StageName(each)},
+      page_.Set(metric::kQuantizationStage, {model, QuantizeStageName(each)},
                 each == stage);
     }
   }

@@ -47,8 +47,9 @@ struct DetectResult {
   std::vector<DetectedObject> objects;  // best first
   int64_t image_height = 0;             // of the picture that came in
   int64_t image_width = 0;
-  absl::Duration queued;  // total less the next two
-  absl::Duration decode;
+  absl::Duration queued;  // total less decode and in_model
+  absl::Duration read;    // when the picture stood in the model's queue
+  absl::Duration decode;  // until then
   absl::Duration in_model;
   absl::Duration total;
   int64_t model_version = 0;

@@ -355,6 +355,7 @@ void Scheduler::End(std::unique_ptr<Request> request,
   const DetectParams& params = request->params;
   result.image_height = params.picture.original_height;
   result.image_width = params.picture.original_width;
+  result.read = request->queued - params.arrival;
   result.decode = params.decode;
   result.total = clock_.Now() - params.arrival;
   result.queued = std::max(result.total - result.decode - result.in_model,

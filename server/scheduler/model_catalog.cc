@@ -11,6 +11,22 @@ namespace ounce::server {
 
 bool IsModelName(std::string_view name) { return IsName(name); }
 
+const char* QuantizeStageName(QuantizeStage stage) {
+  switch (stage) {
+    case QuantizeStage::kReading:
+      return "reading";
+    case QuantizeStage::kWaiting:
+      return "waiting";
+    case QuantizeStage::kQuantizing:
+      return "quantizing";
+    case QuantizeStage::kEvaluating:
+      return "evaluating";
+    case QuantizeStage::kSwapping:
+      return "swapping";
+  }
+  return "";
+}
+
 namespace {
 
 struct TaskWords {

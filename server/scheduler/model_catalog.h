@@ -260,6 +260,9 @@ enum class QuantizeStage {
   kSwapping
 };
 
+// "reading", ...: in metrics and traces. It lives for ever.
+const char* QuantizeStageName(QuantizeStage stage);
+
 struct QuantizeUpdate {
   QuantizeStage stage = QuantizeStage::kReading;
   int64_t tensors_done = 0;

@@ -4,15 +4,18 @@
 #include <grpcpp/support/status.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/time/time.h"
 #include "base/guard.h"
 #include "base/mutex.h"
 #include "server/service/call_record.h"
+#include "server/service/call_trace.h"
 #include "server/service/grpc_status.h"
 #include "server/service/rpc_metrics.h"
 
@@ -92,7 +95,13 @@ class CallWatcher final : public Interceptor {
     } else {
       id = reception_.NewRequestId();
     }
-    record_ = std::make_shared<CallRecord>(std::move(id), MethodOf(method_));
+    std::string method = MethodOf(method_);
+    std::optional<TraceContext> trace;
+    if (reception_.tracer() != nullptr && !absl::StartsWith(method, "grpc.")) {
+      trace = BeginTrace(*reception_.tracer(), metadata);
+    }
+    record_ = std::make_shared<CallRecord>(std::move(id), std::move(method),
+                                           std::move(trace));
     reception_.calls().Insert(&context_, record_);
   }
 
@@ -113,20 +122,25 @@ class CallWatcher final : public Interceptor {
   }
 
   void End() {
-    if (!reception_.request_log().on()) return;
+    if (!reception_.request_log().on() && !record_->traced()) return;
     Sent sent;
     {
       MutexLock lock(&mu_);
       sent = sent_;
     }
     RequestLog::End end;
+    const absl::Time now = clock_.Now();
     const grpc::StatusCode code =
-        SeenByCaller(context_, sent.code, clock_, clock_.Now());
+        SeenByCaller(context_, sent.code, clock_, now);
     end.code = CodeName(code);
     if (code == sent.code) end.reason = sent.reason;
     end.peer = reception_.PeerOf(context_);
-    end.total = clock_.Now() - start_;
+    end.total = now - start_;
     reception_.request_log().Write(*record_, end);
+    if (!record_->traced()) return;
+    reception_.tracer()->Record(
+        WorkOf(*record_, context_,
+               {.code = code, .words = std::move(end), .start = start_}));
   }
 
   const Callers callers_;

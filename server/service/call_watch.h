@@ -1,7 +1,7 @@
 // Watches every call of a gRPC server from its beginning to its end, whichever
 // service it is for, also those that no service sees (unknown methods): gives
 // it a request id, puts that into what the caller gets, and tells the log how
-// it ended.
+// it ended, and the tracer, if there is one, of all but health and reflection.
 //
 // The id is that of the call's metadata `x-request-id` where that is 1 to 64
 // characters of printable ASCII, else 128 random bits in hexadecimal. It comes

@@ -47,7 +47,7 @@ std::shared_ptr<DetectCall> DetectCall::Create(
 }
 
 void DetectCall::OnDone(const absl::Status& status, DetectResult result) {
-  record_->Add([&](CallFacts& facts) { Note(result, facts); });
+  record_->AddResult(status, result);
   const absl::Status answered = Guarded([&] {
     if (status.ok()) *response_ = Serialize(ToProto(std::move(result)));
     return status;

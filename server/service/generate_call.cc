@@ -122,7 +122,7 @@ void GenerateCall::Abandon() {
 
 void GenerateCall::OnDone(const absl::Status& status,
                           const GenerateOutcome& outcome) {
-  record_->Add([&](CallFacts& facts) { Note(outcome.result, facts); });
+  record_->AddResult(status, outcome);
   {
     MutexLock lock(&mu_);
     done_ = true;

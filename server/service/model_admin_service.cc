@@ -394,6 +394,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
     absl::StatusOr<ProgressCall::Ending> (ModelAdminService::*work)(
         Request&, ProgressCall&)) {
   const auto call = ProgressCall::Create(
+      reception_.calls().Of(*context),
       FromGrpcDeadline(context->raw_deadline(), clock_), clock_);
   const absl::Status status = Guarded([&]() -> absl::Status {
     const auto request = std::make_shared<Request>();
@@ -427,7 +428,10 @@ absl::StatusOr<Picture> ModelAdminService::ReadPicture(
 absl::StatusOr<ProgressCall::Ending> ModelAdminService::RunQuantize(
     v1::QuantizeRequest& request, ProgressCall& call) {
   ASSIGN_OR_RETURN(QuantizeParams params, CheckQuantize(request));
+  PhaseNotes phases(call.record(), clock_);
+  phases.Begin(QuantizeStageName(QuantizeStage::kReading));
   const auto progress = [&](const QuantizeUpdate& update) -> absl::Status {
+    phases.Begin(QuantizeStageName(update.stage));
     v1::QuantizeProgress message;
     message.set_stage(ToProto(update.stage));
     message.set_tensors_done(update.tensors_done);
@@ -461,6 +465,11 @@ absl::StatusOr<ProgressCall::Ending> ModelAdminService::RunQuantize(
   }
   ASSIGN_OR_RETURN(const QuantizeReport report,
                    catalog_.Quantize(params, progress));
+  call.record().AddAttributes(
+      {{"ounce.model.method", report.method},
+       {"ounce.quantize.method_before", report.method_before},
+       {"ounce.quantize.bytes_before", report.stored_bytes_before},
+       {"ounce.quantize.bytes_after", report.stored_bytes_after}});
   v1::QuantizeProgress last;
   last.set_stage(report.refusal.ok() ? v1::QUANTIZE_STAGE_DONE
                                      : v1::QUANTIZE_STAGE_EVALUATING);

@@ -48,7 +48,7 @@ void OipCall::OnChunk(GenerateChunk chunk) {
 
 void OipCall::OnDone(const absl::Status& status,
                      const GenerateOutcome& outcome) {
-  record_->Add([&](CallFacts& facts) { Note(outcome.result, facts); });
+  record_->AddResult(status, outcome);
   const absl::Status answered = Guarded([&]() -> absl::Status {
     if (!status.ok()) return InOipTerms(status);
     if (!whole_) return OutOfMemory();
@@ -59,7 +59,7 @@ void OipCall::OnDone(const absl::Status& status,
 }
 
 void OipCall::OnDone(const absl::Status& status, DetectResult result) {
-  record_->Add([&](CallFacts& facts) { Note(result, facts); });
+  record_->AddResult(status, result);
   const absl::Status answered = Guarded([&]() -> absl::Status {
     if (!status.ok()) return InOipTerms(status);
     *response_ = Serialize(OipObjects(answer_, result));

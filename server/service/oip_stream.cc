@@ -106,7 +106,7 @@ void OipStream::OnChunk(GenerateChunk chunk) {
 
 void OipStream::OnDone(const absl::Status& status,
                        const GenerateOutcome& outcome) {
-  record_->Add([&](CallFacts& facts) { Note(outcome.result, facts); });
+  record_->AddResult(status, outcome);
   {
     MutexLock lock(&mu_);
     current_.outcome = outcome;
@@ -115,7 +115,7 @@ void OipStream::OnDone(const absl::Status& status,
 }
 
 void OipStream::OnDone(const absl::Status& status, DetectResult result) {
-  record_->Add([&](CallFacts& facts) { Note(result, facts); });
+  record_->AddResult(status, result);
   {
     MutexLock lock(&mu_);
     current_.objects = std::move(result);

@@ -14,9 +14,11 @@ constexpr absl::Duration kMinInterval = absl::Milliseconds(50);
 
 }  // namespace
 
-std::shared_ptr<ProgressCall> ProgressCall::Create(absl::Time deadline,
-                                                   const Clock& clock) {
-  std::shared_ptr<ProgressCall> call(new ProgressCall(deadline, clock));
+std::shared_ptr<ProgressCall> ProgressCall::Create(
+    std::shared_ptr<CallRecord> record, absl::Time deadline,
+    const Clock& clock) {
+  std::shared_ptr<ProgressCall> call(
+      new ProgressCall(std::move(record), deadline, clock));
   MutexLock lock(&call->mu_);
   call->self_ = call;
   return call;

@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "server/service/call_record.h"
 #include "server/service/slow_call.h"
 
 namespace ounce::server {
@@ -28,8 +29,11 @@ class ProgressCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                            public EndableCall {
  public:
   // `clock` must outlive the call.
-  static std::shared_ptr<ProgressCall> Create(absl::Time deadline,
-                                              const Clock& clock);
+  static std::shared_ptr<ProgressCall> Create(
+      std::shared_ptr<CallRecord> record, absl::Time deadline,
+      const Clock& clock);
+
+  CallRecord& record() { return *record_; }
 
   // An error when nobody waits for more: kCancelled, kDeadlineExceeded, or what
   // EndEarly was given.
@@ -58,13 +62,14 @@ class ProgressCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override;
 
  private:
-  ProgressCall(absl::Time deadline, const Clock& clock)
-      : deadline_(deadline), clock_(clock) {}
+  ProgressCall(std::shared_ptr<CallRecord> record, absl::Time deadline,
+               const Clock& clock)
+      : record_(std::move(record)), deadline_(deadline), clock_(clock) {}
   absl::Status Replace(Message progress);
   void Pump();
 
+  const std::shared_ptr<CallRecord> record_;
   const absl::Time deadline_;
-
   const Clock& clock_;
 
   Mutex mu_;

@@ -124,9 +124,14 @@ std::string Reception::NewRequestId() const {
 }
 
 CallContext Reception::ContextOf(const grpc::CallbackServerContext& context) {
+  const std::shared_ptr<CallRecord> record = calls_.Of(context);
+  const absl::Time now = clock_.Now();
+  if (record->traced()) {
+    record->Add([&](CallFacts& facts) { facts.arrival = now; });
+  }
   return {.peer = PeerOf(context),
-          .request_id = calls_.Of(context)->request_id(),
-          .arrival = clock_.Now(),
+          .request_id = record->request_id(),
+          .arrival = now,
           .deadline = FromGrpcDeadline(context.raw_deadline(), clock_),
           .cancelled = [&context] { return context.IsCancelled(); }};
 }

@@ -33,6 +33,7 @@
 #include "server/service/heap_trimmer.h"
 #include "server/service/request_log.h"
 #include "server/service/tokens.h"
+#include "server/trace/tracer.h"
 
 namespace ounce::server {
 
@@ -60,6 +61,8 @@ class Reception {
     const Identities* identities = nullptr;
     const Tokens* tokens = nullptr;
     RequestLog::Options request_log = {};
+    // Told of calls that are traced; must outlive it. Null: none is.
+    const Tracer* tracer = nullptr;
     // Random bits for ids; called on any thread.
     std::function<uint64_t()> draw = nullptr;
   };
@@ -88,6 +91,7 @@ class Reception {
 
   CallRecords& calls() { return calls_; }
   RequestLog& request_log() { return request_log_; }
+  const Tracer* tracer() const { return options_.tracer; }  // or null
 
   // Whose call it is, and for how long. `context` must outlive all use of the
   // result.

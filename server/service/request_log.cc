@@ -47,6 +47,9 @@ void RequestLog::Write(const CallRecord& record, const End& end) {
     const CallFacts facts = record.facts();
     Json line;
     line["request_id"] = record.request_id();
+    if (record.trace().has_value()) {
+      line["trace_id"] = Hex(record.trace()->trace);
+    }
     line["method"] = record.method();
     SetText("model", facts.model, &line);
     SetNumber("version", facts.version, &line);

@@ -121,6 +121,8 @@ grpc::StatusCode SeenByCaller(const grpc::ServerContextBase& context,
                                          : grpc::CANCELLED;
 }
 
+bool IsOwnRpc(const std::string& method) { return OwnRpcs().contains(method); }
+
 std::vector<std::unique_ptr<ServerInterceptorFactoryInterface>> CountRpcs(
     Figures& figures, const Clock& clock) {
   for (const std::string& rpc : OwnRpcs()) {

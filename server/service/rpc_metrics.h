@@ -9,6 +9,7 @@
 #include <grpcpp/support/status.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -22,6 +23,10 @@ namespace ounce::server {
 grpc::StatusCode SeenByCaller(const grpc::ServerContextBase& context,
                               grpc::StatusCode sent, const Clock& clock,
                               absl::Time now);
+
+// Whether "ounce.v1.Inference/Generate" is a method of our own services: names
+// that callers make up are no labels.
+bool IsOwnRpc(const std::string& method);
 
 // For ServerBuilder's SetInterceptorCreators. Both must outlive the server.
 std::vector<

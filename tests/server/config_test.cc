@@ -116,6 +116,10 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "1.5",
             "--ports_file",
             "/tmp/ports",
+            "--otlp_endpoint",
+            "http://collector:4318",
+            "--trace_sample",
+            "0.25",
             "--keep_going",
             "--log_format",
             "json"}));
@@ -150,6 +154,8 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.drain, absl::Milliseconds(500));
   EXPECT_EQ(config.drain_delay, absl::Milliseconds(1500));
   EXPECT_EQ(config.ports_file, "/tmp/ports");
+  EXPECT_EQ(config.tracing.endpoint, "http://collector:4318");
+  EXPECT_EQ(config.tracing.sample, 0.25);
   EXPECT_TRUE(config.keep_going);
   EXPECT_TRUE(config.log_json);
 }
@@ -346,6 +352,14 @@ TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
       {{"--drain_seconds", "-1"},
        "drain_seconds: must be from 0 to 86400, is -1"},
       {{"--drain_seconds", "nan"}, "drain_seconds"},
+      {{"--otlp_endpoint", "collector:4318"},
+       "otlp_endpoint: must be http://HOST:PORT or https://HOST:PORT, is"},
+      {{"--otlp_endpoint", "http://me:pw@collector"},
+       "otlp_endpoint: must hold no user or password"},
+      {{"--trace_sample", "2"}, "trace_sample: must be from 0 to 1, is 2"},
+      {{"--trace_sample", "nan"}, "trace_sample"},
+      {{"--trace_sample", "all"},
+       "trace_sample: must be a number from 0 to 1, is 'all'"},
       {{"--colour", "red"}, "--colour"},
       {{"extra"}, "extra"},
   };

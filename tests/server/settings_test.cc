@@ -38,6 +38,7 @@ TEST(SettingsTest, EachHasAFieldOfItsNameThatHoldsItsValues) {
         EXPECT_EQ(field->cpp_type(), FieldDescriptor::CPPTYPE_STRING);
         break;
       case SettingType::kSeconds:
+      case SettingType::kRatio:
         EXPECT_EQ(field->cpp_type(), FieldDescriptor::CPPTYPE_DOUBLE);
         break;
       case SettingType::kFlag:
@@ -94,6 +95,9 @@ TEST(SettingsTest, EachTypeOfTargetFitsItsType) {
       case SettingType::kSeconds:
         EXPECT_TRUE(
             std::holds_alternative<absl::Duration& (*)(Config&)>(setting.to));
+        break;
+      case SettingType::kRatio:
+        EXPECT_TRUE(std::holds_alternative<double& (*)(Config&)>(setting.to));
         break;
       case SettingType::kFlag:
         EXPECT_TRUE(std::holds_alternative<bool& (*)(Config&)>(setting.to));

@@ -65,6 +65,14 @@ TEST_F(RequestLogTest, SaysWhatIsKnownInOrderAndNothingElse) {
                   R"("tokens_out":0})"));
 }
 
+TEST_F(RequestLogTest, NamesTheTraceThatARequestBelongsTo) {
+  RequestLog log = MakeLog(RequestLogMode::kAll);
+  log.Write(CallRecord("id", kGenerate, TraceContext{.trace = {1, 0xab}}),
+            EndWith("OK"));
+  EXPECT_EQ(nlohmann::json::parse(lines_.at(0))["trace_id"],
+            "000000000000000100000000000000ab");
+}
+
 TEST_F(RequestLogTest, HasTheRequestsThatItsModeIsAbout) {
   const CallRecord record("id", kGenerate);
   const CallRecord health("id", "grpc.health.v1.Health/Check");

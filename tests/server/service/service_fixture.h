@@ -158,6 +158,17 @@ class ServiceTest : public ::testing::Test {
     return detect_rejected_;
   }
 
+  // What was traced, once there is so much of it; it may come after the
+  // client's answer.
+  std::vector<server::Work> Works(size_t count) {
+    EXPECT_TRUE(WaitUntil([&] {
+      MutexLock lock(&mu_);
+      return works_.size() >= count;
+    }));
+    MutexLock lock(&mu_);
+    return works_;
+  }
+
   std::vector<std::string> lines() {
     MutexLock lock(&mu_);
     return lines_;
@@ -172,6 +183,15 @@ class ServiceTest : public ::testing::Test {
                                         picture_memory_};
   std::vector<std::string> lines_ ABSL_GUARDED_BY(mu_);  // of the request log
   std::atomic<uint64_t> drawn_ = 0;
+  std::vector<server::Work> works_ ABSL_GUARDED_BY(mu_);
+  // Traces those whose callers do.
+  const server::Tracer tracer_{{.sample = 0,
+                                .draw = [] { return uint64_t{9}; },
+                                .record =
+                                    [this](server::Work work) {
+                                      MutexLock lock(&mu_);
+                                      works_.push_back(std::move(work));
+                                    }}};
   server::Reception reception_{
       Clock::Real(),
       {.request_log = {.mode = server::RequestLogMode::kAll,
@@ -180,6 +200,7 @@ class ServiceTest : public ::testing::Test {
                              MutexLock lock(&mu_);
                              lines_.push_back(line);
                            }},
+       .tracer = &tracer_,
        .draw = [this] { return ++drawn_; }}};
   FakeCatalog catalog_;
   server::Figures* figures_ = nullptr;  // to be set before SetUp
