@@ -55,6 +55,8 @@ find_base() {
   if [[ -z $(find "$tar" -mtime -1 2>/dev/null) ]]; then
     echo "== no registry gives debian:bookworm-slim; making it from Debian's packages"
     make_base "$tar"
+  elif "${engine[@]}" inspect --type image "$base" >/dev/null 2>&1; then
+    return
   fi
   local path=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
   if [[ $engine_name != buildah ]]; then
