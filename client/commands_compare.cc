@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -60,24 +62,32 @@ void Put(Json result, Json* comparison) {
   (*comparison)["results"].push_back(std::move(result));
 }
 
-// All that are still to be measured, before the first of them is: each that the
-// model can't be stored by, by name.
-absl::Status Judge(const std::vector<std::string>& specs,
-                   const Json& comparison, MeasuredCopy* copy) {
-  std::vector<std::string> bad;
+// Why this model can't be stored by some of the specs, by these.
+using Refusals = std::map<std::string, absl::Status>;
+
+// All that are still to be measured, before the first of them is: what is no
+// spec at all, each by name, is an error.
+absl::StatusOr<Refusals> Judge(const std::vector<std::string>& specs,
+                               const Json& comparison, MeasuredCopy* copy) {
+  Refusals refusals;
+  std::vector<std::string> no_specs;
   for (const std::string& spec : specs) {
     if (MeasuredOf(comparison, spec) != nullptr) continue;
     const absl::Status status = copy->Judge(spec);
-    if (absl::IsInvalidArgument(status) || absl::IsUnimplemented(status)) {
-      bad.push_back(absl::StrCat("  ", spec, ": ", status.message()));
+    if (absl::IsInvalidArgument(status) &&
+        absl::StartsWith(status.message(), "plan: ")) {  // about the field
+      no_specs.push_back(absl::StrCat("  ", spec, ": ", status.message()));
+    } else if (absl::IsInvalidArgument(status) ||
+               absl::IsUnimplemented(status)) {
+      refusals[spec] = status;
     } else {
       RETURN_IF_ERROR(status);
     }
   }
-  if (bad.empty()) return absl::OkStatus();
+  if (no_specs.empty()) return refusals;
   return absl::InvalidArgumentError(absl::StrCat(
-      "--methods: ", bad.size(), " of ", specs.size(),
-      " can't be, and nothing was measured:\n", absl::StrJoin(bad, "\n")));
+      "--methods: ", no_specs.size(), " of ", specs.size(),
+      " can't be, and nothing was measured:\n", absl::StrJoin(no_specs, "\n")));
 }
 
 int Compare(Client& client, const CompareFlags& flags, bool json) {
@@ -96,8 +106,9 @@ int Compare(Client& client, const CompareFlags& flags, bool json) {
 
   MeasuredCopy copy(client, subject, json);
   absl::Status status = copy.CheckName();
-  if (status.ok()) status = Judge(specs, comparison, &copy);
   if (!status.ok()) return Report(status);
+  const absl::StatusOr<Refusals> refusals = Judge(specs, comparison, &copy);
+  if (!refusals.ok()) return Report(refusals.status());
   std::error_code error;
   std::filesystem::create_directories(flags.out, error);
   if (error) {
@@ -116,8 +127,12 @@ int Compare(Client& client, const CompareFlags& flags, bool json) {
       continue;
     }
     Json result = {{"spec", spec}};
+    const auto refusal = refusals->find(spec);
     const auto [failed, concerns_all] =
-        copy.Measure(spec, absl::StrCat(i + 1, "/", specs.size()), &result);
+        refusal != refusals->end()
+            ? MeasuredCopy::Outcome{.status = refusal->second}
+            : copy.Measure(spec, absl::StrCat(i + 1, "/", specs.size()),
+                           &result);
     if (concerns_all) {
       code = std::max(code, Report(failed));
       break;

@@ -171,17 +171,36 @@ TEST_F(CompareTest, TakesItsCopyAwayWhenItIsInterrupted) {
 TEST_F(CompareTest, JudgesAllBeforeItMeasuresTheFirst) {
   Start();
   const Finished bad =
-      Compare("linear;linear:bits=9;gguf-q4_k;nothing=keep linear");
+      Compare("linear;linear:bits=9;gguf-q4_k;nothing=keep linear;lineal");
   EXPECT_EQ(bad.code, 3);
   EXPECT_EQ(bad.out, "");
   EXPECT_THAT(
       bad.err,
-      AllOf(HasSubstr("2 of 4 can't be, and nothing was measured"),
+      AllOf(HasSubstr("2 of 5 can't be, and nothing was measured"),
             HasSubstr("\n  linear:bits=9: plan: rule 'linear:bits=9': "),
-            HasSubstr("\n  nothing=keep linear: rule 'nothing=keep' matches "),
-            Not(HasSubstr("gguf-q4_k")), Not(HasSubstr("quantizing"))));
+            HasSubstr("\n  lineal: plan: rule 'lineal': "),
+            Not(HasSubstr("\n  gguf-q4_k: ")), Not(HasSubstr("quantizing"))));
   EXPECT_FALSE(std::filesystem::exists(folder_.Path("out")));
   EXPECT_EQ(Model("tiny").state(), v1::MODEL_STATE_READY);
+}
+
+TEST_F(CompareTest, GoesOnAfterASpecThatTheModelCannotBeStoredBy) {
+  Start();
+  const Finished some = Compare("nothing=keep linear;linear");
+  EXPECT_EQ(some.code, 3);
+  EXPECT_THAT(some.err,
+              AllOf(HasSubstr("nothing=keep linear: rule 'nothing=keep' "
+                              "matches "),
+                    HasSubstr("2/2 linear: ")));
+  EXPECT_THAT(some.out, AllOf(StartsWith("SPEC "), HasSubstr("\nlinear "),
+                              HasSubstr("\nnothing=keep linear: rule ")));
+  const auto results = Results()["results"];
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0]["spec"], "nothing=keep linear");
+  EXPECT_EQ(results[0]["error"]["code"], "INVALID_ARGUMENT");
+  EXPECT_TRUE(results[1].contains("perplexity"));
+  EXPECT_THAT(testing::ReadFile(folder_.Path("out") + "/results.csv"),
+              HasSubstr("\nnothing=keep linear,"));
 }
 
 // Of other codes than a spec says a table has no room for each tensor.
