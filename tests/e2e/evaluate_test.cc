@@ -252,57 +252,45 @@ TEST_F(EvaluateTest, ACancelledOneEndsAtOnceAndGivesItsMemoryBack) {
 TEST_F(EvaluateTest, StreamsGoOnBesideOne) {
   Start({"--model", absl::StrCat("tiny=", LongModel())});
   std::atomic<bool> enough = false;
-  std::atomic<int64_t> tokens = 0;
-  std::atomic<int64_t> longest_us = 0;
+  std::atomic<int64_t> tokens[2] = {0, 0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&, i] {
       while (!enough) {
-        absl::Time last = absl::InfiniteFuture();
         const absl::Status status = client_->Generate(
             ServingTest::Request(absl::StrCat("def f", i, "():\n"), 4000),
             [&](const v1::GenerateResponse& message) {
-              tokens += message.token_ids_size();
-              const absl::Time now = absl::Now();
-              longest_us = std::max<int64_t>(
-                  longest_us, absl::ToInt64Microseconds(now - last));
-              last = now;
+              tokens[i] += message.token_ids_size();
               return !enough;
             });
         EXPECT_TRUE(enough || status.ok()) << status;
       }
     });
   }
-  WaitUntil([&] { return tokens > 50; });
-  const auto speed = [&](const std::function<void()>& during) {
-    longest_us = 0;
-    const absl::Time start = absl::Now();
-    const int64_t before = tokens;
-    during();
-    return static_cast<double>(tokens - before) /
-           absl::ToDoubleSeconds(absl::Now() - start);
-  };
-  const double alone = speed([] { absl::SleepFor(absl::Milliseconds(500)); });
-  absl::Duration took;
-  const double beside = speed([&] {
-    const absl::Time start = absl::Now();
-    const auto report = Evaluate(Request(128, 8));
-    took = absl::Now() - start;
-    ASSERT_OK(report);
-    EXPECT_EQ(report->quality().counted_tokens(), 414);
-  });
-  const absl::Duration longest = absl::Microseconds(longest_us.load());
+  EXPECT_TRUE(WaitUntil([&] { return tokens[0] > 50 && tokens[1] > 50; }));
+  const int64_t before[2] = {tokens[0], tokens[1]};
+  const double steps_before = Metric("ounce_step_tokens_count");
+  int64_t rows = 0;
+  const auto report =
+      Evaluate(Request(128, 8), [&](const v1::EvaluateProgress& progress) {
+        rows = std::max<int64_t>(rows, progress.tokens_total());
+        return true;
+      });
+  const double steps = Metric("ounce_step_tokens_count") - steps_before;
+  const int64_t during[2] = {tokens[0] - before[0], tokens[1] - before[1]};
   enough = true;
   for (std::thread& thread : threads) thread.join();
-  RecordProperty("alone_tokens_per_s", absl::StrCat(alone));
-  RecordProperty("beside_tokens_per_s", absl::StrCat(beside));
-  RecordProperty("longest_wait_ms",
-                 absl::StrCat(absl::ToDoubleMilliseconds(longest)));
-  std::cout << alone << " tokens/s alone, " << beside << " beside for " << took
-            << ", longest wait " << longest << "\n";
-  // Engines have eight turns for each of 16 tokens. The machine may be busy.
-  EXPECT_GT(beside, alone / 5);
-  EXPECT_LT(longest, absl::Milliseconds(500));
+  ASSERT_OK(report);
+  EXPECT_EQ(report->quality().counted_tokens(), 414);
+  std::cout << steps << " steps beside " << rows << " rows, " << during[0]
+            << " and " << during[1] << " tokens\n";
+  // Engines have eight turns for each of 16 rows while they are busy. On a
+  // loaded machine they may seem to be idle at times, so a quarter of that;
+  // taking turns alike would give them half of this.
+  ASSERT_GT(rows, 1000);
+  EXPECT_GT(steps, static_cast<double>(rows) / 8);
+  EXPECT_GT(during[0], 0);
+  EXPECT_GT(during[1], 0);
 }
 
 }  // namespace
