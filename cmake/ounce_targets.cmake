@@ -62,6 +62,15 @@ function(ounce_executable name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 endfunction()
 
+# ounce_timeout(OUT SECONDS): a test's TIMEOUT. What a sanitizer checks takes three
+# times as long.
+function(ounce_timeout out seconds)
+  if(OUNCE_SANITIZER)
+    math(EXPR seconds "3 * ${seconds}")
+  endif()
+  set(${out} ${seconds} PARENT_SCOPE)
+endfunction()
+
 # ounce_test(NAME SOURCES a_test.cc ... DEPS dep ... [LABELS l ...] [TIMEOUT s]
 #            [PROCESSORS n] [EVERY_ISA]): one binary per file, so that failures are
 # named; run from the source tree's root. EVERY_ISA: again on each instruction set
@@ -82,10 +91,8 @@ function(ounce_test name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
-  if(OUNCE_SANITIZER)  # what it checks takes three times as long
-    math(EXPR arg_TIMEOUT "3 * ${arg_TIMEOUT}")
-  endif()
-  set_tests_properties(${tests} PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  ounce_timeout(timeout ${arg_TIMEOUT})
+  set_tests_properties(${tests} PROPERTIES TIMEOUT ${timeout})
   if(OUNCE_SANITIZER STREQUAL "address")
     set_property(TEST ${tests} APPEND PROPERTY ENVIRONMENT
       "LSAN_OPTIONS=print_suppressions=0:suppressions=${PROJECT_SOURCE_DIR}/tests/lsan.supp")
@@ -105,7 +112,8 @@ function(ounce_python_test name script)
   add_test(NAME ${name} COMMAND ${OUNCE_TESTS_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${script}
            WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set(programs OUNCE_SERVER_BINARY=$<TARGET_FILE:ounce-server> OUNCE_CLI_BINARY=$<TARGET_FILE:ounce>)
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT "${programs}")
+  ounce_timeout(timeout 300)
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} ENVIRONMENT "${programs}")
   if(NOT EXISTS ${OUNCE_TESTS_PYTHON})
     set_tests_properties(${name} PROPERTIES DISABLED TRUE)
   endif()
