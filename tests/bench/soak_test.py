@@ -87,6 +87,18 @@ def test_memory_that_grows_by_more_than_a_percent_is_seen() -> None:
     assert faults_of(moments(growing)) == ["resident memory grew"]
 
 
+def test_anonymous_memory_that_grows_while_pages_of_files_go_is_seen() -> None:
+    # By more than a percent of the 60 MiB that are resident.
+    assert faults_of(moments([60] * 9, anonymous_bytes=[1.7 * MIB] * 3)) == ["anonymous memory grew"]
+    assert faults_of(moments([60] * 9, anonymous_bytes=[1.5 * MIB] * 3)) == []
+
+
+def test_what_is_found_has_medians_and_ends() -> None:
+    found = soak.check_moments(moments([60, 61, 61, 60, 60, 60, 60, 60, 64]), Tally())
+    assert found["resident_bytes"] == {"first": 61 * MIB, "last": 60 * MIB, "growth": 60 / 61 - 1,
+                                       "first_moment": 60 * MIB, "last_moment": 64 * MIB}
+
+
 def test_a_single_large_moment_is_no_growth() -> None:
     assert faults_of(moments([60, 60, 60, 60, 60, 60, 60, 60, 75])) == []
 
