@@ -29,9 +29,11 @@ constexpr size_t kMostScratch = size_t{8} << 30;
 // A turn of the machine, in slices: others who want one have it in between.
 class SlicedTurn final : public Interlude {
  public:
-  // With what is under way when it ends, less than the 50 ms that a stream may
-  // be held up.
-  static constexpr absl::Duration kSlice = absl::Milliseconds(20);
+  // What the slices of all batches that run at once take together between two
+  // turns of a stream: each of them sees the stream and the other batches wait,
+  // and takes only its part. The tasks under way when a slice ends are on top,
+  // and no bound is set on how long they take.
+  static constexpr absl::Duration kSlices = absl::Milliseconds(20);
 
   SlicedTurn(ThreadPool& pool, StepTurns& turns, const Clock& clock)
       : pool_(pool), turns_(turns), clock_(clock) {
@@ -45,7 +47,8 @@ class SlicedTurn final : public Interlude {
   absl::Duration taken() const { return taken_ + (clock_.Now() - begun_); }
 
   bool Wanted() override {
-    return clock_.Now() - begun_ >= kSlice && turns_.OthersWait();
+    const int others = turns_.OthersWaiting();
+    return others > 0 && clock_.Now() - begun_ >= kSlices / others;
   }
   void Run() override {
     taken_ = taken();

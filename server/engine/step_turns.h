@@ -35,10 +35,11 @@ class StepTurns {
     EndTurn();
   }
 
-  // Whether others want a turn, asked by whoever has one.
-  bool OthersWait() {
+  // How many others want a turn, asked by whoever has one. Each of them has one
+  // before the asker's next.
+  int OthersWaiting() {
     MutexLock lock(&mu_);
-    return next_ticket_ > serving_ + 1;
+    return static_cast<int>(next_ticket_ - serving_ - 1);
   }
 
   // One who stands behind the engines. Threads: one at a time.

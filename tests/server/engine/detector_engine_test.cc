@@ -149,7 +149,7 @@ TEST_F(DetectorEngineTest, GivesOthersTheirTurnsInTheMidstOfABatch) {
   int quick_turns = 0;
   const auto work = [&](ThreadPool& pool) {
     const auto await_stream = [&] {
-      while (!turns_.OthersWait()) std::this_thread::yield();
+      while (turns_.OthersWaiting() == 0) std::this_thread::yield();
     };
     pool.ParallelFor(10, [&](int64_t, int) {
       await_stream();
@@ -170,6 +170,44 @@ TEST_F(DetectorEngineTest, GivesOthersTheirTurnsInTheMidstOfABatch) {
   EXPECT_EQ(quick_turns, 0);
   // Theirs is not its time.
   EXPECT_EQ(batch_.in_model, absl::Milliseconds(200));
+}
+
+// So that a stream waits no longer beside several batches than beside one.
+TEST_F(DetectorEngineTest, CutsABatchTheFinerTheMoreWait) {
+  constexpr int kTasks = 40;
+  for (const int num_others : {1, 2, 4}) {
+    testing::FakeClock clock;
+    std::atomic<int> turns_of_others = 0;
+    std::atomic<bool> stop = false;
+    std::vector<std::thread> others;
+    for (int i = 0; i < num_others; ++i) {
+      others.emplace_back([&] {
+        while (!stop) {
+          turns_.Begin();
+          ++turns_of_others;
+          turns_.End();
+        }
+      });
+    }
+    std::vector<int> seen;  // by task
+    const auto work = [&](ThreadPool& pool) {
+      pool.ParallelFor(kTasks, [&](int64_t, int) {
+        while (turns_.OthersWaiting() < num_others) std::this_thread::yield();
+        seen.push_back(turns_of_others);
+        clock.Advance(absl::Milliseconds(5));
+      });
+    };
+    EXPECT_OK(
+        Run(std::make_shared<FakeDetector>(5, 4096, work), nullptr, clock));
+    stop = true;
+    for (std::thread& other : others) other.join();
+    ASSERT_THAT(seen, SizeIs(kTasks));
+    const int tasks_to_a_slice = 4 / num_others;
+    for (int i = 1; i < kTasks; ++i) {
+      EXPECT_EQ(seen[i] > seen[i - 1], i % tasks_to_a_slice == 0)
+          << "task " << i << " beside " << num_others;
+    }
+  }
 }
 
 }  // namespace
