@@ -46,7 +46,7 @@ class ThreadPool {
   // out in order as workers come free, worker in [0, num_threads()); returns
   // when all are done. `fn` must not throw, block or call ParallelFor. No
   // allocation. With one task or one thread everything runs on the caller.
-  // Requires num_tasks < 2^32.
+  // Requires num_tasks < 2^32. Others may come in between (base/interlude.h).
   template <class Fn>
   void ParallelFor(int64_t num_tasks, Fn&& fn) {
     using F = std::remove_reference_t<Fn>;
@@ -65,7 +65,7 @@ class ThreadPool {
   using TaskFn = void (*)(void* context, int64_t task, int worker);
   void Run(int64_t num_tasks, TaskFn fn, void* context);
   void WorkerLoop(int worker);
-  // Runs tasks of the current round until none is left; returns how many.
+  // Runs tasks until none is left, or others are wanted; returns how many.
   int64_t WorkOn(int worker);
 
   const int num_threads_;
