@@ -38,6 +38,9 @@ constexpr uint32_t kSmallData = 128;
 // content: acknowledgements and new windows.
 constexpr double kFramesPerAnswer = 4;
 constexpr double kHeaderBytesPerStream = 1024;
+// Of trailers that are looked at; and of a frame that every client takes.
+constexpr uint32_t kMaxBareBytes = 4096;
+constexpr size_t kMaxAnyFrame = 16'384;
 
 uint32_t Number(const char* bytes, int count) {
   uint32_t number = 0;
@@ -78,10 +81,11 @@ bool Http2Guard::Head::Complete(absl::string_view* from) {
 }
 
 Http2Guard::Http2Guard(const Limits& limits, Peer& peer, Shares& shares,
-                       absl::Time now)
+                       absl::Time now, const CompleteTrailers* complete)
     : limits_(limits),
       peer_(peer),
       shares_(shares),
+      complete_(complete),
       begun_(now),
       frames_(limits.frames, now) {}
 
@@ -300,17 +304,15 @@ void Http2Guard::FromServer(absl::string_view bytes, absl::Time now,
     if (server_left_ == 0) {
       if (!server_head_.Complete(&bytes)) break;
       server_left_ = server_head_.length();
-      if (server_head_.type() != kWindowUpdate) {
-        out->append(server_head_.bytes, 9);
-      }
+      server_held_ = HoldsServerFrame();
+      if (!server_held_) out->append(server_head_.bytes, 9);
       server_payload_.clear();
     }
     const size_t payload = std::min<size_t>(server_left_, bytes.size());
-    const uint8_t type = server_head_.type();
-    if (type == kWindowUpdate || type == kSettings) {
+    if (server_held_ || server_head_.type() == kSettings) {
       server_payload_.append(bytes.data(), payload);
     }
-    if (type != kWindowUpdate) out->append(bytes.data(), payload);
+    if (!server_held_) out->append(bytes.data(), payload);
     bytes.remove_prefix(payload);
     server_left_ -= static_cast<uint32_t>(payload);
     if (server_left_ > 0) break;
@@ -319,6 +321,27 @@ void Http2Guard::FromServer(absl::string_view bytes, absl::Time now,
     if (retiring_) AskForNoMore(out);
   }
   if (held_streams_ > 0) Grant(now, out);
+}
+
+// Whether a frame goes on to the client only once it is whole, if at all.
+bool Http2Guard::HoldsServerFrame() const {
+  const Head& head = server_head_;
+  if (head.type() == kWindowUpdate) return true;
+  return complete_ != nullptr && head.type() == kHeaders &&
+         head.flags() == (kEndStream | kEndHeaders) &&
+         head.length() <= kMaxBareBytes && streams_.contains(head.stream());
+}
+
+void Http2Guard::ServerTrailers(std::string* out) {
+  std::string& block = server_payload_;
+  if (const auto trailers = ReadBareTrailers(block); trailers.has_value()) {
+    const size_t size = block.size();
+    (*complete_)(*trailers, &block);
+    if (block.size() > kMaxAnyFrame) block.resize(size);
+  }
+  AppendNumber(static_cast<uint32_t>(block.size()), 3, out);
+  out->append(server_head_.bytes + 3, 6);
+  out->append(block);
 }
 
 // A frame of the server has come to its end.
@@ -331,6 +354,7 @@ void Http2Guard::ServerFrame(std::string* out) {
     ServerWindow(out);
     return;
   }
+  if (server_held_) ServerTrailers(out);
   if (type == kSettings && (server_head_.flags() & kAck) == 0) {
     server_started_ = true;
     ServerSettings();

@@ -20,9 +20,12 @@
 //   peer's and everybody's share has room, so that one peer's uploads come in a
 //   few at a time and nobody's small requests wait for them.
 //
+// To the trailers that gRPC's core writes by itself, more fields may be added
+// (bare_trailers.h).
+//
 // Threads: one at a time, and all guards that share a Peer or Shares too.
-// Ownership: `peer` and `shares` must outlive it; what it holds of them goes
-//   back with the destructor.
+// Ownership: `peer`, `shares` and `complete` must outlive it; what it holds of
+//   shares goes back with the destructor.
 // Errors: fault() says what the client did, once and for good; nothing more is
 //   let through then.
 #ifndef OUNCE_SERVER_NET_HTTP2_GUARD_H_
@@ -35,6 +38,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/net/bare_trailers.h"
 #include "server/net/shares.h"
 #include "server/net/token_bucket.h"
 
@@ -67,7 +71,9 @@ class Http2Guard {
     kSlowUpload,
   };
 
-  Http2Guard(const Limits& limits, Peer& peer, Shares& shares, absl::Time now);
+  // `complete`: null for trailers as they are.
+  Http2Guard(const Limits& limits, Peer& peer, Shares& shares, absl::Time now,
+             const CompleteTrailers* complete = nullptr);
   ~Http2Guard();
   Http2Guard(const Http2Guard&) = delete;
   Http2Guard& operator=(const Http2Guard&) = delete;
@@ -140,7 +146,9 @@ class Http2Guard {
   Verdict Fail(Fault fault);
   bool TakePreface(absl::string_view* bytes, std::string* out);
 
+  bool HoldsServerFrame() const;
   void ServerFrame(std::string* out);
+  void ServerTrailers(std::string* out);
   void AskForNoMore(std::string* out);
   void ServerSettings();
   void ServerWindow(std::string* out);
@@ -153,6 +161,7 @@ class Http2Guard {
   const Limits limits_;
   Peer& peer_;
   Shares& shares_;
+  const CompleteTrailers* const complete_;
   const absl::Time begun_;
   std::optional<Fault> fault_;
   TokenBucket frames_;
@@ -180,6 +189,7 @@ class Http2Guard {
   bool retiring_ = false;        // a GOAWAY is to be sent
   Head server_head_;
   uint32_t server_left_ = 0;
+  bool server_held_ = false;    // the frame is not passed on as it comes
   std::string server_payload_;  // of a frame that is read, not only passed on
   int64_t first_window_ = 65'535;
   uint32_t max_frame_ = 16'384;

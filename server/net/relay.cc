@@ -261,7 +261,7 @@ class Loop final : public Relay {
     entry.name = name;
     entry.connection = std::make_unique<RelayConnection>(
         RelayConnection::Options{options_.guard, options_.unread,
-                                 options_.handshake},
+                                 options_.handshake, options_.complete},
         address, peer, shares_, std::move(tls), std::move(client),
         std::move(server), spare_buffer_, now);
     entry.client_events = entry.connection->client_events();

@@ -33,6 +33,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "server/net/bare_trailers.h"
 #include "server/net/http2_guard.h"
 #include "server/net/identities.h"
 #include "server/net/peer.h"
@@ -68,6 +69,7 @@ class Relay {
     NewTlsSession new_tls = nullptr;   // null: without TLS
     Identities* identities = nullptr;  // null: nobody asks; must outlive it
     absl::Duration handshake = absl::Seconds(10);  // of TLS
+    CompleteTrailers complete = nullptr;           // the guard's; null: none is
     Shares::Limits shares;
     TokenBucket::Rate streams{8000, 4000};      // of one peer
     TokenBucket::Rate resets{1000, 100};        // of one peer

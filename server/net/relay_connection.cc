@@ -61,7 +61,8 @@ RelayConnection::RelayConnection(const Options& options, std::string address,
       written_(now),
       idle_since_(now) {
   if (options.guard.has_value()) {
-    guard_.emplace(*options.guard, peer, shares, now);
+    guard_.emplace(*options.guard, peer, shares, now,
+                   options_.complete == nullptr ? nullptr : &options_.complete);
   }
 }
 

@@ -16,6 +16,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/net/bare_trailers.h"
 #include "server/net/file_descriptor.h"
 #include "server/net/http2_guard.h"
 #include "server/net/shares.h"
@@ -30,6 +31,7 @@ class RelayConnection {
     std::optional<Http2Guard::Limits> guard;
     absl::Duration unread;     // for so long may something wait for the client
     absl::Duration handshake;  // of TLS
+    CompleteTrailers complete = nullptr;  // null: none is
   };
 
   // `tls`: null for a client that speaks without. `spare` is memory that

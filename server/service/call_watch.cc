@@ -3,7 +3,6 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,14 +27,7 @@ using grpc::experimental::InterceptorBatchMethods;
 using grpc::experimental::ServerInterceptorFactoryInterface;
 using grpc::experimental::ServerRpcInfo;
 
-constexpr size_t kMaxIdBytes = 64;
 constexpr size_t kMaxMethodBytes = 128;  // of one that a caller made up
-
-bool IsRequestId(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxIdBytes &&
-         std::all_of(text.begin(), text.end(),
-                     [](char c) { return c >= ' ' && c <= '~'; });
-}
 
 std::string MethodOf(const char* method) {
   std::string_view name = method;
@@ -86,22 +78,14 @@ class CallWatcher final : public Interceptor {
   };
 
   void Begin(InterceptorBatchMethods& methods) {
-    std::string id;
     const auto& metadata = *methods.GetRecvInitialMetadata();
-    if (const auto given = metadata.find(kRequestIdKey);
-        given != metadata.end() &&
-        IsRequestId({given->second.data(), given->second.size()})) {
-      id.assign(given->second.data(), given->second.size());
-    } else {
-      id = reception_.NewRequestId();
-    }
     std::string method = MethodOf(method_);
     std::optional<TraceContext> trace;
     if (reception_.tracer() != nullptr && !absl::StartsWith(method, "grpc.")) {
       trace = BeginTrace(*reception_.tracer(), metadata);
     }
-    record_ = std::make_shared<CallRecord>(std::move(id), std::move(method),
-                                           std::move(trace));
+    record_ = std::make_shared<CallRecord>(reception_.RequestIdIn(metadata),
+                                           std::move(method), std::move(trace));
     reception_.calls().Insert(&context_, record_);
   }
 

@@ -23,8 +23,6 @@
 
 namespace ounce::server {
 
-inline constexpr char kRequestIdKey[] = "x-request-id";
-
 enum class Callers { kStrangers, kOperators };
 
 // For ServerBuilder's SetInterceptorCreators. `reception` and `clock` must

@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "server/metrics/connection_figures.h"
 #include "server/service/deadline.h"
+#include "server/service/early_refusals.h"
 #include "server/service/reflection_service.h"
 #include "server/service/rpc_metrics.h"
 
@@ -95,7 +96,8 @@ std::shared_ptr<grpc::ServerCredentials> CredentialsFor(
   return credentials;
 }
 
-Relay::Options RelayOptions(const GuardedServer::Options& options) {
+Relay::Options RelayOptions(const GuardedServer::Options& options,
+                            const Clock& clock) {
   Relay::Options relay;
   relay.name = options.setting;
   relay.address = options.address;
@@ -104,6 +106,10 @@ Relay::Options RelayOptions(const GuardedServer::Options& options) {
   relay.trusted_proxies = options.trusted_proxies;
   relay.new_tls = options.new_tls;
   relay.identities = options.identities;
+  if (options.reception != nullptr) {
+    relay.complete = CompleteRefusals(options.setting, *options.reception,
+                                      options.figures, clock);
+  }
   const int64_t message = options.max_message_bytes;
   relay.shares.large_messages = {kPeerMessages * message, kMessages * message};
   return relay;
@@ -117,7 +123,7 @@ absl::StatusOr<std::unique_ptr<GuardedServer>> GuardedServer::Start(
   SetUpOnce();
   std::unique_ptr<GuardedServer> guarded(new GuardedServer());
   ASSIGN_OR_RETURN(guarded->relay_,
-                   Relay::Create(RelayOptions(options),
+                   Relay::Create(RelayOptions(options, clock),
                                  guarded->RelayCallbacks(options), clock));
   grpc::ServerBuilder builder;
   SetLimits(options, &builder);

@@ -60,7 +60,8 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     server.trusted_proxies = options.trusted_proxies;
     server.new_tls = new_tls;
     server.identities = options.identities;
-    server.token_check = {options.tokens, scope, setting, options.figures};
+    server.token_check = {options.tokens, scope, setting, options.figures,
+                          options.reception};
     server.figures = options.figures;
     server.reception = options.reception;
     server.callers = callers;

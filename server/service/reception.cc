@@ -4,6 +4,7 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -21,6 +22,13 @@ namespace ounce::server {
 namespace {
 
 constexpr size_t kMaxShownBytes = 256;
+constexpr size_t kMaxIdBytes = 64;
+
+bool IsRequestId(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxIdBytes &&
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return c >= ' ' && c <= '~'; });
+}
 
 // One line of a text that a client may have written.
 std::string Shown(std::string_view text) {
@@ -121,6 +129,16 @@ std::string Reception::NewRequestId() const {
         &id, absl::Hex(options_.draw ? options_.draw() : 0, absl::kZeroPad16));
   }
   return id;
+}
+
+std::string Reception::RequestIdIn(
+    const std::multimap<grpc::string_ref, grpc::string_ref>& metadata) const {
+  const auto given = metadata.find(kRequestIdKey);
+  if (given == metadata.end() ||
+      !IsRequestId({given->second.data(), given->second.size()})) {
+    return NewRequestId();
+  }
+  return {given->second.data(), given->second.size()};
 }
 
 CallContext Reception::ContextOf(const grpc::CallbackServerContext& context) {

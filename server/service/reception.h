@@ -15,9 +15,11 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/status.h>
+#include <grpcpp/support/string_ref.h>
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -36,6 +38,8 @@
 #include "server/trace/tracer.h"
 
 namespace ounce::server {
+
+inline constexpr char kRequestIdKey[] = "x-request-id";
 
 // Takes the bytes out of gRPC's buffer, which would keep them until the call
 // ends, and builds the message if JudgeMessage lets it.
@@ -88,6 +92,10 @@ class Reception {
 
   // 128 random bits in hexadecimal.
   std::string NewRequestId() const;
+  // The id that a call has by its metadata: what the caller chose, if it may be
+  // one; else a new one.
+  std::string RequestIdIn(
+      const std::multimap<grpc::string_ref, grpc::string_ref>& metadata) const;
 
   CallRecords& calls() { return calls_; }
   RequestLog& request_log() { return request_log_; }

@@ -16,6 +16,7 @@
 #include "base/guard.h"
 #include "server/net/line_limit.h"
 #include "server/net/token_bucket.h"
+#include "server/service/early_refusals.h"
 #include "server/service/grpc_status.h"
 
 namespace ounce::server {
@@ -47,12 +48,15 @@ class Processor final : public grpc::AuthMetadataProcessor {
   absl::Status Judge(const InputMetadata& metadata) {
     const absl::string_view path = Only(metadata, ":path");
     if (absl::StartsWith(path, kOpen)) return absl::OkStatus();
-    const absl::Status status =
+    absl::Status status =
         check_.tokens->Check(Only(metadata, "authorization"), check_.scope);
-    if (!status.ok()) {
-      if (check_.figures != nullptr) Count(status.code(), 1);
-      Log(path, status);
+    if (status.ok()) return status;
+    if (check_.reception != nullptr) {
+      status =
+          WithRequestIdInWords(status, check_.reception->RequestIdIn(metadata));
     }
+    if (check_.figures != nullptr) Count(status.code(), 1);
+    Log(path, status);
     return status;
   }
 

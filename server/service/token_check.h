@@ -10,6 +10,7 @@
 #include <string>
 
 #include "server/metrics/figures.h"
+#include "server/service/reception.h"
 #include "server/service/tokens.h"
 
 namespace ounce::server {
@@ -21,9 +22,12 @@ struct TokenCheck {
   Scope scope = Scope::kInfer;
   std::string listener = "";   // for the log and the count
   Figures* figures = nullptr;  // where refusals are counted; null: nowhere
+  const Reception* reception = nullptr;  // null: refusals have no request id
 };
 
-// Logs refusals too, a line every few seconds at most.
+// Logs refusals too, a line every few seconds at most. gRPC sends code and
+// words of a refusal alone; early_refusals.h adds what else callers are to
+// have.
 std::shared_ptr<grpc::AuthMetadataProcessor> CheckTokens(TokenCheck check);
 
 }  // namespace ounce::server

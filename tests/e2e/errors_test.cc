@@ -345,5 +345,69 @@ TEST_F(ErrorsTest, CallsLoadFromUnderTheRootsAlone) {
   EXPECT_OK(Generate(Request("a", 1)).status());
 }
 
+// Before any service gets to see them.
+TEST_F(ErrorsTest, WhatGrpcItselfRefusesHasDetailsAndAnIdToo) {
+  const std::string token(64, '0');
+  const std::string tokens =
+      folder_.WriteFile("tokens", absl::StrCat("web infer ", token, "\n"));
+  Start({"--max_message_bytes", "100000", "--token_file", tokens});
+  const auto ask = [&](const std::string& text, const std::string& id,
+                       bool compressed, std::string* heard_id) {
+    const auto stub = v1::Inference::NewStub(
+        grpc::CreateChannel(inference_, grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    if (!id.empty()) context.AddMetadata("x-request-id", id);
+    if (compressed) context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+    v1::TokenizeRequest request;
+    request.set_model("tiny");
+    request.set_text(text);
+    v1::TokenizeResponse response;
+    const grpc::Status status = stub->Tokenize(&context, request, &response);
+    const auto& trailers = context.GetServerTrailingMetadata();
+    const auto trailer = trailers.find("x-request-id");
+    heard_id->clear();
+    if (trailer != trailers.end()) {
+      heard_id->assign(trailer->second.data(), trailer->second.size());
+    }
+    return status;
+  };
+  std::string id;
+  const std::string own = "100% mine (request 7) $x";
+  grpc::Status status = ask("a", own, false, &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(ReasonOf(status), "UNAUTHENTICATED");
+  EXPECT_EQ(DetailOf<google::rpc::RequestInfo>(status).request_id(), own);
+  EXPECT_EQ(id, own);
+  EXPECT_THAT(server_->err(), HasSubstr(absl::StrCat("(request ", own, ")")));
+  status = ask("a", "", false, &id);
+  EXPECT_EQ(ReasonOf(status), "UNAUTHENTICATED");
+  EXPECT_THAT(id, SizeIs(32));
+  EXPECT_EQ(DetailOf<google::rpc::RequestInfo>(status).request_id(), id);
+  Stop();
+
+  Start({"--max_message_bytes", "100000"});
+  status = ask(std::string(200'000, 'a'), own, false, &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(ReasonOf(status), "MESSAGE_TOO_LARGE");
+  EXPECT_EQ(DetailOf<google::rpc::QuotaFailure>(status).violations(0).subject(),
+            "server");
+  EXPECT_THAT(id, SizeIs(32));
+  EXPECT_EQ(DetailOf<google::rpc::RequestInfo>(status).request_id(), id);
+  EXPECT_THAT(server_->err(),
+              AllOf(HasSubstr("listen: refused a call: RESOURCE_EXHAUSTED"),
+                    HasSubstr(absl::StrCat("(request ", id, ")"))));
+  status = ask(std::string(50'000, 'a'), "", true, &id);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(ReasonOf(status), "UNIMPLEMENTED");
+  EXPECT_THAT(id, SizeIs(32));
+  const auto refused = [&](const char* listener, const char* code) {
+    return Metric("ounce_early_refusals_total",
+                  {absl::StrCat("\"", listener, "\""), code});
+  };
+  EXPECT_EQ(refused("listen", "RESOURCE_EXHAUSTED"), 1);
+  EXPECT_EQ(refused("listen", "UNIMPLEMENTED"), 1);
+  EXPECT_EQ(refused("admin_listen", "RESOURCE_EXHAUSTED"), 0);
+}
+
 }  // namespace
 }  // namespace ounce::testing

@@ -3,6 +3,7 @@
 #include <memory>
 #include <random>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "tests/server/net/http2_frames.h"
 
@@ -116,6 +117,52 @@ TEST_F(Http2GuardTest, PassesOnWhatAWellMeantClientAndServerSay) {
     EXPECT_EQ(guard_->open_streams(), 0) << piece;
     EXPECT_EQ(guard_->request_bytes(), 40'000);
   }
+}
+
+TEST_F(Http2GuardTest, CompletesTheTrailersThatGrpcWritesByHand) {
+  const CompleteTrailers complete = [](const BareTrailers& trailers,
+                                       std::string* block) {
+    AppendField("told", absl::StrCat(trailers.code, " ", trailers.message),
+                block);
+  };
+  const std::string refusal =
+      Field("grpc-status", "8") + Field("grpc-message", "full");
+  const int end = kEndHeaders | kEndStream;
+  const std::string server =
+      Frame(kSettings, 0, 0) + Frame(kHeaders, end, 1, refusal) +
+      Frame(kReset, 0, 1, Number(0, 4)) + Frame(kHeaders, end, 3, "trailers") +
+      Frame(kHeaders, kEndHeaders, 5, refusal) +  // not the last of its stream
+      Frame(kHeaders, end, 5, refusal + refusal) +
+      Frame(kHeaders, end, 9, refusal);  // of a stream that is over
+  std::string expected = server;
+  const size_t at = Frame(kSettings, 0, 0).size();
+  expected.replace(at, Frame(kHeaders, end, 1, refusal).size(),
+                   Frame(kHeaders, end, 1, refusal + Field("told", "8 full")));
+  for (size_t piece = 1; piece < 100; ++piece) {
+    Restart();
+    guard_ = std::make_unique<Http2Guard>(limits_, *peer_, *shares_, now_,
+                                          &complete);
+    Send(Start() + Call(1, kEndStream) + Call(3) + Call(5));
+    std::string to_client;
+    for (size_t i = 0; i < server.size(); i += piece) {
+      to_client += Answer(server.substr(i, piece));
+    }
+    EXPECT_EQ(to_client, expected) << piece;
+  }
+}
+
+// What has been held back of a frame comes, whatever becomes of its stream.
+TEST_F(Http2GuardTest, PassesOnTrailersOfAStreamThatIsResetMeanwhile) {
+  const CompleteTrailers complete = [](const BareTrailers&, std::string*) {};
+  guard_ =
+      std::make_unique<Http2Guard>(limits_, *peer_, *shares_, now_, &complete);
+  Send(Start() + Call(1));
+  const std::string trailers =
+      Frame(kHeaders, kEndHeaders | kEndStream, 1, "trailers");
+  std::string to_client = Answer(trailers.substr(0, 12));
+  Send(Frame(kReset, 0, 1, Number(8, 4)));
+  to_client += Answer(trailers.substr(12));
+  EXPECT_EQ(to_client, trailers);
 }
 
 TEST_F(Http2GuardTest, RefusesWhatIsNotHttp2) {
