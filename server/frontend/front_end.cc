@@ -114,6 +114,12 @@ absl::StatusOr<std::shared_ptr<ServedModel>> FrontEnd::FindModel(
   return model;
 }
 
+void FrontEnd::OnRefused(const ModelInfo& model,
+                         const absl::Status& why) const {
+  const bool text = CheckTask(model, Task::kGenerate).ok();
+  (text ? options_.on_rejected : options_.on_detect_rejected)(model.name, why);
+}
+
 absl::StatusOr<std::vector<int32_t>> FrontEnd::Tokenize(
     const std::string& model, const std::string& text) {
   ASSIGN_OR_RETURN(const auto found, FindModel(model));

@@ -80,6 +80,10 @@ class FrontEnd {
   void Detect(CallContext call, absl::StatusOr<DetectRequest> request,
               std::shared_ptr<Detection> detection);
 
+  // Tells of a request to a model whose protocol's service refused it itself:
+  // counted as those that are refused here.
+  void OnRefused(const ModelInfo& model, const absl::Status& why) const;
+
   // Text to ids and back, at once.
   absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& model,
                                                 const std::string& text);

@@ -30,7 +30,10 @@ absl::StatusOr<OipRequest> OipReader::Read(
   const absl::StatusOr<std::shared_ptr<ServedModel>> model =
       front_end_.FindModel(message.model_name());
   if (!model.ok()) return InOipTerms(model.status());
-  return ReadOipRequest(message, (*model)->info());
+  const ModelInfo info = (*model)->info();
+  absl::StatusOr<OipRequest> request = ReadOipRequest(message, info);
+  if (!request.ok()) front_end_.OnRefused(info, request.status());
+  return request;
 }
 
 CallContext OipReader::ContextOf(const grpc::CallbackServerContext& context,

@@ -259,6 +259,21 @@ TEST_F(OipServiceTest, SaysWhatIsWrong) {
             server::RowOf(server::Reason::kPictureUnreadable).name);
 }
 
+// As those that the front end refuses, where it is known what they ask for.
+TEST_F(OipServiceTest, CountsWhatItRefusesItself) {
+  Request request = Text("tiny", "a", 1);
+  request.mutable_inputs(0)->set_name("input_ids");
+  Refused(request);
+  EXPECT_THAT(rejected(), ElementsAre("tiny"));
+  request = Picture("no picture");
+  request.mutable_inputs(0)->set_name("pixel_values");
+  Refused(request);
+  EXPECT_THAT(detect_rejected(), ElementsAre("detr INVALID_ARGUMENT"));
+  EXPECT_FALSE(Infer(Text("none", "a", 1)).first.ok());
+  EXPECT_THAT(rejected(), SizeIs(1));
+  EXPECT_THAT(detect_rejected(), SizeIs(1));
+}
+
 TEST_F(OipServiceTest, SaysWhichParameterIsWrong) {
   const auto refused = [&](const std::string& name, auto set) {
     Request request = Text("tiny", "a", 1);
