@@ -472,6 +472,63 @@ TEST_F(OipServiceTest, AReaderWhoComesLateGetsAllOfIt) {
   EXPECT_EQ(bytes, 999'999u) << "a position is the prompt's";
 }
 
+TEST_F(OipServiceTest, ASlowReaderHoldsBackItsOwnStreamOnly) {
+  FakeScheduler& scheduler = catalog_.scheduler("long");
+  // A client that takes 64 KiB of a stream unread, and not whatever it could.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
+  const auto slow = inference::GRPCInferenceService::NewStub(
+      grpc::CreateCustomChannel(listeners_->inference_address(),
+                                grpc::InsecureChannelCredentials(), arguments));
+  Request request = Text("long", "a", 900'000);
+  Stream(&request);
+  grpc::ClientContext context;
+  const auto stream = slow->ModelStreamInfer(&context);
+  ASSERT_TRUE(stream->Write(request));
+  // It stops growing, a byte a token: 64 KiB wait at the server, no more are
+  // being written, and the client and its window have their share.
+  constexpr int64_t kMostUnread = 4 * (64 << 10);
+  int64_t tokens = -1;
+  ASSERT_TRUE(WaitUntil([&] {
+    const int64_t before = std::exchange(tokens, scheduler.num_tokens(1));
+    absl::SleepFor(absl::Milliseconds(100));
+    return tokens > (64 << 10) && tokens == before;
+  }));
+  EXPECT_LT(tokens, kMostUnread);
+  // Meanwhile others are served, calls and streams.
+  EXPECT_THAT(Infer(Text("long", "b", 5)).second.raw_output_contents(0),
+              HasSubstr("abcab"));
+  {
+    Request other = Text("long", "c", 5);
+    Stream(&other);
+    grpc::ClientContext other_context;
+    const auto reads = oip_->ModelStreamInfer(&other_context);
+    ASSERT_TRUE(reads->Write(other));
+    reads->WritesDone();
+    std::string text;
+    inference::ModelStreamInferResponse message;
+    while (reads->Read(&message)) {
+      text += message.infer_response().raw_output_contents(0).substr(4);
+    }
+    EXPECT_TRUE(reads->Finish().ok());
+    EXPECT_EQ(text, "abcab");
+  }
+  EXPECT_LT(scheduler.num_tokens(1), kMostUnread);
+  // And nothing is lost once it reads.
+  stream->WritesDone();
+  std::string text;
+  inference::ModelStreamInferResponse message;
+  while (stream->Read(&message)) {
+    text += message.infer_response().raw_output_contents(0).substr(4);
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  ASSERT_EQ(text.size(), 900'000u);
+  for (size_t i = 0; i < text.size(); ++i) {
+    ASSERT_EQ(text[i], static_cast<char>('a' + i % 3)) << i;
+  }
+}
+
 TEST_F(OipServiceTest, TheRepositoryIsOnTheAdminsListenerAlone) {
   inference::RepositoryIndexRequest index;
   EXPECT_EQ(Ask(*oip_, &Stub::RepositoryIndex, index).first.error_code(),
