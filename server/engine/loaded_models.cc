@@ -390,9 +390,8 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   if (!made.ok()) made = AboutCheckpoint(made.status());
   absl::StatusOr<ModelInfo> info = Settle(name, std::move(made));
   if (info.ok()) {
-    spdlog::info("model {}: {} as {} loaded in {:.1f} s, {} bytes resident",
-                 name, model::Quoted(path), info->method,
-                 absl::ToDoubleSeconds(clock_.Now() - start),
+    spdlog::info("model {}: loaded as {} in {:.1f} s, {} bytes resident", name,
+                 info->method, absl::ToDoubleSeconds(clock_.Now() - start),
                  info->resident_bytes);
   }
   return info;

@@ -30,6 +30,18 @@ bool IsRequestId(std::string_view text) {
                      [](char c) { return c >= ' ' && c <= '~'; });
 }
 
+// Whether messages of a reason, by its name, may hold paths of files.
+bool MayNameFiles(std::string_view reason) {
+  for (const Reason of_files :
+       {Reason::kCheckpointNotFound, Reason::kTensorNotFound,
+        Reason::kCheckpointNotReadable, Reason::kPathNotAllowed,
+        Reason::kCheckpointDamaged, Reason::kCheckpointInvalid,
+        Reason::kCheckpointNotSupported, Reason::kCheckpointChanged}) {
+    if (reason == RowOf(of_files).name) return true;
+  }
+  return false;
+}
+
 // One line of a text that a client may have written.
 std::string Shown(std::string_view text) {
   std::string result;
@@ -168,11 +180,13 @@ void Reception::LogFailure(const CallRecord& call,
     const std::string peer = PeerOf(context);
     const std::string model = call.facts().model;
     const std::string& method = call.method();
+    const std::string reason = ReasonIn(status);
     spdlog::warn("{} from {}{}{}: {}: {} (request {})",
                  Shown(method.substr(method.rfind('/') + 1)),
                  peer.empty() ? "an unknown peer" : peer,
                  model.empty() ? "" : ", model ", Shown(model),
-                 CodeName(status.error_code()), Shown(status.error_message()),
+                 CodeName(status.error_code()),
+                 MayNameFiles(reason) ? reason : Shown(status.error_message()),
                  call.request_id());
     return absl::OkStatus();
   });

@@ -107,7 +107,8 @@ class Reception {
 
   // A line in the log, unless the client itself cancelled the call. At most a
   // few per second; the next one says how many there were besides. Whatever the
-  // client wrote is escaped.
+  // client wrote is escaped; of an error about files, which an operator's call
+  // has named, there is the reason alone.
   void LogFailure(const CallRecord& call,
                   const grpc::ServerContextBase& context,
                   const grpc::Status& status);

@@ -191,6 +191,15 @@ TEST_F(ErrorsTest, RefusalsOfModelAdminHaveTheirReasons) {
   EXPECT_EQ(ReasonOf(load("new", "/no/such/folder")), "CHECKPOINT_NOT_FOUND");
   EXPECT_EQ(ReasonOf(load("new", damaged)), "CHECKPOINT_INVALID");
   EXPECT_EQ(ReasonOf(load("new", unknown)), "CHECKPOINT_NOT_SUPPORTED");
+  const std::string good = Copy("good");
+  EXPECT_TRUE(load("good", good).ok());
+  // They have heard of files; the log has none of those that calls name.
+  EXPECT_THAT(server_->err(),
+              AllOf(HasSubstr("LoadModel from 127.0.0.1, model new: "
+                              "INVALID_ARGUMENT: CHECKPOINT_INVALID (request "),
+                    HasSubstr("model good: loaded as float16 in "),
+                    Not(HasSubstr("/no/such")), Not(HasSubstr(damaged)),
+                    Not(HasSubstr(good))));
   const grpc::Status plan = load("new", kTinyModel, "no plan");
   EXPECT_EQ(ReasonOf(plan), "FIELD_INVALID");
   EXPECT_EQ(DetailOf<google::rpc::BadRequest>(plan).field_violations(0).field(),
