@@ -74,6 +74,10 @@ struct Config {
   // Addresses and networks that may say for whom they ask (x-forwarded-for) and
   // have no limits as a peer; see PeerSet. Empty: none.
   std::string trusted_proxies;
+  // Names that requests of the metrics port may give as its host, with commas
+  // between them, besides IP addresses and localhost; "*": any. Empty: any, but
+  // on loopback without TLS none.
+  std::string metrics_hosts;
   // Folders that calls may load models from, with commas between them; empty:
   // any. The models of the start are the operator's own and may lie anywhere.
   std::string model_roots;

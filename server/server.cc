@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -118,6 +119,19 @@ std::set<std::string> NamesOf(const Config& config) {
   std::set<std::string> names;
   for (const Config::Model& model : config.models) names.insert(model.name);
   return names;
+}
+
+// What requests of the metrics port may call its host. Whom loopback is named
+// to needs no other name; where others ask, they have names that nobody here
+// knows (a Service's), and with TLS the certificate's counts.
+std::optional<std::vector<std::string>> HostsOfMetrics(const Config& config) {
+  if (config.metrics_hosts == "*") return std::nullopt;
+  const bool any = config.tls.On("metrics_listen") ||
+                   !IsLoopbackAddress(config.listen.metrics);
+  if (config.metrics_hosts.empty() && any) return std::nullopt;
+  std::vector<std::string> hosts =
+      absl::StrSplit(config.metrics_hosts, ',', absl::SkipEmpty());
+  return hosts;
 }
 
 // The listeners by their settings, as TlsServer counts them.
@@ -421,7 +435,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
            {OipService::service_full_name(), &server->oip_admin_}}));
   ASSIGN_OR_RETURN(
       server->addresses_.metrics,
-      metrics.Listen(config.listen.metrics, server->NewTls("metrics_listen")));
+      metrics.Listen(config.listen.metrics, server->NewTls("metrics_listen"),
+                     HostsOfMetrics(config)));
   server->addresses_.inference = server->listeners_->inference_address();
   server->addresses_.admin = server->listeners_->admin_address();
   server->health_.SetListeners(server->listeners_.get());

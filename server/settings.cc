@@ -263,6 +263,12 @@ const std::vector<Setting>& Rows() {
            "IP addresses and networks, such as 10.0.0.0/8, of proxies: they "
            "may name the caller in x-forwarded-for, and have no limits per "
            "peer"},
+      {.name = "metrics_hosts",
+       .to = [](Config& c) -> std::string& { return c.metrics_hosts; },
+       .form = "HOST[,HOST...]",
+       .default_words = "any; on loopback without TLS none",
+       .help = "Names that requests of metrics_listen may give as its host, "
+               "besides IP addresses and localhost; * is any"},
       {.name = "model_roots",
        .to = [](Config& c) -> std::string& { return c.model_roots; },
        .form = "DIR[,DIR...]",

@@ -1,5 +1,6 @@
 #include "server/metrics/http_endpoint.h"
 
+#include <arpa/inet.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -15,7 +16,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
@@ -47,6 +51,22 @@ constexpr std::pair<const char*, const char*> kHeaders[] = {
     {"X-Content-Type-Options", "nosniff"},
     {"X-Frame-Options", "DENY"},
 };
+
+// Whether a header Host, NAME[:PORT], is none that a stranger could have had
+// lead here.
+bool IsOwn(absl::string_view host, const std::vector<std::string>& names) {
+  const bool bracketed = absl::ConsumePrefix(&host, "[");
+  std::string name =
+      absl::AsciiStrToLower(host.substr(0, host.find(bracketed ? ']' : ':')));
+  if (!name.empty() && name.back() == '.') name.pop_back();
+  in6_addr address;
+  return inet_pton(bracketed ? AF_INET6 : AF_INET, name.c_str(), &address) ==
+             1 ||
+         name == "localhost" || absl::EndsWith(name, ".localhost") ||
+         std::any_of(names.begin(), names.end(), [&](const auto& known) {
+           return absl::EqualsIgnoreCase(known, name);
+         });
+}
 
 class Endpoint final : public HttpEndpoint {
  public:
@@ -222,6 +242,14 @@ class Endpoint final : public HttpEndpoint {
     shutdown(fd, SHUT_RDWR);
   }
 
+  // Every browser says which host it asks; others need not.
+  bool MayAsk(MHD_Connection* connection) const {
+    if (!options_.hosts.has_value()) return true;
+    const char* const host = MHD_lookup_connection_value(
+        connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+    return host == nullptr || IsOwn(host, *options_.hosts);
+  }
+
   static int FdOf(MHD_Connection* connection) {
     return MHD_get_connection_info(connection,
                                    MHD_CONNECTION_INFO_CONNECTION_FD)
@@ -243,8 +271,12 @@ class Endpoint final : public HttpEndpoint {
     const std::string_view verb = method;
     const bool known = verb == "GET" || verb == "HEAD";
     const HttpReply reply =
-        known ? endpoint->answer_(path)
-              : HttpReply{405, "only GET and HEAD are answered here\n"};
+        !endpoint->MayAsk(connection)
+            ? HttpReply{421,
+                        "not by this name: ask by an IP address or as "
+                        "localhost, or have --metrics_hosts name it\n"}
+        : known ? endpoint->answer_(path)
+                : HttpReply{405, "only GET and HEAD are answered here\n"};
     const auto found = endpoint->connections_.find(FdOf(connection));
     if (found != endpoint->connections_.end()) {
       found->second.deadline =

@@ -7,13 +7,19 @@
 // oldest one of the peer that holds most has to go. So neither idle nor slow
 // connections keep anybody from an answer.
 //
+// A page from elsewhere may have its own name lead here, and then read this
+// port through the browser that shows it (DNS rebinding). The name is in what
+// the browser sends: there is a list of those that are answered.
+//
 // Threads: any thread may call anything.
 #ifndef OUNCE_SERVER_METRICS_HTTP_ENDPOINT_H_
 #define OUNCE_SERVER_METRICS_HTTP_ENDPOINT_H_
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -36,6 +42,9 @@ class HttpEndpoint {
     size_t max_connections_of_peer = 16;
     absl::Duration request_time = absl::Seconds(5);  // until it is here
     absl::Duration reply_time = absl::Seconds(10);   // until it is taken
+    // Names that requests may give as their host, besides IP addresses and
+    // localhost. Absent: any.
+    std::optional<std::vector<std::string>> hosts = std::nullopt;
   };
 
   // Answers GET and HEAD of the path with `answer`, which is called on the

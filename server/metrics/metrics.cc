@@ -290,18 +290,19 @@ class MetricsImpl final : public Metrics {
     return prometheus::TextSerializer().Serialize(page_.Scrape());
   }
 
-  absl::StatusOr<std::string> Listen(const std::string& address,
-                                     const NewTlsSession& new_tls) override {
+  absl::StatusOr<std::string> Listen(
+      const std::string& address, const NewTlsSession& new_tls,
+      const std::optional<std::vector<std::string>>& hosts) override {
     ListenSocket socket;
     if (new_tls == nullptr) {
       ASSIGN_OR_RETURN(socket, ListenOn(kListener, address));
     }
     std::string bound = socket.address;
-    ASSIGN_OR_RETURN(endpoint_,
-                     HttpEndpoint::Start(std::move(socket), {}, clock_,
-                                         [this](const std::string& path) {
-                                           return Answer(path);
-                                         }));
+    ASSIGN_OR_RETURN(
+        endpoint_, HttpEndpoint::Start(std::move(socket), {.hosts = hosts},
+                                       clock_, [this](const std::string& path) {
+                                         return Answer(path);
+                                       }));
     if (new_tls == nullptr) return bound;
     Relay::Options relay;
     relay.name = kListener;

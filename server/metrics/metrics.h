@@ -12,7 +12,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -81,10 +83,11 @@ class Metrics : public CatalogObserver {
   // Serves http://`address`/metrics, /healthz, /readyz, /status.json and the
   // page to look at, / (net/listen_socket.h says which forms there are) from
   // now on, or https:// with `new_tls`; returns HOST:PORT with the port that is
-  // bound. Once.
+  // bound. `hosts`: as HttpEndpoint has them. Once.
   // Errors: as ListenOn, HttpEndpoint::Start and Relay::Create.
   virtual absl::StatusOr<std::string> Listen(
-      const std::string& address, const NewTlsSession& new_tls = nullptr) = 0;
+      const std::string& address, const NewTlsSession& new_tls = nullptr,
+      const std::optional<std::vector<std::string>>& hosts = std::nullopt) = 0;
 };
 
 }  // namespace ounce::server

@@ -177,5 +177,37 @@ TEST_F(StatusTest, ServesThePageWithItsPolicy) {
   }
 }
 
+// A page from elsewhere may have its name lead to loopback.
+TEST_F(StatusTest, OnLoopbackAnswersByNoNameButThoseThatAreSet) {
+  const auto ask = [&](const char* host) {
+    return testing::HttpAsk(
+        metrics_, absl::StrCat("GET /status.json HTTP/1.1\r\nHost: ", host,
+                               ":8502\r\nConnection: close\r\n\r\n"));
+  };
+  Start({});
+  EXPECT_THAT(ask("127.0.0.1"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(ask("localhost"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(ask("rebound.example"), StartsWith("HTTP/1.1 421 "));
+  Stop();
+  Start({"--metrics_hosts", "ounce.example"});
+  EXPECT_THAT(ask("ounce.example"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(ask("rebound.example"), StartsWith("HTTP/1.1 421 "));
+  Stop();
+  Start({"--metrics_hosts", "*"});
+  EXPECT_THAT(ask("rebound.example"), StartsWith("HTTP/1.1 200 "));
+  Stop();
+  // Others ask by a Service's name, which nobody here knows.
+  server_ = std::make_unique<testing::Process>(std::vector<std::string>{
+      OUNCE_SERVER_BINARY, "--listen", "127.0.0.1:0", "--admin_listen",
+      "127.0.0.1:0", "--metrics_listen", "0.0.0.0:0", "--ports_file",
+      folder_.Path("ports")});
+  ASSERT_TRUE(WaitUntil(
+      [&] { return !testing::ReadFile(folder_.Path("ports")).empty(); }));
+  const std::string bound =
+      json::parse(testing::ReadFile(folder_.Path("ports")))["metrics"];
+  metrics_ = absl::StrCat("127.0.0.1", bound.substr(bound.rfind(':')));
+  EXPECT_THAT(ask("ounce-metrics"), StartsWith("HTTP/1.1 200 "));
+}
+
 }  // namespace
 }  // namespace ounce

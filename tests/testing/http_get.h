@@ -36,7 +36,7 @@ inline std::string HttpAsk(const std::string& address,
 inline std::string HttpRequest(const std::string& verb,
                                const std::string& path) {
   return verb + " " + path +
-         " HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+         " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 }
 
 // The body of http://`address``path`; empty when the server doesn't answer 200.

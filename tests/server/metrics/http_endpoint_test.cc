@@ -26,6 +26,7 @@ using ::ounce::testing::HttpRequest;
 using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class HttpEndpointTest : public ::testing::Test {
@@ -83,6 +84,34 @@ class HttpEndpointTest : public ::testing::Test {
   std::string address_;
   std::unique_ptr<HttpEndpoint> endpoint_;
 };
+
+TEST_F(HttpEndpointTest, AnswersByItsOwnNamesWhereThereIsAList) {
+  HttpEndpoint::Options options = Patient();
+  options.hosts = {"ounce.example", "other"};
+  Start(options);
+  const auto ask = [&](const std::string& host) {
+    return HttpAsk(address_, absl::StrCat("GET /page HTTP/1.1\r\nHost: ", host,
+                                          "\r\nConnection: close\r\n\r\n"));
+  };
+  for (const char* own :
+       {"127.0.0.1:8502", "192.0.2.1", "[::1]:8502", "[2001:db8::1]",
+        "localhost", "LocalHost:8502", "ounce.localhost", "Ounce.Example:80",
+        "ounce.example.", "other:1"}) {
+    EXPECT_THAT(ask(own), EndsWith("the page\n")) << own;
+  }
+  for (const char* others :
+       {"rebound.example", "rebound.example:8502", "1.ounce.example",
+        "127.0.0.1.rebound.example", "[rebound.example]", "::1", "", ":8502",
+        "notlocalhost"}) {
+    EXPECT_THAT(ask(others),
+                AllOf(StartsWith("HTTP/1.1 421"), HasSubstr("--metrics_hosts"),
+                      Not(HasSubstr("the page"))))
+        << others;
+  }
+  // No browser says nothing.
+  EXPECT_THAT(HttpAsk(address_, "GET /page HTTP/1.0\r\n\r\n"),
+              EndsWith("the page\n"));
+}
 
 TEST_F(HttpEndpointTest, AnswersGetAndHead) {
   Start();
