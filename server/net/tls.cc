@@ -110,6 +110,7 @@ class Session final : public TlsSession {
     int count;
     while ((count = SSL_read(ssl_.get(), buffer, sizeof(buffer))) > 0) {
       plain->append(buffer, static_cast<size_t>(count));
+      established_ = true;  // also when something wrong comes behind it
     }
     established_ = established_ || SSL_is_init_finished(ssl_.get()) == 1;
     if (later_messages_ > kMaxLaterHandshakeMessages) {

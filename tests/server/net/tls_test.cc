@@ -39,16 +39,22 @@ class Client {
   }
   SSL_CTX* context() { return context_; }
 
-  // Shakes hands with `server`; what the server says of it.
-  absl::Status Connect(TlsSession& server) {
+  void Begin() {
     ssl_ = SSL_new(context_);
     to_ = BIO_new(BIO_s_mem());
     from_ = BIO_new(BIO_s_mem());
     SSL_set_bio(ssl_, from_, to_);
     SSL_set_connect_state(ssl_);
+  }
+  // As far as it can with what it has heard; whether that was all of it.
+  bool Shake() { return done_ = SSL_do_handshake(ssl_) == 1; }
+
+  // Shakes hands with `server`; what the server says of it.
+  absl::Status Connect(TlsSession& server) {
+    Begin();
     absl::Status status;
     for (int round = 0; round < 10 && status.ok(); ++round) {
-      done_ = SSL_do_handshake(ssl_) == 1;
+      Shake();
       status = Exchange(server);
       if (done_ && server.established()) break;
     }
@@ -119,6 +125,27 @@ class TlsTest : public ::testing::Test {
   const Certificate authority_;
   const Certificate own_;
 };
+
+TEST_F(TlsTest, IsEstablishedThoughSomethingWrongComesBehindTheHandshake) {
+  ASSERT_OK_AND_ASSIGN(const auto server, TlsServer::Create(Options()));
+  const auto session = server->NewSession(0);
+  Client client;
+  client.Begin();
+  while (!client.connected()) {
+    ASSERT_FALSE(session->established());
+    std::string heard, answer;
+    if (client.Shake()) break;
+    ASSERT_THAT(session->Decrypt(client.Written(), &heard, &answer), IsOk());
+    client.Hear(answer);
+  }
+  client.Write("hello");
+  std::string heard, answer;
+  EXPECT_THAT(session->Decrypt(client.Written() + "no record", &heard, &answer),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       ::testing::Not(HasSubstr("handshake"))));
+  EXPECT_EQ(heard, "hello");
+  EXPECT_TRUE(session->established());
+}
 
 TEST_F(TlsTest, CarriesBytesBothWays) {
   ASSERT_OK_AND_ASSIGN(const auto server, TlsServer::Create(Options()));
