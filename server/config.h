@@ -42,6 +42,9 @@ struct Config {
     int64_t max_queued_requests = 256;  // per model
     int64_t max_running_requests = 32;  // per model
     int64_t max_new_tokens = 4096;      // of one request
+    int64_t max_prompt_tokens = 0;      // of one request; 0: any
+    // Of one request, from its arrival to its end. Zero: no limit.
+    absl::Duration max_request = absl::ZeroDuration();
     int64_t max_step_tokens = 512;
     int64_t max_message_bytes = 32 << 20;
     int64_t max_picture_pixels = 64'000'000;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <set>
 #include <string>
@@ -257,19 +258,26 @@ Server::Server(const Config& config, const PeerSet& trusted_proxies,
                                           .write = LogRequest},
                           .tracer = tracer_.get(),
                           .draw = DrawSeed}),
-      front_end_({.max_new_tokens = config.limits.max_new_tokens,
-                  .draw_seed = DrawSeed,
-                  .on_rejected =
-                      [this](const auto& model, const absl::Status& why) {
-                        metrics_->OnRejected(model, why);
-                      },
-                  .on_detect_rejected =
-                      [this](const auto& model, const absl::Status& why) {
-                        metrics_->OnDetectRejected(model, why);
-                      },
-                  .picture_threads = static_cast<int>(
-                      std::min(config.threads, kMaxPictureThreads))},
-                 *catalog_, pictures_, clock_),
+      front_end_(
+          {.max_new_tokens = config.limits.max_new_tokens,
+           .max_prompt_tokens = config.limits.max_prompt_tokens > 0
+                                    ? config.limits.max_prompt_tokens
+                                    : std::numeric_limits<int64_t>::max(),
+           .max_request = config.limits.max_request > absl::ZeroDuration()
+                              ? config.limits.max_request
+                              : absl::InfiniteDuration(),
+           .draw_seed = DrawSeed,
+           .on_rejected =
+               [this](const auto& model, const absl::Status& why) {
+                 metrics_->OnRejected(model, why);
+               },
+           .on_detect_rejected =
+               [this](const auto& model, const absl::Status& why) {
+                 metrics_->OnDetectRejected(model, why);
+               },
+           .picture_threads =
+               static_cast<int>(std::min(config.threads, kMaxPictureThreads))},
+          *catalog_, pictures_, clock_),
       inference_(front_end_, reception_),
       admin_(*catalog_, pictures_, reception_, clock_,
              [this] { return Info(); }),

@@ -4,14 +4,14 @@
 
 #include "base/guard.h"
 #include "server/frontend/gave_up.h"
+#include "server/scheduler/refusal.h"
 
 namespace ounce::server {
 
 absl::Status Detection::CheckWanted() const {
   MutexLock lock(&mu_);
   if (GaveUpAtDeadline(deadline_, clock_.Now())) {
-    return absl::DeadlineExceededError(
-        "the deadline passed before the picture was read");
+    return DeadlinePassed(servers_deadline_, "before the picture was read");
   }
   if (cancelled_) return absl::CancelledError("the client cancelled the call");
   return absl::OkStatus();

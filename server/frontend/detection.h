@@ -59,6 +59,7 @@ class Detection final : public DetectSink,
   std::shared_ptr<const ObjectDetection> model_ ABSL_GUARDED_BY(mu_);
   std::optional<DetectScheduler::RequestId> id_ ABSL_GUARDED_BY(mu_);
   absl::Time deadline_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  bool servers_deadline_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   std::shared_ptr<Detection> self_ ABSL_GUARDED_BY(mu_);  // the scheduler's
 };

@@ -35,7 +35,7 @@ std::string FlowOf(const std::string& peer, size_t text_bytes) {
 }
 
 absl::StatusOr<std::vector<int32_t>> PromptIds(
-    const Prompt& prompt, const ModelInfo& info,
+    const Prompt& prompt, int64_t max_tokens, const ModelInfo& info,
     const model::Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   const std::string* const text = std::get_if<std::string>(&prompt);
@@ -47,7 +47,7 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(
     ids = std::get<std::vector<int32_t>>(prompt);
   }
   RETURN_IF_ERROR(CheckPromptLength(field, static_cast<int64_t>(ids.size()),
-                                    info.max_positions));
+                                    max_tokens, info.max_positions));
   if (text != nullptr) {
     for (const int32_t id : ids) {
       if (id < info.vocabulary_size) continue;
@@ -149,11 +149,19 @@ absl::Status FrontEnd::CheckStillWanted(const CallContext& call) const {
   const absl::Duration left = call.deadline - clock_.Now();
   const bool cancelled = call.cancelled();
   if (left <= (cancelled ? kDeadlineSlack : absl::ZeroDuration())) {
-    return absl::DeadlineExceededError(
-        "the deadline passed before the request began");
+    return DeadlinePassed(call.servers_deadline, "before the request began");
   }
   return cancelled ? absl::CancelledError("the client cancelled the call")
                    : absl::OkStatus();
+}
+
+CallContext FrontEnd::Limited(CallContext call) const {
+  const absl::Time end = call.arrival + options_.max_request;
+  if (end < call.deadline) {
+    call.deadline = end;
+    call.servers_deadline = true;
+  }
+  return call;
 }
 
 absl::Status FrontEnd::SeenByClient(const CallContext& call,
@@ -172,7 +180,8 @@ void FrontEnd::Generate(CallContext call,
                         std::shared_ptr<Generation> generation) {
   std::shared_ptr<TextJob> job;
   const absl::Status status = Guarded([&]() -> absl::Status {
-    job = std::make_shared<TextJob>(TextJob{std::move(call), generation});
+    job = std::make_shared<TextJob>(
+        TextJob{Limited(std::move(call)), generation});
     ASSIGN_OR_RETURN(job->request, std::move(request));
     return Accept(job);
   });
@@ -218,7 +227,8 @@ absl::Status FrontEnd::Begin(TextJob& job) {
                    CheckGenerate(request, defaults, options_.max_new_tokens));
   const ModelInfo info = job.model->info();
   ASSIGN_OR_RETURN(params.prompt,
-                   PromptIds(request.prompt, info, *job.task->tokenizer));
+                   PromptIds(request.prompt, options_.max_prompt_tokens, info,
+                             *job.task->tokenizer));
   const int64_t num_prompt = static_cast<int64_t>(params.prompt.size());
   ASSIGN_OR_RETURN(
       params.max_new_tokens,
@@ -235,6 +245,7 @@ absl::Status FrontEnd::Begin(TextJob& job) {
   params.peer = job.call.peer;
   params.arrival = job.call.arrival;
   params.deadline = job.call.deadline;
+  params.servers_deadline = job.call.servers_deadline;
   return job.generation->Submit(job.task, std::move(params));
 }
 
@@ -254,9 +265,11 @@ void FrontEnd::Detect(CallContext call, absl::StatusOr<DetectRequest> request,
   std::shared_ptr<PictureJob> job;
   reading_.Add();
   const absl::Status status = Guarded([&]() -> absl::Status {
+    call = Limited(std::move(call));
     {
       MutexLock lock(&detection->mu_);
       detection->deadline_ = call.deadline;
+      detection->servers_deadline_ = call.servers_deadline;
     }
     job = std::make_shared<PictureJob>(PictureJob{std::move(call), detection});
     ASSIGN_OR_RETURN(job->request, std::move(request));
@@ -278,6 +291,7 @@ absl::Status FrontEnd::Accept(const std::shared_ptr<PictureJob>& job) {
   job->params.peer = job->call.peer;
   job->params.arrival = job->call.arrival;
   job->params.deadline = job->call.deadline;
+  job->params.servers_deadline = job->call.servers_deadline;
   ASSIGN_OR_RETURN(job->memory,
                    pictures_.Open("image", job->request.image,
                                   *job->task->processor, job->call.peer));

@@ -12,12 +12,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/clock.h"
 #include "server/frontend/call_count.h"
@@ -37,6 +39,10 @@ class FrontEnd {
 
   struct Options {
     int64_t max_new_tokens = 4096;  // of one request, at most
+    // Of one prompt, at most, where the model takes so many.
+    int64_t max_prompt_tokens = std::numeric_limits<int64_t>::max();
+    // From a request's arrival to its end, at most.
+    absl::Duration max_request = absl::InfiniteDuration();
     // Seeds for requests that bring none; called on any thread.
     std::function<uint64_t()> draw_seed;
     // Told of each Generate that no scheduler accepted, and why: refused, or
@@ -108,6 +114,9 @@ class FrontEnd {
   // the model has no such task, and that task.
   template <class Task, class Job>
   absl::Status FindTask(Job& job) const;
+
+  // Its deadline, if the server's comes before.
+  CallContext Limited(CallContext call) const;
 
   // Has it begun, at once or later.
   absl::Status Accept(const std::shared_ptr<TextJob>& job);

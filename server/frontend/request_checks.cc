@@ -156,7 +156,12 @@ absl::Status CheckTokenIds(absl::string_view field,
 }
 
 absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
-                               int64_t max_positions) {
+                               int64_t max_tokens, int64_t max_positions) {
+  if (num_tokens > max_tokens && max_tokens < max_positions) {
+    return FieldError(
+        field, absl::StrCat("must be at most ", max_tokens, " tokens, is ",
+                            num_tokens, "; the server takes no more"));
+  }
   if (num_tokens < max_positions) return absl::OkStatus();
   return FieldError(
       field, absl::StrCat("must be at most ", max_positions - 1, " tokens, is ",

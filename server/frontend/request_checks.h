@@ -42,9 +42,10 @@ absl::Status CheckTokenIds(absl::string_view field,
                            absl::Span<const int32_t> ids,
                            int64_t vocabulary_size);
 
-// Room for a new token after a prompt of so many.
+// Room for a new token after a prompt of so many, and no more of them than the
+// server takes (`max_tokens`).
 absl::Status CheckPromptLength(absl::string_view field, int64_t num_tokens,
-                               int64_t max_positions);
+                               int64_t max_tokens, int64_t max_positions);
 
 }  // namespace ounce::server
 

@@ -20,6 +20,7 @@ struct CallContext {
   std::string request_id = {};  // empty: none
   absl::Time arrival = {};
   absl::Time deadline = absl::InfiniteFuture();
+  bool servers_deadline = false;  // FrontEnd::Options::max_request's
   // Whether the caller has cancelled it. Called on any thread, until the
   // request has ended or a scheduler has it.
   std::function<bool()> cancelled = [] { return false; };

@@ -34,6 +34,7 @@ struct DetectParams {
   absl::Time arrival;
   absl::Duration decode;  // that reading the picture took since then
   absl::Time deadline = absl::InfiniteFuture();
+  bool servers_deadline = false;  // and not the caller's
 };
 
 struct DetectedObject {

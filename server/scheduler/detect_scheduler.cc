@@ -285,8 +285,8 @@ void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
     Request& request = *done[i];
     if (request.why.ok()) request.why = status;
     if (request.why.ok() && request.params.deadline <= now) {
-      request.why = absl::DeadlineExceededError(
-          "the deadline passed while the model ran");
+      request.why = DeadlinePassed(request.params.servers_deadline,
+                                   "while the model ran");
     }
     DetectResult result;
     if (request.why.ok()) {
@@ -306,8 +306,9 @@ std::vector<std::unique_ptr<Request>> Scheduler::TakeTheDead() {
   std::vector<std::unique_ptr<Request>> dead =
       queue_.TakeIf([&](Request& request) {
         if (request.params.deadline <= now) {
-          request.why = absl::DeadlineExceededError(
-              "the deadline passed while the picture waited for the model");
+          request.why = DeadlinePassed(request.params.servers_deadline,
+                                       "while the picture waited for the "
+                                       "model");
         } else if (aborting) {
           request.why = NotServedAnyMore();
         }

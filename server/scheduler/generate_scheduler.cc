@@ -358,8 +358,8 @@ void Scheduler::EndTheDead() {
       return absl::CancelledError("the request was cancelled");
     }
     if (sequence.params.deadline <= now) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          "the deadline passed ",
+      return DeadlinePassed(
+          sequence.params.servers_deadline,
           sequence.started()
               ? absl::StrCat("after ", sequence.num_new(), " new tokens")
               : "while the request waited"));

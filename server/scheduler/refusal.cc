@@ -92,6 +92,15 @@ absl::Status AboutCheckpoint(absl::Status status) {
   return status;
 }
 
+absl::Status DeadlinePassed(bool servers, absl::string_view when) {
+  return servers ? Refusal(Reason::kRequestTooLong,
+                           absl::StrCat("the time that a request may take here "
+                                        "passed ",
+                                        when, ": ask for less at a time"))
+                 : absl::DeadlineExceededError(
+                       absl::StrCat("the deadline passed ", when));
+}
+
 absl::Status NotServedAnyMore() {
   return Refusal(Reason::kModelStopping,
                  "the model is being unloaded, or the server is shutting down");

@@ -53,6 +53,10 @@ absl::Status AboutModel(absl::Status status, absl::string_view model);
 // reason gets the one that its code has there. OK stays OK.
 absl::Status AboutCheckpoint(absl::Status status);
 
+// kDeadlineExceeded: the deadline passed `when` ("while the request waited").
+// `servers`: that of --max_request_seconds, and not the caller's.
+absl::Status DeadlinePassed(bool servers, absl::string_view when);
+
 // kUnavailable, for requests that come or still run when a scheduler drains.
 absl::Status NotServedAnyMore();
 // kUnavailable, for what comes when the server stops.

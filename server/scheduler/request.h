@@ -34,6 +34,7 @@ struct GenerateParams {
   int num_logprobs = 0;
   absl::Time arrival;
   absl::Time deadline = absl::InfiniteFuture();
+  bool servers_deadline = false;  // and not the caller's
 };
 
 struct TopLogprob {

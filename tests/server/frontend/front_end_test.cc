@@ -124,6 +124,43 @@ TEST_F(FrontEndTest, LeavesWhatNobodyWaitsForAnyMore) {
   EXPECT_THAT(catalog_.scheduler("tiny").submitted(), IsEmpty());
 }
 
+TEST_F(FrontEndTest, HoldsEachRequestToTheServersLimits) {
+  const auto ignore = [](const std::string&, const absl::Status&) {};
+  FrontEnd limited({.max_prompt_tokens = 3,
+                    .max_request = absl::Seconds(5),
+                    .draw_seed = [] { return uint64_t{42}; },
+                    .on_rejected = ignore,
+                    .on_detect_rejected = ignore},
+                   catalog_, pictures_, Clock::Real());
+  const auto ask = [&](const std::string& prompt, CallContext call) {
+    auto reader = std::make_shared<Reader>();
+    const auto generation = limited.BeginGenerate(reader);
+    limited.Generate(
+        std::move(call),
+        GenerateRequest{.model = "tiny", .prompt = prompt, .max_new_tokens = 1},
+        generation);
+    reader->done.WaitForNotification();
+    generation->Release();
+    return reader->status;
+  };
+  const absl::Time now = Clock::Real().Now();
+  EXPECT_OK(ask("abc", {.arrival = now}));
+  EXPECT_OK(ask("abc", {.arrival = now, .deadline = now + absl::Seconds(4)}));
+  const absl::Status too_long = ask("abcd", {.arrival = now});
+  EXPECT_EQ(FieldOf(too_long), "prompt");
+  EXPECT_EQ(too_long.message(),
+            "prompt: must be at most 3 tokens, is 4; the server takes no more");
+  const absl::Status late = ask("a", {.arrival = now - absl::Seconds(5)});
+  EXPECT_EQ(ReasonOf(late), Reason::kRequestTooLong) << late;
+
+  const auto submitted = catalog_.scheduler("tiny").submitted();
+  ASSERT_THAT(submitted, SizeIs(2));
+  EXPECT_EQ(submitted[0].deadline, now + absl::Seconds(5));
+  EXPECT_TRUE(submitted[0].servers_deadline);
+  EXPECT_EQ(submitted[1].deadline, now + absl::Seconds(4));
+  EXPECT_FALSE(submitted[1].servers_deadline);
+}
+
 TEST_F(FrontEndTest, SaysWhatIsWrongWithAPicture) {
   const auto reader = std::make_shared<Reader>();
   const auto detection = front_end_.BeginDetect(reader);

@@ -962,6 +962,22 @@ TEST_F(GenerateSchedulerTest, PeersStartInTurn) {
   EXPECT_THAT(order, ElementsAre(1, 4, 5, 2, 3));
 }
 
+TEST_F(GenerateSchedulerTest, SaysWhoseDeadlinePassed) {
+  StartHeld();
+  GenerateParams params = Params(Prompt(1, 2), 5);
+  params.deadline = clock_.Now() + absl::Seconds(1);
+  params.servers_deadline = true;
+  RecordingSink& sink = Sink();
+  Submit(std::move(params), &sink);
+  engine_->AwaitStep();
+  clock_.Advance(absl::Seconds(1));
+  engine_->Free();
+  ASSERT_TRUE(sink.AwaitDone());
+  EXPECT_THAT(sink.status(), StatusIs(StatusCode::kDeadlineExceeded,
+                                      HasSubstr("after 1 new tokens")));
+  EXPECT_EQ(ReasonOf(sink.status()), Reason::kRequestTooLong);
+}
+
 TEST_F(GenerateSchedulerTest, AFullQueueMakesRoomAtTheCostOfWhoHasMost) {
   options_.max_running = 1;
   options_.max_queued = 3;
