@@ -258,11 +258,11 @@ class MetricsImpl final : public Metrics {
   }
 
   void OnRejected(const std::string& model, const absl::Status& why) override {
-    page_.Add(metric::kRequests, {model, RejectedOutcome(why)});
+    CountRejected(metric::kRequests, model, why);
   }
   void OnDetectRejected(const std::string& model,
                         const absl::Status& why) override {
-    page_.Add(metric::kDetectRequests, {model, RejectedOutcome(why)});
+    CountRejected(metric::kDetectRequests, model, why);
   }
   void OnPictures(int64_t pictures, int64_t bytes) override {
     pictures_->Set(static_cast<double>(pictures));
@@ -334,6 +334,15 @@ class MetricsImpl final : public Metrics {
    private:
     MetricsImpl& metrics_;
   };
+
+  template <class Key>
+  void CountRejected(Key key, const std::string& model,
+                     const absl::Status& why) {
+    page_.Add(key, {model, RejectedOutcome(why)});
+    // Nobody refused what its caller gave up.
+    if (absl::IsCancelled(why) || absl::IsDeadlineExceeded(why)) return;
+    page_.Add(metric::kRefusedRequests, {model, RowOf(ReasonOf(why)).name});
+  }
 
   // All outcomes of the model's quantizations by `method` are there, at 0.
   void StartRuns(const std::string& model, const std::string& method) {

@@ -12,6 +12,7 @@
 #include "base/thread.h"
 #include "server/scheduler/fair_queue.h"
 #include "server/scheduler/refusal.h"
+#include "server/scheduler/work_speed.h"
 
 namespace ounce::server {
 namespace {
@@ -22,6 +23,10 @@ struct Request {
       : params(std::move(request)), sink(request_sink) {}
 
   const std::string& peer() const { return params.peer; }
+
+  double num_pixels() const {
+    return static_cast<double>(params.picture.num_pixels());
+  }
 
   DetectScheduler::RequestId id = 0;
   DetectParams params;
@@ -46,6 +51,10 @@ class Scheduler final : public DetectScheduler {
   DetectStats stats() const override;
 
  private:
+  // Whether its answer can come before the deadline.
+  absl::Status CheckTime(const Request& newcomer) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   void Loop();
 
   // Waits for a batch and makes it the running one, ending the dead meanwhile;
@@ -88,6 +97,8 @@ class Scheduler final : public DetectScheduler {
   std::shared_ptr<DetectEngine> engine_ ABSL_GUARDED_BY(mu_);
   RequestId next_id_ ABSL_GUARDED_BY(mu_) = 1;
   int64_t num_unfinished_ ABSL_GUARDED_BY(mu_) = 0;  // until OnDone returns
+  WorkSpeed speed_ ABSL_GUARDED_BY(mu_);             // of batches
+  absl::Time batch_start_ ABSL_GUARDED_BY(mu_);
   absl::Time last_batch_ ABSL_GUARDED_BY(mu_);
   bool holds_memory_ ABSL_GUARDED_BY(mu_) = false;  // a batch ran since
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
@@ -136,6 +147,7 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
     if (draining_) {
       return NotServedAnyMore();
     }
+    RETURN_IF_ERROR(CheckTime(*request));
     id = next_id_++;
     request->id = id;
     if (!queue_.PushWithin(options_.max_queued, request)) {
@@ -154,6 +166,29 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
         {});
   }
   return id;
+}
+
+absl::Status Scheduler::CheckTime(const Request& newcomer) const {
+  const absl::Time deadline = newcomer.params.deadline;
+  if (deadline == absl::InfiniteFuture()) return absl::OkStatus();
+  const absl::Time now = clock_.Now();
+  double pixels = 0;
+  for (const auto& request : running_) pixels += request->num_pixels();
+  const absl::Duration running =
+      running_.empty()
+          ? absl::ZeroDuration()
+          : speed_.AtLeast(static_cast<double>(running_.size()), pixels, now) -
+                (now - batch_start_);
+  double pictures = 1;
+  pixels = newcomer.num_pixels();
+  queue_.ForEachAhead(newcomer.peer(), [&](const Request& other) {
+    ++pictures;
+    pixels += other.num_pixels();
+  });
+  return CheckInTime("the answer",
+                     std::max(running, absl::ZeroDuration()) +
+                         speed_.AtLeast(pictures, pixels, now),
+                     deadline - now);
 }
 
 void Scheduler::Cancel(RequestId id, const absl::Status& why) {
@@ -237,6 +272,7 @@ std::shared_ptr<DetectEngine> Scheduler::NextBatch() {
             items_.push_back(
                 {&params.picture, params.threshold, params.max_detections});
           }
+          batch_start_ = now;
           Publish();
           return engine_;
         }
@@ -277,6 +313,12 @@ void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
   {
     MutexLock lock(&mu_);
     done.swap(running_);
+    if (status.ok()) {
+      double pixels = 0;
+      for (const auto& request : done) pixels += request->num_pixels();
+      speed_.Note(static_cast<double>(done.size()), pixels, now - batch_start_,
+                  now);
+    }
     last_batch_ = now;
     holds_memory_ = true;
     Publish();

@@ -16,9 +16,12 @@
 //   on, which is freed then if it is no longer served.
 // When the queue is full, a newcomer takes the place of the last request of the
 // peer that has most in it, if its own has fewer.
+// A request with a deadline is refused when its answer can't come before it at
+// the speed of late (work_speed.h): the batch that runs has to end, then come
+// the pictures of its peer, and as many of each other one.
 // Errors of Submit: kResourceExhausted when the queue is full (refusal.h; also
-//   told to sinks of requests that have to leave it); kUnavailable after Drain.
-//   `sink` is not called then.
+//   told to sinks of requests that have to leave it) or the deadline is too
+//   soon; kUnavailable after Drain. `sink` is not called then.
 // A deadline that passes, or Cancel, ends a queued request at once. A batch
 // that runs is not interrupted: the answer to whoever no longer wants it is
 // dropped.

@@ -6,6 +6,7 @@
 #ifndef OUNCE_SERVER_SCHEDULER_FAIR_QUEUE_H_
 #define OUNCE_SERVER_SCHEDULER_FAIR_QUEUE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -37,6 +38,12 @@ class FairQueue {
   int64_t SizeOf(const std::string& peer) const {
     const Line* const line = Find(lines_, peer);
     return line == nullptr ? 0 : static_cast<int64_t>(line->size());
+  }
+
+  // The first of its line; null if there is none.
+  const T* FirstOf(const std::string& peer) const {
+    const Line* const line = Find(lines_, peer);
+    return line == nullptr ? nullptr : line->front().get();
   }
 
   // Into its peer's line, by order of arrival; a peer without a line gets the
@@ -129,6 +136,18 @@ class FairQueue {
     std::erase_if(lines_, [](const Line& line) { return line.empty(); });
     size_ -= static_cast<int64_t>(taken.size());
     return taken;
+  }
+
+  // visit(const T&) of those that come before a newcomer of this peer, whatever
+  // else comes: all of its line, and of each other one as many.
+  template <class Visit>
+  void ForEachAhead(const std::string& peer, const Visit& visit) const {
+    const auto own = static_cast<size_t>(SizeOf(peer));
+    for (const Line& line : lines_) {
+      for (size_t place = 0; place < std::min(own, line.size()); ++place) {
+        visit(std::as_const(*line[place]));
+      }
+    }
   }
 
   // visit(const T&) of all, in the order in which TakeNext() takes them, until

@@ -17,6 +17,7 @@
 #include "server/scheduler/running_sequences.h"
 #include "server/scheduler/sampler.h"
 #include "server/scheduler/sequence.h"
+#include "server/scheduler/work_speed.h"
 
 namespace ounce::server {
 namespace {
@@ -63,6 +64,10 @@ class Scheduler final : public GenerateScheduler {
     bool has_blocks = false;
   };
 
+  // Whether its first token can come before the deadline.
+  absl::Status CheckTime(const Sequence& newcomer) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   void Loop();
 
   // Waits until there may be something to do; takes over what other threads
@@ -106,6 +111,7 @@ class Scheduler final : public GenerateScheduler {
   std::vector<RequestId> cancelled_;
   bool abort_ = false;
   bool look_again_ = false;  // the last round changed something
+  int64_t num_left_ = 0;     // the queue, in this round
   int64_t prompt_tokens_in_step_ = 0;
   int64_t new_tokens_in_step_ = 0;
   SchedulerStats told_;
@@ -120,6 +126,14 @@ class Scheduler final : public GenerateScheduler {
   std::vector<RequestId> cancel_orders_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<Engine> engine_ ABSL_GUARDED_BY(mu_);
   RequestId next_id_ ABSL_GUARDED_BY(mu_) = 1;
+  // What has left the queue while some waited for room, and steps that computed
+  // prompts.
+  WorkSpeed queue_speed_ ABSL_GUARDED_BY(mu_);
+  WorkSpeed prompt_speed_ ABSL_GUARDED_BY(mu_);
+  // When room was last looked for, if that left some waiting; requests from
+  // `unseen_id_` on have come since.
+  absl::Time crowded_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  RequestId unseen_id_ ABSL_GUARDED_BY(mu_) = 1;
   bool ordered_ ABSL_GUARDED_BY(mu_) = false;  // something happened: look again
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool abort_order_ ABSL_GUARDED_BY(mu_) = false;
@@ -226,6 +240,7 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
     if (draining_) {
       return NotServedAnyMore();
     }
+    RETURN_IF_ERROR(CheckTime(*sequence));
     id = next_id_++;
     sequence->id = id;
     // So that whoever is displaced is told, whatever memory there is.
@@ -243,6 +258,24 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
   }
   work_.Signal();
   return id;
+}
+
+absl::Status Scheduler::CheckTime(const Sequence& newcomer) const {
+  const absl::Time deadline = newcomer.params.deadline;
+  if (deadline == absl::InfiniteFuture()) return absl::OkStatus();
+  const absl::Time now = clock_.Now();
+  double ahead = 0;
+  const Sequence* const first = queue_.FirstOf(newcomer.peer());
+  if (first != nullptr && first->id < unseen_id_) {
+    queue_.ForEachAhead(newcomer.peer(), [&](const Sequence&) { ++ahead; });
+  }
+  const auto tokens = static_cast<double>(newcomer.num_prompt);
+  const auto step = static_cast<double>(options_.max_step_tokens);
+  return CheckInTime(
+      "the first token",
+      queue_speed_.AtLeast(ahead, ahead, now) +
+          prompt_speed_.AtLeast(std::max(1.0, tokens / step), tokens, now),
+      deadline - now);
 }
 
 void Scheduler::Cancel(RequestId id) {
@@ -362,7 +395,7 @@ void Scheduler::EndTheDead() {
           sequence.params.servers_deadline,
           sequence.started()
               ? absl::StrCat("after ", sequence.num_new(), " new tokens")
-              : "while the request waited"));
+              : "while the request waited");
     }
     if (abort_) return NotServedAnyMore();
     if (sequence.paused_since + options_.max_pause <= now &&
@@ -387,6 +420,7 @@ void Scheduler::EndTheDead() {
   {
     MutexLock lock(&mu_);
     std::vector<std::unique_ptr<Sequence>> queued = queue_.TakeIf(is_dead);
+    num_left_ += static_cast<int64_t>(queued.size());
     std::move(queued.begin(), queued.end(), std::back_inserter(dead));
     why.resize(dead.size() + displaced_.size(),
                Refusal(Reason::kCallerShareFull,
@@ -415,7 +449,16 @@ void Scheduler::Admit() {
       next->blocks.reserve(next->max_blocks);
     }
     running_.Add(std::move(next));
+    ++num_left_;
   }
+  const absl::Time now = clock_.Now();
+  if (crowded_at_ <= now) {
+    const auto left = static_cast<double>(num_left_);
+    queue_speed_.Note(left, left, now - crowded_at_, now);
+  }
+  num_left_ = 0;
+  crowded_at_ = queue_.empty() ? absl::InfiniteFuture() : now;
+  unseen_id_ = next_id_;
   UpdateStats();
 }
 
@@ -538,9 +581,13 @@ void Scheduler::RunPartsOf(Engine& engine) {
   slices_.clear();
   slice_parts_.clear();
   logits_.clear();
+  double num_tokens = 0;
+  bool has_prompts = false;
   for (const Part& part : parts_) {
     Sequence& sequence = *part.sequence;
     if (sequence.engine.get() != &engine) continue;
+    num_tokens += static_cast<double>(part.num_tokens);
+    has_prompts |= !sequence.decoding();
     sequence.first_step = std::min(sequence.first_step, start);
     const int64_t end = sequence.num_cached + part.num_tokens;
     slices_.push_back(
@@ -557,6 +604,10 @@ void Scheduler::RunPartsOf(Engine& engine) {
 
   const absl::Status status = engine.Step(slices_, &logits_);
   const absl::Time now = clock_.Now();
+  if (status.ok() && has_prompts) {
+    MutexLock lock(&mu_);
+    prompt_speed_.Note(1, num_tokens, now - start, now);
+  }
   size_t next_logits = 0;
   for (size_t i = 0; i < slice_parts_.size(); ++i) {
     Sequence& sequence = *slice_parts_[i].sequence;

@@ -311,7 +311,16 @@ TEST_F(MetricsTest, CountsRequestsTokensAndTimes) {
   metrics_->OnRejected("", absl::NotFoundError(""));
   metrics_->OnRejected("tiny", absl::CancelledError(""));
   metrics_->OnRejected("tiny", absl::DeadlineExceededError(""));
+  metrics_->OnDetectRejected("tiny", Refusal(Reason::kDeadlineTooSoon, ""));
   const std::string text = Scrape();
+  for (const char* series :
+       {R"({model="tiny",reason="INVALID_ARGUMENT"} 1)",
+        R"({model="",reason="NOT_FOUND"} 1)",
+        R"({model="tiny",reason="DEADLINE_TOO_SOON"} 1)"}) {
+    EXPECT_THAT(
+        text, HasSubstr(absl::StrCat("ounce_refused_requests_total", series)));
+  }
+  EXPECT_THAT(text, Not(HasSubstr(R"(reason="CANCELLED")")));
   for (const auto& [outcome, count] :
        {std::pair("eos", 1), std::pair("length", 0), std::pair("stop", 1),
         std::pair("cancelled", 2), std::pair("deadline_exceeded", 2),

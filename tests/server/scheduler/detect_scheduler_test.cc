@@ -214,6 +214,40 @@ TEST_F(DetectSchedulerTest, RefusesForNowWhenTheQueueIsFull) {
   EXPECT_EQ(observer_.stats(), (DetectStats{.queued = 2, .running = 1}));
 }
 
+TEST_F(DetectSchedulerTest, WhatCannotBeAnsweredInTimeIsRefusedAtOnce) {
+  Create({.max_batch_pictures = 1});
+  const auto attempt = [&](const std::string& peer, int64_t width,
+                           absl::Duration deadline) {
+    DetectParams params = Params(width);
+    params.peer = peer;
+    params.deadline = clock_.Now() + deadline;
+    return scheduler_->Submit(std::move(params), &sinks_.emplace_back())
+        .status();
+  };
+  // Nobody is refused before speeds are known.
+  Occupy();
+  for (int i = 0; i < 9; ++i) {
+    EXPECT_OK(attempt("hog", 1000, absl::Minutes(1)));
+  }
+  for (int i = 0; i < 5; ++i) {  // a second for each of 1000 pixels
+    clock_.Advance(absl::Seconds(1));
+    engine_->Finish();
+    engine_->AwaitBatch();
+  }
+  // One has just begun, four wait.
+  const absl::Status refused = attempt("hog", 1000, absl::Milliseconds(2900));
+  EXPECT_EQ(ReasonOf(refused), Reason::kDeadlineTooSoon) << refused;
+  EXPECT_THAT(refused.message(),
+              HasSubstr("the answer would come in about 6s"));
+  EXPECT_OK(attempt("hog", 1000, absl::Milliseconds(3100)));
+  // Another peer's comes after the batch that runs.
+  EXPECT_OK(attempt("other", 1000, absl::Milliseconds(1100)));
+  EXPECT_EQ(ReasonOf(attempt("a third", 1000, absl::Milliseconds(900))),
+            Reason::kDeadlineTooSoon);
+  EXPECT_OK(attempt("a fourth", 1, absl::Milliseconds(600)));
+  engine_->Free();
+}
+
 TEST_F(DetectSchedulerTest, PeersTakeTurnsInABatch) {
   Create({.max_batch_pictures = 3});
   Occupy();

@@ -74,6 +74,24 @@ class FairQueueTest : public ::testing::Test {
   FairQueue<Item> queue_;
 };
 
+TEST_F(FairQueueTest, KnowsWhatComesBeforeANewcomerInAnyCase) {
+  const auto ahead = [&](const std::string& peer) {
+    std::vector<int> ids;
+    queue_.ForEachAhead(peer,
+                        [&](const Item& item) { ids.push_back(item.id); });
+    return ids;
+  };
+  for (int id = 1; id <= 3; ++id) Push(id, "a");
+  Push(4, "b");
+  Push(5, "c");
+  Push(6, "c");
+  EXPECT_THAT(ahead("a"), ElementsAre(1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(ahead("b"), ElementsAre(1, 4, 5));
+  EXPECT_THAT(ahead("new"), IsEmpty());
+  EXPECT_EQ(queue_.FirstOf("c")->id, 5);
+  EXPECT_EQ(queue_.FirstOf("new"), nullptr);
+}
+
 TEST_F(FairQueueTest, OnePeersItemsComeInTheirOrder) {
   for (int id = 1; id <= 4; ++id) Push(id, "a");
   EXPECT_EQ(queue_.size(), 4);

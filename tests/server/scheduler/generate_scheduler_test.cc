@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -960,6 +961,90 @@ TEST_F(GenerateSchedulerTest, PeersStartInTurn) {
   std::vector<int32_t> order;
   for (int i = 1; i < 6; ++i) order.push_back(NextStep()[0].first_id);
   EXPECT_THAT(order, ElementsAre(1, 4, 5, 2, 3));
+}
+
+// One place, and a step of one second for each request; as many of the peer
+// "hog" wait as the test says, and six have started since others waited.
+class DeadlineTest : public GenerateSchedulerTest {
+ protected:
+  ~DeadlineTest() override { Stop(); }
+  void Start(int waiting) {
+    options_.max_running = 1;
+    options_.max_step_tokens = 16;
+    options_.max_prefill_tokens_beside_decode = 16;
+    StartHeld();
+    for (int i = 0; i < waiting + 7; ++i) {
+      Submit(Of("hog", 8), &sink_of_hogs_.emplace_back());
+      if (i == 0) engine_->AwaitStep();
+    }
+    for (int i = 0; i < 6; ++i) SlowStep();
+  }
+  void SlowStep() {
+    clock_.Advance(absl::Seconds(1));
+    NextStep();
+  }
+  GenerateParams Of(const std::string& peer, int64_t prompt) {
+    GenerateParams params = Params(Prompt(1, prompt), 1);
+    params.peer = peer;
+    return params;
+  }
+  absl::Status Try(GenerateParams params, absl::Duration deadline) {
+    params.deadline = clock_.Now() + deadline;
+    return scheduler_->Submit(std::move(params), &Sink()).status();
+  }
+
+  std::deque<RecordingSink> sink_of_hogs_;
+};
+
+TEST_F(DeadlineTest, WhatCannotBeginInTimeIsRefusedAtOnce) {
+  Start(20);
+  const absl::Status refused = Try(Of("hog", 8), absl::Seconds(10));
+  EXPECT_EQ(ReasonOf(refused), Reason::kDeadlineTooSoon) << refused;
+  EXPECT_THAT(refused.message(),
+              AllOf(HasSubstr("the first token would come in about 21s"),
+                    HasSubstr("the deadline is in 10s")));
+  EXPECT_EQ(scheduler_->stats().queued, 20);
+  EXPECT_OK(Try(Of("hog", 8), absl::Seconds(11)));
+  EXPECT_OK(Try(Of("hog", 8), absl::InfiniteDuration()));
+  // Who passed before is told by the request's end.
+  EXPECT_OK(Try(Of("hog", 8), absl::ZeroDuration()));
+}
+
+TEST_F(DeadlineTest, ManyOfOnePeerDoNotHaveAnothersRefused) {
+  Start(20);
+  EXPECT_OK(Try(Of("other", 8), absl::Seconds(1)));
+}
+
+TEST_F(DeadlineTest, ThoseThatHaveJustComeAreNotTakenToWaitForRoom) {
+  Start(0);
+  for (int i = 0; i < 20; ++i) EXPECT_OK(Try(Of("hog", 8), absl::Seconds(1)));
+  EXPECT_OK(Try(Of("hog", 8), absl::Seconds(1)));
+}
+
+TEST_F(DeadlineTest, APromptTakesItsSteps) {
+  Start(0);
+  // At best 6 of 16 tokens.
+  EXPECT_EQ(ReasonOf(Try(Of("other", 96), absl::Seconds(2))),
+            Reason::kDeadlineTooSoon);
+  EXPECT_OK(Try(Of("other", 96), absl::Seconds(3)));
+  EXPECT_OK(Try(Of("other", 8), absl::Seconds(1)));
+}
+
+TEST_F(DeadlineTest, NobodyIsRefusedBySpeedsOfLongAgo) {
+  Start(0);
+  engine_->Free();
+  ASSERT_TRUE(sink_of_hogs_.back().AwaitDone());
+  clock_.Advance(absl::Seconds(11));
+  EXPECT_OK(Try(Of("other", 96), absl::Seconds(1)));
+}
+
+TEST_F(DeadlineTest, NobodyIsRefusedBeforeSpeedsAreKnown) {
+  options_.max_running = 1;
+  StartHeld();
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_OK(Try(Of("hog", 8), absl::Milliseconds(1)));
+    if (i == 0) engine_->AwaitStep();
+  }
 }
 
 TEST_F(GenerateSchedulerTest, SaysWhoseDeadlinePassed) {
