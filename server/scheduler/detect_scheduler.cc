@@ -162,7 +162,7 @@ absl::StatusOr<DetectScheduler::RequestId> Scheduler::Submit(
   if (std::unique_ptr<Request> displaced = std::move(request)) {
     End(std::move(displaced),
         Refusal(Reason::kCallerShareFull,
-                "the queue is full, and this address has most in it"),
+                "the queue is full, and this caller has most in it"),
         {});
   }
   return id;

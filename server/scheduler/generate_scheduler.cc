@@ -424,7 +424,7 @@ void Scheduler::EndTheDead() {
     std::move(queued.begin(), queued.end(), std::back_inserter(dead));
     why.resize(dead.size() + displaced_.size(),
                Refusal(Reason::kCallerShareFull,
-                       "the queue is full, and this address has most in it"));
+                       "the queue is full, and this caller has most in it"));
     std::move(displaced_.begin(), displaced_.end(), std::back_inserter(dead));
     displaced_.clear();
   }

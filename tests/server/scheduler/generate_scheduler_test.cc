@@ -963,6 +963,30 @@ TEST_F(GenerateSchedulerTest, PeersStartInTurn) {
   EXPECT_THAT(order, ElementsAre(1, 4, 5, 2, 3));
 }
 
+TEST_F(GenerateSchedulerTest, AThousandOfOnePeerKeepNobodyElseWaiting) {
+  options_.max_running = 8;
+  StartHeld();
+  std::deque<RecordingSink>& hogs = Sinks(1000);
+  for (int i = 0; i < 1000; ++i) {
+    GenerateParams params = Params(Prompt(1, 2), 20);
+    params.peer = "hog";
+    Submit(std::move(params), &hogs[i]);
+    if (i == 0) engine_->AwaitStep();
+  }
+  EXPECT_THAT(FirstIds(NextStep()), SizeIs(8));
+  std::deque<RecordingSink>& others = Sinks(2);
+  for (int i = 0; i < 2; ++i) {
+    GenerateParams params = Params(Prompt(2 + i, 2), 3);
+    params.peer = absl::StrCat("other ", i);
+    Submit(std::move(params), &others[i]);
+  }
+  // In the very next step, though 992 came before and no place was free.
+  EXPECT_THAT(FirstIds(NextStep()), AllOf(SizeIs(8), Contains(2), Contains(3)));
+  for (int i = 0; i < 3; ++i) NextStep();
+  for (RecordingSink& other : others) EXPECT_TRUE(other.AwaitDone());
+  EXPECT_FALSE(hogs[0].done());
+}
+
 // One place, and a step of one second for each request; as many of the peer
 // "hog" wait as the test says, and six have started since others waited.
 class DeadlineTest : public GenerateSchedulerTest {

@@ -1,0 +1,41 @@
+// What one request may take of a real server.
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "tests/e2e/serving.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ounce::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class FairnessTest : public ServingTest {};
+
+TEST_F(FairnessTest, ARequestEndsAfterTheTimeThatOneMayTake) {
+  Start({"--model", absl::StrCat("tiny=", LongModel()), "--max_request_seconds",
+         "0.2"});
+  int messages = 0;
+  const absl::Status status = client_->Generate(
+      Request("def f(x):", 4000), [&](const v1::GenerateResponse&) {
+        ++messages;
+        return true;
+      });
+  EXPECT_THAT(status,
+              StatusIs(absl::StatusCode::kDeadlineExceeded,
+                       HasSubstr("the time that a request may take here "
+                                 "passed after")));
+  EXPECT_GT(messages, 0);
+  EXPECT_EQ(Metric("ounce_kv_cache_used_bytes"), 0);
+}
+
+TEST_F(FairnessTest, APromptHasAtMostTheTokensThatTheServerTakes) {
+  Start({"--model", absl::StrCat("tiny=", kTinyModel), "--max_prompt_tokens",
+         "3"});
+  EXPECT_THAT(Generate(Request("def f(x): return x + 1", 1)).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("prompt: must be at most 3 tokens, is")));
+  EXPECT_THAT(Generate(Request("a", 1)).status(), IsOk());
+}
+
+}  // namespace
+}  // namespace ounce::testing
