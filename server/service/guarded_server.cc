@@ -32,7 +32,6 @@ constexpr int kMaxHeaderBytes = 16 << 10;  // of a call, unpacked
 constexpr int kPingEveryMs = 60'000;  // a silent peer, to see whether it lives
 constexpr int64_t kLogEveryMs = 5'000;
 constexpr int kPingTimeoutMs = 20'000;
-constexpr int kMinClientPingMs = 5'000;  // more often is refused
 
 // gRPC's errors, mostly of what clients do: one now and then is enough.
 void LogOfGrpc(gpr_log_func_args* line) {
@@ -74,7 +73,8 @@ void SetLimits(const GuardedServer::Options& options,
   set(GRPC_ARG_KEEPALIVE_TIME_MS, kPingEveryMs);
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinClientPingMs);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+      static_cast<int>(absl::ToInt64Milliseconds(options.min_client_ping)));
   set(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
       static_cast<int>(absl::ToInt64Milliseconds(options.idle_connection)));
   if (options.connection_age > absl::ZeroDuration()) {

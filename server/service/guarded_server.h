@@ -47,6 +47,9 @@ class GuardedServer {
     int max_connections_per_peer = 256;
     absl::Duration idle_connection = absl::Minutes(5);
     absl::Duration connection_age = absl::ZeroDuration();  // zero: for ever
+    // Who pings more often is sent away. Clients of Google's libraries ping
+    // every 10 s at most, of gRPC's own as often as they are told.
+    absl::Duration min_client_ping = absl::Seconds(5);
     PeerSet trusted_proxies = {};
     NewTlsSession new_tls = nullptr;   // null: without TLS
     Identities* identities = nullptr;  // of clients' certificates

@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "gmock/gmock.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "ounce/v1/inference.grpc.pb.h"
@@ -196,6 +197,40 @@ TEST_F(GuardedServerTest, PermitsPingsOfAnIdleChannel) {
   absl::SleepFor(absl::Milliseconds(200));
   shutdown(fd.get(), SHUT_WR);
   EXPECT_THAT(ReadAll(fd), Not(HasSubstr("too_many_pings")));
+}
+
+TEST_F(GuardedServerTest, LetsClientsKeepTheirChannelsAliveByPings) {
+  const auto in = [](int ms) {
+    return std::chrono::system_clock::now() + std::chrono::milliseconds(ms);
+  };
+  // A channel that pings every 50 ms.
+  const auto connect = [&](absl::Duration min_ping) {
+    GuardedServer::Options options;
+    options.min_client_ping = min_ping;
+    Start(options);
+    grpc::ChannelArguments args;
+    args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 50);
+    args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    auto channel = grpc::CreateCustomChannel(
+        server_->address(), grpc::InsecureChannelCredentials(), args);
+    EXPECT_TRUE(channel->WaitForConnected(in(30'000)));
+    return channel;
+  };
+  // It would be sent away after some pings that come too early,
+  EXPECT_TRUE(connect(absl::Hours(1))
+                  ->WaitForStateChange(GRPC_CHANNEL_READY, in(30'000)));
+  // and is not where they may come, without a call and with one.
+  const auto channel = connect(absl::Milliseconds(1));
+  EXPECT_FALSE(channel->WaitForStateChange(GRPC_CHANNEL_READY, in(500)));
+  const auto health = grpc::health::v1::Health::NewStub(channel);
+  grpc::ClientContext context;
+  const auto watch = health->Watch(&context, {});
+  grpc::health::v1::HealthCheckResponse status;
+  EXPECT_TRUE(watch->Read(&status));
+  EXPECT_FALSE(channel->WaitForStateChange(GRPC_CHANNEL_READY, in(500)));
+  context.TryCancel();
 }
 
 TEST_F(GuardedServerTest, TellsWhyItClosesAConnection) {
