@@ -28,7 +28,10 @@ absl::Status Serve(const Config& config) {
                          [&] { ports.Remove(); }));
   ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(config));
   RETURN_IF_ERROR(ports.Prepare(server->addresses()));
-  RETURN_IF_ERROR(server->LoadModels());
+  if (absl::Status loaded = server->LoadModels(); !loaded.ok()) {
+    server->SendLastSpans();  // of the load that failed, too
+    return loaded;
+  }
   stop->Ready();
   RETURN_IF_ERROR(ports.Publish());
   stop->Wait();

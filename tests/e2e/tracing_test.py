@@ -283,6 +283,15 @@ def test_the_environment_says_where_to(
     assert resource["deployment.environment.name"] == "test"
 
 
+def test_a_load_that_fails_is_traced_too(collector: Collector) -> None:
+    with pytest.raises(SystemExit):
+        start("--model", "gone=embedded/gone", "--otlp_endpoint", collector.url)
+    loads = {attributes(span)["ounce.model.name"]: span for span in collector.spans()}
+    assert loads["code"].status.code == trace_pb2.Status.STATUS_CODE_UNSET
+    assert loads["gone"].status.code == trace_pb2.Status.STATUS_CODE_ERROR
+    assert attributes(loads["gone"])["error.type"]
+
+
 def test_without_a_collector_nothing_is_sent(ounce_v1: Any, collector: Collector) -> None:
     server = start()
     generate(ounce_v1, server)
