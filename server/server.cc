@@ -175,8 +175,8 @@ void SetSpanFigures(const SpanExporter::Stats& stats, Figures& figures) {
 // Null when nothing says where to.
 absl::StatusOr<std::unique_ptr<SpanExporter>> CreateSpanExporter(
     const std::string& endpoint) {
-  ASSIGN_OR_RETURN(OtelEnvironment environment, ReadOtelEnvironment(getenv));
-  if (!endpoint.empty()) environment.url = TracesUrl(endpoint);
+  ASSIGN_OR_RETURN(OtelEnvironment environment,
+                   ReadOtelEnvironment(getenv, endpoint));
   if (environment.url.empty()) return nullptr;
   SpanExporter::Options options;
   options.resource = {.version = OUNCE_VERSION,

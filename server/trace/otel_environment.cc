@@ -100,6 +100,21 @@ class Environment {
   const std::function<const char*(const char*)>& get_;
 };
 
+// Where spans go; empty: nowhere.
+absl::StatusOr<std::string> UrlIn(const Environment& environment) {
+  std::string name;
+  std::string url = environment.Text(
+      {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"},
+      &name);
+  if (url.empty() ||
+      absl::EqualsIgnoreCase(environment.Text({"OTEL_SDK_DISABLED"}), "true") ||
+      environment.Text({"OTEL_TRACES_EXPORTER"}) == "none") {
+    return "";
+  }
+  RETURN_IF_ERROR(WithContext(CheckEndpoint(url), name));
+  return name == "OTEL_EXPORTER_OTLP_ENDPOINT" ? TracesUrl(url) : url;
+}
+
 }  // namespace
 
 std::string TracesUrl(const std::string& endpoint) {
@@ -131,23 +146,17 @@ absl::Status CheckEndpoint(const std::string& endpoint) {
 }
 
 absl::StatusOr<OtelEnvironment> ReadOtelEnvironment(
-    const std::function<const char*(const char* name)>& get) {
+    const std::function<const char*(const char* name)>& get,
+    const std::string& endpoint) {
   const Environment environment(get);
   OtelEnvironment result;
+  if (!endpoint.empty()) {
+    result.url = TracesUrl(endpoint);
+  } else {
+    ASSIGN_OR_RETURN(result.url, UrlIn(environment));
+  }
+  if (result.url.empty()) return result;
   std::string name;
-  result.url = environment.Text(
-      {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"},
-      &name);
-  if (absl::EqualsIgnoreCase(environment.Text({"OTEL_SDK_DISABLED"}), "true") ||
-      environment.Text({"OTEL_TRACES_EXPORTER"}) == "none") {
-    result.url.clear();
-  }
-  if (!result.url.empty()) {
-    RETURN_IF_ERROR(WithContext(CheckEndpoint(result.url), name));
-    if (name == "OTEL_EXPORTER_OTLP_ENDPOINT") {
-      result.url = TracesUrl(result.url);
-    }
-  }
   const std::string headers = environment.Text(
       {"OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"},
       &name);

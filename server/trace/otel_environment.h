@@ -15,9 +15,11 @@ namespace ounce::server {
 using NamesAndValues = std::vector<std::pair<std::string, std::string>>;
 
 struct OtelEnvironment {
-  // Where spans go, with its path. From OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or
-  // OTEL_EXPORTER_OTLP_ENDPOINT with /v1/traces behind it; empty: nowhere, or
-  // OTEL_SDK_DISABLED is true, or OTEL_TRACES_EXPORTER none.
+  // Where spans go, with its path: to the endpoint that was given, else to
+  // OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT with
+  // /v1/traces behind it. Empty: nowhere, since none of them is set, or
+  // OTEL_SDK_DISABLED is true, or OTEL_TRACES_EXPORTER none; then all else is
+  // empty too.
   std::string url;
   // OTEL_EXPORTER_OTLP_TRACES_HEADERS, or OTEL_EXPORTER_OTLP_HEADERS.
   NamesAndValues headers;
@@ -34,9 +36,12 @@ std::string TracesUrl(const std::string& endpoint);
 // without a password: it is shown. The message goes on after a name and ": ".
 absl::Status CheckEndpoint(const std::string& endpoint);
 
-// `get` is getenv. Errors: kInvalidArgument, naming the variable.
+// `get` is getenv; `endpoint`, of CheckEndpoint's kind or empty, goes before
+// what the environment says. Errors: kInvalidArgument, naming the variable; of
+// those that are used.
 absl::StatusOr<OtelEnvironment> ReadOtelEnvironment(
-    const std::function<const char*(const char* name)>& get);
+    const std::function<const char*(const char* name)>& get,
+    const std::string& endpoint = "");
 
 }  // namespace ounce::server
 

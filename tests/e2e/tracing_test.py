@@ -283,6 +283,16 @@ def test_the_environment_says_where_to(
     assert resource["deployment.environment.name"] == "test"
 
 
+def test_the_flag_goes_before_the_environment(
+    ounce_v1: Any, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")  # no URL
+    server = start("--otlp_endpoint", collector.url)
+    generate(ounce_v1, server)
+    stop(server)
+    assert collector.spans()
+
+
 def test_a_load_that_fails_is_traced_too(collector: Collector) -> None:
     with pytest.raises(SystemExit):
         start("--model", "gone=embedded/gone", "--otlp_endpoint", collector.url)
@@ -292,7 +302,10 @@ def test_a_load_that_fails_is_traced_too(collector: Collector) -> None:
     assert attributes(loads["gone"])["error.type"]
 
 
-def test_without_a_collector_nothing_is_sent(ounce_v1: Any, collector: Collector) -> None:
+def test_without_a_collector_nothing_is_sent(
+    ounce_v1: Any, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team")  # wrong, and not used
     server = start()
     generate(ounce_v1, server)
     assert metric(server, "ounce_spans_sent_total") == 0

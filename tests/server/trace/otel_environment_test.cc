@@ -19,11 +19,14 @@ using ::testing::Pair;
 using ::testing::StartsWith;
 
 absl::StatusOr<OtelEnvironment> Read(
-    const std::map<std::string, std::string>& variables) {
-  return ReadOtelEnvironment([&](const char* name) -> const char* {
-    const auto found = variables.find(name);
-    return found == variables.end() ? nullptr : found->second.c_str();
-  });
+    const std::map<std::string, std::string>& variables,
+    const std::string& endpoint = "") {
+  return ReadOtelEnvironment(
+      [&](const char* name) -> const char* {
+        const auto found = variables.find(name);
+        return found == variables.end() ? nullptr : found->second.c_str();
+      },
+      endpoint);
 }
 
 TEST(OtelEnvironmentTest, SaysNothingWhereNothingIsSet) {
@@ -32,7 +35,31 @@ TEST(OtelEnvironmentTest, SaysNothingWhereNothingIsSet) {
   EXPECT_EQ(none.url, "");
   EXPECT_THAT(none.headers, IsEmpty());
   EXPECT_EQ(none.ca_file, "");
-  EXPECT_THAT(none.resource, ElementsAre(Pair("service.name", "ounce")));
+  EXPECT_THAT(none.resource, IsEmpty());
+}
+
+TEST(OtelEnvironmentTest, AnEndpointThatIsGivenGoesBeforeTheEnvironments) {
+  ASSERT_OK_AND_ASSIGN(const OtelEnvironment environment,
+                       Read({{"OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"},
+                             {"OTEL_EXPORTER_OTLP_HEADERS", "x=1"},
+                             {"OTEL_SDK_DISABLED", "true"}},
+                            "http://given:4318"));
+  EXPECT_EQ(environment.url, "http://given:4318/v1/traces");
+  EXPECT_THAT(environment.headers, ElementsAre(Pair("x", "1")));
+  EXPECT_THAT(environment.resource, ElementsAre(Pair("service.name", "ounce")));
+}
+
+TEST(OtelEnvironmentTest, WhatIsWrongStopsNobodyWhoTracesNothing) {
+  const std::map<std::string, std::string> wrong = {
+      {"OTEL_EXPORTER_OTLP_HEADERS", "secret"},
+      {"OTEL_RESOURCE_ATTRIBUTES", "team"}};
+  ASSERT_OK_AND_ASSIGN(OtelEnvironment none, Read(wrong));
+  EXPECT_EQ(none.url, "");
+  std::map<std::string, std::string> off = wrong;
+  off["OTEL_EXPORTER_OTLP_ENDPOINT"] = "collector:4317";
+  off["OTEL_SDK_DISABLED"] = "true";
+  ASSERT_OK_AND_ASSIGN(none, Read(off));
+  EXPECT_EQ(none.url, "");
 }
 
 TEST(OtelEnvironmentTest, WhatIsOfTracesGoesBeforeWhatIsOfAll) {
@@ -63,7 +90,8 @@ TEST(OtelEnvironmentTest, ServiceNameGoesBeforeTheResourcesOwn) {
       const OtelEnvironment environment,
       Read({{"OTEL_SERVICE_NAME", "code"},
             {"OTEL_RESOURCE_ATTRIBUTES",
-             "service.name=other,deployment.environment.name=a%3Db"}}));
+             "service.name=other,deployment.environment.name=a%3Db"}},
+           "http://collector:4318"));
   EXPECT_THAT(environment.resource,
               ElementsAre(Pair("service.name", "code"),
                           Pair("deployment.environment.name", "a=b")));
@@ -87,8 +115,12 @@ TEST(OtelEnvironmentTest, NamesTheVariableThatIsWrongAndNoSecret) {
         {"OTEL_EXPORTER_OTLP_HEADERS", "a=secret%2"},
         {"OTEL_EXPORTER_OTLP_HEADERS", "a b=secret"},
         {"OTEL_EXPORTER_OTLP_HEADERS", "a=secret%0aX: y"},
-        {"OTEL_RESOURCE_ATTRIBUTES", "=secret"}}) {
-    const absl::Status status = Read({{name, value}}).status();
+        {"OTEL_RESOURCE_ATTRIBUTES", "=secret"},
+        {"OTEL_RESOURCE_ATTRIBUTES", "team"}}) {
+    std::map<std::string, std::string> variables = {
+        {"OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"}};
+    variables[name] = value;
+    const absl::Status status = Read(variables).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << value;
     EXPECT_THAT(
         std::string(status.message()),
