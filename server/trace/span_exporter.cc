@@ -174,13 +174,13 @@ void SpanExporter::Send(const std::vector<Work>& batch) {
         CountLost(&Stats::refused, spans);
         return;
       }
-      wait =
-          std::max(wait, std::min(answer->retry_after, options_.longest_pause));
+      wait = std::max(wait, answer->retry_after);
     } else {
       TellTrouble(std::string(answer.status().message()));
     }
     // Not all at once, who lost the same collector.
     wait *= 1 + std::ldexp(static_cast<double>(options_.draw()), -66);
+    wait = std::min(wait, options_.longest_pause);
     pause = std::min(2 * pause, options_.longest_pause);
     if (last || clock_.Now() + wait > give_up || !Pause(wait)) {
       CountLost(&Stats::unreachable, spans);

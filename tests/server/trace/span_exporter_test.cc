@@ -155,6 +155,19 @@ TEST_F(SpanExporterTest, WaitsForAsLongAsTheCollectorAsks) {
   EXPECT_GE(Clock::Real().Now() - start, absl::Milliseconds(160));
 }
 
+TEST_F(SpanExporterTest, NoPauseIsLongerThanTheLongest) {
+  SpanExporter::Options options = Quick();
+  options.draw = [] { return ~uint64_t{0}; };
+  options.first_pause = options.longest_pause = absl::Hours(1);
+  options.patience = absl::Minutes(70);
+  Start(options);
+  poster_->Expect({HttpAnswer{.code = 503}});
+  exporter_->Add(MakeWork("a"));
+  (void)poster_->WaitForBodies(1);
+  exporter_->Stop(absl::InfiniteFuture());  // instead of the pause
+  EXPECT_EQ(exporter_->stats().sent, 2);
+}
+
 TEST_F(SpanExporterTest, CountsWhatTheCollectorRefuses) {
   Start(Quick());
   poster_->Expect({HttpAnswer{.code = 400}});
