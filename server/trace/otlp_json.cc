@@ -12,9 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Of a text that a caller may have written.
-constexpr size_t kMaxTextBytes = 256;
-
 // opentelemetry.proto.trace.v1
 constexpr int kInternal = 1;  // SpanKind
 constexpr int kServer = 2;
@@ -23,9 +20,7 @@ constexpr int kSampled = 0x001;  // SpanFlags
 constexpr int kHasIsRemote = 0x100;
 constexpr int kIsRemote = 0x200;
 
-Json StringValue(std::string_view text) {
-  return {{"stringValue", text.substr(0, kMaxTextBytes)}};
-}
+Json StringValue(std::string_view text) { return {{"stringValue", text}}; }
 
 struct ToValue {
   Json operator()(int64_t number) const {

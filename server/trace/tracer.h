@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <functional>
 #include <string_view>
-#include <utility>
 
 #include "server/trace/trace_context.h"
 #include "server/trace/work.h"
@@ -28,12 +27,13 @@ class Tracer {
   explicit Tracer(Options options) : options_(std::move(options)) {}
 
   // Of work that begins now. A bad `traceparent`, or an empty one, begins a
-  // trace; a bad `tracestate` is left out.
+  // trace; a `tracestate` is left out if it is bad or nothing is recorded.
   TraceContext Begin(std::string_view traceparent = "",
                      std::string_view tracestate = "") const;
 
-  // Of a context that is sampled.
-  void Record(Work work) const { options_.record(std::move(work)); }
+  // Of a context that is sampled. Texts of its attributes are cut to
+  // kMaxTextBytes, and keep no more memory than that.
+  void Record(Work work) const;
 
  private:
   uint64_t DrawId() const;

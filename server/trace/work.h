@@ -4,6 +4,7 @@
 #ifndef OUNCE_SERVER_TRACE_WORK_H_
 #define OUNCE_SERVER_TRACE_WORK_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <variant>
@@ -13,6 +14,9 @@
 #include "server/trace/trace_context.h"
 
 namespace ounce::server {
+
+// Of a text of an attribute's, which a caller may have written. Tracer cuts.
+inline constexpr size_t kMaxTextBytes = 256;
 
 // By OpenTelemetry's semantic conventions, else "ounce.*". Never what was asked
 // or answered.

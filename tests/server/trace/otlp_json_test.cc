@@ -71,20 +71,18 @@ TEST(OtlpJsonTest, WritesAWorkAndItsPhasesByTheMapping) {
       }]}]}]})"));
 }
 
-TEST(OtlpJsonTest, WhatCallersWriteIsCutShortAndValidUtf8) {
+TEST(OtlpJsonTest, WhatCallersWriteIsValidUtf8) {
   std::vector<Work> works(1);
   Work& work = works[0];
   work.context = {.trace = {1, 2}, .span = 3};
-  work.attributes = {{"long", std::string(1'000, 'a')}, {"bytes", "\xff\"\n"}};
+  work.attributes = {{"bytes", "\xff\"\n"}};
   const Json json =
       Json::parse(OtlpJson({}, works, {}, [] { return SpanId{1}; }));
   const Json& span = json["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
   EXPECT_FALSE(span.contains("parentSpanId"));
   EXPECT_FALSE(span.contains("traceState"));
   EXPECT_FALSE(span.contains("status"));
-  EXPECT_EQ(span["attributes"][0]["value"]["stringValue"],
-            std::string(256, 'a'));
-  EXPECT_EQ(span["attributes"][1]["value"]["stringValue"], "\xef\xbf\xbd\"\n");
+  EXPECT_EQ(span["attributes"][0]["value"]["stringValue"], "\xef\xbf\xbd\"\n");
 }
 
 TEST(OtlpJsonTest, ReadsHowManySpansWereNotTaken) {

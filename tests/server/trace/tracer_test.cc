@@ -41,6 +41,45 @@ TEST(TracerTest, ABadStateIsLeftOutAndABadParentBeginsATrace) {
   EXPECT_TRUE(begun.sampled);
 }
 
+TEST(TracerTest, NothingOfAStateIsKeptWhereNothingIsRecorded) {
+  const Tracer tracer = MakeTracer(1, [] { return uint64_t{5}; });
+  EXPECT_EQ(tracer.Begin(Parent("00"), "a=1").state, "");
+}
+
+TEST(TracerTest, WhatItRecordsHasShortTextsOfWholeCharacters) {
+  Work told;
+  const Tracer tracer({.draw = [] { return uint64_t{5}; },
+                       .record = [&](Work work) { told = std::move(work); }});
+  const std::string a(1'000, 'a');
+  const auto cut_to = [](const Attribute& attribute) {
+    const auto& text = std::get<std::string>(attribute.value);
+    EXPECT_LE(text.capacity(), 256);
+    return text;
+  };
+  std::string roomy = "b";
+  roomy.reserve(16'384);
+  Work work;
+  work.attributes = {{"long", a},
+                     {"two", a.substr(0, 255) + "\u00e9" + a},
+                     {"four", a.substr(0, 253) + "\U0001f600" + a},
+                     {"whole", a.substr(0, 252) + "\U0001f600" + a},
+                     {"none", std::string(1'000, '\x80')},
+                     {"roomy", ""},
+                     {"list", std::vector<std::string>{a}}};
+  std::get<std::string>(work.attributes[5].value) = std::move(roomy);
+  work.phases = {{"queue", {}, {}, {{"long", a}}}};
+  tracer.Record(std::move(work));
+  EXPECT_EQ(cut_to(told.attributes[0]), a.substr(0, 256));
+  EXPECT_EQ(cut_to(told.attributes[1]), a.substr(0, 255));
+  EXPECT_EQ(cut_to(told.attributes[2]), a.substr(0, 253));
+  EXPECT_EQ(cut_to(told.attributes[3]), a.substr(0, 252) + "\U0001f600");
+  EXPECT_EQ(cut_to(told.attributes[4]).size(), 253);
+  EXPECT_EQ(cut_to(told.attributes[5]), "b");
+  EXPECT_EQ(std::get<std::vector<std::string>>(told.attributes[6].value)[0],
+            a.substr(0, 256));
+  EXPECT_EQ(cut_to(told.phases[0].attributes[0]), a.substr(0, 256));
+}
+
 TEST(TracerTest, IdsAreNeverZero) {
   const Tracer tracer = MakeTracer(1, [] { return uint64_t{0}; });
   const TraceContext context = tracer.Begin();
