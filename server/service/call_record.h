@@ -53,8 +53,8 @@ class CallRecord {
   // Whether somebody wants phases and attributes.
   bool traced() const { return trace_.has_value() && trace_->sampled; }
 
-  // `note(facts)` adds to what is known. After the end of the call nobody
-  // reads it.
+  // `note(facts)` adds to what is known, until gRPC is done with the call; then
+  // log and tracer hear of it.
   template <class Note>
   void Add(Note note) {
     MutexLock lock(&mu_);

@@ -29,11 +29,9 @@ bool IsServersFault(grpc::StatusCode code) {
   }
 }
 
-// "HOST:PORT" that the caller asked for.
-void AddServer(const grpc::ServerContextBase& context,
+void AddServer(const std::string& authority,
                std::vector<Attribute>* attributes) {
-  const grpc::string_ref authority = context.ExperimentalGetAuthority();
-  std::string host(authority.data(), authority.size());
+  std::string host = authority;
   const size_t colon = host.rfind(':');
   int64_t port = 0;
   if (colon != std::string::npos &&
@@ -75,8 +73,7 @@ TraceContext BeginTrace(
   return tracer.Begin(parent, state);
 }
 
-Work WorkOf(CallRecord& record, const grpc::ServerContextBase& context,
-            const CallEnd& end) {
+Work WorkOf(CallRecord& record, const CallEnd& end) {
   const CallFacts facts = record.facts();
   const std::string& method = record.method();
   const bool own = IsOwnRpc(method);
@@ -99,7 +96,7 @@ Work WorkOf(CallRecord& record, const grpc::ServerContextBase& context,
     add({"rpc.method", method.substr(slash + 1)});
   }
   add({"rpc.grpc.status_code", static_cast<int64_t>(end.code)});
-  AddServer(context, &work.attributes);
+  AddServer(end.authority, &work.attributes);
   if (!end.words.peer.empty()) add(Caller(end.words.peer));
   if (end.code != grpc::OK) {
     add({"error.type",

@@ -3,11 +3,11 @@
 #ifndef OUNCE_SERVER_SERVICE_CALL_TRACE_H_
 #define OUNCE_SERVER_SERVICE_CALL_TRACE_H_
 
-#include <grpcpp/server_context.h>
 #include <grpcpp/support/status_code_enum.h>
 #include <grpcpp/support/string_ref.h>
 
 #include <map>
+#include <string>
 
 #include "absl/time/time.h"
 #include "server/service/call_record.h"
@@ -26,11 +26,11 @@ struct CallEnd {
   grpc::StatusCode code;  // as its caller sees it
   RequestLog::End words;
   absl::Time start;
+  std::string authority;  // "HOST:PORT" that the caller asked for
 };
 
 // Of a record that is traced, whose phases and attributes it takes.
-Work WorkOf(CallRecord& record, const grpc::ServerContextBase& context,
-            const CallEnd& end);
+Work WorkOf(CallRecord& record, const CallEnd& end);
 
 }  // namespace ounce::server
 

@@ -47,8 +47,16 @@ class CallWatcher final : public Interceptor {
         method_(call.method()),
         start_(clock.Now()) {}
 
+  // gRPC lets go of it with the call's context, when the reactor is done and
+  // its answer went to gRPC: so all have told the record what they know.
   ~CallWatcher() override {
-    if (record_ != nullptr) reception_.calls().Remove(&context_, record_.get());
+    if (record_ == nullptr) return;
+    reception_.calls().Remove(&context_, record_.get());
+    if (!end_.has_value()) return;
+    (void)Guarded([&] {
+      Tell(*end_);
+      return absl::OkStatus();
+    });
   }
 
   void Intercept(InterceptorBatchMethods* methods) override {
@@ -105,6 +113,7 @@ class CallWatcher final : public Interceptor {
     reception_.LogFailure(*record_, context_, status);
   }
 
+  // What only the context knows; a scheduler may be at work for the call yet.
   void End() {
     if (!reception_.request_log().on() && !record_->traced()) return;
     Sent sent;
@@ -112,19 +121,22 @@ class CallWatcher final : public Interceptor {
       MutexLock lock(&mu_);
       sent = sent_;
     }
-    RequestLog::End end;
     const absl::Time now = clock_.Now();
     const grpc::StatusCode code =
         SeenByCaller(context_, sent.code, clock_, now);
-    end.code = CodeName(code);
-    if (code == sent.code) end.reason = sent.reason;
-    end.peer = reception_.PeerOf(context_);
-    end.total = now - start_;
-    reception_.request_log().Write(*record_, end);
-    if (!record_->traced()) return;
-    reception_.tracer()->Record(
-        WorkOf(*record_, context_,
-               {.code = code, .words = std::move(end), .start = start_}));
+    CallEnd end = {.code = code, .words = {}, .start = start_, .authority = {}};
+    end.words.code = CodeName(code);
+    if (code == sent.code) end.words.reason = sent.reason;
+    end.words.peer = reception_.PeerOf(context_);
+    end.words.total = now - start_;
+    const grpc::string_ref authority = context_.ExperimentalGetAuthority();
+    end.authority.assign(authority.data(), authority.size());
+    end_ = std::move(end);
+  }
+
+  void Tell(const CallEnd& end) {
+    reception_.request_log().Write(*record_, end.words);
+    if (record_->traced()) reception_.tracer()->Record(WorkOf(*record_, end));
   }
 
   const Callers callers_;
@@ -134,6 +146,7 @@ class CallWatcher final : public Interceptor {
   const char* const method_;
   const absl::Time start_;
   std::shared_ptr<CallRecord> record_;  // once the call has begun
+  std::optional<CallEnd> end_;          // once it has ended for its caller
   // The end may be noticed while a handler still writes its answer.
   Mutex mu_;
   Sent sent_ ABSL_GUARDED_BY(mu_);

@@ -210,6 +210,61 @@ TEST_F(CallTraceTest, ADetectionIsReadThenWaitsThenIsInTheModel) {
   EXPECT_EQ(Value(work, "gen_ai.operation.name"), "");
 }
 
+TEST_F(CallTraceTest, ACallThatIsCancelledTellsWhatBecameOfItsRequest) {
+  catalog_.scheduler("long").SetStep(absl::Milliseconds(20));
+  grpc::ClientContext context;
+  Trace(&context);
+  const auto reader =
+      inference_->Generate(&context, Request("long", "a", 100'000));
+  v1::GenerateResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  const Work work = Works(1)[0];
+  EXPECT_EQ(Value(work, "rpc.grpc.status_code"), "1");
+  EXPECT_FALSE(work.failed);
+  EXPECT_THAT(PhaseNames(work), ElementsAre("queue", "prefill", "decode"));
+  EXPECT_EQ(Value(work, "ounce.model.version"), "3");
+  EXPECT_EQ(Value(work, "gen_ai.usage.input_tokens"), "1");
+  EXPECT_NE(Value(work, "gen_ai.usage.output_tokens"), "");
+  EXPECT_EQ(Value(work, "server.address"), "127.0.0.1");
+  EXPECT_EQ(Value(work, "client.address"), "127.0.0.1");
+  const auto line = nlohmann::json::parse(lines().at(0));
+  EXPECT_EQ(line["code"], "CANCELLED");
+  EXPECT_EQ(line["tokens_in"], 1);
+}
+
+TEST_F(CallTraceTest, ACallPastItsDeadlineTellsWhatBecameOfItsRequest) {
+  catalog_.scheduler("long").SetStep(absl::Milliseconds(5));
+  // Long enough for a first token on any machine, and no longer.
+  bool begun = false;
+  for (auto patience = absl::Milliseconds(50); !begun; patience *= 2) {
+    ASSERT_LT(patience, absl::Minutes(1));
+    grpc::ClientContext context;
+    Trace(&context);
+    context.set_deadline(absl::ToChronoTime(absl::Now() + patience));
+    const auto reader =
+        inference_->Generate(&context, Request("long", "a", 100'000));
+    v1::GenerateResponse message;
+    begun = reader->Read(&message);
+    while (reader->Read(&message)) {
+    }
+    EXPECT_EQ(reader->Finish().error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
+  std::vector<Work> works;
+  EXPECT_TRUE(WaitUntil([&] {
+    works = Works(0);
+    return !works.empty() &&
+           Value(works.back(), "gen_ai.usage.output_tokens") != "";
+  }));
+  const Work& work = works.back();
+  EXPECT_EQ(Value(work, "rpc.grpc.status_code"), "4");
+  EXPECT_TRUE(work.failed);
+  EXPECT_THAT(PhaseNames(work), ElementsAre("queue", "prefill", "decode"));
+  EXPECT_EQ(Value(work, "ounce.model.version"), "3");
+}
+
 TEST_F(CallTraceTest, AStreamHasThePhasesOfAllItsRequests) {
   grpc::ClientContext context;
   Trace(&context);
