@@ -37,12 +37,16 @@ class SlicedTurn final : public Interlude {
 
   SlicedTurn(ThreadPool& pool, StepTurns& turns, const Clock& clock)
       : pool_(pool), turns_(turns), clock_(clock) {
+    const absl::Time asked = clock_.Now();
     Begin();
+    waited_ = begun_ - asked;
   }
   ~SlicedTurn() override { End(); }
   SlicedTurn(const SlicedTurn&) = delete;
   SlicedTurn& operator=(const SlicedTurn&) = delete;
 
+  // For the first slice.
+  absl::Duration waited() const { return waited_; }
   // In all slices so far.
   absl::Duration taken() const { return taken_ + (clock_.Now() - begun_); }
 
@@ -71,6 +75,7 @@ class SlicedTurn final : public Interlude {
   StepTurns& turns_;
   const Clock& clock_;
   absl::Time begun_;
+  absl::Duration waited_;
   absl::Duration taken_;
 };
 
@@ -127,6 +132,7 @@ class DetectorEngine final : public DetectEngine {
       const ScopedInterlude others(turn);
       detector_.Forward(views, detector_.RunOn(pool_, *scratch_, observer_),
                         logits, boxes);
+      batch->waited = turn.waited();
       batch->in_model = turn.taken();
     }
     for (int64_t row = 0; row < num_rows; ++row) {

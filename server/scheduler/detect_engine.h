@@ -23,7 +23,8 @@ struct DetectItem {
 
 struct DetectBatch {
   std::vector<std::vector<DetectedObject>> objects;  // by item, best first
-  absl::Duration in_model;  // without the wait for the turn
+  absl::Duration waited;    // for the first turn of the machine
+  absl::Duration in_model;  // in all turns, without the waits between them
 };
 
 struct DetectEngineInfo {

@@ -51,6 +51,7 @@ struct DetectResult {
   absl::Duration queued;  // total less decode and in_model
   absl::Duration read;    // when the picture stood in the model's queue
   absl::Duration decode;  // until then
+  absl::Duration began;   // when its batch had the machine for the first time
   absl::Duration in_model;
   absl::Duration total;
   int64_t model_version = 0;
@@ -66,10 +67,11 @@ class DetectSink {
  public:
   virtual ~DetectSink() = default;
 
-  // Exactly once. `result` is meaningful if status is OK; otherwise the status
-  // is what Cancel gave, kDeadlineExceeded, kUnavailable, kResourceExhausted,
-  // kFailedPrecondition (not_finite.h) or kInternal. The picture's memory is
-  // given back before.
+  // Exactly once. `result` is meaningful if status is OK, and all of it but the
+  // objects if the model has worked for nothing (model_version is not 0);
+  // otherwise the status is what Cancel gave, kDeadlineExceeded, kUnavailable,
+  // kResourceExhausted, kFailedPrecondition (not_finite.h) or kInternal. The
+  // picture's memory is given back before.
   virtual void OnDone(const absl::Status& status, DetectResult result) = 0;
 };
 

@@ -302,6 +302,7 @@ std::shared_ptr<DetectEngine> Scheduler::NextBatch() {
 }
 
 void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
+  const absl::Time start = clock_.Now();
   const absl::Status status = engine->Run(items_, &batch_);
   const DetectEngineInfo info = engine->info();
   engine = nullptr;  // before anyone hears of the end
@@ -331,8 +332,9 @@ void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
                                    "while the model ran");
     }
     DetectResult result;
-    if (request.why.ok()) {
-      result.objects = std::move(batch_.objects[i]);
+    if (request.why.ok()) result.objects = std::move(batch_.objects[i]);
+    if (status.ok()) {
+      result.began = start + batch_.waited - request.params.arrival;
       result.in_model = batch_.in_model;
       result.model_version = info.model_version;
       result.method = info.method;

@@ -96,8 +96,13 @@ void CallRecord::AddResult(const absl::Status& /*status*/,
     const absl::Time read = *arrival + result.read;
     const absl::Time end = *arrival + result.total;
     AddPhase({"decode", read - result.decode, read});
-    AddPhase({"queue", read, end - result.in_model});
-    AddPhase({"model", end - result.in_model, end});
+    const absl::Time began = *arrival + result.began;
+    AddPhase({"queue", read, began});
+    AddPhase(
+        {"model",
+         began,
+         end,
+         {{"ounce.model.seconds", absl::ToDoubleSeconds(result.in_model)}}});
     return absl::OkStatus();
   });
 }

@@ -49,6 +49,7 @@ class FakeDetectEngine final : public server::DetectEngine {
       if (go_.has_value()) outcome = *std::exchange(go_, std::nullopt);
     }
     batch->objects.clear();
+    batch->waited = absl::ZeroDuration();
     batch->in_model = absl::Milliseconds(3);
     for (const server::DetectItem& item : items) {
       const int64_t width = item.picture->rgb.width();

@@ -210,5 +210,23 @@ TEST_F(DetectorEngineTest, CutsABatchTheFinerTheMoreWait) {
   }
 }
 
+TEST_F(DetectorEngineTest, TellsHowLongItWaitedForItsFirstTurn) {
+  testing::FakeClock clock;
+  std::atomic<bool> busy = false;
+  std::thread stream([&] {
+    turns_.Begin();
+    busy = true;
+    while (turns_.OthersWaiting() == 0) std::this_thread::yield();
+    clock.Advance(absl::Milliseconds(30));
+    turns_.End();
+  });
+  while (!busy) std::this_thread::yield();
+  const auto work = [&](ThreadPool&) { clock.Advance(absl::Milliseconds(5)); };
+  EXPECT_OK(Run(std::make_shared<FakeDetector>(5, 4096, work), nullptr, clock));
+  stream.join();
+  EXPECT_EQ(batch_.waited, absl::Milliseconds(30));
+  EXPECT_EQ(batch_.in_model, absl::Milliseconds(5));
+}
+
 }  // namespace
 }  // namespace ounce::server

@@ -147,6 +147,9 @@ TEST_F(DetectSchedulerTest, AnswersWithWhatTheEngineFoundInThatPicture) {
     EXPECT_EQ(result.in_model, absl::Milliseconds(3));
     EXPECT_EQ(result.queued + result.decode + result.in_model, result.total);
     EXPECT_GE(result.queued, absl::Milliseconds(92));
+    EXPECT_GE(result.began, result.read);
+    EXPECT_GE(result.began, absl::Milliseconds(100));
+    EXPECT_LE(result.began, result.total);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <grpcpp/impl/codegen/client_unary_call.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <variant>
 
 #include "gmock/gmock.h"
@@ -202,12 +203,40 @@ TEST_F(CallTraceTest, ADetectionIsReadThenWaitsThenIsInTheModel) {
   const server::Phase& decode = work.phases[0];
   EXPECT_NEAR(absl::ToDoubleSeconds(decode.end - decode.start),
               response.decode_seconds(), 1e-6);
-  EXPECT_EQ(work.phases[2].end - work.phases[2].start, absl::Milliseconds(3));
   EXPECT_EQ(work.phases[1].start, decode.end);
+  EXPECT_EQ(work.phases[2].start, work.phases[1].end);
+  ExpectInOrder(work);
+  const Attribute& in_model = work.phases[2].attributes.at(0);
+  EXPECT_STREQ(in_model.key, "ounce.model.seconds");
+  EXPECT_EQ(std::get<double>(in_model.value), 0.003);
   EXPECT_GE(decode.start, work.start);
   EXPECT_EQ(Value(work, "ounce.picture.width"), "80");
   EXPECT_EQ(Value(work, "ounce.picture.height"), "64");
   EXPECT_EQ(Value(work, "gen_ai.operation.name"), "");
+}
+
+// The turns that others have in between are of its phase, not of its seconds.
+TEST_F(CallTraceTest, ADetectionIsInTheModelFromItsBatchsBeginning) {
+  testing::FakeDetectEngine& engine = catalog_.detect_engine();
+  engine.Hold();
+  grpc::ClientContext context;
+  Trace(&context);
+  absl::Time in_batch;
+  std::thread others([&] {
+    engine.AwaitBatch();
+    in_batch = Clock::Real().Now();
+    absl::SleepFor(absl::Milliseconds(20));
+    engine.Finish();
+  });
+  v1::DetectObjectsRequest request;
+  request.set_model("detr");
+  request.set_image(testing::MakePng(64, 80));
+  v1::DetectObjectsResponse response;
+  ASSERT_TRUE(inference_->DetectObjects(&context, request, &response).ok());
+  others.join();
+  const server::Phase model = Works(1)[0].phases.at(2);
+  EXPECT_LE(model.start, in_batch);
+  EXPECT_GE(model.end - model.start, absl::Milliseconds(20));
 }
 
 TEST_F(CallTraceTest, ACallThatIsCancelledTellsWhatBecameOfItsRequest) {
