@@ -1,5 +1,6 @@
 #include "server/scheduler/block_allocator.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -35,6 +36,22 @@ void BlockAllocator::Free(absl::Span<const int32_t> blocks) {
     free_.push_back(*block);
   }
   if (may_hold_) (void)may_hold_(num_held());
+}
+
+std::vector<int32_t> BlockAllocator::FreeAround(
+    absl::Span<const int32_t> blocks, int64_t reach) const {
+  std::vector<int32_t> ascending(blocks.begin(), blocks.end());
+  std::sort(ascending.begin(), ascending.end());
+  std::vector<int32_t> found;
+  int64_t next = 0;  // the first that has not been looked at
+  for (const int32_t block : ascending) {
+    const int64_t end = std::min(block + reach + 1, num_blocks());
+    for (next = std::max(next, block - reach); next < end; ++next) {
+      const auto near = static_cast<int32_t>(next);
+      if (!IsHeld(near)) found.push_back(near);
+    }
+  }
+  return found;
 }
 
 }  // namespace ounce::server

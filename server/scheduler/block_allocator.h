@@ -34,6 +34,10 @@ class BlockAllocator {
   void Free(absl::Span<const int32_t> blocks);
 
   bool IsHeld(int32_t block) const { return held_[block]; }
+  // Those that are free among `blocks` and the `reach` before and after each;
+  // ascending, each once.
+  std::vector<int32_t> FreeAround(absl::Span<const int32_t> blocks,
+                                  int64_t reach) const;
   int64_t num_blocks() const { return static_cast<int64_t>(held_.size()); }
   int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
   int64_t num_held() const { return num_blocks() - num_free(); }

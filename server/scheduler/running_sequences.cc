@@ -6,6 +6,11 @@
 #include "base/check.h"
 
 namespace ounce::server {
+namespace {
+
+constexpr int64_t kHugePageBytes = 2 << 20;
+
+}  // namespace
 
 RunningSequences::RunningSequences(int64_t max_active, int64_t block_tokens,
                                    BlockAllocator blocks)
@@ -247,8 +252,7 @@ RunningSequences::Sequences RunningSequences::TakePushedOut() {
 
 void RunningSequences::ReleaseFreed() {
   if (engine_ == nullptr) return;
-  std::erase_if(freed_, [&](int32_t block) { return blocks_.IsHeld(block); });
-  engine_->ReleaseBlocks(freed_);
+  Release(*engine_, freed_);
   freed_.clear();
   engine_ = nullptr;
 }
@@ -266,8 +270,15 @@ std::unique_ptr<Sequence> RunningSequences::Take(const Sequence& sequence) {
 
 void RunningSequences::Free(Sequence& sequence) {
   blocks_.Free(sequence.blocks);
-  sequence.engine->ReleaseBlocks(sequence.blocks);
+  Release(*sequence.engine, sequence.blocks);
   sequence.blocks.clear();
+}
+
+void RunningSequences::Release(Engine& engine,
+                               absl::Span<const int32_t> blocks) const {
+  const int64_t block_bytes = engine.info().kv_block_bytes;
+  const int64_t reach = (kHugePageBytes + block_bytes - 1) / block_bytes;
+  engine.ReleaseBlocks(blocks_.FreeAround(blocks, reach));
 }
 
 }  // namespace ounce::server

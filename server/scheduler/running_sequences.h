@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "server/scheduler/block_allocator.h"
 #include "server/scheduler/sequence.h"
 
@@ -73,7 +74,8 @@ class RunningSequences {
   // How many have lost their blocks, ever.
   int64_t num_preempted() const { return num_preempted_; }
 
-  // Tells an engine which blocks were taken from somebody and are still free.
+  // Tells an engine that blocks that were taken from somebody are free, unless
+  // they have been taken since.
   void ReleaseFreed();
 
   // Takes a sequence out; its blocks stay its own.
@@ -107,6 +109,10 @@ class RunningSequences {
   void Preempt(Sequence& sequence);
   void PushOut(Sequence& sequence);
   bool IsDoomed(const Sequence& sequence) const;
+  // Tells the engine that those of `blocks` that are free are, and those around
+  // them: the system may have given memory for more than the block that was
+  // touched, a huge page at a time.
+  void Release(Engine& engine, absl::Span<const int32_t> blocks) const;
 
   const int64_t max_active_;
   const int64_t block_tokens_;

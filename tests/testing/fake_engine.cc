@@ -165,7 +165,7 @@ void FakeEngine::ReleaseBlocks(absl::Span<const int32_t> blocks) {
                 info_.kv_block_tokens, -1);
   }
   MutexLock lock(&mu_);
-  num_released_ += static_cast<int64_t>(blocks.size());
+  released_.insert(released_.end(), blocks.begin(), blocks.end());
 }
 
 void FakeEngine::Hold() {
@@ -201,9 +201,9 @@ std::vector<SeenStep> FakeEngine::steps() const {
   return steps_;
 }
 
-int64_t FakeEngine::num_released() const {
+std::vector<int32_t> FakeEngine::released() const {
   MutexLock lock(&mu_);
-  return num_released_;
+  return released_;
 }
 
 FakeTokenizer::FakeTokenizer() {

@@ -65,7 +65,7 @@ class FakeEngine final : public server::Engine {
 
   // All steps so far.
   std::vector<SeenStep> steps() const;
-  int64_t num_released() const;  // blocks, in all
+  std::vector<int32_t> released() const;  // blocks, in the order of release
   // Called in the destructor.
   void set_on_destroyed(std::function<void()> fn) {
     on_destroyed_ = std::move(fn);
@@ -89,7 +89,7 @@ class FakeEngine final : public server::Engine {
   bool waiting_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<absl::Status> go_ ABSL_GUARDED_BY(mu_);
   std::vector<SeenStep> steps_ ABSL_GUARDED_BY(mu_);
-  int64_t num_released_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<int32_t> released_ ABSL_GUARDED_BY(mu_);
   std::optional<int32_t> poisoned_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -1,8 +1,13 @@
 #include "model/layers/kv_cache.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <set>
+#include <vector>
 
 #include "tests/testing/status_matchers.h"
 
@@ -10,6 +15,14 @@ namespace ounce::model {
 namespace {
 
 using ::ounce::testing::StatusIs;
+
+int64_t ResidentPages(const KvCache& cache) {
+  const int64_t bytes = cache.num_blocks() * cache.shape().bytes_per_block();
+  std::vector<unsigned char> pages(bytes / sysconf(_SC_PAGESIZE));
+  EXPECT_EQ(mincore(cache.keys(0, 0, 0), bytes, pages.data()), 0);
+  return std::count_if(pages.begin(), pages.end(),
+                       [](unsigned char page) { return (page & 1) != 0; });
+}
 
 TEST(KvCacheTest, EveryBlockLayerAndHeadHasItsOwnPlace) {
   const KvShape shape = {.layers = 3, .heads = 2, .head_dim = 5};
@@ -45,6 +58,16 @@ TEST(KvCacheTest, AReleasedBlockIsZeroAndItsNeighboursAreNot) {
     ASSERT_EQ(cache.keys(1, 0, 0)[i], 0);
     ASSERT_EQ(cache.keys(2, 0, 0)[i], 1);
   }
+}
+
+TEST(KvCacheTest, AllMemoryThatABlockBroughtIsItsOwnOrWithin2MibOfIt) {
+  // 96 KiB a block; the system may give huge pages.
+  const KvShape shape = {.layers = 3, .heads = 4, .head_dim = 64};
+  ASSERT_OK_AND_ASSIGN(KvCache cache, KvCache::Create(shape, 100));
+  *cache.keys(50, 0, 0) = 1;
+  EXPECT_GE(ResidentPages(cache), 1);
+  for (int64_t block = 50 - 22; block <= 50 + 22; ++block) cache.Release(block);
+  EXPECT_EQ(ResidentPages(cache), 0);
 }
 
 TEST(KvCacheTest, ReleasingPartOfAPageLeavesTheNeighbours) {

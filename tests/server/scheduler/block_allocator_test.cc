@@ -38,6 +38,19 @@ TEST(BlockAllocatorTest, TakesBlocksBack) {
   EXPECT_EQ(again, std::vector<int32_t>{held[1]});
 }
 
+TEST(BlockAllocatorTest, SaysWhichAreFreeAroundOthers) {
+  using Blocks = std::vector<int32_t>;
+  BlockAllocator blocks(12);
+  Blocks held;
+  ASSERT_TRUE(blocks.Allocate(8, &held));
+  blocks.Free({1, 2, 6, 7});
+  EXPECT_EQ(blocks.FreeAround({2}, 0), Blocks({2}));
+  EXPECT_EQ(blocks.FreeAround({3}, 0), Blocks());
+  EXPECT_EQ(blocks.FreeAround({7, 1, 6, 7}, 2), Blocks({1, 2, 6, 7, 8, 9}));
+  EXPECT_EQ(blocks.FreeAround({6}, 100), Blocks({1, 2, 6, 7, 8, 9, 10, 11}));
+  EXPECT_EQ(blocks.FreeAround({}, 100), Blocks());
+}
+
 TEST(BlockAllocatorTest, AsksWhetherTheMemoryMayBeHad) {
   int64_t most = 2;
   std::vector<int64_t> told;

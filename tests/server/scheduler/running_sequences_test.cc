@@ -17,7 +17,7 @@ using ::ounce::testing::FakeTokenizer;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-// Blocks of 4 tokens, 20 of them, and 4 places.
+// Blocks of 4 tokens and 1 MiB, 20 of them, and 4 places.
 class RunningSequencesTest : public ::testing::Test {
  protected:
   std::unique_ptr<Sequence> Make(uint64_t id, const std::string& peer,
@@ -62,7 +62,13 @@ class RunningSequencesTest : public ::testing::Test {
     return ids;
   }
 
-  const EngineInfo info_ = FakeEngine::DefaultInfo();
+  static EngineInfo Info() {
+    EngineInfo info = FakeEngine::DefaultInfo();
+    info.kv_block_bytes = 1 << 20;
+    return info;
+  }
+
+  const EngineInfo info_ = Info();
   FakeTokenizer tokenizer_;
   std::shared_ptr<FakeEngine> engine_ =
       std::make_shared<FakeEngine>(info_, std::make_shared<FakeKv>(info_));
@@ -216,9 +222,18 @@ TEST_F(RunningSequencesTest, ReleasesWhatNobodyHasTaken) {
   Add(2, "a", 4 * 4);
   EXPECT_TRUE(running_.Reserve(eldest, 4 * 17));
   running_.ReleaseFreed();
-  EXPECT_EQ(engine_->num_released(), 3) << "the fourth has a new owner";
+  EXPECT_THAT(engine_->released(), ElementsAre(17, 18, 19))
+      << "the fourth has a new owner";
   running_.ReleaseFreed();
-  EXPECT_EQ(engine_->num_released(), 3);
+  EXPECT_THAT(engine_->released(), ElementsAre(17, 18, 19));
+}
+
+TEST_F(RunningSequencesTest, ReleasesFreeBlocksInTheHugePagesOfAFreedOne) {
+  Add(1, "a", 4 * 3);
+  Sequence& second = Add(2, "a", 4 * 2);
+  running_.Free(*running_.Take(second));
+  EXPECT_THAT(engine_->released(), ElementsAre(3, 4, 5, 6))
+      << "two of 1 MiB on either side, unless they are held";
 }
 
 TEST_F(RunningSequencesTest, OneThatMayNotEvenHoldItsOwnStays) {
