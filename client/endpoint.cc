@@ -10,6 +10,7 @@
 #include "base/read_file.h"
 #include "base/status_macros.h"
 #include "client/address.h"
+#include "client/tls_files.h"
 
 namespace ounce::client {
 namespace {
@@ -57,8 +58,16 @@ Credentials MakeCredentials(const Client::Options& options) {
   RETURN_IF_ERROR(read("--ca", options.ca_file, &ssl.pem_root_certs));
   RETURN_IF_ERROR(read("--cert", options.cert_file, &ssl.pem_cert_chain));
   RETURN_IF_ERROR(read("--key", options.key_file, &ssl.pem_private_key));
-  if (ssl.pem_cert_chain.empty() != ssl.pem_private_key.empty()) {
+  if (options.cert_file.empty() != options.key_file.empty()) {
     return absl::InvalidArgumentError("--cert and --key go together");
+  }
+  // gRPC says of files that it can't use only that it found no address.
+  if (!options.ca_file.empty()) {
+    RETURN_IF_ERROR(CheckTrusted({options.ca_file, ssl.pem_root_certs}));
+  }
+  if (!options.cert_file.empty()) {
+    RETURN_IF_ERROR(CheckShown({options.cert_file, ssl.pem_cert_chain},
+                               {options.key_file, ssl.pem_private_key}));
   }
   if (options.ca_file.empty()) {
     // Without such a file gRPC has a list of its own.

@@ -31,8 +31,8 @@ struct Endpoint {
 using Credentials = absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>>;
 
 // Of the TLS that `options` want, if any.
-// Errors: kInvalidArgument for a file that can't be read, and for a certificate
-//   without its key.
+// Errors: kInvalidArgument for a file that can't be read or lacks what it is
+//   for, and for a certificate without its key.
 Credentials MakeCredentials(const Client::Options& options);
 
 // To `address`, which `setting` sets. Nothing is sent yet; what is wrong, with

@@ -23,8 +23,10 @@
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "ounce/v1/inference.grpc.pb.h"
+#include "tests/testing/certificates.h"
 #include "tests/testing/relay.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace ounce::client {
 namespace {
@@ -335,6 +337,41 @@ TEST_F(ClientTest, SaysWhatIsWrongWithAnAddress) {
                              HasSubstr("the port for metrics"))));
   EXPECT_THAT(answer("http://" + address_ + "/"),
               StatusIs(absl::StatusCode::kInvalidArgument, "image: empty"));
+}
+
+TEST_F(ClientTest, SaysWhatIsWrongWithAFileOfTls) {
+  const testing::TempFolder folder;
+  const testing::Certificates make(folder.path().string());
+  const testing::Certificate good = make.MakeAuthority("good");
+  const testing::Certificate other = make.MakeAuthority("other");
+  const std::string empty = folder.WriteFile("empty", "");
+  const auto answer = [&](Client::Options options) {
+    options.server = address_;
+    options.tls = true;
+    return Client::Create(options)->DetectObjects({}).status();
+  };
+  const auto wrong = [](const std::string& message) {
+    return StatusIs(absl::StatusCode::kInvalidArgument, message);
+  };
+  for (const std::string& ca : {good.key, empty}) {
+    EXPECT_THAT(answer({.ca_file = ca}),
+                wrong("--ca: '" + ca + "' holds no certificate in PEM format"));
+  }
+  for (const std::string& cert : {good.key, empty}) {
+    EXPECT_THAT(
+        answer({.cert_file = cert, .key_file = good.key}),
+        wrong("--cert: '" + cert + "' holds no certificate in PEM format"));
+  }
+  for (const std::string& key : {good.cert, empty}) {
+    EXPECT_THAT(answer({.cert_file = good.cert, .key_file = key}),
+                wrong("--key: '" + key +
+                      "' holds no private key in PEM format, one without a "
+                      "passphrase"));
+  }
+  EXPECT_THAT(answer({.cert_file = other.cert, .key_file = good.key}),
+              wrong("--key: '" + good.key + "' does not belong to --cert"));
+  EXPECT_THAT(answer({.cert_file = good.cert}),
+              wrong("--cert and --key go together"));
 }
 
 TEST_F(ClientTest, SaysThatConnectionsAreClosedAtOnce) {
