@@ -603,7 +603,10 @@ std::string UsageText(const std::string& model,
   const double decoding =
       usage.total_seconds() - usage.time_to_first_token_seconds();
   std::string speed;
-  if (usage.new_tokens() > 1 && decoding > 0) {
+  // What is over sooner says nothing: one pause of a thread changes it
+  // manyfold.
+  constexpr double kLeastSeconds = 0.02;
+  if (usage.new_tokens() > 1 && decoding >= kLeastSeconds) {
     speed = absl::StrFormat(
         "%.1f tok/s, ", static_cast<double>(usage.new_tokens() - 1) / decoding);
   }

@@ -45,8 +45,8 @@ std::string DetectionsText(const v1::DetectObjectsResponse& response,
 std::string DetectionUsageText(const std::string& model,
                                const v1::DetectObjectsResponse& response);
 
-// The last message of a Generate on one line: tokens, speed, the seed if tokens
-// were drawn, why it ended.
+// The last message of a Generate on one line: tokens, speed if decoding took
+// long enough to tell it, the seed if tokens were drawn, why it ended.
 std::string UsageText(const std::string& model,
                       const v1::GenerateResponse& last);
 

@@ -517,6 +517,17 @@ TEST(ReportTest, CountsTheSpeedFromTheFirstTokenOn) {
             "v3 linear; stop string]");
 }
 
+TEST(ReportTest, TellsNoSpeedOfWhatWasOverInABlink) {
+  v1::GenerateResponse last;
+  last.mutable_usage()->set_new_tokens(8);
+  last.mutable_usage()->set_time_to_first_token_seconds(0.01);
+  last.mutable_usage()->set_total_seconds(0.01107);
+  EXPECT_THAT(UsageText("tiny", last),
+              HasSubstr("[0 prompt + 8 new tokens, first after 10 ms;"));
+  last.mutable_usage()->set_total_seconds(0.045);
+  EXPECT_THAT(UsageText("tiny", last), HasSubstr("200.0 tok/s"));
+}
+
 TEST(ReportTest, TellsAPerplexityAndHowItWasMeasured) {
   v1::EvaluateReport report;
   report.set_model("tiny");
