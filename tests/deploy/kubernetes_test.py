@@ -60,10 +60,10 @@ CLI_BINARY = os.environ["OUNCE_CLI_BINARY"]
 
 
 @functools.cache
-def render(overlay):
+def render(overlay, manifests=KUBERNETES):
     """The objects of an overlay."""
     done = subprocess.run([pathlib.Path(sys.prefix, "bin/kubectl"), "kustomize",
-                           KUBERNETES / "overlays" / overlay],
+                           manifests / "overlays" / overlay],
                           capture_output=True, text=True, check=False)
     if done.returncode != 0 or done.stderr:  # a warning is an error
         raise AssertionError(f"{overlay}: {done.stderr}")
@@ -296,6 +296,26 @@ class Fit(unittest.TestCase):
             self.assertEqual(model["runtime"], "ounce")
             self.assertIn(model["modelFormat"]["name"], formats)
             self.assertIn(model["protocolVersion"], runtime["protocolVersions"])
+
+    def test_the_documented_overlay_brings_its_own_tokens(self):
+        text = (ROOT / "docs/fleet.md").read_text()
+        files = re.findall(r"```yaml\n# (overlays/mine/[^\s;]+)[^\n]*\n(.*?)```", text, re.DOTALL)
+        self.assertEqual(len(files), 2)
+        line = b"ci infer " + b"0" * 64
+        with tempfile.TemporaryDirectory() as folder:
+            manifests = pathlib.Path(folder, "kubernetes")
+            shutil.copytree(KUBERNETES, manifests)
+            for path, content in files:
+                pathlib.Path(manifests, path).parent.mkdir(parents=True, exist_ok=True)
+                pathlib.Path(manifests, path).write_text(content)
+            pathlib.Path(manifests, "overlays/mine/tokens/tokens").write_bytes(line)
+            objects = render("mine", manifests)
+        [secret] = [o for o in objects if o["kind"] == "Secret"]
+        self.assertEqual(secret["metadata"]["name"], "ounce-tokens")
+        self.assertEqual(base64.b64decode(secret["data"]["tokens"]), line)
+        [pod] = [o for o in objects if o["kind"] == "Deployment"]
+        container = pod["spec"]["template"]["spec"]["containers"][0]
+        self.assertIn("--token_file=/etc/ounce-tokens/tokens", container["args"])
 
     def test_images_are_named_once(self):
         for overlay in OVERLAYS:
