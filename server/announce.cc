@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -20,6 +21,11 @@ namespace {
 absl::Status PortsFileError(const std::string& path, const std::string& why) {
   return absl::FailedPreconditionError(
       absl::StrCat("--ports_file '", path, "': ", why));
+}
+
+bool Serves(const ModelInfo& model) {
+  return model.state == ModelState::kReady ||
+         model.state == ModelState::kQuantizing;
 }
 
 }  // namespace
@@ -40,11 +46,12 @@ void AnnounceStart(const std::string& version, const std::string& isa,
 }
 
 void AnnounceModels(const std::vector<ModelInfo>& models) {
-  if (models.empty()) {
+  if (std::none_of(models.begin(), models.end(), Serves)) {
     spdlog::warn(
         "no model is served: name one with --model, --config or `ounce load`");
   }
   for (const ModelInfo& model : models) {
+    if (!Serves(model)) continue;
     const bool generates = CheckTask(model, Task::kGenerate).ok();
     std::string line = absl::StrFormat(
         "serving %s: %s, %s, %s as %s, computed in %s, %.2f M parameters, %s "

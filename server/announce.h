@@ -25,7 +25,8 @@ struct Addresses {  // HOST:PORT, as bound
 void AnnounceStart(const std::string& version, const std::string& isa,
                    const Config& config, const Addresses& addresses);
 
-// A line for each model, then `ready`, with a warning where there is none.
+// A line for each model that serves, then `ready`, with a warning where none
+// does. A call may have begun a load that is still under way.
 void AnnounceModels(const std::vector<ModelInfo>& models);
 
 // The file of --ports_file, {"inference": "HOST:PORT", "admin": ...,

@@ -8,6 +8,9 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -18,9 +21,39 @@ namespace ounce::server {
 namespace {
 
 using ::ounce::testing::StatusIs;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 const Addresses kAddresses = {"a:1", "b:2", "c:3"};
+
+ModelInfo Model(const std::string& name, ModelState state,
+                std::vector<Task> tasks) {
+  ModelInfo info;
+  info.name = name;
+  info.state = state;
+  info.tasks = std::move(tasks);
+  return info;
+}
+
+std::string Announced(const std::vector<ModelInfo>& models) {
+  ::testing::internal::CaptureStdout();
+  AnnounceModels(models);
+  return ::testing::internal::GetCapturedStdout();
+}
+
+TEST(AnnounceTest, SaysWhatIsServedAndNothingOfWhatIsNotServedYet) {
+  const std::vector<ModelInfo> models = {
+      Model("writer", ModelState::kReady, {Task::kGenerate}),
+      Model("finder", ModelState::kQuantizing, {Task::kDetectObjects}),
+      Model("coming", ModelState::kLoading, {}),
+      Model("going", ModelState::kUnloading, {Task::kGenerate})};
+  EXPECT_THAT(Announced(models),
+              AllOf(HasSubstr("serving writer: , Generate,"),
+                    HasSubstr("serving finder: , DetectObjects,"),
+                    Not(HasSubstr("coming")), Not(HasSubstr("going")),
+                    HasSubstr("ready")));
+}
 
 class PortsFileTest : public ::testing::Test {
  protected:
@@ -33,7 +66,7 @@ class PortsFileTest : public ::testing::Test {
     PortsFile ports(path);
     EXPECT_THAT(ports.Prepare(kAddresses),
                 StatusIs(absl::StatusCode::kFailedPrecondition,
-                         ::testing::AllOf(HasSubstr(path), HasSubstr(words))));
+                         AllOf(HasSubstr(path), HasSubstr(words))));
   }
 
   const testing::TempFolder folder_;
