@@ -181,13 +181,20 @@ void Reception::LogFailure(const CallRecord& call,
     const std::string model = call.facts().model;
     const std::string& method = call.method();
     const std::string reason = ReasonIn(status);
+    std::string words =
+        MayNameFiles(reason) ? reason : Shown(status.error_message());
+    // gRPC has none for a method that no service of the port has.
+    if (words.empty() &&
+        status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+      words =
+          "no such method at this port; Inference is at --listen, ModelAdmin "
+          "at --admin_listen";
+    }
     spdlog::warn("{} from {}{}{}: {}: {} (request {})",
                  Shown(method.substr(method.rfind('/') + 1)),
                  peer.empty() ? "an unknown peer" : peer,
                  model.empty() ? "" : ", model ", Shown(model),
-                 CodeName(status.error_code()),
-                 MayNameFiles(reason) ? reason : Shown(status.error_message()),
-                 call.request_id());
+                 CodeName(status.error_code()), words, call.request_id());
     return absl::OkStatus();
   });
 }

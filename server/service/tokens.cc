@@ -40,7 +40,8 @@ absl::StatusOr<Tokens::Line> Tokens::ParseLine(absl::string_view text) {
   if (words.size() != 3) {
     return absl::InvalidArgumentError(
         absl::StrCat("must be NAME SCOPES SHA-256, has ", words.size(),
-                     " words; 'ounce token new' prints a line"));
+                     words.size() == 1 ? " word" : " words",
+                     "; 'ounce token new' prints a line"));
   }
   Line line;
   line.name = std::string(words[0]);

@@ -3,8 +3,12 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/impl/codegen/client_unary_call.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -104,6 +108,21 @@ TEST_F(CallWatchTest, HealthAndMethodsThatThereAreNotHaveAnIdAndAReasonToo) {
             IdIn(unknown));
   EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(status)->reason(),
             "UNIMPLEMENTED");
+}
+
+TEST_F(CallWatchTest, TheLogSaysOfACallAtTheWrongPortWhereItIsServed) {
+  std::ostringstream log;
+  const std::shared_ptr<spdlog::logger> before = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  grpc::ClientContext context;
+  v1::Model model;
+  const grpc::Status status = v1::ModelAdmin::NewStub(channel_)->GetModel(
+      &context, v1::GetModelRequest(), &model);
+  spdlog::set_default_logger(before);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_THAT(log.str(), AllOf(HasSubstr("GetModel from 127.0.0.1"),
+                               HasSubstr("ModelAdmin at --admin_listen")));
 }
 
 TEST_F(CallWatchTest, ARequestHasALineAboutHowItWentAndNotAboutWhatItSaid) {

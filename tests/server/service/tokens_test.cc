@@ -77,7 +77,7 @@ TEST_F(TokensTest, SaysWhatIsWrongWithAFileAndQuotesNoLine) {
                                Not(HasSubstr("s3cret")))));
   };
   says(absl::StrCat("ci infer ", kAbc, "\ns3cret\n"),
-       "line 2: must be NAME SCOPES SHA-256, has 1 words");
+       "line 2: must be NAME SCOPES SHA-256, has 1 word;");
   says("ci infer s3cret\n", "line 1: the SHA-256 must be 64 hexadecimal");
   says(absl::StrCat("c/i infer ", kAbc), "line 1: the name must be");
   says(absl::StrCat("ci all ", kAbc), "line 1: the scopes must be infer");
