@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/cpu.h"
 #include "base/status_macros.h"
@@ -153,8 +154,8 @@ absl::Status CheckTls(const Config& config) {
     return absl::InvalidArgumentError(StrCat(words...));
   };
   if (tls.cert.empty() != tls.key.empty()) {
-    return tls.cert.empty() ? error("tls_key: needs tls_cert too")
-                            : error("tls_cert: needs tls_key too");
+    return tls.cert.empty() ? error("--tls_key: needs --tls_cert too")
+                            : error("--tls_cert: needs --tls_key too");
   }
   struct ClientCa {
     const char* setting;
@@ -168,9 +169,9 @@ absl::Status CheckTls(const Config& config) {
                  "metrics_listen"}}) {
     if (ca.file.empty() || tls.On(ca.listener)) continue;
     return tls.cert.empty()
-               ? error(ca.setting, ": needs tls_cert and tls_key too")
-               : error(ca.setting, ": ", ca.listener,
-                       " speaks no TLS; name it in tls_listeners");
+               ? error("--", ca.setting, ": needs --tls_cert and --tls_key too")
+               : error("--", ca.setting, ": ", ca.listener,
+                       " speaks no TLS; name it in --tls_listeners");
   }
   return absl::OkStatus();
 }
@@ -182,9 +183,9 @@ absl::Status CheckAdmin(const Config& config) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      StrCat("admin_listen: at '", config.listen.admin,
+      StrCat("--admin_listen: at '", config.listen.admin,
              "' others reach it, so it needs to know who calls: set "
-             "token_file, or admin_tls_client_ca, or listen on 127.0.0.1"));
+             "--token_file, or --admin_tls_client_ca, or listen on 127.0.0.1"));
 }
 
 // --max-new-tokens as --max_new_tokens; values keep their dashes.
@@ -197,6 +198,16 @@ std::vector<std::string> WithUnderscores(int argc, const char* const* argv) {
     std::replace(arg.begin() + 2, arg.begin() + end, '-', '_');
   }
   return args;
+}
+
+// One file: of two it would be a guess which goes first.
+absl::Status CheckOneFile(const std::vector<std::string>& paths) {
+  if (paths.size() == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("--config: is given ", paths.size(), " times ('",
+             absl::StrJoin(paths, "', '"),
+             "'); give it once. A container's entrypoint may name a file "
+             "already: mount yours in its place, or set another entrypoint"));
 }
 
 // Flags as given, by setting.
@@ -255,7 +266,7 @@ bool Config::Tls::On(std::string_view listener) const {
 
 absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
   std::vector<std::string> models;
-  std::string path;
+  std::vector<std::string> paths;
   GivenFlags given;
   CLI::App app(
       "Serves Hugging Face models, and quantizes them while it serves.",
@@ -271,9 +282,10 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
                 "--plan. Repeat it for more models"))
       ->allow_extra_args(false)
       ->type_name("NAME=PATH");
-  app.add_option("--config", path,
+  app.add_option("--config", paths,
                  "File with these settings in protobuf text format, an "
                  "ounce.v1.ServerConfig; flags override it")
+      ->allow_extra_args(false)
       ->type_name("FILE");
   AddSettings(app, &given);
   app.set_version_flag("--version", OUNCE_VERSION);
@@ -294,7 +306,10 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
         absl::StrCat(Fault(app, error), " (see ounce-server --help)"));
   }
   v1::ServerConfig file;
-  if (app.get_option("--config")->count() > 0) {
+  std::string path;
+  if (!paths.empty()) {
+    RETURN_IF_ERROR(CheckOneFile(paths));
+    path = paths[0];
     if (path.empty()) {
       return absl::InvalidArgumentError("--config: must be a file, is ''");
     }

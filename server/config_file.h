@@ -11,8 +11,9 @@ namespace ounce::server {
 
 // Reads an ounce.v1.ServerConfig in protobuf text format.
 //
-// Errors: kInvalidArgument with the line of a mistake, and for what is not a
-//   file with settings: a folder, a file that sets nothing, JSON, YAML;
+// Errors: kInvalidArgument with the line of a mistake and, of those that people
+//   make with what flags or YAML allow, what to write instead; and for what is
+//   not a file with settings: a folder, a file that sets nothing, JSON, YAML;
 //   kNotFound, with the system's words, when it can't be read.
 absl::StatusOr<v1::ServerConfig> ReadConfigFile(const std::string& path);
 

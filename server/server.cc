@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -25,6 +26,7 @@
 #include "server/log.h"
 #include "server/net/relay.h"
 #include "server/process.h"
+#include "server/scheduler/refusal.h"
 #include "server/trace/curl_poster.h"
 #include "server/trace/otel_environment.h"
 
@@ -201,6 +203,20 @@ std::unique_ptr<Tracer> CreateTracer(double sample, SpanExporter* spans) {
       .sample = sample, .draw = DrawSeed, .record = [spans](Work work) {
         spans->Add(std::move(work));
       }});
+}
+
+// An operator can do more about memory than a caller can.
+absl::Status WithMemoryAdvice(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  if (status.ok() ||
+      (reason != Reason::kMemoryTooSmall && reason != Reason::kMemoryFull)) {
+    return status;
+  }
+  return absl::Status(
+      status.code(),
+      absl::StrCat(status.message(),
+                   "; raise --memory_bytes or the container's limit, or store "
+                   "the weights in fewer bits by method="));
 }
 
 // Threads of the process: gRPC starts about ten and one for each CPU, the
@@ -470,8 +486,8 @@ absl::Status Server::LoadModels() {
     const absl::Time start = clock_.Now();
     const absl::StatusOr<ModelInfo> loaded = catalog_->Load(model);
     TraceLoad(model.name, start, loaded);
-    const absl::Status status =
-        WithContext(loaded.status(), "model '" + model.name + "'");
+    const absl::Status status = WithContext(WithMemoryAdvice(loaded.status()),
+                                            "model '" + model.name + "'");
     if (status.ok()) continue;
     ++failed;
     if (!config_.keep_going || failed == config_.models.size()) return status;

@@ -2,7 +2,9 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <system_error>
@@ -10,6 +12,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
@@ -50,9 +53,13 @@ absl::Status CheckFolders(const std::string& text) {
   for (const absl::string_view part : absl::StrSplit(text, ',')) {
     const std::string folder(part);
     std::error_code error;
-    if (std::filesystem::is_directory(folder, error)) continue;
+    const bool is_folder = std::filesystem::is_directory(folder, error);
+    if (is_folder && access(folder.c_str(), X_OK) == 0) continue;
+    if (is_folder) error.assign(errno, std::generic_category());
+    const std::string why =
+        error ? StrCat(": ", error.message()) : std::string(" is no folder");
     return absl::InvalidArgumentError(StrCat(
-        "must be folders with commas between them; '", folder, "' is none"));
+        "must be folders with commas between them; '", folder, "'", why));
   }
   return absl::OkStatus();
 }
@@ -412,7 +419,8 @@ absl::Status CheckReal(const Setting& setting, double number) {
       number <= static_cast<double>(setting.max)) {
     return absl::OkStatus();
   }
-  return OutOfRange(setting, StrCat(number));
+  // All digits: 99999999, not 1e+08.
+  return OutOfRange(setting, absl::StrFormat("%.15g", number));
 }
 
 absl::Status CheckText(const Setting& setting, const std::string& text) {

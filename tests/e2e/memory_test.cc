@@ -153,7 +153,8 @@ TEST_P(MemoryTest, AFirstLoadThatDoesNotFitEndsTheStartWithASentence) {
   EXPECT_EQ(server.Wait(absl::Minutes(1)), 1);
   EXPECT_THAT(server.err(), AllOf(HasSubstr("'tiny'"), HasSubstr("needs"),
                                   HasSubstr("weights 31"),  // 313 MiB
-                                  HasSubstr("of the limit of 260 MiB")));
+                                  HasSubstr("of the limit of 260 MiB"),
+                                  HasSubstr("raise --memory_bytes")));
 }
 
 TEST_P(MemoryTest, AQuantizationThatFitsIsMade) {

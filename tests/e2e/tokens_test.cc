@@ -197,7 +197,7 @@ TEST_F(TokensTest, AnAdminListenerForOthersNeedsThem) {
   EXPECT_EQ(server.code, 2);
   EXPECT_THAT(server.err,
               AllOf(HasSubstr("admin_listen: at '0.0.0.0:0'"),
-                    HasSubstr("set token_file, or admin_tls_client_ca")));
+                    HasSubstr("set --token_file, or --admin_tls_client_ca")));
 }
 
 }  // namespace

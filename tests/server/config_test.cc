@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/cpu.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -59,6 +60,17 @@ TEST(ConfigTest, SaysWhatIsWrongWithTheWordsOfACommandLine) {
   EXPECT_THAT(error({"--treads", "2"}),
               HasSubstr("'--treads' is neither a flag nor a flag's value"));
   EXPECT_THAT(error({"--config", ""}), HasSubstr("--config: must be a file"));
+}
+
+TEST(ConfigTest, SaysOfTwoFilesThatAContainerMayNameOneAlready) {
+  EXPECT_THAT(Read({"--config", "/etc/a", "--config", "/etc/b"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("--config: is given 2 times ('/etc/a', "
+                                       "'/etc/b'); give it once"),
+                             HasSubstr("entrypoint"))));
+  EXPECT_THAT(Read({"--config"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("--config: needs a value")));
 }
 
 TEST(ConfigTest, AFlagMaySayThatItIsNotMeant) {
@@ -236,6 +248,52 @@ TEST(ConfigTest, NamesTheLineOfAFilesMistake) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("none")));
 }
 
+TEST(ConfigTest, SaysWhatToWriteInPlaceOfAFilesMistake) {
+  const TempFolder folder;
+  const auto says = [&](const std::string& text, const std::string& words) {
+    EXPECT_THAT(Read({"--config", folder.WriteFile("file", text)}),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words)))
+        << text;
+  };
+  says("listn: '127.0.0.1:1'", "--help lists the settings");
+  says("threads: 1\nmax_new_tokens: 7", "write limits { max_new_tokens: ... }");
+  says("limits { threads: 7 }", "write threads outside limits { }");
+  const std::string bytes =
+      "sizes are plain bytes here: write 536870912 for 512MiB";
+  says("threads: 1\nkv_cache_bytes: 512MiB", bytes);
+  says("kv_cache_bytes: 512MiB  # half", bytes);
+  says("kv_cache_bytes: '512MiB'", bytes);
+  says("limits { picture_memory_bytes: 512MiB }", bytes);
+  const std::string quotes =
+      "texts need quotes, like listen: \"127.0.0.1:8500\"";
+  says("listen: 127.0.0.1:8500", quotes);
+  says("compute: float32", quotes);
+  says("token_file: /etc/tokens", quotes);
+}
+
+TEST(ConfigTest, SkipsTheByteOrderMarkOfAFile) {
+  const TempFolder folder;
+  ASSERT_OK_AND_ASSIGN(
+      const Config config,
+      Read({"--config", folder.WriteFile("file", "\xEF\xBB\xBFthreads: 3")}));
+  EXPECT_EQ(config.threads, 3);
+}
+
+TEST(ConfigTest, SaysWhyAFolderOfModelsCannotBeUsed) {
+  const TempFolder folder;
+  const std::string file = folder.WriteFile("file", "");
+  const auto says = [](const std::string& roots, const std::string& words) {
+    EXPECT_THAT(Read({"--model_roots", roots}),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words)));
+  };
+  const std::string none = folder.Path("none");
+  says(absl::StrCat(folder.path().string(), ",", file),
+       absl::StrCat("'", file, "' is no folder"));
+  says(absl::StrCat(file, "/a"),
+       absl::StrCat("'", file, "/a': Not a directory"));
+  says(none, absl::StrCat("'", none, "': No such file or directory"));
+}
+
 TEST(ConfigTest, RefusesWhatIsNoFileOfSettings) {
   const TempFolder folder;
   const auto refuses = [&](const std::string& path, const std::string& words) {
@@ -308,13 +366,15 @@ TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
       {{"--listen", "host:99999"}, "HOST:PORT"},
       {{"--admin_listen", ":1"}, "admin_listen"},
       {{"--metrics_listen", "x:"}, "metrics_listen"},
-      {{"--admin_listen", "0.0.0.0:1"}, "set token_file, or admin_tls_client"},
-      {{"--tls_cert", "c"}, "tls_cert: needs tls_key too"},
-      {{"--tls_key", "k"}, "tls_key: needs tls_cert too"},
-      {{"--tls_client_ca", "a"}, "tls_client_ca: needs tls_cert and tls_key"},
+      {{"--admin_listen", "0.0.0.0:1"},
+       "set --token_file, or --admin_tls_client_ca, or"},
+      {{"--tls_cert", "c"}, "--tls_cert: needs --tls_key too"},
+      {{"--tls_key", "k"}, "--tls_key: needs --tls_cert too"},
+      {{"--tls_client_ca", "a"},
+       "--tls_client_ca: needs --tls_cert and --tls_key too"},
       {{"--tls_cert", "c", "--tls_key", "k", "--tls_listeners", "listen",
         "--admin_tls_client_ca", "a"},
-       "admin_tls_client_ca: admin_listen speaks no TLS; name it in"},
+       "--admin_tls_client_ca: admin_listen speaks no TLS; name it in"},
       {{"--tls_listeners", "listen,all"}, "some of listen, admin_listen and"},
       {{"--threads", "-1"}, "--threads: must be from 0 to 1024, is -1"},
       {{"--threads", "2000"}, "is 2000"},
@@ -352,6 +412,9 @@ TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
       {{"--drain_seconds", "-1"},
        "drain_seconds: must be from 0 to 86400, is -1"},
       {{"--drain_seconds", "nan"}, "drain_seconds"},
+      {{"--drain_seconds", "99999999"}, "is 99999999"},
+      {{"--drain_seconds", "86400.5"}, "is 86400.5"},
+      {{"--drain_seconds", "1e300"}, "is 1e+300"},
       {{"--otlp_endpoint", "collector:4318"},
        "otlp_endpoint: must be http://HOST:PORT or https://HOST:PORT, is"},
       {{"--otlp_endpoint", "http://me:pw@collector"},
