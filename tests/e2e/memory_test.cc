@@ -2,15 +2,17 @@
 // the test's own, where one may be made) and under --memory_bytes, with a model
 // of 120 MiB. What does not fit is refused before the work, and all else goes
 // on.
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
 #include <algorithm>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
+#include "ounce/v1/inference.grpc.pb.h"
 #include "tests/e2e/serving.h"
 #include "tests/testing/memory_cgroup.h"
 #include "tests/testing/random_codegen.h"
@@ -173,39 +175,40 @@ INSTANTIATE_TEST_SUITE_P(Limits, MemoryTest,
                                                                   : "Setting";
                          });
 
-// Takes the first message of a stream and then nothing until it is released;
-// its request stays on the version it began on.
+// Takes the first message of a stream and then nothing until it ends; its
+// request stays on the version it began on.
 class StalledReader {
  public:
-  StalledReader(const std::string& server, const std::string& admin)
-      : client_(client::Client::Create({.server = server, .admin = admin})) {
-    thread_ = std::thread([this] {
-      v1::GenerateRequest request;
-      request.set_model("tiny");
-      request.set_prompt("def f(x):");
-      request.set_max_new_tokens(16000);
-      request.set_logprobs(20);  // large messages fill what gRPC buffers
-      bool first = true;
-      (void)client_->Generate(request, [&](const v1::GenerateResponse&) {
-        if (first) started_.Notify();
-        first = false;
-        released_.WaitForNotification();
-        return false;
-      });
-    });
-    started_.WaitForNotification();
+  explicit StalledReader(const std::string& server) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    // So that no more than this is on its way, however fast that is.
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    stub_ = v1::Inference::NewStub(grpc::CreateCustomChannel(
+        server, grpc::InsecureChannelCredentials(), arguments));
+    v1::GenerateRequest request;
+    request.set_model("tiny");
+    request.set_prompt("def f(x):");
+    request.set_max_new_tokens(16000);
+    request.set_logprobs(20);  // large messages fill what gRPC buffers
+    reader_ = stub_->Generate(&context_, request);
+    v1::GenerateResponse first;
+    reader_->Read(&first);
   }
-  ~StalledReader() {
-    if (!released_.HasBeenNotified()) released_.Notify();
-    thread_.join();
+  ~StalledReader() { End(); }
+  void End() {
+    if (reader_ == nullptr) return;
+    context_.TryCancel();
+    reader_->Finish();
+    reader_ = nullptr;
   }
-  void Release() { released_.Notify(); }
 
  private:
-  std::unique_ptr<client::Client> client_;
-  absl::Notification started_;
-  absl::Notification released_;
-  std::thread thread_;
+  std::unique_ptr<v1::Inference::Stub> stub_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
 };
 
 class OldVersionsTest : public testing::ServingTest {};
@@ -220,7 +223,7 @@ TEST_F(OldVersionsTest, VersionsOnWhichReadersStallAreBounded) {
          "16000"});
   std::vector<std::unique_ptr<StalledReader>> readers;
   const auto stall = [&] {
-    readers.push_back(std::make_unique<StalledReader>(inference_, admin_));
+    readers.push_back(std::make_unique<StalledReader>(inference_));
   };
   stall();
   ASSERT_OK(Quantize(ToInt8()));
@@ -237,7 +240,7 @@ TEST_F(OldVersionsTest, VersionsOnWhichReadersStallAreBounded) {
           waited = true;
           EXPECT_EQ(Metric("ounce_quantization_stage", {"stage=\"waiting\""}),
                     1);
-          readers[0]->Release();
+          readers[0]->End();
         }
         return true;
       });
