@@ -64,6 +64,18 @@ absl::Status CheckFolders(const std::string& text) {
   return absl::OkStatus();
 }
 
+absl::Status CheckHosts(const std::string& text) {
+  if (text.empty()) return absl::OkStatus();
+  for (const absl::string_view host : absl::StrSplit(text, ',')) {
+    if (!host.empty() && host.find_first_of(" \t:/") == host.npos) continue;
+    return absl::InvalidArgumentError(
+        StrCat("must be * or names of hosts with commas and no blanks between "
+               "them; '",
+               host, "' is none"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckListeners(const std::string& text) {
   for (const absl::string_view name : absl::StrSplit(text, ',')) {
     if (name != "listen" && name != "admin_listen" &&
@@ -286,6 +298,7 @@ const std::vector<Setting>& Rows() {
       {.name = "metrics_hosts",
        .to = [](Config& c) -> std::string& { return c.metrics_hosts; },
        .form = "HOST[,HOST...]",
+       .check = CheckHosts,
        .default_words = "any; on loopback without TLS none",
        .help = "Names that requests of metrics_listen may give as its host, "
                "besides IP addresses and localhost; * is any"},
