@@ -117,7 +117,7 @@ void MeasureNetwork(Compute compute, std::string_view spec, double seconds,
   double total_seconds = 0, total_operations = 0, share = 0;
   for (const Layer& layer : kLayers) {
     // Read beside each line, since others use the machine too.
-    const double peak = bench::PeakInt8Tops(pool) / 2;
+    const double peak = bench::MeasurePeaks(BestIsa(), pool).int8_tops / 2;
     const double one =
         Measure(layer, compute, *method, seconds, pool, *scratch);
     const double operations = Operations(layer);

@@ -92,7 +92,8 @@ int Main(int argc, char** argv) {
   std::printf("%s, %d threads\n", std::string(IsaName(BestIsa())).c_str(),
               threads);
   std::printf("memory read: %.1f GB/s, int8 in registers: %.2f TOPS\n",
-              ReadGigabytesPerSecond(pool), bench::PeakInt8Tops(pool));
+              ReadGigabytesPerSecond(pool),
+              bench::MeasurePeaks(BestIsa(), pool).int8_tops);
   std::vector<std::string_view> specs = {
       "linear", "bnb-int8", "linear:granularity=group", "linear:bits=4",
       "linear:bits=4,granularity=group",

@@ -2,6 +2,7 @@
 #ifndef OUNCE_BENCH_MACHINE_LIMITS_H_
 #define OUNCE_BENCH_MACHINE_LIMITS_H_
 
+#include "base/cpu.h"
 #include "base/thread_pool.h"
 
 namespace ounce::bench {
@@ -10,9 +11,17 @@ namespace ounce::bench {
 // second.
 double ReadGigabytesPerSecond(ThreadPool& pool);
 
-// Multiplying int8 in registers with all threads, in 10^12 operations (a
-// multiplication and an addition are two) per second; 0 without AVX-512 VNNI.
-double PeakInt8Tops(ThreadPool& pool);
+// Multiplying and adding in registers, in 10^12 operations (a multiplication
+// and an addition are two) per second, of all threads; 0 where the instruction
+// set multiplies no such numbers.
+struct Peaks {
+  double int8_tops = 0;
+  double bfloat16_tflops = 0;
+  double float32_tflops = 0;
+};
+
+// Of the widest instructions of this set, which is at most BestIsa().
+Peaks MeasurePeaks(Isa isa, ThreadPool& pool);
 
 }  // namespace ounce::bench
 

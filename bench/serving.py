@@ -52,7 +52,8 @@ class Server:
 
 
 def machine_limits(build, threads):
-    """DRAM GB/s and int8 TOPS that this machine gives now, with all threads."""
+    """What this machine gives now, with all threads: DRAM GB/s; int8, bfloat16 and float32
+    multiplied in registers, of the best instruction set and of each (`avx2_int8_tops`)."""
     output = subprocess.run([build / "machine_limits", str(threads)], check=True,
                             capture_output=True, text=True).stdout
     return json.loads(output)
@@ -74,7 +75,8 @@ def print_machine(limits, arguments):
     """What a table is headed by: the machine, and its own limits in this run."""
     print(f"{cpu_name()}, {arguments.threads} threads, medians of {arguments.rounds} rounds")
     print(f"this machine, in this run: DRAM {limits['dram_gb_per_s']:.1f} GB/s, "
-          f"int8 {limits['int8_tops']:.1f} TOPS\n")
+          f"int8 {limits['int8_tops']:.2f} TOPS, bfloat16 {limits['bfloat16_tflops']:.2f} and "
+          f"float32 {limits['float32_tflops']:.2f} TFLOPS\n")
 
 
 def progress(text):
