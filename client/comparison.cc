@@ -34,7 +34,8 @@ std::string Fixed4(double value) { return absl::StrFormat("%.4f", value); }
 std::string Small(double value) { return absl::StrFormat("%.3g", value); }
 std::string Whole(double value) { return absl::StrFormat("%.0f", value); }
 std::string Rate(double value) {
-  return absl::StrFormat(value < 100 ? "%.1f" : "%.0f", value);
+  return value < 100 ? absl::StrFormat("%.1f", value)
+                     : absl::StrFormat("%.0f", value);
 }
 std::string Milliseconds(double value) {
   return absl::StrFormat("%.3g ms", 1e3 * value);
