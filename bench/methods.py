@@ -19,13 +19,12 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
-import sys
 
 import grpc
 
 from methods_list import read_methods
-from serving import (ROOT, Server, machine_limits, median_limits, print_machine, progress)
+from serving import (ROOT, TOKENIZER, Server, machine_limits, made_checkpoint, median_limits,
+                     print_machine, progress)
 from streams import prompt, run_streams
 
 HEAD = "lm_head=linear"
@@ -76,11 +75,7 @@ def measure(server, spec, arguments):
 
 def main():
     arguments = parse_arguments()
-    checkpoint = arguments.checkpoint or ROOT / "build/bench/codegen-350m"
-    if not (checkpoint / "config.json").exists():
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, ROOT / "tools/make_checkpoint.py", "codegen-350m", checkpoint,
-                        "--tokenizer", ROOT / "embedded/codegen-tiny"], check=True)
+    checkpoint = arguments.checkpoint or made_checkpoint("codegen-350m", *TOKENIZER)
     specs = ([s.strip() for s in arguments.specs.split(";")] if arguments.specs
              else [method.spec for method in read_methods()])
     server = Server(arguments.build,

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import transformers
 
+from gguf_files import quantize_gguf, write_gguf
 from serving import ROOT, progress
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -190,62 +191,15 @@ class LlamaCpp:
         self.threads = threads
         self.folder = pathlib.Path(folder)
         self.floats = self.folder / "float32.gguf"
-        self._write(floats.model)
+        write_gguf(floats.model, self.floats)
         quiet = llama_cpp.llama_log_callback(lambda *_: None)
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
         self._quiet = quiet  # it must live
         llama_cpp.llama_backend_init()
 
-    def _write(self, model):
-        config = model.config
-        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        writer = self.gguf.GGUFWriter(self.floats, "llama")
-        writer.add_block_count(config.num_hidden_layers)
-        writer.add_context_length(config.max_position_embeddings)
-        writer.add_embedding_length(config.hidden_size)
-        writer.add_feed_forward_length(config.intermediate_size)
-        writer.add_head_count(heads)
-        writer.add_head_count_kv(kv_heads)
-        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        writer.add_rope_freq_base(config.rope_theta)
-        writer.add_rope_dimension_count(config.hidden_size // heads)
-        writer.add_vocab_size(config.vocab_size)
-        writer.add_tokenizer_model("no_vocab")
-        names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-                 "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-                 "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-                 "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
-        for name, tensor in model.state_dict().items():
-            values = tensor.numpy().astype(np.float32)
-            if name == "lm_head.weight":
-                continue  # tied
-            if name in ("model.embed_tokens.weight", "model.norm.weight"):
-                writer.add_tensor("token_embd.weight" if "embed" in name else "output_norm.weight",
-                                  values)
-                continue
-            _, _, layer, part = name.removesuffix(".weight").split(".", 3)
-            if part.endswith(("q_proj", "k_proj")):  # its rotary embedding pairs neighbours
-                count = heads if part.endswith("q_proj") else kv_heads
-                values = np.ascontiguousarray(
-                    values.reshape(count, 2, -1, values.shape[1]).swapaxes(1, 2)
-                    .reshape(values.shape))
-            writer.add_tensor(f"blk.{layer}.{names[part]}.weight", values)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-
     def figures(self, floats, what):
         path = self.folder / f"{what}.gguf"
-        params = self.llama.llama_model_quantize_default_params()
-        params.ftype = getattr(self.llama, f"LLAMA_FTYPE_MOSTLY_{what}")
-        params.nthread = self.threads
-        params.pure = True
-        params.token_embedding_type = 0  # float32
-        params.output_tensor_type = 0
-        if self.llama.llama_model_quantize(str(self.floats).encode(), str(path).encode(),
-                                           ctypes.byref(params)):
-            sys.exit(f"quality: llama.cpp could not quantize to {what}")
+        quantize_gguf(self.floats, path, what, self.threads)
         figures = {**self._weights(path), **self._run(floats, path)}
         path.unlink()
         return figures

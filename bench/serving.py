@@ -16,9 +16,10 @@ from ounce_server import OunceServer  # noqa: E402
 
 
 class Server:
-    """An ounce-server on free loopback ports, and the messages of its protocol."""
+    """An ounce-server on free loopback ports, and the messages of its protocol. `env` is added to
+    this process's."""
 
-    def __init__(self, build, models, threads, *flags):
+    def __init__(self, build, models, threads, *flags, env=None):
         self.folder = tempfile.TemporaryDirectory()
         stubs = self.folder.name
         protos = ["ounce/v1/inference.proto", "ounce/v1/model_admin.proto"]
@@ -34,7 +35,7 @@ class Server:
         started = time.perf_counter()
         # A checkpoint of full size takes its time.
         self.server = OunceServer(build / "ounce-server", *(f"--model={model}" for model in models),
-                                  f"--threads={threads}", *flags, seconds=math.inf)
+                                  f"--threads={threads}", *flags, seconds=math.inf, env=env)
         self.seconds_to_serve = time.perf_counter() - started
         self.inference = inference_stubs.InferenceStub(grpc.insecure_channel(self.server.inference))
         self.admin = admin_stubs.ModelAdminStub(grpc.insecure_channel(self.server.admin))
@@ -49,6 +50,21 @@ class Server:
         """The exit status."""
         self.folder.cleanup()
         return self.server.close()
+
+
+def made_checkpoint(preset, *flags):
+    """The folder of a checkpoint of full size and random weights, made at its first time."""
+    folder = ROOT / "build/bench" / preset
+    if not (folder / "config.json").exists():
+        progress(f"making {folder}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, ROOT / "tools/make_checkpoint.py", preset, folder, *flags],
+                       check=True, stdout=subprocess.DEVNULL)
+        progress("")
+    return folder
+
+
+TOKENIZER = ("--tokenizer", ROOT / "embedded/codegen-tiny")  # of the decoders so made
 
 
 def machine_limits(build, threads):

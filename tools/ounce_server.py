@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -11,16 +12,17 @@ import time
 class OunceServer:
     """`program`, an ounce-server, with `flags`, on free ports of 127.0.0.1, until it is closed or
     its `with` block ends. It serves when this is made; a program that ends before, or takes longer
-    than `seconds`, is a SystemExit with what it said."""
+    than `seconds`, is a SystemExit with what it said. `env` is added to this process's."""
 
-    def __init__(self, program, *flags, cwd=None, seconds=60):
+    def __init__(self, program, *flags, cwd=None, seconds=60, env=None):
         self._folder = tempfile.TemporaryDirectory()
         ports = pathlib.Path(self._folder.name, "ports")
         self._log = pathlib.Path(self._folder.name, "log")
         listeners = [f"--{name}=127.0.0.1:0" for name in ("listen", "admin_listen", "metrics_listen")]
         with self._log.open("w") as log:
             self.process = subprocess.Popen([program, *flags, *listeners, f"--ports_file={ports}"],
-                                            cwd=cwd, stdout=log, stderr=log)
+                                            cwd=cwd, stdout=log, stderr=log,
+                                            env=os.environ | (env or {}))
         atexit.register(self.process.kill)  # if this program ends early; else it has ended
         deadline = time.monotonic() + seconds
         while not ports.exists():
