@@ -344,6 +344,7 @@ class Loop final : public Relay {
     const bool client = (what & 1) == kClient;
     // A socket that is gone says so again and again until it is closed.
     if (gone && client) {
+      connection.ClientGone(now);
       Remove(found, now);
       return;
     }

@@ -107,8 +107,8 @@ void RelayConnection::ReadClient(absl::Time now) {
     if (!closing() && !MayShakeHands(now)) return;
     const ssize_t count = recv(client_.get(), ReadBuffer(), kReadBytes, 0);
     if (count < 0 && WouldBlock()) return;
-    if (count <= 0) {  // the client is gone
-      done_ = true;
+    if (count <= 0) {
+      ClientGone(now);
       return;
     }
     if (closing()) {  // nobody wants it any more
@@ -119,6 +119,21 @@ void RelayConnection::ReadClient(absl::Time now) {
     Receive(now, absl::string_view(ReadBuffer(), static_cast<size_t>(count)));
     if (static_cast<size_t>(count) < kReadBytes) return;
   }
+}
+
+void RelayConnection::ClientGone(absl::Time now) {
+  if (std::exchange(done_, true) || established() || closing()) return;
+  // What it sent last may say why.
+  ssize_t count = 0;
+  while (!closing() && MayShakeHands(now) &&
+         (count = recv(client_.get(), ReadBuffer(), kReadBytes, 0)) > 0) {
+    Receive(now, absl::string_view(ReadBuffer(), static_cast<size_t>(count)));
+  }
+  if (closing() || established() || handshake_bytes_ == 0) return;
+  reason_ = "tls";
+  text_ =
+      "TLS: the client left within the handshake, as those do that do not "
+      "trust the certificate";
 }
 
 void RelayConnection::Receive(absl::Time now, absl::string_view bytes) {

@@ -45,6 +45,10 @@ class RelayConnection {
   // Reads and writes what can be without blocking.
   void Pump(absl::Time now, bool client_ready, bool server_ready);
 
+  // The client has closed or reset its end. One that did so within its TLS
+  // handshake counts as cut.
+  void ClientGone(absl::Time now);
+
   // The server has closed its end: what it left goes on to the client.
   void ServerGone(absl::Time now);
 

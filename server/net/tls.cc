@@ -196,6 +196,8 @@ class Session final : public TlsSession {
 
   absl::Status Failure() const {
     const long verified = SSL_get_verify_result(ssl_.get());
+    const bool clients_alert =
+        ERR_GET_REASON(ERR_peek_last_error()) >= SSL_AD_REASON_OFFSET;
     const std::string words = Words();
     if (verified != X509_V_OK) {
       return absl::InvalidArgumentError(
@@ -203,7 +205,10 @@ class Session final : public TlsSession {
                        X509_verify_cert_error_string(verified)));
     }
     return absl::InvalidArgumentError(
-        absl::StrCat(established_ ? "" : "the handshake failed: ", words));
+        absl::StrCat(established_    ? ""
+                     : clients_alert ? "the client broke the handshake off: "
+                                     : "the handshake failed: ",
+                     words));
   }
 
   const Ssl ssl_;

@@ -113,6 +113,12 @@ TEST_F(TlsTest, IsRefusedByClientsThatDoNotTrustIt) {
               StatusIs(absl::StatusCode::kUnavailable,
                        AllOf(HasSubstr("is not to be trusted"),
                              HasSubstr(other.cert))));
+  EXPECT_TRUE(WaitUntil([&] {
+    return Metric("ounce_connections_cut_total", {"\"listen\"", "\"tls\""}) > 0;
+  }));
+  EXPECT_THAT(server_->err(),
+              HasSubstr("listen: closed a connection of 127.0.0.1: TLS: the "
+                        "client "));
   EXPECT_THAT(
       NewClient(folder_.Path("nothing"))->ListServedModels().status(),
       StatusIs(absl::StatusCode::kInvalidArgument,

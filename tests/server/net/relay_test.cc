@@ -1,6 +1,7 @@
 #include "server/net/relay.h"
 
 #include <fcntl.h>
+#include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -23,11 +24,13 @@ namespace ounce::server {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using testing::Frame;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 using ::testing::StartsWith;
 
 class RelayTest : public ::testing::Test {
@@ -221,6 +224,12 @@ class TlsRelayTest : public RelayTest {
     }));
   }
 
+  // Closes without a word: what the server sends is not taken.
+  static void Reset(int fd) {
+    const linger none{.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+  }
+
   const testing::TempFolder folder_;
   std::unique_ptr<TlsServer> tls_;
 };
@@ -251,6 +260,46 @@ TEST_F(TlsRelayTest, ClosesWhoDoesNotEndItsHandshakeInTime) {
   MutexLock lock(&mu_);
   EXPECT_THAT(cut_, ElementsAre("slow_start"));
   EXPECT_THAT(server_ends_, IsEmpty());
+}
+
+TEST_F(TlsRelayTest, TellsOfWhoeverDoesNotTrustTheCertificate) {
+  Start(Options());
+  SSL_CTX* const context = SSL_CTX_new(TLS_client_method());
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);  // trusts nobody
+  constexpr size_t kClients = 20;
+  for (size_t i = 0; i < kClients; ++i) {
+    const FileDescriptor client = Connect();
+    SSL* const ssl = SSL_new(context);
+    SSL_set_fd(ssl, client.get());
+    EXPECT_NE(SSL_connect(ssl), 1);  // its alert is on its way
+    SSL_free(ssl);
+    if (i % 2 == 0) Reset(client.get());
+  }
+  SSL_CTX_free(context);
+  WaitForCuts(kClients);
+  MutexLock lock(&mu_);
+  EXPECT_THAT(cut_, AllOf(SizeIs(kClients), Each("tls")));
+  EXPECT_THAT(server_ends_, IsEmpty());
+}
+
+TEST_F(TlsRelayTest, TellsOfWhoeverLeavesWithinItsHandshake) {
+  Start(Options());
+  const std::string hello("\x16\x03\x01\x02\x00\x01", 6);
+  {
+    const FileDescriptor client = Connect();
+    Write(client.get(), hello);
+    const FileDescriptor reset = Connect();
+    Write(reset.get(), hello);
+    Reset(reset.get());
+  }
+  Connect();  // and has begun none
+  WaitForCuts(2);
+  EXPECT_TRUE(WaitUntil([&] {
+    MutexLock lock(&mu_);
+    return count_ == 0;
+  }));
+  MutexLock lock(&mu_);
+  EXPECT_THAT(cut_, ElementsAre("tls", "tls"));
 }
 
 TEST_F(TlsRelayTest, LetsAPeerShakeHandsSoOftenOnly) {
