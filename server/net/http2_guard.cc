@@ -31,6 +31,8 @@ constexpr size_t kSettingBytes = 6;
 
 // In a GOAWAY: whatever stream there is or will be.
 constexpr uint32_t kAnyStream = 0x7fffffff;
+// What gRPC's core says in its GOAWAY, behind the last stream, with kCalm.
+constexpr absl::string_view kTooManyPings = "too_many_pings";
 
 // A frame of DATA that is smaller than this and not the last carries nothing.
 constexpr uint32_t kSmallData = 128;
@@ -309,7 +311,8 @@ void Http2Guard::FromServer(absl::string_view bytes, absl::Time now,
       server_payload_.clear();
     }
     const size_t payload = std::min<size_t>(server_left_, bytes.size());
-    if (server_held_ || server_head_.type() == kSettings) {
+    if (server_held_ || server_head_.type() == kSettings ||
+        server_head_.type() == kGoAway) {
       server_payload_.append(bytes.data(), payload);
     }
     if (!server_held_) out->append(bytes.data(), payload);
@@ -359,6 +362,13 @@ void Http2Guard::ServerFrame(std::string* out) {
     server_started_ = true;
     ServerSettings();
     return;
+  }
+  if (type == kGoAway) {
+    const absl::string_view payload = server_payload_;
+    too_many_pings_ =
+        too_many_pings_ ||
+        (payload.size() > 8 && payload.substr(8) == kTooManyPings &&
+         Number(payload.data() + 4, 4) == static_cast<uint32_t>(GoAway::kCalm));
   }
   if (type != kData && type != kHeaders && type != kReset) return;
   frames_.Add(kFramesPerAnswer);

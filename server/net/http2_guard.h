@@ -95,6 +95,8 @@ class Http2Guard {
   bool waits() const { return client_head_.size == 9 && !client_passed_; }
   // Whether a stream waits for room.
   bool holds_back() const { return held_streams_ > 0; }
+  // Whether the server has sent the client away since it pings too often.
+  bool too_many_pings() const { return too_many_pings_; }
   int open_streams() const { return static_cast<int>(streams_.size()); }
   // Request bytes let through so far.
   int64_t request_bytes() const { return request_bytes_; }
@@ -187,6 +189,7 @@ class Http2Guard {
   bool server_started_ = false;  // its SETTINGS have passed
   bool server_block_ = false;    // a header block that isn't whole
   bool retiring_ = false;        // a GOAWAY is to be sent
+  bool too_many_pings_ = false;  // the server's GOAWAY
   Head server_head_;
   uint32_t server_left_ = 0;
   bool server_held_ = false;    // the frame is not passed on as it comes

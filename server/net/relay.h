@@ -49,12 +49,11 @@ inline constexpr int64_t kDescriptorsPerConnection = 3;
 
 // Why a connection is refused or cut off: FaultName's words, and the relay's.
 inline constexpr const char* kCutReasons[] = {
-    "connections", "descriptors",  "flow_control",
-    "frame",       "header_block", "made_room",
-    "not_http2",   "not_tls",      "peer_connections",
-    "rate",        "share",        "slow_headers",
-    "slow_start",  "slow_upload",  "streams",
-    "tls",         "unread"};
+    "connections",      "descriptors", "flow_control", "frame",
+    "header_block",     "made_room",   "not_http2",    "not_tls",
+    "peer_connections", "rate",        "share",        "slow_headers",
+    "slow_start",       "slow_upload", "streams",      "tls",
+    "too_many_pings",   "unread"};
 
 class Relay {
  public:

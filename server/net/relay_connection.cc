@@ -218,6 +218,10 @@ void RelayConnection::ReadServer(absl::Time now, bool to_the_end) {
         absl::StrAppend(out, bytes);
       }
     });
+    if (reason_.empty() && guard_.has_value() && guard_->too_many_pings()) {
+      reason_ = "too_many_pings";  // the server closes it
+      text_ = "the client pings too often";
+    }
     FlushToClient(now);
     if (done_) return;
     if (!to_the_end && static_cast<size_t>(count) < kReadBytes) return;

@@ -221,6 +221,23 @@ TEST_F(ConnectionsTest, AsksAnOldConnectionToComeAgainWhereTold) {
   }
 }
 
+TEST_F(ConnectionsTest, CountsAndTellsOfWhoPingsTooOften) {
+  Start();
+  RawConnection often = Open();
+  for (int i = 0; i < 5; ++i) {
+    often.Write(Frame(testing::kPing, 0, 0, "12345678"));
+  }
+  std::string words;
+  EXPECT_TRUE(WaitUntil([&] {
+    words += often.Read(absl::Milliseconds(20));
+    return words.find("too_many_pings") != std::string::npos;
+  }));
+  ExpectCut(1, {"\"listen\"", "\"too_many_pings\""});
+  EXPECT_THAT(server_->err(), HasSubstr("listen: closed a connection of "
+                                        "127.0.0.3: the client pings too "
+                                        "often"));
+}
+
 TEST_F(ConnectionsTest, LetsNobodySufferFromAnothersLargeMessages) {
   Start();
   ASSERT_TRUE(Generate(Request("def", 2)).ok());

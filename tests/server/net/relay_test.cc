@@ -183,6 +183,30 @@ TEST_F(RelayTest, ClosesAClientThatTakesNothing) {
   EXPECT_THAT(cut_, ElementsAre("unread"));
 }
 
+TEST_F(RelayTest, TellsOfWhoeverTheServerSendsAwayForItsPings) {
+  Start();
+  for (const char* why : {"max_age", "too_many_pings"}) {
+    const FileDescriptor client = Connect();
+    const std::string away =
+        Frame(testing::kGoAway, 0, 0,
+              testing::Number(0, 4) + testing::Number(0xb, 4) + why);
+    const int server = ServerEnd();
+    Write(server, away.substr(0, 20));
+    Write(server, away.substr(20));
+    {
+      MutexLock lock(&mu_);
+      server_ends_.clear();
+    }
+    EXPECT_EQ(Read(client.get(), 1000), away);
+  }
+  EXPECT_TRUE(WaitUntil([&] {
+    MutexLock lock(&mu_);
+    return count_ == 0;
+  }));
+  MutexLock lock(&mu_);
+  EXPECT_THAT(cut_, ElementsAre("too_many_pings"));
+}
+
 TEST_F(RelayTest, KeepsWhatIsOpenWhenItAcceptsNoMore) {
   Start();
   const FileDescriptor client = Connect();
