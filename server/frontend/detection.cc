@@ -10,7 +10,9 @@ namespace ounce::server {
 
 absl::Status Detection::CheckWanted() const {
   MutexLock lock(&mu_);
-  if (GaveUpAtDeadline(deadline_, clock_.Now())) {
+  const absl::Time now = clock_.Now();
+  if (cancelled_ ? GaveUpAtDeadline(arrival_, deadline_, now)
+                 : deadline_ <= now) {
     return DeadlinePassed(servers_deadline_, "before the picture was read");
   }
   if (cancelled_) return absl::CancelledError("the client cancelled the call");

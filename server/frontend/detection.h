@@ -58,6 +58,7 @@ class Detection final : public DetectSink,
   mutable Mutex mu_;
   std::shared_ptr<const ObjectDetection> model_ ABSL_GUARDED_BY(mu_);
   std::optional<DetectScheduler::RequestId> id_ ABSL_GUARDED_BY(mu_);
+  absl::Time arrival_ ABSL_GUARDED_BY(mu_);
   absl::Time deadline_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   bool servers_deadline_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;

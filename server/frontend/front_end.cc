@@ -146,9 +146,10 @@ void FrontEnd::RunOnTextThread(const std::string& peer, size_t text_bytes,
 }
 
 absl::Status FrontEnd::CheckStillWanted(const CallContext& call) const {
-  const absl::Duration left = call.deadline - clock_.Now();
+  const absl::Time now = clock_.Now();
   const bool cancelled = call.cancelled();
-  if (left <= (cancelled ? kDeadlineSlack : absl::ZeroDuration())) {
+  if (cancelled ? GaveUpAtDeadline(call.arrival, call.deadline, now)
+                : call.deadline <= now) {
     return DeadlinePassed(call.servers_deadline, "before the request began");
   }
   return cancelled ? absl::CancelledError("the client cancelled the call")
@@ -268,6 +269,7 @@ void FrontEnd::Detect(CallContext call, absl::StatusOr<DetectRequest> request,
     call = Limited(std::move(call));
     {
       MutexLock lock(&detection->mu_);
+      detection->arrival_ = call.arrival;
       detection->deadline_ = call.deadline;
       detection->servers_deadline_ = call.servers_deadline;
     }

@@ -14,6 +14,7 @@ absl::Status Generation::Submit(
   {
     MutexLock lock(&mu_);
     model_ = model;
+    arrival_ = params.arrival;
     deadline_ = params.deadline;
     outcome_.sampling = params.sampling;
     outcome_.max_new_tokens = params.max_new_tokens;
@@ -21,17 +22,17 @@ absl::Status Generation::Submit(
   }
   const absl::StatusOr<GenerateScheduler::RequestId> id =
       Guarded([&] { return scheduler.Submit(std::move(params), this); });
-  bool cancelled = false;
+  absl::Status gone;
   {
     MutexLock lock(&mu_);
     if (id.ok()) {
       id_ = *id;
-      cancelled = cancelled_;
+      if (cancelled_) gone = WhyGivenUp(arrival_, deadline_, clock_.Now());
     } else {
       self_ = nullptr;
     }
   }
-  if (cancelled) scheduler.Cancel(*id);
+  if (!gone.ok()) scheduler.Cancel(*id, gone);
   return id.status();
 }
 
@@ -60,19 +61,15 @@ void Generation::OnDone(const absl::Status& status,
 void Generation::Cancel() {
   std::shared_ptr<const TextGeneration> model;
   std::optional<GenerateScheduler::RequestId> id;
+  absl::Status why;
   {
     MutexLock lock(&mu_);
     cancelled_ = true;
     model = model_;
-    if (!GaveUpAtDeadline(deadline_, clock_.Now())) id = id_;
+    id = id_;
+    why = WhyGivenUp(arrival_, deadline_, clock_.Now());
   }
-  if (model == nullptr) return;
-  // Past its deadline the scheduler ends the request by itself.
-  if (id.has_value()) {
-    model->scheduler->Cancel(*id);
-  } else {
-    model->scheduler->Wake();
-  }
+  if (id.has_value() && model != nullptr) model->scheduler->Cancel(*id, why);
 }
 
 void Generation::Wake() {
@@ -93,7 +90,10 @@ void Generation::Release() {
     model = std::move(model_);
     if (!done_) running = id_;
   }
-  if (running.has_value()) model->scheduler->Cancel(*running);
+  if (running.has_value()) {
+    model->scheduler->Cancel(*running,
+                             absl::CancelledError("nobody reads any more"));
+  }
   open_.Remove();
 }
 

@@ -86,6 +86,7 @@ class Generation final : public ResponseSink,
   // Written by Submit before the scheduler knows of it, or by Release.
   std::shared_ptr<const TextGeneration> model_ ABSL_GUARDED_BY(mu_);
   std::optional<GenerateScheduler::RequestId> id_ ABSL_GUARDED_BY(mu_);
+  absl::Time arrival_ ABSL_GUARDED_BY(mu_);
   absl::Time deadline_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   GenerateOutcome outcome_ ABSL_GUARDED_BY(mu_);
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;

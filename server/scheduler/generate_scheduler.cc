@@ -50,7 +50,7 @@ class Scheduler final : public GenerateScheduler {
 
   absl::StatusOr<RequestId> Submit(GenerateParams params,
                                    ResponseSink* sink) override;
-  void Cancel(RequestId id) override;
+  void Cancel(RequestId id, const absl::Status& why) override;
   void Wake() override;
   void SetEngine(std::shared_ptr<Engine> engine) override;
   bool Drain(absl::Time deadline) override;
@@ -108,7 +108,7 @@ class Scheduler final : public GenerateScheduler {
   std::vector<StepSlice> slices_;
   std::vector<Part> slice_parts_;  // by slice
   std::vector<absl::Span<const float>> logits_;
-  std::vector<RequestId> cancelled_;
+  std::vector<std::pair<RequestId, absl::Status>> cancelled_;
   bool abort_ = false;
   bool look_again_ = false;  // the last round changed something
   int64_t num_left_ = 0;     // the queue, in this round
@@ -123,7 +123,8 @@ class Scheduler final : public GenerateScheduler {
   FairQueue<Sequence> queue_ ABSL_GUARDED_BY(mu_);
   // Out of the queue, for want of room in it.
   std::vector<std::unique_ptr<Sequence>> displaced_ ABSL_GUARDED_BY(mu_);
-  std::vector<RequestId> cancel_orders_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::pair<RequestId, absl::Status>> cancel_orders_
+      ABSL_GUARDED_BY(mu_);
   std::shared_ptr<Engine> engine_ ABSL_GUARDED_BY(mu_);
   RequestId next_id_ ABSL_GUARDED_BY(mu_) = 1;
   // What has left the queue while some waited for room, and steps that computed
@@ -278,10 +279,10 @@ absl::Status Scheduler::CheckTime(const Sequence& newcomer) const {
       deadline - now);
 }
 
-void Scheduler::Cancel(RequestId id) {
+void Scheduler::Cancel(RequestId id, const absl::Status& why) {
   {
     MutexLock lock(&mu_);
-    cancel_orders_.push_back(id);
+    cancel_orders_.emplace_back(id, why);
     ordered_ = true;
   }
   work_.Signal();
@@ -386,9 +387,8 @@ absl::Time Scheduler::NextDeadline() const {
 void Scheduler::EndTheDead() {
   const absl::Time now = clock_.Now();
   const auto verdict = [&](const Sequence& sequence) -> absl::Status {
-    if (std::find(cancelled_.begin(), cancelled_.end(), sequence.id) !=
-        cancelled_.end()) {
-      return absl::CancelledError("the request was cancelled");
+    for (const auto& [id, why] : cancelled_) {
+      if (id == sequence.id) return why;
     }
     if (sequence.params.deadline <= now) {
       return DeadlinePassed(

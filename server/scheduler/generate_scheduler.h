@@ -22,15 +22,16 @@
 //   began on, and the last one to leave frees it.
 // A request with a deadline is refused when its first token can't come before
 // it at the speed of late (work_speed.h): those of its peer that wait for room,
-// and as many of each other one, leave the queue before it, as often as requests
-// did while some waited; then its prompt takes steps, at best full ones. Whoever
-// has nobody waiting is taken to start at once.
+// and as many of each other one, leave the queue before it, as often as
+// requests did while some waited; then its prompt takes steps, at best full
+// ones. Whoever has nobody waiting is taken to start at once.
 //
 // Errors of Submit: kResourceExhausted when the queue is full (refusal.h; also
 //   told to sinks of requests that have to leave it), when the deadline is too
 //   soon, or the request could never fit the KV cache (never retry; the message
-//   says so); kUnavailable after Drain; kInvalidArgument when the prompt leaves no room for a new token in
-//   the model's positions. `sink` is not called then.
+//   says so); kUnavailable after Drain; kInvalidArgument when the prompt leaves
+//   no room for a new token in the model's positions. `sink` is not called
+//   then.
 // A deadline that passes, or Cancel, ends a request within one step wherever it
 // is: queued, in prefill or decoding; its blocks are free before OnDone.
 // So does a sink that had no room for Options::max_pause, looked at between
@@ -93,8 +94,9 @@ class GenerateScheduler {
   virtual absl::StatusOr<RequestId> Submit(GenerateParams params,
                                            ResponseSink* sink) = 0;
 
-  // Unknown and finished ids are fine.
-  virtual void Cancel(RequestId id) = 0;
+  // `why` is how it ends: kCancelled, or kDeadlineExceeded of a client that
+  // knows so first. Unknown and finished ids are fine.
+  virtual void Cancel(RequestId id, const absl::Status& why) = 0;
 
   // Some sink has room again.
   virtual void Wake() = 0;

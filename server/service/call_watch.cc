@@ -54,7 +54,7 @@ class CallWatcher final : public Interceptor {
     reception_.calls().Remove(&context_, record_.get());
     if (!end_.has_value()) return;
     (void)Guarded([&] {
-      Tell(*end_);
+      Tell();
       return absl::OkStatus();
     });
   }
@@ -116,17 +116,9 @@ class CallWatcher final : public Interceptor {
   // What only the context knows; a scheduler may be at work for the call yet.
   void End() {
     if (!reception_.request_log().on() && !record_->traced()) return;
-    Sent sent;
-    {
-      MutexLock lock(&mu_);
-      sent = sent_;
-    }
     const absl::Time now = clock_.Now();
-    const grpc::StatusCode code =
-        SeenByCaller(context_, sent.code, clock_, now);
-    CallEnd end = {.code = code, .words = {}, .start = start_, .authority = {}};
-    end.words.code = CodeName(code);
-    if (code == sent.code) end.words.reason = sent.reason;
+    gone_ = WhyGone(context_, clock_, start_, now);
+    CallEnd end = {.code = {}, .words = {}, .start = start_, .authority = {}};
     end.words.peer = reception_.PeerOf(context_);
     end.words.total = now - start_;
     const grpc::string_ref authority = context_.ExperimentalGetAuthority();
@@ -134,7 +126,16 @@ class CallWatcher final : public Interceptor {
     end_ = std::move(end);
   }
 
-  void Tell(const CallEnd& end) {
+  void Tell() {
+    Sent sent;
+    {
+      MutexLock lock(&mu_);
+      sent = sent_;
+    }
+    CallEnd& end = *end_;
+    end.code = SeenByCaller(gone_, sent.code);
+    end.words.code = CodeName(end.code);
+    if (end.code == sent.code) end.words.reason = sent.reason;
     reception_.request_log().Write(*record_, end.words);
     if (record_->traced()) reception_.tracer()->Record(WorkOf(*record_, end));
   }
@@ -146,7 +147,9 @@ class CallWatcher final : public Interceptor {
   const char* const method_;
   const absl::Time start_;
   std::shared_ptr<CallRecord> record_;  // once the call has begun
-  std::optional<CallEnd> end_;          // once it has ended for its caller
+  // Of the caller, once it is over for it.
+  std::optional<CallEnd> end_;
+  std::optional<grpc::StatusCode> gone_;
   // The end may be noticed while a handler still writes its answer.
   Mutex mu_;
   Sent sent_ ABSL_GUARDED_BY(mu_);

@@ -52,7 +52,9 @@ void ProgressCall::OnWriteDone(bool) {
   Pump();
 }
 
-void ProgressCall::OnCancel() { EndEarly(WhyGivenUp(deadline_, clock_.Now())); }
+void ProgressCall::OnCancel() {
+  EndEarly(WhyGivenUp(begun_, deadline_, clock_.Now()));
+}
 
 void ProgressCall::OnDone() {
   std::shared_ptr<ProgressCall> self;  // freed after the lock is

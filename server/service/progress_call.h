@@ -64,11 +64,15 @@ class ProgressCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   ProgressCall(std::shared_ptr<CallRecord> record, absl::Time deadline,
                const Clock& clock)
-      : record_(std::move(record)), deadline_(deadline), clock_(clock) {}
+      : record_(std::move(record)),
+        begun_(clock.Now()),
+        deadline_(deadline),
+        clock_(clock) {}
   absl::Status Replace(Message progress);
   void Pump();
 
   const std::shared_ptr<CallRecord> record_;
+  const absl::Time begun_;
   const absl::Time deadline_;
   const Clock& clock_;
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "server/frontend/gave_up.h"
 #include "server/scheduler/refusal.h"
 #include "server/service/deadline.h"
 #include "server/service/grpc_status.h"
@@ -128,7 +129,13 @@ absl::Status Reception::Read(const grpc::ServerContextBase& context,
                              const grpc::ByteBuffer& bytes,
                              google::protobuf::Message* request) {
   trimmer_.Note(bytes.Length());
-  RETURN_IF_ERROR(ReadRequest(bytes, request));
+  const absl::Status read = ReadRequest(bytes, request);
+  if (absl::IsCancelled(read)) {
+    const absl::Time now = clock_.Now();
+    return WhyGivenUp(now, FromGrpcDeadline(context.raw_deadline(), clock_),
+                      now);
+  }
+  RETURN_IF_ERROR(read);
   calls_.Of(context)->Add(
       [&](CallFacts& facts) { facts.model = ModelNamedIn(*request); });
   return absl::OkStatus();

@@ -79,7 +79,8 @@ class Reception {
         request_log_(options_.request_log, clock),
         lines_(kLines, clock.Now()) {}
 
-  // As ReadRequest; notes the model that the request names, and gives memory
+  // As ReadRequest, but kDeadlineExceeded when the call's deadline has passed;
+  // notes the model that the request names, and gives memory
   // back some time after a large one.
   absl::Status Read(const grpc::ServerContextBase& context,
                     const grpc::ByteBuffer& bytes,

@@ -5,11 +5,13 @@
 #include <grpcpp/support/status.h>
 
 #include <atomic>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/guard.h"
 #include "inference/grpc_predict_v2.pb.h"
 #include "ounce/v1/inference.pb.h"
 #include "ounce/v1/model_admin.pb.h"
@@ -69,6 +71,17 @@ class RpcCounter final : public Interceptor {
         rpc_(LabelOf(call.method())),
         start_(clock.Now()) {}
 
+  // gRPC lets go of it with the call's context, when the server's answer is
+  // known too, which may come after the caller has gone.
+  ~RpcCounter() override {
+    if (!end_.has_value()) return;
+    (void)Guarded([&] {
+      figures_.Add(metric::kRpcs, {rpc_, CodeName(SeenByCaller(gone_, sent_))});
+      figures_.Observe(metric::kRpcDuration, {rpc_}, Seconds(*end_ - start_));
+      return absl::OkStatus();
+    });
+  }
+
   void Intercept(InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(
             InterceptionHookPoints::PRE_SEND_STATUS)) {
@@ -77,11 +90,8 @@ class RpcCounter final : public Interceptor {
     // Once, when it is known whether the caller has got it.
     if (methods->QueryInterceptionHookPoint(
             InterceptionHookPoints::POST_RECV_CLOSE)) {
-      const absl::Time now = clock_.Now();
-      figures_.Add(
-          metric::kRpcs,
-          {rpc_, CodeName(SeenByCaller(context_, sent_, clock_, now))});
-      figures_.Observe(metric::kRpcDuration, {rpc_}, Seconds(now - start_));
+      end_ = clock_.Now();
+      gone_ = WhyGone(context_, clock_, start_, *end_);
     }
     methods->Proceed();
   }
@@ -94,6 +104,9 @@ class RpcCounter final : public Interceptor {
   const absl::Time start_;
   // The end may be noticed while a handler still writes its answer.
   std::atomic<grpc::StatusCode> sent_ = grpc::UNKNOWN;
+  // Of the caller, once it is over for it.
+  std::optional<absl::Time> end_;
+  std::optional<grpc::StatusCode> gone_;
 };
 
 class RpcCounters final : public ServerInterceptorFactoryInterface {
@@ -112,13 +125,20 @@ class RpcCounters final : public ServerInterceptorFactoryInterface {
 
 }  // namespace
 
-grpc::StatusCode SeenByCaller(const grpc::ServerContextBase& context,
-                              grpc::StatusCode sent, const Clock& clock,
-                              absl::Time now) {
-  if (!context.IsCancelled()) return sent;
+std::optional<grpc::StatusCode> WhyGone(const grpc::ServerContextBase& context,
+                                        const Clock& clock, absl::Time start,
+                                        absl::Time now) {
+  if (!context.IsCancelled()) return std::nullopt;
   const absl::Time deadline = FromGrpcDeadline(context.raw_deadline(), clock);
-  return GaveUpAtDeadline(deadline, now) ? grpc::DEADLINE_EXCEEDED
-                                         : grpc::CANCELLED;
+  return GaveUpAtDeadline(start, deadline, now) ? grpc::DEADLINE_EXCEEDED
+                                                : grpc::CANCELLED;
+}
+
+grpc::StatusCode SeenByCaller(std::optional<grpc::StatusCode> gone,
+                              grpc::StatusCode sent) {
+  const bool found_why =
+      sent == grpc::CANCELLED || sent == grpc::DEADLINE_EXCEEDED;
+  return gone.has_value() && !found_why ? *gone : sent;
 }
 
 bool IsOwnRpc(const std::string& method) { return OwnRpcs().contains(method); }

@@ -9,6 +9,7 @@
 #include <grpcpp/support/status.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,18 @@
 
 namespace ounce::server {
 
-// The code that the caller of a call sees whose server sends `sent`, at its
-// end: whoever has gone no longer hears ours.
-grpc::StatusCode SeenByCaller(const grpc::ServerContextBase& context,
-                              grpc::StatusCode sent, const Clock& clock,
-                              absl::Time now);
+// Whether the caller of a call that began at `start` and ends `now` has gone
+// without its answer: CANCELLED or DEADLINE_EXCEEDED.
+std::optional<grpc::StatusCode> WhyGone(const grpc::ServerContextBase& context,
+                                        const Clock& clock, absl::Time start,
+                                        absl::Time now);
+
+// The code that a caller sees whose server sent `sent` at last: whoever has
+// gone no longer hears ours. Where the server has found why by itself
+// (CANCELLED, DEADLINE_EXCEEDED), that counts, so that all who tell of the call
+// say the same.
+grpc::StatusCode SeenByCaller(std::optional<grpc::StatusCode> gone,
+                              grpc::StatusCode sent);
 
 // Whether "ounce.v1.Inference/Generate" is a method of our own services: names
 // that callers make up are no labels.

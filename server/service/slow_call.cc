@@ -31,7 +31,9 @@ void SlowCall::End(const absl::Status& status, grpc::ByteBuffer answer) {
   Finish(ToGrpcStatus(status));
 }
 
-void SlowCall::OnCancel() { EndEarly(WhyGivenUp(deadline_, clock_.Now())); }
+void SlowCall::OnCancel() {
+  EndEarly(WhyGivenUp(begun_, deadline_, clock_.Now()));
+}
 
 void SlowCall::OnDone() {
   std::shared_ptr<SlowCall> self;  // freed after the lock is

@@ -46,8 +46,12 @@ class SlowCall final : public grpc::ServerUnaryReactor, public EndableCall {
 
  private:
   SlowCall(absl::Time deadline, grpc::ByteBuffer* response, const Clock& clock)
-      : deadline_(deadline), response_(response), clock_(clock) {}
+      : begun_(clock.Now()),
+        deadline_(deadline),
+        response_(response),
+        clock_(clock) {}
 
+  const absl::Time begun_;
   const absl::Time deadline_;
   grpc::ByteBuffer* const response_;
   const Clock& clock_;

@@ -238,6 +238,34 @@ TEST_F(ConnectionsTest, CountsAndTellsOfWhoPingsTooOften) {
                                         "often"));
 }
 
+TEST_F(ConnectionsTest, AResetAtACallsDeadlineIsALateCallInAllMetrics) {
+  Start();
+  const std::string generate = "ounce.v1.Inference/Generate";
+  RawConnection caller = Open();
+  // On a slow machine the server's clock ends it first.
+  caller.Write(
+      Frame(testing::kHeaders, testing::kEndHeaders, 1,
+            testing::CallFields("/" + generate) +
+                testing::Field("grpc-timeout", "45m")) +
+      Frame(testing::kData, testing::kEndStream, 1,
+            testing::Message(Request("def", 480).SerializeAsString())));
+  // Its answer's first headers, or its last.
+  std::string words;
+  EXPECT_TRUE(WaitUntil([&] {
+    words += caller.Read(absl::Milliseconds(1));
+    return words.find(std::string("\1\4\0\0\0\1", 6)) != std::string::npos ||
+           words.find(std::string("\1\5\0\0\0\1", 6)) != std::string::npos;
+  }));
+  caller.Write(Frame(testing::kReset, 0, 1, testing::Number(8, 4)));
+  EXPECT_TRUE(WaitUntil([&] {
+    return Metric("ounce_rpc_requests_total",
+                  {generate, "\"DEADLINE_EXCEEDED\""}) == 1;
+  }));
+  EXPECT_EQ(Metric("ounce_requests_total", {"\"deadline_exceeded\""}), 1);
+  EXPECT_EQ(Metric("ounce_requests_total", {"\"cancelled\""}), 0);
+  EXPECT_EQ(Metric("ounce_rpc_requests_total", {generate, "\"CANCELLED\""}), 0);
+}
+
 TEST_F(ConnectionsTest, LetsNobodySufferFromAnothersLargeMessages) {
   Start();
   ASSERT_TRUE(Generate(Request("def", 2)).ok());

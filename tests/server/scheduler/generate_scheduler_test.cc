@@ -320,7 +320,7 @@ TEST_F(GenerateSchedulerTest, RefusesWhenTheQueueIsFull) {
   EXPECT_THAT(refused, StatusIs(StatusCode::kResourceExhausted,
                                 HasSubstr("queue is full: 2 requests")));
   EXPECT_TRUE(RetryAfter(refused).has_value());
-  scheduler_->Cancel(first_queued);
+  scheduler_->Cancel(first_queued, absl::CancelledError("gone"));
   NextStep();
   Submit(4, 1, 5, &sinks[3]);
   EXPECT_FALSE(sinks[3].done());
@@ -400,7 +400,7 @@ TEST_F(GenerateSchedulerTest, PrefillsInWholeStepsWhenNobodyDecodes) {
   engine_->AwaitStep();
   Submit(1, 50, 2, &a);
   Submit(2, 45, 2, &b);
-  scheduler_->Cancel(warm_id);
+  scheduler_->Cancel(warm_id, absl::CancelledError("gone"));
   SeenStep step = NextStep();
   EXPECT_EQ(SliceOf(step, 1).num_tokens, 20);
   EXPECT_EQ(SliceOf(step, 2).num_tokens, 20);
@@ -447,7 +447,7 @@ TEST_F(GenerateSchedulerTest, ManyPromptsGetSharesWorthAStepOldestFirst) {
   const auto warm_id = Submit(9, 1, 5, &warm);
   engine_->AwaitStep();
   for (int i = 1; i <= 4; ++i) Submit(i, 30, 2, &sinks[i - 1]);
-  scheduler_->Cancel(warm_id);
+  scheduler_->Cancel(warm_id, absl::CancelledError("gone"));
   std::vector<std::vector<int64_t>> steps;
   for (int i = 0; i < 3; ++i) {
     const SeenStep step = NextStep();
@@ -546,7 +546,7 @@ INSTANTIATE_TEST_SUITE_P(Places, EndingTest,
 
 TEST_P(EndingTest, CancelFreesTheBlocksWithinOneStep) {
   Reach(absl::InfiniteFuture());
-  scheduler_->Cancel(id_);
+  scheduler_->Cancel(id_, absl::CancelledError("gone"));
   ExpectEndedInOneStep(StatusCode::kCancelled);
 }
 
@@ -556,13 +556,19 @@ TEST_P(EndingTest, ADeadlineFreesTheBlocksWithinOneStep) {
   ExpectEndedInOneStep(StatusCode::kDeadlineExceeded);
 }
 
+TEST_P(EndingTest, ACancelSaysHowItEnds) {
+  Reach(absl::InfiniteFuture());
+  scheduler_->Cancel(id_, absl::DeadlineExceededError("the client says so"));
+  ExpectEndedInOneStep(StatusCode::kDeadlineExceeded);
+}
+
 TEST_F(GenerateSchedulerTest, CancelOfUnknownAndFinishedRequestsIsFine) {
   Start();
   RecordingSink& sink = Sink();
   const auto id = Submit(1, 2, 3, &sink);
   ASSERT_TRUE(sink.AwaitDone());
-  scheduler_->Cancel(id);
-  scheduler_->Cancel(987654);
+  scheduler_->Cancel(id, absl::CancelledError("gone"));
+  scheduler_->Cancel(987654, absl::CancelledError("gone"));
   RecordingSink& next = Sink();
   Submit(1, 2, 3, &next);
   ASSERT_TRUE(next.AwaitDone());
@@ -824,7 +830,7 @@ TEST_F(GenerateSchedulerTest, APushedOutSequenceCanBeCancelledAndBeLate) {
     while (SliceOf(NextStep(), 2).num_tokens > 0) {
     }
     if (cancel) {
-      scheduler_->Cancel(id);
+      scheduler_->Cancel(id, absl::CancelledError("gone"));
     } else {
       clock_.Advance(absl::Seconds(5));
     }
@@ -1645,7 +1651,7 @@ TEST_F(GenerateSchedulerTest, SurvivesManyThreadsAtOnce) {
         }
         const auto id = scheduler_->Submit(std::move(params), &(*sinks[t])[i]);
         ASSERT_OK(id);
-        if (i % 5 == 0) scheduler_->Cancel(*id);
+        if (i % 5 == 0) scheduler_->Cancel(*id, absl::CancelledError("gone"));
       }
     });
   }

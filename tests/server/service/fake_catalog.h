@@ -105,14 +105,14 @@ class FakeScheduler final : public server::GenerateScheduler {
     submitted_.push_back(params);
     if (!refuse_.ok()) return refuse_;
     const RequestId id = submitted_.size();
-    cancelled_[id] = false;
+    cancelled_[id] = absl::OkStatus();
     threads_.emplace_back([this, id, params, sink] { Run(id, params, sink); });
     return id;
   }
 
-  void Cancel(RequestId id) override {
+  void Cancel(RequestId id, const absl::Status& why) override {
     MutexLock lock(&mu_);
-    cancelled_[id] = true;
+    cancelled_[id] = why;
     ++num_cancels_;
     changed_.SignalAll();
   }
@@ -168,10 +168,10 @@ class FakeScheduler final : public server::GenerateScheduler {
       {
         MutexLock lock(&mu_);
         if (step_ > absl::ZeroDuration()) changed_.WaitFor(&mu_, step_);
-        if (cancelled_[id]) status = absl::CancelledError("the client is gone");
+        status = cancelled_[id];
         if (ending_) status = absl::UnavailableError("the scheduler ends");
       }
-      if (absl::Now() >= params.deadline) {
+      if (status.ok() && absl::Now() >= params.deadline) {
         status = absl::DeadlineExceededError("the deadline passed");
       }
       if (!status.ok()) break;
@@ -207,7 +207,7 @@ class FakeScheduler final : public server::GenerateScheduler {
   int num_cancels_ ABSL_GUARDED_BY(mu_) = 0;
   int num_done_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<server::GenerateParams> submitted_ ABSL_GUARDED_BY(mu_);
-  std::map<RequestId, bool> cancelled_ ABSL_GUARDED_BY(mu_);
+  std::map<RequestId, absl::Status> cancelled_ ABSL_GUARDED_BY(mu_);
   std::map<RequestId, int64_t> tokens_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
 };

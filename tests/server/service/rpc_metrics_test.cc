@@ -4,11 +4,13 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "gtest/gtest.h"
+#include "inference/grpc_predict_v2.grpc.pb.h"
 #include "server/metrics/metrics.h"
 #include "server/net/relay.h"
 #include "tests/server/service/service_fixture.h"
@@ -154,6 +156,34 @@ TEST_F(RpcMetricsTest, CountsTheCodeThatTheCallerSees) {
   while (reader->Read(&message)) continue;
   EXPECT_EQ(reader->Finish().error_code(), grpc::DEADLINE_EXCEEDED);
   EXPECT_TRUE(Counts("ounce.v1.Inference/Generate", "DEADLINE_EXCEEDED", 1))
+      << metrics_->Text();
+}
+
+TEST_F(RpcMetricsTest, CountsWhatTheServerFoundOfACallerThatHasGone) {
+  // A deadline in the request itself, of which gRPC knows nothing.
+  const auto oip = inference::GRPCInferenceService::NewStub(channel_);
+  inference::ModelInferRequest request;
+  request.set_model_name("long");
+  auto* input = request.add_inputs();
+  input->set_name("text_input");
+  input->set_datatype("BYTES");
+  input->add_shape(1);
+  input->mutable_contents()->add_bytes_contents("a");
+  (*request.mutable_parameters())["max_new_tokens"].set_int64_param(900'000);
+  (*request.mutable_parameters())["timeout"].set_int64_param(15'000);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::hours(1));
+  std::thread gone([&] {
+    EXPECT_TRUE(WaitUntil(
+        [&] { return !catalog_.scheduler("long").submitted().empty(); }));
+    context.TryCancel();
+  });
+  inference::ModelInferResponse response;
+  EXPECT_FALSE(oip->ModelInfer(&context, request, &response).ok());
+  gone.join();
+  EXPECT_TRUE(Counts("inference.GRPCInferenceService/ModelInfer",
+                     "DEADLINE_EXCEEDED", 1))
       << metrics_->Text();
 }
 
