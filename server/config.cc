@@ -105,6 +105,18 @@ absl::StatusOr<Config::Model> ParseModel(const std::string& flag) {
   return model;
 }
 
+// Those of the file.
+absl::Status AddModels(const v1::ServerConfig& file, Config* config) {
+  for (const v1::ModelConfig& model : file.models()) {
+    ASSIGN_OR_RETURN(model::MethodPlan plan,
+                     PlanOfModel(model.name(), model.plan(),
+                                 {.method = model.method(),
+                                  .convolutions = model.convolutions()}));
+    config->models.push_back({model.name(), model.path(), std::move(plan)});
+  }
+  return absl::OkStatus();
+}
+
 // Models of flags replace those of the same name, and join the others.
 absl::Status AddModels(const std::vector<std::string>& flags, Config* config) {
   std::vector<Config::Model> models;
@@ -208,6 +220,14 @@ absl::Status CheckOneFile(const std::vector<std::string>& paths) {
              absl::StrJoin(paths, "', '"),
              "'); give it once. A container's entrypoint may name a file "
              "already: mount yours in its place, or set another entrypoint"));
+}
+
+// What is wrong in the file, though a flag overrides it.
+absl::Status OverriddenByFlag(const absl::Status& wrong) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(wrong.message(),
+                   "; a flag overrides it, but the file is checked as a "
+                   "whole: mend it there, or take it out"));
 }
 
 // Flags as given, by setting.
@@ -316,20 +336,18 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
     ASSIGN_OR_RETURN(file, ReadConfigFile(path));
   }
   Config config;
-  RETURN_IF_ERROR(WithContext(ApplyFields(file, &config), path));
+  const absl::Status of_file = WithContext(ApplyFields(file, &config), path);
   for (const Setting& setting : Settings()) {
     if (given[setting.name].empty()) continue;
     RETURN_IF_ERROR(SetField(setting, given[setting.name], &file));
   }
   config = Config();
-  RETURN_IF_ERROR(ApplyFields(file, &config));
-  for (const v1::ModelConfig& model : file.models()) {
-    ASSIGN_OR_RETURN(model::MethodPlan plan,
-                     PlanOfModel(model.name(), model.plan(),
-                                 {.method = model.method(),
-                                  .convolutions = model.convolutions()}));
-    config.models.push_back({model.name(), model.path(), std::move(plan)});
+  const absl::Status with_flags = ApplyFields(file, &config);
+  if (!of_file.ok()) {
+    return with_flags.ok() ? OverriddenByFlag(of_file) : of_file;
   }
+  RETURN_IF_ERROR(with_flags);
+  RETURN_IF_ERROR(WithContext(AddModels(file, &config), path));
   RETURN_IF_ERROR(AddModels(models, &config));
   RETURN_IF_ERROR(CheckModels(config));
   RETURN_IF_ERROR(CheckTls(config));

@@ -343,6 +343,28 @@ TEST(ConfigTest, TakesDashesForUnderscoresInFlags) {
   EXPECT_EQ(config.ports_file, "a-b");
 }
 
+TEST(ConfigTest, AFileIsCheckedAsAWholeWhateverFlagsOverride) {
+  testing::TempFolder folder;
+  const std::string file =
+      folder.WriteFile("server.textproto", "listen: \"nowhere\"");
+  const std::string wrong =
+      file +
+      ": listen: must be HOST:PORT (port 0 takes a free one), is "
+      "'nowhere'";
+  EXPECT_THAT(Read({"--config", file}),
+              StatusIs(absl::StatusCode::kInvalidArgument, wrong));
+  EXPECT_THAT(
+      Read({"--config", file, "--listen", "127.0.0.1:0"}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               wrong + "; a flag overrides it, but the file is checked as a "
+                       "whole: mend it there, or take it out"));
+  const std::string models = folder.WriteFile(
+      "models.textproto", "models { name: \"a\" path: \"b\" plan: \"x=y\" }");
+  EXPECT_THAT(Read({"--config", models, "--model", "a=c"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr(models + ": model 'a': plan: rule 'x=y'")));
+}
+
 TEST(ConfigTest, ZeroOnTheCommandLineGoesBackToTheDefaultOfAFile) {
   const TempFolder folder;
   const std::string file =
