@@ -113,8 +113,7 @@ int Main(int argc, char** argv) {
   }
   if (const absl::Status status = connection.Fill(&options.client);
       !status.ok()) {
-    std::cerr << "ounce: " << std::string(status.message()) << std::endl;
-    return kWrongUsage;
+    return Report(status);
   }
   if (options.deadline_seconds.has_value()) {
     options.client.timeout = absl::Seconds(*options.deadline_seconds);

@@ -393,6 +393,22 @@ TEST_F(CliAloneTest, TakesEveryFlagWithDashesAndListsItOnce) {
   EXPECT_GE(num_flags, 6);
 }
 
+TEST_F(CliAloneTest, WrongWordsAreAnotherThingThanFilesThatAreNotThere) {
+  const std::string none = "/no/such/file";
+  EXPECT_EQ(Ounce({"models", "--ca"}).code, 2);
+  EXPECT_EQ(Ounce({"models", "--deadline", "soon"}).code, 2);
+  for (const std::vector<std::string>& files :
+       {std::vector<std::string>{"models", "--ca", none},
+        {"models", "--token_file", none},
+        {"detect", "shapes", none},
+        {"evaluate", "code", "--text", none},
+        {"quantize", "code", "linear", "--samples", none}}) {
+    const Finished cli = Ounce(files);
+    EXPECT_EQ(cli.code, 3) << cli.err;
+    EXPECT_THAT(cli.err, HasSubstr(none));
+  }
+}
+
 TEST_F(CliAloneTest, ReportsOutputThatIsNotWritten) {
   for (const std::string line : {"--help", "--version", "help generate"}) {
     const Finished full = testing::RunToEnd(
