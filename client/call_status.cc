@@ -7,6 +7,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/address.h"
+#include "client/peer_names.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -19,6 +21,17 @@ std::string LastReason(absl::string_view message) {
   const size_t colon = message.rfind(": ");
   return std::string(
       colon == absl::string_view::npos ? message : message.substr(colon + 2));
+}
+
+// What a certificate that has other names than its server is for; empty if that
+// can't be told.
+std::string NamesAt(const Endpoint& endpoint) {
+  constexpr absl::Duration kPatience = absl::Seconds(1);
+  const absl::StatusOr<Address> address = ParseAddress(endpoint.address);
+  if (endpoint.proxy.has_value() || !address.ok() || address->host.empty()) {
+    return "";
+  }
+  return NamesOfPeer(address->host, address->port, kPatience);
 }
 
 // What is wrong with TLS when no connection comes about.
@@ -42,8 +55,11 @@ std::optional<std::string> TlsFailure(const std::string& message,
   }
   if (absl::StrContains(message, "is not in peer certificate") ||
       absl::StrContains(message, "Hostname Verification")) {
+    const std::string names = NamesAt(endpoint);
     return absl::StrCat("the certificate of ", endpoint.address,
-                        " is for other names than '", endpoint.host, "'");
+                        " is for other names than '", endpoint.host, "'",
+                        names.empty() ? "" : ": ", names,
+                        "; call the server by a name of its certificate");
   }
   if (absl::StrContains(message, "wrong version number") ||
       absl::StrContains(message, "unexpected eof")) {

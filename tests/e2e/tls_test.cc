@@ -132,7 +132,8 @@ TEST_F(TlsTest, IsRefusedByClientsThatDoNotTrustIt) {
   StartTls(kMetricsInPlainText);
   EXPECT_THAT(client_->ListServedModels().status(),
               StatusIs(absl::StatusCode::kUnavailable,
-                       HasSubstr("is for other names than '127.0.0.1'")));
+                       HasSubstr("is for other names than '127.0.0.1': "
+                                 "elsewhere.example; call")));
   Stop();
   Certificates::Replace(own_,
                         make_.Make("ended", authority_, "IP:127.0.0.1", -1));
