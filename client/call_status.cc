@@ -154,6 +154,20 @@ bool IsServersFault(const grpc::Status& status) {
          status.error_code() == grpc::StatusCode::DATA_LOSS;
 }
 
+// When to try again, of which the message may speak already.
+void AppendDelay(absl::Duration delay, std::string* message) {
+  const std::string kAgain = "try again ";
+  const std::string kLater = "try again later";
+  const std::string after = absl::FormatDuration(delay);
+  if (const size_t at = message->rfind(kLater); at != std::string::npos) {
+    message->replace(at, kLater.size(), absl::StrCat(kAgain, "in ", after));
+  } else if (absl::StrContains(*message, kAgain)) {
+    absl::StrAppend(message, " (in about ", after, ")");
+  } else {
+    absl::StrAppend(message, "; ", kAgain, "in ", after);
+  }
+}
+
 // What google.rpc's details say that the message does not: which field is
 // wrong, when to try again, and of a fault of the server's which request it
 // was.
@@ -170,8 +184,7 @@ void AppendDetails(const grpc::Status& status, std::string* message) {
                         violation.description());
       }
     } else if (detail.UnpackTo(&retry)) {
-      absl::StrAppend(message, "; try again in ",
-                      absl::FormatDuration(DelayOf(retry)));
+      AppendDelay(DelayOf(retry), message);
     } else if (IsServersFault(status) && detail.UnpackTo(&request)) {
       absl::StrAppend(message, "; request ", request.request_id(),
                       " in the server's log");

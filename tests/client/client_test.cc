@@ -118,13 +118,14 @@ class FullService final : public v1::Inference::Service {
         absl::ToInt64Nanoseconds(delay % absl::Seconds(1))));
     google::rpc::Status details;
     details.set_code(static_cast<int>(grpc::StatusCode::RESOURCE_EXHAUSTED));
-    details.set_message("full");
+    details.set_message(words);
     details.add_details()->PackFrom(retry);
     grpc::Status status;
     grpc::SetErrorDetails(details, &status);
     return status;
   }
 
+  std::string words = "full";
   absl::Duration delay = absl::Milliseconds(5);
   std::atomic<int> refusals = 0;
   std::atomic<int> calls = 0;
@@ -247,6 +248,20 @@ TEST_F(RetryTest, NotWhenTheDeadlineIsBeforeThat) {
   EXPECT_THAT(
       Client::Create(options_)->DetectObjects({}),
       StatusIs(absl::StatusCode::kResourceExhausted, "full; try again in 1h"));
+}
+
+TEST_F(RetryTest, IsSpokenOfOnce) {
+  const auto says = [&](const char* words) {
+    service_.refusals = 1;
+    service_.words = words;
+    return std::string(
+        Client::Create(options_)->DetectObjects({}).status().message());
+  };
+  EXPECT_EQ(says("it loads; try again later"), "it loads; try again in 5ms");
+  EXPECT_EQ(says("try again later, or give it more time"),
+            "try again in 5ms, or give it more time");
+  EXPECT_EQ(says("it loads; try again when that is done"),
+            "it loads; try again when that is done (in about 5ms)");
 }
 
 TEST_F(RetryTest, NotWhenSomethingHasCome) {
