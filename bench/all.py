@@ -357,16 +357,6 @@ def forward_milliseconds(section, checkpoint):
             re.findall(r"context +32 batch +(\d+) +([\d.]+) ms", said)}
 
 
-def measure_outside(section, ounce, checkpoint):
-    forward = forward_milliseconds(section, checkpoint)
-    for row in section.rows_of("server"):
-        if match := re.search(r"of a step, (\d+) stream", row.name):
-            streams = int(match[1])
-            # Of tokens after a prompt of 16, the middle one has 32 before it.
-            step = 1e3 * streams / ounce.run("int8", streams, 16, 33).rate("decode", 16)
-            section.note(row, "Ounce", 100 * (1 - forward[streams] / step))
-
-
 def read_milliseconds(checkpoint):
     block = memoryview(bytearray(1 << 20))
     started = time.perf_counter()
@@ -428,8 +418,21 @@ class LiveModel:
         self.server.close()
 
 
+def server_reading(section, row, checkpoint, ounce, live, forward):
+    if row.reads == "quantization":
+        return live.gigabytes_per_second()
+    if row.reads == "wait":
+        return live.longest_wait()
+    if row.reads == "start":
+        return first_token_milliseconds(section, checkpoint)
+    # Of tokens after a prompt of 16, the middle one has 32 before it, as those of `forward`.
+    streams, length, _ = shape = table.WORKLOADS[row.workload]
+    step = 1e3 * streams / ounce.run(row.ounce, *shape).rate("decode", length)
+    return 100 * (1 - forward[streams] / step)
+
+
 def measure_server(section, checkpoint):
-    rows = {row.name: row for row in section.rows_of("server")}
+    rows = section.rows_of("server")
     if not rows:
         return
     with contextlib.ExitStack() as closing:
@@ -437,23 +440,21 @@ def measure_server(section, checkpoint):
         closing.callback(ounce.close)
         live = LiveModel(section.arguments, checkpoint)
         closing.callback(live.close)
-        files, limits = [], []
-        for round_index in range(-1, section.arguments.rounds):  # -1: a warm-up
-            section.progress(round_index, "the server")
-            if round_index < 0:
-                ounce.run("int8", 32, 16, 3)
-                live.gigabytes_per_second()
-                continue
-            measure_outside(section, ounce, checkpoint)
-            section.note(rows["live quantization to int8"], "Ounce", live.gigabytes_per_second())
-            section.note(rows["longest wait of a stream meanwhile"], "Ounce", live.longest_wait())
-            files.append(read_milliseconds(checkpoint))
-            section.note(rows["start to first token"], "Ounce",
-                         first_token_milliseconds(section, checkpoint))
+        ounce.run("int8", *table.WORKLOADS["32x16"])  # a warm-up
+        live.gigabytes_per_second()
+        read = []
+        for round_index in range(section.arguments.rounds):
+            section.progress(round_index, "the model without the server")
+            forward = forward_milliseconds(section, checkpoint)
+            for row in rows:
+                section.progress(round_index, row.name)
+                section.note(row, "Ounce",
+                             server_reading(section, row, checkpoint, ounce, live, forward))
+            read.append(read_milliseconds(checkpoint))
             section.measure_machine()
-            limits.append(section.limits[-1]["dram_gb_per_s"])
-        section.costs["live quantization to int8"] = statistics.median(limits)
-        section.costs["start to first token"] = statistics.median(files)
+        for row in rows:
+            if row.limit == "file":
+                section.costs[row.name] = statistics.median(read)
 
 
 def main():
@@ -487,7 +488,8 @@ def main():
         if section.limits:
             report["sections"].append(section.report())
             print_section(report["sections"][-1], arguments)
-    print(f"\n(~: slow, one reading in the warm-up; {(time.monotonic() - started) / 60:.0f} minutes in all)")
+    print("\n(~: slow, one reading in the warm-up; "
+          f"{(time.monotonic() - started) / 60:.0f} minutes in all)")
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 

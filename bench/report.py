@@ -20,11 +20,13 @@ def limit_of(row, cost, limits, isa):
     """The best figure that the machine allows, in the row's unit; None where nothing says so.
 
     cost: bytes that a token reads (memory), operations of a token or picture (int8, bfloat16,
-    float32); of copy and file, the limit itself. limits: as machine_limits has them.
+    float32); milliseconds to read the checkpoint's file (file). limits: as machine_limits has them.
     """
+    if row.limit == "copy":
+        return limits["dram_gb_per_s"]
     if not row.limit or not cost:
         return None
-    if row.limit in ("copy", "file"):
+    if row.limit == "file":
         return cost
     if row.limit == "memory":
         per_second = limits["dram_gb_per_s"] * 1e9

@@ -13,6 +13,7 @@ ISAS = ("avx2", "avx512", "amx")
 WORKLOADS = {
     "1x32": (1, 32, 33), "1x128": (1, 128, 2), "1x512": (1, 512, 33), "1x1800": (1, 1800, 33),
     "8x32": (8, 32, 33), "32x32": (32, 32, 33), "64x32": (64, 32, 33),
+    "1x16": (1, 16, 33), "32x16": (32, 16, 33),
 }
 
 # Ounce's plans, by the key of a row.
@@ -59,9 +60,9 @@ class Row:
     unit: str
     ounce: str  # a key of PLANS; of detr its precision
     workload: str = ""
-    reads: str = ""  # decode, prefill, first: what of the workload's times
+    reads: str = ""  # decode, prefill, first: what of the workload's times; or what of the server
     peers: tuple = ()
-    limit: str = ""  # memory, int8, bfloat16, float32, copy: what bounds it
+    limit: str = ""  # memory, int8, bfloat16, float32, copy, file: what bounds it
     amx: tuple = ()  # targets by the best instruction set
     avx512: tuple = ()
     avx2: tuple = ()
@@ -134,14 +135,14 @@ ROWS = [
     Row("DETR-R50, 800 x 1066, int8", "detr", "ms", "int8", limit="int8",
         **everywhere(Target("DETR-R50, 800 x 1066, bfloat16", 2)), short=True),
 
-    Row("outside the model, of a step, 1 stream", "server", "%", "int8",
+    Row("outside the model, of a step, 1 stream", "server", "%", "int8", "1x16", "outside",
         **everywhere(Target("itself", 3)), short=True),
-    Row("outside the model, of a step, 32 streams", "server", "%", "int8",
+    Row("outside the model, of a step, 32 streams", "server", "%", "int8", "32x16", "outside",
         **everywhere(Target("itself", 10))),
-    Row("live quantization to int8", "server", "GB/s", "int8", limit="copy",
+    Row("live quantization to int8", "server", "GB/s", "int8", reads="quantization", limit="copy",
         **everywhere(*limit(0.6)), short=True),
-    Row("longest wait of a stream meanwhile", "server", "ms", "int8",
+    Row("longest wait of a stream meanwhile", "server", "ms", "int8", reads="wait",
         **everywhere(Target("itself", 50)), short=True),
-    Row("start to first token", "server", "ms", "int8", limit="file",
+    Row("start to first token", "server", "ms", "int8", reads="start", limit="file",
         **everywhere(*limit(0.5)), short=True),
 ]

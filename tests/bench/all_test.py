@@ -17,9 +17,9 @@ import report  # noqa: E402
 import rows  # noqa: E402
 import workers  # noqa: E402
 
-LIMITS = {"dram_gb_per_s": 30.0, **{f"{prefix}{peak}": value for prefix in ("", "avx512_") for peak, value in (
-    ("int8_tops", 1.0), ("bfloat16_tflops", 0.5), ("float32_tflops", 0.25))},
-    "avx2_int8_tops": 0.4, "avx2_bfloat16_tflops": 0.0, "avx2_float32_tflops": 0.125}
+BEST = {"int8_tops": 1.0, "bfloat16_tflops": 0.5, "float32_tflops": 0.25}
+LIMITS = {"dram_gb_per_s": 30.0, **BEST, **{f"avx512_{peak}": value for peak, value in BEST.items()},
+          "avx2_int8_tops": 0.4, "avx2_bfloat16_tflops": 0.0, "avx2_float32_tflops": 0.125}
 
 
 def row(unit: str = "tok/s", limit: str = "memory", **targets: tuple) -> rows.Row:
@@ -50,11 +50,12 @@ def test_figures_are_medians_and_the_best_peer_is_that_of_the_best_median() -> N
     ("int8", "avx512", "ms", 5e8, 0.5),
     ("bfloat16", "avx512", "ms", 1e11, 200),
     ("bfloat16", "avx2", "ms", 1e11, 800),  # by its floats
-    ("copy", "avx512", "GB/s", 30, 30),
+    ("copy", "avx512", "GB/s", None, 30),
     ("file", "avx512", "ms", 120, 120),
 ])
-def test_the_machine_says_what_is_possible(limit: str, isa: str, unit: str, cost: float,
+def test_the_machine_says_what_is_possible(limit: str, isa: str, unit: str, cost: float | None,
                                            value: float) -> None:
+    # cost is None where the machine alone says it.
     assert report.limit_of(row(unit, limit), cost, LIMITS, isa) == pytest.approx(value)
 
 
