@@ -27,7 +27,11 @@ bool CpuHasAmx() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
-  if ((edx & (kBf16 | kTile | kInt8)) != (kBf16 | kTile | kInt8)) return false;
+  return (edx & (kBf16 | kTile | kInt8)) == (kBf16 | kTile | kInt8);
+}
+
+bool CpuHasAvx512Bf16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   constexpr unsigned kAvx512Bf16 = 1u << 5;
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
          (eax & kAvx512Bf16) != 0;
@@ -53,7 +57,8 @@ Isa DetectIsa() {
       !__builtin_cpu_supports("avx512vnni")) {
     return Isa::kAvx2;
   }
-  return CpuHasAmx() && RequestAmxPermission() ? Isa::kAmx : Isa::kAvx512;
+  if (!CpuHasAvx512Bf16()) return Isa::kAvx512;
+  return CpuHasAmx() && RequestAmxPermission() ? Isa::kAmx : Isa::kAvx512Bf16;
 }
 
 // CPUs granted by the quota of one cgroup's folder, of version 2 or 1; infinite
@@ -95,8 +100,8 @@ double CgroupQuota() {
 }  // namespace
 
 std::string_view IsaName(Isa isa) {
-  constexpr std::string_view kNames[kNumIsas] = {"portable", "avx2", "avx512",
-                                                 "amx"};
+  constexpr std::string_view kNames[kNumIsas] = {"portable", "avx2",
+                                                 "avx512vnni", "avx512", "amx"};
   return kNames[static_cast<int>(isa)];
 }
 

@@ -117,7 +117,11 @@ void MeasureNetwork(Compute compute, std::string_view spec, double seconds,
   double total_seconds = 0, total_operations = 0, share = 0;
   for (const Layer& layer : kLayers) {
     // Read beside each line, since others use the machine too.
-    const double peak = bench::MeasurePeaks(BestIsa(), pool).int8_tops / 2;
+    const bench::Peaks peaks = bench::MeasurePeaks(BestIsa(), pool);
+    const double peak =
+        compute == Compute::kBFloat16 && peaks.bfloat16_tflops > 0
+            ? peaks.bfloat16_tflops
+            : peaks.float32_tflops;
     const double one =
         Measure(layer, compute, *method, seconds, pool, *scratch);
     const double operations = Operations(layer);
@@ -131,18 +135,12 @@ void MeasureNetwork(Compute compute, std::string_view spec, double seconds,
         static_cast<long>(layer.in), static_cast<long>(layer.out),
         static_cast<long>(layer.height), static_cast<long>(layer.width),
         one * 1e3, operations / one / 1e12);
-    if (compute == Compute::kBFloat16) {
-      std::printf(" of %5.2f in tiles", peak);
-    }
-    std::printf("\n");
+    std::printf(" of %5.2f in registers\n", peak);
     std::fflush(stdout);
   }
-  std::printf("  all: %.1f ms, %.3f TFLOPS", total_seconds * 1e3,
-              total_operations / total_seconds / 1e12);
-  if (compute == Compute::kBFloat16) {
-    std::printf(", %.0f %% of the tiles' peak", 100 * share / total_seconds);
-  }
-  std::printf("\n");
+  std::printf("  all: %.1f ms, %.3f TFLOPS, %.0f %% of the peak\n",
+              total_seconds * 1e3, total_operations / total_seconds / 1e12,
+              100 * share / total_seconds);
 }
 
 int Main(int argc, char** argv) {

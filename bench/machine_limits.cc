@@ -158,12 +158,12 @@ Peaks MeasurePeaks(Isa isa, ThreadPool& pool) {
     peaks.bfloat16_tflops =
         TeraPerSecond(AmxBfloat16Rounds, kTileOperations * 32, pool);
   }
-  if (isa == Isa::kAvx512) {
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16) {
     peaks.int8_tops = TeraPerSecond(VnniRounds, kSums * 2.0 * 64, pool);
-    if (__builtin_cpu_supports("avx512bf16")) {
-      peaks.bfloat16_tflops =
-          TeraPerSecond(Avx512Bfloat16Rounds, kSums * 2.0 * 32, pool);
-    }
+  }
+  if (isa == Isa::kAvx512Bf16) {
+    peaks.bfloat16_tflops =
+        TeraPerSecond(Avx512Bfloat16Rounds, kSums * 2.0 * 32, pool);
   }
   if (isa >= Isa::kAvx512) {
     peaks.float32_tflops =

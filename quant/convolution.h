@@ -16,9 +16,10 @@
 //   kFloat32:  chains of fused multiply-adds (portable: without FMA).
 //   kBFloat16: factors rounded to bfloat16 (int8 codes are exact in it; their
 //     scale is applied to the float32 sum), products and sums in float32, in an
-//     order that differs between instruction sets (AMX: subnormal numbers count
-//     as zero). There a NaN or an infinity in x may also reach neighbouring
-//     outputs of its map, where in_channels * kernel is no multiple of 32.
+//     order that differs between instruction sets (AVX-512 BF16, AMX: subnormal
+//     numbers count as zero). With AMX a NaN or an infinity in x may also reach
+//     neighbouring outputs of its map, where in_channels * kernel is no
+//     multiple of 32.
 #ifndef OUNCE_QUANT_CONVOLUTION_H_
 #define OUNCE_QUANT_CONVOLUTION_H_
 

@@ -27,7 +27,9 @@ constexpr int64_t kPositionStep = 192;
 constexpr int64_t kCachedInputBytes = 512 << 10;
 
 Convolution* ConvolutionFor(Isa isa, Compute compute) {
-  if (isa == Isa::kAmx && compute == Compute::kBFloat16) return ConvolutionAmx;
+  if (compute == Compute::kBFloat16 && isa >= Isa::kAvx512Bf16) {
+    return isa == Isa::kAmx ? ConvolutionAmx : ConvolutionAvx512Bf16;
+  }
   return ForIsa(isa, ConvolutionPortable, ConvolutionAvx2, ConvolutionAvx512);
 }
 

@@ -43,7 +43,8 @@
 //           for each output (portable: without FMA, so rounded twice).
 //   kFloat, x prepared in bfloat16: both factors rounded to bfloat16, products
 //           and sums in float32, in an order that differs between instruction
-//           sets (AMX: subnormal numbers count as zero).
+//           sets (AVX-512 BF16, AMX: subnormal numbers count as
+//           zero).
 // Limits: cols <= 65,536 for kInt8 (int32 sums).
 #ifndef OUNCE_QUANT_MATMUL_H_
 #define OUNCE_QUANT_MATMUL_H_

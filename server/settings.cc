@@ -173,7 +173,7 @@ const std::vector<Setting>& Rows() {
        .choices = {"auto", "float32", "bfloat16"},
        .default_words = "auto",
        .help = "What models multiply floats in; auto is bfloat16 for detectors "
-               "where the CPU has AMX, else float32"},
+               "where the CPU has AMX or AVX-512 BF16, else float32"},
       {.name = "memory_bytes",
        .type = SettingType::kBytes,
        .to = [](Config& c) -> int64_t& { return c.memory_bytes; },

@@ -105,7 +105,7 @@ inline int64_t ConvolutionScratchBytes(int64_t blocks, int64_t panels) {
 
 Convolution ConvolutionPortable, ConvolutionAvx2, ConvolutionAvx512;
 // For x_type kBFloat16.
-Convolution ConvolutionAmx;
+Convolution ConvolutionAvx512Bf16, ConvolutionAmx;
 
 // Rounds rows of floats to bfloat16, as FloatToBFloat16 does.
 using RoundToBFloat16 = void(const float* from, int64_t count, uint16_t* to);

@@ -11,7 +11,7 @@
 #include <cstdint>
 
 #include "quant/kernels/amx_tiles.h"
-#include "quant/kernels/bfloat16_math.h"
+#include "quant/kernels/bfloat16_panels.h"
 #include "quant/kernels/convolution.h"
 #include "quant/kernels/convolution_output_impl.h"
 #include "quant/kernels/vector_math.h"
@@ -19,65 +19,8 @@
 namespace ounce::quant {
 namespace {
 
-constexpr int kTileBytes = 1024;   // 16 rows of 64 bytes
-constexpr int kTilesPerBlock = 2;  // [64 cols][16 rows] of bfloat16
-constexpr int64_t kGroup = 16;     // positions of a tile
-
-// A tile of codes, [16 groups of 4 cols][16 rows][4 cols], as bfloat16
-// [32 pairs][16 rows][2 cols]: exact, since they have 8 bits.
-void CodesToBFloat16(const int8_t* codes, std::byte* to) {
-  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
-  const auto floats = [](__m512i four, int shift) {
-    const __m512i code = _mm512_srai_epi32(
-        _mm512_sllv_epi32(four, _mm512_set1_epi32(shift)), 24);
-    return _mm512_castps_si512(_mm512_cvtepi32_ps(code));
-  };
-  for (int group = 0; group < 16; ++group) {
-    const __m512i four = _mm512_loadu_si512(codes + group * 64);
-    for (int pair = 0; pair < 2; ++pair) {
-      const __m512i even = floats(four, 24 - 16 * pair);
-      const __m512i odd = floats(four, 16 - 16 * pair);
-      _mm512_storeu_si512(to + (group * 2 + pair) * 64,
-                          _mm512_or_si512(_mm512_srli_epi32(even, 16),
-                                          _mm512_and_si512(odd, high)));
-    }
-  }
-}
-
-// A tile of floats [64 cols][16 rows], rounded.
-void FloatsToBFloat16(const float* floats, std::byte* to) {
-  for (int pair = 0; pair < 32; ++pair) {
-    const vec::Words even =
-        vec::RoundedToBFloat16(vec::Load(floats + pair * 32));
-    const vec::Words odd =
-        vec::RoundedToBFloat16(vec::Load(floats + pair * 32 + 16));
-    const vec::Words both = (even >> 16) | odd;
-    __builtin_memcpy(to + pair * 64, &both, sizeof both);
-  }
-}
-
-// Panels as bfloat16 [32 * blocks][16][2], at `scratch` unless they are that
-// already.
-const std::byte* UnpackPanels(const ConvolutionJob& job, int64_t first_panel,
-                              int64_t num_panels, std::byte* scratch) {
-  const std::byte* const packed =
-      job.tiles + first_panel * job.blocks * job.tile_bytes;
-  if (job.weight == ConvolutionWeight::kBFloat16) return packed;
-  for (int64_t tile = 0; tile < num_panels * job.blocks; ++tile) {
-    const std::byte* const from = packed + tile * job.tile_bytes;
-    std::byte* const to = scratch + tile * kTilesPerBlock * kTileBytes;
-    alignas(64) std::byte unpacked[4096];
-    const void* const values =
-        job.unpack == nullptr ? from : job.unpack(from, unpacked);
-    if (job.weight == ConvolutionWeight::kInt8) {
-      CodesToBFloat16(static_cast<const int8_t*>(values), to);
-    } else {
-      FloatsToBFloat16(static_cast<const float*>(values), to);
-    }
-  }
-  PublishStores();
-  return scratch;
-}
+constexpr int kTileBytes = 1024;  // 16 rows of 64 bytes
+constexpr int64_t kGroup = 16;    // positions of a tile
 
 struct alignas(64) Sums {
   float of[2][kGroup * 32];  // group; position, panel, channel
@@ -88,7 +31,7 @@ template <int kPanels>
 void Multiply(const ConvolutionJob& job, const ConvolutionMap& map,
               const std::byte* x, int64_t second, const std::byte* weights,
               Sums& sums) {
-  const int64_t panel_bytes = job.blocks * kTilesPerBlock * kTileBytes;
+  const int64_t panel_bytes = job.blocks * vec::kBFloat16TileBytes;
   const int64_t steps = (job.run_length + 31) / 32;
   _tile_zero(0);
   _tile_zero(2);
@@ -112,7 +55,7 @@ void Multiply(const ConvolutionJob& job, const ConvolutionMap& map,
       _tile_dpbf16ps(2, 5, 6);
       if constexpr (kPanels == 2) _tile_dpbf16ps(3, 5, 7);
     }
-    weights += job.run_blocks * kTilesPerBlock * kTileBytes;
+    weights += job.run_blocks * vec::kBFloat16TileBytes;
     if (++tap == job.runs_per_row) {
       tap = 0;
       x += map.x_row_bytes;
@@ -164,9 +107,12 @@ void ConvolutionAmx(const ConvolutionJob& job, const ConvolutionMap& map,
   const int64_t group = (block + 1) / 2;
   ConfigureTiles(group);
   vec::ForEachBlock<2>(
-      job, map, range, block, kTilesPerBlock * kTileBytes,
+      job, map, range, block, vec::kBFloat16TileBytes,
       [&](int64_t first_panel, int64_t end_panel) {
-        return UnpackPanels(job, first_panel, end_panel - first_panel, scratch);
+        const std::byte* const panels = vec::UnpackBFloat16Panels(
+            job, first_panel, end_panel - first_panel, scratch);
+        PublishStores();
+        return panels;
       },
       [&](const std::byte* weights, int64_t panel, int64_t num_panels,
           int64_t line, int64_t first, int64_t end) {

@@ -18,6 +18,9 @@
 #if defined(__AMX_TILE__)
 #define OUNCE_VEC vec_amx
 #include <immintrin.h>
+#elif defined(__AVX512BF16__)
+#define OUNCE_VEC vec_avx512bf16
+#include <immintrin.h>
 #elif defined(__AVX512F__)
 #define OUNCE_VEC vec_avx512
 #include <immintrin.h>

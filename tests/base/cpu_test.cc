@@ -12,13 +12,15 @@ namespace {
 TEST(CpuTest, NamesAreWhatTheEnvironmentVariableTakes) {
   EXPECT_EQ("portable", IsaName(Isa::kPortable));
   EXPECT_EQ("avx2", IsaName(Isa::kAvx2));
-  EXPECT_EQ("avx512", IsaName(Isa::kAvx512));
+  EXPECT_EQ("avx512vnni", IsaName(Isa::kAvx512));
+  EXPECT_EQ("avx512", IsaName(Isa::kAvx512Bf16));
   EXPECT_EQ("amx", IsaName(Isa::kAmx));
 }
 
 TEST(CpuTest, BestIsaIsNeverAboveWhatTheEnvironmentNames) {
   // The answer is computed once per process, so each case is a process.
-  for (const Isa limit : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa limit : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512,
+                          Isa::kAvx512Bf16}) {
     EXPECT_EXIT(
         {
           setenv("OUNCE_MAX_ISA", std::string(IsaName(limit)).c_str(), 1);
