@@ -110,7 +110,7 @@ const std::vector<LibraryRule>& LibraryRules() {
       {"OpenSSL",
        {"openssl/"},
        {"server/net/tls.cc", "server/service/tokens.cc", "client/new_token.cc",
-        "client/tls_files.cc"}},
+        "client/peer_names.cc", "client/tls_files.cc"}},
       {"libjpeg, libpng or libwebp",
        {"jpeglib.h", "jerror.h", "png.h", "webp/"},
        {"image/"}},

@@ -157,7 +157,7 @@ TEST_F(TokensTest, ComeToTheCommandLineByFileOrEnvironment) {
   unsetenv("OUNCE_TOKEN");
   const Finished empty =
       Cli({"--token_file", folder_.WriteFile("empty", ""), "models"});
-  EXPECT_EQ(empty.code, 2);
+  EXPECT_EQ(empty.code, 3);
   EXPECT_THAT(empty.err, HasSubstr("--token_file: '"));
 }
 
