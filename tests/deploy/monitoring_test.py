@@ -111,6 +111,10 @@ class Compose(unittest.TestCase):
                 if "build" not in service:
                     self.assertRegex(service["image"], r":v?\d+\.\d+\.\d+$")
 
+    def test_gives_the_server_what_memory_one_asks_for(self):
+        limits = self.services["ounce"]["deploy"]["resources"]["limits"]
+        self.assertRegex(limits["memory"], r"^\$\{OUNCE_MEMORY:-\d+g\}$")
+
     def test_mounts_files_that_are_there(self):
         mounted = {}
         for name, service in self.services.items():
