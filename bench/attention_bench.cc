@@ -74,7 +74,7 @@ int Main(int argc, char** argv) {
       for (const quant::Compute compute :
            {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
         if (compute == quant::Compute::kFloat32 &&
-            static_cast<Isa>(isa) == Isa::kAmx) {
+            static_cast<Isa>(isa) > Isa::kAvx512) {
           continue;  // as kAvx512
         }
         Measure(shape, compute, static_cast<Isa>(isa), pool);

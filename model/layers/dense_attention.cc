@@ -14,7 +14,9 @@ constexpr int64_t kRowsPerTask = 48;
 
 const DenseAttentionKernels& KernelsFor(Isa isa, bool bfloat16) {
 #if defined(__x86_64__)
-  if (isa >= Isa::kAmx && bfloat16) return kDenseAttentionAmx;
+  if (isa >= Isa::kAvx512Bf16 && bfloat16) {
+    return isa == Isa::kAmx ? kDenseAttentionAmx : kDenseAttentionAvx512Bf16;
+  }
   if (isa >= Isa::kAvx512) return kDenseAttentionAvx512;
   if (isa >= Isa::kAvx2) return kDenseAttentionAvx2;
 #endif

@@ -8,8 +8,8 @@
 //   bit. kBFloat16 rounds q * scale, k, v and the exponentials (each in (0, 1])
 //   to bfloat16; sums are float32.
 // Numeric error: of kFloat32 a few roundings; of kBFloat16 beside what its
-//   roundings do at most 1.5e-4 of the largest |v|, since with AMX exponentials
-//   are only as good as rounding them is worth.
+//   roundings do at most 1.5e-4 of the largest |v|, since with AMX or
+//   AVX-512 BF16 exponentials are only as good as rounding them is worth.
 #ifndef OUNCE_MODEL_LAYERS_DENSE_ATTENTION_H_
 #define OUNCE_MODEL_LAYERS_DENSE_ATTENTION_H_
 

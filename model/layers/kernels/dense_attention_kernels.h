@@ -67,7 +67,9 @@ constexpr int64_t DenseRowsBytes(int64_t keys, int64_t head_dim) {
 extern const DenseAttentionKernels kDenseAttentionPortable;
 extern const DenseAttentionKernels kDenseAttentionAvx2;
 extern const DenseAttentionKernels kDenseAttentionAvx512;
-extern const DenseAttentionKernels kDenseAttentionAmx;  // bfloat16 only
+// Of bfloat16 only.
+extern const DenseAttentionKernels kDenseAttentionAvx512Bf16;
+extern const DenseAttentionKernels kDenseAttentionAmx;
 
 }  // namespace ounce::model
 
