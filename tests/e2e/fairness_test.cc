@@ -7,6 +7,7 @@
 namespace ounce::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class FairnessTest : public ServingTest {};
@@ -36,6 +37,30 @@ TEST_F(FairnessTest, APromptHasAtMostTheTokensThatTheServerTakes) {
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("prompt: must be at most 3 tokens, is")));
   EXPECT_THAT(Generate(Request("a", 1)).status(), IsOk());
+}
+
+// The prompt's time is measured first, on this machine as it is now, so that
+// the deadline is a fourth of what halves the prediction, however fast it is.
+TEST_F(FairnessTest, ADeadlineThatCannotBeMetIsRefusedAtOnce) {
+  Start({"--model", absl::StrCat("tiny=", LongModel()), "--max_step_tokens",
+         "1"});
+  std::string prompt;
+  for (int i = 0; i < 1300; ++i) absl::StrAppend(&prompt, " import os\n");
+  const v1::GenerateRequest request = Request(prompt, 1);
+  const absl::Time start = absl::Now();
+  ASSERT_OK(Generate(request).status());
+  const absl::Duration took = absl::Now() - start;
+  const auto hurried = client_->WithTimeout(took / 8);
+  const absl::Status status = hurried->Generate(
+      request, [](const v1::GenerateResponse&) { return true; });
+  EXPECT_THAT(status,
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("the first token would come in about "),
+                             HasSubstr(", and the deadline is in "))))
+      << "the prompt took " << took;
+  EXPECT_EQ(Metric("ounce_refused_requests_total",
+                   {R"(model="tiny")", R"(reason="DEADLINE_TOO_SOON")"}),
+            1);
 }
 
 }  // namespace

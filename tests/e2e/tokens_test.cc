@@ -1,10 +1,15 @@
 // Bearer tokens of a real server, with the real clients.
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
 #include <sys/socket.h>
 
+#include <deque>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
+#include "ounce/v1/inference.grpc.pb.h"
 #include "tests/e2e/serving.h"
 #include "tests/testing/status_matchers.h"
 
@@ -106,6 +111,32 @@ TEST_F(TokensTest, SayWhoAsks) {
   request.set_name("nothing");
   EXPECT_FALSE(With(operator_.token)->GetModel(request).ok());
   EXPECT_THAT(server_->err(), HasSubstr("GetModel from token:operator"));
+}
+
+// From one address, so by their names alone are the two told apart.
+TEST_F(TokensTest, TellThoseApartWhoTakeTurns) {
+  Start({"--model", absl::StrCat("tiny=", LongModel()), "--token_file",
+         folder_.Path("tokens"), "--max_running_requests", "4",
+         "--max_queued_requests", "1000"});
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateChannel(inference_, grpc::InsecureChannelCredentials()));
+  constexpr int kMany = 1000;
+  std::deque<grpc::ClientContext> contexts(kMany);
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> calls;
+  for (grpc::ClientContext& context : contexts) {
+    context.AddMetadata("authorization", absl::StrCat("Bearer ", web_.token));
+    calls.push_back(stub->Generate(&context, Request("def f(x):", 4000)));
+  }
+  const auto waiting = [&] { return Metric("ounce_requests_queued"); };
+  EXPECT_TRUE(WaitUntil([&] { return waiting() >= kMany - 8; }));
+  EXPECT_THAT(With(operator_.token)
+                  ->WithTimeout(absl::Minutes(1))
+                  ->Generate(Request("def f(x):", 1),
+                             [](const v1::GenerateResponse&) { return true; }),
+              IsOk());
+  EXPECT_GE(waiting(), kMany / 2);
+  for (grpc::ClientContext& context : contexts) context.TryCancel();
+  for (const auto& call : calls) call->Finish();
 }
 
 TEST_F(TokensTest, OfLargeMessagesAreAskedForBeforeThese) {
