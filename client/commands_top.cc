@@ -73,7 +73,7 @@ int Top(Client& client, const TopFlags& flags, bool json) {
 void AddTopCommand(CLI::App& app, Command* command) {
   auto flags = std::make_shared<TopFlags>();
   auto* sub = app.add_subcommand(
-      "top", "Watch what the models do: tokens, memory, requests");
+      "top", "Watch what the models do: tokens, pictures, memory, requests");
   sub->add_option("--interval", flags->interval,
                   "From one look at the server to the next [1]")
       ->type_name("SECONDS")
@@ -82,9 +82,9 @@ void AddTopCommand(CLI::App& app, Command* command) {
                 "Look for one interval, print, and end; so it does where the\n"
                 "output is no terminal");
   PutAboveFooter(sub,
-                 "Asks the admin port. TOKENS/S are new tokens of all "
-                 "requests in the last\n"
-                 "interval. Ctrl-C ends it.\n");
+                 "Asks the admin port. PER SECOND are new tokens, or "
+                 "pictures, of all requests in\n"
+                 "the last interval. Ctrl-C ends it.\n");
   sub->callback([flags, command] {
     *command = [flags](Client& client, bool json) {
       return Top(client, *flags, json);

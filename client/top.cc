@@ -17,9 +17,9 @@ namespace {
 
 constexpr int kWidestName = 32;
 
-bool Generates(const v1::Model& model) {
-  return std::find(model.tasks().begin(), model.tasks().end(),
-                   v1::TASK_GENERATE) != model.tasks().end();
+bool Does(const v1::Model& model, v1::Task task) {
+  return std::find(model.tasks().begin(), model.tasks().end(), task) !=
+         model.tasks().end();
 }
 
 const v1::Model* Find(const Look& look, const std::string& name) {
@@ -27,6 +27,31 @@ const v1::Model* Find(const Look& look, const std::string& name) {
     if (model.name() == name) return &model;
   }
   return nullptr;
+}
+
+// Of a count that only grows, for models that do `task`.
+std::optional<double> PerSecond(v1::Task task,
+                                int64_t (v1::Model::*count)() const,
+                                const v1::Model& model, const Look& now,
+                                const std::optional<Look>& before) {
+  if (!before.has_value() || !Does(model, task)) return std::nullopt;
+  const v1::Model* const then = Find(*before, model.name());
+  const double seconds = absl::ToDoubleSeconds(now.time - before->time);
+  if (then == nullptr || seconds <= 0 || (model.*count)() < (then->*count)()) {
+    return std::nullopt;
+  }
+  return static_cast<double>((model.*count)() - (then->*count)()) / seconds;
+}
+
+std::string SpeedText(const v1::Model& model, const Look& now,
+                      const std::optional<Look>& before) {
+  if (const auto tokens = TokensPerSecond(model, now, before)) {
+    return absl::StrFormat("%.1f tokens", *tokens);
+  }
+  if (const auto pictures = PicturesPerSecond(model, now, before)) {
+    return absl::StrFormat("%.1f pictures", *pictures);
+  }
+  return "";
 }
 
 std::string KvText(const v1::Model& model) {
@@ -40,16 +65,14 @@ std::string KvText(const v1::Model& model) {
 
 std::optional<double> TokensPerSecond(const v1::Model& model, const Look& now,
                                       const std::optional<Look>& before) {
-  if (!before.has_value() || !Generates(model)) return std::nullopt;
-  const v1::Model* const then = Find(*before, model.name());
-  const double seconds = absl::ToDoubleSeconds(now.time - before->time);
-  if (then == nullptr || seconds <= 0 ||
-      model.generated_tokens() < then->generated_tokens()) {
-    return std::nullopt;
-  }
-  return static_cast<double>(model.generated_tokens() -
-                             then->generated_tokens()) /
-         seconds;
+  return PerSecond(v1::TASK_GENERATE, &v1::Model::generated_tokens, model, now,
+                   before);
+}
+
+std::optional<double> PicturesPerSecond(const v1::Model& model, const Look& now,
+                                        const std::optional<Look>& before) {
+  return PerSecond(v1::TASK_DETECT_OBJECTS, &v1::Model::detected_pictures,
+                   model, now, before);
 }
 
 std::string TopText(const Look& now, const std::optional<Look>& before) {
@@ -59,13 +82,12 @@ std::string TopText(const Look& now, const std::optional<Look>& before) {
           absl::Seconds(static_cast<int64_t>(now.server.uptime_seconds()))),
       ", memory ", FormatByteSize(now.server.memory_used_bytes()), " of ",
       FormatByteSize(now.server.memory_limit_bytes()), "\n\n");
-  TextTable table({"MODEL", "STATE", "METHOD", "-TOKENS/S", "-IN MEMORY",
+  TextTable table({"MODEL", "STATE", "METHOD", "-PER SECOND", "-IN MEMORY",
                    "-KV USED", "-RUNNING", "-QUEUED"});
   for (const v1::Model& model : now.models.models()) {
-    const std::optional<double> speed = TokensPerSecond(model, now, before);
     table.Add({Printable(model.name(), kWidestName), StateName(model.state()),
                Printable(model.method(), kWidestName),
-               speed.has_value() ? absl::StrFormat("%.1f", *speed) : "",
+               SpeedText(model, now, before),
                FormatByteSize(model.resident_bytes()), KvText(model),
                absl::StrCat(model.running_requests()),
                absl::StrCat(model.queued_requests())});
@@ -88,8 +110,12 @@ nlohmann::ordered_json TopJson(const Look& now,
         {"kv_capacity_bytes", model.kv_capacity_bytes()},
         {"running_requests", model.running_requests()},
         {"queued_requests", model.queued_requests()}};
-    const std::optional<double> speed = TokensPerSecond(model, now, before);
-    if (speed.has_value()) one["tokens_per_second"] = *speed;
+    if (const auto tokens = TokensPerSecond(model, now, before)) {
+      one["tokens_per_second"] = *tokens;
+    }
+    if (const auto pictures = PicturesPerSecond(model, now, before)) {
+      one["pictures_per_second"] = *pictures;
+    }
     models.push_back(std::move(one));
   }
   return {{"version", now.server.version()},

@@ -17,15 +17,20 @@ struct Look {
   v1::ListModelsResponse models;
 };
 
-// New tokens a second; nothing without an earlier look, and for a model that
-// generates none or was not there (or began anew) in between.
+// New tokens a second, of a model that generates text; nothing without an
+// earlier look, and for one that was not there (or began anew) in between.
 std::optional<double> TokensPerSecond(const v1::Model& model, const Look& now,
                                       const std::optional<Look>& before);
+// Pictures a second, of a model that detects objects; nothing in the same
+// cases.
+std::optional<double> PicturesPerSecond(const v1::Model& model, const Look& now,
+                                        const std::optional<Look>& before);
 
 // A line about the server, and a table with a line per model.
 std::string TopText(const Look& now, const std::optional<Look>& before);
 
-// The same, for programs; without tokens_per_second where it is unknown.
+// The same, for programs; without tokens_per_second and pictures_per_second
+// where they are unknown.
 nlohmann::ordered_json TopJson(const Look& now,
                                const std::optional<Look>& before);
 

@@ -113,7 +113,9 @@ class ServedDetector final : public VersionedModel, public DetectionEvaluator {
   }
   SchedulerStats stats() const override {
     const DetectStats stats = scheduler_->stats();
-    return {.queued = stats.queued, .running = stats.running};
+    return {.queued = stats.queued,
+            .running = stats.running,
+            .detected_pictures = stats.detected};
   }
 
   const EngineContext& context_;

@@ -76,8 +76,9 @@ class DetectSink {
 };
 
 struct DetectStats {
-  int64_t queued = 0;   // pictures
-  int64_t running = 0;  // pictures of the batch that runs
+  int64_t queued = 0;    // pictures
+  int64_t running = 0;   // pictures of the batch that runs
+  int64_t detected = 0;  // pictures of batches that went well, since the start
   bool operator==(const DetectStats&) const = default;
 };
 

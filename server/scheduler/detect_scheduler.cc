@@ -100,6 +100,7 @@ class Scheduler final : public DetectScheduler {
   WorkSpeed speed_ ABSL_GUARDED_BY(mu_);             // of batches
   absl::Time batch_start_ ABSL_GUARDED_BY(mu_);
   absl::Time last_batch_ ABSL_GUARDED_BY(mu_);
+  int64_t num_detected_ ABSL_GUARDED_BY(mu_) = 0;
   bool holds_memory_ ABSL_GUARDED_BY(mu_) = false;  // a batch ran since
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool aborting_ ABSL_GUARDED_BY(mu_) = false;
@@ -240,7 +241,8 @@ DetectStats Scheduler::stats() const {
 
 void Scheduler::Publish() {
   const DetectStats now = {.queued = queue_.size(),
-                           .running = static_cast<int64_t>(running_.size())};
+                           .running = static_cast<int64_t>(running_.size()),
+                           .detected = num_detected_};
   if (now == told_) return;
   told_ = now;
   observer_.OnStats(now);
@@ -319,6 +321,7 @@ void Scheduler::RunBatch(std::shared_ptr<DetectEngine> engine) {
       for (const auto& request : done) pixels += request->num_pixels();
       speed_.Note(static_cast<double>(done.size()), pixels, now - batch_start_,
                   now);
+      num_detected_ += static_cast<int64_t>(done.size());
     }
     last_batch_ = now;
     holds_memory_ = true;

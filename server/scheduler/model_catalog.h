@@ -61,7 +61,7 @@ struct ModelInfo {
   int64_t vocabulary_size = 0;
   std::vector<Task> tasks;
   std::string compute;
-  SchedulerStats stats;  // a detector's: queued and running alone
+  SchedulerStats stats;
   // Of the serving version, as it was measured last.
   std::optional<TextQuality> quality;
   std::optional<DetectionQuality> detection;

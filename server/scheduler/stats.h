@@ -15,7 +15,9 @@ struct SchedulerStats {
   int64_t running = 0;  // requests, those whose readers are behind included
   int64_t kv_capacity_bytes = 0;
   int64_t kv_used_bytes = 0;  // blocks that hold or get somebody's tokens
-  int64_t generated_tokens = 0;  // since the start; tells no observer
+  // Since the start; they tell no observer.
+  int64_t generated_tokens = 0;
+  int64_t detected_pictures = 0;
 };
 
 // Threads: called on the engine's thread, first on the one that creates the

@@ -162,6 +162,7 @@ v1::Model ToProto(const ModelInfo& info) {
   model.set_running_requests(info.stats.running);
   model.set_queued_requests(info.stats.queued);
   model.set_generated_tokens(info.stats.generated_tokens);
+  model.set_detected_pictures(info.stats.detected_pictures);
   for (const Task task : info.tasks) model.add_tasks(ToProto(task));
   model.set_compute(info.compute);
   SetPlan(info.plan, &model);

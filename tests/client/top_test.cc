@@ -31,6 +31,7 @@ Look At(double seconds, int64_t tokens) {
   v1::Model& shapes = *look.models.add_models();
   shapes.set_name("shapes");
   shapes.add_tasks(v1::TASK_DETECT_OBJECTS);
+  shapes.set_detected_pictures(tokens / 20);
   return look;
 }
 
@@ -40,11 +41,11 @@ TEST(TopTest, ShowsALinePerModel) {
       text,
       MatchesRegex("ounce-server 1.2.3, up 1h2m3s, memory 512 MiB of 2.00 GiB\n"
                    "\n"
-                   "MODEL +STATE +METHOD +TOKENS/S +IN MEMORY +KV USED "
+                   "MODEL +STATE +METHOD +PER SECOND +IN MEMORY +KV USED "
                    "+RUNNING +QUEUED\n"
-                   "code +quantizing +linear +100.0 +8.00 MiB +16.0 MiB "
+                   "code +quantizing +linear +100.0 tokens +8.00 MiB +16.0 MiB "
                    "\\(25%\\) +3 +7\n"
-                   "shapes +unknown +0 B +0 +0\n"));
+                   "shapes +unknown +5.0 pictures +0 B +0 +0\n"));
 }
 
 TEST(TopTest, KnowsNoSpeedAfterOneLook) {
@@ -60,6 +61,7 @@ TEST(TopTest, KnowsNoSpeedOfAModelThatBeganAnew) {
   Look before = At(10, 0);
   before.models.clear_models();
   EXPECT_EQ(TokensPerSecond(now.models.models(0), now, before), std::nullopt);
+  EXPECT_EQ(PicturesPerSecond(now.models.models(1), now, before), std::nullopt);
 }
 
 TEST(TopTest, SaysTheSameInJson) {
@@ -67,6 +69,8 @@ TEST(TopTest, SaysTheSameInJson) {
   EXPECT_EQ(json["memory_used_bytes"], 512 << 20);
   EXPECT_EQ(json["models"][0]["tokens_per_second"], 100.0);
   EXPECT_EQ(json["models"][0]["queued_requests"], 7);
+  EXPECT_FALSE(json["models"][0].contains("pictures_per_second"));
+  EXPECT_EQ(json["models"][1]["pictures_per_second"], 5.0);
   EXPECT_FALSE(json["models"][1].contains("tokens_per_second"));
 }
 

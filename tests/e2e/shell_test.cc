@@ -148,6 +148,19 @@ TEST_F(ShellTest, TopCountsTheTokensThatComeMeanwhile) {
       WaitUntil([&] { return Model("tiny").generated_tokens() == 24; }));
 }
 
+TEST_F(ShellTest, TopCountsThePicturesThatComeMeanwhile) {
+  ASSERT_EQ(
+      Cli({"load", "shapes", OUNCE_SOURCE_ROOT "/embedded/detr-tiny"}).code, 0);
+  const Finished found = Cli(
+      {"detect", "shapes",
+       OUNCE_SOURCE_ROOT "/embedded/detr-tiny/examples/shapes-300x300.png"});
+  ASSERT_EQ(found.code, 0) << found.err;
+  EXPECT_EQ(Model("shapes").detected_pictures(), 1);
+  EXPECT_EQ(Model("tiny").detected_pictures(), 0);
+  EXPECT_THAT(Cli({"top", "--interval", "0.05"}).out,
+              HasSubstr(" 0.0 pictures "));
+}
+
 TEST_F(ShellTest, TopFillsATerminalUntilItIsInterrupted) {
   Terminal top(Env({"ounce", "top", "--interval", "0.02"}), 100);
   ASSERT_TRUE(top.Shows("\033[Hounce-server ")) << top.screen();

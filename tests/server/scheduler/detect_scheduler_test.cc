@@ -151,6 +151,7 @@ TEST_F(DetectSchedulerTest, AnswersWithWhatTheEngineFoundInThatPicture) {
     EXPECT_GE(result.began, absl::Milliseconds(100));
     EXPECT_LE(result.began, result.total);
   }
+  EXPECT_EQ(scheduler_->stats().detected, 20);
 }
 
 TEST_F(DetectSchedulerTest, ABatchTakesWhatWaitsInOrderUpToItsSize) {
