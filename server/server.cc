@@ -482,10 +482,17 @@ Server::~Server() {
 
 absl::Status Server::LoadModels() {
   size_t failed = 0;
-  for (const LoadParams& model : ModelsOf(config_)) {
-    const absl::Time start = clock_.Now();
+  for (LoadParams& model : ModelsOf(config_)) {
+    Work work;
+    work.name = "load_model";
+    work.start = clock_.Now();
+    model.on_stage = [&](LoadStage stage) {
+      const absl::Time now = clock_.Now();
+      if (!work.phases.empty()) work.phases.back().end = now;
+      work.phases.push_back({LoadStageName(stage), now, now});
+    };
     const absl::StatusOr<ModelInfo> loaded = catalog_->Load(model);
-    TraceLoad(model.name, start, loaded);
+    TraceLoad(model.name, std::move(work), loaded);
     const absl::Status status = WithContext(WithMemoryAdvice(loaded.status()),
                                             "model '" + model.name + "'");
     if (status.ok()) continue;
@@ -498,16 +505,13 @@ absl::Status Server::LoadModels() {
   return absl::OkStatus();
 }
 
-void Server::TraceLoad(const std::string& name, absl::Time start,
+void Server::TraceLoad(const std::string& name, Work work,
                        const absl::StatusOr<ModelInfo>& loaded) {
   if (tracer_ == nullptr) return;
-  TraceContext context = tracer_->Begin();
-  if (!context.sampled) return;
-  Work work;
-  work.context = std::move(context);
-  work.name = "load_model";
-  work.start = start;
+  work.context = tracer_->Begin();
+  if (!work.context.sampled) return;
   work.end = clock_.Now();
+  if (!work.phases.empty()) work.phases.back().end = work.end;
   work.attributes = {{"ounce.model.name", name}};
   work.failed = !loaded.ok();
   if (loaded.ok()) {

@@ -29,6 +29,7 @@
 #include "server/service/tokens.h"
 #include "server/trace/span_exporter.h"
 #include "server/trace/tracer.h"
+#include "server/trace/work.h"
 
 namespace ounce::server {
 
@@ -72,7 +73,7 @@ class Server {
   absl::Status WatchFiles();
   void TellExpiry();
   // Tells the tracer, if there is one.
-  void TraceLoad(const std::string& name, absl::Time start,
+  void TraceLoad(const std::string& name, Work work,
                  const absl::StatusOr<ModelInfo>& loaded);
 
   // In order: each may use those above it.

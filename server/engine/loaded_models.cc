@@ -323,6 +323,10 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
     MutexLock lock(&mu_);
     RETURN_IF_ERROR(Take(name, path));
   }
+  const auto begin = [&](LoadStage stage) {
+    if (params.on_stage) params.on_stage(stage);
+  };
+  begin(LoadStage::kReading);
   const absl::Time start = clock_.Now();
   struct Loaded {
     MemoryBudget::Reservation reservation;
@@ -341,7 +345,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   const auto loaded = std::make_shared<Loaded>();
   const ModelRoots roots = params.reserved ? ModelRoots() : roots_;
   const absl::Status status = RunInBackground(
-      [loaded, path, options, &reserve, &name, roots,
+      [loaded, path, options, &reserve, &name, roots, &begin,
        this](Waiter& waiter) mutable -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
         options.progress = [&](const model::LoadProgress&) {
@@ -366,6 +370,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
                                   loaded.get()));
           loaded->reservation.CountAsVersionOf(name);
           loaded->task->Hold(loaded->reservation.Split(own));
+          begin(LoadStage::kPacking);
           return absl::OkStatus();
         }));
         ASSIGN_OR_RETURN(
@@ -379,6 +384,7 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
       });
   const auto serve = [&]() -> absl::StatusOr<std::shared_ptr<VersionedModel>> {
     RETURN_IF_ERROR(status);
+    begin(LoadStage::kPublishing);
     ASSIGN_OR_RETURN(
         std::shared_ptr<VersionedModel> served,
         loaded->task->Serve(context_, name, path, std::move(loaded->built)));

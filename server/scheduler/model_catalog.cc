@@ -11,6 +11,18 @@ namespace ounce::server {
 
 bool IsModelName(std::string_view name) { return IsName(name); }
 
+const char* LoadStageName(LoadStage stage) {
+  switch (stage) {
+    case LoadStage::kReading:
+      return "reading";
+    case LoadStage::kPacking:
+      return "packing";
+    case LoadStage::kPublishing:
+      return "publishing";
+  }
+  return "";
+}
+
 const char* QuantizeStageName(QuantizeStage stage) {
   switch (stage) {
     case QuantizeStage::kReading:

@@ -159,6 +159,16 @@ struct QuantizeReport {
 };
 
 // Fields as in model_admin.proto's LoadModelRequest.
+// What a load is doing; those that begin follow each other in this order.
+enum class LoadStage {
+  kReading,     // the checkpoint's description, and the tokenizer
+  kPacking,     // the weights are read, quantized and packed
+  kPublishing,  // the engine begins
+};
+
+// "reading", ...: in traces. It lives for ever.
+const char* LoadStageName(LoadStage stage);
+
 struct LoadParams {
   std::string name;
   std::string path;
@@ -167,6 +177,8 @@ struct LoadParams {
   // Asked again and again while the caller waits, on its thread; the first
   // error ends the load with that error. Empty: always.
   std::function<absl::Status()> proceed = nullptr;
+  // Told of each stage when it begins, on the caller's thread. Empty: nobody.
+  std::function<void(LoadStage)> on_stage = nullptr;
 };
 
 // What a new version must keep to in order to serve. Fields as in

@@ -35,6 +35,7 @@ class AdminJobs {
   // Ends what runs, and what comes from now on (kUnavailable).
   void Stop();
   bool stopping() const { return stopping_; }
+  const Clock& clock() const { return clock_; }
 
   // Stop is to end it.
   void Watch(std::shared_ptr<EndableCall> call);

@@ -354,10 +354,17 @@ grpc::ServerUnaryReactor* ModelAdminService::GetModel(
 }
 
 absl::StatusOr<v1::Model> ModelAdminService::Load(
-    const v1::LoadModelRequest& request, const SlowCall& call) {
+    const v1::LoadModelRequest& request, const SlowCall& call,
+    CallRecord& record) {
   ASSIGN_OR_RETURN(LoadParams params, CheckLoad(request));
   params.proceed = [&call] { return call.CheckWanted(); };
+  PhaseNotes phases(record, clock_);
+  params.on_stage = [&phases](LoadStage stage) {
+    phases.Begin(LoadStageName(stage));
+  };
   ASSIGN_OR_RETURN(const ModelInfo info, catalog_.Load(params));
+  record.AddAttributes({{"ounce.model.method", info.method},
+                        {"ounce.model.resident_bytes", info.resident_bytes}});
   return ToProto(info);
 }
 
@@ -366,8 +373,9 @@ grpc::ServerUnaryReactor* ModelAdminService::LoadModel(
     grpc::ByteBuffer* response) {
   return jobs_.Begin<v1::LoadModelRequest, v1::Model>(
       {context, request, response}, jobs_.loads(),
-      [this](const v1::LoadModelRequest& in, const SlowCall& call) {
-        return Load(in, call);
+      [this, record = reception_.calls().Of(*context)](
+          const v1::LoadModelRequest& in, const SlowCall& call) {
+        return Load(in, call, *record);
       });
 }
 

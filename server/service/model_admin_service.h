@@ -83,7 +83,7 @@ class ModelAdminService final : public RawModelAdmin {
 
  private:
   absl::StatusOr<v1::Model> Load(const v1::LoadModelRequest& request,
-                                 const SlowCall& call);
+                                 const SlowCall& call, CallRecord& record);
   absl::StatusOr<v1::UnloadModelResponse> Unload(
       const v1::UnloadModelRequest& request, const SlowCall& call);
   absl::StatusOr<v1::InspectResponse> RunInspect(

@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "ounce/v1/model_admin.pb.h"
 #include "server/scheduler/refusal.h"
+#include "server/service/call_record.h"
 #include "server/service/checks.h"
 #include "server/service/grpc_status.h"
 #include "server/service/oip_request.h"
@@ -165,8 +166,9 @@ grpc::ServerUnaryReactor* OipAdminService::RepositoryModelLoad(
   using Response = inference::RepositoryModelLoadResponse;
   return jobs_.Begin<inference::RepositoryModelLoadRequest, Response>(
       {context, request, response}, jobs_.loads(),
-      [this](const inference::RepositoryModelLoadRequest& in,
-             const SlowCall& call) -> absl::StatusOr<Response> {
+      [this, record = reception().calls().Of(*context)](
+          const inference::RepositoryModelLoadRequest& in,
+          const SlowCall& call) -> absl::StatusOr<Response> {
         ASSIGN_OR_RETURN(std::optional<LoadParams> params, ToLoad(in));
         if (params.has_value()) {
           // As at the start: those of the configuration may lie anywhere.
@@ -174,6 +176,10 @@ grpc::ServerUnaryReactor* OipAdminService::RepositoryModelLoad(
             RETURN_IF_ERROR(catalog_.Reserve(params->name, params->path));
           }
           params->proceed = [&call] { return call.CheckWanted(); };
+          PhaseNotes phases(*record, jobs_.clock());
+          params->on_stage = [&phases](LoadStage stage) {
+            phases.Begin(LoadStageName(stage));
+          };
           RETURN_IF_ERROR(catalog_.Load(*params).status());
         }
         return Response();

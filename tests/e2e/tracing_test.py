@@ -201,6 +201,11 @@ def test_calls_and_loads_are_traced(ounce_v1: Any, collector: Collector) -> None
         stub = ounce_v1.admin_grpc.ModelAdminStub(channel)
         request = ounce_v1.admin.QuantizeRequest(model="code", method="linear", probe=True)
         assert list(stub.Quantize(request, timeout=60))
+        again = ounce_v1.admin.LoadModelRequest(name="again", path="embedded/codegen-tiny")
+        stub.LoadModel(again, timeout=60)
+        # {model_name: "code"}, by the Open Inference Protocol.
+        for rpc in ("RepositoryModelUnload", "RepositoryModelLoad"):
+            channel.unary_unary(f"/inference.GRPCInferenceService/{rpc}")(b"\x12\x04code", timeout=60)
     wait_until(lambda: metric(server, "ounce_spans_sent_total") >= 4)
     # What came last is sent by the stop.
     generate(ounce_v1, server, ())
@@ -251,6 +256,16 @@ def test_calls_and_loads_are_traced(ounce_v1: Any, collector: Collector) -> None
     assert stages[0] == "reading" and stages[-1] == "swapping", stages
     assert "quantizing" in stages and "evaluating" in stages
     assert attributes(quantized)["ounce.model.method"] == "linear"
+    for name in (
+        "load_model",
+        "ounce.v1.ModelAdmin/LoadModel",
+        "inference.GRPCInferenceService/RepositoryModelLoad",
+    ):
+        (loaded,) = roots[name]
+        assert children(loaded) == ["reading", "packing", "publishing"], name
+        below = [span for span in spans if span.parent_span_id == loaded.span_id]
+        for earlier, later in zip(below, below[1:]):
+            assert earlier.end_time_unix_nano == later.start_time_unix_nano
     (loaded,) = roots["load_model"]
     assert attributes(loaded)["ounce.model.name"] == "code"
     assert f'"trace_id":"{TRACE}"' in said
@@ -296,7 +311,8 @@ def test_the_flag_goes_before_the_environment(
 def test_a_load_that_fails_is_traced_too(collector: Collector) -> None:
     with pytest.raises(SystemExit):
         start("--model", "gone=embedded/gone", "--otlp_endpoint", collector.url)
-    loads = {attributes(span)["ounce.model.name"]: span for span in collector.spans()}
+    spans = [span for span in collector.spans() if span.name == "load_model"]
+    loads = {attributes(span)["ounce.model.name"]: span for span in spans}
     assert loads["code"].status.code == trace_pb2.Status.STATUS_CODE_UNSET
     assert loads["gone"].status.code == trace_pb2.Status.STATUS_CODE_ERROR
     assert attributes(loads["gone"])["error.type"]
@@ -322,7 +338,7 @@ def test_a_collector_that_is_down_harms_nobody(ounce_v1: Any) -> None:
         wait_until(lambda: "can't be reached" in server.said())
         generate(ounce_v1, server)
         said = stop(server)
-    assert "spans: 0 sent, 45 dropped" in said
+    assert "spans: 0 sent, 48 dropped" in said
 
 
 def test_a_collector_that_is_busy_gets_them_later(ounce_v1: Any, collector: Collector) -> None:
