@@ -12,8 +12,9 @@
 
 namespace ounce::client {
 
-// The server's code and message, with what its details add; where no server was
-// reached, what is wrong with the connection to `endpoint`, and what to do.
+// The server's code and message, with what its details add, and the details as
+// payloads (client.h); where no server was reached, what is wrong with the
+// connection to `endpoint`, and what to do.
 absl::Status ToAbslStatus(const grpc::Status& status, const Endpoint& endpoint);
 
 // After which the server would take the same call, if it says so.

@@ -27,7 +27,9 @@
 //   be read and a token that would go out in plain text; kUnavailable when
 //   nothing answers at the address, or the server went away, and the message
 //   says what to do; kDeadlineExceeded after `timeout`; kCancelled,
-//   "cancelled", after Cancel.
+//   "cancelled", after Cancel. What the server says in details of google.rpc
+//   (docs/errors.md) is a payload each, by its type's URL:
+//   status.GetPayload("type.googleapis.com/google.rpc.BadRequest").
 #ifndef OUNCE_CLIENT_CLIENT_H_
 #define OUNCE_CLIENT_CLIENT_H_
 

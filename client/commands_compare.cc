@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -23,6 +23,7 @@
 #include "client/comparison.h"
 #include "client/comparison_subject.h"
 #include "client/measured_copy.h"
+#include "google/rpc/error_details.pb.h"
 
 namespace ounce::client {
 namespace {
@@ -62,6 +63,19 @@ void Put(Json result, Json* comparison) {
   (*comparison)["results"].push_back(std::move(result));
 }
 
+// Whether the server says that the plan is none, whatever the model is.
+bool IsAboutPlan(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload =
+      status.GetPayload("type.googleapis.com/google.rpc.BadRequest");
+  google::rpc::BadRequest details;
+  if (!payload.has_value() || !details.ParseFromString(std::string(*payload))) {
+    return false;
+  }
+  return std::any_of(
+      details.field_violations().begin(), details.field_violations().end(),
+      [](const auto& violation) { return violation.field() == "plan"; });
+}
+
 // Why this model can't be stored by some of the specs, by these.
 using Refusals = std::map<std::string, absl::Status>;
 
@@ -74,8 +88,7 @@ absl::StatusOr<Refusals> Judge(const std::vector<std::string>& specs,
   for (const std::string& spec : specs) {
     if (MeasuredOf(comparison, spec) != nullptr) continue;
     const absl::Status status = copy->Judge(spec);
-    if (absl::IsInvalidArgument(status) &&
-        absl::StartsWith(status.message(), "plan: ")) {  // about the field
+    if (IsAboutPlan(status)) {
       no_specs.push_back(absl::StrCat("  ", spec, ": ", status.message()));
     } else if (absl::IsInvalidArgument(status) ||
                absl::IsUnimplemented(status)) {

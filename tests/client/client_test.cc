@@ -329,6 +329,18 @@ TEST_F(ClientTest, SaysInWordsWhatTheDetailsOfAnErrorSay) {
                        "200ms; request 0123abcd in the server's log"));
 }
 
+TEST_F(ClientTest, HasTheDetailsOfAnErrorAsPayloads) {
+  v1::DetectObjectsRequest request;
+  request.set_image("fault");
+  const absl::optional<absl::Cord> payload =
+      client_->DetectObjects(request).status().GetPayload(
+          "type.googleapis.com/google.rpc.BadRequest");
+  ASSERT_TRUE(payload.has_value());
+  google::rpc::BadRequest details;
+  ASSERT_TRUE(details.ParseFromString(std::string(*payload)));
+  EXPECT_EQ(details.field_violations(0).field(), "image");
+}
+
 TEST_F(ClientTest, SaysWhatToDoWhenNothingAnswers) {
   server_->Shutdown();
   EXPECT_THAT(client_->DetectObjects({}),
