@@ -154,7 +154,8 @@ absl::StatusOr<std::string> FindModelFolder(std::string_view location) {
     return absl::NotFoundError(
         absl::StrCat("no folder ", Quoted(location),
                      ", nor is that a model's name of the form org/name or "
-                     "org/name@revision"));
+                     "org/name@revision; a folder is named by its whole path "
+                     "on the server's machine"));
   }
 
   const std::string cache = CacheFolder();
@@ -163,10 +164,12 @@ absl::StatusOr<std::string> FindModelFolder(std::string_view location) {
   const absl::Status not_cached = absl::NotFoundError(absl::StrCat(
       "no folder ", Quoted(location), ", and no model '", model,
       "' at revision '", revision, "' in the Hugging Face cache ", cache,
-      "; this server does not download: `hf download ", model,
+      "; a folder is named by its whole path on the server's machine, and "
+      "`hf download ",
+      model,
       at == std::string_view::npos ? ""
                                    : absl::StrCat(" --revision ", revision),
-      "` fills the cache"));
+      "` puts a model into the cache: this server does not download"));
   absl::StatusOr<std::string> commit =
       ReadRef(absl::StrCat(repository, "/refs/", revision));
   if (absl::IsNotFound(commit.status())) {

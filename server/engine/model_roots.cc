@@ -63,8 +63,14 @@ absl::StatusOr<std::string> ModelRoots::Resolve(
     const fs::path path = fs::weakly_canonical(fs::absolute(location), error);
     if (error || !allowed(path)) return Denied(location);
   }
-  ASSIGN_OR_RETURN(const std::string found, model::FindModelFolder(location));
-  const fs::path folder = fs::canonical(found, error);
+  const absl::StatusOr<std::string> found = model::FindModelFolder(location);
+  if (absl::IsNotFound(found.status())) {
+    return absl::NotFoundError(absl::StrCat(
+        found.status().message(), "; calls load from under --model_roots ",
+        absl::StrJoin(folders_, ",")));
+  }
+  RETURN_IF_ERROR(found.status());
+  const fs::path folder = fs::canonical(*found, error);
   if (error || !allowed(folder)) return Denied(location);
   // Files of the hub's cache are links to its blobs.
   for (fs::directory_iterator it(folder, error), end; !error && it != end;

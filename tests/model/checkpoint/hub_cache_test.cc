@@ -108,7 +108,9 @@ TEST_F(HubCacheTest, SaysWhatAFileIs) {
 TEST_F(HubCacheTest, NamesTheCommandThatFillsTheCache) {
   EXPECT_THAT(FindModelFolder("org/other"),
               StatusIs(absl::StatusCode::kNotFound,
-                       AllOf(HasSubstr(folder_.Path("cache")),
+                       AllOf(HasSubstr("a folder is named by its whole path "
+                                       "on the server's machine"),
+                             HasSubstr(folder_.Path("cache")),
                              HasSubstr("`hf download org/other`"))));
   EXPECT_THAT(FindModelFolder("org/model@v2"),
               StatusIs(absl::StatusCode::kNotFound,

@@ -51,6 +51,13 @@ TEST_F(ModelRootsTest, WithoutRootsAnythingMayBeLoaded) {
   EXPECT_EQ(Resolved(ModelRoots(), "/no/where/../x"), "/no/where/../x");
 }
 
+TEST_F(ModelRootsTest, WhatIsNotThereIsToldWhereToLoadFrom) {
+  EXPECT_THAT(roots_.Resolve("good"),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("; calls load from under --model_roots " +
+                                 Path("models"))));
+}
+
 TEST_F(ModelRootsTest, UnderARootIsResolvedAndOutsideIsDenied) {
   EXPECT_EQ(Resolved(roots_, Path("models/good")), Real("models/good"));
   EXPECT_EQ(Resolved(roots_, Path("models/../models/./good/")),
