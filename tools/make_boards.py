@@ -398,9 +398,13 @@ def serving():
                   " > 0", "{{rpc}}")], CALLS_PER_SECOND)
     board.lines("Calls that did not end with OK, by code", "Whoever caused them.",
                 [(f'sum by (code) (rate(ounce_rpc_requests_total{{{CALLS}, code!="OK"}}'
-                  "[$__rate_interval])) > 0", "{{code}}")], CALLS_PER_SECOND)
+                  "[$__rate_interval])) > 0", "{{code}}")], CALLS_PER_SECOND, width=8)
     board.lines("Failed calls, of all", "The codes that the SLO counts.",
-                [(f"({failed}) / {calls}", "failed"), ("vector(0.005)", "SLO")], SHARE)
+                [(f"({failed}) / {calls}", "failed"), ("vector(0.005)", "SLO")], SHARE, width=8)
+    board.lines("Refused when they came, by reason", "Text and pictures; docs/errors.md says "
+                "what each reason means.",
+                [("sum by (reason) (rate(ounce_refused_requests_total[$__rate_interval])) > 0",
+                  "{{reason}}")], CALLS_PER_SECOND, width=8)
 
     board.row("Queue")
     board.lines("Waiting", "", [("sum by (model) (ounce_requests_queued)", "{{model}}"),
@@ -607,10 +611,14 @@ def fleet():
                 limits=steps(RED, (2 * 86400, ORANGE), (14 * 86400, GREEN)))
     board.lines("Open files, of what may be open", "",
                 [(f"{one} (process_open_fds {ours}) / {one} (process_max_fds {ours})",
-                  "{{instance}}")], SHARE, width=12, limits=FULL)
+                  "{{instance}}")], SHARE, width=8, limits=FULL)
     board.lines("Starts", "Of the process, in the hour before.",
                 [(f"{one} (changes(process_start_time_seconds[1h]) {ours})", "{{instance}}")],
-                COUNT, width=12)
+                COUNT, width=8)
+    board.lines("Spans of traces", "Nothing without --otlp_endpoint.",
+                [(f"{one} (rate(ounce_spans_sent_total[$__rate_interval]))", "{{instance}} sent"),
+                 ("sum by (instance, reason) (rate(ounce_spans_dropped_total[$__rate_interval]))",
+                  "{{instance}} lost: {{reason}}")], PER_SECOND, width=8)
     return board
 
 

@@ -115,8 +115,11 @@ class BoardsTest : public testing::ServingTest {
     if (std::system("prometheus --version >/dev/null 2>&1") != 0) {
       GTEST_SKIP() << "prometheus is not installed";
     }
+    prometheus_ = absl::StrCat("127.0.0.1:", FreePort());
+    // Which is no collector of traces, and says so: spans are lost.
     Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--model",
-           "shapes=" OUNCE_SOURCE_ROOT "/embedded/detr-tiny"});
+           "shapes=" OUNCE_SOURCE_ROOT "/embedded/detr-tiny", "--otlp_endpoint",
+           absl::StrCat("http://", prometheus_)});
   }
 
   void StartPrometheus() {
@@ -127,7 +130,6 @@ class BoardsTest : public testing::ServingTest {
         absl::StrReplaceAll(
             testing::ReadFile(absl::StrCat(kPrometheus, "prometheus.yaml")),
             {{"ounce:8502", metrics_}, {"15s", "1s"}}));
-    prometheus_ = absl::StrCat("127.0.0.1:", FreePort());
     start_ = absl::Now();
     LaunchPrometheus();
     ASSERT_TRUE(WaitUntil([&] { return HasData("ounce_model_info"); }))
