@@ -27,7 +27,7 @@ FROM ${BASE} AS root
 RUN --mount=type=bind,from=build,source=/src/tools,target=/tools \
     --mount=type=bind,from=build,source=/image/usr/local/bin,target=/programs \
     /tools/install_needed.sh /programs/ounce-server /programs/ounce -- \
-      fonts-dejavu-core libcairo2 libcurl4 libgrpc++1.51 libjpeg62-turbo libmicrohttpd12 libminizip1 libpcre2-8-0 \
+      ca-certificates fonts-dejavu-core libcairo2 libcurl4 libgrpc++1.51 libjpeg62-turbo libmicrohttpd12 libminizip1 libpcre2-8-0 \
       libpng16-16 libprometheus-cpp-core1.0 libprotobuf32 \
       libspdlog1.10 libssl3 libutf8proc2 libwebp7
 COPY --from=build /image/ /

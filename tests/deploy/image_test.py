@@ -211,6 +211,11 @@ class Contents(unittest.TestCase):
         print(f"{sum(own) / 1e6:.1f} MB above {base / 1e6:.1f} MB of the base")
         self.assertLess(sum(own), 80e6)
 
+    def test_trusts_the_authorities_that_debian_trusts(self):
+        # Where libcurl looks for them, for a collector of traces by https://.
+        trusted = (root / "etc/ssl/certs/ca-certificates.crt").read_text()
+        self.assertGreater(trusted.count("-----BEGIN CERTIFICATE-----"), 100)
+
     @needs_root
     def test_has_of_its_packages_only_the_libraries_that_it_loads(self):
         listing = ["/lib64/ld-linux-x86-64.so.2", "--list"]
@@ -258,6 +263,7 @@ class Sbom(unittest.TestCase):
             ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Package} ${Version}\n"],
             capture_output=True, text=True, check=True).stdout
         self.assertEqual(self.debian, dict(line.split() for line in listed.splitlines()))
+        self.assertIn("ca-certificates", self.debian)
 
     def test_lists_the_package_of_every_library(self):
         owners = {}
