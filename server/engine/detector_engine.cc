@@ -13,6 +13,7 @@
 #include "model/detector.h"
 #include "quant/matmul.h"
 #include "quant/scratch.h"
+#include "server/engine/sliced_turn.h"
 #include "server/scheduler/not_finite.h"
 #include "server/scheduler/refusal.h"
 
@@ -25,59 +26,6 @@ constexpr size_t kSmallScratch = size_t{16} << 20;
 // No known detector comes near it on pictures of a sensible size; a config that
 // was made to ask for more must not wake the system's out-of-memory killer.
 constexpr size_t kMostScratch = size_t{8} << 30;
-
-// A turn of the machine, in slices: others who want one have it in between.
-class SlicedTurn final : public Interlude {
- public:
-  // What the slices of all batches that run at once take together between two
-  // turns of a stream: each of them sees the stream and the other batches wait,
-  // and takes only its part. The tasks under way when a slice ends are on top,
-  // and no bound is set on how long they take.
-  static constexpr absl::Duration kSlices = absl::Milliseconds(20);
-
-  SlicedTurn(ThreadPool& pool, StepTurns& turns, const Clock& clock)
-      : pool_(pool), turns_(turns), clock_(clock) {
-    const absl::Time asked = clock_.Now();
-    Begin();
-    waited_ = begun_ - asked;
-  }
-  ~SlicedTurn() override { End(); }
-  SlicedTurn(const SlicedTurn&) = delete;
-  SlicedTurn& operator=(const SlicedTurn&) = delete;
-
-  // For the first slice.
-  absl::Duration waited() const { return waited_; }
-  // In all slices so far.
-  absl::Duration taken() const { return taken_ + (clock_.Now() - begun_); }
-
-  bool Wanted() override {
-    const int others = turns_.OthersWaiting();
-    return others > 0 && clock_.Now() - begun_ >= kSlices / others;
-  }
-  void Run() override {
-    taken_ = taken();
-    End();
-    Begin();
-  }
-
- private:
-  void Begin() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    turns_.Begin();
-    pool_.lease().Lock();
-    begun_ = clock_.Now();
-  }
-  void End() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    pool_.lease().Unlock();
-    turns_.End();
-  }
-
-  ThreadPool& pool_;
-  StepTurns& turns_;
-  const Clock& clock_;
-  absl::Time begun_;
-  absl::Duration waited_;
-  absl::Duration taken_;
-};
 
 // Bytes that Scratch takes for so many floats.
 size_t FloatBytes(int64_t count) {

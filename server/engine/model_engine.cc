@@ -1,27 +1,36 @@
 #include "server/engine/model_engine.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
+#include "base/interlude.h"
 #include "base/mapped_memory.h"
 #include "base/status_macros.h"
 #include "model/causal_lm.h"
 #include "quant/scratch.h"
+#include "server/engine/sliced_turn.h"
 
 namespace ounce::server {
 namespace {
+
+// Tokens. Those that only decode are not asked after each task whether others
+// wait: they take about as long as a slice of a longer one.
+constexpr int64_t kShortStep = 16;
 
 class ModelEngine final : public Engine {
  public:
   ModelEngine(EngineInfo info, std::shared_ptr<const model::Model> model,
               std::shared_ptr<model::KvCache> cache, quant::Scratch scratch,
-              MappedMemory logits, ThreadPool& pool, StepTurns& turns)
+              MappedMemory logits, ThreadPool& pool, StepTurns& turns,
+              const Clock& clock)
       : info_(std::move(info)),
         model_(std::move(model)),
         cache_(std::move(cache)),
         pool_(pool),
         turns_(turns),
+        clock_(clock),
         scratch_(std::move(scratch)),
         logits_(std::move(logits)) {
     slices_.reserve(info_.max_step_logits);
@@ -49,15 +58,13 @@ class ModelEngine final : public Engine {
     OUNCE_CHECK(num_tokens <= info_.max_step_tokens &&
                     num_logits <= info_.max_step_logits,
                 "a step larger than the engine was made for");
-    turns_.Begin();
-    {
-      MutexLock lease(&pool_.lease());
-      quant::ScratchScope scope(scratch_);
-      model_->causal_lm()->Forward(
-          slices_, *cache_, model_->RunOn(pool_, scratch_),
-          {rows, num_logits, info_.vocab_size, stride});
-    }
-    turns_.End();
+    SlicedTurn turn(pool_, turns_, clock_);
+    std::optional<ScopedInterlude> others;
+    if (num_tokens > kShortStep) others.emplace(turn);
+    quant::ScratchScope scope(scratch_);
+    model_->causal_lm()->Forward(slices_, *cache_,
+                                 model_->RunOn(pool_, scratch_),
+                                 {rows, num_logits, info_.vocab_size, stride});
     return absl::OkStatus();
   }
 
@@ -71,6 +78,7 @@ class ModelEngine final : public Engine {
   const std::shared_ptr<model::KvCache> cache_;
   ThreadPool& pool_;
   StepTurns& turns_;
+  const Clock& clock_;
   quant::Scratch scratch_;
   const MappedMemory logits_;
   std::vector<model::SequenceSlice> slices_;
@@ -91,7 +99,8 @@ size_t EngineScratchBytes(const ModelEngineOptions& options,
 absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
     const ModelEngineOptions& options,
     std::shared_ptr<const model::Model> model,
-    std::shared_ptr<model::KvCache> cache, ThreadPool& pool, StepTurns& turns) {
+    std::shared_ptr<model::KvCache> cache, ThreadPool& pool, StepTurns& turns,
+    const Clock& clock) {
   const model::CausalLm& causal_lm = *model->causal_lm();
   const model::CausalLmShape& shape = causal_lm.shape();
   EngineInfo info;
@@ -117,7 +126,7 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
                            LogitStride(shape.vocab_size) * sizeof(float)));
   return std::make_unique<ModelEngine>(std::move(info), std::move(model),
                                        std::move(cache), std::move(scratch),
-                                       std::move(logits), pool, turns);
+                                       std::move(logits), pool, turns, clock);
 }
 
 }  // namespace ounce::server

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "base/thread_pool.h"
 #include "model/causal_lm.h"
 #include "model/layers/kv_cache.h"
@@ -32,16 +33,19 @@ int64_t LogitStride(int64_t vocab_size);
 size_t EngineScratchBytes(const ModelEngineOptions& options,
                           const model::CausalLm& causal_lm, int threads);
 
-// Memory for the largest step is set aside here; a step allocates nothing.
+// Memory for the largest step is set aside here; a step allocates nothing. One
+// with tokens of prompts lets other engines have turns in its midst
+// (sliced_turn.h).
 //
-// Ownership: shares of the model and of the cache; `pool` and `turns` must
-//   outlive it.
+// Ownership: shares of the model and of the cache; `pool`, `turns` and `clock`
+//   must outlive it.
 // Requires a causal language model whose KV shape is the cache's.
 // Errors: kResourceExhausted.
 absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
     const ModelEngineOptions& options,
     std::shared_ptr<const model::Model> model,
-    std::shared_ptr<model::KvCache> cache, ThreadPool& pool, StepTurns& turns);
+    std::shared_ptr<model::KvCache> cache, ThreadPool& pool, StepTurns& turns,
+    const Clock& clock);
 
 }  // namespace ounce::server
 

@@ -61,7 +61,7 @@ absl::StatusOr<std::shared_ptr<Engine>> MakeEngine(
   options.method = built.report.method;
   return CreateModelEngine(options, std::move(built.model),
                            std::shared_ptr<model::KvCache>(kv, &kv->cache),
-                           context.pool, context.turns);
+                           context.pool, context.turns, context.clock);
 }
 
 // Blocks for one request of all positions.
