@@ -1,6 +1,8 @@
 // Speed of a model's steps alone, without server, tokenizer or sampler.
 //
-// Usage: forward_bench CHECKPOINT [METHOD] [THREADS] [REPEATS] [prefill|decode]
+// Usage: forward_bench CHECKPOINT [METHOD] [THREADS] [REPEATS]
+// [prefill|decode|all]
+//        [float32|bfloat16]
 
 #include <algorithm>
 #include <cstdint>
@@ -101,10 +103,11 @@ class Bench {
 };
 
 void Run(const std::string& folder, const std::string& spec, int threads,
-         int repeats, const std::string& only) {
+         int repeats, const std::string& only, quant::Compute compute) {
   auto checkpoint = model::Checkpoint::Open(folder);
   if (!checkpoint.ok()) Die(checkpoint.status());
   model::LoadOptions options;
+  options.compute = compute;
   if (!spec.empty()) {
     auto plan = model::ParseMethodPlan(spec);
     if (!plan.ok()) Die(plan.status());
@@ -153,14 +156,17 @@ void Run(const std::string& folder, const std::string& spec, int threads,
 }  // namespace ounce
 
 int main(int argc, char** argv) {
-  if (argc < 2 || argc > 6) {
+  if (argc < 2 || argc > 7) {
     std::fprintf(stderr,
                  "usage: forward_bench CHECKPOINT [METHOD] [THREADS] "
-                 "[REPEATS] [prefill|decode]\n");
+                 "[REPEATS] [prefill|decode|all] [float32|bfloat16]\n");
     return 2;
   }
   ounce::Run(argv[1], argc > 2 ? argv[2] : "linear",
              argc > 3 ? std::atoi(argv[3]) : ounce::NumCpus(),
-             argc > 4 ? std::atoi(argv[4]) : 24, argc > 5 ? argv[5] : "");
+             argc > 4 ? std::atoi(argv[4]) : 24, argc > 5 ? argv[5] : "",
+             argc > 6 && std::string(argv[6]) == "bfloat16"
+                 ? ounce::quant::Compute::kBFloat16
+                 : ounce::quant::Compute::kFloat32);
   return 0;
 }
