@@ -7,8 +7,8 @@ llama.cpp compiled for this CPU. All have the same checkpoints (full size, rando
 the same prompts and the same number of threads. Rounds are interleaved: a round measures
 every engine once in every row, and then the machine. Figures are medians.
 
-A peer that in the warm-up is less than half as fast as the best of a row keeps that one
-reading, which ~ marks. One that can't run here is named with its reason.
+A peer that in the first round is less than half as fast as the best of a row keeps that
+one reading, which ~ marks. One that can't run here is named with its reason.
 
 Sections are instruction sets, of those that the CPU has: all it can, and capped by
 OUNCE_MAX_ISA, the peers alike where they can be.
@@ -257,21 +257,19 @@ def measure_text(section, model, checkpoint):
                 for name, value in found.get(row.name, {}).items():
                     if round_index >= 0:
                         section.note(row, name, value)
-            if round_index < 0:
-                drop_slow(section, wanted, peers, found)
-            else:
+            if round_index == 0:
+                drop_slow(wanted, peers, found)
+            if round_index >= 0:
                 section.measure_machine()
 
 
-def drop_slow(section, wanted, peers, found):
+def drop_slow(wanted, peers, found):
     """Of each workload, the peers that come near the best one in no row: one reading is enough."""
     for engines in wanted.values():
         for kind in [kind for kind in engines if kind in peers]:
             name = peers[kind].name
-            if any(is_near(row, name, found[row.name]) for row in engines[kind]):
-                continue
-            for row in engines.pop(kind):
-                section.note(row, name, found[row.name][name])
+            if not any(is_near(row, name, found[row.name]) for row in engines[kind]):
+                del engines[kind]
 
 
 def is_near(row, name, values):
@@ -488,7 +486,7 @@ def main():
         if section.limits:
             report["sections"].append(section.report())
             print_section(report["sections"][-1], arguments)
-    print("\n(~: slow, one reading in the warm-up; "
+    print("\n(~: slow, one reading; "
           f"{(time.monotonic() - started) / 60:.0f} minutes in all)")
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
