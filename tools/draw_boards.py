@@ -12,6 +12,7 @@ Needs matplotlib, and prometheus on PATH (./run setup unpacks it into ~/.cache/o
 
 import argparse
 import datetime
+import http.server
 import io
 import json
 import os
@@ -53,6 +54,19 @@ def free_port():
         return probe.getsockname()[1]
 
 
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Takes all spans of traces, and forgets them."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
 class Programs:
     """A server, a Prometheus that reads it every two seconds, and clients; all end with it."""
 
@@ -62,10 +76,13 @@ class Programs:
 
     def begin(self):
         folder = self.folder
+        self.collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+        threading.Thread(target=self.collector.serve_forever, daemon=True).start()
         self.server = server = OunceServer(
             self.build / "ounce-server", f"--model={TEXT}=embedded/codegen-tiny",
             f"--model={PICTURES}=embedded/detr-tiny", "--memory_bytes=256MiB",
-            "--kv_cache_bytes=32MiB", cwd=ROOT)
+            "--kv_cache_bytes=32MiB",
+            f"--otlp_endpoint=http://127.0.0.1:{self.collector.server_port}", cwd=ROOT)
         self.processes.append(server.process)
         self.environment = {**os.environ, "OUNCE_SERVER": server.inference,
                             "OUNCE_ADMIN": server.admin}
@@ -122,6 +139,7 @@ class Programs:
             process.terminate()
         for process in self.processes:
             process.wait()
+        self.collector.shutdown()
 
 
 def work(programs, seconds):
