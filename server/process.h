@@ -6,9 +6,10 @@
 
 namespace ounce::server {
 
-// Freed memory goes back to the system, a peer or reader that is gone is an
-// error and no signal, the soft limit of open files is raised to the hard one,
-// and no connection takes the number of a stdout or stderr that is closed.
+// Freed memory goes back to the system, and none is spent on the order in which
+// mutexes were taken; a peer or reader that is gone is an error and no signal,
+// the soft limit of open files is raised to the hard one, and no connection
+// takes the number of a stdout or stderr that is closed.
 // First thing in main.
 void SetUpProcess();
 
