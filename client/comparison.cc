@@ -138,6 +138,7 @@ std::vector<std::string> Notes(const Json& result) {
     }
   }
   std::vector<std::string> notes;
+  notes.reserve(counts.size());
   for (const auto& [note, count] : counts) {
     notes.push_back(absl::StrCat(count, " of ", num_chosen, " tensors ", note));
   }

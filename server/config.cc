@@ -250,7 +250,7 @@ void AddSettings(CLI::App& app, GivenFlags* given) {
 
 // What is wrong with the words of the command line.
 std::string Fault(const CLI::App& app, const CLI::ParseError& error) {
-  const std::string what = error.what();
+  std::string what = error.what();
   if (const auto words = app.remaining(); !words.empty()) {
     return StrCat("'", words[0], "' is neither a flag nor a flag's value");
   }

@@ -493,8 +493,8 @@ absl::Status Server::LoadModels() {
     };
     const absl::StatusOr<ModelInfo> loaded = catalog_->Load(model);
     TraceLoad(model.name, std::move(work), loaded);
-    const absl::Status status = WithContext(WithMemoryAdvice(loaded.status()),
-                                            "model '" + model.name + "'");
+    absl::Status status = WithContext(WithMemoryAdvice(loaded.status()),
+                                      "model '" + model.name + "'");
     if (status.ok()) continue;
     ++failed;
     if (!config_.keep_going || failed == config_.models.size()) return status;

@@ -828,7 +828,7 @@ absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {
         return params.proceed ? params.proceed() : absl::OkStatus();
       })));
   malloc_trim(0);
-  return *std::move(inspection);
+  return std::move(*inspection);
 }
 
 void LoadedModels::Drain(absl::Time deadline) {

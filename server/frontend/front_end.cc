@@ -198,7 +198,7 @@ template <class Task, class Job>
 absl::Status FrontEnd::FindTask(Job& job) const {
   absl::StatusOr<std::shared_ptr<ServedModel>> model =
       FindModel(job.request.model);
-  if (model.ok()) job.model = *std::move(model);
+  if (model.ok()) job.model = *model;
   RETURN_IF_ERROR(CheckStillWanted(job.call));
   RETURN_IF_ERROR(model.status());
   ASSIGN_OR_RETURN(job.task, TaskOf<Task>(job.model));

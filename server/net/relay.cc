@@ -220,7 +220,10 @@ class Loop final : public Relay {
   bool RefuseOne() {
     if (!spare_descriptor_.ok()) return false;
     spare_descriptor_ = FileDescriptor();
-    FileDescriptor(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    {
+      const FileDescriptor refused(
+          accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    }
     spare_descriptor_ = FileDescriptor(open("/dev/null", O_RDONLY | O_CLOEXEC));
     return true;
   }
@@ -288,7 +291,7 @@ class Loop final : public Relay {
   std::string Name(int fd, const std::string& address) {
     // Another program may hold a name; without one the peer is unknown.
     for (int tries = 0; tries < 8; ++tries) {
-      const std::string name = RelayName(
+      std::string name = RelayName(
           address, absl::StrCat(getpid(), "-", wake_.get(), "-", names_++));
       sockaddr_un to{};
       to.sun_family = AF_UNIX;

@@ -426,7 +426,9 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::BeginTelling(
 }
 
 absl::StatusOr<Picture> ModelAdminService::ReadPicture(
-    int64_t i, std::string bytes,
+    int64_t i,
+    // Whose memory goes when it is read.
+    std::string bytes,  // NOLINT(performance-unnecessary-value-param)
     const model::ImageProcessor& processor) const {
   const std::string field = absl::StrCat("pictures[", i, "]");
   ASSIGN_OR_RETURN(PictureMemory::Reservation memory,
