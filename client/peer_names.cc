@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/clock.h"
+#include "base/free_by.h"
 
 namespace ounce::client {
 namespace {
@@ -27,18 +28,11 @@ namespace {
 constexpr int kMaxNames = 5;
 constexpr size_t kMaxNameBytes = 64;
 
-template <auto kFree>
-struct Free {
-  template <class T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using Certificate = std::unique_ptr<X509, Free<X509_free>>;
-using Context = std::unique_ptr<SSL_CTX, Free<SSL_CTX_free>>;
-using Ssl = std::unique_ptr<SSL, Free<SSL_free>>;
-using Names = std::unique_ptr<GENERAL_NAMES, Free<GENERAL_NAMES_free>>;
-using Addresses = std::unique_ptr<addrinfo, Free<freeaddrinfo>>;
+using Certificate = std::unique_ptr<X509, FreeBy<X509_free>>;
+using Context = std::unique_ptr<SSL_CTX, FreeBy<SSL_CTX_free>>;
+using Ssl = std::unique_ptr<SSL, FreeBy<SSL_free>>;
+using Names = std::unique_ptr<GENERAL_NAMES, FreeBy<GENERAL_NAMES_free>>;
+using Addresses = std::unique_ptr<addrinfo, FreeBy<freeaddrinfo>>;
 
 std::string TextOf(const ASN1_STRING* string) {
   return std::string(
@@ -158,7 +152,7 @@ void ShakeHands(SSL* ssl, const Socket& socket) {
 }  // namespace
 
 std::string NamesInCertificate(absl::string_view pem) {
-  const std::unique_ptr<BIO, Free<BIO_free>> bio(
+  const std::unique_ptr<BIO, FreeBy<BIO_free>> bio(
       BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   const Certificate certificate(
       PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));

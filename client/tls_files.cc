@@ -9,26 +9,20 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "base/free_by.h"
 
 namespace ounce::client {
 namespace {
 
 constexpr char kCertificate[] = "certificate in PEM format";
 
-template <auto kFree>
-struct Free {
-  template <class T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using Certificate = std::unique_ptr<X509, Free<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
+using Certificate = std::unique_ptr<X509, FreeBy<X509_free>>;
+using Key = std::unique_ptr<EVP_PKEY, FreeBy<EVP_PKEY_free>>;
 
 // The first object that `read`, of OpenSSL, finds in `pem`; null: none.
 template <class Object, class Read>
 Object ReadPem(const std::string& pem, Read read) {
-  const std::unique_ptr<BIO, Free<BIO_free>> bio(
+  const std::unique_ptr<BIO, FreeBy<BIO_free>> bio(
       BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   // Nobody is there to be asked for a passphrase.
   char no_passphrase[] = "";

@@ -12,6 +12,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/free_by.h"
 #include "base/mutex.h"
 #include "base/read_file.h"
 #include "base/status_macros.h"
@@ -26,15 +27,8 @@ constexpr long kMaxClientCertificateBytes = 32 << 10;
 constexpr int kMaxLaterHandshakeMessages = 32;
 constexpr size_t kMaxIdentityBytes = 255;
 
-template <auto kFree>
-struct Free {
-  template <class T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using SslContext = std::unique_ptr<SSL_CTX, Free<SSL_CTX_free>>;
-using Ssl = std::unique_ptr<SSL, Free<SSL_free>>;
+using SslContext = std::unique_ptr<SSL_CTX, FreeBy<SSL_CTX_free>>;
+using Ssl = std::unique_ptr<SSL, FreeBy<SSL_free>>;
 
 // What OpenSSL says was wrong, in its words.
 std::string Words() {
