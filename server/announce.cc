@@ -23,11 +23,6 @@ absl::Status PortsFileError(const std::string& path, const std::string& why) {
       absl::StrCat("--ports_file '", path, "': ", why));
 }
 
-bool Serves(const ModelInfo& model) {
-  return model.state == ModelState::kReady ||
-         model.state == ModelState::kQuantizing;
-}
-
 }  // namespace
 
 void AnnounceStart(const std::string& version, const std::string& isa,
@@ -46,12 +41,14 @@ void AnnounceStart(const std::string& version, const std::string& isa,
 }
 
 void AnnounceModels(const std::vector<ModelInfo>& models) {
-  if (std::none_of(models.begin(), models.end(), Serves)) {
+  if (std::none_of(models.begin(), models.end(), [](const ModelInfo& model) {
+        return Serves(model.state);
+      })) {
     spdlog::warn(
         "no model is served: name one with --model, --config or `ounce load`");
   }
   for (const ModelInfo& model : models) {
-    if (!Serves(model)) continue;
+    if (!Serves(model.state)) continue;
     const bool generates = CheckTask(model, Task::kGenerate).ok();
     std::string line = absl::StrFormat(
         "serving %s: %s, %s, %s as %s, computed in %s, %.2f M parameters, %s "

@@ -10,9 +10,7 @@ namespace ounce::server {
 
 absl::Status Detection::CheckWanted() const {
   MutexLock lock(&mu_);
-  const absl::Time now = clock_.Now();
-  if (cancelled_ ? GaveUpAtDeadline(arrival_, deadline_, now)
-                 : deadline_ <= now) {
+  if (EndedByDeadline(cancelled_, arrival_, deadline_, clock_.Now())) {
     return DeadlinePassed(servers_deadline_, "before the picture was read");
   }
   if (cancelled_) return absl::CancelledError("the client cancelled the call");

@@ -148,8 +148,7 @@ void FrontEnd::RunOnTextThread(const std::string& peer, size_t text_bytes,
 absl::Status FrontEnd::CheckStillWanted(const CallContext& call) const {
   const absl::Time now = clock_.Now();
   const bool cancelled = call.cancelled();
-  if (cancelled ? GaveUpAtDeadline(call.arrival, call.deadline, now)
-                : call.deadline <= now) {
+  if (EndedByDeadline(cancelled, call.arrival, call.deadline, now)) {
     return DeadlinePassed(call.servers_deadline, "before the request began");
   }
   return cancelled ? absl::CancelledError("the client cancelled the call")

@@ -21,6 +21,12 @@ inline bool GaveUpAtDeadline(absl::Time arrival, absl::Time deadline,
   return now + early >= deadline;
 }
 
+// Whether a call's deadline has ended it; `gave_up`: its client has gone.
+inline bool EndedByDeadline(bool gave_up, absl::Time arrival,
+                            absl::Time deadline, absl::Time now) {
+  return gave_up ? GaveUpAtDeadline(arrival, deadline, now) : deadline <= now;
+}
+
 // Why a call is over whose client no longer waits for it.
 inline absl::Status WhyGivenUp(absl::Time arrival, absl::Time deadline,
                                absl::Time now) {

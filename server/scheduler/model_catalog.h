@@ -37,6 +37,11 @@ inline constexpr char kModelNameRule[] =
 
 enum class ModelState { kLoading, kReady, kQuantizing, kUnloading };
 
+// Whether a model in this state answers.
+inline bool Serves(ModelState state) {
+  return state == ModelState::kReady || state == ModelState::kQuantizing;
+}
+
 // What a model answers.
 enum class Task { kGenerate, kDetectObjects };
 
@@ -158,7 +163,6 @@ struct QuantizeReport {
   std::vector<Footprint> footprints = {};
 };
 
-// Fields as in model_admin.proto's LoadModelRequest.
 // What a load is doing; those that begin follow each other in this order.
 enum class LoadStage {
   kReading,     // the checkpoint's description, and the tokenizer
@@ -169,6 +173,7 @@ enum class LoadStage {
 // "reading", ...: in traces. It lives for ever.
 const char* LoadStageName(LoadStage stage);
 
+// Fields as in model_admin.proto's LoadModelRequest.
 struct LoadParams {
   std::string name;
   std::string path;

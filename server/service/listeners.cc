@@ -170,8 +170,7 @@ void ModelHealth::TellMissing() {
 
 void ModelHealth::OnModelChanged(const ModelInfo& info) {
   {
-    const bool serving = info.state == ModelState::kReady ||
-                         info.state == ModelState::kQuantizing;
+    const bool serving = Serves(info.state);
     MutexLock lock(&mu_);
     serving_[info.name] = serving;
     if (listeners_ != nullptr) listeners_->SetModelServing(info.name, serving);
