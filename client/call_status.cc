@@ -172,8 +172,8 @@ void AppendDelay(absl::Duration delay, std::string* message) {
 // What google.rpc's details say that the message does not: which field is
 // wrong, when to try again, and of a fault of the server's which request it
 // was.
-void AppendDetails(const grpc::Status& status, std::string* message) {
-  const google::rpc::Status details = DetailsOf(status);
+void AppendDetails(const grpc::Status& status,
+                   const google::rpc::Status& details, std::string* message) {
   for (const google::protobuf::Any& detail : details.details()) {
     google::rpc::BadRequest bad_request;
     google::rpc::RetryInfo retry;
@@ -225,10 +225,10 @@ absl::Status ToAbslStatus(const grpc::Status& status,
              message == "Deadline Exceeded") {
     message = "the deadline has passed";
   }
-  AppendDetails(status, &message);
+  const google::rpc::Status details = DetailsOf(status);
+  AppendDetails(status, details, &message);
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()),
                       message);
-  const google::rpc::Status details = DetailsOf(status);
   for (const google::protobuf::Any& detail : details.details()) {
     result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
   }
