@@ -19,6 +19,7 @@
 #include "server/engine/step_turns.h"
 #include "server/scheduler/memory_budget.h"
 #include "server/scheduler/refusal.h"
+#include "tests/server/engine/turn_takers.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 
@@ -136,35 +137,22 @@ TEST_F(DetectorEngineTest, TakesItsWorkingMemoryOfTheServers) {
 
 TEST_F(DetectorEngineTest, GivesOthersTheirTurnsInTheMidstOfABatch) {
   testing::FakeClock clock;
-  std::atomic<int> turns_of_others = 0;
-  std::atomic<bool> stop = false;
-  std::thread stream([&] {
-    while (!stop) {
-      turns_.Begin();
-      ++turns_of_others;
-      turns_.End();
-    }
-  });
+  const testing::TurnTakers stream(1, turns_);
   std::vector<int> seen;  // by task
   int quick_turns = 0;
   const auto work = [&](ThreadPool& pool) {
-    const auto await_stream = [&] {
-      while (turns_.OthersWaiting() == 0) std::this_thread::yield();
-    };
     pool.ParallelFor(10, [&](int64_t, int) {
-      await_stream();
-      seen.push_back(turns_of_others);
+      stream.AwaitAllWait(turns_);
+      seen.push_back(stream.had());
       clock.Advance(absl::Milliseconds(20));
     });
     // And what takes no time is not cut into pieces.
     pool.ParallelFor(1, [](int64_t, int) {});
-    const int before = turns_of_others;
-    pool.ParallelFor(10, [&](int64_t, int) { await_stream(); });
-    quick_turns = turns_of_others - before;
+    const int before = stream.had();
+    pool.ParallelFor(10, [&](int64_t, int) { stream.AwaitAllWait(turns_); });
+    quick_turns = stream.had() - before;
   };
   EXPECT_OK(Run(std::make_shared<FakeDetector>(5, 4096, work), nullptr, clock));
-  stop = true;
-  stream.join();
   ASSERT_THAT(seen, SizeIs(10));
   for (size_t i = 1; i < seen.size(); ++i) EXPECT_GT(seen[i], seen[i - 1]);
   EXPECT_EQ(quick_turns, 0);
@@ -177,30 +165,17 @@ TEST_F(DetectorEngineTest, CutsABatchTheFinerTheMoreWait) {
   constexpr int kTasks = 40;
   for (const int num_others : {1, 2, 4}) {
     testing::FakeClock clock;
-    std::atomic<int> turns_of_others = 0;
-    std::atomic<bool> stop = false;
-    std::vector<std::thread> others;
-    for (int i = 0; i < num_others; ++i) {
-      others.emplace_back([&] {
-        while (!stop) {
-          turns_.Begin();
-          ++turns_of_others;
-          turns_.End();
-        }
-      });
-    }
+    const testing::TurnTakers others(num_others, turns_);
     std::vector<int> seen;  // by task
     const auto work = [&](ThreadPool& pool) {
       pool.ParallelFor(kTasks, [&](int64_t, int) {
-        while (turns_.OthersWaiting() < num_others) std::this_thread::yield();
-        seen.push_back(turns_of_others);
+        others.AwaitAllWait(turns_);
+        seen.push_back(others.had());
         clock.Advance(absl::Milliseconds(5));
       });
     };
     EXPECT_OK(
         Run(std::make_shared<FakeDetector>(5, 4096, work), nullptr, clock));
-    stop = true;
-    for (std::thread& other : others) other.join();
     ASSERT_THAT(seen, SizeIs(kTasks));
     const int tasks_to_a_slice = 4 / num_others;
     for (int i = 1; i < kTasks; ++i) {

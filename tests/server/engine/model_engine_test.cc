@@ -1,10 +1,8 @@
 #include "server/engine/model_engine.h"
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/causal_lm.h"
+#include "tests/server/engine/turn_takers.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 
@@ -55,26 +54,16 @@ class ModelEngineTest : public ::testing::Test {
   // Beside one that wants turns all the time: how many it had had when each of
   // ten tasks of 20 ms began, of a step of so many tokens.
   std::vector<int> TurnsOfOthers(int64_t num_tokens) {
-    std::atomic<int> turns_of_others = 0;
-    std::atomic<bool> stop = false;
-    std::thread stream([&] {
-      while (!stop) {
-        turns_.Begin();
-        ++turns_of_others;
-        turns_.End();
-      }
-    });
+    const testing::TurnTakers stream(1, turns_);
     std::vector<int> seen;
     const auto work = [&](ThreadPool& pool) {
       pool.ParallelFor(10, [&](int64_t, int) {
-        while (turns_.OthersWaiting() == 0) std::this_thread::yield();
-        seen.push_back(turns_of_others);
+        stream.AwaitAllWait(turns_);
+        seen.push_back(stream.had());
         clock_.Advance(absl::Milliseconds(20));
       });
     };
     EXPECT_OK(Step(work, num_tokens));
-    stop = true;
-    stream.join();
     return seen;
   }
 
