@@ -3,6 +3,7 @@
 #include "server/scheduler/refusal.h"
 
 namespace ounce::server {
+
 void AdminJobs::Stop() {
   stopping_ = true;
   std::vector<std::weak_ptr<EndableCall>> running;
@@ -23,6 +24,21 @@ void AdminJobs::Watch(std::shared_ptr<EndableCall> call) {
   }
   // It may have come too late for Stop to see it.
   if (stopping_) call->EndEarly(ShuttingDown());
+}
+
+absl::StatusOr<ModelInfo> AdminJobs::Load(ModelCatalog& catalog,
+                                          LoadParams params,
+                                          const SlowCall& call,
+                                          CallRecord& record) const {
+  PhaseNotes phases(record, clock_);
+  params.proceed = [&call] { return call.CheckWanted(); };
+  params.on_stage = [&phases](LoadStage stage) {
+    phases.Begin(LoadStageName(stage));
+  };
+  ASSIGN_OR_RETURN(ModelInfo info, catalog.Load(params));
+  record.AddAttributes({{"ounce.model.method", info.method},
+                        {"ounce.model.resident_bytes", info.resident_bytes}});
+  return info;
 }
 
 }  // namespace ounce::server

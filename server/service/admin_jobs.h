@@ -18,6 +18,8 @@
 #include "base/guard.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "server/scheduler/model_catalog.h"
+#include "server/service/call_record.h"
 #include "server/service/deadline.h"
 #include "server/service/job_threads.h"
 #include "server/service/reception.h"
@@ -35,7 +37,6 @@ class AdminJobs {
   // Ends what runs, and what comes from now on (kUnavailable).
   void Stop();
   bool stopping() const { return stopping_; }
-  const Clock& clock() const { return clock_; }
 
   // Stop is to end it.
   void Watch(std::shared_ptr<EndableCall> call);
@@ -45,6 +46,12 @@ class AdminJobs {
   template <class Request, class Response, class Work>
   grpc::ServerUnaryReactor* Begin(const UnaryCall& call, JobThreads& threads,
                                   Work work);
+
+  // For as long as the call is wanted; its trace has the stages, and what was
+  // loaded. Errors: as ModelCatalog::Load.
+  absl::StatusOr<ModelInfo> Load(ModelCatalog& catalog, LoadParams params,
+                                 const SlowCall& call,
+                                 CallRecord& record) const;
 
   // Of every protocol together.
   JobThreads& loads() { return loads_; }

@@ -357,14 +357,8 @@ absl::StatusOr<v1::Model> ModelAdminService::Load(
     const v1::LoadModelRequest& request, const SlowCall& call,
     CallRecord& record) {
   ASSIGN_OR_RETURN(LoadParams params, CheckLoad(request));
-  params.proceed = [&call] { return call.CheckWanted(); };
-  PhaseNotes phases(record, clock_);
-  params.on_stage = [&phases](LoadStage stage) {
-    phases.Begin(LoadStageName(stage));
-  };
-  ASSIGN_OR_RETURN(const ModelInfo info, catalog_.Load(params));
-  record.AddAttributes({{"ounce.model.method", info.method},
-                        {"ounce.model.resident_bytes", info.resident_bytes}});
+  ASSIGN_OR_RETURN(const ModelInfo info,
+                   jobs_.Load(catalog_, std::move(params), call, record));
   return ToProto(info);
 }
 

@@ -9,7 +9,6 @@
 #include "base/status_macros.h"
 #include "ounce/v1/model_admin.pb.h"
 #include "server/scheduler/refusal.h"
-#include "server/service/call_record.h"
 #include "server/service/checks.h"
 #include "server/service/grpc_status.h"
 #include "server/service/oip_request.h"
@@ -175,12 +174,8 @@ grpc::ServerUnaryReactor* OipAdminService::RepositoryModelLoad(
           if (params->reserved) {
             RETURN_IF_ERROR(catalog_.Reserve(params->name, params->path));
           }
-          params->proceed = [&call] { return call.CheckWanted(); };
-          PhaseNotes phases(*record, jobs_.clock());
-          params->on_stage = [&phases](LoadStage stage) {
-            phases.Begin(LoadStageName(stage));
-          };
-          RETURN_IF_ERROR(catalog_.Load(*params).status());
+          RETURN_IF_ERROR(
+              jobs_.Load(catalog_, *std::move(params), call, *record).status());
         }
         return Response();
       });
