@@ -40,15 +40,19 @@ struct CallFacts {
 
 class CallRecord {
  public:
-  // `method`: "ounce.v1.Inference/Generate". Without `trace` there is none.
-  CallRecord(std::string request_id, std::string method,
+  // `method`: "ounce.v1.Inference/Generate". `peer`: as Reception::PeerOf has
+  // it; gRPC forgets it when a call is cancelled. Without `trace` there is
+  // none.
+  CallRecord(std::string request_id, std::string method, std::string peer,
              std::optional<TraceContext> trace = std::nullopt)
       : request_id_(std::move(request_id)),
         method_(std::move(method)),
+        peer_(std::move(peer)),
         trace_(std::move(trace)) {}
 
   const std::string& request_id() const { return request_id_; }
   const std::string& method() const { return method_; }
+  const std::string& peer() const { return peer_; }
   const std::optional<TraceContext>& trace() const { return trace_; }
   // Whether somebody wants phases and attributes.
   bool traced() const { return trace_.has_value() && trace_->sampled; }
@@ -80,6 +84,7 @@ class CallRecord {
  private:
   const std::string request_id_;
   const std::string method_;
+  const std::string peer_;
   const std::optional<TraceContext> trace_;
   mutable Mutex mu_;
   CallFacts facts_ ABSL_GUARDED_BY(mu_);
@@ -131,8 +136,8 @@ class CallRecords {
       const auto found = records_.find(&context);
       if (found != records_.end()) return found->second;
     }
-    static const auto* const kNobodys =
-        new std::shared_ptr<CallRecord>(std::make_shared<CallRecord>("", ""));
+    static const auto* const kNobodys = new std::shared_ptr<CallRecord>(
+        std::make_shared<CallRecord>("", "", ""));
     return *kNobodys;
   }
 

@@ -97,7 +97,7 @@ Work WorkOf(CallRecord& record, const CallEnd& end) {
   }
   add({"rpc.grpc.status_code", static_cast<int64_t>(end.code)});
   AddServer(end.authority, &work.attributes);
-  if (!end.words.peer.empty()) add(Caller(end.words.peer));
+  if (!record.peer().empty()) add(Caller(record.peer()));
   if (end.code != grpc::OK) {
     add({"error.type",
          end.words.reason.empty() ? end.words.code : end.words.reason});

@@ -92,8 +92,9 @@ class CallWatcher final : public Interceptor {
     if (reception_.tracer() != nullptr && !absl::StartsWith(method, "grpc.")) {
       trace = BeginTrace(*reception_.tracer(), metadata);
     }
-    record_ = std::make_shared<CallRecord>(reception_.RequestIdIn(metadata),
-                                           std::move(method), std::move(trace));
+    record_ = std::make_shared<CallRecord>(
+        reception_.RequestIdIn(metadata), std::move(method),
+        reception_.PeerOf(context_), std::move(trace));
     reception_.calls().Insert(&context_, record_);
   }
 
@@ -110,7 +111,7 @@ class CallWatcher final : public Interceptor {
                                    ? WithoutUnforeseenWords(status)
                                    : status;
     methods->ModifySendStatus(WithRequestId(shown, record_->request_id()));
-    reception_.LogFailure(*record_, context_, status);
+    reception_.LogFailure(*record_, status);
   }
 
   // What only the context knows; a scheduler may be at work for the call yet.
@@ -119,7 +120,6 @@ class CallWatcher final : public Interceptor {
     const absl::Time now = clock_.Now();
     gone_ = WhyGone(context_, clock_, start_, now);
     CallEnd end = {.code = {}, .words = {}, .start = start_, .authority = {}};
-    end.words.peer = reception_.PeerOf(context_);
     end.words.total = now - start_;
     const grpc::string_ref authority = context_.ExperimentalGetAuthority();
     end.authority.assign(authority.data(), authority.size());

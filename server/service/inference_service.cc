@@ -124,8 +124,8 @@ grpc::ServerUnaryReactor* InferenceService::Answer(
   }
   return AnswerOn<Request, Response>(
       [this, size, context = call.context](WorkerPool::Job work) {
-        front_end_.RunOnTextThread(reception_.PeerOf(*context), size,
-                                   std::move(work));
+        front_end_.RunOnTextThread(reception_.calls().Of(*context)->peer(),
+                                   size, std::move(work));
       },
       reception_, call,
       [this, context = call.context, method](

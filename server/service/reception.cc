@@ -166,16 +166,14 @@ CallContext Reception::ContextOf(const grpc::CallbackServerContext& context) {
   if (record->traced()) {
     record->Add([&](CallFacts& facts) { facts.arrival = now; });
   }
-  return {.peer = PeerOf(context),
+  return {.peer = record->peer(),
           .request_id = record->request_id(),
           .arrival = now,
           .deadline = FromGrpcDeadline(context.raw_deadline(), clock_),
           .cancelled = [&context] { return context.IsCancelled(); }};
 }
 
-void Reception::LogFailure(const CallRecord& call,
-                           const grpc::ServerContextBase& context,
-                           const grpc::Status& status) {
+void Reception::LogFailure(const CallRecord& call, const grpc::Status& status) {
   if (status.ok() || status.error_code() == grpc::StatusCode::CANCELLED) return;
   const std::optional<int64_t> unwritten = lines_.Take(clock_.Now());
   if (!unwritten.has_value()) return;
@@ -184,7 +182,7 @@ void Reception::LogFailure(const CallRecord& call,
     if (*unwritten > 0) {
       spdlog::warn("{} more calls failed in the meantime", *unwritten);
     }
-    const std::string peer = PeerOf(context);
+    const std::string& peer = call.peer();
     const std::string model = call.facts().model;
     const std::string& method = call.method();
     const std::string reason = ReasonIn(status);

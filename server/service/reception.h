@@ -88,7 +88,8 @@ class Reception {
 
   // Who asks, as one name for all that is counted, limited or shared fairly:
   // "token:NAME" of a call with a token (tokens.h), else "cert:NAME" of a
-  // client that has shown a certificate (tls.h), else the peer (peer.h).
+  // client that has shown a certificate (tls.h), else the peer (peer.h). As a
+  // call begins: of one that was cancelled, only its record knows.
   std::string PeerOf(const grpc::ServerContextBase& context) const;
 
   // 128 random bits in hexadecimal.
@@ -110,9 +111,7 @@ class Reception {
   // few per second; the next one says how many there were besides. Whatever the
   // client wrote is escaped; of an error about files, which an operator's call
   // has named, there is the reason alone.
-  void LogFailure(const CallRecord& call,
-                  const grpc::ServerContextBase& context,
-                  const grpc::Status& status);
+  void LogFailure(const CallRecord& call, const grpc::Status& status);
 
  private:
   static constexpr TokenBucket::Rate kLines = {.burst = 20, .per_second = 5};

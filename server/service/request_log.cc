@@ -53,7 +53,7 @@ void RequestLog::Write(const CallRecord& record, const End& end) {
     line["method"] = record.method();
     SetText("model", facts.model, &line);
     SetNumber("version", facts.version, &line);
-    SetText("peer", end.peer, &line);
+    SetText("peer", record.peer(), &line);
     line["code"] = end.code;
     SetText("reason", end.reason, &line);
     SetDuration("queued_ms", facts.queued, &line);

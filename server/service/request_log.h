@@ -34,7 +34,6 @@ class RequestLog {
   };
   // How a call ended, as its caller sees it.
   struct End {
-    std::string peer;
     std::string code;    // "OK", "NOT_FOUND"
     std::string reason;  // of ErrorInfo, or ""
     absl::Duration total;

@@ -263,6 +263,24 @@ TEST_F(CallTraceTest, ACallThatIsCancelledTellsWhatBecameOfItsRequest) {
   EXPECT_EQ(line["tokens_in"], 1);
 }
 
+// gRPC forgets whose a call was when writing to it fails.
+TEST_F(CallTraceTest, EachOfManyCallsThatAreCancelledIsItsCallers) {
+  constexpr size_t kCalls = 200;
+  for (size_t i = 0; i < kCalls; ++i) {
+    grpc::ClientContext context;
+    Trace(&context);
+    const auto reader =
+        inference_->Generate(&context, Request("long", "a", 100'000));
+    v1::GenerateResponse message;
+    ASSERT_TRUE(reader->Read(&message));
+    context.TryCancel();
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  for (const Work& work : Works(kCalls)) {
+    EXPECT_EQ(Value(work, "client.address"), "127.0.0.1");
+  }
+}
+
 TEST_F(CallTraceTest, ACallPastItsDeadlineTellsWhatBecameOfItsRequest) {
   catalog_.scheduler("long").SetStep(absl::Milliseconds(5));
   // Long enough for a first token on any machine, and no longer.

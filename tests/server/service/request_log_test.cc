@@ -17,6 +17,7 @@ using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
 constexpr char kGenerate[] = "ounce.v1.Inference/Generate";
+constexpr char kPeer[] = "192.0.2.7";
 
 class RequestLogTest : public ::testing::Test {
  protected:
@@ -27,10 +28,7 @@ class RequestLogTest : public ::testing::Test {
         clock_);
   }
   static RequestLog::End EndWith(const std::string& code) {
-    return {.peer = "192.0.2.7",
-            .code = code,
-            .reason = "",
-            .total = absl::Microseconds(12'345)};
+    return {.code = code, .reason = "", .total = absl::Microseconds(12'345)};
   }
 
   testing::FakeClock clock_;
@@ -39,7 +37,7 @@ class RequestLogTest : public ::testing::Test {
 
 TEST_F(RequestLogTest, SaysWhatIsKnownInOrderAndNothingElse) {
   RequestLog log = MakeLog(RequestLogMode::kAll);
-  CallRecord record("id-1", kGenerate);
+  CallRecord record("id-1", kGenerate, kPeer);
   log.Write(record, EndWith("OK"));
   record.Add([](CallFacts& facts) {
     facts.model = "co\nde";
@@ -67,15 +65,16 @@ TEST_F(RequestLogTest, SaysWhatIsKnownInOrderAndNothingElse) {
 
 TEST_F(RequestLogTest, NamesTheTraceThatARequestBelongsTo) {
   RequestLog log = MakeLog(RequestLogMode::kAll);
-  log.Write(CallRecord("id", kGenerate, TraceContext{.trace = {1, 0xab}}),
-            EndWith("OK"));
+  log.Write(
+      CallRecord("id", kGenerate, kPeer, TraceContext{.trace = {1, 0xab}}),
+      EndWith("OK"));
   EXPECT_EQ(nlohmann::json::parse(lines_.at(0))["trace_id"],
             "000000000000000100000000000000ab");
 }
 
 TEST_F(RequestLogTest, HasTheRequestsThatItsModeIsAbout) {
-  const CallRecord record("id", kGenerate);
-  const CallRecord health("id", "grpc.health.v1.Health/Check");
+  const CallRecord record("id", kGenerate, kPeer);
+  const CallRecord health("id", "grpc.health.v1.Health/Check", kPeer);
   for (const auto& [mode, lines] : {std::pair(RequestLogMode::kOff, 0),
                                     {RequestLogMode::kErrors, 1},
                                     {RequestLogMode::kAll, 3}}) {
@@ -91,7 +90,7 @@ TEST_F(RequestLogTest, HasTheRequestsThatItsModeIsAbout) {
 
 TEST_F(RequestLogTest, LeavesOutWhatComesTooFastAndSaysHowMuch) {
   RequestLog log = MakeLog(RequestLogMode::kAll);
-  const CallRecord record("id", kGenerate);
+  const CallRecord record("id", kGenerate, kPeer);
   for (int i = 0; i < 2'500; ++i) log.Write(record, EndWith("OK"));
   EXPECT_THAT(lines_, SizeIs(2'000));
   clock_.Advance(absl::Seconds(1));
