@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "server/scheduler/refusal.h"
 #include "tests/server/service/fake_catalog.h"
+#include "tests/testing/png_file.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ounce::server {
@@ -56,7 +57,7 @@ class FrontEndTest : public ::testing::Test {
   }
 
   testing::FakeCatalog catalog_;
-  PictureMemory memory_{1 << 20};
+  PictureMemory memory_{8 << 20};
   const PictureReader pictures_{{}, memory_};
   std::vector<std::string> rejected_;
   FrontEnd front_end_{
@@ -159,6 +160,42 @@ TEST_F(FrontEndTest, HoldsEachRequestToTheServersLimits) {
   EXPECT_TRUE(submitted[0].servers_deadline);
   EXPECT_EQ(submitted[1].deadline, now + absl::Seconds(4));
   EXPECT_FALSE(submitted[1].servers_deadline);
+}
+
+TEST_F(FrontEndTest, TellsWhosePicturesThoseAreThatWait) {
+  DetectScheduler& scheduler =
+      *(*TaskOf<ObjectDetection>(*catalog_.Find("detr")))->scheduler;
+  std::vector<std::shared_ptr<Reader>> readers;
+  std::vector<std::shared_ptr<Detection>> detections;
+  const auto detect = [&](const std::string& peer) {
+    readers.push_back(std::make_shared<Reader>());
+    detections.push_back(front_end_.BeginDetect(readers.back()));
+    front_end_.Detect(
+        {.peer = peer, .arrival = Clock::Real().Now()},
+        DetectRequest{.model = "detr", .image = testing::MakePng(64, 80)},
+        detections.back());
+  };
+  catalog_.detect_engine().Hold();
+  detect("one");
+  catalog_.detect_engine().AwaitBatch();
+  for (int64_t i = 1; i <= 2; ++i) {  // the queue's places
+    detect("one");
+    while (scheduler.stats().queued < i) absl::SleepFor(absl::Milliseconds(1));
+  }
+  detect("other");
+  while (!readers[2]->done.HasBeenNotified() &&
+         !readers[3]->done.HasBeenNotified()) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  catalog_.detect_engine().Free();
+  readers[2]->done.WaitForNotification();
+  EXPECT_EQ(ReasonOf(readers[2]->status), Reason::kQueueFull)
+      << readers[2]->status;
+  for (const int i : {0, 1, 3}) {
+    readers[i]->done.WaitForNotification();
+    EXPECT_OK(readers[i]->status) << i;
+  }
+  for (const auto& detection : detections) detection->Release();
 }
 
 TEST_F(FrontEndTest, SaysWhatIsWrongWithAPicture) {
