@@ -1,6 +1,7 @@
 #include "server/scheduler/memory_budget.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -38,6 +39,14 @@ MemoryNeed MemoryNeed::Plus(const MemoryNeed& other) const {
   MemoryNeed result = *this;
   for (size_t i = 0; i < kNumMemoryShares; ++i) {
     result.bytes[i] += other.bytes[i];
+  }
+  return result;
+}
+
+MemoryNeed MemoryNeed::Minus(const MemoryNeed& other) const {
+  MemoryNeed result = *this;
+  for (size_t i = 0; i < kNumMemoryShares; ++i) {
+    result.bytes[i] -= other.bytes[i];
   }
   return result;
 }
@@ -113,15 +122,15 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
   MutexLock lock(&mu_);
   const int64_t limit = std::min(options_.limit_bytes, attainable);
   const int64_t bytes = need.total();
-  const int64_t taken = options_.process_bytes + used_.total();
-  if (bytes <= limit - taken) {
+  if (bytes <= FreeUnder(limit)) {
     Add(need, 1);
+    GiveUpKept(limit, nullptr);
     return Reservation(this, need);
   }
   std::string message = absl::StrCat(
       who, " needs ", need.ToString(), "; ",
-      FormatByteSize(std::max<int64_t>(0, limit - taken)), " of the limit of ",
-      FormatByteSize(options_.limit_bytes), " are free");
+      FormatByteSize(std::max<int64_t>(0, FreeUnder(limit))),
+      " of the limit of ", FormatByteSize(options_.limit_bytes), " are free");
   if (attainable < options_.limit_bytes) {
     absl::StrAppend(&message, ", since others use memory of this machine too");
   }
@@ -130,8 +139,9 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
     taken_by.push_back(absl::StrCat(FormatByteSize(options_.process_bytes),
                                     " are set aside for the process"));
   }
-  if (used_.total() > 0) {
-    taken_by.push_back(absl::StrCat(used_.ToString(), " are in use"));
+  const MemoryNeed needed = used_.Minus(Kept());
+  if (needed.total() > 0) {
+    taken_by.push_back(absl::StrCat(needed.ToString(), " are in use"));
   }
   if (!taken_by.empty()) {
     absl::StrAppend(&message, "; ", absl::StrJoin(taken_by, " and "));
@@ -143,25 +153,24 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
   // What has been taken for requests or by old versions comes back, and so does
   // what others have.
   const bool passes =
-      bytes <= options_.limit_bytes - (taken - passing_bytes_ - ending_bytes_);
+      bytes <= options_.limit_bytes - (options_.process_bytes + used_.total() -
+                                       passing_bytes_ - ending_bytes_);
   return Refusal(passes ? Reason::kMemoryFull : Reason::kMemoryTooSmall,
                  message);
 }
 
 bool MemoryBudget::Take(MemoryShare share, int64_t bytes) {
   MutexLock lock(&mu_);
-  const int64_t taken = options_.process_bytes + used_.total();
-  if (bytes > options_.limit_bytes - taken) return false;
-  used_[share] += bytes;
-  passing_bytes_ += bytes;
+  if (bytes > FreeUnder(options_.limit_bytes)) return false;
+  Pass(share, bytes);
+  GiveUpKept(options_.limit_bytes, nullptr);
   return true;
 }
 
 void MemoryBudget::GiveBack(MemoryShare share, int64_t bytes) {
   {
     MutexLock lock(&mu_);
-    used_[share] -= bytes;
-    passing_bytes_ -= bytes;
+    Pass(share, -bytes);
     OUNCE_CHECK(passing_bytes_ >= 0, "as much is given back as was taken");
   }
   released_.SignalAll();
@@ -176,6 +185,7 @@ MemoryBudget::State MemoryBudget::state() const {
   return {.limit_bytes = options_.limit_bytes,
           .process_bytes = options_.process_bytes,
           .used = used_,
+          .kept = Kept(),
           .ending_bytes = ending_bytes_,
           .versions = versions_};
 }
@@ -191,15 +201,87 @@ void MemoryBudget::Add(const MemoryNeed& need, int64_t sign) {
   }
 }
 
-bool MemoryUse::Resize(int64_t bytes) {
-  const int64_t above = std::max<int64_t>(0, bytes - floor_bytes_);
-  if (above > taken_bytes_) {
-    if (!budget_.Take(share_, above - taken_bytes_)) return false;
-  } else if (above < taken_bytes_) {
-    budget_.GiveBack(share_, taken_bytes_ - above);
+void MemoryBudget::Pass(MemoryShare share, int64_t bytes) {
+  used_[share] += bytes;
+  passing_bytes_ += bytes;
+}
+
+MemoryNeed MemoryBudget::Kept() const {
+  MemoryNeed kept;
+  for (const MemoryUse* const use : uses_) {
+    kept[use->share_] += use->TakenToKeep();
   }
-  taken_bytes_ = above;
+  return kept;
+}
+
+void MemoryBudget::SetUse(MemoryUse& use, int64_t needed, int64_t kept) {
+  const int64_t before = use.Taken();
+  use.needed_bytes_ = needed;
+  use.kept_bytes_ = kept;
+  Pass(use.share_, use.Taken() - before);
+}
+
+int64_t MemoryBudget::FreeUnder(int64_t limit) const {
+  return limit - options_.process_bytes - used_.total() + Kept().total();
+}
+
+void MemoryBudget::GiveUpKept(int64_t limit, MemoryUse* first) {
+  std::vector<MemoryUse*> order = {first};
+  order.insert(order.end(), uses_.begin(), uses_.end());
+  for (MemoryUse* const use : order) {
+    const int64_t above = options_.process_bytes + used_.total() - limit;
+    if (above <= 0) return;
+    if (use == nullptr || use->TakenToKeep() <= 0) continue;
+    const int64_t given = use->give_up_(std::min(above, use->TakenToKeep()));
+    SetUse(*use, use->needed_bytes_, use->kept_bytes_ - given);
+  }
+}
+
+MemoryUse::MemoryUse(MemoryBudget& budget, MemoryShare share,
+                     int64_t floor_bytes)
+    : budget_(budget), share_(share), floor_bytes_(floor_bytes) {
+  MutexLock lock(&budget_.mu_);
+  budget_.uses_.push_back(this);
+}
+
+MemoryUse::~MemoryUse() {
+  {
+    MutexLock lock(&budget_.mu_);
+    budget_.SetUse(*this, 0, 0);
+    std::erase(budget_.uses_, this);
+  }
+  budget_.released_.SignalAll();
+}
+
+int64_t MemoryUse::Taken() const {
+  return std::max<int64_t>(0, needed_bytes_ + kept_bytes_ - floor_bytes_);
+}
+
+int64_t MemoryUse::TakenToKeep() const {
+  if (!give_up_) return 0;
+  return Taken() - std::max<int64_t>(0, needed_bytes_ - floor_bytes_);
+}
+
+bool MemoryUse::Resize(int64_t bytes) {
+  MutexLock lock(&budget_.mu_);
+  const int64_t limit = budget_.options_.limit_bytes;
+  const int64_t above = bytes - std::max(needed_bytes_, floor_bytes_);
+  if (above > 0 && above > budget_.FreeUnder(limit)) return false;
+  if (bytes < needed_bytes_) budget_.released_.SignalAll();
+  budget_.SetUse(*this, bytes, kept_bytes_);
+  budget_.GiveUpKept(limit, this);
   return true;
+}
+
+void MemoryUse::SetGiveUp(GiveUp give_up) {
+  MutexLock lock(&budget_.mu_);
+  give_up_ = std::move(give_up);
+}
+
+void MemoryUse::ChangeKept(int64_t bytes) {
+  MutexLock lock(&budget_.mu_);
+  budget_.SetUse(*this, needed_bytes_, kept_bytes_ + bytes);
+  budget_.GiveUpKept(budget_.options_.limit_bytes, this);
 }
 
 MemoryBudget::Options MemoryOfThisMachine(

@@ -9,7 +9,9 @@
 // There are two kinds of users. A Reservation is made once, for all that a
 // version is known to need. What grows and shrinks with requests (MemoryUse)
 // has a floor that is part of a reservation, so that a model can always serve
-// one request, and takes what it uses above it.
+// one request, and takes what it uses above it. Of that it may keep some for
+// later use that nobody needs: kept memory counts as used, but whoever asks
+// gets it, at once and before anything is refused.
 //
 //   limit = process + weights + scratch + KV caches + pictures + tokenizers
 //           + what is free
@@ -26,6 +28,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -60,11 +63,14 @@ struct MemoryNeed {
   }
   int64_t total() const;
   MemoryNeed Plus(const MemoryNeed& other) const;
+  MemoryNeed Minus(const MemoryNeed& other) const;
   // The larger of each.
   MemoryNeed Max(const MemoryNeed& other) const;
   // "1.24 GiB: 0.71 GiB of weights, 12 MiB of scratch".
   std::string ToString() const;
 };
+
+class MemoryUse;
 
 class MemoryBudget {
  public:
@@ -85,6 +91,7 @@ class MemoryBudget {
     int64_t limit_bytes = 0;
     int64_t process_bytes = 0;
     MemoryNeed used;
+    MemoryNeed kept;  // of `used`
     // Of `used`: by versions that no longer serve and have not ended.
     int64_t ending_bytes = 0;
     // By model: versions whose weights are in memory, one being built included.
@@ -93,6 +100,8 @@ class MemoryBudget {
     int64_t free_bytes() const {
       return limit_bytes - process_bytes - used.total();
     }
+    // What whoever asks may get.
+    int64_t attainable_bytes() const { return free_bytes() + kept.total(); }
   };
 
   // One user's share. Ownership: given back by the destructor; the budget must
@@ -162,7 +171,22 @@ class MemoryBudget {
   void AwaitRelease(absl::Duration timeout);
 
  private:
+  friend class MemoryUse;
+
   void Add(const MemoryNeed& need, int64_t sign)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // So much more, or less, of a share comes and goes.
+  void Pass(MemoryShare share, int64_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Of used_: kept, and there for whoever asks.
+  MemoryNeed Kept() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SetUse(MemoryUse& use, int64_t needed, int64_t kept)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What `limit` leaves when all that is kept is given up.
+  int64_t FreeUnder(int64_t limit) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Has users give up what they keep until all fits `limit` or nothing is kept,
+  // `first` (may be null) before the others.
+  void GiveUpKept(int64_t limit, MemoryUse* first)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Options options_;
@@ -174,29 +198,50 @@ class MemoryBudget {
   int64_t passing_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t ending_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<std::string, int64_t> versions_ ABSL_GUARDED_BY(mu_);
+  std::vector<MemoryUse*> uses_ ABSL_GUARDED_BY(mu_);
 };
 
 // What one user has of a share that comes and goes: a floor that is reserved
-// already, and what it takes above.
+// already, and what it takes above, needed or kept.
 //
-// Ownership: gives back what it took. Threads: one at a time.
+// Ownership: gives back what it took. Threads: any; Resize one at a time.
 class MemoryUse {
  public:
-  MemoryUse(MemoryBudget& budget, MemoryShare share, int64_t floor_bytes)
-      : budget_(budget), share_(share), floor_bytes_(floor_bytes) {}
-  ~MemoryUse() { (void)Resize(0); }
+  // Forgets so many bytes of what is kept, more if it comes in larger pieces,
+  // all if there is less, and says how many. Called on any thread with the
+  // budget locked: must not call it.
+  using GiveUp = std::function<int64_t(int64_t bytes)>;
+
+  MemoryUse(MemoryBudget& budget, MemoryShare share, int64_t floor_bytes);
+  ~MemoryUse();
   MemoryUse(const MemoryUse&) = delete;
   MemoryUse& operator=(const MemoryUse&) = delete;
 
-  // `bytes` are in use from now on; false, and nothing changes, if there is not
+  // `bytes` are needed from now on; false, and nothing changes, if there is not
   // so much. Never false for less than before, or up to the floor.
   bool Resize(int64_t bytes);
 
+  // How others get what is kept; null, as at first: not at all. After it
+  // returns the one before is not called any more.
+  void SetGiveUp(GiveUp give_up);
+  // So many bytes more are kept, or fewer, but for those given up. If there is
+  // not so much, some are given up before it returns.
+  void ChangeKept(int64_t bytes);
+
  private:
+  friend class MemoryBudget;
+  // With the budget locked: what it has above its floor; of that, kept and to
+  // be had.
+  int64_t Taken() const;
+  int64_t TakenToKeep() const;
+
   MemoryBudget& budget_;
   const MemoryShare share_;
   const int64_t floor_bytes_;
-  int64_t taken_bytes_ = 0;  // above the floor
+  // Guarded by the budget's lock.
+  int64_t needed_bytes_ = 0;
+  int64_t kept_bytes_ = 0;
+  GiveUp give_up_;
 };
 
 // The budget of a server on this machine: `limit_bytes`, or, when that is 0,

@@ -62,7 +62,8 @@ absl::StatusOr<PictureMemory::Reservation> PictureMemory::Reserve(
     return Refusal(
         Reason::kMemoryFull,
         absl::StrCat("memory is short: reading this picture needs ", bytes,
-                     " bytes, ", budget_->state().free_bytes(), " are free"));
+                     " bytes, ", budget_->state().attainable_bytes(),
+                     " are free"));
   }
   Change(peer, 1, bytes);
   reservation.memory_ = this;

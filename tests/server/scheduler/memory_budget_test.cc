@@ -1,5 +1,6 @@
 #include "server/scheduler/memory_budget.h"
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 
@@ -150,6 +151,99 @@ TEST(MemoryUseTest, TakesWhatIsAboveItsFloorAndNothingElse) {
     budget.GiveBack(MemoryShare::kPictures, 90);
   }
   EXPECT_EQ(budget.state().used.total(), 0);
+}
+
+// A user that keeps as much as it is told to, in pieces of 10 bytes.
+class Keeper {
+ public:
+  Keeper(MemoryBudget& budget, int64_t floor_bytes)
+      : use(budget, MemoryShare::kKvCache, floor_bytes) {
+    use.SetGiveUp([this](int64_t bytes) {
+      const int64_t given = std::min(kept, (bytes + 9) / 10 * 10);
+      kept -= given;
+      return given;
+    });
+  }
+  void Keep(int64_t bytes) {
+    kept += bytes;
+    use.ChangeKept(bytes);
+  }
+
+  int64_t kept = 0;
+  MemoryUse use;
+};
+
+TEST(MemoryUseTest, WhatIsKeptIsUsedAndThereForWhoeverAsks) {
+  MemoryBudget budget({.limit_bytes = 100});
+  Keeper keeper(budget, 0);
+  ASSERT_TRUE(keeper.use.Resize(20));
+  keeper.Keep(60);
+  EXPECT_EQ(budget.state().used[MemoryShare::kKvCache], 80);
+  EXPECT_EQ(budget.state().kept.total(), 60);
+  EXPECT_EQ(budget.state().free_bytes(), 20);
+  EXPECT_EQ(budget.state().attainable_bytes(), 80);
+
+  ASSERT_TRUE(budget.Take(MemoryShare::kPictures, 30));
+  EXPECT_EQ(keeper.kept, 50);
+  EXPECT_EQ(budget.state().used.total(), 100);
+  budget.GiveBack(MemoryShare::kPictures, 30);
+
+  ASSERT_OK_AND_ASSIGN(auto weights, budget.Reserve(Weights(45), "it"));
+  EXPECT_EQ(keeper.kept, 30) << "in pieces of 10";
+  EXPECT_EQ(budget.state().used.total(), 95);
+
+  ASSERT_TRUE(keeper.use.Resize(55)) << "its own needs come first too";
+  EXPECT_EQ(keeper.kept, 0);
+  EXPECT_EQ(budget.state().used.total(), 100);
+  EXPECT_EQ(budget.state().kept.total(), 0);
+  EXPECT_FALSE(keeper.use.Resize(56));
+}
+
+TEST(MemoryUseTest, OnlyWhatIsKeptAboveTheFloorCounts) {
+  MemoryBudget budget({.limit_bytes = 100});
+  Keeper keeper(budget, 50);
+  keeper.Keep(40);
+  EXPECT_EQ(budget.state().used.total(), 0);
+  EXPECT_EQ(budget.state().kept.total(), 0);
+  ASSERT_TRUE(keeper.use.Resize(30));
+  EXPECT_EQ(budget.state().used.total(), 20);
+  EXPECT_EQ(budget.state().kept.total(), 20);
+  ASSERT_OK_AND_ASSIGN(auto weights, budget.Reserve(Weights(100), "it"));
+  EXPECT_EQ(keeper.kept, 20) << "those in the floor are of no use to others";
+  EXPECT_EQ(budget.state().used.total(), 100);
+  ASSERT_TRUE(keeper.use.Resize(50)) << "always up to its floor";
+  EXPECT_EQ(keeper.kept, 0);
+}
+
+TEST(MemoryUseTest, KeepsOnlyWhatThereIs) {
+  MemoryBudget budget({.limit_bytes = 100});
+  Keeper other(budget, 0), keeper(budget, 0);
+  other.Keep(30);
+  keeper.Keep(90);
+  EXPECT_EQ(keeper.kept, 70) << "it gives up its own first";
+  EXPECT_EQ(other.kept, 30);
+  EXPECT_EQ(budget.state().used.total(), 100);
+  ASSERT_TRUE(keeper.use.Resize(80));
+  EXPECT_EQ(keeper.kept, 0);
+  EXPECT_EQ(other.kept, 20);
+  ASSERT_TRUE(keeper.use.Resize(0));
+  other.use.SetGiveUp(nullptr);
+  EXPECT_FALSE(keeper.use.Resize(81)) << "the other one can't give it up";
+  EXPECT_TRUE(keeper.use.Resize(80));
+  EXPECT_EQ(other.kept, 20);
+}
+
+TEST(MemoryUseTest, ARefusalSaysWhatIsThereWithoutTheKept) {
+  MemoryBudget budget({.limit_bytes = 100});
+  Keeper keeper(budget, 0);
+  ASSERT_TRUE(keeper.use.Resize(40));
+  keeper.Keep(50);
+  const absl::Status refused = budget.Reserve(Weights(61), "it").status();
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted,
+                                AllOf(HasSubstr("60 B of the limit of 100 B"),
+                                      HasSubstr("40 B (KV cache 40 B) are"))));
+  EXPECT_TRUE(RetryAfter(refused).has_value());
+  EXPECT_EQ(keeper.kept, 50) << "a refusal costs nothing";
 }
 
 TEST(MemoryBudgetTest, WakesWhoWaitsForMemory) {
