@@ -615,14 +615,18 @@ std::string UsageText(const std::string& model,
       : last.finish_reason() == v1::FINISH_REASON_STOP ? "stop string"
                                                        : "length";
   // Nothing from servers that do not say it.
+  const std::string cached =
+      usage.cached_tokens() > 0
+          ? absl::StrFormat(" (%d cached)", usage.cached_tokens())
+          : "";
   const float temperature = last.sampling().temperature();
   const std::string drawn = !last.has_sampling() ? ""
                             : temperature > 0
                                 ? absl::StrCat("; temperature ", temperature)
                                 : "; greedy";
   return absl::StrFormat(
-      "[%d prompt + %d new tokens, %sfirst after %.0f ms; %s v%d %s%s%s; %s]",
-      usage.prompt_tokens(), usage.new_tokens(), speed,
+      "[%d prompt%s + %d new tokens, %sfirst after %.0f ms; %s v%d %s%s%s; %s]",
+      usage.prompt_tokens(), cached, usage.new_tokens(), speed,
       1e3 * usage.time_to_first_token_seconds(), model, last.model_version(),
       last.method(), drawn,
       last.has_seed() ? absl::StrCat("; seed ", last.seed()) : "", reason);

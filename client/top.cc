@@ -107,6 +107,7 @@ nlohmann::ordered_json TopJson(const Look& now,
         {"method", model.method()},
         {"resident_bytes", model.resident_bytes()},
         {"kv_used_bytes", model.kv_used_bytes()},
+        {"kv_cached_bytes", model.kv_cached_bytes()},
         {"kv_capacity_bytes", model.kv_capacity_bytes()},
         {"running_requests", model.running_requests()},
         {"queued_requests", model.queued_requests()}};

@@ -71,6 +71,9 @@ struct Config {
   // Of the server in all; 0: what the machine and its control groups allow.
   int64_t memory_bytes = 0;
   int64_t kv_cache_bytes = int64_t{1} << 30;  // per model
+  // Of these, at most, kept for prompts that begin like earlier ones. 0: none.
+  int64_t prefix_cache_bytes = int64_t{256} << 20;
+  bool prefix_cache_for_all = false;  // else each caller has its own
   // Absent ("auto"): detectors by the CPU, others in float32.
   std::optional<quant::Compute> compute;
   Limits limits;

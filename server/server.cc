@@ -58,8 +58,10 @@ void SetMemoryFigures(const MemoryBudget& memory, Figures& figures) {
   for (size_t i = 0; i < kNumMemoryShares; ++i) {
     const auto share = static_cast<MemoryShare>(i);
     figures.Set(metric::kMemoryBytes, {MemoryShareName(share)},
-                static_cast<double>(state.used[share]));
+                static_cast<double>(state.used[share] - state.kept[share]));
   }
+  figures.Set(metric::kMemoryBytes, {"kept"},
+              static_cast<double>(state.kept.total()));
   figures.Set(metric::kMemoryBytes, {"process"},
               static_cast<double>(state.process_bytes));
   figures.Set(metric::kMemoryEndingBytes, {},
@@ -77,6 +79,8 @@ void SetLoadFigures(const ModelCatalog& catalog, Figures& figures) {
     queued += stats.queued;
     running += stats.running;
     if (stats.kv_capacity_bytes == 0) continue;
+    figures.Set(metric::kPrefixCacheBytes, {model.name},
+                static_cast<double>(stats.kv_cached_bytes));
     kv_usage =
         std::max(kv_usage, static_cast<double>(stats.kv_used_bytes) /
                                static_cast<double>(stats.kv_capacity_bytes));
@@ -95,16 +99,19 @@ void SetLimits(const Config::Limits& limits, Figures& figures) {
 
 CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
   const Config::Limits& limits = config.limits;
-  return {.kv_cache_bytes = config.kv_cache_bytes,
-          .scheduler = {.max_queued = limits.max_queued_requests,
-                        .max_running = limits.max_running_requests,
-                        .max_step_tokens = limits.max_step_tokens},
-          .detection = {.max_queued = limits.max_queued_requests,
-                        .max_batch_pictures = limits.max_batch_pictures},
-          .compute = config.compute,
-          .memory = &memory,
-          .model_roots =
-              absl::StrSplit(config.model_roots, ',', absl::SkipEmpty())};
+  return {
+      .kv_cache_bytes = config.kv_cache_bytes,
+      .scheduler = {.max_queued = limits.max_queued_requests,
+                    .max_running = limits.max_running_requests,
+                    .max_step_tokens = limits.max_step_tokens,
+                    .prefix_cache = {.max_bytes = config.prefix_cache_bytes,
+                                     .all_peers = config.prefix_cache_for_all}},
+      .detection = {.max_queued = limits.max_queued_requests,
+                    .max_batch_pictures = limits.max_batch_pictures},
+      .compute = config.compute,
+      .memory = &memory,
+      .model_roots =
+          absl::StrSplit(config.model_roots, ',', absl::SkipEmpty())};
 }
 
 std::vector<LoadParams> ModelsOf(const Config& config) {

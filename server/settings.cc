@@ -97,6 +97,10 @@ void SetCompute(Config& config, const std::string& choice) {
   }
 }
 
+void SetPrefixCacheScope(Config& config, const std::string& choice) {
+  config.prefix_cache_for_all = choice == "all";
+}
+
 void SetRequestLog(Config& config, const std::string& choice) {
   config.request_log = choice == "all"      ? RequestLogMode::kAll
                        : choice == "errors" ? RequestLogMode::kErrors
@@ -186,6 +190,21 @@ const std::vector<Setting>& Rows() {
        .to = [](Config& c) -> int64_t& { return c.kv_cache_bytes; },
        .min = int64_t{1} << 20,
        .help = "Most memory for keys and values, per model"},
+      {.name = "prefix_cache_bytes",
+       .type = SettingType::kBytes,
+       .to = [](Config& c) -> int64_t& { return c.prefix_cache_bytes; },
+       .help = "Of these, most memory for keys and values that no request needs "
+               "any more, per model: a prompt that begins like an earlier one "
+               "takes them instead of computing them. They go as soon as "
+               "anything else needs the memory; 0: none"},
+      {.name = "prefix_cache_scope",
+       .type = SettingType::kChoice,
+       .to = SetPrefixCacheScope,
+       .choices = {"caller", "all"},
+       .default_words = "caller",
+       .help = "Whose prompts a caller's may begin like: its own, or those of "
+               "all, who can then tell by the time and by cached_tokens what "
+               "others asked"},
       {.name = "max_queued_requests",
        .type = SettingType::kCount,
        .to = [](Config& c) -> int64_t& { return c.limits.max_queued_requests; },

@@ -36,7 +36,7 @@ struct KvMemory {
         cache(std::move(kv_cache)) {}
 
   const MemoryBudget::Reservation floor;
-  MemoryUse use;  // the engine thread's
+  MemoryUse use;  // the engine thread's, but for what others have given up
   model::KvCache cache;
 };
 
@@ -79,6 +79,11 @@ GenerateScheduler::Options SchedulerOptions(
     const std::shared_ptr<KvMemory> memory = weak.lock();
     return memory == nullptr || memory->use.Resize(bytes);
   };
+  options.prefix_cache.on_bytes =
+      [weak = std::weak_ptr<KvMemory>(kv)](int64_t more_bytes) {
+        const std::shared_ptr<KvMemory> memory = weak.lock();
+        if (memory != nullptr) memory->use.ChangeKept(more_bytes);
+      };
   return options;
 }
 
@@ -122,6 +127,8 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
         observer_(std::move(observer)),
         kv_(std::move(kv)) {}
 
+  ~ServedCausalLm() override { ServedCausalLm::Empty(); }
+
   // Once, before anything else. Errors: as GenerateScheduler::Create.
   absl::Status Start(std::weak_ptr<VersionMemory> memory,
                      std::shared_ptr<Engine> engine) {
@@ -131,6 +138,13 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
                      GenerateScheduler::Create(SchedulerOptions(context_, kv_),
                                                std::move(engine), *tokenizer_,
                                                context_.clock, *observer_));
+    kv_->use.SetGiveUp([scheduler = scheduler_.get(),
+                        cache = &kv_->cache](int64_t bytes) {
+      return scheduler->GiveUpCached(
+          bytes, [&](absl::Span<const int32_t> blocks) {
+            for (const int32_t block : blocks) cache->Release(block);
+          });
+    });
     task_ = TextGeneration{scheduler_.get(), tokenizer_.get(), &generation_,
                            /*evaluator=*/this};
     return absl::OkStatus();
@@ -146,6 +160,7 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
 
   void Empty() override {
     MutexLock lock(&mu_);
+    if (kv_ != nullptr) kv_->use.SetGiveUp(nullptr);
     kv_ = nullptr;
   }
 

@@ -82,6 +82,9 @@ class SchedulerMetrics final : public SchedulerObserver {
         duration_(series.Get(metric::kRequestDuration, {model})),
         queue_(series.Get(metric::kQueueDuration, {model})),
         preemptions_(series.Get(metric::kPreemptions, {model})),
+        prefix_queries_(series.Get(metric::kPrefixCacheQueries, {model})),
+        prefix_hits_(series.Get(metric::kPrefixCacheHits, {model})),
+        prefix_evictions_(series.Get(metric::kPrefixCacheEvictions, {model})),
         outcomes_(series, metric::kRequests, model, kOutcomes) {}
 
   void OnFirstToken(absl::Duration time_to_first_token) override {
@@ -105,6 +108,13 @@ class SchedulerMetrics final : public SchedulerObserver {
           Seconds(result.total - result.time_to_first_token) /
           static_cast<double>(result.new_tokens - 1));
     }
+  }
+
+  void OnPrefixCache(int64_t prompt_tokens, int64_t found_tokens,
+                     int64_t evicted_blocks) override {
+    prefix_queries_->Increment(static_cast<double>(prompt_tokens));
+    prefix_hits_->Increment(static_cast<double>(found_tokens));
+    prefix_evictions_->Increment(static_cast<double>(evicted_blocks));
   }
 
   void OnPreempted(int64_t sequences) override {
@@ -131,6 +141,9 @@ class SchedulerMetrics final : public SchedulerObserver {
   const std::shared_ptr<Histogram> duration_;
   const std::shared_ptr<Histogram> queue_;
   const std::shared_ptr<Counter> preemptions_;
+  const std::shared_ptr<Counter> prefix_queries_;
+  const std::shared_ptr<Counter> prefix_hits_;
+  const std::shared_ptr<Counter> prefix_evictions_;
   Outcomes outcomes_;
 };
 

@@ -187,8 +187,9 @@ class Writer {
     Json shares;
     for (size_t i = 0; i < kNumMemoryShares; ++i) {
       const auto share = static_cast<MemoryShare>(i);
-      shares[MemoryShareName(share)] = memory.used[share];
+      shares[MemoryShareName(share)] = memory.used[share] - memory.kept[share];
     }
+    shares["kept"] = memory.kept.total();
     shares["process"] = memory.process_bytes;
     return {{"limit_bytes", memory.limit_bytes},
             {"free_bytes", memory.free_bytes()},
@@ -225,6 +226,7 @@ class Writer {
     json["queued"] = info.stats.queued;
     json["running"] = info.stats.running;
     json["kv_cache_used_bytes"] = info.stats.kv_used_bytes;
+    json["kv_cache_cached_bytes"] = info.stats.kv_cached_bytes;
     json["kv_cache_capacity_bytes"] = info.stats.kv_capacity_bytes;
     json["prompt_tokens_total"] = counts.prompt_tokens;
     json["generated_tokens_total"] = counts.generated_tokens;

@@ -26,13 +26,33 @@ namespace {
 // fewer would not be worth a pass over the weights.
 constexpr int64_t kMinPromptShare = 16;
 
-BlockAllocator::MayHold MayHoldBlocks(const GenerateScheduler::Options& options,
-                                      const EngineInfo& engine) {
-  if (!options.may_hold_kv_bytes) return nullptr;
-  return [may_hold = options.may_hold_kv_bytes,
-          block_bytes = engine.kv_block_bytes](int64_t num_held) {
-    return may_hold(num_held * block_bytes);
-  };
+// What options say in bytes, in blocks.
+BlockAllocator::Options BlocksOf(const GenerateScheduler::Options& options,
+                                 const EngineInfo& engine) {
+  const int64_t block_bytes = engine.kv_block_bytes;
+  BlockAllocator::Options blocks;
+  blocks.num_blocks = engine.num_kv_blocks;
+  blocks.block_tokens = engine.kv_block_tokens;
+  blocks.max_kept = options.prefix_cache.max_bytes / block_bytes;
+  if (options.may_hold_kv_bytes) {
+    blocks.may_hold = [may_hold = options.may_hold_kv_bytes,
+                       block_bytes](int64_t num_held) {
+      return may_hold(num_held * block_bytes);
+    };
+  }
+  if (options.prefix_cache.on_bytes) {
+    blocks.on_kept = [on_bytes = options.prefix_cache.on_bytes,
+                      block_bytes](int64_t num_more) {
+      on_bytes(num_more * block_bytes);
+    };
+  }
+  return blocks;
+}
+
+// Who shares with whom; peers' names begin otherwise.
+std::string ScopeOf(const PrefixCacheOptions& options,
+                    const std::string& peer) {
+  return options.all_peers ? "all" : peer;
 }
 
 bool Contains(const std::vector<int32_t>& ids, int32_t id) {
@@ -54,6 +74,9 @@ class Scheduler final : public GenerateScheduler {
   void Wake() override;
   void SetEngine(std::shared_ptr<Engine> engine) override;
   bool Drain(absl::Time deadline) override;
+  int64_t GiveUpCached(
+      int64_t bytes,
+      absl::FunctionRef<void(absl::Span<const int32_t>)> release) override;
   SchedulerStats stats() const override;
 
  private:
@@ -80,6 +103,7 @@ class Scheduler final : public GenerateScheduler {
   void ComposeStep();
   void ComposePrompts(int64_t num_prompts);
   void QueuePushedOut();
+  void TellPrefixCache();
   void RunStep();
   void RunPartsOf(Engine& engine);  // which may end with its last sequence
 
@@ -101,7 +125,7 @@ class Scheduler final : public GenerateScheduler {
   SchedulerObserver& observer_;
   const EngineInfo limits_;  // of the first engine; the same for later ones
 
-  // The engine thread's own.
+  // The engine thread's own, but for what it says any may do.
   RunningSequences running_;
   Sampler sampler_;
   std::vector<Part> parts_;
@@ -114,8 +138,11 @@ class Scheduler final : public GenerateScheduler {
   int64_t num_left_ = 0;     // the queue, in this round
   int64_t prompt_tokens_in_step_ = 0;
   int64_t new_tokens_in_step_ = 0;
+  int64_t started_tokens_ = 0;  // of prompts, since the observer was told
+  int64_t found_tokens_ = 0;    // of these, in the prefix cache
   SchedulerStats told_;
   int64_t preempted_told_ = 0;
+  int64_t evicted_told_ = 0;
 
   mutable Mutex mu_;
   CondVar work_;     // the engine thread waits here
@@ -153,9 +180,7 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
       clock_(clock),
       observer_(observer),
       limits_(engine->info()),
-      running_(options.max_running, limits_.kv_block_tokens,
-               BlockAllocator(limits_.num_kv_blocks,
-                              MayHoldBlocks(options, limits_))),
+      running_(options.max_running, BlocksOf(options, limits_)),
       sampler_(limits_.vocab_size, tokenizer.size(), limits_.suppressed_ids),
       engine_(std::move(engine)) {
   OUNCE_CHECK(options_.max_running >= 1 && options_.max_queued >= 1 &&
@@ -220,6 +245,7 @@ absl::StatusOr<GenerateScheduler::RequestId> Scheduler::Submit(
   }
   auto sequence =
       std::make_unique<Sequence>(std::move(params), sink, tokenizer_);
+  sequence->prefix_scope = ScopeOf(options_.prefix_cache, sequence->peer());
   sequence->max_new_tokens = std::min(sequence->params.max_new_tokens,
                                       limits_.max_positions - num_prompt);
   // The last new token is never read again, so it needs no room.
@@ -270,7 +296,11 @@ absl::Status Scheduler::CheckTime(const Sequence& newcomer) const {
   if (first != nullptr && first->id < unseen_id_) {
     queue_.ForEachAhead(newcomer.peer(), [&](const Sequence&) { ++ahead; });
   }
-  const auto tokens = static_cast<double>(newcomer.num_prompt);
+  const auto found = running_.blocks().Find(newcomer.FirstTokens(
+      newcomer.num_prompt - 1, engine_->info().model_version));
+  const auto tokens = static_cast<double>(newcomer.num_prompt -
+                                          static_cast<int64_t>(found.size()) *
+                                              limits_.kv_block_tokens);
   const auto step = static_cast<double>(options_.max_step_tokens);
   return CheckInTime(
       "the first token",
@@ -311,6 +341,8 @@ void Scheduler::SetEngine(std::shared_ptr<Engine> engine) {
   // The old one may be freed here, outside the engine thread and its steps:
   // `engine` holds it until the lock is gone.
   if (!(draining_ && queue_.empty())) engine_.swap(engine);
+  ordered_ = true;  // what the prefix cache keeps is of no use any more
+  work_.Signal();
 }
 
 bool Scheduler::Drain(absl::Time deadline) {
@@ -332,10 +364,20 @@ bool Scheduler::Drain(absl::Time deadline) {
   return !abort_order_;
 }
 
+int64_t Scheduler::GiveUpCached(
+    int64_t bytes, absl::FunctionRef<void(absl::Span<const int32_t>)> release) {
+  const int64_t block_bytes = limits_.kv_block_bytes;
+  return running_.GiveUpKept((bytes + block_bytes - 1) / block_bytes,
+                             block_bytes, release) *
+         block_bytes;
+}
+
 SchedulerStats Scheduler::stats() const {
   MutexLock lock(&mu_);
   SchedulerStats result = stats_;
   result.queued = queue_.size();
+  result.kv_cached_bytes =
+      running_.blocks().num_kept() * limits_.kv_block_bytes;
   return result;
 }
 
@@ -346,6 +388,7 @@ void Scheduler::Loop() {
     NoteReaders();
     ComposeStep();
     QueuePushedOut();
+    TellPrefixCache();
     RunStep();
     PublishStats();
   }
@@ -438,17 +481,24 @@ void Scheduler::EndTheDead() {
 // its room some day.
 void Scheduler::Admit() {
   MutexLock lock(&mu_);
+  if (engine_ != nullptr) running_.BeginOn(engine_);
   const auto choose = [&](const Sequence& next) {
     if (running_.MakeRoomFor(next)) return Turn::kTake;
     return running_.Has(next.peer()) ? Turn::kPass : Turn::kWait;
   };
   while (std::unique_ptr<Sequence> next = queue_.TakeNext(choose)) {
-    if (!next->started()) {
+    const bool is_new = !next->started();
+    if (is_new) {
       next->engine = engine_;
       next->tokens.reserve(next->num_prompt + next->max_new_tokens);
       next->blocks.reserve(next->max_blocks);
     }
-    running_.Add(std::move(next));
+    Sequence& added = running_.Add(std::move(next));
+    if (is_new) {
+      added.num_prompt_found = added.num_cached;
+      started_tokens_ += added.num_prompt;
+      found_tokens_ += added.num_prompt_found;
+    }
     ++num_left_;
   }
   const absl::Time now = clock_.Now();
@@ -561,6 +611,18 @@ void Scheduler::QueuePushedOut() {
   }
 }
 
+void Scheduler::TellPrefixCache() {
+  const int64_t evicted = running_.blocks().num_evicted();
+  if (options_.prefix_cache.max_bytes == 0 ||
+      (started_tokens_ == 0 && evicted == evicted_told_)) {
+    return;
+  }
+  observer_.OnPrefixCache(std::exchange(started_tokens_, 0),
+                          std::exchange(found_tokens_, 0),
+                          evicted - evicted_told_);
+  evicted_told_ = evicted;
+}
+
 // Sequences of different versions of the model go through their engines one
 // after the other.
 void Scheduler::RunStep() {
@@ -616,6 +678,7 @@ void Scheduler::RunPartsOf(Engine& engine) {
       continue;
     }
     sequence.num_cached += slice_parts_[i].num_tokens;
+    running_.Publish(sequence);
     const int64_t prompt = std::min(sequence.num_cached, sequence.num_prompt);
     if (prompt > sequence.num_prompt_told) {
       prompt_tokens_in_step_ += prompt - sequence.num_prompt_told;
@@ -705,6 +768,7 @@ void Scheduler::End(Sequence& sequence, const absl::Status& status,
   GenerateResult result;
   result.reason = reason;
   result.prompt_tokens = sequence.num_prompt;
+  result.cached_tokens = sequence.num_prompt_found;
   const absl::Time now = clock_.Now();
   const absl::Time arrival = sequence.params.arrival;
   result.queued = std::min(sequence.first_step, now) - arrival;

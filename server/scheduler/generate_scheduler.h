@@ -11,13 +11,17 @@
 // none is free); a sequence that lost its blocks goes on later, from its tokens
 // so far and to the very tokens that it would have had.
 //
+// A prompt that begins like tokens computed before, by the same version for the
+// same scope, starts with their full KV blocks (prefix_cache.h), and gets the
+// very bits that it would have had without.
+//
 // Peers share: when the queue is full, a newcomer takes the place of the last
 // request of the peer that has most in it, if its own has fewer; when places or
 // blocks lack, it may push out sequences of peers that have more than twice its
 // own peer's share.
 //
-// Threads: Submit, Cancel, Wake, SetEngine, Drain, stats: any thread; none
-//   waits for a step except Drain and the destructor.
+// Threads: Submit, Cancel, Wake, SetEngine, Drain, GiveUpCached, stats: any
+//   thread; none waits for a step except Drain and the destructor.
 // Ownership: engine versions are shared; a sequence finishes on the version it
 //   began on, and the last one to leave frees it.
 // A request with a deadline is refused when its first token can't come before
@@ -45,8 +49,10 @@
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "base/clock.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/engine.h"
@@ -54,6 +60,19 @@
 #include "server/scheduler/stats.h"
 
 namespace ounce::server {
+
+// KV blocks that outlive their sequences, for later ones that begin alike. They
+// go before anybody lacks a block or its memory.
+struct PrefixCacheOptions {
+  int64_t max_bytes = 0;  // of blocks that nobody uses; 0: there is no cache
+  // Whether peers share; else each has only what it computed itself, so that no
+  // one sees by the time it takes what others ask. Of a peer without a name
+  // nothing is kept then.
+  bool all_peers = false;
+  // Told, on the engine's thread, how many more bytes are kept, or fewer, but
+  // for what GiveUpCached takes.
+  std::function<void(int64_t more_bytes)> on_bytes = nullptr;
+};
 
 class GenerateScheduler {
  public:
@@ -78,6 +97,7 @@ class GenerateScheduler {
     // the engine's thread. Never false for less than before, nor for what one
     // request of the most positions needs. Empty: always.
     std::function<bool(int64_t bytes)> may_hold_kv_bytes = nullptr;
+    PrefixCacheOptions prefix_cache = {};
   };
 
   using RequestId = uint64_t;
@@ -111,6 +131,14 @@ class GenerateScheduler {
   // Several may drain: the earliest deadline counts for all. False if some were
   // ended.
   virtual bool Drain(absl::Time deadline) = 0;
+
+  // Takes so many bytes of KV blocks out of the prefix cache, rounded up to
+  // blocks, or all that it has, and says how many. `release` is told of blocks
+  // whose memory may go back to the system, while nobody can take them. Waits
+  // for nothing, and calls nothing of Options.
+  virtual int64_t GiveUpCached(
+      int64_t bytes,
+      absl::FunctionRef<void(absl::Span<const int32_t>)> release) = 0;
 
   virtual SchedulerStats stats() const = 0;
 };

@@ -59,6 +59,7 @@ struct GenerateChunk {
 struct GenerateResult {
   FinishReason reason = FinishReason::kLength;
   int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt: found in the prefix cache
   int64_t new_tokens = 0;
   absl::Duration queued;
   absl::Duration time_to_first_token;

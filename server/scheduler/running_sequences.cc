@@ -10,12 +10,18 @@ namespace {
 
 constexpr int64_t kHugePageBytes = 2 << 20;
 
+// How many blocks around a freed one may have memory too: the system may have
+// given it for more than the block that was touched, a huge page at a time.
+int64_t ReachOf(int64_t block_bytes) {
+  return (kHugePageBytes + block_bytes - 1) / block_bytes;
+}
+
 }  // namespace
 
-RunningSequences::RunningSequences(int64_t max_active, int64_t block_tokens,
-                                   BlockAllocator blocks)
+RunningSequences::RunningSequences(int64_t max_active,
+                                   BlockAllocator::Options blocks)
     : max_active_(max_active),
-      block_tokens_(block_tokens),
+      block_tokens_(blocks.block_tokens),
       blocks_(std::move(blocks)) {
   sequences_.reserve(max_active);
 }
@@ -120,16 +126,41 @@ Sequence* RunningSequences::ForTheSakeOf(const std::string& peer, Share share,
   return victim;
 }
 
+Prefix RunningSequences::Beginning(const Sequence& sequence) const {
+  return sequence.FirstTokens(
+      sequence.num_tokens() - 1,
+      sequence.started() ? sequence.engine->info().model_version : version_);
+}
+
+std::map<int32_t, int64_t> RunningSequences::HoldersWithoutDoomed() const {
+  std::map<int32_t, int64_t> holders;
+  for (const Sequence* const sequence : doomed_) {
+    for (const int32_t block : sequence->blocks) {
+      --holders.try_emplace(block, blocks_.num_holders(block)).first->second;
+    }
+  }
+  return holders;
+}
+
 bool RunningSequences::MakeRoomFor(const Sequence& newcomer) {
-  const int64_t need = BlocksFor(newcomer.num_tokens());
+  const int64_t all_blocks = BlocksFor(newcomer.num_tokens());
+  const std::vector<int32_t> found = blocks_.Find(Beginning(newcomer));
   doomed_.clear();
   while (true) {
+    const std::map<int32_t, int64_t> holders = HoldersWithoutDoomed();
+    const auto is_held = [&](int32_t block) {
+      const auto doomed = holders.find(block);
+      return doomed == holders.end() ? blocks_.num_holders(block) > 0
+                                     : doomed->second > 0;
+    };
+    const int64_t shared = std::count_if(found.begin(), found.end(), is_held);
+    const int64_t need = all_blocks - shared;
     int64_t places = max_active_;
-    int64_t free = blocks_.num_free();
+    int64_t free = blocks_.num_free() +
+                   std::count_if(holders.begin(), holders.end(),
+                                 [](const auto& of) { return of.second == 0; });
     for (const auto& sequence : sequences_) {
-      if (IsDoomed(*sequence)) {
-        free += sequence->num_blocks();
-      } else if (!sequence->stalled) {
+      if (!IsDoomed(*sequence) && !sequence->stalled) {
         --places;
         // What its tokens still take, and the block to grow into.
         free -=
@@ -138,8 +169,10 @@ bool RunningSequences::MakeRoomFor(const Sequence& newcomer) {
             1;
       }
     }
+    // The memory of those that are kept for it is there.
+    const int64_t kept = static_cast<int64_t>(found.size()) - shared;
     if (places > 0 && free >= need &&
-        blocks_.CanHold(blocks_.num_blocks() - free + need)) {
+        blocks_.CanHold(blocks_.num_blocks() - free + need - kept)) {
       break;
     }
     Sequence* victim = nullptr;
@@ -148,7 +181,7 @@ bool RunningSequences::MakeRoomFor(const Sequence& newcomer) {
     } else {
       victim = StalledVictim();
       if (victim == nullptr) {
-        victim = ForTheSakeOf(newcomer.peer(), Share::kBlocks, need);
+        victim = ForTheSakeOf(newcomer.peer(), Share::kBlocks, all_blocks);
       }
     }
     if (victim == nullptr) {
@@ -165,12 +198,37 @@ bool RunningSequences::MakeRoomFor(const Sequence& newcomer) {
   return true;
 }
 
-void RunningSequences::Add(std::unique_ptr<Sequence> sequence) {
-  sequence->running = true;
+Sequence& RunningSequences::Add(std::unique_ptr<Sequence> sequence) {
+  Sequence& added = *sequence;
+  added.running = true;
+  const std::vector<int32_t> found = blocks_.Adopt(Beginning(added));
+  added.blocks.insert(added.blocks.end(), found.begin(), found.end());
+  added.num_listed = added.num_blocks();
+  added.num_cached = added.num_listed * block_tokens_;
+  added.num_prompt_told = std::max(
+      added.num_prompt_told, std::min(added.num_cached, added.num_prompt));
   const auto place = std::upper_bound(
       sequences_.begin(), sequences_.end(), sequence->id,
       [](uint64_t id, const auto& other) { return id < other->id; });
   sequences_.insert(place, std::move(sequence));
+  return added;
+}
+
+void RunningSequences::BeginOn(const std::shared_ptr<Engine>& engine) {
+  version_ = engine->info().model_version;
+  const std::vector<int32_t> freed = blocks_.BeginVersion(version_);
+  if (freed.empty()) return;
+  freed_.insert(freed_.end(), freed.begin(), freed.end());
+  engine_ = engine;
+}
+
+void RunningSequences::Publish(Sequence& sequence) {
+  const std::vector<int32_t> freed =
+      blocks_.List(sequence.FirstTokens(sequence.num_cached,
+                                        sequence.engine->info().model_version),
+                   sequence.num_listed, &sequence.blocks);
+  sequence.num_listed = sequence.num_cached / block_tokens_;
+  if (!freed.empty()) Release(*sequence.engine, freed);
 }
 
 bool RunningSequences::Reserve(Sequence& sequence, int64_t tokens) {
@@ -232,11 +290,12 @@ Sequence* RunningSequences::StalledTooMany(int64_t max_stalled) const {
 void RunningSequences::Preempt(Sequence& sequence) {
   if (!sequence.blocks.empty()) {
     ++num_preempted_;
-    blocks_.Free(sequence.blocks);
-    freed_.insert(freed_.end(), sequence.blocks.begin(), sequence.blocks.end());
+    const std::vector<int32_t> freed = blocks_.Free(sequence.blocks);
+    freed_.insert(freed_.end(), freed.begin(), freed.end());
     engine_ = sequence.engine;
     sequence.blocks.clear();
     sequence.num_cached = 0;
+    sequence.num_listed = 0;
   }
   if (!sequence.stalled) PushOut(sequence);
 }
@@ -244,6 +303,12 @@ void RunningSequences::Preempt(Sequence& sequence) {
 void RunningSequences::PushOut(Sequence& sequence) {
   sequence.paused_since = absl::InfiniteFuture();
   pushed_out_.push_back(Take(sequence));
+}
+
+int64_t RunningSequences::GiveUpKept(
+    int64_t count, int64_t block_bytes,
+    absl::FunctionRef<void(absl::Span<const int32_t>)> release) {
+  return blocks_.GiveUp(count, ReachOf(block_bytes), release);
 }
 
 RunningSequences::Sequences RunningSequences::TakePushedOut() {
@@ -269,16 +334,14 @@ std::unique_ptr<Sequence> RunningSequences::Take(const Sequence& sequence) {
 }
 
 void RunningSequences::Free(Sequence& sequence) {
-  blocks_.Free(sequence.blocks);
-  Release(*sequence.engine, sequence.blocks);
+  Release(*sequence.engine, blocks_.Free(sequence.blocks));
   sequence.blocks.clear();
 }
 
 void RunningSequences::Release(Engine& engine,
                                absl::Span<const int32_t> blocks) const {
-  const int64_t block_bytes = engine.info().kv_block_bytes;
-  const int64_t reach = (kHugePageBytes + block_bytes - 1) / block_bytes;
-  engine.ReleaseBlocks(blocks_.FreeAround(blocks, reach));
+  engine.ReleaseBlocks(
+      blocks_.FreeAround(blocks, ReachOf(engine.info().kv_block_bytes)));
 }
 
 }  // namespace ounce::server

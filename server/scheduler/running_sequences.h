@@ -6,6 +6,10 @@
 // most. The eldest that is not paused keeps its blocks, so there is always one
 // that runs to its end. All decisions depend on ids, peers and blocks alone.
 //
+// A sequence that begins like an earlier one, of the same scope and version,
+// starts with that one's full blocks (block_allocator.h), which hold the very
+// bits that it would compute; its last token it always computes itself.
+//
 //   Add --> running --> Erase
 //            |   ^
 //     pushed out |  (back to the queue, without blocks)
@@ -22,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "server/scheduler/block_allocator.h"
 #include "server/scheduler/sequence.h"
@@ -32,10 +37,9 @@ class RunningSequences {
  public:
   using Sequences = std::vector<std::unique_ptr<Sequence>>;
 
-  // `max_active`: started and not stalled. A request that has started fits
-  // `blocks`, each of `block_tokens` positions, alone.
-  RunningSequences(int64_t max_active, int64_t block_tokens,
-                   BlockAllocator blocks);
+  // `max_active`: started and not stalled. A request that has started fits the
+  // blocks alone.
+  RunningSequences(int64_t max_active, BlockAllocator::Options blocks);
 
   // By age, the eldest first.
   Sequences::const_iterator begin() const { return sequences_.begin(); }
@@ -55,7 +59,15 @@ class RunningSequences {
   // at the cost of the stalled, and of peers that have more than twice what its
   // own peer will have then. If not, nothing has changed.
   bool MakeRoomFor(const Sequence& newcomer);
-  void Add(std::unique_ptr<Sequence> sequence);
+  // One with an engine and without blocks, which then has those of its
+  // beginning that others computed.
+  Sequence& Add(std::unique_ptr<Sequence> sequence);
+
+  // Newcomers begin on `engine` from now on: what was computed by other
+  // versions is for nobody.
+  void BeginOn(const std::shared_ptr<Engine>& engine);
+  // Its cached tokens are there for others from now on.
+  void Publish(Sequence& sequence);
 
   // Blocks for the sequence's first `tokens` tokens, if need be at the cost of
   // others. False if it was pushed out itself, now or before; or, and then it
@@ -69,13 +81,18 @@ class RunningSequences {
   // null if there are at most `max_stalled`.
   Sequence* StalledTooMany(int64_t max_stalled) const;
 
+  // As BlockAllocator::GiveUp, of blocks of so many bytes. Threads: any.
+  int64_t GiveUpKept(
+      int64_t count, int64_t block_bytes,
+      absl::FunctionRef<void(absl::Span<const int32_t>)> release);
+
   // Those pushed out since the last call.
   Sequences TakePushedOut();
   // How many have lost their blocks, ever.
   int64_t num_preempted() const { return num_preempted_; }
 
-  // Tells an engine that blocks that were taken from somebody are free, unless
-  // they have been taken since.
+  // Tells an engine that blocks that were taken from somebody, or are kept for
+  // nobody any more, are free, unless they have been taken since.
   void ReleaseFreed();
 
   // Takes a sequence out; its blocks stay its own.
@@ -105,22 +122,27 @@ class RunningSequences {
   // `peer` has when it gets `taken` more.
   Sequence* ForTheSakeOf(const std::string& peer, Share share, int64_t taken);
 
+  // Its tokens that others may have computed.
+  Prefix Beginning(const Sequence& sequence) const;
+  // How many hold each block of the doomed, apart from these.
+  std::map<int32_t, int64_t> HoldersWithoutDoomed() const;
+
   // Takes the blocks; unless it has stalled, the place too.
   void Preempt(Sequence& sequence);
   void PushOut(Sequence& sequence);
   bool IsDoomed(const Sequence& sequence) const;
   // Tells the engine that those of `blocks` that are free are, and those around
-  // them: the system may have given memory for more than the block that was
-  // touched, a huge page at a time.
+  // them (ReachOf).
   void Release(Engine& engine, absl::Span<const int32_t> blocks) const;
 
   const int64_t max_active_;
   const int64_t block_tokens_;
   BlockAllocator blocks_;
+  int64_t version_ = 0;  // of the engine that newcomers begin on
   Sequences sequences_;
   Sequences pushed_out_;
   std::vector<Sequence*> doomed_;   // while MakeRoomFor decides
-  std::vector<int32_t> freed_;      // of the preempted, until ReleaseFreed
+  std::vector<int32_t> freed_;      // until ReleaseFreed
   std::shared_ptr<Engine> engine_;  // one that may release them
   int64_t num_preempted_ = 0;
 };

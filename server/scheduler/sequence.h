@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "model/tokenizer/tokenizer.h"
 #include "server/scheduler/engine.h"
+#include "server/scheduler/prefix_cache.h"
 #include "server/scheduler/request.h"
 #include "server/scheduler/stop_matcher.h"
 
@@ -34,6 +36,11 @@ struct Sequence {
   int64_t num_uncached() const { return num_tokens() - num_cached; }
   int64_t num_blocks() const { return static_cast<int64_t>(blocks.size()); }
 
+  // As a version computes them, for whoever may share them.
+  Prefix FirstTokens(int64_t count, int64_t version) const {
+    return {version, prefix_scope, absl::MakeConstSpan(tokens).first(count)};
+  }
+
   bool started() const { return engine != nullptr; }
   // All but its last token, one of the new ones, are in the cache.
   bool decoding() const { return num_new() > 0 && num_uncached() == 1; }
@@ -44,6 +51,7 @@ struct Sequence {
   GenerateParams params;  // but for the prompt
   const int64_t num_prompt;
   ResponseSink* const sink;
+  std::string prefix_scope;    // who may share its KV blocks; "": nobody
   int64_t max_new_tokens = 0;  // what fits the model's positions
   int64_t max_blocks = 0;      // for all of them
 
@@ -53,6 +61,9 @@ struct Sequence {
   std::vector<int32_t> blocks;
   std::vector<int32_t> tokens;  // prompt, then new ones
   int64_t num_cached = 0;       // of `tokens`, by the cache
+  int64_t num_listed = 0;       // of `blocks`, for others to share
+  // Prompt tokens that it found computed when it started.
+  int64_t num_prompt_found = 0;
   // Prompt tokens that have been in the cache: computing them again for want of
   // blocks is not told.
   int64_t num_prompt_told = 0;

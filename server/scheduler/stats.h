@@ -15,6 +15,8 @@ struct SchedulerStats {
   int64_t running = 0;  // requests, those whose readers are behind included
   int64_t kv_capacity_bytes = 0;
   int64_t kv_used_bytes = 0;  // blocks that hold or get somebody's tokens
+  // Blocks beside these, kept in the prefix cache; they tell no observer.
+  int64_t kv_cached_bytes = 0;
   // Since the start; they tell no observer.
   int64_t generated_tokens = 0;
   int64_t detected_pictures = 0;
@@ -29,6 +31,11 @@ class SchedulerObserver {
   virtual void OnFirstToken(absl::Duration time_to_first_token) = 0;
   // Of one step, all sequences together.
   virtual void OnTokens(int64_t prompt_tokens, int64_t new_tokens) = 0;
+  // With a prefix cache: requests have started, whose prompts have so many
+  // tokens, of which so many were found in it; so many blocks have left it for
+  // want of room.
+  virtual void OnPrefixCache(int64_t prompt_tokens, int64_t found_tokens,
+                             int64_t evicted_blocks) = 0;
   // So many sequences have lost their blocks to others; their tokens will be
   // computed again.
   virtual void OnPreempted(int64_t sequences) = 0;

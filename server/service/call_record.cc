@@ -30,6 +30,7 @@ std::vector<Attribute> AttributesOf(const absl::Status& status,
       {"gen_ai.request.max_tokens", outcome.max_new_tokens},
       {"gen_ai.request.temperature", Rounded(sampling.temperature)},
       {"gen_ai.usage.input_tokens", result.prompt_tokens},
+      {"gen_ai.usage.cache_read.input_tokens", result.cached_tokens},
       {"gen_ai.usage.output_tokens", result.new_tokens}};
   if (sampling.temperature > 0) {
     attributes.push_back({"gen_ai.request.top_p", Rounded(sampling.top_p)});
@@ -60,6 +61,7 @@ void CallRecord::AddResult(const absl::Status& status,
     facts.queued = result.queued;
     if (result.new_tokens > 0) facts.first_token = result.time_to_first_token;
     facts.tokens_in = result.prompt_tokens;
+    facts.tokens_cached = result.cached_tokens;
     facts.tokens_out = result.new_tokens;
     arrival = facts.arrival;
   });

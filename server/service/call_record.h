@@ -35,6 +35,7 @@ struct CallFacts {
   std::optional<absl::Duration> queued;
   std::optional<absl::Duration> first_token;
   std::optional<int64_t> tokens_in;
+  std::optional<int64_t> tokens_cached;  // of tokens_in
   std::optional<int64_t> tokens_out;
 };
 

@@ -53,6 +53,7 @@ void AddResult(const GenerateResult& result, v1::GenerateResponse* response) {
   response->set_finish_reason(ToProto(result.reason));
   v1::Usage* usage = response->mutable_usage();
   usage->set_prompt_tokens(result.prompt_tokens);
+  usage->set_cached_tokens(result.cached_tokens);
   usage->set_new_tokens(result.new_tokens);
   usage->set_queue_seconds(absl::ToDoubleSeconds(result.queued));
   usage->set_time_to_first_token_seconds(

@@ -157,6 +157,7 @@ v1::Model ToProto(const ModelInfo& info) {
   model.set_resident_bytes(info.resident_bytes);
   model.set_kv_capacity_bytes(info.stats.kv_capacity_bytes);
   model.set_kv_used_bytes(info.stats.kv_used_bytes);
+  model.set_kv_cached_bytes(info.stats.kv_cached_bytes);
   model.set_max_positions(info.max_positions);
   model.set_vocabulary_size(info.vocabulary_size);
   model.set_running_requests(info.stats.running);

@@ -110,6 +110,7 @@ inference::ModelInferResponse OipText(const OipAnswer& answer, std::string text,
                  {result.reason == FinishReason::kLength ? "length" : "stop"});
   response.Count("num_input_tokens", result.prompt_tokens);
   response.Count("num_output_tokens", result.new_tokens);
+  response.Count("num_cached_tokens", result.cached_tokens);
   return response.Take();
 }
 

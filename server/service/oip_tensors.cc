@@ -13,7 +13,8 @@ const std::vector<OipOutput>& OipOutputs(bool text) {
       new std::vector<OipOutput>{{"text_output", "BYTES", {1}},
                                  {"finish_reason", "BYTES", {1}},
                                  {"num_input_tokens", "UINT32", {1}},
-                                 {"num_output_tokens", "UINT32", {1}}};
+                                 {"num_output_tokens", "UINT32", {1}},
+                                 {"num_cached_tokens", "UINT32", {1}}};
   static const auto* const kImageOutputs =
       new std::vector<OipOutput>{{"boxes", "FP32", {-1, 4}},
                                  {"labels", "BYTES", {-1}},

@@ -60,6 +60,7 @@ void RequestLog::Write(const CallRecord& record, const End& end) {
     SetDuration("first_token_ms", facts.first_token, &line);
     SetDuration("total_ms", end.total, &line);
     SetNumber("tokens_in", facts.tokens_in, &line);
+    SetNumber("tokens_cached", facts.tokens_cached, &line);
     SetNumber("tokens_out", facts.tokens_out, &line);
     if (*left_out > 0) line["left_out"] = *left_out;
     options_.write(line.dump(-1, ' ', false, Json::error_handler_t::replace));

@@ -517,6 +517,14 @@ TEST(ReportTest, CountsTheSpeedFromTheFirstTokenOn) {
             "v3 linear; stop string]");
 }
 
+TEST(ReportTest, SaysHowMuchOfAPromptWasFound) {
+  v1::GenerateResponse last;
+  last.mutable_usage()->set_prompt_tokens(50);
+  last.mutable_usage()->set_cached_tokens(48);
+  EXPECT_THAT(UsageText("tiny", last),
+              HasSubstr("[50 prompt (48 cached) + 0 new tokens, "));
+}
+
 TEST(ReportTest, TellsNoSpeedOfWhatWasOverInABlink) {
   v1::GenerateResponse last;
   last.mutable_usage()->set_new_tokens(8);

@@ -505,7 +505,9 @@ function makeCard(name, openAtFirst) {
       facts.failed.update(ended.failed.toLocaleString('en'));
       kvBars.hidden = model.kv_cache_capacity_bytes === 0;
       kv.update(model.kv_cache_used_bytes, model.kv_cache_capacity_bytes,
-                `${bytes(model.kv_cache_used_bytes)} of ${bytes(model.kv_cache_capacity_bytes)}`,
+                `${bytes(model.kv_cache_used_bytes)} of ${bytes(model.kv_cache_capacity_bytes)}` +
+                (model.kv_cache_cached_bytes === 0 ? '' :
+                 `, ${bytes(model.kv_cache_cached_bytes)} kept`),
                 exactBytes(model.kv_cache_used_bytes));
       showQuality({quality: model.quality, version: model.version, tasks: model.tasks});
       showVersions({name: model.name, version: model.version, versions: model.versions,

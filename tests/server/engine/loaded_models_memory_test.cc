@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -517,6 +518,68 @@ TEST_F(LoadedModelsBudgetTest, AKvCacheIsNoLargerThanWhatItCouldGet) {
     EXPECT_OK(sink.status());
   }
   EXPECT_LE(memory_->state().used.total(), kLinearBytes + kBeside);
+}
+
+TEST_F(LoadedModelsBudgetTest, WhatIsKeptForLaterPromptsGivesWay) {
+  constexpr int64_t kBlockBytes = 16 * kLayers * kWidth * 2 * 4;
+  LimitTo(1000 * kMiB);
+  options_.scheduler.prefix_cache = {.max_bytes = 100 * kMiB,
+                                     .all_peers = true};
+  const auto catalog = MakeCatalog();
+  ASSERT_OK(catalog->Load({"m", folder()}));
+  const int64_t idle = memory_->state().used.total();
+  const auto ask = [&](int32_t first) {
+    RecordingSink sink;
+    GenerateParams params;
+    params.prompt = std::vector<int32_t>(200, first);
+    params.max_new_tokens = 4;
+    params.num_logprobs = 5;
+    params.arrival = absl::Now();
+    EXPECT_OK(TaskOf<TextGeneration>(*catalog->Find("m"))
+                  .value()
+                  ->scheduler->Submit(std::move(params), &sink));
+    EXPECT_TRUE(sink.AwaitDone());
+    EXPECT_OK(sink.status());
+    return std::tuple(sink.token_ids(), sink.logprobs()[0].logprob,
+                      sink.result().cached_tokens);
+  };
+  const auto kept_blocks = [&] {
+    return (*catalog->Find("m"))->info().stats.kv_cached_bytes / kBlockBytes;
+  };
+  std::vector<decltype(ask(0))> answers;
+  for (int32_t first = 1; first <= 5; ++first) answers.push_back(ask(first));
+  EXPECT_EQ(kept_blocks(), 5 * 12);
+  // 16 of them fit in what is set aside for one request.
+  EXPECT_EQ(memory_->state().kept.total(), (5 * 12 - 16) * kBlockBytes);
+  EXPECT_EQ(memory_->state().used.total(), idle + 44 * kBlockBytes);
+
+  const int64_t resident = ResidentBytes();
+  MemoryNeed all;
+  all[MemoryShare::kWeights] = memory_->state().attainable_bytes();
+  ASSERT_OK_AND_ASSIGN(auto load, memory_->Reserve(all, "a load"));
+  EXPECT_EQ(memory_->state().free_bytes(), 0);
+  EXPECT_EQ(memory_->state().kept.total(), 0);
+  EXPECT_EQ(kept_blocks(), 16);
+  EXPECT_LT(ResidentBytes(), resident - 40 * kBlockBytes);
+  // What is left is of use, and the rest is computed again to the same bits.
+  for (int32_t first = 5; first >= 1; --first) {
+    const auto& [tokens, logprob, cached] = answers[first - 1];
+    const auto [again, again_logprob, again_cached] = ask(first);
+    EXPECT_EQ(again, tokens);
+    EXPECT_EQ(again_logprob, logprob);
+    if (first == 5) {
+      EXPECT_EQ(again_cached, 192);
+    }
+    EXPECT_EQ(memory_->state().free_bytes(), 0);
+    EXPECT_LE(kept_blocks(), 16);
+  }
+  load = {};
+  ask(6);
+  ASSERT_OK(Quantize(*catalog, "linear"));
+  ask(6);
+  EXPECT_EQ(kept_blocks(), 12) << "the new version's";
+  ASSERT_OK(catalog->Unload("m"));
+  EXPECT_EQ(memory_->state().used.total(), 0);
 }
 
 }  // namespace

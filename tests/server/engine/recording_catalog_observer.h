@@ -20,6 +20,7 @@ class CountingSchedulerObserver final : public SchedulerObserver {
       : preempted_(preempted) {}
   void OnFirstToken(absl::Duration) override {}
   void OnTokens(int64_t, int64_t) override {}
+  void OnPrefixCache(int64_t, int64_t, int64_t) override {}
   void OnPreempted(int64_t sequences) override { preempted_ += sequences; }
   void OnDone(const absl::Status&, FinishReason,
               const GenerateResult&) override {}

@@ -295,6 +295,8 @@ TEST_F(MetricsTest, CountsRequestsTokensAndTimes) {
                      .kv_used_bytes = 4096});
   observer->OnTokens(10, 0);
   observer->OnTokens(0, 2);
+  observer->OnPrefixCache(90, 80, 3);
+  observer->OnPrefixCache(10, 0, 0);
   observer->OnFirstToken(absl::Milliseconds(30));
   GenerateResult result;
   result.new_tokens = 11;
@@ -339,6 +341,11 @@ TEST_F(MetricsTest, CountsRequestsTokensAndTimes) {
           HasSubstr(R"(ounce_kv_cache_used_bytes{model="tiny"} 4096)"),
           HasSubstr(R"(ounce_prompt_tokens_total{model="tiny"} 10)"),
           HasSubstr(R"(ounce_generated_tokens_total{model="tiny"} 2)"),
+          HasSubstr(
+              R"(ounce_prefix_cache_queried_tokens_total{model="tiny"} 100)"),
+          HasSubstr(R"(ounce_prefix_cache_hit_tokens_total{model="tiny"} 80)"),
+          HasSubstr(
+              R"(ounce_prefix_cache_evicted_blocks_total{model="tiny"} 3)"),
           HasSubstr(R"(ounce_step_tokens_bucket{model="tiny",le="2"} 1)"),
           HasSubstr(R"(ounce_step_tokens_sum{model="tiny"} 12)"),
           HasSubstr(

@@ -37,7 +37,8 @@ ModelInfo Tiny() {
   info.resident_bytes_by_element = {{"float16", 128}, {"int8", 512}};
   info.tasks = {Task::kGenerate};
   info.compute = "float32";
-  info.stats = {.queued = 3, .running = 2, .kv_capacity_bytes = 9};
+  info.stats = {
+      .queued = 3, .running = 2, .kv_capacity_bytes = 9, .kv_cached_bytes = 5};
   return info;
 }
 
@@ -95,7 +96,8 @@ TEST(StatusJsonTest, SaysWhatTheServerDoes) {
                "instruction_set": "avx2", "threads": 4},
     "memory": {"limit_bytes": 10000, "free_bytes": 9296,
                "bytes": {"weights": 640, "scratch": 0, "kv_cache": 0,
-                         "pictures": 0, "tokenizers": 0, "process": 64},
+                         "pictures": 0, "tokenizers": 0, "kept": 0,
+                         "process": 64},
                "ending_bytes": 0, "resident_bytes": 900},
     "models_left_out": 0,
     "models": []})"));
@@ -153,7 +155,8 @@ TEST(StatusJsonTest, SaysWhatAModelIsAndWhereItWas) {
     "resident_bytes": 640,
     "resident_bytes_by_element": {"float16": 128, "int8": 512},
     "queued": 3, "running": 2,
-    "kv_cache_used_bytes": 0, "kv_cache_capacity_bytes": 9,
+    "kv_cache_used_bytes": 0, "kv_cache_cached_bytes": 5,
+    "kv_cache_capacity_bytes": 9,
     "prompt_tokens_total": 10, "generated_tokens_total": 7,
     "requests_total": {"eos": 1},
     "quality": {"task": "generate", "version": 2, "perplexity": 20.5,

@@ -57,6 +57,13 @@ class CountingObserver final : public SchedulerObserver {
     prompt_tokens_ += prompt_tokens;
     new_tokens_ += new_tokens;
   }
+  void OnPrefixCache(int64_t prompt_tokens, int64_t found_tokens,
+                     int64_t evicted_blocks) override {
+    MutexLock lock(&mu_);
+    started_tokens_ += prompt_tokens;
+    found_tokens_ += found_tokens;
+    evicted_ += evicted_blocks;
+  }
   void OnPreempted(int64_t sequences) override {
     MutexLock lock(&mu_);
     preempted_ += sequences;
@@ -74,6 +81,9 @@ class CountingObserver final : public SchedulerObserver {
   int64_t first_tokens() const { return Get(first_tokens_); }
   int64_t prompt_tokens() const { return Get(prompt_tokens_); }
   int64_t new_tokens() const { return Get(new_tokens_); }
+  int64_t started_tokens() const { return Get(started_tokens_); }
+  int64_t found_tokens() const { return Get(found_tokens_); }
+  int64_t evicted() const { return Get(evicted_); }
   int64_t preempted() const { return Get(preempted_); }
   std::vector<StatusCode> done() const { return Get(done_); }
   SchedulerStats last() const { return Get(last_); }
@@ -88,6 +98,9 @@ class CountingObserver final : public SchedulerObserver {
   int64_t first_tokens_ = 0;
   int64_t prompt_tokens_ = 0;
   int64_t new_tokens_ = 0;
+  int64_t started_tokens_ = 0;
+  int64_t found_tokens_ = 0;
+  int64_t evicted_ = 0;
   int64_t preempted_ = 0;
   std::vector<StatusCode> done_;
   SchedulerStats last_;
@@ -1044,6 +1057,18 @@ TEST_F(DeadlineTest, WhatCannotBeginInTimeIsRefusedAtOnce) {
   EXPECT_OK(Try(Of("hog", 8), absl::ZeroDuration()));
 }
 
+TEST_F(DeadlineTest, APromptThatBeginsLikeAnotherTakesFewerSteps) {
+  options_.prefix_cache.max_bytes = 1 << 20;
+  Start(0);
+  EXPECT_EQ(ReasonOf(Try(Of("other", 96), absl::Seconds(2))),
+            Reason::kDeadlineTooSoon);
+  RecordingSink& other = Sink();
+  Submit(Of("other", 90), &other);
+  for (int i = 0; i < 2; ++i) Submit(Of("hog", 8), &Sink());
+  while (!other.done()) SlowStep();
+  EXPECT_OK(Try(Of("other", 96), absl::Seconds(2)));
+}
+
 TEST_F(DeadlineTest, ManyOfOnePeerDoNotHaveAnothersRefused) {
   Start(20);
   EXPECT_OK(Try(Of("other", 8), absl::Seconds(1)));
@@ -1683,6 +1708,318 @@ TEST_F(GenerateSchedulerTest, SurvivesManyThreadsAtOnce) {
   swapper.join();
   scheduler_->Drain(absl::InfiniteFuture());
   ExpectAllFree();
+}
+
+// With a prefix cache of all blocks, of 4 tokens each.
+class PrefixCacheSchedulerTest : public GenerateSchedulerTest {
+ protected:
+  PrefixCacheSchedulerTest() { options_.prefix_cache.max_bytes = 1 << 20; }
+
+  RecordingSink& Begin(const std::vector<int32_t>& prompt, int64_t max_new,
+                       const std::string& peer = "p") {
+    RecordingSink& sink = Sink();
+    GenerateParams params = Params(prompt, max_new);
+    params.peer = peer;
+    last_id_ = Submit(std::move(params), &sink);
+    return sink;
+  }
+  // The prompt tokens that were found, of a request that has its answer.
+  int64_t Found(const std::vector<int32_t>& prompt, int64_t max_new,
+                const std::string& peer = "p") {
+    RecordingSink& sink = Begin(prompt, max_new, peer);
+    EXPECT_TRUE(sink.AwaitDone());
+    EXPECT_OK(sink.status());
+    EXPECT_EQ(sink.token_ids(), FakeContinuation(prompt, max_new, 60, salt_));
+    EXPECT_EQ(sink.result().prompt_tokens, static_cast<int64_t>(prompt.size()));
+    EXPECT_EQ(scheduler_->stats().kv_used_bytes, 0);
+    return sink.result().cached_tokens;
+  }
+  int64_t ComputedTokens() const {
+    int64_t sum = 0;
+    for (const SeenStep& step : engine_->steps()) {
+      for (const SeenSlice& slice : step) sum += slice.num_tokens;
+    }
+    return sum;
+  }
+  int64_t KeptBlocks() const {
+    return scheduler_->stats().kv_cached_bytes / info_.kv_block_bytes;
+  }
+
+  uint64_t salt_ = 0;
+  GenerateScheduler::RequestId last_id_ = 0;
+};
+
+TEST_F(PrefixCacheSchedulerTest, ComputesOnlyWhatIsNew) {
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 11), 2), 0);
+  EXPECT_EQ(KeptBlocks(), 3);
+  EXPECT_EQ(Found(Prompt(3, 11), 2), 8);
+  const SeenSlice second = engine_->steps()[2][0];
+  EXPECT_EQ(second.position, 8);
+  EXPECT_EQ(second.num_tokens, 3);
+  EXPECT_EQ(observer_.prompt_tokens(), 11 + 3);
+  EXPECT_EQ(observer_.started_tokens(), 22);
+  EXPECT_EQ(observer_.found_tokens(), 8);
+  EXPECT_EQ(observer_.evicted(), 0);
+}
+
+TEST_F(PrefixCacheSchedulerTest, APromptsLastTokenIsAlwaysComputed) {
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 8), 1), 0);
+  EXPECT_EQ(Found(Prompt(3, 8), 1), 4);
+  EXPECT_EQ(Found(Prompt(3, 9), 1), 8);
+  EXPECT_EQ(Found(Prompt(3, 1), 1), 0);
+}
+
+TEST_F(PrefixCacheSchedulerTest, FindsFullBlocksAlone) {
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 12), 1), 0);
+  std::vector<int32_t> prompt = Prompt(3, 12);
+  prompt[6] = 59;
+  EXPECT_EQ(Found(prompt, 1), 4);
+  prompt[0] = 59;
+  EXPECT_EQ(Found(prompt, 1), 0);
+}
+
+TEST_F(PrefixCacheSchedulerTest, AnAnswerIsFoundInTheNextPrompt) {
+  Start();
+  std::vector<int32_t> prompt = Prompt(3, 5);
+  EXPECT_EQ(Found(prompt, 10), 0);
+  for (const int32_t id : FakeContinuation(prompt, 10, 60)) {
+    prompt.push_back(id);
+  }
+  EXPECT_EQ(Found(prompt, 1), 12) << "the last new token was never computed";
+}
+
+TEST_F(PrefixCacheSchedulerTest, PeersShareNothingUnlessTheyAreToShareAll) {
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 9), 1, "p"), 0);
+  EXPECT_EQ(Found(Prompt(3, 9), 1, "q"), 0);
+  EXPECT_EQ(Found(Prompt(3, 9), 1, "q"), 8);
+  EXPECT_EQ(Found(Prompt(3, 9), 1, ""), 0);
+  EXPECT_EQ(Found(Prompt(3, 9), 1, ""), 0) << "nobody knows whose it is";
+  Stop();
+  options_.prefix_cache.all_peers = true;
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 9), 1, "p"), 0);
+  EXPECT_EQ(Found(Prompt(3, 9), 1, "q"), 8);
+  EXPECT_EQ(Found(Prompt(3, 9), 1, ""), 8);
+}
+
+TEST_F(PrefixCacheSchedulerTest, ThereIsNoneOfZeroBytes) {
+  options_.prefix_cache.max_bytes = 0;
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 9), 1), 0);
+  EXPECT_EQ(Found(Prompt(3, 9), 1), 0);
+  EXPECT_EQ(KeptBlocks(), 0);
+  EXPECT_EQ(observer_.started_tokens(), 0);
+}
+
+TEST_F(PrefixCacheSchedulerTest, PromptsAtTheSameTimeEndUpInTheSameBlocks) {
+  StartHeld();
+  RecordingSink& other = Begin(Prompt(9, 1), 4);
+  engine_->AwaitStep();
+  RecordingSink& first = Begin(Prompt(3, 11), 2);
+  RecordingSink& second = Begin(Prompt(3, 11), 2);
+  SeenStep step = NextStep();
+  ASSERT_THAT(step, SizeIs(3));
+  EXPECT_NE(step[1].blocks[0], step[2].blocks[0]);
+  step = NextStep();
+  ASSERT_THAT(step, SizeIs(3));
+  EXPECT_EQ(step[1].blocks[0], step[2].blocks[0]);
+  EXPECT_EQ(step[1].blocks[1], step[2].blocks[1]);
+  EXPECT_NE(step[1].blocks[2], step[2].blocks[2]) << "it is not full";
+  engine_->Free();
+  for (RecordingSink* sink : {&first, &second}) {
+    ASSERT_TRUE(sink->AwaitDone());
+    EXPECT_EQ(sink->token_ids(), FakeContinuation(Prompt(3, 11), 2, 60));
+    EXPECT_EQ(sink->result().cached_tokens, 0);
+  }
+  ASSERT_TRUE(other.AwaitDone());
+  ExpectAllFree();
+  EXPECT_EQ(KeptBlocks(), 4) << "three of them, one of the other";
+}
+
+TEST_F(PrefixCacheSchedulerTest, OfAnEndedPromptTheComputedBlocksAreFound) {
+  options_.max_running = 4;
+  options_.max_step_tokens = 6;
+  StartHeld();
+  RecordingSink& cancelled = Begin(Prompt(3, 20), 1);
+  engine_->AwaitStep();
+  EXPECT_EQ(NextStep()[0].position, 6);
+  scheduler_->Cancel(last_id_, absl::CancelledError("gone"));
+  RecordingSink& failed = Begin(Prompt(9, 20), 1);
+  EXPECT_EQ(NextStep()[0].first_id, 9) << "12 tokens are computed";
+  ASSERT_TRUE(cancelled.AwaitDone());
+  engine_->Finish(absl::InternalError("broken"));
+  ASSERT_TRUE(failed.AwaitDone());
+  engine_->Free();
+  EXPECT_EQ(Found(Prompt(9, 20), 1), 0) << "nobody knows what a step left";
+  EXPECT_EQ(Found(Prompt(3, 20), 1), 12);
+}
+
+TEST_F(PrefixCacheSchedulerTest, WhoLostItsBlocksFindsThemAgain) {
+  info_.num_kv_blocks = 8;
+  std::vector<int64_t> computed;
+  for (const int64_t max_bytes : {0, 1 << 20}) {
+    options_.prefix_cache.max_bytes = max_bytes;
+    const int64_t preempted = observer_.preempted();
+    Start();
+    engine_->Hold();
+    RecordingSink& eldest = Begin(Prompt(9, 4), 18);
+    engine_->AwaitStep();
+    RecordingSink& young = Begin(Prompt(3, 8), 12, "q");
+    engine_->Free();
+    ASSERT_TRUE(eldest.AwaitDone());
+    ASSERT_TRUE(young.AwaitDone());
+    EXPECT_EQ(eldest.token_ids(), FakeContinuation(Prompt(9, 4), 18, 60));
+    EXPECT_EQ(young.token_ids(), FakeContinuation(Prompt(3, 8), 12, 60));
+    EXPECT_EQ(young.result().cached_tokens, 0)
+        << "it had no tokens from others";
+    EXPECT_GT(observer_.preempted(), preempted);
+    computed.push_back(ComputedTokens());
+    Stop();
+  }
+  EXPECT_LT(computed[1], computed[0]);
+}
+
+TEST_F(PrefixCacheSchedulerTest, KeptBlocksGoBeforeAnyoneIsPushedOut) {
+  info_.num_kv_blocks = 8;
+  StartHeld();
+  engine_->Free();
+  EXPECT_EQ(Found(Prompt(3, 25), 1), 0);
+  EXPECT_EQ(KeptBlocks(), 6);
+  RecordingSink& first = Begin(Prompt(9, 13), 3);
+  RecordingSink& second = Begin(Prompt(17, 13), 3);
+  ASSERT_TRUE(first.AwaitDone());
+  ASSERT_TRUE(second.AwaitDone());
+  EXPECT_OK(first.status());
+  EXPECT_OK(second.status());
+  EXPECT_EQ(observer_.preempted(), 0);
+  EXPECT_GT(observer_.evicted(), 0);
+}
+
+TEST_F(PrefixCacheSchedulerTest, KeepsNoMoreThanItMay) {
+  options_.prefix_cache.max_bytes = 350;  // 3 blocks and a half
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 20), 1), 0);
+  EXPECT_EQ(KeptBlocks(), 3);
+  EXPECT_EQ(Found(Prompt(3, 20), 1), 12);
+  EXPECT_THAT(engine_->released(), Not(IsEmpty()));
+}
+
+TEST_F(PrefixCacheSchedulerTest, AnotherVersionFindsNothingOfTheOld) {
+  StartHeld();
+  RecordingSink& old = Begin(Prompt(9, 9), 3);
+  engine_->AwaitStep();
+  engine_->Free();
+  ASSERT_TRUE(old.AwaitDone());
+  EXPECT_EQ(Found(Prompt(3, 9), 1), 0);
+  EXPECT_EQ(KeptBlocks(), 4);
+  engine_->Hold();
+  RecordingSink& late = Begin(Prompt(3, 9), 3);
+  engine_->AwaitStep();
+
+  EngineInfo info = info_;
+  info.model_version = 2;
+  salt_ = 7;
+  const auto next = std::make_shared<FakeEngine>(info, kv_, salt_);
+  scheduler_->SetEngine(next);
+  RecordingSink& fresh = Begin(Prompt(3, 9), 1);
+  engine_->Free();
+  ASSERT_TRUE(fresh.AwaitDone());
+  EXPECT_EQ(fresh.result().cached_tokens, 0);
+  EXPECT_EQ(fresh.token_ids(), FakeContinuation(Prompt(3, 9), 1, 60, salt_));
+  ASSERT_TRUE(late.AwaitDone());
+  EXPECT_EQ(late.result().cached_tokens, 8);
+  EXPECT_EQ(late.token_ids(), FakeContinuation(Prompt(3, 9), 3, 60, 0));
+  EXPECT_EQ(KeptBlocks(), 2) << "the new version's";
+  EXPECT_EQ(observer_.evicted(), 0);
+  EXPECT_EQ(Found(Prompt(3, 9), 1), 8);
+}
+
+TEST_F(PrefixCacheSchedulerTest, ASwapGivesTheOldVersionsBlocksBackAtOnce) {
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 9), 1), 0);
+  EngineInfo info = info_;
+  info.model_version = 2;
+  const auto next = std::make_shared<FakeEngine>(info, kv_);
+  scheduler_->SetEngine(next);
+  const absl::Time patience = absl::Now() + absl::Seconds(30);
+  while (next->released().empty() && absl::Now() < patience) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(KeptBlocks(), 0);
+  EXPECT_THAT(next->released(), Contains(engine_->steps()[0][0].blocks[0]));
+}
+
+TEST_F(PrefixCacheSchedulerTest, TellsWhatItKeepsAndGivesItUp) {
+  std::atomic<int64_t> told = 0;
+  options_.prefix_cache.on_bytes = [&](int64_t more) { told += more; };
+  Start();
+  EXPECT_EQ(Found(Prompt(3, 13), 1), 0);
+  EXPECT_EQ(told, 300);
+  EXPECT_EQ(scheduler_->stats().kv_cached_bytes, 300);
+  int64_t released = 0;
+  const auto release = [&](absl::Span<const int32_t> blocks) {
+    released = static_cast<int64_t>(blocks.size());
+  };
+  EXPECT_EQ(scheduler_->GiveUpCached(101, release), 200);
+  EXPECT_GE(released, 2);
+  EXPECT_EQ(scheduler_->stats().kv_cached_bytes, 100);
+  EXPECT_EQ(scheduler_->GiveUpCached(500, release), 100);
+  EXPECT_EQ(scheduler_->GiveUpCached(500, release), 0);
+  EXPECT_EQ(told, 300) << "whoever asks counts them";
+  EXPECT_EQ(Found(Prompt(3, 13), 1), 0);
+  EXPECT_EQ(observer_.evicted(), 3);
+}
+
+TEST_F(PrefixCacheSchedulerTest, AnswersAreTheSameInACrowd) {
+  info_.num_kv_blocks = 30;
+  options_.prefix_cache.max_bytes = 1'500;
+  options_.max_running = 6;
+  options_.max_step_tokens = 24;
+  Start();
+  std::atomic<bool> over = false;
+  std::thread others([&] {
+    while (!over) {
+      scheduler_->GiveUpCached(200, [&](absl::Span<const int32_t> blocks) {
+        for (const int32_t block : blocks) {
+          std::fill_n(kv_->ids.begin() + block * 4, 4, -1);
+        }
+      });
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  });
+  constexpr size_t kRequests = 400;
+  std::deque<RecordingSink>& sinks = Sinks(kRequests);
+  std::vector<std::vector<int32_t>> prompts;
+  uint32_t random = 1;
+  const auto below = [&](uint32_t bound) {
+    random = random * 1'664'525 + 1'013'904'223;
+    return static_cast<int32_t>((random >> 8) % bound);
+  };
+  for (RecordingSink& sink : sinks) {
+    std::vector<int32_t> prompt = Prompt(below(3), 5 + below(40));
+    if (below(2) == 0) prompt[below(static_cast<uint32_t>(prompt.size()))] = 1;
+    prompts.push_back(prompt);
+    GenerateParams params = Params(prompt, 1 + below(12));
+    params.peer = below(2) == 0 ? "p" : "q";
+    const auto id = Submit(std::move(params), &sink);
+    if (below(8) == 0) scheduler_->Cancel(id, absl::CancelledError("gone"));
+    if (below(16) == 0) absl::SleepFor(absl::Milliseconds(2));
+  }
+  for (size_t i = 0; i < kRequests; ++i) {
+    ASSERT_TRUE(sinks[i].AwaitDone());
+    const std::vector<int32_t> ids = sinks[i].token_ids();
+    EXPECT_EQ(ids, FakeContinuation(prompts[i],
+                                    static_cast<int64_t>(ids.size()), 60));
+  }
+  over = true;
+  others.join();
+  ExpectAllFree();
+  EXPECT_GT(observer_.found_tokens(), 0);
+  EXPECT_LE(KeptBlocks(), 15);
 }
 
 }  // namespace

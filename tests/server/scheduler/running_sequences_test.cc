@@ -73,9 +73,12 @@ class RunningSequencesTest : public ::testing::Test {
   std::shared_ptr<FakeEngine> engine_ =
       std::make_shared<FakeEngine>(info_, std::make_shared<FakeKv>(info_));
   int64_t may_hold_ = 20;
-  RunningSequences running_{4, 4, BlockAllocator(20, [this](int64_t held) {
-                              return held <= may_hold_;
-                            })};
+  RunningSequences running_{
+      4,
+      {.num_blocks = 20,
+       .block_tokens = 4,
+       .may_hold = [this](int64_t held) { return held <= may_hold_; },
+       .max_kept = 20}};
 };
 
 TEST_F(RunningSequencesTest, StandByAgeHoweverTheyCame) {
@@ -242,6 +245,62 @@ TEST_F(RunningSequencesTest, OneThatMayNotEvenHoldItsOwnStays) {
   EXPECT_FALSE(running_.Reserve(only, 4 * 4));
   EXPECT_TRUE(only.running);
   EXPECT_EQ(only.num_blocks(), 3);
+}
+
+// What sequences that begin alike share.
+class SharingSequencesTest : public RunningSequencesTest {
+ protected:
+  SharingSequencesTest() { running_.BeginOn(engine_); }
+
+  // One that begins as all of them do.
+  Sequence& AddComputed(uint64_t id, int64_t num_tokens) {
+    std::unique_ptr<Sequence> made = Make(id, "a", num_tokens);
+    made->prefix_scope = "a";
+    Sequence& sequence = running_.Add(std::move(made));
+    EXPECT_TRUE(running_.Reserve(sequence, num_tokens));
+    sequence.num_cached = num_tokens;
+    running_.Publish(sequence);
+    return sequence;
+  }
+  bool MakeRoomAlike(const std::string& peer, int64_t num_tokens) {
+    const std::unique_ptr<Sequence> newcomer = Make(99, peer, num_tokens);
+    newcomer->prefix_scope = "a";
+    return running_.MakeRoomFor(*newcomer);
+  }
+};
+
+TEST_F(SharingSequencesTest, ANewcomerNeedsNoBlocksForWhatOthersHold) {
+  AddComputed(1, 4 * 10);
+  // Of the other 10 one is to grow into.
+  EXPECT_TRUE(MakeRoomAlike("a", 4 * 19));
+  EXPECT_FALSE(MakeRoomAlike("a", 4 * 20));
+  EXPECT_FALSE(MakeRoom("a", 4 * 10)) << "of another scope";
+  Sequence& second = AddComputed(2, 4 * 15);
+  EXPECT_EQ(second.blocks[9], (*running_.begin())->blocks[9]);
+  EXPECT_EQ(running_.blocks().num_held(), 15);
+}
+
+TEST_F(SharingSequencesTest, ANewcomerHasTheMemoryOfWhatIsKeptForIt) {
+  running_.Free(*running_.Take(AddComputed(1, 4 * 10)));
+  EXPECT_EQ(running_.blocks().num_kept(), 10);
+  may_hold_ = 2;
+  EXPECT_TRUE(MakeRoomAlike("a", 4 * 12)) << "10 are there, 2 are asked for";
+  EXPECT_FALSE(MakeRoomAlike("a", 4 * 13));
+  EXPECT_EQ(running_.blocks().num_kept(), 10);
+}
+
+TEST_F(SharingSequencesTest, APeerLosesOnlyWhatItHoldsAlone) {
+  AddComputed(1, 4 * 8);
+  AddComputed(2, 4 * 9);
+  Add(3, "b", 4 * 6);
+  EXPECT_EQ(running_.blocks().num_held(), 9 + 6);
+  // Of the 5 that are free three may take one each. Without the second there
+  // are 6, and two may.
+  EXPECT_FALSE(MakeRoom("c", 4 * 5)) << "it would take the second's 9 blocks";
+  EXPECT_EQ(running_.num_preempted(), 0);
+  EXPECT_TRUE(MakeRoom("c", 4 * 4));
+  EXPECT_EQ(running_.num_preempted(), 1);
+  EXPECT_EQ(running_.blocks().num_held(), 8 + 6);
 }
 
 }  // namespace

@@ -142,6 +142,7 @@ TEST_F(CallWatchTest, ARequestHasALineAboutHowItWentAndNotAboutWhatItSaid) {
   EXPECT_EQ(line["code"], "OK");
   EXPECT_FALSE(line.contains("reason"));
   EXPECT_EQ(line["tokens_in"], message.usage().prompt_tokens());
+  EXPECT_EQ(line["tokens_cached"], message.usage().cached_tokens());
   EXPECT_EQ(line["tokens_out"], message.usage().new_tokens());
   EXPECT_GE(line["total_ms"], 0);
   EXPECT_TRUE(line.contains("queued_ms"));

@@ -124,6 +124,10 @@ class FakeScheduler final : public server::GenerateScheduler {
 
   void SetEngine(std::shared_ptr<server::Engine>) override {}
   bool Drain(absl::Time) override { return true; }
+  int64_t GiveUpCached(
+      int64_t, absl::FunctionRef<void(absl::Span<const int32_t>)>) override {
+    return 0;
+  }
   server::SchedulerStats stats() const override { return {}; }
 
   // What Submit answers from now on; OK accepts.
@@ -159,6 +163,7 @@ class FakeScheduler final : public server::GenerateScheduler {
            server::ResponseSink* sink) {
     server::GenerateResult result;
     result.prompt_tokens = static_cast<int64_t>(params.prompt.size());
+    result.cached_tokens = result.prompt_tokens / 4;
     result.time_to_first_token = absl::Milliseconds(1);
     result.total = absl::Milliseconds(2);
     result.model_version = 3;

@@ -44,6 +44,7 @@ TEST_F(InferenceServiceTest, StreamsWhatTheSchedulerSaysAndEndsWithUsage) {
   const v1::GenerateResponse& last = answer.messages.back();
   EXPECT_EQ(last.finish_reason(), v1::FINISH_REASON_LENGTH);
   EXPECT_EQ(last.usage().prompt_tokens(), 5);
+  EXPECT_EQ(last.usage().cached_tokens(), 1);
   EXPECT_EQ(last.usage().new_tokens(), 7);
   EXPECT_DOUBLE_EQ(last.usage().time_to_first_token_seconds(), 0.001);
   EXPECT_EQ(last.model_version(), 3);

@@ -113,14 +113,14 @@ TEST_F(OipServiceTest, AnswersTextWithText) {
   EXPECT_EQ(response.model_version(), "3");
   EXPECT_EQ(response.id(), "7");
   EXPECT_EQ(response.parameters().at("method").string_param(), "float32");
-  ASSERT_EQ(response.outputs_size(), 4);
+  ASSERT_EQ(response.outputs_size(), 5);
   EXPECT_EQ(response.outputs(0).name(), "text_output");
   EXPECT_EQ(response.outputs(0).datatype(), "BYTES");
   EXPECT_THAT(response.outputs(0).shape(), ElementsAre(1));
   EXPECT_THAT(
       response.raw_output_contents(),
       ElementsAre(Raw("abca"), Raw("length"), std::string("\5\0\0\0", 4),
-                  std::string("\4\0\0\0", 4)));
+                  std::string("\4\0\0\0", 4), std::string("\1\0\0\0", 4)));
 }
 
 TEST_F(OipServiceTest, AnswersInTheFormOfTheRequestWithTheOutputsItNames) {

@@ -44,7 +44,8 @@ TEST_F(RequestLogTest, SaysWhatIsKnownInOrderAndNothingElse) {
     facts.version = 3;
     facts.queued = absl::Milliseconds(2);
     facts.first_token = absl::Microseconds(7'500);
-    facts.tokens_in = 5;
+    facts.tokens_in = 25;
+    facts.tokens_cached = 16;
     facts.tokens_out = 0;
   });
   RequestLog::End end = EndWith("RESOURCE_EXHAUSTED");
@@ -59,8 +60,8 @@ TEST_F(RequestLogTest, SaysWhatIsKnownInOrderAndNothingElse) {
                   R"(Generate","model":"co\nde","version":3,)"
                   R"("peer":"192.0.2.7","code":"RESOURCE_EXHAUSTED",)"
                   R"("reason":"QUEUE_FULL","queued_ms":2.0,)"
-                  R"("first_token_ms":7.5,"total_ms":12.345,"tokens_in":5,)"
-                  R"("tokens_out":0})"));
+                  R"("first_token_ms":7.5,"total_ms":12.345,"tokens_in":25,)"
+                  R"("tokens_cached":16,"tokens_out":0})"));
 }
 
 TEST_F(RequestLogTest, NamesTheTraceThatARequestBelongsTo) {
