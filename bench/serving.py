@@ -33,9 +33,10 @@ class Server:
         self.admin_messages = importlib.import_module("ounce.v1.model_admin_pb2")
 
         started = time.perf_counter()
-        # A checkpoint of full size takes its time.
+        # A checkpoint of full size takes its time. Every prompt is computed, as often as it comes.
         self.server = OunceServer(build / "ounce-server", *(f"--model={model}" for model in models),
-                                  f"--threads={threads}", *flags, seconds=math.inf, env=env)
+                                  f"--threads={threads}", "--prefix_cache_bytes=0", *flags,
+                                  seconds=math.inf, env=env)
         self.seconds_to_serve = time.perf_counter() - started
         self.inference = inference_stubs.InferenceStub(grpc.insecure_channel(self.server.inference))
         self.admin = admin_stubs.ModelAdminStub(grpc.insecure_channel(self.server.admin))

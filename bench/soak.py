@@ -8,7 +8,8 @@ time, while both are quantized back and forth and others come and go. It holds i
   what the same request was told by a version of the same plan when it was alone;
 - memory: now and then the load stops, models go back to the plan of the checkpoint, and the
   resident bytes of the idle server are noted, and the anonymous ones among them: the system may
-  take pages of files away, which hides growth. After the warm-up, the first fifth, the median of
+  take pages of files away, which hides growth. What prefix caches keep is no growth and comes
+  off both. After the warm-up, the first fifth, the median of
   the last third of each is above that of the first third by at most 1 % of what was resident;
 - each time it is idle, it has the threads, descriptors, memory accounts and queues of an idle
   server;
@@ -297,9 +298,14 @@ def main():
             load.disconnect()
             series = wait_until_idle(load, arguments.idle)
             minute = (time.monotonic() - began) / 60
-            moments.append(process_figures(server.process.pid) | {
-                "minute": minute, "peak_bytes": peak.bytes, "accounts": {
-                    name: value for name, value in series.items() if name.startswith("ounce_memory_bytes")}})
+            figures = process_figures(server.process.pid)
+            kept = int(sum_of(series, "ounce_prefix_cache_bytes"))
+            figures["resident_bytes"] -= kept
+            figures["anonymous_bytes"] -= kept
+            moments.append(figures | {
+                "minute": minute, "peak_bytes": peak.bytes, "kept_bytes": kept, "accounts": {
+                    name: value for name, value in series.items()
+                    if name.startswith("ounce_memory_bytes") and 'share="kept"' not in name}})
             progress(f"minute {minute:.1f}, {tally.codes.total()} calls, {tally.faults.total()} faults")
         progress("")
         if server.process.poll() is None:

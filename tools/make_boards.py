@@ -265,7 +265,7 @@ def memory_saved():
     board.number("Stored", "", "sum(ounce_model_stored_bytes)", BYTES)
     board.number("Resident", "", "sum(ounce_model_weight_bytes)", BYTES)
     board.dial("Memory, of its limit", "Loads and quantizations that do not fit are refused.",
-               "max(sum by (job, instance) (ounce_memory_bytes)"
+               "max(sum by (job, instance) (ounce_memory_bytes{share!=\"kept\"})"
                " / on (job, instance) ounce_memory_limit_bytes)", SHARE, FULL)
 
     board.row("By model and method")
@@ -317,6 +317,7 @@ def memory_saved():
                  ("sum by (instance) (ounce_memory_bytes)", "{{instance}} accounts")], BYTES)
     board.lines("Keys and values", "",
                 [("sum by (model) (ounce_kv_cache_used_bytes)", "{{model}} used"),
+                 ("sum by (model) (ounce_prefix_cache_bytes)", "{{model}} kept"),
                  ("sum by (model) (ounce_kv_cache_capacity_bytes)", "{{model}} capacity")],
                 BYTES, width=8)
     board.lines("Versions in memory", "At most three of one model.",
@@ -454,6 +455,18 @@ def serving():
                 "cache is too small for the load: --kv_cache_bytes.",
                 [("sum by (model) (rate(ounce_preemptions_total[$__rate_interval]))",
                   "{{model}}")], PER_SECOND)
+    board.lines("Prompts found in it", "Tokens of prompts that began like earlier ones and were "
+                "not computed, of all.",
+                [("sum by (model) (rate(ounce_prefix_cache_hit_tokens_total[$__rate_interval]))"
+                  " / sum by (model) (rate(ounce_prefix_cache_queried_tokens_total"
+                  "[$__rate_interval]))", "{{model}}")], SHARE, width=8)
+    board.lines("Kept for prompts to come", "Up to --prefix_cache_bytes, until anything else "
+                "needs the memory.",
+                [("sum by (model) (ounce_prefix_cache_bytes)", "{{model}}")], BYTES, width=8)
+    board.lines("Blocks that gave way", "If there are many all the time, prompts come back too "
+                "late to be found: --prefix_cache_bytes.",
+                [("sum by (model) (rate(ounce_prefix_cache_evicted_blocks_total"
+                  "[$__rate_interval]))", "{{model}}")], PER_SECOND, width=8)
     return board
 
 

@@ -54,7 +54,7 @@ class Model:
 
     def measure(self, build, specs):
         with OunceServer(build / "ounce-server", f"--model={self.name}={self.folder}",
-                         seconds=math.inf) as server:
+                         "--prefix_cache_bytes=0", seconds=math.inf) as server:
             ended = subprocess.run(
                 [build / "ounce", "--server", server.inference, "--admin", server.admin, "compare",
                  self.name, "--methods", ";".join(specs), "--text", ROOT / "bench/texts" / self.text,
