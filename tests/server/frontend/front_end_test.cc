@@ -189,7 +189,7 @@ TEST_F(FrontEndTest, TellsWhosePicturesThoseAreThatWait) {
   }
   catalog_.detect_engine().Free();
   readers[2]->done.WaitForNotification();
-  EXPECT_EQ(ReasonOf(readers[2]->status), Reason::kQueueFull)
+  EXPECT_EQ(ReasonOf(readers[2]->status), Reason::kCallerShareFull)
       << readers[2]->status;
   for (const int i : {0, 1, 3}) {
     readers[i]->done.WaitForNotification();
