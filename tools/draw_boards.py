@@ -331,7 +331,7 @@ class Picture:
                 color = colors[[s[0] for s in plain].index(legend)]
                 axes.plot(times, values, color=color, linewidth=1.4, label=legend,
                           marker="." if len(values) < 4 else None)
-        top = axes.get_ylim()[1]
+        top = 1.05 * axes.dataLim.ymax  # no data: -inf
         if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
             for step in defaults["thresholds"]["steps"][1:]:
                 axes.axhline(step["value"], color=NAMED["red"], linestyle="--", linewidth=0.8)
