@@ -16,7 +16,7 @@ void AdminJobs::Stop() {
   }
 }
 
-void AdminJobs::Watch(std::shared_ptr<EndableCall> call) {
+void AdminJobs::Watch(const std::shared_ptr<EndableCall>& call) {
   {
     MutexLock lock(&mu_);
     std::erase_if(running_, [](const auto& other) { return other.expired(); });

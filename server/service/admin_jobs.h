@@ -39,7 +39,7 @@ class AdminJobs {
   bool stopping() const { return stopping_; }
 
   // Stop is to end it.
-  void Watch(std::shared_ptr<EndableCall> call);
+  void Watch(const std::shared_ptr<EndableCall>& call);
 
   // Reads a request and does `work(request, call)` on a thread of `threads`;
   // its result, a StatusOr<Response>, is the answer.
