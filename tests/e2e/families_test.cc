@@ -1,13 +1,13 @@
 // Every architecture of decoders in the real server: its goldens, quantized and
 // brought back while it serves.
 #include <atomic>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
+#include "tests/e2e/decoder_goldens.h"
 #include "tests/e2e/serving.h"
 #include "tests/testing/status_matchers.h"
 
@@ -23,29 +23,17 @@ class FamiliesTest : public testing::ServingTest {
     std::vector<int32_t> greedy;  // after it, by transformers
   };
 
-  // Serves all goldens, each with some tokenizer, and without an end of text.
+  // Serves all goldens.
   void StartAll() {
-    const std::filesystem::path root = OUNCE_SOURCE_ROOT "/tests/golden";
     std::vector<std::string> flags;
-    for (const auto& family :
-         std::filesystem::directory_iterator(root / "decoder")) {
-      for (const auto& folder :
-           std::filesystem::directory_iterator(family.path())) {
-        Case c;
-        c.family = family.path().filename();
-        c.name = c.family + "_" + folder.path().filename().string();
-        const std::string to = folder_.Path(c.name);
-        std::filesystem::copy(folder.path(), to);
-        std::filesystem::copy(root / "codegen/bfloat16/tokenizer.json", to);
-        folder_.WriteFile(c.name + "/generation_config.json",
-                          R"({"eos_token_id": -1})");
-        const auto expected = nlohmann::json::parse(
-            testing::ReadFile((folder.path() / "expected.json").string()));
-        c.prompt = expected["prompts"][1].get<std::vector<int32_t>>();
-        c.greedy = expected["greedy"][1].get<std::vector<int32_t>>();
-        flags.insert(flags.end(), {"--model", absl::StrCat(c.name, "=", to)});
-        cases_.push_back(std::move(c));
-      }
+    for (const testing::DecoderGolden& golden :
+         testing::CopyDecoderGoldens(folder_)) {
+      const auto expected = nlohmann::json::parse(
+          testing::ReadFile((golden.golden / "expected.json").string()));
+      cases_.push_back({golden.name, golden.family,
+                        expected["prompts"][1].get<std::vector<int32_t>>(),
+                        expected["greedy"][1].get<std::vector<int32_t>>()});
+      flags.insert(flags.end(), {"--model", golden.flag});
     }
     Start(flags);
   }

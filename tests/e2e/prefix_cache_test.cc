@@ -1,11 +1,11 @@
 // Prompts that begin like earlier ones, in the real server: found, and answered
 // to the bit as if they had been computed.
-#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
+#include "tests/e2e/decoder_goldens.h"
 #include "tests/e2e/serving.h"
 #include "tests/testing/status_matchers.h"
 
@@ -16,25 +16,12 @@ using ::testing::HasSubstr;
 
 class PrefixCacheTest : public testing::ServingTest {
  protected:
-  // Every architecture of decoders, and the ways to multiply, each with some
-  // tokenizer and without an end of text.
+  // Every architecture of decoders, and the ways to multiply.
   std::vector<std::string> Models() {
-    const std::filesystem::path root = OUNCE_SOURCE_ROOT "/tests/golden";
     std::vector<std::string> flags;
-    for (const auto& family :
-         std::filesystem::directory_iterator(root / "decoder")) {
-      for (const auto& folder :
-           std::filesystem::directory_iterator(family.path())) {
-        const std::string name =
-            absl::StrCat(family.path().filename().string(), "_",
-                         folder.path().filename().string());
-        const std::string to = folder_.Path(name);
-        std::filesystem::copy(folder.path(), to);
-        std::filesystem::copy(root / "codegen/bfloat16/tokenizer.json", to);
-        folder_.WriteFile(name + "/generation_config.json",
-                          R"({"eos_token_id": -1})");
-        flags.insert(flags.end(), {"--model", absl::StrCat(name, "=", to)});
-      }
+    for (const testing::DecoderGolden& golden :
+         testing::CopyDecoderGoldens(folder_)) {
+      flags.insert(flags.end(), {"--model", golden.flag});
     }
     for (const std::string method :
          {"float16", "linear", "linear:bits=4,granularity=group", "bnb-int8",

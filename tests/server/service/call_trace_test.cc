@@ -243,12 +243,7 @@ TEST_F(CallTraceTest, ACallThatIsCancelledTellsWhatBecameOfItsRequest) {
   catalog_.scheduler("long").SetStep(absl::Milliseconds(20));
   grpc::ClientContext context;
   Trace(&context);
-  const auto reader =
-      inference_->Generate(&context, Request("long", "a", 100'000));
-  v1::GenerateResponse message;
-  ASSERT_TRUE(reader->Read(&message));
-  context.TryCancel();
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  ASSERT_NO_FATAL_FAILURE(GenerateAndCancel(&context));
   const Work work = Works(1)[0];
   EXPECT_EQ(Value(work, "rpc.grpc.status_code"), "1");
   EXPECT_FALSE(work.failed);
@@ -269,12 +264,7 @@ TEST_F(CallTraceTest, EachOfManyCallsThatAreCancelledIsItsCallers) {
   for (size_t i = 0; i < kCalls; ++i) {
     grpc::ClientContext context;
     Trace(&context);
-    const auto reader =
-        inference_->Generate(&context, Request("long", "a", 100'000));
-    v1::GenerateResponse message;
-    ASSERT_TRUE(reader->Read(&message));
-    context.TryCancel();
-    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+    ASSERT_NO_FATAL_FAILURE(GenerateAndCancel(&context));
   }
   for (const Work& work : Works(kCalls)) {
     EXPECT_EQ(Value(work, "client.address"), "127.0.0.1");

@@ -161,12 +161,7 @@ TEST_F(CallWatchTest, ARequestHasALineAboutHowItWentAndNotAboutWhatItSaid) {
 TEST_F(CallWatchTest, ACallThatItsCallerCancelsIsSaidToBeCancelled) {
   catalog_.scheduler("long").SetStep(absl::Milliseconds(1));
   grpc::ClientContext context;
-  const auto reader =
-      inference_->Generate(&context, Request("long", "a", 100'000));
-  v1::GenerateResponse message;
-  ASSERT_TRUE(reader->Read(&message));
-  context.TryCancel();
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  ASSERT_NO_FATAL_FAILURE(GenerateAndCancel(&context));
   EXPECT_EQ(Lines(1)[0]["code"], "CANCELLED");
 }
 

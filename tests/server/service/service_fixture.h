@@ -122,6 +122,16 @@ class ServiceTest : public ::testing::Test {
     return request;
   }
 
+  // Generates without an end from "long", and cancels after the first message.
+  void GenerateAndCancel(grpc::ClientContext* context) {
+    const auto reader =
+        inference_->Generate(context, Request("long", "a", 100'000));
+    v1::GenerateResponse message;
+    ASSERT_TRUE(reader->Read(&message));
+    context->TryCancel();
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+
   std::vector<std::string> rejected() {
     MutexLock lock(&mu_);
     return rejected_;
