@@ -55,15 +55,9 @@ int64_t NeededFiles(const Config& config) {
 void SetMemoryFigures(const MemoryBudget& memory, Figures& figures) {
   const MemoryBudget::State state = memory.state();
   figures.Set(metric::kMemoryLimit, {}, static_cast<double>(state.limit_bytes));
-  for (size_t i = 0; i < kNumMemoryShares; ++i) {
-    const auto share = static_cast<MemoryShare>(i);
-    figures.Set(metric::kMemoryBytes, {MemoryShareName(share)},
-                static_cast<double>(state.used[share] - state.kept[share]));
+  for (const auto& [name, bytes] : state.taken()) {
+    figures.Set(metric::kMemoryBytes, {name}, static_cast<double>(bytes));
   }
-  figures.Set(metric::kMemoryBytes, {"kept"},
-              static_cast<double>(state.kept.total()));
-  figures.Set(metric::kMemoryBytes, {"process"},
-              static_cast<double>(state.process_bytes));
   figures.Set(metric::kMemoryEndingBytes, {},
               static_cast<double>(state.ending_bytes));
   for (const auto& [model, count] : state.versions) {

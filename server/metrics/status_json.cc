@@ -185,12 +185,7 @@ class Writer {
   Json MemoryJson() const {
     const MemoryBudget::State& memory = status_.memory;
     Json shares;
-    for (size_t i = 0; i < kNumMemoryShares; ++i) {
-      const auto share = static_cast<MemoryShare>(i);
-      shares[MemoryShareName(share)] = memory.used[share] - memory.kept[share];
-    }
-    shares["kept"] = memory.kept.total();
-    shares["process"] = memory.process_bytes;
+    for (const auto& [name, bytes] : memory.taken()) shares[name] = bytes;
     return {{"limit_bytes", memory.limit_bytes},
             {"free_bytes", memory.free_bytes()},
             {"bytes", std::move(shares)},

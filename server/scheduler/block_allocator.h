@@ -86,8 +86,8 @@ class BlockAllocator {
   int64_t num_free() const { return num_blocks() - num_held(); }  // kept or not
   int64_t num_held() const;
   int64_t num_kept() const;
-  int64_t num_evicted()
-      const;  // kept no more for want of blocks or memory, ever
+  // Kept no more for want of blocks or memory, ever.
+  int64_t num_evicted() const;
 
  private:
   std::vector<int32_t> FreeAroundLocked(absl::Span<const int32_t> blocks,

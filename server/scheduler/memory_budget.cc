@@ -180,6 +180,19 @@ int64_t MemoryBudget::usable_bytes() const {
   return options_.limit_bytes - options_.process_bytes;
 }
 
+std::vector<std::pair<const char*, int64_t>> MemoryBudget::State::taken()
+    const {
+  std::vector<std::pair<const char*, int64_t>> result;
+  const MemoryNeed needed = used.Minus(kept);
+  for (size_t i = 0; i < kNumMemoryShares; ++i) {
+    const auto share = static_cast<MemoryShare>(i);
+    result.emplace_back(MemoryShareName(share), needed[share]);
+  }
+  result.emplace_back("kept", kept.total());
+  result.emplace_back("process", process_bytes);
+  return result;
+}
+
 MemoryBudget::State MemoryBudget::state() const {
   MutexLock lock(&mu_);
   return {.limit_bytes = options_.limit_bytes,

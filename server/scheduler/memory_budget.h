@@ -97,6 +97,9 @@ class MemoryBudget {
     // By model: versions whose weights are in memory, one being built included.
     std::map<std::string, int64_t> versions;
 
+    // What is taken, by name: the shares without what is kept, then "kept" and
+    // "process".
+    std::vector<std::pair<const char*, int64_t>> taken() const;
     int64_t free_bytes() const {
       return limit_bytes - process_bytes - used.total();
     }
