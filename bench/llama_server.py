@@ -13,7 +13,8 @@ import time
 
 from serving import ROOT, progress
 
-PACKAGE = "llama-cpp-python==0.3.36"
+PACKAGE = next(line for line in (ROOT / "bench/requirements-all.txt").read_text().splitlines()
+               if line.startswith("llama-cpp-python=="))
 FOLDER = ROOT / "build/bench/llama-server"
 CMAKE_FLAGS = ("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=ON",
                "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_UI=OFF",
