@@ -116,7 +116,7 @@ std::vector<int32_t> BlockAllocator::List(const Prefix& prefix, int64_t first,
       int32_t& block = (*blocks)[i];
       const int32_t listed =
           prefixes_.List(prefix, i, i == 0 ? -1 : (*blocks)[i - 1], block);
-      if (listed < 0) return {};
+      if (listed < 0) break;
       if (listed == block) continue;
       Hold(listed);
       doubles.push_back(std::exchange(block, listed));
