@@ -46,6 +46,8 @@ struct Config {
     // Of one request, from its arrival to its end. Zero: no limit.
     absl::Duration max_request = absl::ZeroDuration();
     int64_t max_step_tokens = 512;
+    // Of a step with prompts, while others generate. Zero: whatever it takes.
+    absl::Duration prompt_step = absl::Milliseconds(50);
     int64_t max_message_bytes = 32 << 20;
     int64_t max_picture_pixels = 64'000'000;
     int64_t picture_memory_bytes = int64_t{512} << 20;  // all models together

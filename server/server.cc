@@ -98,6 +98,10 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
       .scheduler = {.max_queued = limits.max_queued_requests,
                     .max_running = limits.max_running_requests,
                     .max_step_tokens = limits.max_step_tokens,
+                    .max_step_beside_decode =
+                        limits.prompt_step > absl::ZeroDuration()
+                            ? limits.prompt_step
+                            : absl::InfiniteDuration(),
                     .prefix_cache = {.max_bytes = config.prefix_cache_bytes,
                                      .all_peers = config.prefix_cache_for_all}},
       .detection = {.max_queued = limits.max_queued_requests,

@@ -193,10 +193,11 @@ const std::vector<Setting>& Rows() {
       {.name = "prefix_cache_bytes",
        .type = SettingType::kBytes,
        .to = [](Config& c) -> int64_t& { return c.prefix_cache_bytes; },
-       .help = "Of these, most memory for keys and values that no request needs "
-               "any more, per model: a prompt that begins like an earlier one "
-               "takes them instead of computing them. They go as soon as "
-               "anything else needs the memory; 0: none"},
+       .help =
+           "Of these, most memory for keys and values that no request needs "
+           "any more, per model: a prompt that begins like an earlier one "
+           "takes them instead of computing them. They go as soon as "
+           "anything else needs the memory; 0: none"},
       {.name = "prefix_cache_scope",
        .type = SettingType::kChoice,
        .to = SetPrefixCacheScope,
@@ -244,6 +245,15 @@ const std::vector<Setting>& Rows() {
        .min = 1,
        .max = 65'536,
        .help = "Most tokens computed in one step; longer prompts are split"},
+      {.name = "prompt_step_seconds",
+       .type = SettingType::kSeconds,
+       .to = [](Config& c) -> absl::Duration& { return c.limits.prompt_step; },
+       .max = 10,
+       .help = "About how long a step takes that computes prompts while others "
+               "generate, who wait so long for a token; twice a step without "
+               "prompts if that is longer, and 16 tokens of prompts in any "
+               "case. More brings prompts on faster; 0: no limit but the "
+               "tokens"},
       {.name = "max_message_bytes",
        .type = SettingType::kBytes,
        .to = [](Config& c) -> int64_t& { return c.limits.max_message_bytes; },

@@ -17,6 +17,7 @@
 #include "server/scheduler/running_sequences.h"
 #include "server/scheduler/sampler.h"
 #include "server/scheduler/sequence.h"
+#include "server/scheduler/step_pace.h"
 #include "server/scheduler/work_speed.h"
 
 namespace ounce::server {
@@ -128,7 +129,9 @@ class Scheduler final : public GenerateScheduler {
   // The engine thread's own, but for what it says any may do.
   RunningSequences running_;
   Sampler sampler_;
+  StepPace pace_;
   std::vector<Part> parts_;
+  bool step_is_full_ = false;  // of prompts
   std::vector<StepSlice> slices_;
   std::vector<Part> slice_parts_;  // by slice
   std::vector<absl::Span<const float>> logits_;
@@ -182,6 +185,7 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
       limits_(engine->info()),
       running_(options.max_running, BlocksOf(options, limits_)),
       sampler_(limits_.vocab_size, tokenizer.size(), limits_.suppressed_ids),
+      pace_(options_.max_step_beside_decode),
       engine_(std::move(engine)) {
   OUNCE_CHECK(options_.max_running >= 1 && options_.max_queued >= 1 &&
                   options_.max_prefill_tokens_beside_decode >= 1 &&
@@ -555,7 +559,8 @@ void Scheduler::ComposeStep() {
       ++num_prompts;
     }
   }
-  if (num_prompts > 0) ComposePrompts(num_prompts);
+  const bool without_prompts = !parts_.empty() && pace_.IsDecodingDue();
+  if (num_prompts > 0 && !without_prompts) ComposePrompts(num_prompts);
   for (Part& part : parts_) {
     part.has_blocks = running_.Reserve(
         *part.sequence, part.sequence->num_cached + part.num_tokens);
@@ -574,11 +579,14 @@ void Scheduler::ComposeStep() {
 }
 
 void Scheduler::ComposePrompts(int64_t num_prompts) {
-  const size_t num_decoding = parts_.size();
-  int64_t budget =
-      options_.max_step_tokens - static_cast<int64_t>(num_decoding);
+  const auto num_decoding = static_cast<int64_t>(parts_.size());
+  int64_t budget = options_.max_step_tokens - num_decoding;
   if (num_decoding > 0) {
     budget = std::min(budget, options_.max_prefill_tokens_beside_decode);
+    const int64_t paced =
+        pace_.Tokens(num_decoding + kMinPromptShare, num_decoding + budget) -
+        num_decoding;
+    budget = std::min(budget, std::max(kMinPromptShare, paced));
   }
   const int64_t share = std::max(kMinPromptShare, budget / num_prompts);
   for (const auto& sequence : running_) {
@@ -595,6 +603,7 @@ void Scheduler::ComposePrompts(int64_t num_prompts) {
     part.num_tokens += more;
     budget -= more;
   }
+  step_is_full_ = budget == 0;
 }
 
 void Scheduler::QueuePushedOut() {
@@ -643,13 +652,14 @@ void Scheduler::RunPartsOf(Engine& engine) {
   slices_.clear();
   slice_parts_.clear();
   logits_.clear();
-  double num_tokens = 0;
+  int64_t num_tokens = 0;
   bool has_prompts = false;
+  bool has_decoding = false;
   for (const Part& part : parts_) {
     Sequence& sequence = *part.sequence;
     if (sequence.engine.get() != &engine) continue;
-    num_tokens += static_cast<double>(part.num_tokens);
-    has_prompts |= !sequence.decoding();
+    num_tokens += part.num_tokens;
+    (sequence.decoding() ? has_decoding : has_prompts) = true;
     sequence.first_step = std::min(sequence.first_step, start);
     const int64_t end = sequence.num_cached + part.num_tokens;
     slices_.push_back(
@@ -667,8 +677,11 @@ void Scheduler::RunPartsOf(Engine& engine) {
   const absl::Status status = engine.Step(slices_, &logits_);
   const absl::Time now = clock_.Now();
   if (status.ok() && has_prompts) {
+    if (has_decoding && step_is_full_) pace_.NoteMixed(num_tokens, now - start);
     MutexLock lock(&mu_);
-    prompt_speed_.Note(1, num_tokens, now - start, now);
+    prompt_speed_.Note(1, static_cast<double>(num_tokens), now - start, now);
+  } else if (status.ok()) {
+    pace_.NoteDecoding(now - start);
   }
   size_t next_logits = 0;
   for (size_t i = 0; i < slice_parts_.size(); ++i) {

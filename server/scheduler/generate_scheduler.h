@@ -80,9 +80,11 @@ class GenerateScheduler {
     int64_t max_queued = 256;       // requests, about to start included
     int64_t max_running = 32;       // requests in a step, at most
     int64_t max_step_tokens = 512;  // prompt and new tokens of one step
-    // Prompt tokens of one step while other sequences decode: bounds how long
-    // a long prompt makes them wait.
+    // Prompt tokens of one step while other sequences decode, and how long it
+    // then takes, or a little more (step_pace.h; infinite: as long as it does):
+    // bounds how long a long prompt makes them wait.
     int64_t max_prefill_tokens_beside_decode = 128;
+    absl::Duration max_step_beside_decode = absl::Milliseconds(50);
     // A started request whose reader had no room for so long has stalled: it
     // counts in max_running no more, and its KV blocks are the first to go when
     // others need some.

@@ -112,6 +112,8 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "6",
             "--max_step_tokens",
             "7",
+            "--prompt_step_seconds",
+            "0.25",
             "--max_message_bytes",
             "8KiB",
             "--max_picture_pixels",
@@ -158,6 +160,7 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.limits.max_running_requests, 5);
   EXPECT_EQ(config.limits.max_new_tokens, 6);
   EXPECT_EQ(config.limits.max_step_tokens, 7);
+  EXPECT_EQ(config.limits.prompt_step, absl::Milliseconds(250));
   EXPECT_EQ(config.limits.max_message_bytes, 8192);
   EXPECT_EQ(config.limits.max_picture_pixels, 9);
   EXPECT_EQ(config.limits.picture_memory_bytes, 20 << 20);

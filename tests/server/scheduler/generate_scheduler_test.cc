@@ -191,7 +191,9 @@ class GenerateSchedulerTest : public ::testing::Test {
   }
 
   EngineInfo info_ = FakeEngine::DefaultInfo();
-  GenerateScheduler::Options options_;
+  // Steps have the tokens that they may, however long they take.
+  GenerateScheduler::Options options_ = {.max_step_beside_decode =
+                                             absl::InfiniteDuration()};
   FakeClock clock_;
   FakeTokenizer tokenizer_;
   CountingObserver observer_;
@@ -400,6 +402,35 @@ TEST_F(GenerateSchedulerTest, CutsALongPromptWhileOthersDecodeInEveryStep) {
   engine_->Free();
   ASSERT_TRUE(novel.AwaitDone());
   EXPECT_EQ(novel.token_ids(), FakeContinuation(Prompt(2, 50), 3, 60));
+}
+
+TEST_F(GenerateSchedulerTest, CutsPromptsSoThatAStepTakesAboutAsLongAsItMay) {
+  options_.max_step_beside_decode = absl::Milliseconds(50);
+  StartHeld();
+  RecordingSink& talker = Sink();
+  RecordingSink& novel = Sink();
+  Submit(1, 2, 30, &talker);
+  engine_->AwaitStep();
+  Submit(2, 90, 3, &novel);
+  std::vector<int64_t> chunks;
+  SeenStep step = NextStep();
+  for (; !SliceOf(step, 2).wants_logits; step = NextStep()) {
+    chunks.push_back(SliceOf(step, 2).num_tokens);
+    clock_.Advance((1 + chunks.back()) * absl::Milliseconds(2));
+  }
+  // A small one to measure by; then 24 and the other's one.
+  EXPECT_THAT(chunks, ElementsAre(16, 24, 24, 24));
+  // What the rest of the prompt takes, less than a step may have, says nothing.
+  EXPECT_EQ(SliceOf(step, 2).num_tokens, 2);
+  RecordingSink& sequel = Sink();
+  Submit(3, 90, 3, &sequel);
+  clock_.Advance(absl::Milliseconds(500));
+  EXPECT_EQ(SliceOf(NextStep(), 3).num_tokens, 24 - 1);  // two decode
+  engine_->Free();
+  ASSERT_TRUE(novel.AwaitDone());
+  ASSERT_TRUE(sequel.AwaitDone());
+  EXPECT_EQ(novel.token_ids(), FakeContinuation(Prompt(2, 90), 3, 60));
+  EXPECT_EQ(sequel.token_ids(), FakeContinuation(Prompt(3, 90), 3, 60));
 }
 
 TEST_F(GenerateSchedulerTest, PrefillsInWholeStepsWhenNobodyDecodes) {
