@@ -40,6 +40,7 @@ import time
 import grpc
 
 import rows as table
+from ounce_text import OunceText, quantize
 from report import LESS_IS_BETTER, judge, print_section, ratio_of
 from serving import (ROOT, TOKENIZER, Server, cpu_name, machine_limits, made_checkpoint,
                      median_limits, progress)
@@ -150,45 +151,6 @@ class Section:
 
 # Text.
 
-class OunceText:
-    """A server with a model for each plan, quantized live, which tells its bytes."""
-
-    def __init__(self, arguments, checkpoint, plans, env, *flags):
-        self.server = Server(arguments.build, [f"{plans[0]}={checkpoint}"], arguments.threads,
-                             "--max_running_requests=64", f"--kv_cache_bytes={2 << 30}", *flags, env=env)
-        self.reports = {}
-        for plan in plans:
-            progress(f"quantizing: {table.PLANS[plan]}")
-            if plan != plans[0]:
-                self.server.admin.LoadModel(self.server.admin_messages.LoadModelRequest(
-                    name=plan, path=str(checkpoint)))
-            self.reports[plan] = quantize(self.server, plan, table.PLANS[plan])
-
-    def run(self, plan, streams, length, new_tokens):
-        return run_streams(self.server, plan, [prompt(length, s) for s in range(streams)], new_tokens)
-
-    def bytes_of_token(self, plan):
-        """What a step reads of the weights: all but the embedding, whose row is nothing."""
-        report, kinds = self.reports[plan], self.server.admin_messages
-        has_head = any(tensor.kind == kinds.TENSOR_KIND_HEAD for tensor in report.tensors)
-        return report.resident_bytes_after - sum(
-            tensor.bytes_after for tensor in report.tensors
-            if has_head and tensor.kind == kinds.TENSOR_KIND_EMBEDDING)
-
-    def operations_of_token(self, plan):
-        kind = self.server.admin_messages.TENSOR_KIND_LINEAR
-        return sum(2 * tensor.shape[0] * tensor.shape[1]
-                   for tensor in self.reports[plan].tensors if tensor.kind == kind)
-
-    def close(self):
-        self.server.close()
-
-
-def quantize(server, model, plan):
-    request = server.admin_messages.QuantizeRequest(model=model, plan=plan)
-    return list(server.admin.Quantize(request))[-1].report
-
-
 def kv_bytes_of_token(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     layers = config.get("num_hidden_layers") or config["n_layer"]
@@ -224,7 +186,8 @@ def measure_text(section, model, checkpoint):
             plans = list(dict.fromkeys(
                 row.ounce for row in rows if (row.ounce == "bf16") == (compute == "bfloat16")))
             if plans:
-                engine = OunceText(arguments, checkpoint, plans, section.env, "--compute", compute)
+                engine = OunceText(arguments.build, arguments.threads, checkpoint, plans,
+                                   "--compute", compute, env=section.env)
                 closing.callback(engine.close)
                 ounce |= dict.fromkeys(plans, engine)
         peers = section.peers(rows, checkpoint, closing)
@@ -434,7 +397,8 @@ def measure_server(section, checkpoint):
     if not rows:
         return
     with contextlib.ExitStack() as closing:
-        ounce = OunceText(section.arguments, checkpoint, ["int8"], section.env)
+        ounce = OunceText(section.arguments.build, section.arguments.threads, checkpoint, ["int8"],
+                          env=section.env)
         closing.callback(ounce.close)
         live = LiveModel(section.arguments, checkpoint)
         closing.callback(live.close)
@@ -468,6 +432,8 @@ def main():
             ("codegen", "codegen-350m", TOKENIZER), ("smollm2", "smollm2-135m", TOKENIZER),
             ("gpt2", "gpt2", TOKENIZER), ("detr", "detr-resnet-50", ()))
         if model in arguments.models or (model == "codegen" and "server" in arguments.models)}
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     report = {"cpu": cpu_name(), "threads": arguments.threads, "rounds": arguments.rounds, "sections": []}
     for isa in isas:

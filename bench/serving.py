@@ -41,16 +41,28 @@ class Server:
         self.inference = inference_stubs.InferenceStub(grpc.insecure_channel(self.server.inference))
         self.admin = admin_stubs.ModelAdminStub(grpc.insecure_channel(self.server.admin))
 
+    @property
+    def pid(self):
+        return self.server.process.pid
+
     def resident_bytes(self):
-        """Now, and the most there ever was."""
-        fields = dict(line.split(":", 1) for line in
-                      pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text().splitlines())
-        return tuple(int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
+        return resident_bytes(self.pid)
 
     def close(self):
         """The exit status."""
         self.folder.cleanup()
         return self.server.close()
+
+
+def resident_bytes(pid):
+    """Of a process: now, and the most there was since forget_peak(), or ever."""
+    fields = dict(line.split(":", 1) for line in
+                  pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    return tuple(int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
+
+
+def forget_peak(pid):
+    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def made_checkpoint(preset, *flags):

@@ -26,8 +26,11 @@ class Times:
         first = max(times[0] for times in self.tokens)
         if kind == "prefill":
             return prompt_length / first
-        last = max(times[-1] for times in self.tokens)
-        new = sum(sum(1 for t in times if t > first) for times in self.tokens)
+        # While all of them decode.
+        last = min(times[-1] for times in self.tokens)
+        if last <= first:
+            raise RuntimeError("a stream ended before all had begun: more new tokens are needed")
+        new = sum(sum(1 for t in times if first < t <= last) for times in self.tokens)
         return new / (last - first)
 
 

@@ -57,6 +57,10 @@ class Peer:
             raise
         self._process.send_signal(signal.SIGSTOP)
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def _answer(self):
         line = self._process.stdout.readline()
         if line:

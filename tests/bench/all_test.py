@@ -131,7 +131,7 @@ def test_a_run_on_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     limits.write_text(f"#!/bin/sh\necho '{json.dumps(LIMITS)}'\n")
     limits.chmod(0o755)
     monkeypatch.setattr(rows, "WORKLOADS", {
-        name: (streams, 8, 3) for name, (streams, *_) in rows.WORKLOADS.items()})
+        name: (streams, 8, 65) for name, (streams, *_) in rows.WORKLOADS.items()})
     figures = tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", [
         "all.py", "--short", "--rounds", "2", "--isas", "avx512", "avx2", "--models", "codegen",
