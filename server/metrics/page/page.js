@@ -101,11 +101,11 @@ const STAGES = {
 // --- Small parts -------------------------------------------------------------
 
 // A bar with its name and its value beside it.
-function bar(name, kind) {
+function bar(name, kind, title = null) {
   const fill = el('span', {class: `fill ${kind}`});
   const value = el('dd', {class: 'value'});
   const label = el('dt', {}, name);
-  const root = el('div', {class: 'bar'}, label,
+  const root = el('div', {class: 'bar', title}, label,
                   el('dd', {class: 'track', 'aria-hidden': 'true'}, fill), value);
   return {
     root,
@@ -428,7 +428,9 @@ function makeCard(name, openAtFirst) {
     failed: fact('Not answered', 'Refused, cancelled, too late or failed'),
   };
   const kv = bar('KV cache', 'memory');
-  const kvBars = el('dl', {class: 'bars'}, kv.root);
+  const kept = bar('Kept prompts', 'before',
+                   'For those that begin alike, until anything needs the memory');
+  const kvBars = el('dl', {class: 'bars'}, kv.root, kept.root);
   const load = el('div', {}, el('h3', {}, 'Load'), rate, rateCurve.root,
     el('dl', {class: 'facts'}, ...Object.values(facts).map((each) => each.root)), kvBars);
 
@@ -505,10 +507,11 @@ function makeCard(name, openAtFirst) {
       facts.failed.update(ended.failed.toLocaleString('en'));
       kvBars.hidden = model.kv_cache_capacity_bytes === 0;
       kv.update(model.kv_cache_used_bytes, model.kv_cache_capacity_bytes,
-                `${bytes(model.kv_cache_used_bytes)} of ${bytes(model.kv_cache_capacity_bytes)}` +
-                (model.kv_cache_cached_bytes === 0 ? '' :
-                 `, ${bytes(model.kv_cache_cached_bytes)} kept`),
+                `${bytes(model.kv_cache_used_bytes)} of ${bytes(model.kv_cache_capacity_bytes)}`,
                 exactBytes(model.kv_cache_used_bytes));
+      kept.root.hidden = model.kv_cache_cached_bytes === 0;
+      kept.update(model.kv_cache_cached_bytes, model.kv_cache_capacity_bytes,
+                  bytes(model.kv_cache_cached_bytes), exactBytes(model.kv_cache_cached_bytes));
       showQuality({quality: model.quality, version: model.version, tasks: model.tasks});
       showVersions({name: model.name, version: model.version, versions: model.versions,
                     way_back: model.way_back, checkpoint_bytes: model.checkpoint_bytes});
