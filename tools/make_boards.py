@@ -39,8 +39,9 @@ GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 
 # What serves, joined to figures that have a series for every method that was measured.
 SERVES = "* on (job, instance, model, method) ounce_model_info"
-# The calls of clients; without health checks and reflection.
+# All calls but health checks and reflection; and those that the SLO of the rules counts.
 CALLS = 'rpc!~"grpc[.].*|other"'
+SLO_CALLS = 'rpc=~"ounce[.]v1[.]Inference/.*|inference[.]GRPCInferenceService/.*"'
 # Codes that are the server's doing, be it by a limit.
 FAILED = 'code=~"UNAVAILABLE|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED|INTERNAL|UNKNOWN|DATA_LOSS"'
 
@@ -367,14 +368,14 @@ def serving():
                  ["0.1", "0.25", "0.5", "1", "2.5", "5", "10", "20"], "2.5")
     board.choice("token_slo", "SLO, per token (s)",
                  ["0.025", "0.05", "0.1", "0.15", "0.2", "0.3", "0.5", "1"], "0.2")
-    failed = (f"sum(rate(ounce_rpc_requests_total{{{CALLS}, {FAILED}}}[$__rate_interval]))"
+    failed = (f"sum(rate(ounce_rpc_requests_total{{{SLO_CALLS}, {FAILED}}}[$__rate_interval]))"
               " or vector(0)")
-    calls = f"sum(rate(ounce_rpc_requests_total{{{CALLS}}}[$__rate_interval]))"
+    calls = f"sum(rate(ounce_rpc_requests_total{{{SLO_CALLS}}}[$__rate_interval]))"
 
     board.row("Now")
     board.number("Requests", "Generate.",
                  "sum(rate(ounce_requests_total[$__rate_interval]))", CALLS_PER_SECOND)
-    board.number("Failed calls", "Of all calls but health checks; with a code that is the "
+    board.number("Failed calls", "Of those that generate and detect; with a code that is the "
                  "server's doing: UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, INTERNAL, "
                  "UNKNOWN, DATA_LOSS.", f"({failed}) / {calls}", SHARE,
                  steps(GREEN, (0.005, ORANGE), (0.05, RED)), decimals=2)
@@ -400,7 +401,7 @@ def serving():
     board.lines("Calls that did not end with OK, by code", "Whoever caused them.",
                 [(f'sum by (code) (rate(ounce_rpc_requests_total{{{CALLS}, code!="OK"}}'
                   "[$__rate_interval])) > 0", "{{code}}")], CALLS_PER_SECOND, width=8)
-    board.lines("Failed calls, of all", "The codes that the SLO counts.",
+    board.lines("Failed calls, of all", "The calls and the codes that the SLO counts.",
                 [(f"({failed}) / {calls}", "failed"), ("vector(0.005)", "SLO")], SHARE, width=8)
     board.lines("Refused when they came, by reason", "Text and pictures; docs/errors.md says "
                 "what each reason means.",

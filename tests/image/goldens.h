@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "image/rgb8.h"
 
@@ -26,7 +27,7 @@ inline std::string ReadFileOrDie(const std::string& path) {
 }
 
 inline std::string GoldenPicture(const std::string& name) {
-  return ReadFileOrDie(std::string(kGoldenImages) + "pictures/" + name);
+  return ReadFileOrDie(absl::StrCat(kGoldenImages, "pictures/", name));
 }
 
 // The words of each line.
