@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "nlohmann/json.hpp"
 
@@ -18,7 +19,7 @@ namespace ounce::model {
 inline constexpr char kGoldenFolder[] = "tests/golden/tokenizer";
 
 inline std::string GoldenPath(const std::string& name) {
-  return std::string(kGoldenFolder) + "/" + name;
+  return absl::StrCat(kGoldenFolder, "/", name);
 }
 
 inline std::string ReadWholeFile(const std::string& path) {
