@@ -249,10 +249,11 @@ const std::vector<Setting>& Rows() {
        .type = SettingType::kSeconds,
        .to = [](Config& c) -> absl::Duration& { return c.limits.prompt_step; },
        .max = 10,
-       .help = "About how long a step takes that computes prompts while others "
-               "generate, who wait so long for a token; twice a step without "
-               "prompts if that is longer, and 16 tokens of prompts in any "
-               "case. More brings prompts on faster; 0: no limit but the "
+       .help = "How long a step takes that computes prompts while others "
+               "generate, who wait so long for a token. It takes as much more "
+               "for each second that a prompt has taken, and at least twice as "
+               "long as a step without prompts and as 16 tokens of prompts "
+               "take. More brings prompts on faster; 0: no limit but the "
                "tokens"},
       {.name = "max_message_bytes",
        .type = SettingType::kBytes,

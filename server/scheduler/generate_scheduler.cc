@@ -103,6 +103,8 @@ class Scheduler final : public GenerateScheduler {
   void NoteReaders();
   void ComposeStep();
   void ComposePrompts(int64_t num_prompts);
+  // Since the oldest prompt that is being computed had its first step.
+  absl::Duration SinceOldestPrompt() const;
   void QueuePushedOut();
   void TellPrefixCache();
   void RunStep();
@@ -584,7 +586,8 @@ void Scheduler::ComposePrompts(int64_t num_prompts) {
   if (num_decoding > 0) {
     budget = std::min(budget, options_.max_prefill_tokens_beside_decode);
     const int64_t paced =
-        pace_.Tokens(num_decoding + kMinPromptShare, num_decoding + budget) -
+        pace_.Tokens(num_decoding + kMinPromptShare, num_decoding + budget,
+                     SinceOldestPrompt()) -
         num_decoding;
     budget = std::min(budget, std::max(kMinPromptShare, paced));
   }
@@ -604,6 +607,16 @@ void Scheduler::ComposePrompts(int64_t num_prompts) {
     budget -= more;
   }
   step_is_full_ = budget == 0;
+}
+
+absl::Duration Scheduler::SinceOldestPrompt() const {
+  const absl::Time now = clock_.Now();
+  absl::Time oldest = now;
+  for (const auto& sequence : running_) {
+    if (sequence->decoding() || sequence->paused()) continue;
+    oldest = std::min(oldest, sequence->first_step);
+  }
+  return now - oldest;
 }
 
 void Scheduler::QueuePushedOut() {

@@ -6,7 +6,9 @@
 // time, steps last twice as long as those without prompts, since smaller ones
 // would spend nearly all of it on what does not bring prompts on. So that this
 // is known where prompts never run out, there is a step without them now and
-// then.
+// then. And the longer a prompt has been computed, the longer steps last: few
+// tokens of each are dear, so where prompts come faster than that they would
+// pile up.
 //
 // Threads: one at a time.
 #ifndef OUNCE_SERVER_SCHEDULER_STEP_PACE_H_
@@ -24,6 +26,9 @@ class StepPace {
  public:
   // Steps with prompts, at most, from one without to the next.
   static constexpr int kMostMixed = 64;
+  // When a prompt has been computed for so long, steps last twice as long; for
+  // twice of it, three times.
+  static constexpr absl::Duration kPatience = absl::Seconds(1);
 
   // Infinite: any time is right.
   explicit StepPace(absl::Duration wanted)
@@ -49,12 +54,14 @@ class StepPace {
     return !std::isinf(wanted_) && num_mixed_ >= kMostMixed;
   }
 
-  // For the next one with prompts: `at_first` before there was one, `at_most`
-  // if any time is right.
-  int64_t Tokens(int64_t at_first, int64_t at_most) const {
+  // For the next one with prompts, the oldest of which was begun so long ago:
+  // `at_first` before there was one, `at_most` if any time is right.
+  int64_t Tokens(int64_t at_first, int64_t at_most,
+                 absl::Duration oldest = absl::ZeroDuration()) const {
     if (std::isinf(wanted_)) return at_most;
     if (mixed_tokens_ == 0) return std::min(at_first, at_most);
-    const double seconds = std::max(wanted_, 2 * decoding_);
+    const double seconds = std::max(
+        wanted_ * (1 + absl::FDivDuration(oldest, kPatience)), 2 * decoding_);
     const double per_token = mixed_seconds_ / mixed_tokens_;
     return per_token * static_cast<double>(at_most) <= seconds
                ? at_most

@@ -66,6 +66,15 @@ TEST(StepPaceTest, FollowsTheMachine) {
               120, 2);
 }
 
+TEST(StepPaceTest, StepsLastLongerTheLongerAPromptHasBeenComputed) {
+  StepPace pace(kWanted);
+  const Machine machine{absl::ZeroDuration(), absl::Milliseconds(2)};
+  EXPECT_EQ(After(20, machine, pace), 25);
+  EXPECT_EQ(pace.Tokens(kFirst, kMost, absl::Milliseconds(200)), 30);
+  EXPECT_EQ(pace.Tokens(kFirst, kMost, absl::Seconds(1)), 50);
+  EXPECT_EQ(pace.Tokens(kFirst, kMost, absl::Seconds(60)), kMost);
+}
+
 TEST(StepPaceTest, WantsAStepWithoutPromptsNowAndThen) {
   StepPace pace(kWanted);
   for (int i = 0; i < StepPace::kMostMixed; ++i) {
