@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,7 +122,9 @@ class Container:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
+        # Its first process, with which all end; as another user it outlives bwrap.
+        if self.process.poll() is None:
+            os.kill(self._pid, signal.SIGKILL)
         self.process.wait()
         self._log.close()
 
