@@ -49,7 +49,9 @@ class KvCache {
     return base(block, layer, head) + shape_.head_dim * kKvBlockTokens;
   }
 
-  // Gives a block's physical memory back to the system (whole pages of it).
+  // Gives a block's physical memory back to the system (whole pages of it),
+  // while nobody reads or writes it. Threads: any; several may release the
+  // same.
   void Release(int64_t block);
 
  private:

@@ -160,10 +160,7 @@ absl::Status FakeEngine::Step(absl::Span<const server::StepSlice> slices,
 }
 
 void FakeEngine::ReleaseBlocks(absl::Span<const int32_t> blocks) {
-  for (const int32_t block : blocks) {
-    std::fill_n(kv_->ids.begin() + block * info_.kv_block_tokens,
-                info_.kv_block_tokens, -1);
-  }
+  kv_->Release(blocks);
   MutexLock lock(&mu_);
   released_.insert(released_.end(), blocks.begin(), blocks.end());
 }

@@ -5,6 +5,7 @@
 #ifndef OUNCE_TESTS_TESTING_FAKE_ENGINE_H_
 #define OUNCE_TESTS_TESTING_FAKE_ENGINE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -34,8 +35,20 @@ using SeenStep = std::vector<SeenSlice>;
 // Blocks of keys and values, shared by the versions of a model: just token ids.
 struct FakeKv {
   explicit FakeKv(const server::EngineInfo& info)
-      : ids(info.num_kv_blocks * info.kv_block_tokens, -1) {}
+      : block_tokens(info.kv_block_tokens),
+        ids(info.num_kv_blocks * block_tokens, -1) {}
+
+  // Of blocks that nobody holds. Threads: any; several may release the same.
+  void Release(absl::Span<const int32_t> blocks) {
+    MutexLock lock(&mu);
+    for (const int32_t block : blocks) {
+      std::fill_n(ids.begin() + block * block_tokens, block_tokens, -1);
+    }
+  }
+
+  const int64_t block_tokens;
   std::vector<int32_t> ids;
+  Mutex mu;
 };
 
 class FakeEngine final : public server::Engine {

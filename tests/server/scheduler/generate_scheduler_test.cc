@@ -2015,11 +2015,8 @@ TEST_F(PrefixCacheSchedulerTest, AnswersAreTheSameInACrowd) {
   std::atomic<bool> over = false;
   std::thread others([&] {
     while (!over) {
-      scheduler_->GiveUpCached(200, [&](absl::Span<const int32_t> blocks) {
-        for (const int32_t block : blocks) {
-          std::fill_n(kv_->ids.begin() + block * 4, 4, -1);
-        }
-      });
+      scheduler_->GiveUpCached(
+          200, [&](absl::Span<const int32_t> blocks) { kv_->Release(blocks); });
       absl::SleepFor(absl::Milliseconds(1));
     }
   });
