@@ -16,14 +16,11 @@ import json
 import pathlib
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+from plot_comparison import GRID, INK, plt, save, style
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOC = ROOT / "docs/performance.md"
-INK, GRID = "#333333", "#dddddd"
+PICTURES = DOC.parent / "performance"
 OUNCE_COLORS = ("#3b75af", "#3a923a", "#845b97")
 PEER_COLORS = ("#e1812c", "#9aa5b1", "#b8860b", "#c44e52", "#7f7f7f")
 
@@ -47,22 +44,11 @@ def read(folder, name):
 
 def axes_of(title, x_label, y_label, size=(8, 4.5)):
     figure, axes = plt.subplots(figsize=size)
-    axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
+    style(axes, title)
     axes.set_xlabel(x_label, fontsize=9, color=INK)
     axes.set_ylabel(y_label, fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=9)
     axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
     return figure, axes
-
-
-def save(figure, name):
-    path = DOC.parent / "performance" / name
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
-    plt.close(figure)
-    print(path)
 
 
 def draw_curve(curve, title, x_label, y_label, name, from_zero=False):
@@ -84,7 +70,7 @@ def draw_curve(curve, title, x_label, y_label, name, from_zero=False):
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False, fontsize=8.5, loc="best")
-    save(figure, name)
+    save(figure, PICTURES / name)
 
 
 def draw_shares(methods):
@@ -101,7 +87,7 @@ def draw_shares(methods):
                   va="center", fontsize=8, color=INK)
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.16)
-    save(figure, "methods.png")
+    save(figure, PICTURES / "methods.png")
 
 
 def figure_text(value):
@@ -195,6 +181,7 @@ many times as good as the best peer Ounce is. `bench/rows.py` lists the rows.
 def main():
     folder = parse_arguments().results
     report, curves, methods = (read(folder, name) for name in ("all", "curves", "methods"))
+    PICTURES.mkdir(exist_ok=True)
     draw_curve(curves["curves"]["tokens_per_second"], "New tokens per second, CodeGen-350M",
                "streams", "tokens/s", "streams.png")
     draw_curve(curves["curves"]["first_token_ms"], "Time to first token, CodeGen-350M",
