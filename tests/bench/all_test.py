@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import peers  # noqa: E402
 import report  # noqa: E402
 import rows  # noqa: E402
 import workers  # noqa: E402
+from small_build import make_small_build  # noqa: E402
 
 BEST = {"int8_tops": 1.0, "bfloat16_tflops": 0.5, "float32_tflops": 0.25}
 LIMITS = {"dram_gb_per_s": 30.0, **BEST, **{f"avx512_{peak}": value for peak, value in BEST.items()},
@@ -126,10 +126,7 @@ def test_an_engine_that_does_not_run_here_says_why() -> None:
 def test_a_run_on_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                 capsys: pytest.CaptureFixture[str]) -> None:
     """Peers aren't there in the tests' environment; the machine's limits are made up."""
-    (tmp_path / "ounce-server").symlink_to(os.environ["OUNCE_SERVER_BINARY"])
-    limits = tmp_path / "machine_limits"
-    limits.write_text(f"#!/bin/sh\necho '{json.dumps(LIMITS)}'\n")
-    limits.chmod(0o755)
+    make_small_build(tmp_path, LIMITS)
     monkeypatch.setattr(rows, "WORKLOADS", {
         name: (streams, 8, 65) for name, (streams, *_) in rows.WORKLOADS.items()})
     figures = tmp_path / "figures.json"

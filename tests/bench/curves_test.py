@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "bench"))
 import curves  # noqa: E402
 import streams  # noqa: E402
+from small_build import make_small_build  # noqa: E402
 
 LIMITS = {"dram_gb_per_s": 30.0, "int8_tops": 1.0, "bfloat16_tflops": 0.5, "float32_tflops": 0.25}
 
@@ -56,10 +56,7 @@ def test_memory_is_that_of_the_first_round_and_speed_the_median() -> None:
 def test_a_run_on_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                 capsys: pytest.CaptureFixture[str]) -> None:
     """Peers aren't there in the tests' environment; the machine's limits are made up."""
-    (tmp_path / "ounce-server").symlink_to(os.environ["OUNCE_SERVER_BINARY"])
-    limits = tmp_path / "machine_limits"
-    limits.write_text(f"#!/bin/sh\necho '{json.dumps(LIMITS)}'\n")
-    limits.chmod(0o755)
+    make_small_build(tmp_path, LIMITS)
     figures = tmp_path / "there/figures.json"
     monkeypatch.setattr(sys, "argv", [
         "curves.py", "--codegen", str(SOURCE / "embedded/codegen-tiny"), "--build", str(tmp_path),
