@@ -102,9 +102,7 @@ class Scheduler final : public GenerateScheduler {
   void Admit();
   void NoteReaders();
   void ComposeStep();
-  void ComposePrompts(int64_t num_prompts);
-  // Since the oldest prompt that is being computed had its first step.
-  absl::Duration SinceOldestPrompt() const;
+  void ComposePrompts();
   void QueuePushedOut();
   void TellPrefixCache();
   void RunStep();
@@ -133,7 +131,8 @@ class Scheduler final : public GenerateScheduler {
   Sampler sampler_;
   StepPace pace_;
   std::vector<Part> parts_;
-  bool step_is_full_ = false;  // of prompts
+  std::vector<Sequence*> prompts_;  // that may be in the step
+  bool step_is_full_ = false;       // of prompts
   std::vector<StepSlice> slices_;
   std::vector<Part> slice_parts_;  // by slice
   std::vector<absl::Span<const float>> logits_;
@@ -199,6 +198,7 @@ Scheduler::Scheduler(const Options& options, std::shared_ptr<Engine> engine,
                   options_.max_step_tokens >= options_.max_running,
               "the engine is too small for the steps of its scheduler");
   parts_.reserve(options_.max_running);
+  prompts_.reserve(options_.max_running);
   slices_.reserve(options_.max_running);
   slice_parts_.reserve(options_.max_running);
   logits_.reserve(options_.max_running);
@@ -552,17 +552,17 @@ void Scheduler::NoteReaders() {
 // The oldest always gets a share.
 void Scheduler::ComposeStep() {
   parts_.clear();
-  int64_t num_prompts = 0;
+  prompts_.clear();
   for (const auto& sequence : running_) {
     if (sequence->paused()) continue;
     if (sequence->decoding()) {
       parts_.push_back({sequence.get(), 1});
     } else {
-      ++num_prompts;
+      prompts_.push_back(sequence.get());
     }
   }
   const bool without_prompts = !parts_.empty() && pace_.IsDecodingDue();
-  if (num_prompts > 0 && !without_prompts) ComposePrompts(num_prompts);
+  if (!prompts_.empty() && !without_prompts) ComposePrompts();
   for (Part& part : parts_) {
     part.has_blocks = running_.Reserve(
         *part.sequence, part.sequence->num_cached + part.num_tokens);
@@ -580,23 +580,27 @@ void Scheduler::ComposeStep() {
   });
 }
 
-void Scheduler::ComposePrompts(int64_t num_prompts) {
+void Scheduler::ComposePrompts() {
   const auto num_decoding = static_cast<int64_t>(parts_.size());
   int64_t budget = options_.max_step_tokens - num_decoding;
   if (num_decoding > 0) {
     budget = std::min(budget, options_.max_prefill_tokens_beside_decode);
-    const int64_t paced =
-        pace_.Tokens(num_decoding + kMinPromptShare, num_decoding + budget,
-                     SinceOldestPrompt()) -
-        num_decoding;
+    const absl::Time now = clock_.Now();
+    absl::Time oldest = now;
+    for (const Sequence* const prompt : prompts_) {
+      oldest = std::min(oldest, prompt->first_step);
+    }
+    const int64_t paced = pace_.Tokens(num_decoding + kMinPromptShare,
+                                       num_decoding + budget, now - oldest) -
+                          num_decoding;
     budget = std::min(budget, std::max(kMinPromptShare, paced));
   }
+  const auto num_prompts = static_cast<int64_t>(prompts_.size());
   const int64_t share = std::max(kMinPromptShare, budget / num_prompts);
-  for (const auto& sequence : running_) {
+  for (Sequence* const prompt : prompts_) {
     if (budget <= 0) break;
-    if (sequence->decoding() || sequence->paused()) continue;
     parts_.push_back(
-        {sequence.get(), std::min({sequence->num_uncached(), share, budget})});
+        {prompt, std::min({prompt->num_uncached(), share, budget})});
     budget -= parts_.back().num_tokens;
   }
   for (size_t i = num_decoding; i < parts_.size() && budget > 0; ++i) {
@@ -607,16 +611,6 @@ void Scheduler::ComposePrompts(int64_t num_prompts) {
     budget -= more;
   }
   step_is_full_ = budget == 0;
-}
-
-absl::Duration Scheduler::SinceOldestPrompt() const {
-  const absl::Time now = clock_.Now();
-  absl::Time oldest = now;
-  for (const auto& sequence : running_) {
-    if (sequence->decoding() || sequence->paused()) continue;
-    oldest = std::min(oldest, sequence->first_step);
-  }
-  return now - oldest;
 }
 
 void Scheduler::QueuePushedOut() {
