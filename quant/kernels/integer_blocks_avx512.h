@@ -1,21 +1,47 @@
 // How integer kernels cut rows and panels into blocks whose sums lie in
-// registers: up to four rows times up to four panels.
+// registers: some rows times one panel.
+//
+// One panel, not several side by side: panels lie one behind another, so that
+// weights are one stream, which memory gives a third faster than four
+// (bench/kernels_bench.cc). What several panels would share, the bytes of x,
+// are operands out of L1 instead; what more rows share is the unpacking.
 #ifndef OUNCE_QUANT_KERNELS_INTEGER_BLOCKS_AVX512_H_
 #define OUNCE_QUANT_KERNELS_INTEGER_BLOCKS_AVX512_H_
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "quant/kernels/panels.h"
 #include "quant/kernels/vector_math.h"
 
 namespace ounce::quant::OUNCE_VEC {
 
-constexpr int kMaxBlockRows = 4;
+// Rows of a block: any number up to kSomeRows, or kMostRows<kPlanes>, which
+// fill half of the registers with sums.
+constexpr int kSomeRows = 8;
+template <int kPlanes>
+constexpr int kMostRows = 16 / kPlanes;
 
-constexpr int kPrefetchTiles = 2;
+// Sums of integers may be cut as one likes: enough of them that none waits for
+// the one before.
+template <int kRows, int kPlanes>
+constexpr int kChains = std::clamp(8 / (kRows * kPlanes), 1, 4);
+
+template <int kChains>
+inline __m512i AddUp(const __m512i* chains) {
+  __m512i sum = chains[0];
+  OUNCE_UNROLL
+  for (int i = 1; i < kChains; ++i) sum = _mm512_add_epi32(sum, chains[i]);
+  return sum;
+}
+
+// How far ahead of a tile to ask memory for tiles, in bytes.
+constexpr int64_t kPrefetchBytes = 2048;
 
 // Four bytes at `from`, sixteen times over.
 inline __m512i SpreadFour(const void* from) {
@@ -24,41 +50,31 @@ inline __m512i SpreadFour(const void* from) {
   return _mm512_set1_epi32(bytes);
 }
 
-template <class Block, int kPanels, class Job>
-void RunBlock(int64_t rows, const Job& job, int64_t panel, int64_t row,
-              std::byte* scratch) {
-  constexpr int kFew = kPanels < 2 ? kPanels : 2;
-  switch (rows) {
-    case 1:
-      return Block::template Run<1, kPanels>(job, panel, row, scratch);
-    case 2:
-      return Block::template Run<2, kPanels>(job, panel, row, scratch);
-    case 3:
-      return Block::template Run<3, kFew>(job, panel, row, scratch);
-    default:
-      return Block::template Run<4, kFew>(job, panel, row, scratch);
-  }
-}
-
-// Block has template <int kRows, int kPanels> static void Run(job, first panel,
-// first row, scratch). Rows of a block are of one group: first_row and
-// kRowGroup are multiples of kMaxBlockRows.
+// Block has kPlanes and template <int kRows> static void Run(job, panel, first
+// row, scratch). Rows of a block are of one group: kRowGroup is a multiple of
+// the numbers of rows above.
 template <class Block, class Job>
 void RunBlocks(const Job& job, int64_t first_panel, int64_t end_panel,
                int64_t first_row, int64_t end_row, std::byte* scratch) {
-  const int64_t panels_per_block = end_row - first_row <= 2 ? 4 : 2;
-  for (int64_t panel = first_panel; panel < end_panel;) {
-    int64_t count = panels_per_block;
-    while (count > end_panel - panel) count /= 2;
-    for (int64_t row = first_row; row < end_row; row += kMaxBlockRows) {
-      const int64_t rows =
-          end_row - row < kMaxBlockRows ? end_row - row : kMaxBlockRows;
-      const auto run = count == 4   ? RunBlock<Block, 4, Job>
-                       : count == 2 ? RunBlock<Block, 2, Job>
-                                    : RunBlock<Block, 1, Job>;
-      run(rows, job, panel, row, scratch);
+  constexpr int kMost = kMostRows<Block::kPlanes>;
+  using RunBlock = void(const Job&, int64_t, int64_t, std::byte*);
+  constexpr auto kOfSome = []<size_t... kRows>(std::index_sequence<kRows...>) {
+    return std::array<RunBlock*, kSomeRows>{
+        Block::template Run<static_cast<int>(kRows) + 1>...};
+  }
+  (std::make_index_sequence<kSomeRows>());
+  for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+    for (int64_t row = first_row; row < end_row;) {
+      const int64_t left = end_row - row;
+      if (left >= kMost) {
+        Block::template Run<kMost>(job, panel, row, scratch);
+        row += kMost;
+        continue;
+      }
+      const int64_t rows = std::min<int64_t>(left, kSomeRows);
+      kOfSome[rows - 1](job, panel, row, scratch);
+      row += rows;
     }
-    panel += count;
   }
 }
 

@@ -1,6 +1,5 @@
-// VPDPBUSD with the codes as the unsigned factor: up to four rows times up to
-// four panels in registers, an integer sum of each plane and a chain of floats
-// for each pair.
+// VPDPBUSD with the codes as the unsigned factor: some rows times a panel in
+// registers, integer sums of each plane and a chain of floats for each row.
 #include <immintrin.h>
 
 #include <cstdint>
@@ -14,22 +13,39 @@
 namespace ounce::quant {
 namespace {
 
-// Of a run of a panel, as integers.
-inline __m512i LoadZeros(const uint8_t* zeros, int mask) {
-  return _mm512_and_si512(_mm512_cvtepu8_epi32(_mm_loadu_si128(
-                              reinterpret_cast<const __m128i*>(zeros))),
-                          _mm512_set1_epi32(mask));
+// zero * step by row, of bytes that hold the zeros of a run.
+inline __m512i ZerosTimes(const uint8_t* bytes, int mask, int32_t step) {
+  const __m128i zeros =
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  if (mask == 1) {
+    return _mm512_maskz_set1_epi32(_mm_test_epi8_mask(zeros, _mm_set1_epi8(1)),
+                                   step);
+  }
+  return _mm512_mullo_epi32(
+      _mm512_and_si512(_mm512_cvtepu8_epi32(zeros), _mm512_set1_epi32(mask)),
+      _mm512_set1_epi32(step));
 }
 
-template <int kBits, bool kLevels, int kPlanes>
+// Of a step's 1, 2 or 4 numbers. (Of a loop over so few a compiler makes a much
+// longer one.)
+inline int32_t SumOfStep(const int32_t* sums, int sixteens) {
+  int32_t sum = sums[0];
+  if (sixteens > 1) sum += sums[1];
+  if (sixteens > 2) sum += sums[2] + sums[3];
+  return sum;
+}
+
+template <int kBits, bool kLevels, int kPlanesOfX>
 struct RunsBlock {
-  template <int kRows, int kPanels>
-  static void Run(const RunsJob& job, int64_t first_panel, int64_t first_row,
+  static constexpr int kPlanes = kPlanesOfX;
+
+  template <int kRows>
+  static void Run(const RunsJob& job, int64_t panel, int64_t first_row,
                   std::byte* scratch) {
+    constexpr int kChains = vec::kChains<kRows, kPlanes>;
     const int64_t start = PlaneStart(first_row, job.blocks);
     const int64_t stride = PlaneStride(first_row, job.rows);
-    const int64_t panel_bytes = job.blocks * job.tile_bytes;
-    const std::byte* panels = job.tiles + first_panel * panel_bytes;
+    const std::byte* tile = job.tiles + panel * job.blocks * job.tile_bytes;
     const int64_t sums_stride = job.blocks * 4;
     const int32_t* sums = job.sums + first_row * sums_stride;
     const int sixteens_per_step = job.step_cols / 16;
@@ -43,18 +59,9 @@ struct RunsBlock {
     auto* const numbers = reinterpret_cast<float*>(scratch);
     int64_t run = 0, first_run = 0, end_run = 0;
     int64_t steps_left = job.steps_per_run;
-    __m512 outputs[kRows][kPanels] = {};
-    for (int64_t block = 0; block < job.blocks; ++block) {
-      const int64_t ahead =
-          PrefetchDistance(vec::kPrefetchTiles, block, job.blocks, kPanels) *
-          job.tile_bytes;
-      const std::byte* tiles[kPanels];
-      for (int p = 0; p < kPanels; ++p) {
-        tiles[p] = panels + p * panel_bytes + block * job.tile_bytes;
-        for (int64_t i = 0; i < job.tile_bytes; i += 64) {
-          __builtin_prefetch(tiles[p] + ahead + i);
-        }
-      }
+    __m512 outputs[kRows] = {};
+    for (int64_t block = 0; block < job.blocks;
+         ++block, tile += job.tile_bytes, sums += 4) {
       const int8_t* planes[kPlanes];
       for (int k = 0; k < kPlanes; ++k) {
         planes[k] = job.planes[k] + start + block * stride;
@@ -63,88 +70,73 @@ struct RunsBlock {
         if (run == end_run) {
           first_run = run;
           end_run = job.runs - run < kRunsAhead ? job.runs : run + kRunsAhead;
-          scales = vec::NumbersOf(job.scales, first_panel, kPanels, run,
-                                  end_run - run, numbers);
-          minima = vec::NumbersOf(job.minima, first_panel, kPanels, run,
-                                  end_run - run,
-                                  numbers + kPanels * kRunsAhead * 16);
+          scales =
+              vec::NumbersOf(job.scales, panel, 1, run, end_run - run, numbers);
+          minima = vec::NumbersOf(job.minima, panel, 1, run, end_run - run,
+                                  numbers + kRunsAhead * 16);
         }
-        int32_t x_sums[kRows] = {};
-        for (int k = sixteen; k < sixteen + sixteens_per_step; ++k) {
-          for (int i = 0; i < kRows; ++i) {
-            x_sums[i] += sums[i * sums_stride + block * 4 + k];
-          }
-        }
-        __m512i plane_sums[kRows][kPanels][kPlanes] = {};
+        int32_t x_sums[kRows];
+        __m512i plane_sums[kRows][kPlanes][kChains] = {};
+        OUNCE_UNROLL
         for (int i = 0; i < kRows; ++i) {
-          for (int p = 0; p < kPanels; ++p) {
-            plane_sums[i][p][kPlanes - 1] =
-                _mm512_set1_epi32(-job.shift * x_sums[i]);
-          }
+          x_sums[i] =
+              SumOfStep(sums + i * sums_stride + sixteen, sixteens_per_step);
+          plane_sums[i][kPlanes - 1][0] =
+              _mm512_set1_epi32(-job.shift * x_sums[i]);
         }
         for (const int end = sixteen + sixteens_per_step; sixteen < end;
              ++sixteen) {
           OUNCE_UNROLL
-          for (int p = 0; p < kPanels; ++p) {
-            __m512i codes[4];
-            vec::LoadCodes<kBits>(tiles[p], sixteen, codes);
-            if constexpr (kLevels) {
-              OUNCE_UNROLL
-              for (int g = 0; g < 4; ++g) {
-                codes[g] = _mm512_shuffle_epi8(levels, codes[g]);
-              }
-            }
+          for (int line = 0; line < (kBits + 1) / 2; ++line) {
+            __builtin_prefetch(tile + vec::kPrefetchBytes +
+                               sixteen * 32 * kBits + line * 64);
+          }
+          __m512i codes[4];
+          vec::LoadCodes<kBits>(tile, sixteen, codes);
+          if constexpr (kLevels) {
             OUNCE_UNROLL
             for (int g = 0; g < 4; ++g) {
-              const int col = sixteen * 16 + g * 4;
+              codes[g] = _mm512_shuffle_epi8(levels, codes[g]);
+            }
+          }
+          OUNCE_UNROLL
+          for (int g = 0; g < 4; ++g) {
+            const int col = sixteen * 16 + g * 4;
+            OUNCE_UNROLL
+            for (int i = 0; i < kRows; ++i) {
               OUNCE_UNROLL
-              for (int i = 0; i < kRows; ++i) {
-                OUNCE_UNROLL
-                for (int k = 0; k < kPlanes; ++k) {
-                  plane_sums[i][p][k] = _mm512_dpbusd_epi32(
-                      plane_sums[i][p][k], codes[g],
-                      vec::SpreadFour(planes[k] + i * 64 + col));
-                }
+              for (int k = 0; k < kPlanes; ++k) {
+                __m512i& sum = plane_sums[i][k][g % kChains];
+                sum = _mm512_dpbusd_epi32(
+                    sum, codes[g], vec::SpreadFour(planes[k] + i * 64 + col));
               }
             }
           }
         }
+        const int64_t at = (run - first_run) * 16;
+        const __m512 scale = _mm512_loadu_ps(scales.first + at);
         OUNCE_UNROLL
-        for (int p = 0; p < kPanels; ++p) {
-          const int64_t at = (run - first_run) * 16;
+        for (int i = 0; i < kRows; ++i) {
+          __m512i sum = vec::AddUp<kChains>(plane_sums[i][0]);
+          if constexpr (kPlanes == 2) {
+            sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8),
+                                   vec::AddUp<kChains>(plane_sums[i][1]));
+          }
           if (job.zeros != nullptr) {
-            const __m512i zeros =
-                LoadZeros(job.zeros + ((first_panel + p) * job.runs + run) * 16,
-                          job.zero_mask);
-            OUNCE_UNROLL
-            for (int i = 0; i < kRows; ++i) {
-              __m512i& sum = plane_sums[i][p][kPlanes - 1];
-              sum = _mm512_sub_epi32(
-                  sum,
-                  _mm512_mullo_epi32(
-                      zeros, _mm512_set1_epi32(job.zero_step * x_sums[i])));
-            }
+            sum = _mm512_sub_epi32(
+                sum, ZerosTimes(job.zeros + (panel * job.runs + run) * 16,
+                                job.zero_mask, job.zero_step * x_sums[i]));
           }
-          const __m512 scale =
-              _mm512_loadu_ps(scales.first + p * scales.stride + at);
+          outputs[i] =
+              _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sum), outputs[i]);
+        }
+        if (minima.first != nullptr) {
+          const __m512 minimum = _mm512_loadu_ps(minima.first + at);
           OUNCE_UNROLL
           for (int i = 0; i < kRows; ++i) {
-            __m512i sum = plane_sums[i][p][0];
-            if constexpr (kPlanes == 2) {
-              sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8),
-                                     plane_sums[i][p][1]);
-            }
-            outputs[i][p] =
-                _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sum), outputs[i][p]);
-          }
-          if (minima.first == nullptr) continue;
-          const __m512 minimum =
-              _mm512_loadu_ps(minima.first + p * minima.stride + at);
-          OUNCE_UNROLL
-          for (int i = 0; i < kRows; ++i) {
-            outputs[i][p] = _mm512_fmadd_ps(
+            outputs[i] = _mm512_fmadd_ps(
                 minimum, _mm512_set1_ps(static_cast<float>(x_sums[i])),
-                outputs[i][p]);
+                outputs[i]);
           }
         }
         if (--steps_left == 0) {
@@ -153,15 +145,12 @@ struct RunsBlock {
         }
       }
     }
-    vec::Floats products[kRows][kPanels];
+    vec::Floats products[kRows];
+    OUNCE_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      for (int p = 0; p < kPanels; ++p) {
-        products[i][p] =
-            outputs[i][p] * (job.row_scales[first_row + i] * job.factor);
-      }
+      products[i] = outputs[i] * (job.row_scales[first_row + i] * job.factor);
     }
-    vec::WriteRows<kPanels>(job, first_row, kRows, first_panel * 16,
-                            products[0]);
+    vec::WriteRows<1>(job, first_row, kRows, panel * 16, products);
   }
 };
 
