@@ -14,9 +14,12 @@ namespace ounce::quant::OUNCE_VEC {
 inline constexpr int kSums = kLanes == 16 ? 24 : 12;
 inline constexpr int kMaxRows = kLanes == 16 ? 12 : kSums / kPanelVectors;
 
-// Panels that a block of so many rows can have: 4, 2 or 1.
+// Panels that a block of so many rows can have: 4, 2 or 1. For a few rows, whose
+// time is that of reading weights, one: panels lie one behind another, and
+// memory gives one stream in order sooner than four.
 constexpr int PanelsFor(int rows) {
   const int panels = kSums / (rows * kPanelVectors);
+  if (rows <= 2) return 1;
   return panels >= 4 ? 4 : panels >= 2 ? 2 : 1;
 }
 
