@@ -2,14 +2,16 @@
 //
 // Usage: forward_bench CHECKPOINT [METHOD] [THREADS] [REPEATS]
 // [prefill|decode|all]
-//        [float32|bfloat16]
+//        [float32|bfloat16] [keys and values in: float32|bfloat16|int8]
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -45,25 +47,24 @@ double Median(std::vector<double> values) {
 
 class Bench {
  public:
-  Bench(const CausalLm& lm, int threads) : lm_(lm), pool_(threads) {}
+  Bench(const CausalLm& lm, model::KvType kv_type, int threads)
+      : lm_(lm), kv_type_(kv_type), pool_(threads) {}
 
   // Median times of a step of `batch` sequences, each with `cached` tokens
   // and `tokens` new ones, which get one row of logits.
   Times Step(int64_t batch, int64_t cached, int64_t tokens, int repeats) {
     const int64_t blocks =
         (cached + tokens + model::kKvBlockTokens - 1) / model::kKvBlockTokens;
-    auto cache = model::KvCache::Create(lm_.shape().kv, batch * blocks);
+    model::KvShape kv = lm_.shape().kv;
+    kv.type = kv_type_;
+    auto cache = model::KvCache::Create(kv, batch * blocks);
     auto scratch = quant::Scratch::Create(
         lm_.ScratchBytes(batch * tokens, batch, pool_.num_threads()));
     if (!cache.ok()) Die(cache.status());
     if (!scratch.ok()) Die(scratch.status());
-    // Some values in every page, as a real prompt would leave them.
-    float* all = cache->keys(0, 0, 0);
-    const int64_t floats = batch * blocks * lm_.shape().kv.bytes_per_block() /
-                           static_cast<int64_t>(sizeof(float));
-    for (int64_t i = 0; i < floats; ++i) {
-      all[i] = static_cast<float>(i % 7 - 3) * 0.1f;
-    }
+    // Small values in every page, whatever they are kept in.
+    std::memset(cache->keys(0, 0, 0), 0x3C,
+                batch * blocks * kv.bytes_per_block());
     std::vector<std::vector<int32_t>> ids, kv_blocks;
     std::vector<SequenceSlice> slices;
     for (int64_t s = 0; s < batch; ++s) {
@@ -99,11 +100,13 @@ class Bench {
 
  private:
   const CausalLm& lm_;
+  const model::KvType kv_type_;
   ThreadPool pool_;
 };
 
 void Run(const std::string& folder, const std::string& spec, int threads,
-         int repeats, const std::string& only, quant::Compute compute) {
+         int repeats, const std::string& only, quant::Compute compute,
+         std::string_view keys) {
   auto checkpoint = model::Checkpoint::Open(folder);
   if (!checkpoint.ok()) Die(checkpoint.status());
   model::LoadOptions options;
@@ -128,7 +131,10 @@ void Run(const std::string& folder, const std::string& spec, int threads,
       static_cast<long long>(ResidentBytes() >> 20),
       static_cast<long long>(PeakResidentBytes() >> 20));
 
-  Bench bench(lm, threads);
+  const model::KvType kv_type = keys == "int8"       ? model::KvType::kInt8
+                                : keys == "bfloat16" ? model::KvType::kBFloat16
+                                                     : model::KvType::kFloat32;
+  Bench bench(lm, kv_type, threads);
   for (int64_t tokens : {32, 128, 512}) {
     if (only == "decode" || tokens > lm.shape().max_positions) continue;
     const Times times = bench.Step(1, 0, tokens, std::max(repeats / 8, 3));
@@ -156,10 +162,11 @@ void Run(const std::string& folder, const std::string& spec, int threads,
 }  // namespace ounce
 
 int main(int argc, char** argv) {
-  if (argc < 2 || argc > 7) {
+  if (argc < 2 || argc > 8) {
     std::fprintf(stderr,
                  "usage: forward_bench CHECKPOINT [METHOD] [THREADS] "
-                 "[REPEATS] [prefill|decode|all] [float32|bfloat16]\n");
+                 "[REPEATS] [prefill|decode|all] [float32|bfloat16] "
+                 "[keys in float32|bfloat16|int8]\n");
     return 2;
   }
   ounce::Run(argv[1], argc > 2 ? argv[2] : "linear",
@@ -167,6 +174,7 @@ int main(int argc, char** argv) {
              argc > 4 ? std::atoi(argv[4]) : 24, argc > 5 ? argv[5] : "",
              argc > 6 && std::string(argv[6]) == "bfloat16"
                  ? ounce::quant::Compute::kBFloat16
-                 : ounce::quant::Compute::kFloat32);
+                 : ounce::quant::Compute::kFloat32,
+             argc > 7 ? argv[7] : "");
   return 0;
 }

@@ -139,6 +139,7 @@ absl::StatusOr<Json> PrepareComparison(Client& client,
                    {"parameters", subject->model.parameters()},
                    {"checkpoint_bytes", subject->model.checkpoint_bytes()},
                    {"compute", subject->model.compute()},
+                   {"kv_cache_dtype", subject->model.kv_cache_dtype()},
                    {"server_version", server.version()},
                    {"instruction_set", server.instruction_set()},
                    {"threads", server.threads()}};

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "model/layers/kv_type.h"
 #include "model/loader/method_plan.h"
 #include "quant/compute.h"
 #include "server/service/request_log.h"
@@ -76,6 +77,8 @@ struct Config {
   // Of these, at most, kept for prompts that begin like earlier ones. 0: none.
   int64_t prefix_cache_bytes = int64_t{256} << 20;
   bool prefix_cache_for_all = false;  // else each caller has its own
+  // What keys and values are kept in. Absent ("auto"): what models compute in.
+  std::optional<model::KvType> kv_type;
   // Absent ("auto"): detectors by the CPU, others in float32.
   std::optional<quant::Compute> compute;
   Limits limits;

@@ -107,6 +107,7 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
       .detection = {.max_queued = limits.max_queued_requests,
                     .max_batch_pictures = limits.max_batch_pictures},
       .compute = config.compute,
+      .kv_type = config.kv_type,
       .memory = &memory,
       .model_roots =
           absl::StrSplit(config.model_roots, ',', absl::SkipEmpty())};

@@ -20,6 +20,7 @@
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/layers/kv_cache.h"
 #include "ounce/v1/server_config.pb.h"
 #include "server/net/peer.h"
 #include "server/trace/otel_environment.h"
@@ -94,6 +95,15 @@ void SetCompute(Config& config, const std::string& choice) {
   for (const quant::Compute compute :
        {quant::Compute::kFloat32, quant::Compute::kBFloat16}) {
     if (choice == quant::ComputeName(compute)) config.compute = compute;
+  }
+}
+
+void SetKvCacheDtype(Config& config, const std::string& choice) {
+  config.kv_type.reset();
+  for (const model::KvType type :
+       {model::KvType::kFloat32, model::KvType::kBFloat16,
+        model::KvType::kInt8}) {
+    if (choice == model::KvTypeName(type)) config.kv_type = type;
   }
 }
 
@@ -206,6 +216,14 @@ const std::vector<Setting>& Rows() {
        .help = "Whose prompts a caller's may begin like: its own, or those of "
                "all, who can then tell by the time and by cached_tokens what "
                "others asked"},
+      {.name = "kv_cache_dtype",
+       .type = SettingType::kChoice,
+       .to = SetKvCacheDtype,
+       .choices = {"auto", "float32", "bfloat16", "int8"},
+       .default_words = "auto",
+       .help =
+           "What keys and values are kept in: int8 takes a quarter of float32, "
+           "and long texts go on faster; auto is what the model computes in"},
       {.name = "max_queued_requests",
        .type = SettingType::kCount,
        .to = [](Config& c) -> int64_t& { return c.limits.max_queued_requests; },

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "model/layers/kernels/layer_kernels.h"
+#include "quant/dtype.h"
 
 namespace ounce::model {
 namespace {
@@ -78,6 +79,59 @@ int64_t MakeBundles(int64_t kv_heads, const int32_t* order,
   return count;
 }
 
+// Where a position's key and value of a head lie.
+struct KvPlace {
+  KvCache& cache;
+  int64_t block;
+  int64_t layer;
+  int64_t head;
+  int64_t lane;  // of the block's positions
+
+  template <class Element>
+  Element* key() const {
+    return reinterpret_cast<Element*>(cache.keys(block, layer, head)) + lane;
+  }
+  template <class Element>
+  Element* value() const {
+    return reinterpret_cast<Element*>(cache.values(block, layer, head)) +
+           lane * cache.shape().head_dim;
+  }
+};
+
+// Puts a turned key, which is overwritten, and a value into the cache.
+void Store(float* key, const float* value, const KvPlace& place, Isa isa) {
+  const int64_t head_dim = place.cache.shape().head_dim;
+  const auto scatter = [&](auto* keys, const auto& code) {
+    for (int64_t d = 0; d < head_dim; ++d) keys[d * kKvBlockTokens] = code(d);
+  };
+  switch (place.cache.shape().type) {
+    case KvType::kFloat32:
+      scatter(place.key<float>(), [&](int64_t d) { return key[d]; });
+      std::copy_n(value, head_dim, place.value<float>());
+      return;
+    case KvType::kBFloat16: {
+      scatter(place.key<uint16_t>(),
+              [&](int64_t d) { return quant::FloatToBFloat16(key[d]); });
+      std::transform(value, value + head_dim, place.value<uint16_t>(),
+                     quant::FloatToBFloat16);
+      return;
+    }
+    case KvType::kInt8: {
+      const LayerKernels& kernels = LayerKernelsFor(isa);
+      float* const scales =
+          place.cache.scales(place.block, place.layer, place.head) + place.lane;
+      int8_t* const values = place.value<int8_t>();
+      scales[kKvBlockTokens] = kernels.round_to_bytes(value, head_dim, values);
+      kernels.rotate(key, head_dim);
+      // Codes take the place of the floats that they are made of.
+      auto* const codes = reinterpret_cast<int8_t*>(key);
+      scales[0] = kernels.round_to_bytes(key, head_dim, codes);
+      scatter(place.key<int8_t>(), [&](int64_t d) { return codes[d]; });
+      return;
+    }
+  }
+}
+
 // Puts the keys, normalized and turned, and the values of a chunk into the
 // cache.
 void StoreKeysAndValues(const AttentionStep& step, const Chunk& chunk,
@@ -94,15 +148,10 @@ void StoreKeysAndValues(const AttentionStep& step, const Chunk& chunk,
     if (step.key_norm != nullptr) {
       NormalizeRow(key, head_dim, *step.key_norm, key, isa);
     }
-    float* keys = step.cache.keys(block, step.layer, kv_head) + lane;
-    TurnPairs(step.pairing, key, step.angles + row * rotary_dim, rotary_dim,
-              kKvBlockTokens, keys);
-    for (int64_t d = rotary_dim; d < head_dim; ++d) {
-      keys[d * kKvBlockTokens] = key[d];
-    }
-    std::copy_n(
-        step.qkv.row(row) + layout.value[kv_head], head_dim,
-        step.cache.values(block, step.layer, kv_head) + lane * head_dim);
+    TurnPairs(step.pairing, key, step.angles + row * rotary_dim, rotary_dim, 1,
+              key);
+    Store(key, step.qkv.row(row) + layout.value[kv_head],
+          {step.cache, block, step.layer, kv_head, lane}, isa);
   }
 }
 
@@ -118,6 +167,9 @@ void TurnQueries(const AttentionStep& step, const Chunk& chunk,
         NormalizeRow(query, step.layout.head_dim, *step.query_norm, query, isa);
       }
       TurnPairs(step.pairing, query, angles, step.rotary_dim, 1, query);
+      if (step.cache.shape().type == KvType::kInt8) {
+        LayerKernelsFor(isa).rotate(query, step.layout.head_dim);
+      }
     }
   }
 }
@@ -133,10 +185,10 @@ AttendJob MakeJob(const AttentionStep& step, const Chunk& chunk,
           .tokens = chunk.tokens,
           .position = chunk.slice->position + chunk.first,
           .head_dim = step.layout.head_dim,
+          .kv_type = step.cache.shape().type,
           .kv = step.cache.keys(0, step.layer, bundle.kv_head),
           .blocks = chunk.slice->kv_blocks.data(),
-          .block_stride = step.cache.shape().bytes_per_block() /
-                          static_cast<int64_t>(sizeof(float)),
+          .block_stride = step.cache.shape().bytes_per_block(),
           .score_divisor = step.score_divisor,
           .soft_cap = step.score_soft_cap,
           .window = step.window,

@@ -10,6 +10,18 @@
 
 namespace ounce::model {
 
+std::string_view KvTypeName(KvType type) {
+  switch (type) {
+    case KvType::kFloat32:
+      break;
+    case KvType::kBFloat16:
+      return "bfloat16";
+    case KvType::kInt8:
+      return "int8";
+  }
+  return "float32";
+}
+
 absl::StatusOr<KvCache> KvCache::Create(const KvShape& shape,
                                         int64_t num_blocks) {
   if (num_blocks < 0 || num_blocks > std::numeric_limits<int64_t>::max() /

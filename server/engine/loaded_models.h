@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "model/layers/kv_type.h"
 #include "quant/compute.h"
 #include "server/scheduler/detect_scheduler.h"
 #include "server/scheduler/generate_scheduler.h"
@@ -28,6 +29,8 @@ struct CatalogOptions {
   DetectScheduler::Options detection;    // of every model that detects
   // Absent: as each architecture does by itself.
   std::optional<quant::Compute> compute = quant::Compute::kFloat32;
+  // What caches hold keys and values in. Absent: what the model computes in.
+  std::optional<model::KvType> kv_type = std::nullopt;
   // What all of it may take together; must outlive the catalog and every
   // ServedModel that it gave out. Null: as much as there is.
   MemoryBudget* memory = nullptr;

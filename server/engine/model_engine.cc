@@ -111,7 +111,7 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateModelEngine(
   info.eos_ids = shape.eos_ids;
   info.suppressed_ids = shape.generation.suppressed_ids;
   info.kv_block_tokens = model::kKvBlockTokens;
-  info.kv_block_bytes = shape.kv.bytes_per_block();
+  info.kv_block_bytes = cache->shape().bytes_per_block();
   info.num_kv_blocks = cache->num_blocks();
   info.max_step_tokens = options.max_step_tokens;
   info.max_step_logits = options.max_step_logits;

@@ -138,13 +138,14 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
                      GenerateScheduler::Create(SchedulerOptions(context_, kv_),
                                                std::move(engine), *tokenizer_,
                                                context_.clock, *observer_));
-    kv_->use.SetGiveUp([scheduler = scheduler_.get(),
-                        cache = &kv_->cache](int64_t bytes) {
-      return scheduler->GiveUpCached(
-          bytes, [&](absl::Span<const int32_t> blocks) {
-            for (const int32_t block : blocks) cache->Release(block);
-          });
-    });
+    kv_->use.SetGiveUp(
+        [scheduler = scheduler_.get(), cache = &kv_->cache](int64_t bytes) {
+          return scheduler->GiveUpCached(bytes,
+                                         [&](absl::Span<const int32_t> blocks) {
+                                           for (const int32_t block : blocks)
+                                             cache->Release(block);
+                                         });
+        });
     task_ = TextGeneration{scheduler_.get(), tokenizer_.get(), &generation_,
                            /*evaluator=*/this};
     return absl::OkStatus();
@@ -269,7 +270,8 @@ class TextTask final : public ServedTask {
                             const model::LoadReport& report) const override {
     MemoryNeed need = NeedOfVersion(context, model, report);
     const model::CausalLmShape& shape = model.causal_lm()->shape();
-    const int64_t block_bytes = shape.kv.bytes_per_block();
+    const int64_t block_bytes =
+        KvShapeOf(context, *model.causal_lm()).bytes_per_block();
     need[MemoryShare::kKvCache] =
         std::min(context.options.kv_cache_bytes / block_bytes,
                  BlocksPerSequence(shape)) *
@@ -309,7 +311,8 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
       CheckGeneration(name, built.folder, shape, tokenizer_->size()));
 
   const int64_t kv_cache_bytes = context.options.kv_cache_bytes;
-  const int64_t block_bytes = shape.kv.bytes_per_block();
+  const model::KvShape kv_shape = KvShapeOf(context, *built.model->causal_lm());
+  const int64_t block_bytes = kv_shape.bytes_per_block();
   int64_t num_blocks = std::min(
       kv_cache_bytes / block_bytes,
       context.options.scheduler.max_running * BlocksPerSequence(shape));
@@ -338,7 +341,7 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
         FormatByteSize(kv_cache_bytes));
   }
   ASSIGN_OR_RETURN(model::KvCache cache,
-                   model::KvCache::Create(shape.kv, num_blocks));
+                   model::KvCache::Create(kv_shape, num_blocks));
   const auto kv = std::make_shared<KvMemory>(
       context.memory, std::move(floor_share), std::move(cache));
 
@@ -346,6 +349,7 @@ absl::StatusOr<std::shared_ptr<VersionedModel>> TextTask::Serve(
   info.max_positions = shape.max_positions;
   info.vocabulary_size = shape.vocab_size;
   info.tasks = {Task::kGenerate};
+  info.kv_cache_dtype = model::KvTypeName(kv_shape.type);
   ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine,
                    MakeEngine(context, 1, built, kv));
   const auto served = std::make_shared<ServedCausalLm>(

@@ -24,6 +24,16 @@ constexpr TaskRow kTasks[] = {
 
 }  // namespace
 
+model::KvShape KvShapeOf(const EngineContext& context,
+                         const model::CausalLm& model) {
+  const model::KvType computed = model.compute() == quant::Compute::kBFloat16
+                                     ? model::KvType::kBFloat16
+                                     : model::KvType::kFloat32;
+  model::KvShape shape = model.shape().kv;
+  shape.type = context.options.kv_type.value_or(computed);
+  return shape;
+}
+
 absl::StatusOr<std::vector<Detections>> ServedTask::Detect(
     const EngineContext& /*context*/,
     // Overrides keep it. NOLINTNEXTLINE(performance-unnecessary-value-param)

@@ -15,6 +15,8 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/thread_pool.h"
+#include "model/causal_lm.h"
+#include "model/layers/kv_cache.h"
 #include "model/loader/loader.h"
 #include "model/model.h"
 #include "model/tokenizer/tokenizer.h"
@@ -39,6 +41,10 @@ struct EngineContext {
   CatalogObserver& observer;  // to be called with observer_mutex held
   Mutex& observer_mutex;
 };
+
+// Of the caches that a model gets here.
+model::KvShape KvShapeOf(const EngineContext& context,
+                         const model::CausalLm& model);
 
 // What one model needs besides its weights (a tokenizer, an image processor),
 // all its versions the same, and what follows from it. `model` and `report` may

@@ -35,6 +35,7 @@ int64_t KvBlocks(int64_t positions) {
   return (positions + model::kKvBlockTokens - 1) / model::kKvBlockTokens;
 }
 
+// Of a layer of a checkpoint's floats, whose keys and values are floats.
 model::KvShape OfOneLayer(model::KvShape shape) {
   shape.layers = 1;
   return shape;
@@ -325,15 +326,15 @@ MemoryNeed NeedToEvaluate(const EngineContext& context,
                           const model::CausalLm& model, int64_t window,
                           const FloatPieces* floats) {
   const int64_t logit_bytes = LogitBytes(model, LongStep(context, model));
-  const model::KvShape& kv = model.shape().kv;
   MemoryNeed need;
-  need[MemoryShare::kKvCache] = KvBlocks(window) * kv.bytes_per_block();
+  need[MemoryShare::kKvCache] =
+      KvBlocks(window) * KvShapeOf(context, model).bytes_per_block();
   need[MemoryShare::kScratch] =
       ScratchBytes(context, model, floats) + logit_bytes;
   if (floats == nullptr) return need;
   need[MemoryShare::kWeights] = floats->largest_bytes();
   need[MemoryShare::kKvCache] +=
-      KvBlocks(window) * OfOneLayer(kv).bytes_per_block();
+      KvBlocks(window) * OfOneLayer(model.shape().kv).bytes_per_block();
   need[MemoryShare::kScratch] +=
       logit_bytes + HiddenRows(model, window) * model.width() * kFloatBytes;
   return need;
@@ -352,10 +353,10 @@ absl::StatusOr<TextScore> EvaluateTokens(
     update.tokens_total += Rows(next) * (floats != nullptr ? 2 : 1);
     return absl::OkStatus();
   }));
-  const model::KvShape& kv = model.shape().kv;
   ASSIGN_OR_RETURN(quant::Scratch scratch, quant::Scratch::Create(ScratchBytes(
                                                context, model, floats)));
-  ASSIGN_OR_RETURN(WindowCache cache, WindowCache::Create(kv, window));
+  ASSIGN_OR_RETURN(WindowCache cache,
+                   WindowCache::Create(KvShapeOf(context, model), window));
   const int64_t rows = LongStep(context, model);
   ASSIGN_OR_RETURN(FloatMatrix logits, MakeLogits(model, rows));
   Evaluation evaluation(context, model, method, texts.ids, progress,
@@ -368,7 +369,7 @@ absl::StatusOr<TextScore> EvaluateTokens(
   }
 
   ASSIGN_OR_RETURN(WindowCache layer_cache,
-                   WindowCache::Create(OfOneLayer(kv), window));
+                   WindowCache::Create(OfOneLayer(model.shape().kv), window));
   ASSIGN_OR_RETURN(const FloatMatrix float_logits, MakeLogits(model, rows));
   const int64_t max_rows = HiddenRows(model, window);
   ASSIGN_OR_RETURN(const FloatMatrix hidden,

@@ -220,6 +220,7 @@ class Writer {
     json["resident_bytes_by_element"] = std::move(elements);
     json["queued"] = info.stats.queued;
     json["running"] = info.stats.running;
+    json["kv_cache_dtype"] = info.kv_cache_dtype;
     json["kv_cache_used_bytes"] = info.stats.kv_used_bytes;
     json["kv_cache_cached_bytes"] = info.stats.kv_cached_bytes;
     json["kv_cache_capacity_bytes"] = info.stats.kv_capacity_bytes;

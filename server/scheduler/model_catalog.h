@@ -66,6 +66,7 @@ struct ModelInfo {
   int64_t vocabulary_size = 0;
   std::vector<Task> tasks;
   std::string compute;
+  std::string kv_cache_dtype;  // empty: it keeps no keys and values
   SchedulerStats stats;
   // Of the serving version, as it was measured last.
   std::optional<TextQuality> quality;

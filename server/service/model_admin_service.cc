@@ -166,6 +166,7 @@ v1::Model ToProto(const ModelInfo& info) {
   model.set_detected_pictures(info.stats.detected_pictures);
   for (const Task task : info.tasks) model.add_tasks(ToProto(task));
   model.set_compute(info.compute);
+  model.set_kv_cache_dtype(info.kv_cache_dtype);
   SetPlan(info.plan, &model);
   if (info.quality.has_value()) {
     *model.mutable_quality() = ToProto(*info.quality);

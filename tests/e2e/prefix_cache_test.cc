@@ -81,7 +81,11 @@ std::vector<int32_t> Prompt(int64_t size) {
   return prompt;
 }
 
-TEST_F(PrefixCacheTest, AnswersAreTheSameToTheBit) {
+// Whatever keys and values are kept in.
+class KvTypeTest : public PrefixCacheTest,
+                   public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(KvTypeTest, AnswersAreTheSameToTheBit) {
   // Each finds more or less of those before it.
   std::vector<std::vector<int32_t>> prompts = {Prompt(40), Prompt(40),
                                                Prompt(32), Prompt(21)};
@@ -89,7 +93,8 @@ TEST_F(PrefixCacheTest, AnswersAreTheSameToTheBit) {
   prompts.back()[20] = 7;
   const std::vector<int64_t> cached = {0, 32, 16, 16, 16};
 
-  const std::vector<std::string> models = Models();
+  std::vector<std::string> models = Models();
+  models.insert(models.end(), {"--kv_cache_dtype", GetParam()});
   std::vector<std::string> flags = models;
   // Cut differently, too.
   flags.insert(flags.end(), {"--prefix_cache_bytes", "0", "--max_step_tokens",
@@ -125,6 +130,12 @@ TEST_F(PrefixCacheTest, AnswersAreTheSameToTheBit) {
     EXPECT_EQ(Of(Ask(model, next)).cached, 48) << model;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(AllTypes, KvTypeTest,
+                         ::testing::Values("float32", "bfloat16", "int8"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
 
 TEST_F(PrefixCacheTest, IsToldWhereverTokensAre) {
   Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--request_log",

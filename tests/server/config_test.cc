@@ -44,6 +44,7 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_EQ(config.limits.picture_memory_bytes, 512 << 20);
   EXPECT_EQ(config.limits.max_batch_pictures, 8);
   EXPECT_EQ(config.compute, std::nullopt);
+  EXPECT_EQ(config.kv_type, std::nullopt);
   EXPECT_EQ(config.drain_delay, absl::ZeroDuration());
   EXPECT_EQ(config.drain, absl::Seconds(8));
   EXPECT_FALSE(config.keep_going);
@@ -124,6 +125,8 @@ TEST(ConfigTest, ReadsEveryFlag) {
             "10",
             "--compute",
             "bfloat16",
+            "--kv_cache_dtype",
+            "int8",
             "--drain_seconds",
             "0.5",
             "--drain_delay_seconds",
@@ -166,6 +169,7 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.limits.picture_memory_bytes, 20 << 20);
   EXPECT_EQ(config.limits.max_batch_pictures, 10);
   EXPECT_EQ(config.compute, quant::Compute::kBFloat16);
+  EXPECT_EQ(config.kv_type, model::KvType::kInt8);
   EXPECT_EQ(config.drain, absl::Milliseconds(500));
   EXPECT_EQ(config.drain_delay, absl::Milliseconds(1500));
   EXPECT_EQ(config.ports_file, "/tmp/ports");
@@ -197,6 +201,7 @@ limits {
   max_batch_pictures: 3
 }
 compute: "float32"
+kv_cache_dtype: "bfloat16"
 drain_seconds: 0
 )");
   ASSERT_OK_AND_ASSIGN(const Config config,
@@ -217,6 +222,7 @@ drain_seconds: 0
   EXPECT_EQ(config.limits.picture_memory_bytes, 32 << 20);
   EXPECT_EQ(config.limits.max_batch_pictures, 3);
   EXPECT_EQ(config.compute, quant::Compute::kFloat32);
+  EXPECT_EQ(config.kv_type, model::KvType::kBFloat16);
   EXPECT_EQ(config.drain, absl::ZeroDuration());
 }
 
@@ -433,6 +439,8 @@ TEST(ConfigTest, RefusesWhatIsOutOfRangeOrMalformed) {
       {{"--model", "a=~/code"}, "begins with ~"},
       {{"--compute", "float16"},
        "--compute: must be auto, float32 or bfloat16, is 'float16'"},
+      {{"--kv_cache_dtype", "int4"},
+       "--kv_cache_dtype: must be auto, float32, bfloat16 or int8, is 'int4'"},
       {{"--max_picture_pixels", "0"}, "max_picture_pixels: must be from 1 to"},
       {{"--picture_memory_bytes", "1MiB"},
        "picture_memory_bytes: must be at least 16MiB, is 1MiB"},

@@ -2,7 +2,10 @@
 #ifndef OUNCE_MODEL_LAYERS_KERNELS_LAYER_KERNELS_H_
 #define OUNCE_MODEL_LAYERS_KERNELS_LAYER_KERNELS_H_
 
+#include <cstddef>
 #include <cstdint>
+
+#include "model/layers/kv_type.h"
 
 // Included by files that are compiled for one instruction set, so it brings in
 // no inline function that the linker could take from one of them.
@@ -28,10 +31,11 @@ struct AttendJob {
   int64_t position;  // of the first token
   int64_t head_dim;
   // Block b of the sequence has its keys at kv + blocks[b] * block_stride, and
-  // its values behind them.
-  const float* kv;
+  // its values, and the scales of both, behind them (kv_cache.h).
+  KvType kv_type;
+  const std::byte* kv;
   const int32_t* blocks;
-  int64_t block_stride;  // floats
+  int64_t block_stride;  // bytes
   float score_divisor;
   float soft_cap;              // 0: none
   int64_t window;              // 0: all
@@ -55,6 +59,16 @@ struct LayerKernels {
                    int64_t cols, float epsilon, float* y);
   void (*soft_cap)(float* x, int64_t count, float cap);
   void (*attend)(const AttendJob& job);
+
+  // Multiplies each piece of a head, of as many elements as the largest power
+  // of two that divides `dim`, by the Walsh-Hadamard matrix of that size, whose
+  // rows have length 1: products of two heads stay as they are. Bit-equal on
+  // all instruction sets.
+  void (*rotate)(float* x, int64_t dim);
+  // Rounds a head to bytes, which may take its own memory, and returns their
+  // scale (KvType::kInt8): 0 for a head below 2^-100; NaN, with codes of 0, for
+  // one with NaN or infinity. Bit-equal on all instruction sets.
+  float (*round_to_bytes)(const float* x, int64_t dim, int8_t* codes);
 };
 
 const LayerKernels& LayerKernelsFor(Isa isa);

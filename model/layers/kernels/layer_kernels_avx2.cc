@@ -5,6 +5,6 @@ namespace ounce::model {
 
 extern constexpr LayerKernels kLayerKernelsAvx2 = {
     OUNCE_VEC::LayerNormRow, OUNCE_VEC::RmsNormRow, OUNCE_VEC::SoftCap,
-    OUNCE_VEC::Attend};
+    OUNCE_VEC::Attend,       OUNCE_VEC::Rotate,     OUNCE_VEC::RoundToBytes};
 
 }  // namespace ounce::model

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "model/layers/kernels/layer_kernels.h"
+#include "quant/kernels/bfloat16_math.h"
 #include "quant/kernels/vector_math.h"
 
 namespace ounce::model::OUNCE_VEC {
@@ -113,16 +114,71 @@ constexpr int ValueVectorsFor(int rows) {
 }
 static_assert(kTileRows <= kAttentionTileRows);
 
-inline const float* Keys(const AttendJob& job, int64_t block) {
-  return job.kv + job.blocks[block] * job.block_stride;
-}
-inline const float* Values(const AttendJob& job, int64_t block) {
-  return Keys(job, block) + job.head_dim * kAttentionBlockTokens;
+// What elements of a KvType are to kernels: floats, times a scale of their key
+// or value where they have one.
+struct FloatKv {
+  using Element = float;
+  static constexpr bool kScaled = false;
+  static Floats Load(const float* from) { return quant::vec::Load(from); }
+};
+struct BFloat16Kv {
+  using Element = uint16_t;
+  static constexpr bool kScaled = false;
+  static Floats Load(const uint16_t* from) {
+    return quant::vec::LoadBFloat16(from);
+  }
+};
+struct Int8Kv {
+  using Element = int8_t;
+  static constexpr bool kScaled = true;
+  static Floats Load(const int8_t* from) {
+#if defined(__AVX512F__)
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__) && defined(__FMA__)
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+    Floats result;
+    for (int i = 0; i < kLanes; ++i) result[i] = from[i];
+    return result;
+#endif
+  }
+};
+
+// The first `count` elements.
+template <class Kv>
+inline Floats LoadSome(const typename Kv::Element* from, int64_t count) {
+  typename Kv::Element elements[kLanes] = {};
+  __builtin_memcpy(elements, from, count * sizeof elements[0]);
+  return Kv::Load(elements);
 }
 
-inline const float* ValueAt(const AttendJob& job, int64_t position) {
-  return Values(job, position / kAttentionBlockTokens) +
+// Elements of a line of the CPU's cache, in vectors.
+template <class Kv>
+constexpr int kVectorsPerLine =
+    64 / (kLanes * static_cast<int>(sizeof(typename Kv::Element)));
+
+template <class Kv>
+inline const typename Kv::Element* Keys(const AttendJob& job, int64_t block) {
+  return reinterpret_cast<const typename Kv::Element*>(
+      job.kv + job.blocks[block] * job.block_stride);
+}
+template <class Kv>
+inline const typename Kv::Element* Values(const AttendJob& job, int64_t block) {
+  return Keys<Kv>(job, block) + job.head_dim * kAttentionBlockTokens;
+}
+template <class Kv>
+inline const typename Kv::Element* ValueAt(const AttendJob& job,
+                                           int64_t position) {
+  return Values<Kv>(job, position / kAttentionBlockTokens) +
          position % kAttentionBlockTokens * job.head_dim;
+}
+// Of a block's keys; of its values 16 further.
+template <class Kv>
+inline const float* Scales(const AttendJob& job, int64_t block) {
+  return reinterpret_cast<const float*>(
+      Keys<Kv>(job, block) + 2 * job.head_dim * kAttentionBlockTokens);
 }
 
 // Some queries that are attended together: by token, then by head, so that no
@@ -167,16 +223,16 @@ inline Tile<kRows> MakeTile(const AttendJob& job, int64_t token, int64_t head) {
 constexpr bool Prefetches(int rows) { return rows <= 4; }
 
 // Scores of the tile against kBlocks blocks.
-template <int kRows, int kBlocks>
+template <class Kv, int kRows, int kBlocks>
 inline void ScoreBlocks(const AttendJob& job, const Tile<kRows>& tile,
                         int64_t first_block, int64_t num_blocks) {
   constexpr int kVectors = kBlocks * kBlockVectors;
-  const float* keys[kBlocks];
-  const float* ahead[kBlocks];
+  const typename Kv::Element* keys[kBlocks];
+  const typename Kv::Element* ahead[kBlocks];
   for (int b = 0; b < kBlocks; ++b) {
-    keys[b] = Keys(job, first_block + b);
+    keys[b] = Keys<Kv>(job, first_block + b);
     const int64_t next = first_block + kBlocks + b;
-    ahead[b] = next < num_blocks ? Keys(job, next) : keys[b];
+    ahead[b] = next < num_blocks ? Keys<Kv>(job, next) : keys[b];
   }
   const float* query[kRows];
   OUNCE_UNROLL
@@ -191,10 +247,12 @@ inline void ScoreBlocks(const AttendJob& job, const Tile<kRows>& tile,
     Floats k[kVectors];
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      k[v] = Load(keys[v / kBlockVectors] + d * kAttentionBlockTokens +
-                  v % kBlockVectors * kLanes);
+      k[v] = Kv::Load(keys[v / kBlockVectors] + d * kAttentionBlockTokens +
+                      v % kBlockVectors * kLanes);
     }
-    if (Prefetches(kRows)) {
+    constexpr int64_t kRowsPerLine =
+        64 / (kAttentionBlockTokens * sizeof(typename Kv::Element));
+    if (Prefetches(kRows) && d % kRowsPerLine == 0) {
       OUNCE_UNROLL
       for (int b = 0; b < kBlocks; ++b) {
         __builtin_prefetch(ahead[b] + d * kAttentionBlockTokens);
@@ -212,6 +270,10 @@ inline void ScoreBlocks(const AttendJob& job, const Tile<kRows>& tile,
   for (int r = 0; r < kRows; ++r) {
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
+      if constexpr (Kv::kScaled) {
+        sums[r][v] *= Load(Scales<Kv>(job, first_block + v / kBlockVectors) +
+                           v % kBlockVectors * kLanes);
+      }
       Store(sums[r][v] / divisor, job.scores + r * job.score_stride +
                                       first_block * kAttentionBlockTokens +
                                       v * kLanes);
@@ -266,9 +328,24 @@ inline float Exponentials(float* scores, int64_t begin, int64_t end) {
   return ReduceAdd(sums);
 }
 
+// scores[begin, end) times the scales of their values.
+template <class Kv>
+inline void ScaleByValues(const AttendJob& job, int64_t begin, int64_t end,
+                          float* scores) {
+  for (int64_t i = begin / kLanes * kLanes; i < end; i += kLanes) {
+    const Floats scales =
+        Load(Scales<Kv>(job, i / kAttentionBlockTokens) +
+             kAttentionBlockTokens + i % kAttentionBlockTokens);
+    // Positions past the end, or in front of it, have never been written.
+    const Ints seen =
+        FirstLanes(end - i) & ~(begin > i ? FirstLanes(begin - i) : Ints{});
+    Store(Select(seen, Load(scores + i) * scales, Floats{}), scores + i);
+  }
+}
+
 // Outputs [d, d + kVectors * kLanes) of the tile; only `count` of them if
 // kPart.
-template <int kRows, int kVectors, bool kPart>
+template <class Kv, int kRows, int kVectors, bool kPart>
 inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
                       int64_t count) {
   Floats mixed[kRows][kVectors];
@@ -277,11 +354,12 @@ inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) mixed[r][v] = Floats{};
   }
-  const auto load = [&](const float* value, Floats* x)
+  const auto load = [&](const typename Kv::Element* value, Floats* x)
       __attribute__((always_inline)) {
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      x[v] = kPart ? LoadPart(value + d, count) : Load(value + d + v * kLanes);
+      x[v] = kPart ? LoadSome<Kv>(value + d, count)
+                   : Kv::Load(value + d + v * kLanes);
     }
   };
   const auto add = [&](const Floats* x, int64_t at, int r)
@@ -295,7 +373,7 @@ inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
       __attribute__((always_inline)) {
     for (int64_t at = first; at < last; ++at) {
       Floats x[kVectors];
-      load(ValueAt(job, at), x);
+      load(ValueAt<Kv>(job, at), x);
       OUNCE_UNROLL
       for (int r = 0; r < kRows; ++r) {
         if (at >= tile.begin[r] && at < tile.end[r]) add(x, at, r);
@@ -313,12 +391,12 @@ inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
     const int64_t left = common_end - first + begin;
     const int64_t end =
         left < kAttentionBlockTokens ? left : kAttentionBlockTokens;
-    const float* values = Values(job, block);
-    const float* ahead =
-        left > kAttentionBlockTokens ? Values(job, block + 1) : values;
+    const typename Kv::Element* values = Values<Kv>(job, block);
+    const typename Kv::Element* ahead =
+        left > kAttentionBlockTokens ? Values<Kv>(job, block + 1) : values;
     for (int64_t i = begin; i < end; ++i) {
       if (Prefetches(kRows)) {
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < kVectors; v += kVectorsPerLine<Kv>) {
           __builtin_prefetch(ahead + i * job.head_dim + d + v * kLanes);
         }
       }
@@ -335,7 +413,7 @@ inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
     for (int first = 1; first < kRows; ++first) {
       const int64_t at = common_end + first - 1;
       Floats x[kVectors];
-      load(ValueAt(job, at), x);
+      load(ValueAt<Kv>(job, at), x);
       OUNCE_UNROLL
       for (int r = first; r < kRows; ++r) add(x, at, r);
     }
@@ -358,7 +436,7 @@ inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
   }
 }
 
-template <int kRows>
+template <class Kv, int kRows>
 inline void AttendTile(const AttendJob& job, int64_t row) {
   Tile<kRows> tile =
       MakeTile<kRows>(job, row / job.num_heads, row % job.num_heads);
@@ -367,10 +445,10 @@ inline void AttendTile(const AttendJob& job, int64_t row) {
   constexpr int kValueVectors = ValueVectorsFor(kRows);
   int64_t block = tile.begin[0] / kAttentionBlockTokens;
   for (; block + kScoreBlocks <= blocks; block += kScoreBlocks) {
-    ScoreBlocks<kRows, kScoreBlocks>(job, tile, block, blocks);
+    ScoreBlocks<Kv, kRows, kScoreBlocks>(job, tile, block, blocks);
   }
   for (; block < blocks; ++block) {
-    ScoreBlocks<kRows, 1>(job, tile, block, blocks);
+    ScoreBlocks<Kv, kRows, 1>(job, tile, block, blocks);
   }
   for (int r = 0; r < kRows; ++r) {
     float* scores = job.scores + r * job.score_stride;
@@ -378,35 +456,142 @@ inline void AttendTile(const AttendJob& job, int64_t row) {
       AdjustScores(job, tile.bias[r], tile.begin[r], tile.end[r], scores);
     }
     tile.sum[r] = Exponentials(scores, tile.begin[r], tile.end[r]);
+    if constexpr (Kv::kScaled) {
+      ScaleByValues<Kv>(job, tile.begin[r], tile.end[r], scores);
+    }
   }
   int64_t d = 0;
   for (; d + kValueVectors * kLanes <= job.head_dim;
        d += kValueVectors * kLanes) {
-    MixValues<kRows, kValueVectors, false>(job, tile, d, 0);
+    MixValues<Kv, kRows, kValueVectors, false>(job, tile, d, 0);
   }
   for (; d + kLanes <= job.head_dim; d += kLanes) {
-    MixValues<kRows, 1, false>(job, tile, d, 0);
+    MixValues<Kv, kRows, 1, false>(job, tile, d, 0);
   }
   if (d < job.head_dim) {
-    MixValues<kRows, 1, true>(job, tile, d, job.head_dim - d);
+    MixValues<Kv, kRows, 1, true>(job, tile, d, job.head_dim - d);
   }
 }
 
-inline void Attend(const AttendJob& job) {
+template <class Kv>
+inline void AttendAll(const AttendJob& job) {
   const int64_t rows = job.tokens * job.num_heads;
   int64_t row = 0;
   for (; row + kTileRows <= rows; row += kTileRows) {
-    AttendTile<kTileRows>(job, row);
+    AttendTile<Kv, kTileRows>(job, row);
   }
   if constexpr (kTileRows == 8) {
     if (row + 4 <= rows) {
-      AttendTile<4>(job, row);
+      AttendTile<Kv, 4>(job, row);
       row += 4;
     }
-    if (row + 3 == rows) return AttendTile<3>(job, row);
-    if (row + 2 == rows) return AttendTile<2>(job, row);
+    if (row + 3 == rows) return AttendTile<Kv, 3>(job, row);
+    if (row + 2 == rows) return AttendTile<Kv, 2>(job, row);
   }
-  if (row < rows) AttendTile<1>(job, row);
+  if (row < rows) AttendTile<Kv, 1>(job, row);
+}
+
+inline void Attend(const AttendJob& job) {
+  switch (job.kv_type) {
+    case KvType::kFloat32:
+      return AttendAll<FloatKv>(job);
+    case KvType::kBFloat16:
+      return AttendAll<BFloat16Kv>(job);
+    case KvType::kInt8:
+      return AttendAll<Int8Kv>(job);
+  }
+}
+
+// x[i] <- x[i ^ kStep], by lane.
+template <int kStep>
+inline Floats Swapped(Floats x) {
+#if defined(__AVX512F__)
+  const __m512i from = _mm512_xor_si512(
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+      _mm512_set1_epi32(kStep));
+  return _mm512_permutexvar_ps(from, x);
+#elif defined(__AVX2__) && defined(__FMA__)
+  const __m256i from = _mm256_xor_si256(
+      _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(kStep));
+  return _mm256_permutevar8x32_ps(x, from);
+#else
+  Floats result;
+  for (int i = 0; i < kLanes; ++i) result[i] = x[i ^ kStep];
+  return result;
+#endif
+}
+
+// Sums and differences of lanes kStep apart, where a vector has such.
+template <int kStep>
+inline Floats Butterfly(Floats x) {
+  if constexpr (kStep < kLanes) {
+    Ints is_second;
+    for (int i = 0; i < kLanes; ++i) is_second[i] = (i & kStep) != 0 ? -1 : 0;
+    return Swapped<kStep>(x) + Select(is_second, -x, x);
+  }
+  return x;
+}
+
+inline void Rotate(float* x, int64_t dim) {
+  const int64_t size = dim & -dim;
+  const float length = 1.0f / __builtin_sqrtf(static_cast<float>(size));
+  for (float* piece = x; piece < x + dim; piece += size) {
+    int64_t step = 1;
+    if (size >= kLanes) {
+      for (int64_t i = 0; i < size; i += kLanes) {
+        Floats part = Load(piece + i);
+        part = Butterfly<1>(part);
+        part = Butterfly<2>(part);
+        part = Butterfly<4>(part);
+        part = Butterfly<8>(part);
+        Store(part, piece + i);
+      }
+      step = kLanes;
+    }
+    for (; step < size; step *= 2) {
+      for (int64_t i = 0; i < size; i += 2 * step) {
+        for (int64_t j = i; j < i + step; ++j) {
+          const float a = piece[j], b = piece[j + step];
+          piece[j] = a + b;
+          piece[j + step] = a - b;
+        }
+      }
+    }
+    for (int64_t i = 0; i < size; ++i) piece[i] *= length;
+  }
+}
+
+inline float RoundToBytes(const float* x, int64_t dim, int8_t* codes) {
+  Floats largest{}, broken{};
+  for (int64_t d = 0; d < dim; d += kLanes) {
+    const Floats part = LoadPart(x + d, dim - d);
+    largest = Max(Select(part < Floats{}, -part, part), largest);
+    broken += part * 0.0f;  // NaN for NaN and infinity
+  }
+  const float most = ReduceMax(largest);
+  const bool is_broken = ReduceAdd(broken) != 0 || !(most < __builtin_inff());
+  // Below that the reciprocal would be infinite: as good as zeros.
+  const bool is_zero = most < 0x1p-100f;
+  if (is_broken || is_zero) {
+    for (int64_t d = 0; d < dim; ++d) codes[d] = 0;
+    return is_broken ? __builtin_nanf("") : 0;
+  }
+  const Floats inverse = Set(127.0f / most);
+  for (int64_t d = 0; d < dim; d += kLanes) {
+    const int64_t count = dim - d < kLanes ? dim - d : kLanes;
+    const Floats rounded =
+        quant::vec::Round(LoadPart(x + d, dim - d) * inverse);
+#if defined(__AVX512F__)
+    _mm512_mask_cvtepi32_storeu_epi8(codes + d,
+                                     static_cast<__mmask16>((1u << count) - 1),
+                                     _mm512_cvtps_epi32(rounded));
+#else
+    for (int64_t i = 0; i < count; ++i) {
+      codes[d + i] = static_cast<int8_t>(rounded[i]);
+    }
+#endif
+  }
+  return most / 127.0f;
 }
 
 }  // namespace ounce::model::OUNCE_VEC

@@ -36,7 +36,7 @@ class LmRunner {
   // random order: whoever reads what nobody wrote, shows it.
   LmRunner(const model::CausalLm& lm, int threads) : lm_(lm), pool_(threads) {
     cache_.emplace(*model::KvCache::Create(lm.shape().kv, kBlocks));
-    std::fill_n(cache_->keys(0, 0, 0),
+    std::fill_n(reinterpret_cast<float*>(cache_->keys(0, 0, 0)),
                 kBlocks * lm.shape().kv.bytes_per_block() / 4,
                 std::numeric_limits<float>::quiet_NaN());
     for (int i = 0; i < kBlocks; ++i) free_.push_back(i);

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "model/layers/kernels/layer_kernels.h"
+#include "quant/dtype.h"
 #include "tests/model/layers/isas.h"
 #include "tests/testing/status_matchers.h"
 
@@ -29,7 +31,41 @@ struct Options {
   bool bias = false;
   bool norms = false;
   NormWeights::Kind norm_kind = NormWeights::kRms;
+  KvType kv_type = KvType::kFloat32;
 };
+
+// Row i of the Walsh-Hadamard matrix has (-1)^(bits that i and j share) at j.
+std::vector<double> RotatedByTheFormula(const std::vector<double>& x) {
+  const int64_t dim = x.size(), size = dim & -dim;
+  std::vector<double> y(dim);
+  for (int64_t i = 0; i < dim; ++i) {
+    for (int64_t j = 0; j < size; ++j) {
+      const bool odd = __builtin_popcountll((i % size) & j) % 2 == 1;
+      y[i] += (odd ? -1 : 1) * x[i / size * size + j] / std::sqrt(size);
+    }
+  }
+  return y;
+}
+
+// What a cache of the type gives back.
+std::vector<double> Kept(std::vector<double> x, KvType type) {
+  double most = 0;
+  for (const double v : x) most = std::max(most, std::abs(v));
+  for (double& v : x) {
+    if (type == KvType::kBFloat16) {
+      v = quant::BFloat16ToFloat(quant::FloatToBFloat16(v));
+    } else if (type == KvType::kInt8 && most > 0) {
+      v = std::round(v * 127 / most) * most / 127;
+    }
+  }
+  return x;
+}
+
+// Where a float and a double of one key round apart, it is one step: 2^-8 of
+// the element, or 1/127 of the head's largest.
+double ToleranceOf(KvType type) {
+  return type == KvType::kFloat32 ? 1e-5 : type == KvType::kInt8 ? 2e-2 : 5e-3;
+}
 
 // One sequence whose queries, keys and values are given for all positions.
 class Fixture {
@@ -81,12 +117,10 @@ class Fixture {
   // that no token of a step sees are not there.
   std::vector<float> Run(const std::vector<int64_t>& cuts, int threads, Isa isa,
                          bool only_seen = false) {
-    KvCache cache =
-        *KvCache::Create({.layers = 2, .heads = G(), .head_dim = D()}, kBlocks);
-    // Whatever was never written must not be seen.
-    std::fill_n(cache.keys(0, 0, 0),
-                kBlocks * cache.shape().bytes_per_block() / 4,
-                std::numeric_limits<float>::quiet_NaN());
+    KvCache cache = *KvCache::Create(kv_shape(), kBlocks);
+    // Whatever was never written must not be seen: NaN as any type.
+    std::fill_n(cache.keys(0, 0, 0), kBlocks * cache.shape().bytes_per_block(),
+                std::byte{0xFF});
     ThreadPool pool(threads);
     auto scratch = *quant::Scratch::Create(CountedBytes(cuts, threads));
     std::vector<float> y(tokens_ * H() * D());
@@ -139,11 +173,26 @@ class Fixture {
 
   // The formula, in float64.
   std::vector<double> Slow() const {
+    const bool rotates = options_.kv_type == KvType::kInt8;
+    const auto turned = [&](int64_t t, int64_t column, const NormWeights& norm) {
+      const auto x = Turned(t, column, norm);
+      return rotates ? RotatedByTheFormula(x) : x;
+    };
+    // By key/value head and token.
+    std::vector<std::vector<std::vector<double>>> keys(G()), values(G());
+    for (int64_t g = 0; g < G(); ++g) {
+      for (int64_t s = 0; s < tokens_; ++s) {
+        keys[g].push_back(
+            Kept(turned(s, layout_.key[g], key_norm_), options_.kv_type));
+        const float* value = qkv_.data() + s * Width() + layout_.value[g];
+        values[g].push_back(Kept({value, value + D()}, options_.kv_type));
+      }
+    }
     std::vector<double> y;
     for (int64_t t = 0; t < tokens_; ++t) {
       for (int64_t h = 0; h < H(); ++h) {
         const int64_t g = options_.kv_head[h];
-        const auto query = Turned(t, layout_.query[h], query_norm_);
+        const auto query = turned(t, layout_.query[h], query_norm_);
         const int64_t first =
             options_.window == 0
                 ? 0
@@ -151,9 +200,8 @@ class Fixture {
         std::vector<double> weights;
         double largest = -1e300, sum = 0;
         for (int64_t s = first; s <= t; ++s) {
-          const auto key = Turned(s, layout_.key[g], key_norm_);
           double score = 0;
-          for (int64_t d = 0; d < D(); ++d) score += query[d] * key[d];
+          for (int64_t d = 0; d < D(); ++d) score += query[d] * keys[g][s][d];
           score /= Divisor();
           if (options_.soft_cap != 0) {
             score = options_.soft_cap * std::tanh(score / options_.soft_cap);
@@ -166,8 +214,7 @@ class Fixture {
         for (int64_t d = 0; d < D(); ++d) {
           double mixed = 0;
           for (int64_t s = first; s <= t; ++s) {
-            mixed += weights[s - first] / sum *
-                     qkv_[s * Width() + layout_.value[g] + d];
+            mixed += weights[s - first] / sum * values[g][s][d];
           }
           y.push_back(mixed);
         }
@@ -180,7 +227,8 @@ class Fixture {
   std::vector<float>& qkv() { return qkv_; }
   const Rope& rope() const { return rope_; }
   KvShape kv_shape() const {
-    return {.layers = 2, .heads = G(), .head_dim = D()};
+    return {
+        .layers = 2, .heads = G(), .head_dim = D(), .type = options_.kv_type};
   }
 
   // As the header says: one-token slices at the last position count the most.
@@ -285,6 +333,21 @@ std::vector<std::pair<std::string, Options>> ManyOptions() {
        {.kv_head = grouped, .window = 21, .bias = true}},
       {"biased", {.head_dim = 24, .kv_head = {0, 0, 0, 1}, .bias = true}},
       {"capped", {.divisor = 0.5f, .soft_cap = 3}},
+      {"bfloat16, grouped",
+       {.head_dim = 40, .kv_head = grouped, .kv_type = KvType::kBFloat16}},
+      {"bfloat16, windowed",
+       {.head_dim = 33, .window = 33, .kv_type = KvType::kBFloat16}},
+      {"int8, of 64",
+       {.head_dim = 64, .rotary_dim = 8, .kv_type = KvType::kInt8}},
+      {"int8, grouped",
+       {.head_dim = 24, .kv_head = grouped, .kv_type = KvType::kInt8}},
+      {"int8, all else",
+       {.head_dim = 7,
+        .kv_head = {0, 0, 0},
+        .soft_cap = 3,
+        .window = 21,
+        .bias = true,
+        .kv_type = KvType::kInt8}},
       {"normalized",
        {.head_dim = 20,
         .kv_head = {0, 0, 1, 1},
@@ -305,6 +368,32 @@ TEST_P(AttentionTest, MeetsTheFormulaForAnyHeadSize) {
            .rotary_dim = std::max<int64_t>(2, head_dim / 4 * 2)},
           GetParam(), "plain");
     }
+  }
+}
+
+TEST_P(AttentionTest, KeysAndValuesMayBeKeptInFewerBits) {
+  for (const KvType type : {KvType::kBFloat16, KvType::kInt8}) {
+    // Turned by matrices of all sizes, of 1 too.
+    for (int64_t head_dim : {1, 2, 3, 4, 8, 16, 20, 33, 64, 80, 96, 128, 256}) {
+      for (int64_t tokens : {1, 15, 16, 17, 70}) {
+        ExpectMeetsTheFormula(tokens,
+                              {.head_dim = head_dim,
+                               .kv_head = {0, 0, 1},
+                               .rotary_dim = head_dim / 4 * 2,
+                               .kv_type = type},
+                              GetParam(), std::string(KvTypeName(type)),
+                              ToleranceOf(type));
+      }
+    }
+    ExpectMeetsTheFormula(70,
+                          {.head_dim = 20,
+                           .kv_head = {0, 0, 0, 1},
+                           .soft_cap = 5,
+                           .window = 21,
+                           .bias = true,
+                           .kv_type = type},
+                          GetParam(), std::string(KvTypeName(type)),
+                          ToleranceOf(type));
   }
 }
 
@@ -355,7 +444,10 @@ TEST_P(AttentionTest, AWindowHidesWhatIsTooOld) {
 
 TEST_P(AttentionTest, BlocksOutsideTheWindowAreNotRead) {
   for (int64_t window : {1, 5, 16, 17, 40}) {
-    Fixture fixture(150, {.kv_head = {0, 0, 1}, .window = window});
+    Fixture fixture(
+        150, {.kv_head = {0, 0, 1},
+              .window = window,
+              .kv_type = window == 17 ? KvType::kInt8 : KvType::kFloat32});
     const auto whole = fixture.Run({150}, 1, GetParam());
     const auto partly = fixture.Run({20, 1, 1, 30, 9, 1, 37, 1, 50}, 1,
                                     GetParam(), /*only_seen=*/true);
@@ -484,8 +576,13 @@ TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
 
 // What one token brings must stay out of the others' results, whatever it is.
 TEST_P(AttentionTest, InfinityOutsideATokensWindowDoesNotReachIt) {
-  for (int64_t window : {1, 5, 20}) {
-    Fixture fixture(60, {.window = window});
+  for (const auto& [window, type] :
+       std::vector<std::pair<int64_t, KvType>>{{1, KvType::kFloat32},
+                                               {5, KvType::kFloat32},
+                                               {20, KvType::kFloat32},
+                                               {5, KvType::kBFloat16},
+                                               {5, KvType::kInt8}}) {
+    Fixture fixture(60, {.window = window, .kv_type = type});
     const auto clean = fixture.Run({60}, 1, GetParam());
     const int64_t at = 30;
     for (int64_t i = 0; i < fixture.Width(); ++i) {
@@ -502,6 +599,57 @@ TEST_P(AttentionTest, InfinityOutsideATokensWindowDoesNotReachIt) {
           << "window of " << window << ", token " << t;
     }
   }
+}
+
+TEST_P(AttentionTest, HeadsOfBytesHaveTheSameBitsOnAllInstructionSets) {
+  const LayerKernels& kernels = LayerKernelsFor(GetParam());
+  const LayerKernels& portable = LayerKernelsFor(Isa::kPortable);
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  for (int64_t dim :
+       {1, 2, 4, 7, 8, 16, 20, 24, 32, 33, 64, 80, 96, 128, 256}) {
+    std::vector<float> x(dim);
+    for (float& v : x) v = normal(random);
+    std::vector<float> wanted = x;
+    kernels.rotate(x.data(), dim);
+    portable.rotate(wanted.data(), dim);
+    EXPECT_TRUE(SameBits(x, wanted)) << dim;
+    std::vector<int8_t> codes(dim), wanted_codes(dim);
+    EXPECT_EQ(kernels.round_to_bytes(x.data(), dim, codes.data()),
+              portable.round_to_bytes(x.data(), dim, wanted_codes.data()));
+    EXPECT_EQ(codes, wanted_codes) << dim;
+    // In the memory of the floats themselves.
+    auto* const in_place = reinterpret_cast<int8_t*>(x.data());
+    kernels.round_to_bytes(x.data(), dim, in_place);
+    EXPECT_TRUE(std::equal(codes.begin(), codes.end(), in_place)) << dim;
+  }
+}
+
+TEST_P(AttentionTest, BytesOfAHeadThatIsNotFiniteHaveNoScale) {
+  const LayerKernels& kernels = LayerKernelsFor(GetParam());
+  for (const float value : {std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity(),
+                            std::numeric_limits<float>::quiet_NaN()}) {
+    for (const size_t at : {0, 5, 19}) {
+      std::vector<float> x(20, 1.0f);
+      x[at] = value;
+      std::vector<int8_t> codes(20, 77);
+      EXPECT_TRUE(
+          std::isnan(kernels.round_to_bytes(x.data(), 20, codes.data())));
+      EXPECT_EQ(codes, std::vector<int8_t>(20));
+    }
+  }
+  for (const float value : {0.0f, -0.0f, 1e-40f, -1e-38f}) {
+    const std::vector<float> x(20, value);
+    std::vector<int8_t> codes(20, 77);
+    EXPECT_EQ(kernels.round_to_bytes(x.data(), 20, codes.data()), 0);
+    EXPECT_EQ(codes, std::vector<int8_t>(20));
+  }
+  std::vector<float> x(20, std::numeric_limits<float>::max());
+  std::vector<int8_t> codes(20);
+  EXPECT_TRUE(
+      std::isfinite(kernels.round_to_bytes(x.data(), 20, codes.data())));
+  EXPECT_EQ(codes, std::vector<int8_t>(20, 127));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllIsas, AttentionTest,

@@ -173,6 +173,50 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensInABatchAsAlone) {
   }
 }
 
+TEST_F(LoadedModelsTest, KeepsKeysAndValuesInTheTypeThatItIsTold) {
+  // Two layers of four heads of 16, in blocks of 16 positions.
+  constexpr int64_t kHeads = 2 * 4 * 2 * 16;
+  for (const auto& [type, compute, name, block_bytes] :
+       std::vector<std::tuple<std::optional<model::KvType>, quant::Compute,
+                              std::string, int64_t>>{
+           {std::nullopt, quant::Compute::kFloat32, "float32", kHeads * 64},
+           {std::nullopt, quant::Compute::kBFloat16, "bfloat16", kHeads * 32},
+           {model::KvType::kFloat32, quant::Compute::kBFloat16, "float32",
+            kHeads * 64},
+           {model::KvType::kBFloat16, quant::Compute::kFloat32, "bfloat16",
+            kHeads * 32},
+           {model::KvType::kInt8, quant::Compute::kFloat32, "int8",
+            kHeads * (16 + 4)}}) {
+    SCOPED_TRACE(name);
+    catalog_->Drain(absl::Now());
+    options_.kv_type = type;
+    options_.compute = compute;
+    held_.clear();  // the catalog outlives what it gave out
+    catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
+    ASSERT_OK(catalog_->Load({"tiny", kTinyModelFolder}));
+    EXPECT_EQ(InfoOf("tiny").kv_cache_dtype, name);
+    // A block for each 16 of 128 positions of all requests that may run.
+    EXPECT_EQ(InfoOf("tiny").stats.kv_capacity_bytes,
+              options_.scheduler.max_running * 8 * block_bytes);
+    std::vector<std::vector<int32_t>> prompts, alone;
+    for (int i = 0; i < 5; ++i) {
+      auto& prompt = prompts.emplace_back();
+      for (int j = 0; j < 1 + i * 9; ++j) {
+        prompt.push_back((i * 31 + j * 13) % 290);
+      }
+      alone.push_back(Generate("tiny", prompt, 30));
+    }
+    std::vector<RecordingSink*> sinks;
+    for (const auto& prompt : prompts) {
+      sinks.push_back(&Start("tiny", prompt, 30));
+    }
+    for (size_t i = 0; i < sinks.size(); ++i) {
+      ASSERT_TRUE(sinks[i]->AwaitDone());
+      EXPECT_EQ(sinks[i]->token_ids(), alone[i]) << i;
+    }
+  }
+}
+
 TEST_F(LoadedModelsTest, GivesTheSameTokensWhenTheirBlocksGoToOthers) {
   std::vector<std::vector<int32_t>> prompts;
   for (int i = 0; i < 6; ++i) {

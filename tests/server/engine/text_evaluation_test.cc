@@ -227,6 +227,30 @@ TEST_F(TextEvaluationTest, FindsThePerplexityThatTransformersDoes) {
   }
 }
 
+// Floats are compared with keys and values in floats: what fewer bits cost is
+// measured, and is a hundredth of what int8 weights do.
+TEST_F(TextEvaluationTest, CountsWhatKeysAndValuesInFewerBitsCost) {
+  double before = 0;
+  for (const auto& [type, most] : std::vector<std::pair<model::KvType, double>>{
+           {model::KvType::kFloat32, 0},
+           {model::KvType::kBFloat16, 2e-5},
+           {model::KvType::kInt8, 1e-4}}) {
+    SCOPED_TRACE(model::KvTypeName(type));
+    catalog_->Drain(absl::Now());
+    options_.kv_type = type;
+    held_.clear();  // the catalog outlives what it gave out
+    catalog_ = CreateModelCatalog(options_, pool_, Clock::Real(), observer_);
+    ASSERT_OK(catalog_->Load({"tiny", "embedded/codegen-tiny"}));
+    ASSERT_OK_AND_ASSIGN(const TextQuality quality,
+                         Evaluate("tiny", code_, 512, 256, Proceed,
+                                  /*compare_with_floats=*/true));
+    ASSERT_TRUE(quality.floats.has_value());
+    EXPECT_LE(quality.floats->mean_kl_divergence, most);
+    EXPECT_GE(quality.floats->mean_kl_divergence, before);
+    if (most > 0) before = quality.floats->mean_kl_divergence + 1e-7;
+  }
+}
+
 TEST_F(TextEvaluationTest, FindsThePerplexityOfOtherArchitectures) {
   const auto goldens = nlohmann::json::parse(
       std::ifstream(absl::StrCat(kGoldens, "expected.json")));

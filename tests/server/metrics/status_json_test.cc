@@ -137,6 +137,7 @@ TEST(StatusJsonTest, SaysWhatAModelIsAndWhereItWas) {
   report.tensors[1].left_alone = "its rule";
   history->report = std::make_shared<const QuantizeReport>(report);
   history->reported = absl::FromUnixSeconds(992);
+  info.kv_cache_dtype = "int8";
   info.history = history;
   const std::string text =
       StatusJson(Status({info}), {.models = {{"tiny",
@@ -155,7 +156,7 @@ TEST(StatusJsonTest, SaysWhatAModelIsAndWhereItWas) {
     "resident_bytes": 640,
     "resident_bytes_by_element": {"float16": 128, "int8": 512},
     "queued": 3, "running": 2,
-    "kv_cache_used_bytes": 0, "kv_cache_cached_bytes": 5,
+    "kv_cache_dtype": "int8", "kv_cache_used_bytes": 0, "kv_cache_cached_bytes": 5,
     "kv_cache_capacity_bytes": 9,
     "prompt_tokens_total": 10, "generated_tokens_total": 7,
     "requests_total": {"eos": 1},
