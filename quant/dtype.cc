@@ -62,6 +62,26 @@ __attribute__((target("avx,f16c"))) int64_t HalvesToFloats(const void* data,
   return i;
 }
 
+__attribute__((target("avx,f16c"))) int64_t FloatsToHalves(const float* values,
+                                                           int64_t count,
+                                                           void* out) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m128i halves =
+        _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(static_cast<std::byte*>(out) + i * 2),
+        halves);
+  }
+  return i;
+}
+
+template <class T>
+void StoreAt(void* data, int64_t index, T value) {
+  std::memcpy(static_cast<std::byte*>(data) + index * sizeof(T), &value,
+              sizeof value);
+}
+
 }  // namespace
 
 int SizeOf(DType dtype) { return Info(dtype).size; }
@@ -98,6 +118,27 @@ void ToFloat(DType dtype, const void* data, int64_t count, float* out) {
       return;
     default:
       OUNCE_CHECK(IsFloat(dtype), "only float elements convert to float");
+  }
+}
+
+void FromFloat(DType dtype, const float* values, int64_t count, void* out) {
+  switch (dtype) {
+    case DType::kF32:
+      if (count > 0) std::memcpy(out, values, count * sizeof(float));
+      return;
+    case DType::kF16: {
+      int64_t i =
+          BestIsa() >= Isa::kAvx2 ? FloatsToHalves(values, count, out) : 0;
+      for (; i < count; ++i) StoreAt(out, i, FloatToHalf(values[i]));
+      return;
+    }
+    case DType::kBF16:
+      for (int64_t i = 0; i < count; ++i) {
+        StoreAt(out, i, FloatToBFloat16(values[i]));
+      }
+      return;
+    default:
+      OUNCE_CHECK(false, "floats become float32, float16 or bfloat16");
   }
 }
 

@@ -40,6 +40,9 @@ std::optional<DType> ParseDType(std::string_view name);  // the reverse of Name
 // Requires IsFloat(dtype).
 void ToFloat(DType dtype, const void* data, int64_t count, float* out);
 
+// The reverse, rounded to nearest even: to kF32, kF16 or kBF16.
+void FromFloat(DType dtype, const float* values, int64_t count, void* out);
+
 // IEEE binary16 and bfloat16, rounded to nearest even; NaN stays a quiet NaN.
 uint16_t FloatToHalf(float value);
 float HalfToFloat(uint16_t bits);

@@ -16,11 +16,11 @@
 namespace ounce::quant {
 
 // Traits:
-//   using Element = ...                       as a file holds it
+//   DType kDType; using Element = ...         as a file holds it, its bits
+//   Element kExponent                         all ones: not finite
 //   CodeFormat::Kind kKind
 //   std::string_view kName, kSummary, kUnfit  what a finite value is refused
 //                                             for whose element is not finite
-//   Element FromFloat(float); float ToFloat(Element)
 template <class Traits>
 class FloatMethod final : public QuantMethod {
  public:
@@ -47,15 +47,26 @@ class FloatMethod final : public QuantMethod {
    private:
     absl::Status EncodeRow(int64_t row, const float* values, std::byte* codes,
                            CodeBand&) const override {
+      FromFloat(Traits::kDType, values, cols(), codes);
+      if (AllFinite(codes, cols())) return absl::OkStatus();
       for (int64_t col = 0; col < cols(); ++col) {
-        const auto element = Traits::FromFloat(values[col]);
-        if (!std::isfinite(Traits::ToFloat(element)) &&
-            std::isfinite(values[col])) {
+        if (!IsFinite(codes, col) && std::isfinite(values[col])) {
           return RefuseValue(weight(), row, col, values[col], Traits::kUnfit);
         }
-        std::memcpy(codes + col * sizeof(element), &element, sizeof(element));
       }
       return absl::OkStatus();
+    }
+
+    static bool IsFinite(const std::byte* codes, int64_t col) {
+      typename Traits::Element element;
+      std::memcpy(&element, codes + col * sizeof element, sizeof element);
+      return (element & Traits::kExponent) != Traits::kExponent;
+    }
+    // Without an end before the last, so that compilers take several at once.
+    static bool AllFinite(const std::byte* codes, int64_t count) {
+      typename Traits::Element found = 0;
+      for (int64_t i = 0; i < count; ++i) found |= !IsFinite(codes, i);
+      return found == 0;
     }
   };
 };

@@ -5,15 +5,15 @@ namespace ounce::quant {
 namespace {
 
 struct Float16 {
+  static constexpr DType kDType = DType::kF16;
   using Element = uint16_t;
+  static constexpr Element kExponent = 0x7C00;
   static constexpr CodeFormat::Kind kKind = CodeFormat::Kind::kFloat16;
   static constexpr std::string_view kName = "float16";
   static constexpr std::string_view kSummary =
       "16-bit IEEE floats: half the bytes of float32, values up to 65504.";
   static constexpr std::string_view kUnfit =
       "does not fit float16 (largest 65504); bfloat16 has the range of float32";
-  static uint16_t FromFloat(float value) { return FloatToHalf(value); }
-  static float ToFloat(uint16_t element) { return HalfToFloat(element); }
 };
 
 }  // namespace

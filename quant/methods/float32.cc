@@ -5,14 +5,14 @@ namespace ounce::quant {
 namespace {
 
 struct Float32 {
-  using Element = float;
+  static constexpr DType kDType = DType::kF32;
+  using Element = uint32_t;
+  static constexpr Element kExponent = 0x7F800000;
   static constexpr CodeFormat::Kind kKind = CodeFormat::Kind::kFloat32;
   static constexpr std::string_view kName = "float32";
   static constexpr std::string_view kSummary =
       "32-bit floats: keeps every weight as it is in the checkpoint.";
   static constexpr std::string_view kUnfit = "";
-  static float FromFloat(float value) { return value; }
-  static float ToFloat(float element) { return element; }
 };
 
 }  // namespace

@@ -30,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "quant/encode_rows.h"
@@ -192,14 +193,41 @@ Pair PairOf(const Settings& settings, const Extent& extent) {
   return pair;
 }
 
-float CodeOf(const Settings& settings, const Pair& pair, float value) {
+inline float CodeOf(float least, float most, const Pair& pair, float value) {
   // Divided in float32, not in the checkpoint's dtype as other implementations
   // do: a quotient rounded to 11 or 8 bits first may land on the wrong integer,
   // and |w - q s| <= s / 2 would not hold.
   const float code = value / pair.scale + pair.zero;
   // A given scale may be as small as it likes.
-  return RoundToInteger(
-      std::min(std::max(code, settings.qmin()), settings.qmax()));
+  return RoundToInteger(std::min(std::max(code, least), most));
+}
+float CodeOf(const Settings& settings, const Pair& pair, float value) {
+  return CodeOf(settings.qmin(), settings.qmax(), pair, value);
+}
+
+// Numbers by value: no store changes what codes are made with, so that
+// compilers make several at once.
+using EncodeRun = void(float least, float most, Pair pair, const float* values,
+                       int64_t count, std::byte* codes);
+__attribute__((always_inline)) inline void EncodeAny(float least, float most,
+                                                     const Pair pair,
+                                                     const float* values,
+                                                     int64_t count,
+                                                     std::byte* codes) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float code = CodeOf(least, most, pair, values[i]);
+    codes[i] = static_cast<std::byte>(static_cast<int32_t>(code));
+  }
+}
+void EncodePortable(float least, float most, Pair pair, const float* values,
+                    int64_t count, std::byte* codes) {
+  EncodeAny(least, most, pair, values, count, codes);
+}
+__attribute__((target("avx2"))) void EncodeAvx2(float least, float most,
+                                                Pair pair, const float* values,
+                                                int64_t count,
+                                                std::byte* codes) {
+  EncodeAny(least, most, pair, values, count, codes);
 }
 
 // What makes the squared error least, of parts of a range.
@@ -349,22 +377,17 @@ class LinearRows final : public EncodedRows {
       const int64_t index = reach.IndexOf(row, col, cols());
       out.fields[0].Set(index, pair.scale);
       if (!settings_.symmetric) out.fields[1].Set(index, pair.zero);
-      EncodeRun(values + col, end - col, pair, codes + col);
+      encode_(settings_.qmin(), settings_.qmax(), pair, values + col, end - col,
+              codes + col);
       col = end;
     }
     return absl::OkStatus();
   }
 
-  void EncodeRun(const float* values, int64_t count, const Pair& pair,
-                 std::byte* codes) const {
-    for (int64_t i = 0; i < count; ++i) {
-      codes[i] = static_cast<std::byte>(
-          static_cast<int8_t>(CodeOf(settings_, pair, values[i])));
-    }
-  }
-
   const Settings settings_;
   const std::optional<Pair> of_all_;
+  EncodeRun* const encode_ =
+      BestIsa() >= Isa::kAvx2 ? EncodeAvx2 : EncodePortable;
 };
 
 constexpr std::string_view kElements[] = {"int2", "int3", "int4", "int5",

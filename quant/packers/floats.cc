@@ -36,11 +36,15 @@ void Place(const Element* elements, int64_t rows, int64_t first_row,
   const int64_t cols = weight.cols();
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t row = first_row + i;
-    for (int64_t col = 0; col < cols; ++col) {
-      auto* tile = reinterpret_cast<Element*>(
-          weight.mutable_tile(row / kPanelRows, col / kBlockCols));
-      tile[col % kBlockCols / kGroup * kGroup * kPanelRows +
-           row % kPanelRows * kGroup + col % kGroup] = elements[i * cols + col];
+    const Element* from = elements + i * cols;
+    // Groups of a row lie one after another in all of the panel.
+    auto* to =
+        reinterpret_cast<Element*>(weight.mutable_tile(row / kPanelRows, 0)) +
+        row % kPanelRows * kGroup;
+    for (int64_t col = 0; col < cols;
+         col += kGroup, to += kGroup * kPanelRows) {
+      for (int64_t k = 0; k < kGroup && col + k < cols; ++k)
+        to[k] = from[col + k];
     }
   }
 }

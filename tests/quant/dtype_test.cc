@@ -16,6 +16,37 @@ constexpr DType kAll[] = {DType::kF64, DType::kF32, DType::kF16, DType::kBF16,
                           DType::kI64, DType::kI32, DType::kI16, DType::kI8,
                           DType::kU8,  DType::kBool};
 
+TEST(DTypeTest, FloatsBecomeShortOnesAsOneByOneDoes) {
+  // All exponents, what lies between and beside two halves, NaN, infinity; of a
+  // number that no vector has.
+  std::vector<float> values;
+  std::mt19937 random(11);
+  for (int i = 0; i < 200'001; ++i) {
+    const uint32_t bits = random();
+    values.push_back(std::bit_cast<float>(
+        i % 4 == 0 ? bits : (bits & 0x8FFFE000) | 0x30000000 | bits % 3 << 12));
+  }
+  for (const uint32_t bits :
+       {0x7F800000u, 0xFF800000u, 0x7F800001u, 0xFFFFFFFFu, 0x7FC00000u, 0u,
+        0x80000000u, 1u, 0x33000000u, 0x33000001u, 0x477FEFFFu, 0x477FF000u,
+        0x7F7FFFFFu}) {
+    values.push_back(std::bit_cast<float>(bits));
+  }
+  const auto count = static_cast<int64_t>(values.size());
+  ASSERT_NE(count % 8, 0);
+  std::vector<uint16_t> halves(count), shorts(count);
+  FromFloat(DType::kF16, values.data(), count, halves.data());
+  FromFloat(DType::kBF16, values.data(), count, shorts.data());
+  std::vector<float> copies(count);
+  FromFloat(DType::kF32, values.data(), count, copies.data());
+  EXPECT_EQ(std::memcmp(copies.data(), values.data(), count * 4), 0);
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(values[i]);
+    ASSERT_EQ(halves[i], FloatToHalf(values[i])) << bits;
+    ASSERT_EQ(shorts[i], FloatToBFloat16(values[i])) << bits;
+  }
+}
+
 TEST(DTypeTest, NamesAndSizesBelongTogether) {
   for (const DType dtype : kAll) {
     EXPECT_EQ(dtype, ParseDType(Name(dtype)));
