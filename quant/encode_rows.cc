@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 
@@ -34,15 +35,8 @@ absl::Status CheckFinite(const FloatRows& weight, int64_t row,
                      "is not a finite number");
 }
 
-}  // namespace
-
-absl::Status RefuseValue(const FloatRows& weight, int64_t row, int64_t col,
-                         float value, std::string_view reason) {
-  return absl::InvalidArgumentError(
-      StrCat(weight.Place(row, col), ": ", value, " ", reason));
-}
-
-Extent ExtentOf(const float* values, int64_t count) {
+__attribute__((always_inline)) inline Extent ExtentIn(const float* values,
+                                                      int64_t count) {
   // Ranges that do not wait for each other.
   constexpr int64_t kLanes = 16;
   float min[kLanes] = {}, max[kLanes] = {};
@@ -63,6 +57,25 @@ Extent ExtentOf(const float* values, int64_t count) {
     extent.max = std::max(max[lane], extent.max);
   }
   return extent;
+}
+Extent ExtentPortable(const float* values, int64_t count) {
+  return ExtentIn(values, count);
+}
+__attribute__((target("avx2"))) Extent ExtentAvx2(const float* values,
+                                                  int64_t count) {
+  return ExtentIn(values, count);
+}
+
+}  // namespace
+
+absl::Status RefuseValue(const FloatRows& weight, int64_t row, int64_t col,
+                         float value, std::string_view reason) {
+  return absl::InvalidArgumentError(
+      StrCat(weight.Place(row, col), ": ", value, " ", reason));
+}
+
+Extent ExtentOf(const float* values, int64_t count) {
+  return (BestIsa() >= Isa::kAvx2 ? ExtentAvx2 : ExtentPortable)(values, count);
 }
 
 float LargestMagnitude(const float* values, int64_t count) {

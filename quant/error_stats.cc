@@ -2,37 +2,93 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "base/check.h"
+#include "base/cpu.h"
 #include "base/status_macros.h"
 
 namespace ounce::quant {
+namespace {
+
+struct Sums {
+  double norm = 0;
+  double error = 0;
+  double max_abs = 0;
+  int64_t zeros = 0;
+};
+
+typedef float Four __attribute__((vector_size(16)));
+typedef double Doubles __attribute__((vector_size(32)));
+typedef int64_t Masks __attribute__((vector_size(32)));
+
+__attribute__((always_inline)) inline Sums SumsOf(const float* wanted,
+                                                  const float* found,
+                                                  int64_t count) {
+  // Eight sums that do not wait for each other.
+  constexpr int kVectors = 2, kLanes = 4 * kVectors;
+  Doubles norms[kVectors] = {}, errors[kVectors] = {}, most[kVectors] = {};
+  Masks zeros[kVectors] = {};
+  for (int64_t i = 0; i < count; i += kLanes) {
+    float padded[2][kLanes] = {};  // zeros add nothing
+    const float *w = wanted + i, *f = found + i;
+    if (i + kLanes > count) {
+      std::copy(w, wanted + count, padded[0]);
+      std::copy(f, found + count, padded[1]);
+      w = padded[0];
+      f = padded[1];
+      zeros[0][0] += kLanes - (count - i);  // those do not count
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      Four w4, f4;
+      std::memcpy(&w4, w + 4 * v, sizeof w4);
+      std::memcpy(&f4, f + 4 * v, sizeof f4);
+      const auto a = __builtin_convertvector(w4, Doubles);
+      const auto b = __builtin_convertvector(f4, Doubles);
+      const Doubles norm = a * a;
+      const Masks counts = norm <= std::numeric_limits<double>::max();
+      const auto difference =
+          reinterpret_cast<Doubles>(counts & reinterpret_cast<Masks>(a - b));
+      norms[v] +=
+          reinterpret_cast<Doubles>(counts & reinterpret_cast<Masks>(norm));
+      errors[v] += difference * difference;
+      const auto size = reinterpret_cast<Doubles>(
+          INT64_MAX & reinterpret_cast<Masks>(difference));
+      most[v] = size > most[v] ? size : most[v];
+      zeros[v] += b == 0;  // -1 for each
+    }
+  }
+  Sums sums;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    sums.norm += norms[lane / 4][lane % 4];
+    sums.error += errors[lane / 4][lane % 4];
+    sums.max_abs = std::max(sums.max_abs, most[lane / 4][lane % 4]);
+    sums.zeros -= zeros[lane / 4][lane % 4];
+  }
+  return sums;
+}
+
+// The same bits: lanes are the same, and nothing is fused.
+Sums SumsPortable(const float* wanted, const float* found, int64_t count) {
+  return SumsOf(wanted, found, count);
+}
+__attribute__((target("avx2"))) Sums SumsAvx2(const float* wanted,
+                                              const float* found,
+                                              int64_t count) {
+  return SumsOf(wanted, found, count);
+}
+
+}  // namespace
 
 void ErrorMeter::Add(const float* wanted, const float* found, int64_t count) {
-  // Sums that do not wait for each other.
-  constexpr int64_t kLanes = 8;
-  double norms[kLanes] = {}, errors[kLanes] = {}, most[kLanes] = {};
-  const auto add = [&](int64_t i, int64_t lane) {
-    const double norm = double{wanted[i]} * wanted[i];
-    const bool counts = norm <= std::numeric_limits<double>::max();
-    const double difference = counts ? double{wanted[i]} - found[i] : 0;
-    norms[lane] += counts ? norm : 0;
-    errors[lane] += difference * difference;
-    most[lane] = std::max(most[lane], std::abs(difference));
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
-  }
-  for (; i < count; ++i) add(i, i % kLanes);
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    norm_ += norms[lane];
-    error_ += errors[lane];
-    max_abs_ = std::max(max_abs_, most[lane]);
-  }
-  zeros_ += std::count(found, found + count, 0.0f);
+  const Sums sums =
+      (BestIsa() >= Isa::kAvx2 ? SumsAvx2 : SumsPortable)(wanted, found, count);
+  norm_ += sums.norm;
+  error_ += sums.error;
+  max_abs_ = std::max(max_abs_, sums.max_abs);
+  zeros_ += sums.zeros;
   elements_ += count;
 }
 

@@ -31,18 +31,31 @@ std::optional<Tiles> TilesOf(const CodeFormat& format, int64_t /*cols*/) {
 void PackRows(const CodeFormat& format, const CodeBand& band, int64_t first_row,
               PackedWeight& weight) {
   const int64_t cols = weight.cols();
-  for (int64_t i = 0; i < band.rows; ++i) {
+  for (int64_t i = 0; i < band.rows;) {
+    // Those of a panel side by side, so that its lines are written in order:
+    // four columns of each row, one after another in all of the panel.
     const int64_t row = first_row + i;
-    const int8_t* codes = band.signed_row(band.first_row + i, cols);
-    // Four columns lie side by side, one after another in all of the panel.
+    const int64_t count =
+        std::min(band.rows - i, kPanelRows - row % kPanelRows);
     std::byte* to =
         weight.mutable_tile(row / kPanelRows, 0) + row % kPanelRows * 4;
-    for (int64_t col = 0; col < cols; col += 4, to += 64) {
-      std::memcpy(to, codes + col, std::min<int64_t>(4, cols - col));
+    const int8_t* codes = band.signed_row(band.first_row + i, cols);
+    const int64_t whole = cols / 4 * 4;
+    for (int64_t col = 0; col < whole; col += 4, to += 64) {
+      for (int64_t k = 0; k < count; ++k) {
+        std::memcpy(to + k * 4, codes + k * cols + col, 4);
+      }
     }
-    weight.mutable_scales()[row] =
+    for (int64_t k = 0; k < count && whole < cols; ++k) {
+      std::memcpy(to + k * 4, codes + k * cols + whole, cols - whole);
+    }
+    i += count;
+  }
+  for (int64_t i = 0; i < band.rows; ++i) {
+    const int8_t* codes = band.signed_row(band.first_row + i, cols);
+    weight.mutable_scales()[first_row + i] =
         RunAt(format, band, band.first_row + i, 0, cols).scale;
-    weight.mutable_code_sums()[row] =
+    weight.mutable_code_sums()[first_row + i] =
         std::accumulate(codes, codes + cols, int32_t{0});
   }
 }
