@@ -49,7 +49,7 @@ from workers import CAPS, Peer, reason_not_capped
 
 # What a picture of 800 x 1066 takes: 174.5e9 at 800 x 1137, says Open Model Zoo.
 DETR_OPERATIONS = 174.5e9 * 1066 / 1137
-KV_BYTES = 4  # Ounce keeps keys and values in float32
+KV_BYTES = 4  # Ounce keeps keys and values in float32 by default
 
 
 def parse_arguments():

@@ -131,10 +131,12 @@ void Run(const std::string& folder, const std::string& spec, int threads,
       static_cast<long long>(ResidentBytes() >> 20),
       static_cast<long long>(PeakResidentBytes() >> 20));
 
-  const model::KvType kv_type = keys == "int8"       ? model::KvType::kInt8
-                                : keys == "bfloat16" ? model::KvType::kBFloat16
-                                                     : model::KvType::kFloat32;
-  Bench bench(lm, kv_type, threads);
+  const auto kv_type = model::ParseKvType(keys.empty() ? "float32" : keys);
+  if (!kv_type.has_value()) {
+    Die(absl::InvalidArgumentError(
+        "keys and values are in float32, bfloat16 or int8"));
+  }
+  Bench bench(lm, *kv_type, threads);
   for (int64_t tokens : {32, 128, 512}) {
     if (only == "decode" || tokens > lm.shape().max_positions) continue;
     const Times times = bench.Step(1, 0, tokens, std::max(repeats / 8, 3));

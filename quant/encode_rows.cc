@@ -58,6 +58,7 @@ __attribute__((always_inline)) inline Extent ExtentIn(const float* values,
   }
   return extent;
 }
+// (Functions of one file need no namespace per instruction set.)
 Extent ExtentPortable(const float* values, int64_t count) {
   return ExtentIn(values, count);
 }

@@ -70,7 +70,8 @@ __attribute__((always_inline)) inline Sums SumsOf(const float* wanted,
   return sums;
 }
 
-// The same bits: lanes are the same, and nothing is fused.
+// The same bits: lanes are the same, and nothing is fused. (Functions of one
+// file need no namespace per instruction set.)
 Sums SumsPortable(const float* wanted, const float* found, int64_t count) {
   return SumsOf(wanted, found, count);
 }

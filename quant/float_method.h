@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "quant/dtype.h"
 #include "quant/encode_rows.h"
 #include "quant/quant_method.h"
 

@@ -60,8 +60,9 @@ void AnnounceModels(const std::vector<ModelInfo>& models) {
         FormatByteSize(model.resident_bytes));
     if (generates) {
       absl::StrAppend(&line, ", KV cache up to ",
-                      FormatByteSize(model.stats.kv_capacity_bytes), ", ",
-                      model.max_positions, " positions");
+                      FormatByteSize(model.stats.kv_capacity_bytes), " in ",
+                      model.kv_cache_dtype, ", ", model.max_positions,
+                      " positions");
     }
     Announce(line);
   }

@@ -99,12 +99,7 @@ void SetCompute(Config& config, const std::string& choice) {
 }
 
 void SetKvCacheDtype(Config& config, const std::string& choice) {
-  config.kv_type.reset();
-  for (const model::KvType type :
-       {model::KvType::kFloat32, model::KvType::kBFloat16,
-        model::KvType::kInt8}) {
-    if (choice == model::KvTypeName(type)) config.kv_type = type;
-  }
+  config.kv_type = model::ParseKvType(choice);  // nothing: auto
 }
 
 void SetPrefixCacheScope(Config& config, const std::string& choice) {
@@ -221,9 +216,9 @@ const std::vector<Setting>& Rows() {
        .to = SetKvCacheDtype,
        .choices = {"auto", "float32", "bfloat16", "int8"},
        .default_words = "auto",
-       .help =
-           "What keys and values are kept in: int8 takes a quarter of float32, "
-           "and long texts go on faster; auto is what the model computes in"},
+       .help = "What keys and values are kept in: int8 takes about a quarter "
+               "of float32, and long texts go on faster; auto is what the "
+               "model computes in"},
       {.name = "max_queued_requests",
        .type = SettingType::kCount,
        .to = [](Config& c) -> int64_t& { return c.limits.max_queued_requests; },

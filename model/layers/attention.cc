@@ -109,13 +109,12 @@ void Store(float* key, const float* value, const KvPlace& place, Isa isa) {
       scatter(place.key<float>(), [&](int64_t d) { return key[d]; });
       std::copy_n(value, head_dim, place.value<float>());
       return;
-    case KvType::kBFloat16: {
+    case KvType::kBFloat16:
       scatter(place.key<uint16_t>(),
               [&](int64_t d) { return quant::FloatToBFloat16(key[d]); });
-      std::transform(value, value + head_dim, place.value<uint16_t>(),
-                     quant::FloatToBFloat16);
+      quant::FromFloat(quant::DType::kBF16, value, head_dim,
+                       place.value<uint16_t>());
       return;
-    }
     case KvType::kInt8: {
       const LayerKernels& kernels = LayerKernelsFor(isa);
       float* const scales =
@@ -148,7 +147,7 @@ void StoreKeysAndValues(const AttentionStep& step, const Chunk& chunk,
     if (step.key_norm != nullptr) {
       NormalizeRow(key, head_dim, *step.key_norm, key, isa);
     }
-    TurnPairs(step.pairing, key, step.angles + row * rotary_dim, rotary_dim, 1,
+    TurnPairs(step.pairing, key, step.angles + row * rotary_dim, rotary_dim,
               key);
     Store(key, step.qkv.row(row) + layout.value[kv_head],
           {step.cache, block, step.layer, kv_head, lane}, isa);
@@ -166,7 +165,7 @@ void TurnQueries(const AttentionStep& step, const Chunk& chunk,
       if (step.query_norm != nullptr) {
         NormalizeRow(query, step.layout.head_dim, *step.query_norm, query, isa);
       }
-      TurnPairs(step.pairing, query, angles, step.rotary_dim, 1, query);
+      TurnPairs(step.pairing, query, angles, step.rotary_dim, query);
       if (step.cache.shape().type == KvType::kInt8) {
         LayerKernelsFor(isa).rotate(query, step.layout.head_dim);
       }

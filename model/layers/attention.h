@@ -6,16 +6,19 @@
 // the last `window` of them. Several query heads may share a key/value head,
 // which is then stored once, and read once for several of them where queries
 // are few. Queries and keys are normalized (norm.h) and turned (rope.h), and
-// keys and values stored on the way.
+// keys and values stored on the way, in the type of the cache (kv_type.h): what
+// they are rounded to is what all tokens see, the token's own included.
 //
 // Exactness: the result of a token depends on its own query and on the keys and
 //   values that it sees, to the last bit; not on the other tokens of the step,
 //   the other heads, the blocks that the cache chose, or the threads. For each
 //   (token, head):
-//   - a score is one fused-multiply-add chain over D, ascending;
+//   - a score is one fused-multiply-add chain over D, ascending, of elements as
+//     the cache has them, times the key's scale if there is one;
 //   - lane i of the softmax's sum adds the positions of that remainder by the
 //     lanes, ascending; the lanes are added up as a tree;
-//   - an output is one fused-multiply-add chain over positions, ascending.
+//   - an output is one fused-multiply-add chain over positions, ascending, of
+//     elements and of weights times the values' scales.
 //   Tiles of several queries share what is loaded, never an order of
 //   operations.
 #ifndef OUNCE_MODEL_LAYERS_ATTENTION_H_

@@ -22,6 +22,14 @@ std::string_view KvTypeName(KvType type) {
   return "float32";
 }
 
+std::optional<KvType> ParseKvType(std::string_view name) {
+  for (const KvType type :
+       {KvType::kFloat32, KvType::kBFloat16, KvType::kInt8}) {
+    if (name == KvTypeName(type)) return type;
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<KvCache> KvCache::Create(const KvShape& shape,
                                         int64_t num_blocks) {
   if (num_blocks < 0 || num_blocks > std::numeric_limits<int64_t>::max() /

@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -28,8 +29,9 @@ namespace ounce::model {
 
 inline constexpr int kKvBlockTokens = 16;
 
-// "float32", "bfloat16", "int8".
+// "float32", "bfloat16", "int8"; and the reverse.
 std::string_view KvTypeName(KvType type);
+std::optional<KvType> ParseKvType(std::string_view name);
 
 constexpr int64_t KvElementBytes(KvType type) {
   return type == KvType::kFloat32 ? 4 : type == KvType::kBFloat16 ? 2 : 1;
@@ -61,8 +63,9 @@ class KvCache {
 
   // Elements of the cache's type.
   std::byte* keys(int64_t block, int64_t layer, int64_t head) const {
-    const int64_t per_head =
-        shape_.bytes_per_block() / (shape_.layers * shape_.heads);
+    const int64_t scale_bytes =
+        HasScales(shape_.type) ? kKvBlockTokens * int64_t{sizeof(float)} : 0;
+    const int64_t per_head = 2 * (elements_bytes() + scale_bytes);
     return memory_.data() +
            ((block * shape_.layers + layer) * shape_.heads + head) * per_head;
   }

@@ -81,11 +81,10 @@ class Rope {
   RopeSpec spec_;
 };
 
-// Turns one head, from `x` to `y` (which may be the same), elements
-// `y_stride` apart in y.
+// Turns one head, from `x` to `y` (which may be the same).
 template <RopePairing kPairing>
 inline void TurnPairs(const float* x, const float* angles, int64_t rotary_dim,
-                      int64_t y_stride, float* y) {
+                      float* y) {
   constexpr bool kHalves = kPairing == RopePairing::kHalves;
   const int64_t pairs = rotary_dim / 2;
   for (int64_t j = 0; j < pairs; ++j) {
@@ -93,16 +92,16 @@ inline void TurnPairs(const float* x, const float* angles, int64_t rotary_dim,
     const int64_t second = kHalves ? j + pairs : 2 * j + 1;
     const float cos = angles[2 * j], sin = angles[2 * j + 1];
     const float a = x[first], b = x[second];
-    y[first * y_stride] = a * cos - b * sin;
-    y[second * y_stride] = b * cos + a * sin;
+    y[first] = a * cos - b * sin;
+    y[second] = b * cos + a * sin;
   }
 }
 inline void TurnPairs(RopePairing pairing, const float* x, const float* angles,
-                      int64_t rotary_dim, int64_t y_stride, float* y) {
+                      int64_t rotary_dim, float* y) {
   if (pairing == RopePairing::kHalves) {
-    TurnPairs<RopePairing::kHalves>(x, angles, rotary_dim, y_stride, y);
+    TurnPairs<RopePairing::kHalves>(x, angles, rotary_dim, y);
   } else {
-    TurnPairs<RopePairing::kInterleaved>(x, angles, rotary_dim, y_stride, y);
+    TurnPairs<RopePairing::kInterleaved>(x, angles, rotary_dim, y);
   }
 }
 

@@ -14,14 +14,15 @@ namespace ounce::quant::OUNCE_VEC {
 inline constexpr int kSums = kLanes == 16 ? 24 : 12;
 inline constexpr int kMaxRows = kLanes == 16 ? 12 : kSums / kPanelVectors;
 
-// Panels that a block of so many rows can have: 4, 2 or 1. For a few rows, whose
-// time is that of reading weights, one: panels lie one behind another, and
-// memory gives one stream in order sooner than four.
+// Panels that a block of so many rows can have: 4, 2 or 1.
 constexpr int PanelsFor(int rows) {
   const int panels = kSums / (rows * kPanelVectors);
-  if (rows <= 2) return 1;
   return panels >= 4 ? 4 : panels >= 2 ? 2 : 1;
 }
+
+// Rows whose time is that of reading weights have one: panels lie one behind
+// another, and memory gives one stream in order sooner than several.
+constexpr int64_t kFewRows = 2;
 
 template <int kRows, int kPanels>
 void FloatBlock(const FloatJob& job, const std::byte* panels,
@@ -91,7 +92,8 @@ inline void RunFloatPanels(const FloatJob& job, int64_t first_panel,
   const int64_t rows = end_row - first_row;
   const int64_t row_blocks = (rows + kMaxRows - 1) / kMaxRows;
   const int64_t rows_per_block = (rows + row_blocks - 1) / row_blocks;
-  const int64_t panels_per_block = PanelsFor(static_cast<int>(rows_per_block));
+  const int64_t panels_per_block =
+      rows <= kFewRows ? 1 : PanelsFor(static_cast<int>(rows_per_block));
   // Unpacked once for all row blocks, if there are several.
   const bool unpack_ahead = job.unpack != nullptr && row_blocks > 1;
   const bool unpack = job.unpack != nullptr && row_blocks == 1;

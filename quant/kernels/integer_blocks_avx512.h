@@ -10,7 +10,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -21,8 +20,8 @@
 
 namespace ounce::quant::OUNCE_VEC {
 
-// Rows of a block: any number up to kSomeRows, or kMostRows<kPlanes>, which
-// fill half of the registers with sums.
+// Rows of a block: kMostRows<kPlanes>, whose sums are half of the registers, or
+// kSomeRows, or what is left, which is fewer.
 constexpr int kSomeRows = 8;
 template <int kPlanes>
 constexpr int kMostRows = 16 / kPlanes;
@@ -30,7 +29,9 @@ constexpr int kMostRows = 16 / kPlanes;
 // Sums of integers may be cut as one likes: enough of them that none waits for
 // the one before.
 template <int kRows, int kPlanes>
-constexpr int kChains = std::clamp(8 / (kRows * kPlanes), 1, 4);
+constexpr int kChains = kRows* kPlanes <= 2   ? 4
+                        : kRows* kPlanes <= 4 ? 2
+                                              : 1;
 
 template <int kChains>
 inline __m512i AddUp(const __m512i* chains) {
@@ -51,16 +52,18 @@ inline __m512i SpreadFour(const void* from) {
 }
 
 // Block has kPlanes and template <int kRows> static void Run(job, panel, first
-// row, scratch). Rows of a block are of one group: kRowGroup is a multiple of
-// the numbers of rows above.
+// row, scratch). Rows of a block are of one group (kRowGroup), since first_row
+// is a multiple of it and only the last block is short.
 template <class Block, class Job>
 void RunBlocks(const Job& job, int64_t first_panel, int64_t end_panel,
                int64_t first_row, int64_t end_row, std::byte* scratch) {
   constexpr int kMost = kMostRows<Block::kPlanes>;
   using RunBlock = void(const Job&, int64_t, int64_t, std::byte*);
-  constexpr auto kOfSome = []<size_t... kRows>(std::index_sequence<kRows...>) {
+  static_assert(kRowGroup % kMost == 0 && kMost % kSomeRows == 0);
+  constexpr auto kOfSome =
+      []<size_t... kIndex>(std::index_sequence<kIndex...>) {
     return std::array<RunBlock*, kSomeRows>{
-        Block::template Run<static_cast<int>(kRows) + 1>...};
+        Block::template Run<static_cast<int>(kIndex) + 1>...};
   }
   (std::make_index_sequence<kSomeRows>());
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
@@ -71,7 +74,7 @@ void RunBlocks(const Job& job, int64_t first_panel, int64_t end_panel,
         row += kMost;
         continue;
       }
-      const int64_t rows = std::min<int64_t>(left, kSomeRows);
+      const int64_t rows = left < kSomeRows ? left : kSomeRows;
       kOfSome[rows - 1](job, panel, row, scratch);
       row += rows;
     }

@@ -105,7 +105,7 @@ using RunsPanels = void(const RunsJob& job, int64_t first_panel,
 
 // At most so many panels are unpacked at a time: either kMaxTiles tiles of one
 // block or two whole panels. (Kernels for runs need less: a tile of bytes, and
-// kRunsAhead scales and minima of a panel or all of them.)
+// scales and minima of a panel, kRunsAhead of each at a time or all.)
 inline constexpr int kMaxTiles = 8;
 inline constexpr int kRunsAhead = 32;
 inline int64_t ScratchBytes(int64_t blocks) {

@@ -116,38 +116,25 @@ inline void Expand(const RunNumbers numbers, int64_t panel, int64_t first,
   }
 }
 
-// Of some panels, so many floats apart, [runs][16].
-struct FloatsOfRuns {
-  const float* first;  // null if the weight has none
-  int64_t stride;
-};
-
-// Numbers of runs [first, first + count) of panels from `panel` on: where they
-// lie, or in `to`, [panels][count][16].
-__attribute__((noinline)) inline FloatsOfRuns NumbersOf(
-    const RunNumbers& numbers, int64_t panel, int64_t panels, int64_t first,
-    int64_t count, float* to) {
-  if (numbers.values == nullptr) return {nullptr, 0};
+// Numbers of runs [first, first + count) of a panel, [count][16]: where they
+// lie, or in `to`; null if the weight has none.
+__attribute__((noinline)) inline const float* NumbersOf(
+    const RunNumbers& numbers, int64_t panel, int64_t first, int64_t count,
+    float* to) {
+  if (numbers.values == nullptr) return nullptr;
+  const int64_t begin = (panel * numbers.runs + first) * 16;
   if (numbers.type == NumberType::kFloat32) {
-    return {reinterpret_cast<const float*>(numbers.values) +
-                (panel * numbers.runs + first) * 16,
-            numbers.runs * 16};
+    return reinterpret_cast<const float*>(numbers.values) + begin;
   }
   // What comes after them: numbers are read at once, and then none for a while,
   // which the hardware's own prefetching does not follow.
-  const bool in_panel = first + count < numbers.runs;
-  const int64_t ahead = (in_panel ? count : panels * numbers.runs - first) * 16;
   const int64_t size = SizeOf(numbers.type);
-  for (int64_t p = 0; p < panels; ++p) {
-    const std::byte* soon =
-        numbers.values +
-        (((panel + p) * numbers.runs + first) * 16 + ahead) * size;
-    for (int64_t i = 0; i < count * 16 * size; i += 64) {
-      __builtin_prefetch(soon + i);
-    }
-    Expand(numbers, panel + p, first, count, to + p * count * 16);
+  const std::byte* soon = numbers.values + (begin + count * 16) * size;
+  for (int64_t i = 0; i < count * 16 * size; i += 64) {
+    __builtin_prefetch(soon + i);
   }
-  return {to, count * 16};
+  Expand(numbers, panel, first, count, to);
+  return to;
 }
 
 }  // namespace ounce::quant::OUNCE_VEC

@@ -55,7 +55,7 @@ struct RunsBlock {
           _mm_loadu_si128(reinterpret_cast<const __m128i*>(job.levels)));
     }
     // Of runs from `first_run` on, kRunsAhead at a time.
-    vec::FloatsOfRuns scales{}, minima{};
+    const float *scales = nullptr, *minima = nullptr;
     auto* const numbers = reinterpret_cast<float*>(scratch);
     int64_t run = 0, first_run = 0, end_run = 0;
     int64_t steps_left = job.steps_per_run;
@@ -71,8 +71,8 @@ struct RunsBlock {
           first_run = run;
           end_run = job.runs - run < kRunsAhead ? job.runs : run + kRunsAhead;
           scales =
-              vec::NumbersOf(job.scales, panel, 1, run, end_run - run, numbers);
-          minima = vec::NumbersOf(job.minima, panel, 1, run, end_run - run,
+              vec::NumbersOf(job.scales, panel, run, end_run - run, numbers);
+          minima = vec::NumbersOf(job.minima, panel, run, end_run - run,
                                   numbers + kRunsAhead * 16);
         }
         int32_t x_sums[kRows];
@@ -114,7 +114,7 @@ struct RunsBlock {
           }
         }
         const int64_t at = (run - first_run) * 16;
-        const __m512 scale = _mm512_loadu_ps(scales.first + at);
+        const __m512 scale = _mm512_loadu_ps(scales + at);
         OUNCE_UNROLL
         for (int i = 0; i < kRows; ++i) {
           __m512i sum = vec::AddUp<kChains>(plane_sums[i][0]);
@@ -130,8 +130,8 @@ struct RunsBlock {
           outputs[i] =
               _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sum), outputs[i]);
         }
-        if (minima.first != nullptr) {
-          const __m512 minimum = _mm512_loadu_ps(minima.first + at);
+        if (minima != nullptr) {
+          const __m512 minimum = _mm512_loadu_ps(minima + at);
           OUNCE_UNROLL
           for (int i = 0; i < kRows; ++i) {
             outputs[i] = _mm512_fmadd_ps(

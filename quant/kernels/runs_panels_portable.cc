@@ -74,10 +74,9 @@ void RunsPanelsPortable(const RunsJob& job, int64_t first_panel,
   const auto one_row = job.planes[1] == nullptr ? OneRow<1> : OneRow<2>;
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
     const float* scales =
-        vec::NumbersOf(job.scales, panel, 1, 0, job.runs, numbers).first;
-    const float* minima = vec::NumbersOf(job.minima, panel, 1, 0, job.runs,
-                                         numbers + job.runs * 16)
-                              .first;
+        vec::NumbersOf(job.scales, panel, 0, job.runs, numbers);
+    const float* minima =
+        vec::NumbersOf(job.minima, panel, 0, job.runs, numbers + job.runs * 16);
     for (int64_t row = first_row; row < end_row; ++row) {
       one_row(job, panel, row, scales, minima, scratch);
     }

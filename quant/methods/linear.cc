@@ -219,6 +219,7 @@ __attribute__((always_inline)) inline void EncodeAny(float least, float most,
     codes[i] = static_cast<std::byte>(static_cast<int32_t>(code));
   }
 }
+// (Functions of one file need no namespace per instruction set.)
 void EncodePortable(float least, float most, Pair pair, const float* values,
                     int64_t count, std::byte* codes) {
   EncodeAny(least, most, pair, values, count, codes);

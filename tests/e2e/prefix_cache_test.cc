@@ -105,6 +105,7 @@ TEST_P(KvTypeTest, AnswersAreTheSameToTheBit) {
   ASSERT_THAT(list.status(), testing::IsOk());
   for (const v1::ServedModel& model : list->models()) {
     ASSERT_GE(model.max_positions(), 52) << model.name();
+    EXPECT_EQ(Model(model.name()).kv_cache_dtype(), GetParam());
     for (const auto& prompt : prompts) {
       wanted[model.name()].push_back(Of(Ask(model.name(), prompt)));
       EXPECT_EQ(wanted[model.name()].back().cached, 0);

@@ -28,8 +28,9 @@ struct Shape {
 constexpr Shape kShapes[] = {{1, 1},    {17, 15},   {33, 16}, {15, 63},
                              {16, 64},  {17, 65},   {48, 80}, {33, 1000},
                              {80, 128}, {200, 192}, {6, 4160}};
-constexpr int64_t kRowCounts[] = {1, 2,  3,  4,  5,  6,  7,
-                                  8, 13, 15, 16, 17, 33, 100};
+// 122 are blocks of 12 rows of float kernels, and one of 2.
+constexpr int64_t kRowCounts[] = {1,  2,  3,  4,  5,  6,   7,  8,
+                                  13, 15, 16, 17, 33, 100, 122};
 
 // Every method with its defaults, and each way in which runs differ: 4-bit and
 // 8-bit tiles, steps of 16, 32 and 64 columns, runs of one and of several

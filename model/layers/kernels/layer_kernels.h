@@ -21,7 +21,7 @@ inline constexpr int kAttentionBlockTokens = 16;
 // key/value head; see attention.h.
 struct AttendJob {
   // The query of head i of them begins at query_columns[heads[i]] of its token,
-  // turned.
+  // turned, and for KvType::kInt8 rotated (below).
   const float* queries;          // the first token's
   int64_t query_stride;          // floats from token to token
   const int64_t* query_columns;  // by head

@@ -328,7 +328,8 @@ inline float Exponentials(float* scores, int64_t begin, int64_t end) {
   return ReduceAdd(sums);
 }
 
-// scores[begin, end) times the scales of their values.
+// scores[begin, end) times the scales of their values. (What the others of the
+// first and last vector become is never read.)
 template <class Kv>
 inline void ScaleByValues(const AttendJob& job, int64_t begin, int64_t end,
                           float* scores) {
@@ -336,10 +337,7 @@ inline void ScaleByValues(const AttendJob& job, int64_t begin, int64_t end,
     const Floats scales =
         Load(Scales<Kv>(job, i / kAttentionBlockTokens) +
              kAttentionBlockTokens + i % kAttentionBlockTokens);
-    // Positions past the end, or in front of it, have never been written.
-    const Ints seen =
-        FirstLanes(end - i) & ~(begin > i ? FirstLanes(begin - i) : Ints{});
-    Store(Select(seen, Load(scores + i) * scales, Floats{}), scores + i);
+    Store(Load(scores + i) * scales, scores + i);
   }
 }
 

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/layers/kernels/layer_kernels.h"
@@ -174,7 +176,8 @@ class Fixture {
   // The formula, in float64.
   std::vector<double> Slow() const {
     const bool rotates = options_.kv_type == KvType::kInt8;
-    const auto turned = [&](int64_t t, int64_t column, const NormWeights& norm) {
+    const auto turned = [&](int64_t t, int64_t column,
+                            const NormWeights& norm) {
       const auto x = Turned(t, column, norm);
       return rotates ? RotatedByTheFormula(x) : x;
     };
@@ -625,7 +628,7 @@ TEST_P(AttentionTest, HeadsOfBytesHaveTheSameBitsOnAllInstructionSets) {
   }
 }
 
-TEST_P(AttentionTest, BytesOfAHeadThatIsNotFiniteHaveNoScale) {
+TEST_P(AttentionTest, BytesOfAHeadHaveAScaleThatTellsWhatItWas) {
   const LayerKernels& kernels = LayerKernelsFor(GetParam());
   for (const float value : {std::numeric_limits<float>::infinity(),
                             -std::numeric_limits<float>::infinity(),

@@ -10,8 +10,10 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -175,18 +177,20 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensInABatchAsAlone) {
 
 TEST_F(LoadedModelsTest, KeepsKeysAndValuesInTheTypeThatItIsTold) {
   // Two layers of four heads of 16, in blocks of 16 positions.
-  constexpr int64_t kHeads = 2 * 4 * 2 * 16;
+  constexpr int64_t kElementsPerLane = 2 * 4 * 2 * 16;
   for (const auto& [type, compute, name, block_bytes] :
        std::vector<std::tuple<std::optional<model::KvType>, quant::Compute,
                               std::string, int64_t>>{
-           {std::nullopt, quant::Compute::kFloat32, "float32", kHeads * 64},
-           {std::nullopt, quant::Compute::kBFloat16, "bfloat16", kHeads * 32},
+           {std::nullopt, quant::Compute::kFloat32, "float32",
+            kElementsPerLane * 64},
+           {std::nullopt, quant::Compute::kBFloat16, "bfloat16",
+            kElementsPerLane * 32},
            {model::KvType::kFloat32, quant::Compute::kBFloat16, "float32",
-            kHeads * 64},
+            kElementsPerLane * 64},
            {model::KvType::kBFloat16, quant::Compute::kFloat32, "bfloat16",
-            kHeads * 32},
+            kElementsPerLane * 32},
            {model::KvType::kInt8, quant::Compute::kFloat32, "int8",
-            kHeads * (16 + 4)}}) {
+            kElementsPerLane * (16 + 4)}}) {
     SCOPED_TRACE(name);
     catalog_->Drain(absl::Now());
     options_.kv_type = type;

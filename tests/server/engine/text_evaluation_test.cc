@@ -227,8 +227,8 @@ TEST_F(TextEvaluationTest, FindsThePerplexityThatTransformersDoes) {
   }
 }
 
-// Floats are compared with keys and values in floats: what fewer bits cost is
-// measured, and is a hundredth of what int8 weights do.
+// Floats are compared with keys and values in floats, so that what fewer bits
+// cost is measured: twice what was found is allowed.
 TEST_F(TextEvaluationTest, CountsWhatKeysAndValuesInFewerBitsCost) {
   double before = 0;
   for (const auto& [type, most] : std::vector<std::pair<model::KvType, double>>{
