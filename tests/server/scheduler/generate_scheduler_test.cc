@@ -816,7 +816,10 @@ TEST_F(GenerateSchedulerTest, SaysTheSameWithoutRoomAsWithRoom) {
     info_.num_kv_blocks = num_blocks;
     Start();
     std::deque<RecordingSink>& sinks = Sinks(kSequences);
+    // So that all are there at once, however slow this thread is.
+    engine_->Hold();
     for (int i = 0; i < kSequences; ++i) Submit(params_of(i), &sinks[i]);
+    engine_->Free();
     for (RecordingSink& sink : sinks) EXPECT_TRUE(sink.AwaitDone());
     return &sinks;
   };
