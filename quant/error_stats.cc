@@ -31,16 +31,8 @@ __attribute__((always_inline)) inline Sums SumsOf(const float* wanted,
   constexpr int kVectors = 2, kLanes = 4 * kVectors;
   Doubles norms[kVectors] = {}, errors[kVectors] = {}, most[kVectors] = {};
   Masks zeros[kVectors] = {};
-  for (int64_t i = 0; i < count; i += kLanes) {
-    float padded[2][kLanes] = {};  // zeros add nothing
-    const float *w = wanted + i, *f = found + i;
-    if (i + kLanes > count) {
-      std::copy(w, wanted + count, padded[0]);
-      std::copy(f, found + count, padded[1]);
-      w = padded[0];
-      f = padded[1];
-      zeros[0][0] += kLanes - (count - i);  // those do not count
-    }
+  const auto add = [&](const float* w, const float* f)
+      __attribute__((always_inline)) {
     for (int v = 0; v < kVectors; ++v) {
       Four w4, f4;
       std::memcpy(&w4, w + 4 * v, sizeof w4);
@@ -59,6 +51,15 @@ __attribute__((always_inline)) inline Sums SumsOf(const float* wanted,
       most[v] = size > most[v] ? size : most[v];
       zeros[v] += b == 0;  // -1 for each
     }
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) add(wanted + i, found + i);
+  if (i < count) {
+    float padded[2][kLanes] = {};  // zeros add nothing
+    std::copy(wanted + i, wanted + count, padded[0]);
+    std::copy(found + i, found + count, padded[1]);
+    add(padded[0], padded[1]);
+    zeros[0][0] += kLanes - (count - i);  // those do not count
   }
   Sums sums;
   for (int lane = 0; lane < kLanes; ++lane) {

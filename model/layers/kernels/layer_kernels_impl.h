@@ -115,17 +115,23 @@ constexpr int ValueVectorsFor(int rows) {
 static_assert(kTileRows <= kAttentionTileRows);
 
 // What elements of a KvType are to kernels: floats, times a scale of their key
-// or value where they have one.
+// or value where they have one. LoadPart: the first `count`.
 struct FloatKv {
   using Element = float;
   static constexpr bool kScaled = false;
   static Floats Load(const float* from) { return quant::vec::Load(from); }
+  static Floats LoadPart(const float* from, int64_t count) {
+    return quant::vec::LoadPart(from, count);
+  }
 };
 struct BFloat16Kv {
   using Element = uint16_t;
   static constexpr bool kScaled = false;
   static Floats Load(const uint16_t* from) {
     return quant::vec::LoadBFloat16(from);
+  }
+  static Floats LoadPart(const uint16_t* from, int64_t count) {
+    return quant::vec::LoadBFloat16Part(from, count);
   }
 };
 struct Int8Kv {
@@ -144,15 +150,12 @@ struct Int8Kv {
     return result;
 #endif
   }
+  static Floats LoadPart(const int8_t* from, int64_t count) {
+    int8_t elements[kLanes] = {};
+    __builtin_memcpy(elements, from, count);
+    return Load(elements);
+  }
 };
-
-// The first `count` elements.
-template <class Kv>
-inline Floats LoadSome(const typename Kv::Element* from, int64_t count) {
-  typename Kv::Element elements[kLanes] = {};
-  __builtin_memcpy(elements, from, count * sizeof elements[0]);
-  return Kv::Load(elements);
-}
 
 // Elements of a line of the CPU's cache, in vectors.
 template <class Kv>
@@ -356,7 +359,7 @@ inline void MixValues(const AttendJob& job, const Tile<kRows>& tile, int64_t d,
       __attribute__((always_inline)) {
     OUNCE_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      x[v] = kPart ? LoadSome<Kv>(value + d, count)
+      x[v] = kPart ? Kv::LoadPart(value + d, count)
                    : Kv::Load(value + d + v * kLanes);
     }
   };

@@ -176,21 +176,21 @@ TEST_F(LoadedModelsTest, GivesTheSameTokensInABatchAsAlone) {
 }
 
 TEST_F(LoadedModelsTest, KeepsKeysAndValuesInTheTypeThatItIsTold) {
-  // Two layers of four heads of 16, in blocks of 16 positions.
-  constexpr int64_t kElementsPerLane = 2 * 4 * 2 * 16;
+  // Keys and values of two layers, four heads and 16 positions, of 16 each.
+  constexpr int64_t kVectorsPerBlock = 2 * 4 * 2 * 16;
   for (const auto& [type, compute, name, block_bytes] :
        std::vector<std::tuple<std::optional<model::KvType>, quant::Compute,
                               std::string, int64_t>>{
            {std::nullopt, quant::Compute::kFloat32, "float32",
-            kElementsPerLane * 64},
+            kVectorsPerBlock * 64},
            {std::nullopt, quant::Compute::kBFloat16, "bfloat16",
-            kElementsPerLane * 32},
+            kVectorsPerBlock * 32},
            {model::KvType::kFloat32, quant::Compute::kBFloat16, "float32",
-            kElementsPerLane * 64},
+            kVectorsPerBlock * 64},
            {model::KvType::kBFloat16, quant::Compute::kFloat32, "bfloat16",
-            kElementsPerLane * 32},
+            kVectorsPerBlock * 32},
            {model::KvType::kInt8, quant::Compute::kFloat32, "int8",
-            kElementsPerLane * (16 + 4)}}) {
+            kVectorsPerBlock * (16 + 4)}}) {
     SCOPED_TRACE(name);
     catalog_->Drain(absl::Now());
     options_.kv_type = type;
