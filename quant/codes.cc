@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/status_macros.h"
 #include "quant/dtype.h"
 
 namespace ounce::quant {
@@ -160,6 +161,22 @@ void Decode(const CodeFormat& format, const CodeBand& band, int64_t cols,
       out += count;
     }
   }
+}
+
+absl::Status ReadValues(const CodeRows& codes, int64_t first, int64_t count,
+                        float* out) {
+  CodeBand band;
+  RETURN_IF_ERROR(codes.Read(first, count, band));
+  const int64_t cols = codes.cols();
+  Decode(codes.format(), band, cols, out);
+  const absl::Span<const int32_t> order = codes.order();
+  if (order.empty()) return absl::OkStatus();
+  std::vector<float> sorted(cols);
+  for (float* row = out; row < out + count * cols; row += cols) {
+    std::copy_n(row, cols, sorted.data());
+    for (int64_t i = 0; i < cols; ++i) row[order[i]] = sorted[i];
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace ounce::quant

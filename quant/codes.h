@@ -206,6 +206,11 @@ int64_t EndOfRun(const CodeFormat& format, int64_t row, int64_t col,
 void Decode(const CodeFormat& format, const CodeBand& band, int64_t cols,
             float* out);
 
+// Values of rows [first, first + count), [count, cols] in the checkpoint's
+// order of columns. Errors: those of `codes`.
+absl::Status ReadValues(const CodeRows& codes, int64_t first, int64_t count,
+                        float* out);
+
 }  // namespace ounce::quant
 
 #endif  // OUNCE_QUANT_CODES_H_

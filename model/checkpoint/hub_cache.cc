@@ -94,20 +94,22 @@ std::string CacheFolder() {
 
 // Says what `location`, a file, is.
 absl::Status FileInsteadOfFolder(const std::string& location) {
-  std::string is = "a file";
   if (const auto file = OpenFile(location); file.ok()) {
     std::string head(std::min<int64_t>((*file)->size(), 4), '\0');
     if ((*file)->Read(0, static_cast<int64_t>(head.size()), head.data()).ok() &&
         head == "GGUF") {
-      is = "a GGUF file";
+      return absl::InvalidArgumentError(absl::StrCat(
+          Quoted(location),
+          " is a GGUF file, whose name must end with .gguf: rename it"));
     }
   } else if (!absl::IsNotFound(file.status())) {
     return file.status();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat(Quoted(location), " is ", is,
-                   "; name a folder in Hugging Face layout, with config.json, "
-                   "model.safetensors and the tokenizer's files"));
+      absl::StrCat(Quoted(location),
+                   " is a file; name a GGUF file, or a folder in Hugging Face "
+                   "layout, with config.json, model.safetensors and the "
+                   "tokenizer's files"));
 }
 
 // The commit that refs/`revision` names.
@@ -125,8 +127,16 @@ absl::StatusOr<std::string> ReadRef(const std::string& path) {
 
 }  // namespace
 
+bool IsGgufFile(const std::string& path) {
+  std::error_code ignored;
+  return path.ends_with(".gguf") &&
+         std::filesystem::is_regular_file(path, ignored);
+}
+
 absl::StatusOr<std::string> FindModelFolder(std::string_view location) {
-  if (IsFolder(std::string(location))) return std::string(location);
+  if (IsFolder(std::string(location)) || IsGgufFile(std::string(location))) {
+    return std::string(location);
+  }
   if (std::error_code ignored;
       std::filesystem::exists(std::string(location), ignored)) {
     return FileInsteadOfFolder(std::string(location));

@@ -51,8 +51,15 @@ std::string ShapeText(const std::vector<int64_t>& shape);
 absl::Status TensorError(const ByteSource& file, std::string_view tensor,
                          const std::string& reason);
 
-// Reads as Checkpoint::ReadFloats does, with its errors, through a buffer of at
-// most 256 KiB that is freed before it returns.
+// Reads elements [first, first + count) in row-major order as they are stored,
+// whatever their dtype, through a buffer of at most 256 KiB that is freed
+// before it returns. Errors: those of Checkpoint::ReadFloats, but for the
+// dtype's.
+absl::Status ReadStoredElements(const ByteSource& file, const std::string& name,
+                                const StoredTensor& tensor, int64_t first,
+                                int64_t count, void* out);
+
+// The same as Checkpoint::ReadFloats does, with its errors.
 absl::Status ReadStoredFloats(const ByteSource& file, const std::string& name,
                               const StoredTensor& tensor, int64_t first,
                               int64_t count, float* out);

@@ -121,6 +121,28 @@ absl::StatusOr<TensorFiles> OpenShards(const std::string& folder,
 
 }  // namespace
 
+absl::StatusOr<const TensorFiles::Place*> TensorFiles::Find(
+    const std::string& name) const {
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) {
+    return absl::NotFoundError(absl::StrCat("no tensor ", Quoted(name)));
+  }
+  return &found->second;
+}
+
+absl::Status TensorFiles::ReadElements(const std::string& name, int64_t first,
+                                       int64_t count, void* out) const {
+  ASSIGN_OR_RETURN(const Place* place, Find(name));
+  return ReadStoredElements(*place->file, name, place->tensor, first, count,
+                            out);
+}
+
+absl::Status TensorFiles::ReadFloats(const std::string& name, int64_t first,
+                                     int64_t count, float* out) const {
+  ASSIGN_OR_RETURN(const Place* place, Find(name));
+  return ReadStoredFloats(*place->file, name, place->tensor, first, count, out);
+}
+
 absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder,
                                             const Proceed& proceed) {
   for (const Form& form : kForms) {

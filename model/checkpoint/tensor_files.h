@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint/stored_tensor.h"
 #include "model/files/byte_source.h"
@@ -22,6 +23,17 @@ struct TensorFiles {
   std::map<std::string, Place> tensors;
   // Names that the index promises and their files lack: the file of each.
   std::map<std::string, std::string> lacking;
+
+  // Elements [first, first + count) of `name` in row-major order, as stored.
+  // Errors: those of Checkpoint::ReadFloats, but for the dtype's.
+  absl::Status ReadElements(const std::string& name, int64_t first,
+                            int64_t count, void* out) const;
+  // The same as float32. Errors: those of Checkpoint::ReadFloats.
+  absl::Status ReadFloats(const std::string& name, int64_t first, int64_t count,
+                          float* out) const;
+
+ private:
+  absl::StatusOr<const Place*> Find(const std::string& name) const;
 };
 
 // Opens the first that is there of model.safetensors,

@@ -13,6 +13,9 @@ int64_t BufferBytes(const MaskBuffers& buffers, DType dtype) {
 
 int64_t BytesBefore(const CountedTensor& tensor, const CountingRule& rule) {
   if (tensor.is_second) return 0;
+  if (tensor.coded_bytes.has_value() && !rule.before.has_value()) {
+    return *tensor.coded_bytes;
+  }
   return tensor.rows * tensor.cols *
          quant::SizeOf(rule.before.value_or(tensor.dtype));
 }
@@ -22,8 +25,9 @@ std::optional<int64_t> BytesAfter(const CountedTensor& tensor,
                                   const CountingRule& rule) {
   if (tensor.is_folded) return 0;
   const DType dtype = rule.after.value_or(tensor.dtype);
-  const quant::MethodSpec spec =
-      tensor.kept ? quant::FloatMethodFor(dtype) : tensor.spec;
+  const quant::MethodSpec spec = tensor.kept && !tensor.coded_bytes.has_value()
+                                     ? quant::FloatMethodFor(dtype)
+                                     : tensor.spec;
   absl::StatusOr<quant::CodeFormat> format =
       spec.Format(tensor.rows, tensor.cols, dtype);
   if (!format.ok()) return std::nullopt;

@@ -37,7 +37,9 @@ struct CountedTensor {
   int64_t cols = 0;
   quant::DType dtype = quant::DType::kF32;  // in the checkpoint
   quant::MethodSpec spec = {};
-  bool kept = false;       // as in the checkpoint: `spec` keeps its dtype
+  bool kept = false;  // as in the checkpoint: `spec` keeps it
+  // Of codes that the checkpoint has; absent: it has floats of `dtype`.
+  std::optional<int64_t> coded_bytes = {};
   bool is_second = false;  // the checkpoint has it under another name
   bool is_folded = false;  // into others, and not stored
 };

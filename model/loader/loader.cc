@@ -58,17 +58,10 @@ void CompleteReport(const MethodPlan& used, ModelPlan* walked) {
   report.footprints = CountFootprints(counted, walked->outline->mask_buffers());
 }
 
-absl::StatusOr<const Architecture*> FindFloatArchitecture(
+absl::StatusOr<const Architecture*> FindServedArchitecture(
     const Checkpoint& checkpoint) {
   ASSIGN_OR_RETURN(const Architecture* architecture,
                    FindArchitecture(checkpoint));
-  if (const auto found = checkpoint.config().find("quantization_config");
-      found != checkpoint.config().end() && !found->is_null()) {
-    return absl::UnimplementedError(
-        checkpoint.folder() +
-        "/config.json: 'quantization_config' says that the weights are "
-        "quantized already; only checkpoints of floats are supported");
-  }
   const auto code = checkpoint.config().find("auto_map");
   if (!architecture->takes_published_code &&
       code != checkpoint.config().end() && code->is_object()) {
@@ -96,7 +89,7 @@ void LoadReport::AddTables(int64_t bytes) {
 absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
                                     const LoadOptions& options) {
   ASSIGN_OR_RETURN(const Architecture* architecture,
-                   FindFloatArchitecture(checkpoint));
+                   FindServedArchitecture(checkpoint));
   MethodPolicy policy(options.plan);
   ASSIGN_OR_RETURN(const MethodPlan used,
                    JudgePlan(checkpoint, *architecture, options, policy));
@@ -109,7 +102,7 @@ absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
 absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,
                                       const LoadOptions& options) {
   ASSIGN_OR_RETURN(const Architecture* architecture,
-                   FindFloatArchitecture(checkpoint));
+                   FindServedArchitecture(checkpoint));
   MethodPolicy policy(options.plan);
   ASSIGN_OR_RETURN(const MethodPlan used,
                    JudgePlan(checkpoint, *architecture, options, policy));

@@ -70,7 +70,7 @@ struct TensorReport {
   std::string method;   // spec; empty if not stored (ignored, tied)
   std::string element;  // in memory: "int8", "float16", ...
   WeightRole role = WeightRole::kLinear;
-  bool is_vector = false;  // a norm or a bias: 1-D, has no role
+  bool is_vector = false;   // a norm or a bias: 1-D, has no role
   bool transposed = false;  // the matrix is stored as [columns, rows]
   // All 0 for what is not stored.
   int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
@@ -134,7 +134,7 @@ absl::StatusOr<ModelPlan> PlanModel(const Checkpoint& checkpoint,
 
 // Plans, then reads.
 // Errors: kUnimplemented for an architecture that is not in architectures.def
-// (names it and lists what is) and for a checkpoint that is quantized already;
+// (names it and lists what is) and for code of the checkpoint's own;
 // what MethodPolicy, Checkpoint and WeightReader return; kInvalidArgument for a
 // tensor of the network's own that the config does not account for.
 absl::StatusOr<LoadedModel> LoadModel(const Checkpoint& checkpoint,

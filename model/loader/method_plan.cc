@@ -237,6 +237,12 @@ absl::Span<const quant::ParamSpec> RuleKeys() {
        .choices = {"8", "16"},
        .help = "bits that products round activations to: 8 is faster for "
                "prompts and less exact; 16 leaves it to the method"},
+      {.name = "requantize",
+       .type = quant::ParamSpec::Type::kBoolean,
+       .default_value = "false",
+       .help =
+           "also weights that the checkpoint holds quantized already, whose "
+           "errors stay and get this method's on top"},
   };
   return keys;
 }

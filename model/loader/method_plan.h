@@ -19,6 +19,8 @@
 //   lm_head=linear                nothing but the head
 //   lm_head=linear:untie=true     ... and of a tied one not the embedding
 //   linear:activations=8          its inputs are rounded to 8 bits, too
+//   linear:requantize=true        ... also of weights that another tool has
+//                                 quantized, from the values of its codes
 //
 // Equal plans are equal texts, and a plan of one SPEC is that spec's text.
 #ifndef OUNCE_MODEL_LOADER_METHOD_PLAN_H_
@@ -62,6 +64,8 @@ struct RuleSpec {
   // Bits that products with the weight round their inputs to: 8, or 16 for
   // what the method has (quant/input_rounding.h).
   int activations() const { return keys.at("activations") == "8" ? 8 : 16; }
+  // Whether it is for weights too that the checkpoint holds in other codes.
+  bool requantize() const { return quant::BooleanOf(keys, "requantize"); }
   std::string ToString() const;
 };
 

@@ -94,16 +94,16 @@ std::vector<MethodPolicy::Names> MethodPolicy::Matrices() const {
   return matrices;
 }
 
-MethodPolicy::Choice MethodPolicy::ChoiceFor(Names names,
-                                             quant::DType dtype) const {
+MethodPolicy::Choice MethodPolicy::ChoiceFor(
+    Names names, const quant::MethodSpec& as_it_is) const {
   const WeightRole role = names[0].use.role;
   const auto chosen = [](const RuleSpec& spec) -> Choice {
-    return {.spec = spec.method, .activations = spec.activations()};
+    return {.spec = spec.method,
+            .activations = spec.activations(),
+            .requantize = spec.requantize()};
   };
   const auto kept = [&](std::string why) -> Choice {
-    return {.spec = quant::FloatMethodFor(dtype),
-            .left_alone = std::move(why),
-            .kept = true};
+    return {.spec = as_it_is, .left_alone = std::move(why), .kept = true};
   };
   if (const MethodRule* rule = RuleFor(names)) {
     if (rule->spec.has_value()) return chosen(*rule->spec);
@@ -119,16 +119,15 @@ MethodPolicy::Choice MethodPolicy::ChoiceFor(Names names,
                      "it"));
 }
 
-MethodPolicy::Choice MethodPolicy::Choose(const Use& use, quant::DType dtype) {
+MethodPolicy::Choice MethodPolicy::Choose(const Use& use,
+                                          const quant::MethodSpec& kept) {
   std::vector<Name>& names = weights_[use];
   if (names.empty()) names.push_back(Named(use));
-  return ChoiceFor(Names(names).first(IsApart(names) ? 1 : names.size()),
-                   dtype);
+  return ChoiceFor(Names(names).first(IsApart(names) ? 1 : names.size()), kept);
 }
 
-std::optional<MethodPolicy::Choice> MethodPolicy::Tied(const Use& use,
-                                                       const Use& first,
-                                                       quant::DType dtype) {
+std::optional<MethodPolicy::Choice> MethodPolicy::Tied(
+    const Use& use, const Use& first, const quant::MethodSpec& kept) {
   const auto weight = weights_.find(first);
   OUNCE_CHECK(weight != weights_.end(), "tied to what was asked for before");
   std::vector<Name>& names = weight->second;
@@ -136,7 +135,7 @@ std::optional<MethodPolicy::Choice> MethodPolicy::Tied(const Use& use,
                             [&](const Name& n) { return n.use == use; });
   if (known == names.end()) known = names.insert(known, Named(use));
   if (!IsApart(names)) return std::nullopt;
-  return ChoiceFor(Names(&*known, 1), dtype);
+  return ChoiceFor(Names(&*known, 1), kept);
 }
 
 absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {

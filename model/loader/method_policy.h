@@ -31,6 +31,7 @@ class MethodPolicy {
     quant::MethodSpec spec;
     std::string left_alone = {};  // why it is as in the checkpoint
     int activations = 16;         // RuleSpec::activations
+    bool requantize = false;      // RuleSpec::requantize
     bool kept = false;            // as in the checkpoint
 
     // The spec's text, with what else the rule says of products: for reports.
@@ -46,14 +47,15 @@ class MethodPolicy {
   // Ownership: `plan` must outlive it.
   explicit MethodPolicy(const MethodPlan& plan) : plan_(plan) {}
 
-  // Of a matrix that the checkpoint has in `dtype`.
-  Choice Choose(const Use& use, quant::DType dtype);
+  // Of a matrix that is stored as `kept` where it is left as the checkpoint has
+  // it.
+  Choice Choose(const Use& use, const quant::MethodSpec& kept);
 
   // `use` is no matrix of its own, but `first`, of which Choose was asked,
   // under a second name. Returns what is chosen for it if the plan has the two
   // apart; else they are one matrix.
   std::optional<Choice> Tied(const Use& use, const Use& first,
-                             quant::DType dtype);
+                             const quant::MethodSpec& kept);
 
   // To be asked when the architecture has chosen for all of its matrices.
   // Returns the plan, less the rules that may be dropped
@@ -83,7 +85,7 @@ class MethodPolicy {
   bool IsApart(Names names) const;
   // The names of each matrix that there will be.
   std::vector<Names> Matrices() const;
-  Choice ChoiceFor(Names names, quant::DType dtype) const;
+  Choice ChoiceFor(Names names, const quant::MethodSpec& kept) const;
   absl::Status CheckMatches(const MethodRule& rule) const;
   static absl::Status CheckNames(Names names);
   absl::Status CheckUnties(const RuleSpec& spec, const std::string& who) const;

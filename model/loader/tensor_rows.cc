@@ -70,10 +70,22 @@ absl::Status TransposedRows::Read(int64_t first, int64_t count,
   return absl::OkStatus();
 }
 
-std::unique_ptr<const quant::FloatRows> RowsOf(const Checkpoint& checkpoint,
-                                               std::string name,
-                                               bool transposed,
-                                               bool allows_non_finite) {
+DecodedRows::DecodedRows(std::unique_ptr<const quant::CodeRows> codes,
+                         quant::DType dtype)
+    : codes_(std::move(codes)), dtype_(dtype) {}
+
+absl::Status DecodedRows::Read(int64_t first, int64_t count, float* out) const {
+  return quant::ReadValues(*codes_, first, count, out);
+}
+
+absl::StatusOr<std::unique_ptr<const quant::FloatRows>> RowsOf(
+    const Checkpoint& checkpoint, std::string name, bool transposed,
+    bool allows_non_finite) {
+  const TensorInfo& info = checkpoint.tensors().at(name);
+  if (info.coded != nullptr) {
+    ASSIGN_OR_RETURN(auto codes, info.coded->open());
+    return std::make_unique<DecodedRows>(std::move(codes), info.dtype);
+  }
   if (transposed) {
     return std::make_unique<TransposedRows>(checkpoint, std::move(name),
                                             allows_non_finite);

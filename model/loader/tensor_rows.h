@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "model/checkpoint/checkpoint.h"
+#include "quant/codes.h"
 #include "quant/float_rows.h"
 
 namespace ounce::model {
@@ -78,11 +80,28 @@ class TransposedRows final : public quant::FloatRows {
   mutable std::vector<float> band_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The rows of a matrix, however it is stored.
-std::unique_ptr<const quant::FloatRows> RowsOf(const Checkpoint& checkpoint,
-                                               std::string name,
-                                               bool transposed,
-                                               bool allows_non_finite);
+// The rows of a matrix that the checkpoint holds in codes: the values that they
+// stand for, in the checkpoint's order of columns.
+class DecodedRows final : public quant::FloatRows {
+ public:
+  DecodedRows(std::unique_ptr<const quant::CodeRows> codes, quant::DType dtype);
+
+  const std::string& name() const override { return codes_->name(); }
+  int64_t rows() const override { return codes_->rows(); }
+  int64_t cols() const override { return codes_->cols(); }
+  quant::DType dtype() const override { return dtype_; }
+  absl::Status Read(int64_t first, int64_t count, float* out) const override;
+
+ private:
+  const std::unique_ptr<const quant::CodeRows> codes_;
+  const quant::DType dtype_;
+};
+
+// The rows of a matrix, however it is stored. `transposed` is of what is stored
+// as floats: codes are by output. Errors: those of the codes.
+absl::StatusOr<std::unique_ptr<const quant::FloatRows>> RowsOf(
+    const Checkpoint& checkpoint, std::string name, bool transposed,
+    bool allows_non_finite);
 
 }  // namespace ounce::model
 

@@ -79,6 +79,17 @@ absl::StatusOr<int64_t> PackedBytes(const std::string& name,
   return bytes;
 }
 
+// Codes may also be floats, of a file that has them in another order.
+bool IsQuantized(const TensorInfo& info) {
+  return info.coded != nullptr && !info.coded->spec.float_dtype().has_value();
+}
+
+// How a tensor is stored where it is left as the checkpoint has it.
+MethodSpec KeptAs(const TensorInfo& info) {
+  return IsQuantized(info) ? info.coded->spec
+                           : quant::FloatMethodFor(info.dtype);
+}
+
 // What the rule says beside the method.
 void RoundInputs(const MethodPolicy::Choice& choice,
                  quant::CodeFormat& format) {
@@ -173,9 +184,10 @@ absl::StatusOr<SharedWeight> WeightLoader::Tied(std::string_view module,
   }
   if (packed->second->is_outline() && Reads(std::string(module))) {
     // Wanted under its second name alone.
-    const TensorRows floats(checkpoint_, first.name,
-                            KeepsNonFinite(WeightRole::kEmbedding));
-    ASSIGN_OR_RETURN(const auto codes, first.resident.Encode(floats));
+    std::unique_ptr<const quant::FloatRows> floats;
+    ASSIGN_OR_RETURN(const auto codes,
+                     CodesOf(first, of, first.name, /*transposed=*/false,
+                             WeightRole::kEmbedding, floats));
     ASSIGN_OR_RETURN(PackedWeight weight,
                      quant::Pack(*codes, Product::kMatmul, pool_));
     weight.set_input_rounding(packed->second->input_rounding());
@@ -193,7 +205,7 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
                    ledger_.Find(name, {channels, shape.in_channels,
                                        shape.kernel, shape.kernel}));
   const Choice choice = policy_.Choose(
-      {std::string(module), WeightRole::kConvolution}, info->dtype);
+      {std::string(module), WeightRole::kConvolution}, KeptAs(*info));
   ConvolutionWeight result;
   std::vector<float> factors;
   if (batch_norm.empty()) {
@@ -267,10 +279,15 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
   OUNCE_CHECK(asked.rows > 0 && asked.first_row >= 0 &&
                   asked.first_row + asked.rows <= source.stored_rows,
               "rows that the tensor has");
+  // Codes are by output, whatever the floats were.
+  const auto there = checkpoint_.tensors().find(source.name);
+  const bool is_coded =
+      there != checkpoint_.tensors().end() && there->second.coded != nullptr;
+  const bool transposed = asked.transposed && !is_coded;
   std::vector<int64_t> shape = {source.stored_rows, cols};
-  if (asked.transposed) std::swap(shape[0], shape[1]);
+  if (transposed) std::swap(shape[0], shape[1]);
   ASSIGN_OR_RETURN(source.info, ledger_.Find(source.name, shape));
-  source.slice = {KeyOf(*source.info, role, asked.transposed), asked.first_row,
+  source.slice = {KeyOf(*source.info, role, transposed), asked.first_row,
                   asked.rows};
   const std::optional<Choice> apart = Untied(source, role);
   ASSIGN_OR_RETURN(source.stored, FindStored(source, apart, cols, role));
@@ -286,7 +303,7 @@ std::optional<WeightLoader::Choice> WeightLoader::Untied(Source& source,
   const Stored& first = known->second;
   std::optional<Choice> apart =
       policy_.Tied({source.module, role}, {ModuleOf(first.name), first.role},
-                   source.info->dtype);
+                   KeptAs(*source.info));
   const auto own = checkpoint_.tensors().find(source.name);
   if (apart.has_value()) {
     source.slice.stored.apart = source.name;
@@ -307,7 +324,9 @@ absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
   stored.role = role;
   stored.choice = apart.has_value() ? *apart
                                     : policy_.Choose({source.module, role},
-                                                     source.info->dtype);
+                                                     KeptAs(*source.info));
+  RETURN_IF_ERROR(CheckRequantized(source.name, *source.info, stored.choice));
+  stored.keeps_codes = KeepsCodes(*source.info, stored.choice);
   stored.resident =
       Resident(stored.choice, /*folded=*/false, source.info->dtype);
   ASSIGN_OR_RETURN(stored.report,
@@ -331,12 +350,16 @@ absl::StatusOr<std::vector<LinearPart>> WeightLoader::ReadParts(
     ASSIGN_OR_RETURN(Source source, FindSource(one, cols, role));
     sources.push_back(std::move(source));
   }
-  const auto alike = [](const Source& a, const Source& b) {
-    return a.info->dtype == b.info->dtype &&
+  const auto is_ordered = [](const Source& source) {
+    return source.stored->keeps_codes && source.info->coded->ordered;
+  };
+  const auto alike = [&](const Source& a, const Source& b) {
+    return a.info->dtype == b.info->dtype && !is_ordered(a) && !is_ordered(b) &&
            a.stored->choice.ToString() == b.stored->choice.ToString();
   };
   std::vector<LinearPart> parts;
   for (size_t begin = 0, end = 0; begin < sources.size(); begin = end) {
+    end = begin + 1;
     while (end < sources.size() && alike(sources[begin], sources[end])) ++end;
     ASSIGN_OR_RETURN(
         LinearPart part,
@@ -363,6 +386,10 @@ absl::StatusOr<LinearPart> WeightLoader::ReadPart(
     ASSIGN_OR_RETURN(part.weight, PackJoined(sources, cols, role));
     packed_.emplace(std::move(slices), part.weight);
   }
+  if (sources[0].stored->codes != nullptr) {
+    const absl::Span<const int32_t> order = sources[0].stored->codes->order();
+    part.input_order.assign(order.begin(), order.end());
+  }
   for (const Source& source : sources) {
     AddRange({source.slice.first_row, source.slice.rows}, source.stored->used);
     if (!IsAll(source.stored->used, source.stored_rows)) continue;
@@ -388,6 +415,11 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   ASSIGN_OR_RETURN(
       const int64_t bytes,
       PackedBytes(sources[0].name, format, rows, cols, Product::kMatmul));
+  if (sources[0].stored->keeps_codes && sources[0].info->coded->ordered) {
+    // LinearPart::input_order, of each part.
+    ledger_.report(sources[0].stored->report).resident_bytes +=
+        cols * static_cast<int64_t>(sizeof(int32_t));
+  }
   int64_t before = 0;
   for (const Source& source : sources) {
     const int64_t after = before + source.slice.rows;
@@ -401,7 +433,8 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
   }
 
   std::vector<quant::CodeSlice> slices;
-  const bool measures = Measures(choice, sources[0].info->dtype);
+  const bool measures = !sources[0].stored->keeps_codes &&
+                        Measures(choice, sources[0].info->dtype);
   for (const Source& source : sources) {
     RETURN_IF_ERROR(Encode(source, role));
     Stored& stored = *source.stored;
@@ -433,10 +466,41 @@ absl::StatusOr<SharedWeight> WeightLoader::PackJoined(
 absl::Status WeightLoader::Encode(const Source& source, WeightRole role) {
   Stored& stored = *source.stored;
   if (stored.codes != nullptr) return absl::OkStatus();
-  stored.floats = RowsOf(checkpoint_, source.tensor,
-                         source.slice.stored.transposed, KeepsNonFinite(role));
-  ASSIGN_OR_RETURN(stored.codes, stored.resident.Encode(*stored.floats));
+  ASSIGN_OR_RETURN(stored.codes, CodesOf(stored, *source.info, source.tensor,
+                                         source.slice.stored.transposed, role,
+                                         stored.floats));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<const quant::CodeRows>> WeightLoader::CodesOf(
+    const Stored& stored, const TensorInfo& info, const std::string& tensor,
+    bool transposed, WeightRole role,
+    std::unique_ptr<const quant::FloatRows>& floats) const {
+  if (stored.keeps_codes) return info.coded->open();
+  ASSIGN_OR_RETURN(
+      floats, RowsOf(checkpoint_, tensor, transposed, KeepsNonFinite(role)));
+  return stored.resident.Encode(*floats);
+}
+
+bool WeightLoader::KeepsCodes(const TensorInfo& info, const Choice& choice) {
+  return IsQuantized(info) &&
+         choice.spec.ToString() == info.coded->spec.ToString();
+}
+
+absl::Status WeightLoader::CheckRequantized(const std::string& name,
+                                            const TensorInfo& info,
+                                            const Choice& choice) const {
+  if (!IsQuantized(info) || choice.requantize || KeepsCodes(info, choice)) {
+    return absl::OkStatus();
+  }
+  return ledger_.Problem(
+      name,
+      StrCat("is stored as ", info.coded->spec.ToString(), " already, and ",
+             choice.spec.ToString(),
+             " would add its error to that; give the rule requantize=true to "
+             "do so, as in '",
+             choice.spec.ToString("requantize=true"),
+             "', or name other weights"));
 }
 
 absl::Status WeightLoader::MeasureComputed(const MethodSpec& resident,
@@ -610,6 +674,7 @@ absl::StatusOr<size_t> WeightLoader::Report(
                                  .dtype = info.dtype,
                                  .spec = choice.spec,
                                  .kept = choice.kept};
+  if (IsQuantized(info)) tensor.counted->coded_bytes = info.coded->bytes;
   tensor.left_alone = choice.left_alone;
   tensor.note = stored.note;
   if (method_.empty() && role == WeightRole::kLinear) method_ = tensor.method;

@@ -79,6 +79,7 @@ class WeightLoader final : public WeightReader {
     WeightRole role = WeightRole::kLinear;  // as what
     Choice choice;
     quant::MethodSpec resident;  // what it is kept in memory by
+    bool keeps_codes = false;    // the checkpoint's own
     size_t report = 0;
     std::vector<RowRange> used;  // ascending, with gaps between
     // Of all of the tensor, while rows of it are to be packed.
@@ -144,6 +145,16 @@ class WeightLoader final : public WeightReader {
       absl::Span<const LinearSource> sources, WeightRole role);
   // Makes the codes of the tensor that a source is of.
   absl::Status Encode(const Source& source, WeightRole role);
+  // The codes of a stored tensor; `floats`, which they may be made of, must
+  // outlive them.
+  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> CodesOf(
+      const Stored& stored, const TensorInfo& info, const std::string& tensor,
+      bool transposed, WeightRole role,
+      std::unique_ptr<const quant::FloatRows>& floats) const;
+  // Whether the choice is to leave codes as the checkpoint has them.
+  static bool KeepsCodes(const TensorInfo& info, const Choice& choice);
+  absl::Status CheckRequantized(const std::string& name, const TensorInfo& info,
+                                const Choice& choice) const;
 
   // Which of the values that are no finite numbers a vector may have.
   enum class Allowed { kNone, kMinusInfinity, kInfinity };

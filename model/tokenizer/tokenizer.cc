@@ -7,13 +7,18 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/files/byte_source.h"
+#include "model/files/gguf_file.h"
 #include "model/files/json_fields.h"
 #include "model/files/json_file.h"
+#include "model/tokenizer/gguf_tokenizer.h"
 #include "model/tokenizer/tokenizer_json.h"
 #include "nlohmann/json.hpp"
 
 namespace ounce::model {
 namespace {
+
+// The end of a file that is a model by itself.
+constexpr std::string_view kGguf = ".gguf";
 
 // Nothing when there is no such file.
 absl::StatusOr<std::optional<std::string>> ReadIfThere(
@@ -50,6 +55,10 @@ absl::StatusOr<std::string> ReadModelType(const std::string& folder) {
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
     const std::string& folder) {
+  if (folder.ends_with(kGguf)) {
+    ASSIGN_OR_RETURN(const auto file, OpenFile(folder));
+    return ReadGgufTokenizer(*file);
+  }
   CompanionFiles companions;
   ASSIGN_OR_RETURN(companions.added_tokens_json,
                    ReadIfThere(folder, "added_tokens.json"));
@@ -108,6 +117,15 @@ int64_t Tokenizer::MostLoadBytes(const std::string& folder) {
   constexpr int64_t kPerModelByte = 60;
   // Patterns and tables of Unicode, however short the files are.
   constexpr int64_t kSteps = int64_t{2} << 20;
+  // Of a GGUF file, what stands before its tensors: 55 bytes for each of its
+  // own; most files have little else than the tokenizer there.
+  constexpr int64_t kPerGgufByte = 80;
+  if (folder.ends_with(kGguf)) {
+    const auto file = OpenFile(folder);
+    if (!file.ok()) return 0;
+    const auto gguf = ReadGguf(**file, [](std::string_view) { return false; });
+    return gguf.ok() ? kSteps + kPerGgufByte * gguf->data_start : 0;
+  }
   const auto size = [&](const char* name) -> int64_t {
     const auto file = OpenFile(StrCat(folder, "/", name));
     return file.ok() ? (*file)->size() : 0;

@@ -22,7 +22,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Reads the tokenizer of a model folder: tokenizer.json, or else
+  // Reads the tokenizer of a GGUF file (gguf_tokenizer.h), or of a model folder:
+  // tokenizer.json, or else
   // tokenizer.model, or else vocab.json + merges.txt; and what the small files
   // beside it add (companion_files.h). As in transformers tokenizer.model comes
   // first if a Llama tokenizer's config has add_prefix_space.

@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <filesystem>
+#include <cerrno>
 #include <system_error>
 #include <vector>
 
@@ -15,9 +15,9 @@
 namespace ounce::server {
 namespace {
 
-absl::Status CannotRead(const std::string& folder,
+absl::Status CannotRead(const std::string& path,
                         const std::error_code& error) {
-  const std::string message = absl::StrCat(folder, ": ", error.message());
+  const std::string message = absl::StrCat(path, ": ", error.message());
   return error == std::errc::too_many_files_open ||
                  error == std::errc::too_many_files_open_in_system ||
                  error == std::errc::not_enough_memory
@@ -33,30 +33,25 @@ std::string TimeText(const timespec& time) {
 
 absl::StatusOr<CheckpointFingerprint> FingerprintOf(
     const model::Checkpoint& checkpoint) {
-  namespace fs = std::filesystem;
   CheckpointFingerprint result;
   result.config = absl::StrCat(checkpoint.config().dump(), "\n",
                                checkpoint.generation_config().dump());
   for (const auto& [name, info] : checkpoint.tensors()) {
     absl::StrAppend(&result.tensors, name, " ",
-                    std::string(quant::Name(info.dtype)), " [",
-                    absl::StrJoin(info.shape, ","), "]\n");
+                    std::string(quant::Name(info.dtype)), " ",
+                    info.coded == nullptr ? "" : info.coded->spec.ToString(),
+                    "[", absl::StrJoin(info.shape, ","), "]\n");
   }
   std::vector<std::string> files;
-  std::error_code error;
-  for (fs::directory_iterator it(checkpoint.folder(), error), end;
-       !error && it != end; it.increment(error)) {
-    const fs::path& path = it->path();
-    if (path.extension() != ".safetensors" && path.extension() != ".bin") {
-      continue;
-    }
+  for (const std::string& path : checkpoint.files()) {
     struct stat info;
-    if (stat(path.c_str(), &info) != 0) continue;
+    if (stat(path.c_str(), &info) != 0) {
+      return CannotRead(path, std::error_code(errno, std::generic_category()));
+    }
     files.push_back(absl::StrCat(
-        path.filename().string(), " ", info.st_size, " ", info.st_dev, ":",
-        info.st_ino, " ", TimeText(info.st_mtim), " ", TimeText(info.st_ctim)));
+        path, " ", info.st_size, " ", info.st_dev, ":", info.st_ino, " ",
+        TimeText(info.st_mtim), " ", TimeText(info.st_ctim)));
   }
-  if (error) return CannotRead(checkpoint.folder(), error);
   std::sort(files.begin(), files.end());
   result.files = absl::StrJoin(files, "\n");
   return result;

@@ -135,25 +135,13 @@ class Errors {
     const int64_t cols = floats_.cols();
     const int64_t at_once = std::max<int64_t>(1, kBandElements / cols);
     std::vector<float> wanted(std::min(at_once, floats_.rows()) * cols);
-    std::vector<float> found(wanted.size()), ordered(cols);
-    quant::CodeBand band;
-    const absl::Span<const int32_t> order = codes_.order();
+    std::vector<float> found(wanted.size());
     for (int64_t row = 0; row < floats_.rows(); row += at_once) {
       RETURN_IF_ERROR(proceed_());
       const int64_t count = std::min(at_once, floats_.rows() - row);
       RETURN_IF_ERROR(floats_.Read(row, count, wanted.data()));
-      RETURN_IF_ERROR(codes_.Read(row, count, band));
-      quant::Decode(codes_.format(), band, cols, found.data());
-      for (int64_t i = 0; i < count; ++i) {
-        float* of_row = wanted.data() + i * cols;
-        if (!order.empty()) {
-          for (int64_t col = 0; col < cols; ++col) {
-            ordered[col] = of_row[order[col]];
-          }
-          of_row = ordered.data();
-        }
-        take(of_row, found.data() + i * cols, cols);
-      }
+      RETURN_IF_ERROR(quant::ReadValues(codes_, row, count, found.data()));
+      take(wanted.data(), found.data(), count * cols);
     }
     return absl::OkStatus();
   }
@@ -169,9 +157,9 @@ absl::Status MeasureErrors(const model::Checkpoint& checkpoint,
                            bool transposed,
                            const std::function<absl::Status()>& proceed,
                            TensorValues* out) {
-  const std::unique_ptr<const quant::FloatRows> floats =
-      model::RowsOf(checkpoint, out->tensor, transposed,
-                    /*allows_non_finite=*/true);
+  ASSIGN_OR_RETURN(const std::unique_ptr<const quant::FloatRows> floats,
+                   model::RowsOf(checkpoint, out->tensor, transposed,
+                                 /*allows_non_finite=*/true));
   ASSIGN_OR_RETURN(const std::unique_ptr<const quant::CodeRows> codes,
                    method.Encode(*floats));
   const Errors errors(*floats, *codes, proceed);
@@ -256,7 +244,9 @@ absl::StatusOr<Inspection> InspectCheckpoint(
     inspected.resident_bytes = reported.resident_bytes;
     const auto stored = checkpoint.tensors().find(reported.name);
     if (stored != checkpoint.tensors().end()) {
-      inspected.dtype = std::string(quant::Name(stored->second.dtype));
+      inspected.dtype = stored->second.coded != nullptr
+                            ? stored->second.coded->spec.ToString()
+                            : std::string(quant::Name(stored->second.dtype));
     }
   }
   if (!tensor.empty()) {

@@ -94,12 +94,16 @@ TEST_F(HubCacheTest, ReplacesVariablesInPathsAsPythonDoes) {
 }
 
 TEST_F(HubCacheTest, SaysWhatAFileIs) {
-  EXPECT_THAT(FindModelFolder(folder_.WriteFile("m.gguf", "GGUF\3")),
+  const std::string gguf = folder_.WriteFile("m.gguf", "GGUF\3");
+  EXPECT_EQ(FindModelFolder(gguf).value(), gguf);
+  EXPECT_THAT(FindModelFolder(folder_.WriteFile("m.GGML", "GGUF\3")),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("m.gguf' is a GGUF file; name a folder")));
+                       HasSubstr("m.GGML' is a GGUF file, whose name must end "
+                                 "with .gguf")));
   EXPECT_THAT(FindModelFolder(folder_.WriteFile("m.bin", "x")),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("m.bin' is a file; name a folder")));
+                       HasSubstr("m.bin' is a file; name a GGUF file, or a "
+                                 "folder")));
   EXPECT_THAT(
       FindModelFolder("~/model"),
       StatusIs(absl::StatusCode::kNotFound, HasSubstr("~ is the shell's")));

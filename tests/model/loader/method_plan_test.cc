@@ -198,7 +198,8 @@ TEST(MethodPlanTest, SaysWhatIsWrongAndWhatAPlanLooksLike) {
       {"adjustable:tie=true",
        "default plain); beside its method's parameters a SPEC takes untie "
        "(true "
-       "or false; default false), activations (one of 8, 16; default 16); a "
+       "or false; default false), activations (one of 8, 16; default 16), "
+       "requantize (true or false; default false); a "
        "plan is"},
       {"a=keep:untie=true", "keep takes no parameters; leave them out"},
       {"a=prune+linear", "unknown stage 'prune'; known stages are"},

@@ -106,9 +106,9 @@ TEST_F(ModelRootsTest, DoesNotTellWhatThereIsOutside) {
   // Inside it says what is wrong.
   EXPECT_THAT(roots_.Resolve(Path("models/nothing")),
               StatusIs(absl::StatusCode::kNotFound));
-  EXPECT_THAT(
-      roots_.Resolve(Path("models/good/config.json")),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("name a folder")));
+  EXPECT_THAT(roots_.Resolve(Path("models/good/config.json")),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("name a GGUF file, or a folder")));
 }
 
 TEST_F(ModelRootsTest, TheHubsCacheIsARootLikeAnyOther) {

@@ -1,0 +1,39 @@
+// A weight that a checkpoint holds in codes: another tool quantized it, and its
+// file has integers, scales and more in tensors of their own. It is served as
+// it lies: these codes are packed, no floats are made of them.
+#ifndef OUNCE_MODEL_CHECKPOINT_CODED_TENSOR_H_
+#define OUNCE_MODEL_CHECKPOINT_CODED_TENSOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "quant/codes.h"
+#include "quant/quant_method.h"
+
+namespace ounce::model {
+
+struct CodedTensor {
+  // What these codes are called, and what their format follows from. Its method
+  // need not be one that can be asked for.
+  quant::MethodSpec spec;
+  int64_t bytes = 0;  // CodeFormat::StoredBytes
+  // Whether CodeRows::order() says anything.
+  bool ordered = false;
+  // The codes, [out, in], of the format of `spec` and the tensor's dtype. They
+  // read from the checkpoint, which must outlive them.
+  std::function<absl::StatusOr<std::unique_ptr<const quant::CodeRows>>()> open;
+};
+
+struct TensorInfo;
+
+// Checkpoint::ReadFloats of a weight in codes. Requires info.coded.
+absl::Status ReadCodedFloats(const std::string& name, const TensorInfo& info,
+                             int64_t first, int64_t count, float* out);
+
+}  // namespace ounce::model
+
+#endif  // OUNCE_MODEL_CHECKPOINT_CODED_TENSOR_H_

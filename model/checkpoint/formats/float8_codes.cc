@@ -1,0 +1,201 @@
+#include "model/checkpoint/formats/float8_codes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "model/checkpoint/stored_tensor.h"
+#include "model/files/byte_source.h"
+#include "quant/registry.h"
+
+namespace ounce::model {
+namespace {
+
+using quant::CodeBand;
+using quant::CodeField;
+using quant::CodeFormat;
+using quant::DType;
+using quant::ParamSpec;
+using quant::Reach;
+
+// The extent of a block that is all of an axis.
+constexpr int64_t kAll = 0;
+
+class Fp8 final : public quant::QuantMethod {
+ public:
+  std::string_view name() const override { return "fp8"; }
+  std::string_view summary() const override {
+    return "8-bit floats with scales, as another tool made them.";
+  }
+  absl::Span<const ParamSpec> params() const override {
+    static const std::vector<ParamSpec> params = {
+        {.name = "format",
+         .type = ParamSpec::Type::kChoice,
+         .default_value = "e4m3",
+         .choices = {"e4m3", "e5m2"},
+         .help = "bits of exponent and mantissa"},
+        {.name = "block_rows",
+         .default_value = "1",
+         .min = kAll,
+         .max = INT64_MAX,
+         .help = "rows that share a scale; 0: all"},
+        {.name = "block_cols",
+         .default_value = "0",
+         .min = kAll,
+         .max = INT64_MAX,
+         .help = "columns that share a scale; 0: all"},
+        {.name = "scales",
+         .type = ParamSpec::Type::kChoice,
+         .default_value = "float32",
+         .choices = {"float16", "bfloat16", "float32"},
+         .help = "what scales are stored in"}};
+    return params;
+  }
+
+  absl::StatusOr<CodeFormat> Format(
+      int64_t rows, int64_t cols, DType dtype,
+      const quant::ParamValues& params) const override {
+    // Levels are those of the method that makes such codes.
+    ASSIGN_OR_RETURN(
+        const quant::MethodSpec made,
+        quant::ParseMethodSpec(StrCat("float8:format=", params.at("format"))));
+    ASSIGN_OR_RETURN(CodeFormat format, made.Format(rows, cols, dtype));
+    const auto extent = [&](const char* key) {
+      const int64_t value = quant::IntegerOf(params, key);
+      return value == kAll ? Reach::kAll : value;
+    };
+    using Type = CodeField::Type;
+    const std::string& scales = params.at("scales");
+    const Type type = scales == "float16"    ? Type::kFloat16
+                      : scales == "bfloat16" ? Type::kBFloat16
+                                             : Type::kFloat32;
+    format.fields = {{.name = "scale",
+                      .type = type,
+                      .bits = type == Type::kFloat32 ? 32 : 16,
+                      .reach = {.rows = extent("block_rows"),
+                                .cols = extent("block_cols")}}};
+    return format;
+  }
+
+  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
+      const quant::FloatRows& weight,
+      const quant::ParamValues&) const override {
+    return absl::UnimplementedError(
+        StrCat("tensor ", Quoted(weight.name()),
+               ": fp8 is what other tools make; float8 is what Ounce does"));
+  }
+};
+
+const Fp8& Method() {
+  static const Fp8 method;
+  return method;
+}
+
+class Float8Rows final : public quant::CodeRows {
+ public:
+  Float8Rows(const TensorFiles& files, std::string name, std::string scales,
+             int64_t rows, int64_t cols, CodeFormat format)
+      : files_(files),
+        name_(std::move(name)),
+        scales_(std::move(scales)),
+        rows_(rows),
+        cols_(cols),
+        format_(std::move(format)) {}
+
+  const std::string& name() const override { return name_; }
+  int64_t rows() const override { return rows_; }
+  int64_t cols() const override { return cols_; }
+  const CodeFormat& format() const override { return format_; }
+
+  absl::Status Read(int64_t first, int64_t count,
+                    CodeBand& out) const override {
+    out.first_row = first;
+    out.rows = count;
+    out.elements.resize(count * cols_);
+    RETURN_IF_ERROR(files_.ReadElements(name_, first * cols_, count * cols_,
+                                        out.elements.data()));
+    for (int64_t i = 0; i < count * cols_; ++i) {
+      const auto code = static_cast<uint8_t>(out.elements[i]);
+      if (!std::isnan(format_.tables[code])) continue;
+      return absl::InvalidArgumentError(
+          StrCat("tensor ", Quoted(name_), ", row ", first + i / cols_,
+                 ", column ", i % cols_, ": must be a finite number"));
+    }
+    const Reach& reach = format_.fields[0].reach;
+    const int64_t begin = reach.IndexOf(first, 0, cols_);
+    const int64_t end = reach.IndexOf(first + count - 1, cols_ - 1, cols_) + 1;
+    out.fields.resize(1);
+    CodeBand::Field& field = out.fields[0];
+    field.first = begin;
+    field.values.resize(end - begin);
+    RETURN_IF_ERROR(
+        files_.ReadFloats(scales_, begin, end - begin, field.values.data()));
+    for (int64_t i = begin; i < end; ++i) {
+      if (std::isfinite(field.values[i - begin])) continue;
+      return absl::InvalidArgumentError(
+          StrCat("tensor ", Quoted(scales_), ": element ", i,
+                 " must be a finite number, is ", field.values[i - begin]));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const TensorFiles& files_;
+  const std::string name_;
+  const std::string scales_;
+  const int64_t rows_;
+  const int64_t cols_;
+  const CodeFormat format_;
+};
+
+}  // namespace
+
+absl::Status AddFloat8(const QuantizedSource& source, const std::string& module,
+                       const std::string& scales, const Reach& reach,
+                       CodedTensors& found) {
+  const std::string name = module + ".weight";
+  ASSIGN_OR_RETURN(
+      const TensorInfo* weight,
+      source.Find(name, {DType::kF8E4M3, DType::kF8E5M2}, {-1, -1}));
+  const int64_t rows = weight->shape[0], cols = weight->shape[1];
+  const auto place = source.files.tensors.find(scales);
+  const int64_t wanted = reach.Count(rows, cols);
+  if (place == source.files.tensors.end()) {
+    return source.Find(scales, {}, {wanted}).status();
+  }
+  const TensorInfo& info = place->second.tensor.info;
+  if (!quant::IsFloat(info.dtype) || info.dtype == DType::kF64 ||
+      info.elements() != wanted) {
+    return source.Problem(
+        scales, StrCat("must have ", wanted, " floats, the scales of ", name,
+                       ", has shape ", ShapeText(info.shape), " of ",
+                       quant::Name(info.dtype)));
+  }
+  const auto extent = [](int64_t value) {
+    return StrCat(value == Reach::kAll ? kAll : value);
+  };
+  const quant::MethodSpec spec = {
+      .method = &Method(),
+      .params = {{"format", weight->dtype == DType::kF8E4M3 ? "e4m3" : "e5m2"},
+                 {"block_rows", extent(reach.rows)},
+                 {"block_cols", extent(reach.cols)},
+                 {"scales", std::string(quant::Name(info.dtype))}}};
+  found.parts.insert(name);
+  found.parts.insert(scales);
+  return found.Add(
+      name, rows, cols, source.dtype,
+      {.spec = spec,
+       .open = [=, &files = source.files]()
+           -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
+         ASSIGN_OR_RETURN(CodeFormat format,
+                          spec.Format(rows, cols, DType::kF32));
+         return std::make_unique<const Float8Rows>(files, name, scales, rows,
+                                                   cols, std::move(format));
+       }});
+}
+
+}  // namespace ounce::model

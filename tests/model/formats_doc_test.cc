@@ -1,0 +1,158 @@
+// Writes docs/formats.md from the lists of formats and the goldens, and holds
+// the page to them.
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gtest/gtest.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/gguf_architectures.h"
+#include "model/checkpoint/gguf_blocks.h"
+#include "model/checkpoint/quantized_format.h"
+#include "nlohmann/json.hpp"
+#include "tests/testing/quantized_fixtures.h"
+
+namespace ounce::model {
+namespace {
+
+using ::ounce::testing::QuantizedFixture;
+
+constexpr char kIntroduction[] =
+    R"(# Checkpoints that are quantized already
+
+Most quantized models people have were made by another tool. Ounce serves them as they
+lie: integers and scales of the file are packed for its kernels, no floats are made of
+them, and the float checkpoint is not needed. Reports show what the file has
+(`ounce inspect FOLDER`), and count its bytes.
+
+```
+ounce-server --model code=/models/llama-3-8b-awq --model small=/models/smollm2.Q4_K_M.gguf
+```
+
+A *plan* keeps such weights unless it says more: `lm_head=linear` quantizes a head that is
+floats, `linear:requantize=true` also what is quantized, from the values of its codes. The
+first errors stay then, and the report's are those that come on top. Without
+`requantize=true` such a plan is refused, with the tensor's name.
+
+## Folders with a `quantization_config`
+
+| `quant_method` | Codes, as reports call them | Written by |
+|---|---|---|
+)";
+
+constexpr char kBehindFormats[] = R"(
+Fixtures of each, by these tools, are in `tests/golden/quantized`
+(`tools/make_quantized_goldens.py`): every value that codes stand for is the tool's to the
+bit, and logits are within 0.001 of transformers' on these values, relative to their norm;
+but for 4-bit floats (nf4, fp4), whose levels products round to integers, and 8-bit
+floats, which they round to bfloat16: 0.02 and 0.008. With `float32:requantize=true` all
+are within 1e-4.
+
+- **Activations** are read in 16 bits or more whatever the config says of them
+  (`input_activations`, `activation_scheme`); `bnb-int8` rounds them to 8 by its
+  definition.
+- **Groups of sorted columns** (`desc_act`, `actorder: group`) read their inputs in that
+  order; four bytes a column are in the report.
+- **Refused by name**, before anything is read: other `quant_method`s; `gptq` in other
+  forms than `gptq` and `gptq_v2`; `awq` in others than `gemm` and `gemv`; formats of
+  compressed-tensors for GPUs (`marlin-24`, `nvfp4-pack-quantized`, ...) and sparse ones;
+  `hqq` with `axis` 0 or quantized scales.
+
+## GGUF
+
+A file, any part of one that is split, or a folder whose only model it is. Config and
+tokenizer come out of its metadata; tensors get Hugging Face's names, and rows that
+llama.cpp has turned (queries and keys of Llama, GPT-NeoX's joined ones) their places.
+
+| `general.architecture` | served as |
+|---|---|
+)";
+
+constexpr char kBehindArchitectures[] = R"(
+Types: F32, F16, BF16, TYPES. Another type, another architecture, or a tensor that an
+architecture is not known to have is refused by name.
+
+Tokenizers: `tokenizer.ggml.model` `gpt2`, whose `tokenizer.ggml.pre` must be known, and
+`llama`. Fixtures of each architecture, with the package gguf, are in
+`tests/golden/gguf_models` (`tools/make_gguf_model_goldens.py`): values are gguf's to the
+bit, ids of texts are llama.cpp's, logits within 0.001 of transformers' on these values,
+and llama.cpp, which rounds activations to 8 bits, agrees as far as that allows.
+SmolLM2-135M (Q4_1 and Q8_0, 272 tensors) takes the 96,576,768 bytes of its tensors.
+)";
+
+struct Row {
+  std::set<std::string> specs;
+  std::set<std::string> tools;
+};
+
+nlohmann::json ReadJson(const std::string& path) {
+  std::ifstream file(path);
+  return nlohmann::json::parse(file);
+}
+
+std::string FormatRows() {
+  std::map<std::string, Row> rows;
+  for (const QuantizedFormat* format : AllQuantizedFormats()) {
+    rows[std::string(format->name())];
+  }
+  for (const QuantizedFixture& fixture : ounce::testing::QuantizedFixtures()) {
+    if (fixture.is_gguf()) continue;
+    const auto checkpoint = Checkpoint::Open(fixture.location);
+    EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+    if (!checkpoint.ok()) continue;
+    Row& row =
+        rows[(*checkpoint)->config()["quantization_config"]["quant_method"]];
+    row.tools.insert(ReadJson(fixture.folder + "/expected.json")["tool"]);
+    for (const auto& [name, info] : (*checkpoint)->tensors()) {
+      if (info.coded != nullptr) {
+        row.specs.insert(absl::StrCat("`", info.coded->spec.ToString(), "`"));
+      }
+    }
+  }
+  std::string text;
+  for (const auto& [name, row] : rows) {
+    absl::StrAppend(&text, "| `", name, "` | ", absl::StrJoin(row.specs, ", "),
+                    " | ", absl::StrJoin(row.tools, ", "), " |\n");
+  }
+  return text;
+}
+
+std::string ArchitectureRows() {
+  std::string text;
+  for (const GgufArchitecture& architecture : AllGgufArchitectures()) {
+    absl::StrAppend(&text, "| `", std::string(architecture.name), "` | `",
+                    std::string(architecture.model_type), "` |\n");
+  }
+  return text;
+}
+
+std::string Page() {
+  std::string behind = kBehindArchitectures;
+  const std::string kTypes = "TYPES";
+  behind.replace(behind.find(kTypes), kTypes.size(), GgufBlockTypeNames());
+  return absl::StrCat(kIntroduction, FormatRows(), kBehindFormats,
+                      ArchitectureRows(), behind);
+}
+
+TEST(FormatsDocTest, IsWhatTheCodeSays) {
+  const std::string path = OUNCE_SOURCE_ROOT "/docs/formats.md";
+  if (std::getenv("OUNCE_WRITE_DOCS") != nullptr) {
+    std::ofstream(path) << Page();
+    return;
+  }
+  std::ifstream in(path);
+  ASSERT_TRUE(in.is_open()) << path;
+  const std::string found((std::istreambuf_iterator<char>(in)), {});
+  EXPECT_EQ(found, Page())
+      << "to write it: OUNCE_WRITE_DOCS=1 and this test once more";
+}
+
+}  // namespace
+}  // namespace ounce::model
