@@ -42,11 +42,13 @@ TEXTS = ["Hello world", " two  spaces and 12345 digits", "don't\n\n\tstop", "hé
          "the theory of them", ""]
 # Types that the package can't make: random blocks, their float16 fields put right.
 HALVES = {T.Q2_K: (80, 82), T.Q3_K: (108,), T.Q4_K: (0, 2), T.Q5_K: (0, 2), T.Q6_K: (208,),
-          T.IQ4_NL: (0,), T.IQ4_XS: (0,)}
+          T.IQ4_NL: (0,), T.IQ4_XS: (0,), T.IQ2_XXS: (0,), T.IQ2_XS: (0,), T.IQ2_S: (0,),
+          T.IQ3_XXS: (0,), T.IQ3_S: (0,), T.IQ1_S: (0,), T.IQ1_M: ()}
 # What makes values of about 1.
 SCALE = {T.Q2_K: (1 / 24, 1 / 24), T.Q3_K: (1 / 60,), T.Q4_K: (1 / 300, 1 / 80),
          T.Q5_K: (1 / 600, 1 / 80), T.Q6_K: (1 / 1500,), T.IQ4_NL: (1 / 70,),
-         T.IQ4_XS: (1 / 1200,)}
+         T.IQ4_XS: (1 / 1200,), T.IQ2_XXS: (1 / 60,), T.IQ2_XS: (1 / 60,), T.IQ2_S: (1 / 60,),
+         T.IQ3_XXS: (1 / 150,), T.IQ3_S: (1 / 150,), T.IQ1_S: (1 / 7,), T.IQ1_M: ()}
 
 
 def random_blocks(weight, kind, generator):
@@ -61,6 +63,11 @@ def random_blocks(weight, kind, generator):
         jitter = torch.rand(half.shape, generator=generator).numpy().astype(numpy.float16)
         half = (half * (jitter + numpy.float16(0.5))).astype(numpy.float16)
         blocks[:, :, place:place + 2] = half.view(numpy.uint8)
+    if kind == T.IQ1_M:  # its scale lies in four parts
+        half = numpy.float16(spread / 7).view(numpy.uint16)
+        for i in range(4):
+            part = blocks[:, :, 49 + 2 * i]
+            part[...] = (part & 15) | (half >> 4 * i & 15) << 4
     return blocks.reshape(rows, -1)
 
 
@@ -202,6 +209,9 @@ TURN_HEADS = {"q_proj": lambda w, c: alternate(w, c["num_attention_heads"]),
 SMALL = llama_like("llama", tie_word_embeddings=True)
 BIASED = llama_like("llama", attention_bias=True, mlp_bias=True)
 LARGE = llama_like("llama", 256, 256, 4, 2, 64, tie_word_embeddings=False)
+LLAMA3 = llama_like("llama", tie_word_embeddings=True, rope_scaling={
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192})
 QWEN2 = llama_like("qwen2", tie_word_embeddings=True)
 QWEN3 = llama_like("qwen3", tie_word_embeddings=False)
 GEMMA = llama_like("gemma", hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True)
@@ -238,8 +248,16 @@ CASES = {
         "blk.0.ffn_down": T.TQ2_0, "blk.1.attn_q": T.TQ1_0, "blk.1.attn_output": T.Q4_K,
         "blk.1.ffn_gate": T.Q6_K, "blk.1.ffn_up": T.Q5_K, "blk.1.ffn_down": T.Q4_K},
         turn=TURN_HEADS, pre="qwen2", close=0.15),
+    "llama_grids": Case("llama", LARGE, LLAMA_NAMES, llama_keys(LARGE), {
+        "blk.0.attn_q": T.IQ2_XXS, "blk.0.attn_k": T.IQ2_XS, "blk.0.attn_v": T.IQ2_S,
+        "blk.0.attn_output": T.IQ3_XXS, "blk.0.ffn_gate": T.IQ3_S, "blk.0.ffn_up": T.IQ1_S,
+        "blk.0.ffn_down": T.IQ1_M, "blk.1.attn_q": T.IQ3_S, "blk.1.attn_output": T.IQ2_XXS,
+        "blk.1.ffn_gate": T.IQ2_XS, "blk.1.ffn_up": T.IQ3_XXS, "blk.1.ffn_down": T.IQ2_S},
+        turn=TURN_HEADS, close=0.15),
     "llama_biases": Case("llama", BIASED, LLAMA_NAMES, llama_keys(BIASED), default=T.F16,
                          turn=TURN_HEADS, tokenizer=add_spm, close=0.01),
+    "llama3": Case("llama", LLAMA3, LLAMA_NAMES, llama_keys(LLAMA3), turn=TURN_HEADS,
+                   pre="llama-bpe"),
     "llama_parts": Case("llama", SMALL, LLAMA_NAMES, llama_keys(SMALL), turn=TURN_HEADS, parts=3,
                         pre="llama-bpe"),
     "phi2": Case("phi2", {"model_type": "phi", "hidden_size": 64, "intermediate_size": 96,
@@ -276,6 +294,19 @@ def draw(config, generator):
                     spread = 0.1 if embedding else 2 * spread
                 weight.copy_(spread * torch.randn(weight.shape, generator=generator))
     return model.eval()
+
+
+def rope_factors(config):
+    """What llama.cpp's converter makes of Llama 3's scaling."""
+    scaling, dim = config["rope_scaling"], config["head_dim"]
+    waves = 2 * numpy.pi * config["rope_theta"] ** (numpy.arange(0, dim, 2) / dim)
+    positions, low, high = (scaling["original_max_position_embeddings"],
+                            scaling["low_freq_factor"], scaling["high_freq_factor"])
+    smooth = (positions / waves - low) / (high - low)
+    factors = 1 / ((1 - smooth) / scaling["factor"] + smooth)
+    factors[waves < positions / high] = 1
+    factors[waves > positions / low] = scaling["factor"]
+    return factors.astype(numpy.float32)
 
 
 def write_gguf(case, model, folder, generator):
@@ -329,6 +360,8 @@ def write_gguf(case, model, folder, generator):
             sums[f"{module}.weight"] = zlib.crc32(back.contiguous().numpy().tobytes())
             parameter.copy_(back.t() if conv else back)
             writer.add_tensor(f"{target}.{kind}", data, raw_dtype=type_)
+    if config.get("rope_scaling"):
+        writer.add_tensor("rope_freqs.weight", rope_factors(config))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -1,5 +1,7 @@
 #include "model/checkpoint/gguf_architectures.h"
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "base/status_macros.h"
@@ -275,6 +277,34 @@ absl::StatusOr<json> GgufConfig(const GgufArchitecture& architecture,
     RETURN_IF_ERROR(architecture.complete(metadata, config));
   }
   return config;
+}
+
+absl::Status AddGgufRopeFactors(absl::Span<const float> factors, json& config) {
+  // Of all models that have been published with such a scaling.
+  constexpr double kLow = 1, kHigh = 4, kPositions = 8192;
+  ASSIGN_OR_RETURN(const double theta,
+                   OptionalJsonNumber(config, "rope_theta", 1, 1e12, 10000));
+  const double factor = *std::max_element(factors.begin(), factors.end());
+  const auto pairs = static_cast<double>(factors.size());
+  for (size_t i = 0; i < factors.size(); ++i) {
+    const double wave =
+        2 * M_PI * std::pow(theta, static_cast<double>(i) / pairs);
+    // Waves of high frequency stay, those of low are stretched.
+    const double stays =
+        std::clamp((kPositions / wave - kLow) / (kHigh - kLow), 0.0, 1.0);
+    const double wanted = 1 / ((1 - stays) / factor + stays);
+    if (std::abs(factors[i] - wanted) <= 1e-4 * wanted) continue;
+    return absl::UnimplementedError(
+        StrCat("'", kGgufRopeFactors, "': element ", i, " must be ", wanted,
+               ", as in Llama 3.1 to 3.3, is ", factors[i],
+               "; other scalings of this kind are not served"));
+  }
+  config["rope_scaling"] = {{"rope_type", "llama3"},
+                            {"factor", factor},
+                            {"low_freq_factor", kLow},
+                            {"high_freq_factor", kHigh},
+                            {"original_max_position_embeddings", kPositions}};
+  return absl::OkStatus();
 }
 
 }  // namespace ounce::model

@@ -73,6 +73,15 @@ absl::StatusOr<const GgufArchitecture*> FindGgufArchitecture(
 absl::StatusOr<nlohmann::json> GgufConfig(const GgufArchitecture& architecture,
                                           const nlohmann::json& metadata);
 
+// The tensor by which Llama 3's rotary scaling is said: what each frequency is
+// divided by.
+inline constexpr char kGgufRopeFactors[] = "rope_freqs.weight";
+
+// Says in the config what these factors, one for each pair of a head, are made
+// of. Errors: kUnimplemented unless they are Llama 3.1's to 3.3's.
+absl::Status AddGgufRopeFactors(absl::Span<const float> factors,
+                                nlohmann::json& config);
+
 }  // namespace ounce::model
 
 #endif  // OUNCE_MODEL_CHECKPOINT_GGUF_ARCHITECTURES_H_

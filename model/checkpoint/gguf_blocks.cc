@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/gguf_grids.h"
 #include "model/files/byte_source.h"
 #include "quant/dtype.h"
 #include "quant/gguf_method.h"
@@ -246,6 +247,35 @@ const quant::QuantMethod& Mxfp4() {
   return type;
 }
 
+const quant::QuantMethod& Iq2Xxs() {
+  static const ReadType type("gguf-iq2_xxs", Iq2Format("iq2_xxs", 32), 256, 66);
+  return type;
+}
+const quant::QuantMethod& Iq2Xs() {
+  static const ReadType type("gguf-iq2_xs", Iq2Format("iq2_xs", 16), 256, 74);
+  return type;
+}
+const quant::QuantMethod& Iq2S() {
+  static const ReadType type("gguf-iq2_s", Iq2Format("iq2_s", 16), 256, 82);
+  return type;
+}
+const quant::QuantMethod& Iq3Xxs() {
+  static const ReadType type("gguf-iq3_xxs", Iq3XxsFormat(), 256, 98);
+  return type;
+}
+const quant::QuantMethod& Iq3S() {
+  static const ReadType type("gguf-iq3_s", Iq3SFormat(), 256, 110);
+  return type;
+}
+const quant::QuantMethod& Iq1S() {
+  static const ReadType type("gguf-iq1_s", Iq1Format("iq1_s", 32), 256, 50);
+  return type;
+}
+const quant::QuantMethod& Iq1M() {
+  static const ReadType type("gguf-iq1_m", Iq1Format("iq1_m", 16), 256, 56);
+  return type;
+}
+
 // The method that makes such codes.
 template <const char* kName>
 const quant::QuantMethod& Made() {
@@ -276,8 +306,15 @@ constexpr GgufBlockType kTypes[] = {
     {12, "Q4_K", 256, 144, Made<kQ4K>, UnpackQ4K},
     {13, "Q5_K", 256, 176, Made<kQ5K>, UnpackQ5K},
     {14, "Q6_K", 256, 210, Made<kQ6K>, UnpackQ6K},
+    {16, "IQ2_XXS", 256, 66, Iq2Xxs, UnpackIq2Xxs},
+    {17, "IQ2_XS", 256, 74, Iq2Xs, UnpackIq2Xs},
+    {18, "IQ3_XXS", 256, 98, Iq3Xxs, UnpackIq3Xxs},
+    {19, "IQ1_S", 256, 50, Iq1S, UnpackIq1S},
     {20, "IQ4_NL", 32, 18, Made<kIq4Nl>, UnpackQ40},
+    {21, "IQ3_S", 256, 110, Iq3S, UnpackIq3S},
+    {22, "IQ2_S", 256, 82, Iq2S, UnpackIq2S},
     {23, "IQ4_XS", 256, 136, Made<kIq4Xs>, UnpackIq4Xs},
+    {29, "IQ1_M", 256, 56, Iq1M, UnpackIq1M},
     {34, "TQ1_0", 256, 54, Tq10, UnpackTq10},
     {35, "TQ2_0", 256, 66, Made<kTq20>, UnpackTq20},
     {39, "MXFP4", 32, 17, Mxfp4, UnpackMxfp4},

@@ -357,10 +357,32 @@ class GgufCheckpoint final : public Checkpoint {
     }
     config_["vocab_size"] = embedding->second.tensor.shape[0];
     config_["tie_word_embeddings"] = !stored_.contains("output.weight");
+    RETURN_IF_ERROR(TakeRopeFactors());
     for (const GgufName& flag : architecture_->flags) {
       config_[std::string(flag.hugging_face)] =
           stored_.contains(std::string(flag.gguf));
     }
+    return absl::OkStatus();
+  }
+
+  // They become the config's, and are no tensor of the network.
+  absl::Status TakeRopeFactors() {
+    const auto found = stored_.find(kGgufRopeFactors);
+    if (found == stored_.end()) return absl::OkStatus();
+    const auto& [file, tensor] = found->second;
+    constexpr int64_t kMostPairs = 1024;
+    if (tensor.type != kF32 || tensor.shape.size() != 1 ||
+        tensor.shape[0] > kMostPairs) {
+      return TensorError(*file, kGgufRopeFactors,
+                         StrCat("must be a vector of F32, is of shape ",
+                                ShapeText(tensor.shape)));
+    }
+    std::vector<float> factors(tensor.shape[0]);
+    RETURN_IF_ERROR(file->Read(
+        tensor.offset, static_cast<int64_t>(factors.size() * sizeof(float)),
+        factors.data()));
+    RETURN_IF_ERROR(AddGgufRopeFactors(factors, config_));
+    stored_.erase(found);
     return absl::OkStatus();
   }
 

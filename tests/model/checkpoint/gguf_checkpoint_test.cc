@@ -75,9 +75,9 @@ TEST(GgufCheckpointTest, NamesWhatIsWrongOrNotServed) {
       {[](auto& b) { b.Number("llama.rope.dimension_count", 8); }, kNotServed,
        "must be the width of a head, 16, is 8"},
       {[](auto& b) {
-         b.TensorAt("blk.0.attn_v.weight", {32, 32}, 16, 0);
+         b.TensorAt("blk.0.attn_v.weight", {32, 32}, 40, 0);
        },
-       kNotServed, "'blk.0.attn_v.weight': type 16 is not read; F32, F16"},
+       kNotServed, "'blk.0.attn_v.weight': type 40 is not read; F32, F16"},
       {[](auto& b) {
          b.TensorAt("blk.0.attn_v.weight", {32, 33}, kQ40, 256);
        },
@@ -91,9 +91,14 @@ TEST(GgufCheckpointTest, NamesWhatIsWrongOrNotServed) {
        },
        kInvalid, "overlaps 't"},
       {[](auto& b) {
-         b.Tensor("rope_freqs.weight", {16}, kF32, std::string(64, '\0'));
+         b.Tensor("rope_freqs.weight", {8}, kF32, std::string(32, '\0'));
        },
-       kNotServed, "'rope_freqs.weight' is none that llama is known to have"},
+       kNotServed, "'rope_freqs.weight': element 0 must be "},
+      {[](auto& b) {
+         b.Tensor("blk.0.attn_sinks.weight", {2}, kF32, std::string(8, '\0'));
+       },
+       kNotServed,
+       "'blk.0.attn_sinks.weight' is none that llama is known to have"},
       {[](auto& b) {
          b.Tensor("blk.0.attn_q.weight", {30, 32}, kQ40,
                   std::string(30 * 18, '\1'));
