@@ -346,6 +346,54 @@ class Hqq:
         return tensors, Quantizer.dequantize(layer.W_q.data, meta).to(F32)
 
 
+class Exl2:
+    """By the format's definition (exllamav2 quantizes and reads on GPUs alone)."""
+
+    tool = "an encoder of our own"
+
+    def __init__(self, bits):
+        self.bits = bits  # of each group of 32; the last goes on
+
+    def config(self):
+        return {"quant_method": "exl2", "version": "0.3.2", "bits": 4.0, "head_bits": 16,
+                "calibration": {"rows": 115, "length": 2048, "dataset": "(default)"}}
+
+    def __call__(self, name, weight):
+        rows, cols = weight.shape
+        order = torch.randperm(cols, generator=torch.Generator().manual_seed(cols + rows))
+        sorted_ = weight[:, order]
+        words, pairs, stored_scales, largest, values = [], [], [], [], torch.empty_like(weight)
+        for group, first in enumerate(range(0, cols, 32)):
+            bits = self.bits[min(group, len(self.bits) - 1)]
+            part, middle = sorted_[:, first:first + 32], 2**(bits - 1)
+            base = part.abs().amax(1) / (middle - 1)
+            most = base.max().to(F16)
+            roots = (16 * (base / most.to(F32)).sqrt()).round().clamp(1, 16)
+            scales = ((roots**2).to(F16) * (most * torch.tensor(1 / 256, dtype=F16))).to(F16).to(F32)
+            codes = ((part / scales[:, None]).round() + middle).clamp(0, 2**bits - 1)
+            values[:, order[first:first + 32]] = (codes - middle) * scales[:, None]
+            pairs += [bits, sum(len(w) for w in words)]
+            numbers = codes.to(torch.int64).t()
+            stream = torch.zeros(len(numbers) * bits // 32, rows, dtype=torch.int64)
+            for i, number in enumerate(numbers):
+                for bit in range(bits):
+                    at = i * bits + bit
+                    stream[at // 32] |= (number >> bit & 1) << at % 32
+            words.append(stream)
+            nibbles = (roots - 1).to(torch.int64).reshape(-1, 8)
+            stored_scales.append((nibbles << torch.arange(0, 32, 4)).sum(1))
+            largest.append(most)
+
+        def int32(words):
+            return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
+
+        return {f"{name}.q_weight": int32(torch.cat(words)),
+                f"{name}.q_groups": torch.tensor(pairs, dtype=torch.int16),
+                f"{name}.q_scale": int32(torch.stack(stored_scales)),
+                f"{name}.q_scale_max": torch.stack(largest),
+                f"{name}.q_invperm": torch.argsort(order).to(torch.int32)}, values
+
+
 class Fp8:
     """By definition: torch's own casts, scales as transformers has them."""
 
@@ -403,6 +451,7 @@ CASES = {
     "compressed_pack4_asymmetric": (LLAMA, Compressed("pack-quantized", symmetric=False, **GROUP)),
     "compressed_pack4_order": (LLAMA, Compressed("pack-quantized", g_idx=True, symmetric=True,
                                                  **GROUP)),
+    "exl2": (LLAMA, Exl2([6, 3, 5])),
     "fbgemm_fp8": (LLAMA, Fp8("fbgemm_fp8")),
     "fp8_blocks": (LLAMA, Fp8("fp8", [32, 64])),
     "gptq_2": (LLAMA, Gptq(2, 32, False)),

@@ -1,10 +1,11 @@
 // A model folder in Hugging Face layout: its config files and its tensors.
 //
-// Weight files that are read: a GGUF file (gguf_checkpoint.h), model.safetensors, model.safetensors.index.json
-// with its shards, pytorch_model.bin, pytorch_model.bin.index.json with its
-// shards; the first of these that is there. A tensor is read in small pieces
-// when it is asked for (byte_source.h says why not through a mapping), so that
-// reading costs no memory that stays.
+// Weight files that are read: a GGUF file (gguf_checkpoint.h); or of a folder
+// model.safetensors, model.safetensors.index.json with its shards,
+// pytorch_model.bin, pytorch_model.bin.index.json with its shards, the first of
+// these that is there, else all files whose names end in .safetensors. A tensor
+// is read in small pieces when it is asked for (byte_source.h says why not
+// through a mapping), so that reading costs no memory that stays.
 //
 // A checkpoint that another tool has quantized (quantized_format.h) has the
 // weights' names and shapes all the same; they are read as codes, or as the

@@ -119,6 +119,27 @@ absl::StatusOr<TensorFiles> OpenShards(const std::string& folder,
   return all;
 }
 
+// All .safetensors files of a folder, as quantizing tools name them
+// (output.safetensors, gptq_model-4bit-128g.safetensors).
+absl::StatusOr<TensorFiles> OpenOtherSafetensors(const std::string& folder,
+                                                 const Proceed& proceed) {
+  std::set<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end;
+       !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".safetensors") {
+      names.insert(it->path().string());
+    }
+  }
+  TensorFiles all;
+  for (const std::string& name : names) {
+    ASSIGN_OR_RETURN(auto file, OpenFile(name, proceed));
+    ASSIGN_OR_RETURN(TensorTable table, ParseSafetensors(*file));
+    RETURN_IF_ERROR(Merge(std::move(file), std::move(table), {}, name, all));
+  }
+  return all;
+}
+
 }  // namespace
 
 absl::StatusOr<const TensorFiles::Place*> TensorFiles::Find(
@@ -161,6 +182,8 @@ absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder,
       return OpenShards(folder, index, form.parse, proceed);
     }
   }
+  ASSIGN_OR_RETURN(TensorFiles others, OpenOtherSafetensors(folder, proceed));
+  if (!others.files.empty()) return others;
   return absl::NotFoundError(
       absl::StrCat(folder,
                    ": no model.safetensors, model.safetensors.index.json, "

@@ -38,10 +38,12 @@ struct TensorFiles {
 
 // Opens the first that is there of model.safetensors,
 // model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json
-// and, for an index, every file it names. These must lie in `folder` or below
-// it. A tensor that the index promises and its file lacks is in `lacking`:
-// whoever needs it says so. Of names that two files hold, the index says which
-// counts. `proceed` is asked then and later, whenever much is to be read.
+// and, for an index, every file it names, which must lie in `folder` or below it;
+// where there is none of them, all files of the folder whose names end in
+// .safetensors. A tensor that the index promises and its file lacks is in
+// `lacking`: whoever needs it says so. Of names that two files hold, the index
+// says which counts. `proceed` is asked then and later, whenever much is to be
+// read.
 // Errors: kNotFound when none of them or a named file is not there;
 // kInvalidArgument for a name that two files hold and the index does not have;
 // those of the formats; that of `proceed`.

@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -130,7 +131,12 @@ TEST_P(FixtureTest, BytesAreThoseOfTheFile) {
                                            ".weight_zero_point",
                                            ".W_q",
                                            ".scale",
-                                           ".zero"};
+                                           ".zero",
+                                           ".q_weight",
+                                           ".q_groups",
+                                           ".q_scale",
+                                           ".q_scale_max",
+                                           ".q_invperm"};
   if (GetParam().is_gguf()) {
     // A tensor is blocks and nothing else.
     for (const auto& [name, sum] : sums_) {
@@ -265,7 +271,7 @@ TEST(QuantizedFormatTest, NamesWhatIsWrongWhenACheckpointIsOpened) {
        "'quantization_config' must be an object, is number"},
       {"gptq_4", set("quant_method", "quip"), kNotServed,
        "'quant_method' must be one of awq, bitsandbytes, compressed-tensors, "
-       "fbgemm_fp8, fp8, gptq, hqq, is 'quip'; serve the model's floats"},
+       "exl2, fbgemm_fp8, fp8, gptq, hqq, is 'quip'; serve the model's floats"},
       {"gptq_4", set("quant_method", nullptr), kInvalid, "quant_method"},
 
       {"gptq_4", set("bits", 5), kNotServed, "'bits' must be 2, 3, 4 or 8"},
@@ -374,6 +380,29 @@ TEST(QuantizedFormatTest, NamesWhatIsWrongWhenACheckpointIsOpened) {
       {"compressed_int8", without(".weight"), kInvalid,
        "weight': of shape [any, any] is missing"},
 
+      {"exl2", without(".q_scale_max"), kInvalid,
+       "q_scale_max': of shape [2] is missing"},
+      {"exl2", without(".q_invperm"), kInvalid,
+       "q_perm': of shape [any] is missing"},
+      {"exl2", [](Changed& c) { c.Set<int32_t>(Q(".q_invperm"), 3, 64); },
+       kInvalid, "q_invperm': must have each of 0 to 63 once: element 3 is 64"},
+      {"exl2",
+       [](Changed& c) {
+         c.Set<int32_t>(Q(".q_invperm"), 3, 5);
+         c.Set<int32_t>(Q(".q_invperm"), 4, 5);
+       },
+       kInvalid, "q_invperm': must have each of 0 to 63 once"},
+      {"exl2", [](Changed& c) { c.Set<int16_t>(Q(".q_groups"), 0, 7); },
+       kInvalid, "q_groups': must have 2 to 8 bits, not 7"},
+      {"exl2", [](Changed& c) { c.Set<int16_t>(Q(".q_groups"), 3, 99); },
+       kInvalid, "group 0 does not fit"},
+      {"exl2", [](Changed& c) { c.Set<int16_t>(Q(".q_groups"), 2, 8); },
+       kInvalid, "all of 64 columns together: group 2 does not fit"},
+      {"exl2",
+       [](Changed& c) { c.Set<uint16_t>(Q(".q_scale_max"), 1, 0x7C00); },
+       kInvalid, "q_scale_max': element 1 must be a finite number, is inf"},
+      {"exl2", shaped(".q_scale", {2, 7}), kInvalid, "must be of shape [2, 8]"},
+
       {"fp8_blocks", set("weight_block_size", {32}), kInvalid,
        "'weight_block_size' must be [rows, columns]"},
       {"fp8_blocks", set("weight_block_size", {32, 0}), kInvalid,
@@ -442,6 +471,22 @@ TEST(QuantizedFormatTest, NamesTheNumberThatIsWrongWhenCodesAreRead) {
         StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(fault.message)))
         << fault.fixture;
   }
+}
+
+TEST(QuantizedFormatTest, FilesMayHaveTheNamesThatToolsGiveThem) {
+  const TempFolder folder;
+  const std::string fixture = StrCat(kFixtures, "/exl2/");
+  std::filesystem::copy(fixture + "config.json", folder.Path("config.json"));
+  std::filesystem::copy(fixture + "model.safetensors",
+                        folder.Path("output.safetensors"));
+  ASSERT_OK_AND_ASSIGN(const auto checkpoint,
+                       Checkpoint::Open(folder.path().string()));
+  EXPECT_NE(checkpoint->tensors().at(Q(".weight")).coded, nullptr);
+  std::filesystem::copy(fixture + "model.safetensors",
+                        folder.Path("output-2.safetensors"));
+  EXPECT_THAT(Checkpoint::Open(folder.path().string()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("output-2.safetensors too")));
 }
 
 TEST(QuantizedFormatTest, AConfigWithoutQuantizationHasNoCodes) {
