@@ -35,9 +35,10 @@ void AddInspectCommand(CLI::App& app, Command* command) {
   auto* sub = app.add_subcommand(
       "inspect", "Show a checkpoint's tensors, and how values are distributed");
   auto flags = std::make_shared<InspectFlags>();
-  sub->add_option("MODEL|FOLDER", flags->what,
-                  "A served model; or, with a / in it, a folder on the server\n"
-                  "(./code) or org/name")
+  sub->add_option(
+         "MODEL|FOLDER", flags->what,
+         "A served model; or, with a / in it, a folder or a GGUF file on\n"
+         "the server (./code) or org/name")
       ->required()
       ->type_name("");
   sub->add_option("--plan", flags->plan,

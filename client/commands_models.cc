@@ -118,7 +118,7 @@ void AddModelCommands(CLI::App& app, Command* command) {
   load->add_option("NAME", *name, "The name to serve it under")
       ->required()
       ->type_name("");
-  load->add_option("PATH", *path, "A folder on the server, or org/name")
+  load->add_option("PATH", *path, "A folder or a GGUF file on the server, or org/name")
       ->required()
       ->type_name("");
   load->add_option("--method", *method,

@@ -297,9 +297,9 @@ absl::StatusOr<Config> ReadConfig(int argc, const char* const* argv) {
   app.add_option(
          "--model", models,
          StrCat("A model to serve: ", kModelForm,
-                ". PATH is a folder in Hugging Face layout, or org/name from "
-                "the local Hugging Face cache; a PLAN is as in ounce quantize "
-                "--plan. Repeat it for more models"))
+                ". PATH is a folder in Hugging Face layout, a GGUF file, or "
+                "org/name from the local Hugging Face cache; a PLAN is as in "
+                "ounce quantize --plan. Repeat it for more models"))
       ->allow_extra_args(false)
       ->type_name("NAME=PATH");
   app.add_option("--config", paths,
