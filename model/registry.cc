@@ -26,7 +26,7 @@ absl::Span<const Architecture* const> AllArchitectures() {
 absl::StatusOr<const Architecture*> FindArchitecture(
     const Checkpoint& checkpoint) {
   const auto found = JsonString(checkpoint.config(), "model_type");
-  const std::string file = checkpoint.folder() + "/config.json";
+  const std::string file = checkpoint.config_name();
   RETURN_IF_ERROR(WithContext(found.status(), file));
   std::string known;
   for (const Architecture* architecture : AllArchitectures()) {

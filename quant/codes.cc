@@ -97,7 +97,8 @@ int CodeFormat::element_bytes() const {
 }
 
 int64_t CodeFormat::StoredBytes(int64_t rows, int64_t cols) const {
-  int64_t bytes = RoundUpDivide(rows * cols * bits, 8) + constant_bytes;
+  int64_t bytes = packed_bytes.value_or(RoundUpDivide(rows * cols * bits, 8)) +
+                  constant_bytes;
   for (const CodeField& field : fields) bytes += field.Bytes(rows, cols);
   return bytes;
 }

@@ -115,6 +115,8 @@ struct CodeFormat {
   enum class Kind { kSigned, kUnsigned, kFloat32, kFloat16, kBFloat16 };
   Kind kind = Kind::kSigned;
   int bits = 8;  // of a code in a file
+  // Bytes of this matrix's codes in a file, where they are not `bits` each.
+  std::optional<int64_t> packed_bytes = {};
   // Label of the elements in metrics and reports: "int8", "float16", "nf4".
   std::string_view element = {};
   // Tables of 2^bits levels, one behind the other; empty: a code is its level.
@@ -127,8 +129,8 @@ struct CodeFormat {
   // Whether weights may lie beyond what codes reach, so that reports say how
   // many do. Of integers without tables.
   bool clamps = false;
-  // What a file has beside for each matrix, the same for all of them: tables of
-  // levels, a number for the format.
+  // What a file has beside for this matrix: tables of levels, an order of
+  // columns, a number for the format.
   int64_t constant_bytes = 0;
   // For reports, if these are not the codes that the method's name stands for:
   // what they are instead, and why.
@@ -140,7 +142,8 @@ struct CodeFormat {
   std::optional<int> CommonZero() const;
   int element_bytes() const;  // in a band: 1, 2 or 4
 
-  // Codes packed without gaps, fields, and constant_bytes.
+  // Codes (packed_bytes, or `bits` each without gaps), fields, and
+  // constant_bytes.
   int64_t StoredBytes(int64_t rows, int64_t cols) const;
 };
 

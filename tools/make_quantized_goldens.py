@@ -85,10 +85,10 @@ def draw(config, generator):
     return model.eval()
 
 
-def linears(model):
+def linears(model, with_head):
     """Names of what tools quantize, and each weight as [out, in]."""
     for name, module in model.named_modules():
-        if name.startswith("lm_head"):
+        if name.startswith("lm_head") and not with_head:
             continue
         if isinstance(module, torch.nn.Linear):
             yield name, module.weight.detach()
@@ -199,9 +199,10 @@ class Gptq:
     def __init__(self, bits, group, symmetric, form="gptq", act_order=False):
         self.bits, self.group, self.symmetric = bits, group, symmetric
         self.form, self.act_order = form, act_order
+        self.with_head = act_order
 
     def config(self):
-        return {"quant_method": "gptq", "bits": self.bits, "group_size": self.group,
+        return {"quant_method": "gptq", "lm_head": self.with_head, "bits": self.bits, "group_size": self.group,
                 "damp_percent": 0.01, "desc_act": self.act_order, "static_groups": False,
                 "sym": self.symmetric, "true_sequential": True,
                 "checkpoint_format": self.form}
@@ -350,12 +351,13 @@ class Exl2:
     """By the format's definition (exllamav2 quantizes and reads on GPUs alone)."""
 
     tool = "an encoder of our own"
+    with_head = True
 
     def __init__(self, bits):
         self.bits = bits  # of each group of 32; the last goes on
 
     def config(self):
-        return {"quant_method": "exl2", "version": "0.3.2", "bits": 4.0, "head_bits": 16,
+        return {"quant_method": "exl2", "version": "0.3.2", "bits": 4.0, "head_bits": 6,
                 "calibration": {"rows": 115, "length": 2048, "dataset": "(default)"}}
 
     def __call__(self, name, weight):
@@ -477,7 +479,7 @@ def make(name, seed):
              if key != "lm_head.weight" or not model.config.tie_word_embeddings}
     sums = {}
     with torch.no_grad():
-        for module, weight in list(linears(model)):
+        for module, weight in list(linears(model, getattr(tool, "with_head", False))):
             tensors, values = tool(module, weight)
             del state[f"{module}.weight"]
             state.update(tensors)

@@ -84,8 +84,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   const bool normed_residual =
       reader.Bool("apply_residual_connection_post_layernorm", false);
   CheckAlibi(reader, sizes);
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "bloom",
       .vocab_size = sizes.vocab_size,

@@ -119,8 +119,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   ConfigReader reader(checkpoint.config(), kKeys);
   const DecoderSizes sizes = ReadConfig(reader);
   const RopeSpec rope = ReadRotaryDim(reader, sizes.head_dim);
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "codegen",
       .vocab_size = sizes.vocab_size,

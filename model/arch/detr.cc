@@ -324,8 +324,7 @@ class DetrModel final : public Detector {
 absl::StatusOr<std::unique_ptr<const Model>> Create(
     const Checkpoint& checkpoint, Compute compute, WeightReader& reader) {
   absl::StatusOr<DetrConfig> config = ReadDetrConfig(checkpoint.config());
-  RETURN_IF_ERROR(
-      WithContext(config.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(config.status(), checkpoint.config_name()));
   ASSIGN_OR_RETURN(DetrWeights weights, ReadDetrWeights(*config, reader));
   return std::make_unique<const DetrModel>(*std::move(config),
                                            std::move(weights), compute);

@@ -88,8 +88,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
                                        kGptKeys);
   const bool scaled = reader.Bool("scale_attn_weights", true);
   const bool by_layer = reader.Bool("scale_attn_by_inverse_layer_idx", false);
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "gpt2",
       .vocab_size = sizes.vocab_size,

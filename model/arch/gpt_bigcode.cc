@@ -89,8 +89,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   const bool scaled = reader.Bool("scale_attn_weights", true);
   const bool multi_query = reader.Bool("multi_query", true);
   if (multi_query) sizes.kv_heads = 1;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "gpt_bigcode",
       .vocab_size = sizes.vocab_size,

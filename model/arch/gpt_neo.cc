@@ -127,8 +127,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
        .epsilon = "layer_norm_epsilon"});
   const std::vector<int64_t> windows = ReadWindows(reader, sizes.layers);
   CheckLayers(reader, windows);
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "gpt_neo",
       .vocab_size = sizes.vocab_size,

@@ -109,8 +109,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   ConfigReader reader(checkpoint.config(), kKeys);
   const Config config = ReadConfig(reader);
   const DecoderSizes& sizes = config.sizes;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "gpt_neox",
       .vocab_size = sizes.vocab_size,

@@ -73,8 +73,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
                                         .tied = false},
                                        kGptKeys);
   const RopeSpec rope = ReadRotaryDim(reader, sizes.head_dim);
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "gptj",
       .vocab_size = sizes.vocab_size,

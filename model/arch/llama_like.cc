@@ -143,8 +143,8 @@ absl::StatusOr<std::unique_ptr<const Model>> MakeLlama(
     std::string_view architecture, const ConfigReader& config_reader,
     const LlamaConfig& config, const Checkpoint& checkpoint,
     quant::Compute compute, WeightReader& reader) {
-  RETURN_IF_ERROR(WithContext(config_reader.status(),
-                              checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(
+      WithContext(config_reader.status(), checkpoint.config_name()));
   const DecoderSizes& sizes = config.sizes;
   DecoderDescription net = {
       .architecture = architecture,

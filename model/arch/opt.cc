@@ -99,8 +99,7 @@ absl::StatusOr<std::unique_ptr<const Model>> Create(
   ConfigReader reader(checkpoint.config(), kKeys);
   const Config config = ReadConfig(reader);
   const DecoderSizes& sizes = config.sizes;
-  RETURN_IF_ERROR(
-      WithContext(reader.status(), checkpoint.folder() + "/config.json"));
+  RETURN_IF_ERROR(WithContext(reader.status(), checkpoint.config_name()));
   DecoderDescription net = {
       .architecture = "opt",
       .vocab_size = sizes.vocab_size,

@@ -11,6 +11,7 @@
 #include "model/checkpoint/hub_cache.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/checkpoint/tensor_files.h"
+#include "model/files/gguf_file.h"
 #include "model/files/json_file.h"
 
 namespace ounce::model {
@@ -26,11 +27,12 @@ absl::StatusOr<std::string> OnlyGgufIn(const std::string& folder) {
   for (std::filesystem::directory_iterator it(folder, error), end;
        !error && it != end; it.increment(error)) {
     const std::string path = it->path().string();
-    const size_t part = path.rfind("-of-");
+    const std::string name = it->path().filename().string();
+    const size_t part = name.rfind("-of-");
     const bool is_later =
         part != std::string::npos && part >= 6 &&
-        path.compare(part - 6, 6, "-00001") != 0 &&
-        path.find_first_not_of("0123456789", part - 5) == part;
+        name.compare(part - 6, 6, "-00001") != 0 &&
+        name.find_first_not_of("0123456789", part - 5) == part;
     if (!IsGgufFile(path) || is_later) continue;
     if (!only.empty()) {
       return absl::InvalidArgumentError(

@@ -59,10 +59,9 @@ class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
-  // `location` is a folder, a GGUF file, or `org/name[@revision]` found in the local Hugging
-  // Face cache (hub_cache.h).
-  // Errors, each naming the file, the tensor where there is one, what was found
-  // and what was wanted:
+  // `location` is a folder, a GGUF file, or `org/name[@revision]` found in the
+  // local Hugging Face cache (hub_cache.h). Errors, each naming the file, the
+  // tensor where there is one, what was found and what was wanted:
   //   kNotFound: no such folder, no weight file, not in the cache (the message
   //     names the command that fills it: `hf download org/name`)
   //   kInvalidArgument: malformed or truncated file, offsets outside it or
@@ -81,6 +80,9 @@ class Checkpoint {
   // The folder that was opened (the snapshot, for a cached model), or the GGUF
   // file, which is a model by itself.
   virtual const std::string& folder() const = 0;
+
+  // Where config() comes from, for messages.
+  virtual std::string config_name() const { return folder() + "/config.json"; }
 
   // The paths of the files that hold the weights.
   virtual std::vector<std::string> files() const { return {}; }

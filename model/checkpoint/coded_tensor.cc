@@ -11,6 +11,14 @@
 
 namespace ounce::model {
 
+absl::StatusOr<std::unique_ptr<const quant::CodeRows>> StoredMethod::Encode(
+    const quant::FloatRows& weight, const quant::ParamValues&) const {
+  return absl::UnimplementedError(
+      StrCat("tensor ", Quoted(weight.name()), ": ", name(),
+             " codes of this kind are what other tools make; `ounce methods` "
+             "lists what Ounce does"));
+}
+
 absl::Status ReadCodedFloats(const std::string& name, const TensorInfo& info,
                              int64_t first, int64_t count, float* out) {
   const int64_t elements = info.elements();
@@ -21,12 +29,17 @@ absl::Status ReadCodedFloats(const std::string& name, const TensorInfo& info,
   }
   ASSIGN_OR_RETURN(const auto codes, info.coded->open());
   const int64_t cols = codes->cols();
-  std::vector<float> row(cols);
+  // Several rows at once, the first and the last perhaps in part.
+  constexpr int64_t kAtOnce = 1 << 16;
+  const int64_t at_once = std::max<int64_t>(1, kAtOnce / cols);
+  std::vector<float> rows(std::min(at_once, codes->rows()) * cols);
   for (const int64_t end = first + count; first < end;) {
-    RETURN_IF_ERROR(quant::ReadValues(*codes, first / cols, 1, row.data()));
-    const int64_t from = first % cols;
-    const int64_t n = std::min(cols - from, end - first);
-    out = std::copy_n(row.data() + from, n, out);
+    const int64_t row = first / cols;
+    const int64_t num_rows = std::min(at_once, (end - 1) / cols + 1 - row);
+    RETURN_IF_ERROR(quant::ReadValues(*codes, row, num_rows, rows.data()));
+    const int64_t from = first - row * cols;
+    const int64_t n = std::min(num_rows * cols - from, end - first);
+    out = std::copy_n(rows.data() + from, n, out);
     first += n;
   }
   return absl::OkStatus();

@@ -1,6 +1,7 @@
 // A weight that a checkpoint holds in codes: another tool quantized it, and its
-// file has integers, scales and more in tensors of their own. It is served as
-// it lies: these codes are packed, no floats are made of them.
+// file has integers, scales and more in tensors of their own. It is served by
+// these codes, packed as those of Ounce's methods are; nothing is quantized
+// again.
 #ifndef OUNCE_MODEL_CHECKPOINT_CODED_TENSOR_H_
 #define OUNCE_MODEL_CHECKPOINT_CODED_TENSOR_H_
 
@@ -12,6 +13,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "quant/codes.h"
+#include "quant/float_rows.h"
+#include "quant/params.h"
 #include "quant/quant_method.h"
 
 namespace ounce::model {
@@ -26,6 +29,15 @@ struct CodedTensor {
   // The codes, [out, in], of the format of `spec` and the tensor's dtype. They
   // read from the checkpoint, which must outlive them.
   std::function<absl::StatusOr<std::unique_ptr<const quant::CodeRows>>()> open;
+};
+
+// A method that names such codes, and what their format follows from. It makes
+// none: Encode is kUnimplemented.
+class StoredMethod : public quant::QuantMethod {
+ public:
+  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
+      const quant::FloatRows& weight,
+      const quant::ParamValues& params) const final;
 };
 
 struct TensorInfo;

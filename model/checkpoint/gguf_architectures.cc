@@ -1,6 +1,7 @@
 #include "model/checkpoint/gguf_architectures.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -28,29 +29,30 @@ constexpr GgufConfigKey kSizes[] = {
     {"rope_theta", "rope.freq_base", false},
 };
 
-#define LLAMA_NAMES(query, key, norm)                                        \
-  {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm", norm}, \
-      {"output", "lm_head"},                                                 \
-      {"blk.#.attn_norm", "model.layers.#.input_layernorm", norm},           \
-      {"blk.#.attn_q", "model.layers.#.self_attn.q_proj", query},            \
-      {"blk.#.attn_k", "model.layers.#.self_attn.k_proj", key},              \
-      {"blk.#.attn_v", "model.layers.#.self_attn.v_proj"},                   \
-      {"blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm", norm},        \
-      {"blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm", norm},        \
-      {"blk.#.attn_output", "model.layers.#.self_attn.o_proj"},              \
-      {"blk.#.ffn_norm", "model.layers.#.post_attention_layernorm", norm},   \
-      {"blk.#.ffn_gate", "model.layers.#.mlp.gate_proj"},                    \
-      {"blk.#.ffn_up", "model.layers.#.mlp.up_proj"}, {                      \
-    "blk.#.ffn_down", "model.layers.#.mlp.down_proj"                         \
-  }
-
-constexpr GgufName kLlama[] = {
-    LLAMA_NAMES(Change::kQueryHeads, Change::kKeyHeads, Change::kNone)};
-constexpr GgufName kQwen[] = {
-    LLAMA_NAMES(Change::kNone, Change::kNone, Change::kNone)};
-constexpr GgufName kGemma[] = {
-    LLAMA_NAMES(Change::kNone, Change::kNone, Change::kPlusOne)};
-#undef LLAMA_NAMES
+// Of Llama and its kin: what becomes of queries, of keys, and of norms.
+constexpr auto LlamaNames(Change query, Change key, Change norm) {
+  return std::to_array<GgufName>({
+      {"token_embd", "model.embed_tokens"},
+      {"output_norm", "model.norm", norm},
+      {"output", "lm_head"},
+      {"blk.#.attn_norm", "model.layers.#.input_layernorm", norm},
+      {"blk.#.attn_q", "model.layers.#.self_attn.q_proj", query},
+      {"blk.#.attn_k", "model.layers.#.self_attn.k_proj", key},
+      {"blk.#.attn_v", "model.layers.#.self_attn.v_proj"},
+      {"blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm", norm},
+      {"blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm", norm},
+      {"blk.#.attn_output", "model.layers.#.self_attn.o_proj"},
+      {"blk.#.ffn_norm", "model.layers.#.post_attention_layernorm", norm},
+      {"blk.#.ffn_gate", "model.layers.#.mlp.gate_proj"},
+      {"blk.#.ffn_up", "model.layers.#.mlp.up_proj"},
+      {"blk.#.ffn_down", "model.layers.#.mlp.down_proj"},
+  });
+}
+constexpr auto kLlama =
+    LlamaNames(Change::kQueryHeads, Change::kKeyHeads, Change::kNone);
+constexpr auto kQwen = LlamaNames(Change::kNone, Change::kNone, Change::kNone);
+constexpr auto kGemma =
+    LlamaNames(Change::kNone, Change::kNone, Change::kPlusOne);
 
 constexpr GgufName kStarcoder2[] = {
     {"token_embd", "model.embed_tokens"},
@@ -117,6 +119,7 @@ constexpr GgufConfigKey kGptNeoxKeys[] = {
     {"layer_norm_eps", "attention.layer_norm_epsilon"},
     {"max_position_embeddings", "context_length"},
     {"use_parallel_residual", "use_parallel_residual", false},
+    {"rotary_emb_base", "rope.freq_base", false},
 };
 
 constexpr GgufName kPhi2[] = {
@@ -142,6 +145,7 @@ constexpr GgufConfigKey kPhi2Keys[] = {
     {"num_key_value_heads", "attention.head_count_kv", false},
     {"layer_norm_eps", "attention.layer_norm_epsilon"},
     {"max_position_embeddings", "context_length"},
+    {"rope_theta", "rope.freq_base", false},
 };
 
 absl::StatusOr<int64_t> HeadWidth(const json& config) {
@@ -160,7 +164,9 @@ absl::Status CompleteRotary(const json& metadata, std::string_view name,
   ASSIGN_OR_RETURN(const int64_t turned,
                    OptionalJsonInt(metadata, key, 1, INT32_MAX, width));
   if (share != nullptr) {
-    config[share] = static_cast<double>(turned) / static_cast<double>(width);
+    // A little more, since the product with the width is cut off.
+    config[share] = std::min(
+        1.0, (static_cast<double>(turned) + 0.5) / static_cast<double>(width));
   } else if (turned != width) {
     return absl::UnimplementedError(
         StrCat("'", key, "' must be the width of a head, ", width, ", is ",
@@ -172,8 +178,20 @@ absl::Status CompleteRotary(const json& metadata, std::string_view name,
 absl::Status CompleteScaling(const json& metadata, std::string_view name,
                              json& config) {
   const std::string scaling = StrCat(name, ".rope.scaling.");
-  ASSIGN_OR_RETURN(const std::string type,
-                   OptionalJsonString(metadata, scaling + "type", "none"));
+  const std::string old = StrCat(name, ".rope.scale_linear");
+  if (metadata.contains(old)) {
+    ASSIGN_OR_RETURN(const double factor, JsonNumber(metadata, old, 0, 1e6));
+    if (factor != 0 && factor != 1) {
+      config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
+    }
+    return absl::OkStatus();
+  }
+  // As llama.cpp takes it: linear where there is a factor and no type.
+  ASSIGN_OR_RETURN(
+      const std::string type,
+      OptionalJsonString(
+          metadata, scaling + "type",
+          metadata.contains(scaling + "factor") ? "linear" : "none"));
   if (type == "none") return absl::OkStatus();
   if (type != "linear" && type != "yarn") {
     return absl::UnimplementedError(
@@ -207,10 +225,13 @@ absl::Status CompleteGemma(const json& metadata, json& config) {
   return CompleteLlama<kGemmaName>(metadata, config);
 }
 absl::Status CompleteGptNeox(const json& metadata, json& config) {
-  return CompleteRotary(metadata, "gptneox", "rotary_pct", config);
+  RETURN_IF_ERROR(CompleteRotary(metadata, "gptneox", "rotary_pct", config));
+  return CompleteScaling(metadata, "gptneox", config);
 }
 absl::Status CompletePhi2(const json& metadata, json& config) {
-  return CompleteRotary(metadata, "phi2", "partial_rotary_factor", config);
+  RETURN_IF_ERROR(
+      CompleteRotary(metadata, "phi2", "partial_rotary_factor", config));
+  return CompleteScaling(metadata, "phi2", config);
 }
 
 constexpr GgufName kBiases[] = {{"blk.0.attn_q.bias", "attention_bias"},
@@ -280,6 +301,11 @@ absl::StatusOr<json> GgufConfig(const GgufArchitecture& architecture,
 }
 
 absl::Status AddGgufRopeFactors(absl::Span<const float> factors, json& config) {
+  if (factors.empty() || config.contains("rope_scaling")) {
+    return absl::UnimplementedError(
+        StrCat("'", kGgufRopeFactors,
+               "' beside another scaling of rotary positions is not served"));
+  }
   // Of all models that have been published with such a scaling.
   constexpr double kLow = 1, kHigh = 4, kPositions = 8192;
   ASSIGN_OR_RETURN(const double theta,

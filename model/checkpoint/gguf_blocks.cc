@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/coded_tensor.h"
 #include "model/checkpoint/gguf_grids.h"
 #include "model/files/byte_source.h"
 #include "quant/dtype.h"
@@ -173,12 +174,13 @@ void UnpackTq10(const uint8_t* b, const GgufPlaces& to) {
 }
 
 void UnpackMxfp4(const uint8_t* b, const GgufPlaces& to) {
-  to.fields[0][0] = static_cast<float>(b[0]);
+  // 255 stands for no number.
+  to.fields[0][0] = b[0] == 255 ? NAN : static_cast<float>(b[0]);
   Nibbles(b + 1, 32, 16, to.codes);
 }
 
 // Types that files have and no method makes.
-class ReadType final : public quant::QuantMethod {
+class ReadType final : public StoredMethod {
  public:
   ReadType(std::string_view name, CodeFormat format, int64_t cols,
            int64_t bytes)
@@ -192,16 +194,10 @@ class ReadType final : public quant::QuantMethod {
                                     const quant::ParamValues&) const override {
     CodeFormat format = format_;
     // Codes lie closer together in a file than one by one.
-    format.constant_bytes =
+    format.packed_bytes = 0;
+    format.packed_bytes =
         rows * (cols / cols_) * bytes_ - format.StoredBytes(rows, cols);
     return format;
-  }
-  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
-      const quant::FloatRows& weight,
-      const quant::ParamValues&) const override {
-    return absl::UnimplementedError(
-        StrCat("tensor ", Quoted(weight.name()), ": ", name_,
-               " is what other tools make; Ounce serves their files"));
   }
 
  private:

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/checkpoint/coded_tensor.h"
@@ -41,6 +40,11 @@ struct RowType {
                             : cols * quant::SizeOf(dtype);
   }
 };
+
+// Which arrays may matter: a tokenizer's are large, and not the network's.
+bool IsOfNetwork(std::string_view key) {
+  return !key.starts_with("tokenizer.");
+}
 
 std::optional<RowType> RowTypeOf(uint32_t type) {
   switch (type) {
@@ -112,6 +116,7 @@ class GgufRows final : public quant::CodeRows {
       out.fields[i].first = first * per_row;
       out.fields[i].values.resize(count * per_row);
     }
+    RETURN_IF_ERROR(place_.file->CheckProceed());
     std::vector<uint8_t> bytes(place_.type.Bytes(cols()));
     for (int64_t row = first; row < first + count; ++row) {
       RETURN_IF_ERROR(place_.file->Read(
@@ -209,6 +214,7 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
   const std::string& folder() const override { return path_; }
+  std::string config_name() const override { return path_; }
   std::vector<std::string> files() const override {
     std::vector<std::string> paths;
     for (const auto& file : files_) paths.push_back(file->name());
@@ -237,6 +243,7 @@ class GgufCheckpoint final : public Checkpoint {
           StrCat(path_, ": tensor ", Quoted(name), ": has ", place.rows,
                  " elements: too few to read ", count, " from ", first));
     }
+    RETURN_IF_ERROR(place.file->CheckProceed());
     const int size = quant::SizeOf(place.type.dtype);
     for (int64_t i = first; i < first + count; ++i, ++out) {
       uint8_t bytes[4];
@@ -258,8 +265,7 @@ class GgufCheckpoint final : public Checkpoint {
   absl::StatusOr<GgufFile> OpenOne(const std::string& path,
                                    const OpenByPath& open) {
     ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> file, open(path));
-    ASSIGN_OR_RETURN(GgufFile gguf,
-                     ReadGguf(*file, [](std::string_view) { return false; }));
+    ASSIGN_OR_RETURN(GgufFile gguf, ReadGguf(*file, IsOfNetwork));
     struct Extent {
       int64_t begin, end;
       const std::string* name;
@@ -270,8 +276,8 @@ class GgufCheckpoint final : public Checkpoint {
       if (bytes > file->size() - tensor.offset) {
         return TensorError(
             *file, name,
-            StrCat("has bytes ", tensor.offset, " to ", tensor.offset + bytes,
-                   " of a file of ", file->size(),
+            StrCat("has ", bytes, " bytes from byte ", tensor.offset,
+                   " on, of a file of ", file->size(),
                    ": the file is too short; download it again"));
       }
       extents.push_back({tensor.offset, tensor.offset + bytes, &name});
@@ -341,6 +347,12 @@ class GgufCheckpoint final : public Checkpoint {
       absl::StatusOr<GgufFile> other = OpenOne(stem + end_of(i), open);
       RETURN_IF_ERROR(WithContext(
           other.status(), StrCat(path_, " is one of ", *count, " files")));
+      const auto own =
+          OptionalJsonInt(other->metadata, "split.no", 0, 99999, -1);
+      if (!own.ok() || *own != i) {
+        return absl::InvalidArgumentError(StrCat(
+            stem, end_of(i), ": 'split.no' must be ", i, ", as its name says"));
+      }
       // The first of them has what describes the model.
       if (i == 0) first.metadata = std::move(other->metadata);
     }
@@ -368,14 +380,18 @@ class GgufCheckpoint final : public Checkpoint {
   // They become the config's, and are no tensor of the network.
   absl::Status TakeRopeFactors() {
     const auto found = stored_.find(kGgufRopeFactors);
-    if (found == stored_.end()) return absl::OkStatus();
+    if (found == stored_.end() || architecture_->name != "llama") {
+      return absl::OkStatus();
+    }
     const auto& [file, tensor] = found->second;
     constexpr int64_t kMostPairs = 1024;
     if (tensor.type != kF32 || tensor.shape.size() != 1 ||
         tensor.shape[0] > kMostPairs) {
-      return TensorError(*file, kGgufRopeFactors,
-                         StrCat("must be a vector of F32, is of shape ",
-                                ShapeText(tensor.shape)));
+      return TensorError(
+          *file, kGgufRopeFactors,
+          StrCat("must be a vector of F32 (type 0), of at most ", kMostPairs,
+                 " elements, is of shape ", ShapeText(tensor.shape),
+                 " and type ", tensor.type));
     }
     std::vector<float> factors(tensor.shape[0]);
     RETURN_IF_ERROR(file->Read(
@@ -434,7 +450,11 @@ class GgufCheckpoint final : public Checkpoint {
     } else {
       RETURN_IF_ERROR(Code(name, place, info));
     }
-    tensors_.emplace(name, std::move(info));
+    if (!tensors_.emplace(name, std::move(info)).second) {
+      return TensorError(
+          *stored.file, stored_name,
+          StrCat("is ", Quoted(name), ", which another tensor is already"));
+    }
     return absl::OkStatus();
   }
 

@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "model/files/byte_source.h"
+#include "model/files/gguf_file.h"
 
 namespace ounce::model {
 namespace {
@@ -126,12 +127,6 @@ absl::StatusOr<std::string> ReadRef(const std::string& path) {
 }
 
 }  // namespace
-
-bool IsGgufFile(const std::string& path) {
-  std::error_code ignored;
-  return path.ends_with(".gguf") &&
-         std::filesystem::is_regular_file(path, ignored);
-}
 
 absl::StatusOr<std::string> FindModelFolder(std::string_view location) {
   if (IsFolder(std::string(location)) || IsGgufFile(std::string(location))) {

@@ -17,14 +17,9 @@
 
 namespace ounce::model {
 
-// Whether `path` is a file whose name says that it is a GGUF one: such a file
-// is a model by itself.
-bool IsGgufFile(const std::string& path);
-
 // The folder that `location` means: itself if it is a folder or a GGUF file,
-// else the snapshot
-// of `org/name[@revision]` (revision: a branch or tag, `main` if absent, or a
-// commit of 40 digits; `org/` is absent for a few old models).
+// else the snapshot of `org/name[@revision]` (revision: a branch or tag, `main`
+// if absent, or a commit of 40 digits; `org/` is absent for a few old models).
 // Errors: kNotFound, naming what was looked for, and for a model the command
 // that fills the cache; kInvalidArgument for a malformed cache, and for a file,
 // saying what it is.

@@ -106,6 +106,16 @@ absl::StatusOr<const TensorInfo*> QuantizedSource::Find(
     return Problem(
         name, StrCat("must have ", names, ", has ", quant::Name(info.dtype)));
   }
+  constexpr int64_t kMostExtent = int64_t{1} << 31;
+  for (const int64_t extent : info.shape) {
+    if (extent <= kMostExtent) continue;
+    return Problem(name, StrCat("must have extents of at most ", kMostExtent,
+                                ", is of shape ", ShapeText(info.shape)));
+  }
+  // Else a small file could have large ones.
+  if (!found->second.tensor.strides.empty()) {
+    return Problem(name, "must lie row by row without gaps");
+  }
   if (!Fits(info.shape, shape)) {
     return Problem(name, StrCat("must be of shape ", WantedText(shape),
                                 ", is of ", ShapeText(info.shape)));

@@ -131,6 +131,9 @@ absl::StatusOr<TensorFiles> OpenOtherSafetensors(const std::string& folder,
       names.insert(it->path().string());
     }
   }
+  if (error) {
+    return absl::DataLossError(absl::StrCat(folder, ": ", error.message()));
+  }
   TensorFiles all;
   for (const std::string& name : names) {
     ASSIGN_OR_RETURN(auto file, OpenFile(name, proceed));
@@ -187,7 +190,9 @@ absl::StatusOr<TensorFiles> OpenTensorFiles(const std::string& folder,
   return absl::NotFoundError(
       absl::StrCat(folder,
                    ": no model.safetensors, model.safetensors.index.json, "
-                   "pytorch_model.bin or pytorch_model.bin.index.json"));
+                   "pytorch_model.bin or pytorch_model.bin.index.json, and no "
+                   "other file that ends in .safetensors; a GGUF file is "
+                   "served by its own name"));
 }
 
 }  // namespace ounce::model

@@ -38,8 +38,8 @@ struct TensorFiles {
 
 // Opens the first that is there of model.safetensors,
 // model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json
-// and, for an index, every file it names, which must lie in `folder` or below it;
-// where there is none of them, all files of the folder whose names end in
+// and, for an index, every file it names, which must lie in `folder` or below
+// it; where there is none of them, all files of the folder whose names end in
 // .safetensors. A tensor that the index promises and its file lacks is in
 // `lacking`: whoever needs it says so. Of names that two files hold, the index
 // says which counts. `proceed` is asked then and later, whenever much is to be

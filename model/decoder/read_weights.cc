@@ -55,13 +55,12 @@ absl::StatusOr<DecoderMlp> ReadMlp(WeightReader& reader, std::string_view up,
 absl::StatusOr<Linear> ReadHead(WeightReader& reader, std::string_view module,
                                 int64_t vocab_size, int64_t cols,
                                 std::string_view tied_to, bool bias) {
-  SharedWeight weight;
   if (tied_to.empty()) {
-    ASSIGN_OR_RETURN(
-        weight, reader.Matrix(module, vocab_size, cols, WeightRole::kHead));
-  } else {
-    ASSIGN_OR_RETURN(weight, reader.Tied(module, tied_to));
+    const LinearSource head = {
+        .module = std::string(module), .rows = vocab_size, .bias = bias};
+    return reader.ReadLinear({&head, 1}, cols, WeightRole::kHead);
   }
+  ASSIGN_OR_RETURN(SharedWeight weight, reader.Tied(module, tied_to));
   std::vector<float> bias_values;
   if (bias) {
     ASSIGN_OR_RETURN(bias_values,

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -63,6 +65,7 @@ class Reader {
       if (at_ < buffer_start_ ||
           at_ >= buffer_start_ + static_cast<int64_t>(buffer_.size())) {
         constexpr int64_t kAtOnce = 64 << 10;
+        RETURN_IF_ERROR(file_.CheckProceed());
         buffer_.resize(std::min(kAtOnce, left()));
         buffer_start_ = at_;
         RETURN_IF_ERROR(file_.Read(at_, static_cast<int64_t>(buffer_.size()),
@@ -94,12 +97,14 @@ class Reader {
     return number;
   }
 
-  absl::StatusOr<std::string> TakeString() {
+  absl::StatusOr<std::string> TakeString(int64_t most = kMaxGgufString) {
     ASSIGN_OR_RETURN(const uint64_t length, TakeNumber<uint64_t>());
-    if (length > static_cast<uint64_t>(std::min(left(), kMaxGgufString))) {
-      return Fail(StrCat("a string of ", length, " bytes, where at most ",
-                         std::min(left(), kMaxGgufString), " may be"));
+    most = std::min({most, left(), text_left_});
+    if (length > static_cast<uint64_t>(most)) {
+      return Fail(StrCat("a string of ", length, " bytes, where at most ", most,
+                         " may be"));
     }
+    text_left_ -= static_cast<int64_t>(length);
     std::string text(length, '\0');
     RETURN_IF_ERROR(Take(static_cast<int64_t>(length), text.data()));
     if (ValidUtf8Prefix(text) != text.size()) {
@@ -111,6 +116,7 @@ class Reader {
  private:
   const ByteSource& file_;
   int64_t at_ = 0;
+  int64_t text_left_ = kMaxGgufText;
   std::vector<char> buffer_;
   int64_t buffer_start_ = 0;
 };
@@ -182,13 +188,13 @@ absl::Status SkipArray(Reader& reader, uint32_t type, uint64_t count) {
   return absl::OkStatus();
 }
 
-// Null if it is not wanted. `room` is what is left of kMaxGgufElements.
+// Empty if it is not wanted. `room` is what is left of kMaxGgufElements.
 absl::StatusOr<json> TakeArray(Reader& reader, bool wanted, int64_t& room) {
   ASSIGN_OR_RETURN(const uint32_t type, reader.TakeNumber<uint32_t>());
   ASSIGN_OR_RETURN(const uint64_t count, reader.TakeNumber<uint64_t>());
   if (!wanted) {
     RETURN_IF_ERROR(SkipArray(reader, type, count));
-    return json(nullptr);
+    return json::array();
   }
   if (type == kArray) return reader.Fail("an array in an array");
   if (count > static_cast<uint64_t>(room)) {
@@ -251,6 +257,12 @@ absl::StatusOr<int64_t> AlignmentOf(const Reader& reader,
 
 }  // namespace
 
+bool IsGgufFile(const std::string& path) {
+  std::error_code ignored;
+  return path.ends_with(".gguf") &&
+         std::filesystem::is_regular_file(path, ignored);
+}
+
 absl::StatusOr<GgufFile> ReadGguf(
     const ByteSource& file,
     absl::FunctionRef<bool(std::string_view key)> wants) {
@@ -291,7 +303,7 @@ absl::StatusOr<GgufFile> ReadGguf(
     gguf.metadata.emplace(std::move(key), *std::move(value));
   }
   for (uint64_t i = 0; i < num_tensors; ++i) {
-    ASSIGN_OR_RETURN(std::string name, reader.TakeString());
+    ASSIGN_OR_RETURN(std::string name, reader.TakeString(kMaxGgufName));
     ASSIGN_OR_RETURN(GgufTensor tensor, TakeTensor(reader));
     if (!gguf.tensors.try_emplace(name, std::move(tensor)).second) {
       return reader.Fail(StrCat("the tensor ", Quoted(name), " comes twice"));

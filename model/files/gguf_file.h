@@ -29,6 +29,9 @@ namespace ounce::model {
 inline constexpr int64_t kMaxGgufElements = int64_t{4} << 20;
 // Bytes of a string; a chat template has some ten thousand.
 inline constexpr int64_t kMaxGgufString = int64_t{1} << 20;
+// Bytes of all strings that are kept, and of a tensor's name.
+inline constexpr int64_t kMaxGgufText = 100'000'000;
+inline constexpr int64_t kMaxGgufName = 64;
 inline constexpr int kMaxGgufAxes = 4;
 inline constexpr uint64_t kMaxGgufKeys = 1 << 16;
 inline constexpr uint64_t kMaxGgufTensors = 1 << 20;
@@ -41,7 +44,7 @@ struct GgufTensor {
 
 struct GgufFile {
   // By key: a number, a string, true or false, or an array of these. Arrays
-  // that were not wanted are null.
+  // that were not wanted are empty.
   nlohmann::json metadata;
   std::map<std::string, GgufTensor> tensors;
   // Bytes, from the start of the file. Offsets begin there, at multiples of the
@@ -49,6 +52,9 @@ struct GgufFile {
   // type to see.
   int64_t data_start = 0;
 };
+
+// Whether `path` is a file whose name says that it is such a one.
+bool IsGgufFile(const std::string& path);
 
 // Reads up to the data. `wants` tells which arrays are kept; others are passed
 // over and take no memory.

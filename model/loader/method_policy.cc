@@ -138,7 +138,7 @@ std::optional<MethodPolicy::Choice> MethodPolicy::Tied(
   return ChoiceFor(Names(&*known, 1), kept);
 }
 
-absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
+absl::StatusOr<MethodPlan> MethodPolicy::Judge() {
   std::set<const MethodRule*> busy;
   bool rest_is_busy = false, any = false;
   const std::vector<Names> matrices = Matrices();
@@ -181,6 +181,7 @@ absl::StatusOr<MethodPlan> MethodPolicy::Judge() const {
     return NothingForRest();
   }
   if (!any && !plan_.keeps_all()) return NothingLeft();
+  is_judged_ = true;
   return used;
 }
 

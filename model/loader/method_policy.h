@@ -68,7 +68,9 @@ class MethodPolicy {
   //   - it unties, and is for no weight of two names
   //   - it has activations=8, and nothing that it is for multiplies any
   // and when no matrix gets a method of the plan's.
-  absl::StatusOr<MethodPlan> Judge() const;
+  absl::StatusOr<MethodPlan> Judge();
+  // Whether Judge has found nothing wrong: choices are final then.
+  bool is_judged() const { return is_judged_; }
 
  private:
   struct Name {
@@ -95,6 +97,7 @@ class MethodPolicy {
   absl::Status NothingLeft() const;
 
   const MethodPlan& plan_;
+  bool is_judged_ = false;
   // Weights by first name, which is in front of all that each has.
   std::map<Use, std::vector<Name>> weights_;
 };

@@ -71,8 +71,10 @@ absl::Status TransposedRows::Read(int64_t first, int64_t count,
 }
 
 DecodedRows::DecodedRows(std::unique_ptr<const quant::CodeRows> codes,
-                         quant::DType dtype)
-    : codes_(std::move(codes)), dtype_(dtype) {}
+                         quant::DType dtype, bool allows_non_finite)
+    : codes_(std::move(codes)),
+      dtype_(dtype),
+      allows_non_finite_(allows_non_finite) {}
 
 absl::Status DecodedRows::Read(int64_t first, int64_t count, float* out) const {
   return quant::ReadValues(*codes_, first, count, out);
@@ -84,7 +86,8 @@ absl::StatusOr<std::unique_ptr<const quant::FloatRows>> RowsOf(
   const TensorInfo& info = checkpoint.tensors().at(name);
   if (info.coded != nullptr) {
     ASSIGN_OR_RETURN(auto codes, info.coded->open());
-    return std::make_unique<DecodedRows>(std::move(codes), info.dtype);
+    return std::make_unique<DecodedRows>(std::move(codes), info.dtype,
+                                         allows_non_finite);
   }
   if (transposed) {
     return std::make_unique<TransposedRows>(checkpoint, std::move(name),

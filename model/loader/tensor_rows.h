@@ -84,17 +84,20 @@ class TransposedRows final : public quant::FloatRows {
 // stand for, in the checkpoint's order of columns.
 class DecodedRows final : public quant::FloatRows {
  public:
-  DecodedRows(std::unique_ptr<const quant::CodeRows> codes, quant::DType dtype);
+  DecodedRows(std::unique_ptr<const quant::CodeRows> codes, quant::DType dtype,
+              bool allows_non_finite);
 
   const std::string& name() const override { return codes_->name(); }
   int64_t rows() const override { return codes_->rows(); }
   int64_t cols() const override { return codes_->cols(); }
   quant::DType dtype() const override { return dtype_; }
+  bool allows_non_finite() const override { return allows_non_finite_; }
   absl::Status Read(int64_t first, int64_t count, float* out) const override;
 
  private:
   const std::unique_ptr<const quant::CodeRows> codes_;
   const quant::DType dtype_;
+  const bool allows_non_finite_;
 };
 
 // The rows of a matrix, however it is stored. `transposed` is of what is stored

@@ -327,6 +327,15 @@ absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
                                                      KeptAs(*source.info));
   RETURN_IF_ERROR(CheckRequantized(source.name, *source.info, stored.choice));
   stored.keeps_codes = KeepsCodes(*source.info, stored.choice);
+  if (stored.keeps_codes && source.info->coded->ordered &&
+      role == WeightRole::kEmbedding) {
+    return ledger_.Problem(
+        source.name,
+        StrCat("has columns that are sorted by importance (",
+               stored.choice.ToString(),
+               "), and rows of an embedding are looked up as they lie; store "
+               "it by another method with requantize=true"));
+  }
   stored.resident =
       Resident(stored.choice, /*folded=*/false, source.info->dtype);
   ASSIGN_OR_RETURN(stored.report,
@@ -355,6 +364,7 @@ absl::StatusOr<std::vector<LinearPart>> WeightLoader::ReadParts(
   };
   const auto alike = [&](const Source& a, const Source& b) {
     return a.info->dtype == b.info->dtype && !is_ordered(a) && !is_ordered(b) &&
+           a.stored->keeps_codes == b.stored->keeps_codes &&
            a.stored->choice.ToString() == b.stored->choice.ToString();
   };
   std::vector<LinearPart> parts;
@@ -483,14 +493,17 @@ absl::StatusOr<std::unique_ptr<const quant::CodeRows>> WeightLoader::CodesOf(
 }
 
 bool WeightLoader::KeepsCodes(const TensorInfo& info, const Choice& choice) {
-  return IsQuantized(info) &&
-         choice.spec.ToString() == info.coded->spec.ToString();
+  return IsQuantized(info) && choice.spec.stages.empty() &&
+         choice.spec.method == info.coded->spec.method &&
+         choice.spec.params == info.coded->spec.params;
 }
 
 absl::Status WeightLoader::CheckRequantized(const std::string& name,
                                             const TensorInfo& info,
                                             const Choice& choice) const {
-  if (!IsQuantized(info) || choice.requantize || KeepsCodes(info, choice)) {
+  // What is chosen before the policy knows all names of a weight may change.
+  if (!policy_.is_judged() || !IsQuantized(info) || choice.requantize ||
+      KeepsCodes(info, choice)) {
     return absl::OkStatus();
   }
   return ledger_.Problem(

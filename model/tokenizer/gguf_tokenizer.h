@@ -1,8 +1,8 @@
 // The tokenizer that a GGUF file carries in its metadata, `tokenizer.ggml.*`.
 //
-//   model  "gpt2": byte-level BPE of tokens and merges, of which `pre` names
-//   how
-//          texts are cut before; "llama": SentencePiece's pieces, scores, types
+//   model "gpt2"   byte-level BPE of tokens and merges; `pre` names how texts
+//                  are cut before
+//   model "llama"  SentencePiece's pieces, scores and types
 //
 // It becomes the description that a tokenizer.json would be. Source:
 // ggml-org/llama.cpp, src/llama-vocab.cpp; what `pre` names is the published

@@ -17,9 +17,6 @@
 namespace ounce::model {
 namespace {
 
-// The end of a file that is a model by itself.
-constexpr std::string_view kGguf = ".gguf";
-
 // Nothing when there is no such file.
 absl::StatusOr<std::optional<std::string>> ReadIfThere(
     const std::string& folder, const char* name) {
@@ -55,7 +52,7 @@ absl::StatusOr<std::string> ReadModelType(const std::string& folder) {
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
     const std::string& folder) {
-  if (folder.ends_with(kGguf)) {
+  if (IsGgufFile(folder)) {
     ASSIGN_OR_RETURN(const auto file, OpenFile(folder));
     return ReadGgufTokenizer(*file);
   }
@@ -120,11 +117,14 @@ int64_t Tokenizer::MostLoadBytes(const std::string& folder) {
   // Of a GGUF file, what stands before its tensors: 55 bytes for each of its
   // own; most files have little else than the tokenizer there.
   constexpr int64_t kPerGgufByte = 80;
-  if (folder.ends_with(kGguf)) {
+  if (IsGgufFile(folder)) {
     const auto file = OpenFile(folder);
     if (!file.ok()) return 0;
     const auto gguf = ReadGguf(**file, [](std::string_view) { return false; });
-    return gguf.ok() ? kSteps + kPerGgufByte * gguf->data_start : 0;
+    // More than a file can have that is read at all.
+    constexpr int64_t kMost = int64_t{1} << 40;
+    return gguf.ok() ? kSteps + kPerGgufByte * std::min(kMost, gguf->data_start)
+                     : 0;
   }
   const auto size = [&](const char* name) -> int64_t {
     const auto file = OpenFile(StrCat(folder, "/", name));

@@ -21,7 +21,7 @@ struct CheckpointFingerprint {
 };
 
 // Errors: kResourceExhausted when no file descriptor is left to look with;
-//   kDataLoss when the folder can't be read for another reason.
+//   kDataLoss when a weight file can't be looked at for another reason.
 absl::StatusOr<CheckpointFingerprint> FingerprintOf(
     const model::Checkpoint& checkpoint);
 

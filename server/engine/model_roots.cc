@@ -72,15 +72,21 @@ absl::StatusOr<std::string> ModelRoots::Resolve(
   RETURN_IF_ERROR(found.status());
   const fs::path folder = fs::canonical(*found, error);
   if (error || !allowed(folder)) return Denied(location);
+  // A GGUF file is a model by itself, under its own name (in the hub's cache it
+  // is a link to a blob without its end); parts of one lie beside it.
+  const bool is_file = fs::is_regular_file(folder, error);
+  const fs::path named = fs::absolute(*found).lexically_normal();
   // Files of the hub's cache are links to its blobs.
-  for (fs::directory_iterator it(folder, error), end; !error && it != end;
-       it.increment(error)) {
+  for (fs::directory_iterator it(is_file ? named.parent_path() : folder, error),
+       end;
+       !error && it != end; it.increment(error)) {
     std::error_code lost;  // a link to nowhere
+    if (is_file && it->path().extension() != ".gguf") continue;
     const fs::path file = fs::weakly_canonical(it->path(), lost);
     if (lost || !allowed(file)) return Denied(location);
   }
   if (error) return Denied(location);
-  return folder.string();
+  return is_file ? named.string() : folder.string();
 }
 
 }  // namespace ounce::server

@@ -27,10 +27,10 @@ using ::ounce::testing::QuantizedFixture;
 constexpr char kIntroduction[] =
     R"(# Checkpoints that are quantized already
 
-Most quantized models people have were made by another tool. Ounce serves them as they
-lie: integers and scales of the file are packed for its kernels, no floats are made of
-them, and the float checkpoint is not needed. Reports show what the file has
-(`ounce inspect FOLDER`), and count its bytes.
+Most quantized models people have were made by another tool. Ounce serves them by the
+codes in their files: integers and scales are packed for its kernels, nothing is quantized
+again, and the float checkpoint is not needed. Reports show what the file has
+(`ounce inspect FOLDER`): its bytes, and `resident_bytes`, what the codes take in memory.
 
 ```
 ounce-server --model code=/models/llama-3-8b-awq --model small=/models/smollm2.Q4_K_M.gguf
@@ -55,6 +55,9 @@ but for 4-bit floats (nf4, fp4), whose levels products round to integers, and 8-
 floats, which they round to bfloat16: 0.02 and 0.008. With `float32:requantize=true` all
 are within 1e-4.
 
+- **Memory** is the file's bytes, and more where kernels hold codes wider: 8-bit floats
+  become bfloat16; the 1 to 3 bits of IQ types 3 or 4; all groups of EXL2's matrix have the
+  width of its widest; integers in groups that are no multiple of 16 columns are floats.
 - **Activations** are read in 16 bits or more whatever the config says of them
   (`input_activations`, `activation_scheme`); `bnb-int8` rounds them to 8 by its
   definition.

@@ -21,6 +21,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/formats/grouped_integers.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/checkpoint/stored_columns.h"
@@ -147,13 +148,7 @@ class Awq final : public QuantizedFormat {
     GroupedIntegers integers = {.symmetric = false};
     ASSIGN_OR_RETURN(const int64_t bits, JsonInt(source.config, "bits", 1, 32));
     if (bits != kBits) return NotServed("bits", "4", StrCat(bits));
-    ASSIGN_OR_RETURN(integers.group,
-                     JsonInt(source.config, "group_size", -1, INT64_MAX));
-    if (integers.group == 0) {
-      return absl::InvalidArgumentError(
-          "'quantization_config': 'group_size' must be -1 or more than 0, is "
-          "0");
-    }
+    ASSIGN_OR_RETURN(integers.group, GroupSize(source.config));
     ASSIGN_OR_RETURN(const bool has_zeros,
                      OptionalJsonBool(source.config, "zero_point", true));
     if (!has_zeros) return NotServed("zero_point", "true", "false");

@@ -21,7 +21,6 @@
 // Source: bitsandbytes-foundation/bitsandbytes, bitsandbytes/functional.py
 // (QuantState) and nn/modules.py; transformers, quantizers/quantizer_bnb_*.py.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -32,6 +31,7 @@
 #include "absl/types/span.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
@@ -70,20 +70,6 @@ class BnbRows : public quant::CodeRows {
   const std::string& module() const { return module_; }
   const TensorFiles& files() const { return files_; }
 
-  // Values [first, first + count) of a tensor of floats, which must be finite.
-  absl::Status ReadFinite(const std::string& tensor, int64_t first,
-                          int64_t count, std::vector<float>& out) const {
-    out.resize(count);
-    RETURN_IF_ERROR(files_.ReadFloats(tensor, first, count, out.data()));
-    for (int64_t i = 0; i < count; ++i) {
-      if (std::isfinite(out[i])) continue;
-      return absl::InvalidArgumentError(
-          StrCat("tensor ", Quoted(tensor), ": element ", first + i,
-                 " must be a finite number, is ", out[i]));
-    }
-    return absl::OkStatus();
-  }
-
  private:
   const TensorFiles& files_;
   const std::string name_;
@@ -106,7 +92,8 @@ class Int8Rows final : public BnbRows {
                                          out.elements.data()));
     out.fields.resize(1);
     out.fields[0].first = first;
-    return ReadFinite(module() + ".SCB", first, count, out.fields[0].values);
+    return ReadScales(files(), module() + ".SCB", first, count,
+                      out.fields[0].values);
   }
 };
 
@@ -143,7 +130,8 @@ class FourBitRows final : public BnbRows {
     CodeBand::Field& absmax = out.fields[0];
     absmax.first = block;
     if (!state_.nested) {
-      return ReadFinite(name() + ".absmax", block, blocks, absmax.values);
+      return ReadScales(files(), name() + ".absmax", block, blocks,
+                        absmax.values);
     }
     std::vector<uint8_t> indexes(blocks);
     RETURN_IF_ERROR(files().ReadElements(name() + ".absmax", block, blocks,
@@ -153,7 +141,7 @@ class FourBitRows final : public BnbRows {
     out.fields[1].first = nested;
     out.fields[2].first = 0;
     out.fields[2].values = {static_cast<float>(state_.nested_offset)};
-    return ReadFinite(name() + ".nested_absmax", nested,
+    return ReadScales(files(), name() + ".nested_absmax", nested,
                       (block + blocks - 1) / kNestedBlock + 1 - nested,
                       out.fields[1].values);
   }
@@ -211,15 +199,9 @@ absl::StatusOr<FourBits> ReadState(const QuantizedSource& source,
           StrCat("'dtype' must be a float's, is ", Quoted(dtype)));
     }
     state.dtype = *floats;
-    const auto shape = json.find("shape");
-    if (shape == json.end() || !shape->is_array() || shape->size() != 2) {
-      return absl::InvalidArgumentError("'shape' must be [rows, columns]");
-    }
-    constexpr int64_t kMost = int64_t{1} << 31;
-    const nlohmann::json extents = {{"shape[0]", (*shape)[0]},
-                                    {"shape[1]", (*shape)[1]}};
-    ASSIGN_OR_RETURN(state.rows, JsonInt(extents, "shape[0]", 1, kMost));
-    ASSIGN_OR_RETURN(state.cols, JsonInt(extents, "shape[1]", 1, kMost));
+    ASSIGN_OR_RETURN(const auto shape, JsonShape(json, "shape"));
+    state.rows = shape.first;
+    state.cols = shape.second;
     state.nested = json.contains("nested_blocksize");
     if (!state.nested) return absl::OkStatus();
     ASSIGN_OR_RETURN(const int64_t nested,
@@ -257,10 +239,12 @@ absl::StatusOr<Map> ReadMap(const QuantizedSource& source,
 
 // What the file asks for and the method has no parameter's value for is not
 // served.
-absl::StatusOr<MethodSpec> SpecOf(const std::string& text) {
+absl::StatusOr<MethodSpec> SpecOf(const std::string& tensor,
+                                  const std::string& text) {
   absl::StatusOr<MethodSpec> spec = quant::ParseMethodSpec(text);
   if (spec.ok()) return spec;
-  return absl::UnimplementedError(spec.status().message());
+  return absl::UnimplementedError(
+      StrCat("tensor ", Quoted(tensor), ": ", spec.status().message()));
 }
 
 class Bitsandbytes final : public QuantizedFormat {
@@ -312,7 +296,7 @@ class Bitsandbytes final : public QuantizedFormat {
       found.parts.insert(module + part);
     }
     ASSIGN_OR_RETURN(const MethodSpec spec,
-                     SpecOf(StrCat("bnb-int8:threshold=", threshold)));
+                     SpecOf(name, StrCat("bnb-int8:threshold=", threshold)));
     return found.Add(
         name, rows, cols, source.dtype,
         {.spec = spec,
@@ -334,10 +318,10 @@ class Bitsandbytes final : public QuantizedFormat {
     const int64_t elements = state.rows * state.cols;
     RETURN_IF_ERROR(
         source.Find(name, {DType::kU8}, {(elements + 1) / 2, 1}).status());
-    ASSIGN_OR_RETURN(
-        const MethodSpec spec,
-        SpecOf(StrCat("bnb-", suffix, ":block=", state.block,
-                      ",double_quant=", state.nested ? "true" : "false")));
+    ASSIGN_OR_RETURN(const MethodSpec spec,
+                     SpecOf(name, StrCat("bnb-", suffix, ":block=", state.block,
+                                         ",double_quant=",
+                                         state.nested ? "true" : "false")));
     ASSIGN_OR_RETURN(const CodeFormat format,
                      spec.Format(state.rows, state.cols, state.dtype));
     const int64_t blocks = (elements - 1) / state.block + 1;

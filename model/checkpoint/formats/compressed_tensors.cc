@@ -22,7 +22,6 @@
 // and quantization/quant_args.py.
 #include <algorithm>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,9 +31,9 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/checkpoint/formats/float8_codes.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/formats/grouped_integers.h"
 #include "model/checkpoint/quantized_format.h"
-#include "model/checkpoint/stored_columns.h"
 #include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
 #include "nlohmann/json.hpp"
@@ -57,6 +56,13 @@ struct Scheme {
   bool is_float = false;
   GroupedIntegers integers;
   Reach block;  // of scales, of floats
+
+  bool Equals(const Scheme& other) const {
+    return is_float == other.is_float && integers.bits == other.integers.bits &&
+           integers.group == other.integers.group &&
+           integers.symmetric == other.integers.symmetric &&
+           block.rows == other.block.rows && block.cols == other.block.cols;
+  }
 };
 
 absl::StatusOr<Scheme> ReadScheme(const json& weights) {
@@ -97,18 +103,8 @@ absl::StatusOr<Scheme> ReadScheme(const json& weights) {
     }
     scheme.integers.group = group;
   } else if (strategy == "block" && scheme.is_float) {
-    const auto structure = weights.find("block_structure");
-    if (structure == weights.end() || !structure->is_array() ||
-        structure->size() != 2) {
-      return absl::InvalidArgumentError(
-          "'block_structure' must be [rows, columns]");
-    }
-    const json extents = {{"block_structure[0]", (*structure)[0]},
-                          {"block_structure[1]", (*structure)[1]}};
-    ASSIGN_OR_RETURN(scheme.block.rows,
-                     JsonInt(extents, "block_structure[0]", 1, INT64_MAX));
-    ASSIGN_OR_RETURN(scheme.block.cols,
-                     JsonInt(extents, "block_structure[1]", 1, INT64_MAX));
+    ASSIGN_OR_RETURN(const auto block, JsonShape(weights, "block_structure"));
+    scheme.block = {.rows = block.first, .cols = block.second};
   } else {
     return NotServed("strategy",
                      scheme.is_float ? "tensor, channel or block"
@@ -127,11 +123,10 @@ struct Packing {
     const int64_t in_word = 32 / bits;
     return dense ? WordsOf(numbers, bits) : (numbers + in_word - 1) / in_word;
   }
-  uint8_t Number(const uint32_t* words, int64_t i) const {
-    if (dense) return NumberInWords(words, i, bits);
+  // Where the `i`th begins.
+  int64_t Bit(int64_t i) const {
     const int64_t in_word = 32 / bits;
-    return static_cast<uint8_t>(words[i / in_word] >> i % in_word * bits &
-                                ((1u << bits) - 1));
+    return dense ? i * bits : i / in_word * 32 + i % in_word * bits;
   }
 };
 
@@ -151,11 +146,7 @@ class CompressedRows final : public GroupedIntegerRows {
                            layout.integers, std::move(format), layout.order),
         files_(files),
         module_(module),
-        layout_(layout) {
-    if (layout.packing.has_value() && !layout.integers.symmetric) {
-      zeros_.emplace(files, module + ".weight_zero_point");
-    }
-  }
+        layout_(layout) {}
 
  private:
   absl::Status ReadNumbers(int64_t first, int64_t count,
@@ -170,7 +161,7 @@ class CompressedRows final : public GroupedIntegerRows {
     RETURN_IF_ERROR(files_.ReadFloats(module_ + ".weight_scale", begin,
                                       num_scales, out.scales));
     if (!layout_.integers.symmetric) {
-      RETURN_IF_ERROR(zeros_.has_value()
+      RETURN_IF_ERROR(layout_.packing.has_value()
                           ? ReadPackedZeros(first, count, out.zeros)
                           : ReadBytes(module_ + ".weight_zero_point", begin,
                                       num_scales, out.zeros));
@@ -206,21 +197,31 @@ class CompressedRows final : public GroupedIntegerRows {
         module_ + ".weight_packed", first * words, count * words, read.data()));
     for (int64_t row = 0; row < count; ++row) {
       for (int64_t i = 0; i < cols(); ++i) {
-        *out++ = layout_.packing->Number(read.data() + row * words, i);
+        *out++ = NumberAtBit(read.data() + row * words, layout_.packing->Bit(i),
+                             bits());
       }
     }
     return absl::OkStatus();
   }
 
+  // Of rows, which lie side by side in words of each group.
   absl::Status ReadPackedZeros(int64_t first, int64_t count,
                                uint8_t* out) const {
-    // A column's words; there are few.
-    std::vector<uint32_t> words(zeros_->rows());
+    const Packing& packing = *layout_.packing;
+    const int64_t begin = packing.Bit(first) / 32;
+    const int64_t end = (packing.Bit(first + count - 1) + bits() - 1) / 32 + 1;
+    std::vector<uint32_t> rows((end - begin) * groups());
+    RETURN_IF_ERROR(
+        files_.ReadElements(module_ + ".weight_zero_point", begin * groups(),
+                            static_cast<int64_t>(rows.size()), rows.data()));
+    std::vector<uint32_t> words(end - begin);
     for (int64_t group = 0; group < groups(); ++group) {
-      RETURN_IF_ERROR(zeros_->Read(group, 1, words.data()));
+      for (int64_t i = 0; i < end - begin; ++i) {
+        words[i] = rows[i * groups() + group];
+      }
       for (int64_t row = 0; row < count; ++row) {
-        out[row * groups() + group] =
-            layout_.packing->Number(words.data(), first + row);
+        out[row * groups() + group] = NumberAtBit(
+            words.data(), packing.Bit(first + row) - begin * 32, bits());
       }
     }
     return absl::OkStatus();
@@ -229,7 +230,6 @@ class CompressedRows final : public GroupedIntegerRows {
   const TensorFiles& files_;
   const std::string module_;
   const Layout layout_;
-  std::optional<StoredColumns> zeros_;
 };
 
 class CompressedTensors final : public QuantizedFormat {
@@ -300,7 +300,11 @@ class CompressedTensors final : public QuantizedFormat {
           return absl::OkStatus();  // of activations alone
         }
         ASSIGN_OR_RETURN(Scheme scheme, ReadScheme(*weights));
-        schemes.push_back(scheme);
+        // Others may differ in what becomes of activations.
+        const bool is_known =
+            std::any_of(schemes.begin(), schemes.end(),
+                        [&](const Scheme& one) { return one.Equals(scheme); });
+        if (!is_known) schemes.push_back(scheme);
         return absl::OkStatus();
       };
       RETURN_IF_ERROR(
@@ -365,10 +369,14 @@ class CompressedTensors final : public QuantizedFormat {
     const bool has_zeros = source.files.tensors.contains(zeros);
     const auto fits = [&](const Scheme& scheme) {
       const GroupedIntegers& integers = scheme.integers;
-      const int64_t wanted = integers.group == GroupedIntegers::kMatrix
-                                 ? 1
-                                 : layout.rows * integers.groups(layout.cols);
-      return !scheme.is_float && scales->elements() == wanted &&
+      const int64_t of_row = integers.groups(layout.cols);
+      const bool by_rows =
+          scales->shape == std::vector<int64_t>{layout.rows, of_row} ||
+          (of_row == 1 && scales->shape == std::vector<int64_t>{layout.rows});
+      const bool fits_scales = integers.group == GroupedIntegers::kMatrix
+                                   ? scales->elements() == 1
+                                   : by_rows;
+      return !scheme.is_float && fits_scales &&
              (integers.symmetric || has_zeros) &&
              (!is_packed ||
               PackingOf(integers.bits, layout.cols, weight->shape[1])

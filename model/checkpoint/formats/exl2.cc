@@ -2,13 +2,12 @@
 // which are sorted by importance and cut into groups of a width each, and `out`
 // rows, a multiple of 32:
 //
-//   X.q_groups     int16 [2 * groups]: bits of a group, its first row in
-//   q_weight X.q_weight     int32 [words, out]  a group's numbers along `in`,
-//   lowest bits
-//                                      first, across words
-//   X.q_scale      int32 [groups, out / 8]  numbers of 4 bits, less one
-//   X.q_scale_max  f16 [groups]
-//   X.q_invperm    int32 [in], or X.q_perm: which column is where
+//   X.q_groups     int16 [2 * groups]      bits of a group, its first word
+//   X.q_weight     int32 [words, out]      a group's numbers along `in`, lowest
+//                                          bits first, across words
+//   X.q_scale      int32 [groups, out / 8] numbers of 4 bits, less one
+//   X.q_scale_max  float16 [groups]
+//   X.q_invperm    int32 [in]              or X.q_perm: which column is where
 //
 //   s = (q_scale + 1)^2 * (q_scale_max / 256), w = s * (q - 2^(bits - 1))
 //
@@ -18,8 +17,8 @@
 // Source: turboderp-org/exllamav2, exllamav2/exllamav2_ext/cuda/q_matrix.cu and
 // exllamav2/conversion/compile.py.
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <cstdio>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -28,6 +27,8 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/coded_tensor.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/formats/grouped_integers.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/checkpoint/stored_columns.h"
@@ -46,7 +47,7 @@ using quant::Reach;
 
 constexpr int64_t kInWord = 8;  // scales in a word of q_scale
 
-class Exl2Method final : public quant::QuantMethod {
+class Exl2Method final : public StoredMethod {
  public:
   std::string_view name() const override { return "exl2"; }
   std::string_view summary() const override {
@@ -75,12 +76,10 @@ class Exl2Method final : public quant::QuantMethod {
   absl::StatusOr<CodeFormat> Format(
       int64_t rows, int64_t cols, DType,
       const quant::ParamValues& params) const override {
-    constexpr std::string_view kElements[] = {"int1", "int2", "int3", "int4",
-                                              "int5", "int6", "int7", "int8"};
     const auto bits = static_cast<int>(quant::IntegerOf(params, "bits"));
     CodeFormat format = {.kind = CodeFormat::Kind::kSigned,
                          .bits = bits,
-                         .element = kElements[bits - 1],
+                         .element = IntegerName(bits, /*is_signed=*/true),
                          .fields = {{.name = "scale",
                                      .type = CodeField::Type::kFloat16,
                                      .bits = 16,
@@ -89,17 +88,11 @@ class Exl2Method final : public quant::QuantMethod {
                          .rule = {.scale = {.field = 0}}};
     const double elements =
         static_cast<double>(rows) * static_cast<double>(cols);
-    format.constant_bytes =
+    format.packed_bytes = 0;
+    format.packed_bytes =
         std::llround(quant::NumberOf(params, "bpw") * elements / 8) -
         format.StoredBytes(rows, cols);
     return format;
-  }
-  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
-      const quant::FloatRows& weight,
-      const quant::ParamValues&) const override {
-    return absl::UnimplementedError(
-        StrCat("tensor ", Quoted(weight.name()),
-               ": exl2 is what other tools make; Ounce serves their files"));
   }
 };
 
@@ -308,6 +301,7 @@ class Exl2 final : public QuantizedFormat {
     };
     int64_t first_col = 0;
     const size_t num_groups = pairs.size() / 2;
+    if (pairs.size() % 2 != 0) return wrong(num_groups);
     for (size_t i = 0; i < num_groups; ++i) {
       Group group = {.bits = pairs[2 * i],
                      .first_word = pairs[2 * i + 1],
@@ -365,8 +359,12 @@ class Exl2 final : public QuantizedFormat {
       bits += static_cast<double>(group.cols * group.bits * layout.rows) + 48 +
               4.0 * static_cast<double>(layout.rows);
     }
-    return StrCat(bits / static_cast<double>(layout.rows) /
-                  static_cast<double>(layout.cols));
+    // To the bit of any matrix.
+    char text[32];
+    std::snprintf(text, sizeof text, "%.15g",
+                  bits / static_cast<double>(layout.rows) /
+                      static_cast<double>(layout.cols));
+    return text;
   }
 };
 

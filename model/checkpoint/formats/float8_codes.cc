@@ -8,6 +8,8 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/coded_tensor.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/stored_tensor.h"
 #include "model/files/byte_source.h"
 #include "quant/registry.h"
@@ -16,7 +18,6 @@ namespace ounce::model {
 namespace {
 
 using quant::CodeBand;
-using quant::CodeField;
 using quant::CodeFormat;
 using quant::DType;
 using quant::ParamSpec;
@@ -25,7 +26,7 @@ using quant::Reach;
 // The extent of a block that is all of an axis.
 constexpr int64_t kAll = 0;
 
-class Fp8 final : public quant::QuantMethod {
+class Fp8 final : public StoredMethod {
  public:
   std::string_view name() const override { return "fp8"; }
   std::string_view summary() const override {
@@ -68,25 +69,10 @@ class Fp8 final : public quant::QuantMethod {
       const int64_t value = quant::IntegerOf(params, key);
       return value == kAll ? Reach::kAll : value;
     };
-    using Type = CodeField::Type;
-    const std::string& scales = params.at("scales");
-    const Type type = scales == "float16"    ? Type::kFloat16
-                      : scales == "bfloat16" ? Type::kBFloat16
-                                             : Type::kFloat32;
-    format.fields = {{.name = "scale",
-                      .type = type,
-                      .bits = type == Type::kFloat32 ? 32 : 16,
-                      .reach = {.rows = extent("block_rows"),
-                                .cols = extent("block_cols")}}};
+    format.fields = {ScaleField(
+        "scale", params.at("scales"),
+        {.rows = extent("block_rows"), .cols = extent("block_cols")})};
     return format;
-  }
-
-  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
-      const quant::FloatRows& weight,
-      const quant::ParamValues&) const override {
-    return absl::UnimplementedError(
-        StrCat("tensor ", Quoted(weight.name()),
-               ": fp8 is what other tools make; float8 is what Ounce does"));
   }
 };
 
@@ -131,16 +117,7 @@ class Float8Rows final : public quant::CodeRows {
     out.fields.resize(1);
     CodeBand::Field& field = out.fields[0];
     field.first = begin;
-    field.values.resize(end - begin);
-    RETURN_IF_ERROR(
-        files_.ReadFloats(scales_, begin, end - begin, field.values.data()));
-    for (int64_t i = begin; i < end; ++i) {
-      if (std::isfinite(field.values[i - begin])) continue;
-      return absl::InvalidArgumentError(
-          StrCat("tensor ", Quoted(scales_), ": element ", i,
-                 " must be a finite number, is ", field.values[i - begin]));
-    }
-    return absl::OkStatus();
+    return ReadScales(files_, scales_, begin, end - begin, field.values);
   }
 
  private:
@@ -151,6 +128,18 @@ class Float8Rows final : public quant::CodeRows {
   const int64_t cols_;
   const CodeFormat format_;
 };
+
+// One of each block, of rows first; of whole rows also without columns.
+bool AreOfBlocks(const std::vector<int64_t>& shape, const Reach& reach,
+                 int64_t rows, int64_t cols) {
+  const int64_t down = reach.Count(rows, 1);
+  const int64_t across = reach.Count(1, cols);
+  int64_t elements = 1;
+  for (const int64_t extent : shape) elements *= extent;
+  return shape == std::vector<int64_t>{down, across} ||
+         (across == 1 && shape == std::vector<int64_t>{down}) ||
+         (down * across == 1 && elements == 1);
+}
 
 }  // namespace
 
@@ -169,11 +158,11 @@ absl::Status AddFloat8(const QuantizedSource& source, const std::string& module,
   }
   const TensorInfo& info = place->second.tensor.info;
   if (!quant::IsFloat(info.dtype) || info.dtype == DType::kF64 ||
-      info.elements() != wanted) {
+      !AreOfBlocks(info.shape, reach, rows, cols)) {
     return source.Problem(
         scales, StrCat("must have ", wanted, " floats, the scales of ", name,
-                       ", has shape ", ShapeText(info.shape), " of ",
-                       quant::Name(info.dtype)));
+                       ", by rows and columns, has shape ",
+                       ShapeText(info.shape), " of ", quant::Name(info.dtype)));
   }
   const auto extent = [](int64_t value) {
     return StrCat(value == Reach::kAll ? kAll : value);

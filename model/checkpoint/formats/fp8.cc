@@ -16,6 +16,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/checkpoint/formats/float8_codes.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/files/json_fields.h"
 #include "nlohmann/json.hpp"
@@ -29,17 +30,8 @@ using quant::Reach;
 absl::StatusOr<Reach> BlockOf(const nlohmann::json& config) {
   const auto size = config.find("weight_block_size");
   if (size == config.end() || size->is_null()) return Reach::Matrix();
-  if (!size->is_array() || size->size() != 2) {
-    return absl::InvalidArgumentError(
-        "'quantization_config': 'weight_block_size' must be [rows, columns]");
-  }
-  const nlohmann::json extents = {{"weight_block_size[0]", (*size)[0]},
-                                  {"weight_block_size[1]", (*size)[1]}};
-  Reach reach;
-  ASSIGN_OR_RETURN(reach.rows,
-                   JsonInt(extents, "weight_block_size[0]", 1, INT64_MAX));
-  ASSIGN_OR_RETURN(reach.cols,
-                   JsonInt(extents, "weight_block_size[1]", 1, INT64_MAX));
+  ASSIGN_OR_RETURN(const auto block, JsonShape(config, "weight_block_size"));
+  const Reach reach = {.rows = block.first, .cols = block.second};
   return reach;
 }
 

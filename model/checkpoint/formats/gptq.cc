@@ -1,10 +1,10 @@
 // GPTQ's files, as AutoGPTQ and GPTQModel write them. Of a linear layer X of
 // `in` columns and `out` rows, with `bits` b and groups of g columns:
 //
-//   X.qweight  int32 [in * b / 32, out]    numbers along `in`, lowest bits
-//   first X.qzeros   int32 [groups, out * b / 32]  numbers along `out` X.scales
-//   float [groups, out] X.g_idx    int32 [in]                  the group of
-//   each column
+//   X.qweight  int32 [in * b / 32, out]      along `in`, lowest bits first
+//   X.qzeros   int32 [groups, out * b / 32]  along `out`
+//   X.scales   float [groups, out]
+//   X.g_idx    int32 [in]                    the group of each column
 //
 //   w = scales[g] * (q - zeros[g])
 //
@@ -22,6 +22,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/formats/grouped_integers.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/checkpoint/stored_columns.h"
@@ -50,12 +51,7 @@ absl::StatusOr<Config> ReadConfig(const nlohmann::json& json) {
     return NotServed("bits", "2, 3, 4 or 8", StrCat(bits));
   }
   config.integers.bits = static_cast<int>(bits);
-  ASSIGN_OR_RETURN(config.integers.group,
-                   JsonInt(json, "group_size", -1, INT64_MAX));
-  if (config.integers.group == 0) {
-    return absl::InvalidArgumentError(
-        "'quantization_config': 'group_size' must be -1 or more than 0, is 0");
-  }
+  ASSIGN_OR_RETURN(config.integers.group, GroupSize(json));
   ASSIGN_OR_RETURN(config.integers.symmetric,
                    OptionalJsonBool(json, "sym", false));
   ASSIGN_OR_RETURN(const std::string form,

@@ -7,6 +7,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/files/byte_source.h"
 
 namespace ounce::model {
@@ -19,11 +20,6 @@ using quant::DType;
 using quant::ParamSpec;
 using quant::Reach;
 
-constexpr std::string_view kSigned[] = {"int1", "int2", "int3", "int4",
-                                        "int5", "int6", "int7", "int8"};
-constexpr std::string_view kUnsigned[] = {"uint1", "uint2", "uint3", "uint4",
-                                          "uint5", "uint6", "uint7", "uint8"};
-
 Reach ReachOf(int64_t group) {
   switch (group) {
     case GroupedIntegers::kMatrix:
@@ -33,17 +29,6 @@ Reach ReachOf(int64_t group) {
     default:
       return Reach::Columns(group);
   }
-}
-
-CodeField ScaleField(const std::string& dtype, Reach reach) {
-  using Type = CodeField::Type;
-  const Type type = dtype == "float16"    ? Type::kFloat16
-                    : dtype == "bfloat16" ? Type::kBFloat16
-                                          : Type::kFloat32;
-  return {.name = "scale",
-          .type = type,
-          .bits = type == Type::kFloat32 ? 32 : 16,
-          .reach = reach};
 }
 
 }  // namespace
@@ -104,8 +89,8 @@ absl::StatusOr<CodeFormat> GroupedIntegersMethod::Format(
       .kind =
           symmetric ? CodeFormat::Kind::kSigned : CodeFormat::Kind::kUnsigned,
       .bits = bits,
-      .element = (symmetric ? kSigned : kUnsigned)[bits - 1],
-      .fields = {ScaleField(params.at("scales"), reach)},
+      .element = IntegerName(bits, symmetric),
+      .fields = {ScaleField("scale", params.at("scales"), reach)},
       .rule = {.scale = {.field = 0}},
       .constant_bytes =
           is_gptq_ ? cols * static_cast<int64_t>(sizeof(int32_t)) : 0};
@@ -120,14 +105,6 @@ absl::StatusOr<CodeFormat> GroupedIntegersMethod::Format(
     format.rule.zero = {.field = 1};
   }
   return format;
-}
-
-absl::StatusOr<std::unique_ptr<const quant::CodeRows>>
-GroupedIntegersMethod::Encode(const quant::FloatRows& weight,
-                              const quant::ParamValues&) const {
-  return absl::UnimplementedError(
-      StrCat("tensor ", Quoted(weight.name()), ": ", name_,
-             " is what other tools make; Ounce serves their files"));
 }
 
 GroupedIntegerRows::GroupedIntegerRows(std::string name, int64_t rows,
@@ -161,7 +138,7 @@ absl::Status GroupedIntegerRows::Read(int64_t first, int64_t count,
           StrCat("tensor ", Quoted(name_), ", row ", first + i / groups_,
                  ", group ", i % groups_, ": ", what));
     };
-    if (!std::isfinite(scales[i])) {
+    if (!(std::abs(scales[i]) <= kLargestScale)) {
       return problem(
           StrCat("the scale must be a finite number, is ", scales[i]));
     }
@@ -214,8 +191,7 @@ absl::StatusOr<std::vector<int32_t>> OrderOfGroups(
   return order;
 }
 
-uint8_t NumberInWords(const uint32_t* words, int64_t index, int bits) {
-  const int64_t bit = index * bits;
+uint8_t NumberAtBit(const uint32_t* words, int64_t bit, int bits) {
   const auto shift = static_cast<int>(bit % 32);
   uint32_t number = words[bit / 32] >> shift;
   if (shift + bits > 32) number |= words[bit / 32 + 1] << (32 - shift);

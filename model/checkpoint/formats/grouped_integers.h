@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "model/checkpoint/coded_tensor.h"
 #include "model/checkpoint/quantized_format.h"
 #include "quant/codes.h"
 #include "quant/dtype.h"
@@ -41,8 +42,8 @@ struct GroupedIntegers {
   }
 };
 
-// The method that such codes are reported as. It encodes nothing.
-class GroupedIntegersMethod final : public quant::QuantMethod {
+// The method that such codes are reported as.
+class GroupedIntegersMethod final : public StoredMethod {
  public:
   // `is_gptq`: files have the group of each column, and zero-points of
   // symmetric ones too.
@@ -56,9 +57,6 @@ class GroupedIntegersMethod final : public quant::QuantMethod {
   absl::Span<const quant::ParamSpec> params() const override;
   absl::StatusOr<quant::CodeFormat> Format(
       int64_t rows, int64_t cols, quant::DType dtype,
-      const quant::ParamValues& params) const override;
-  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
-      const quant::FloatRows& weight,
       const quant::ParamValues& params) const override;
 
  private:
@@ -114,9 +112,13 @@ absl::StatusOr<std::vector<int32_t>> OrderOfGroups(
     const QuantizedSource& source, const std::string& name, int64_t cols,
     int64_t group);
 
-// The `index`th number of `bits` in a stream of little-endian words, lowest
-// bits first; numbers may lie across two words.
-uint8_t NumberInWords(const uint32_t* words, int64_t index, int bits);
+// A number of `bits` in a stream of little-endian words, lowest bits first,
+// from a bit of it on; it may lie across two words.
+uint8_t NumberAtBit(const uint32_t* words, int64_t bit, int bits);
+// The `index`th of numbers one behind the other.
+inline uint8_t NumberInWords(const uint32_t* words, int64_t index, int bits) {
+  return NumberAtBit(words, index * bits, bits);
+}
 
 // Words of a stream of so many numbers.
 constexpr int64_t WordsOf(int64_t numbers, int bits) {

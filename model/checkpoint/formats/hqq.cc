@@ -16,7 +16,6 @@
 //
 // Source: mobiusml/hqq, hqq/core/quantize.py and bitpack.py.
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
@@ -24,7 +23,10 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/coded_tensor.h"
+#include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/quantized_format.h"
+#include "model/checkpoint/stored_tensor.h"
 #include "model/files/byte_source.h"
 #include "nlohmann/json.hpp"
 #include "quant/registry.h"
@@ -42,7 +44,7 @@ using quant::Reach;
 constexpr int64_t kWholeRow = -1;
 
 // The codes of the method hqq, with scales in other floats too.
-class StoredHqq final : public quant::QuantMethod {
+class StoredHqq final : public StoredMethod {
  public:
   std::string_view name() const override { return "hqq"; }
   std::string_view summary() const override {
@@ -78,23 +80,10 @@ class StoredHqq final : public quant::QuantMethod {
     const Reach reach = group == kWholeRow  ? Reach::Row()
                         : cols % group == 0 ? Reach::Columns(group)
                                             : Reach::Flat(group);
-    const std::string& scales = params.at("scales");
     for (CodeField& field : format.fields) {
-      field.reach = reach;
-      using Type = CodeField::Type;
-      field.type = scales == "float16"    ? Type::kFloat16
-                   : scales == "bfloat16" ? Type::kBFloat16
-                                          : Type::kFloat32;
-      field.bits = field.type == Type::kFloat32 ? 32 : 16;
+      field = ScaleField(field.name, params.at("scales"), reach);
     }
     return format;
-  }
-  absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Encode(
-      const quant::FloatRows& weight,
-      const quant::ParamValues&) const override {
-    return absl::UnimplementedError(
-        StrCat("tensor ", Quoted(weight.name()),
-               ": these codes of hqq are what other tools make"));
   }
 };
 
@@ -131,60 +120,47 @@ class HqqRows final : public quant::CodeRows {
                     CodeBand& out) const override {
     out.first_row = first;
     out.rows = count;
-    // Whole groups, of which the first and the last may reach over the rows.
+    out.elements.resize(count * cols());
+    RETURN_IF_ERROR(layout_.words ? ReadCodes<uint32_t>(out)
+                                  : ReadCodes<uint8_t>(out));
     const int64_t begin = first * cols() / layout_.group;
     const int64_t end = ((first + count) * cols() - 1) / layout_.group + 1;
-    out.elements.resize((end - begin) * layout_.group);
-    RETURN_IF_ERROR(layout_.words ? ReadCodes<uint32_t>(begin, end, out)
-                                  : ReadCodes<uint8_t>(begin, end, out));
-    out.elements.erase(
-        out.elements.begin(),
-        out.elements.begin() + (first * cols() - begin * layout_.group));
-    out.elements.resize(count * cols());
     out.fields.resize(2);
     RETURN_IF_ERROR(ReadField(".scale", begin, end, out.fields[0]));
     return ReadField(".zero", begin, end, out.fields[1]);
   }
 
  private:
-  // Of groups [begin, end).
   template <class Element>
-  absl::Status ReadCodes(int64_t begin, int64_t end, CodeBand& out) const {
-    const int64_t width = layout_.group, stored = layout_.stored_rows;
+  absl::Status ReadCodes(CodeBand& out) const {
+    const int64_t width = layout_.group, stored = layout_.stored_rows * width;
     const int in_element = layout_.words ? 10 : 8 / layout_.bits;
     const auto mask = static_cast<Element>((1 << layout_.bits) - 1);
     std::vector<Element> elements;
     std::byte* to = out.elements.data();
-    for (int64_t group = begin; group < end;) {
-      const int64_t row = group % stored;
-      const int64_t count = std::min(end - group, stored - row);
-      elements.resize(count * width);
-      RETURN_IF_ERROR(files_.ReadElements(module_ + ".W_q", row * width,
-                                          count * width, elements.data()));
-      const auto place = static_cast<int>(group / stored);
+    int64_t at = out.first_row * cols();
+    for (const int64_t end = at + out.rows * cols(); at < end;) {
+      // Elements of W_q that have these numbers in the same place.
+      const int64_t first = at % stored;
+      const int64_t count = std::min(end - at, stored - first);
+      elements.resize(count);
+      RETURN_IF_ERROR(
+          files_.ReadElements(module_ + ".W_q", first, count, elements.data()));
+      const auto place = static_cast<int>(at / stored);
       const int shift = (in_element - 1 - place) * layout_.bits;
       for (const Element element : elements) {
         *to++ = static_cast<std::byte>(element >> shift & mask);
       }
-      group += count;
+      at += count;
     }
     return absl::OkStatus();
   }
 
   absl::Status ReadField(const char* suffix, int64_t begin, int64_t end,
                          CodeBand::Field& field) const {
-    const std::string tensor = module_ + suffix;
     field.first = begin;
-    field.values.resize(end - begin);
-    RETURN_IF_ERROR(
-        files_.ReadFloats(tensor, begin, end - begin, field.values.data()));
-    for (int64_t i = begin; i < end; ++i) {
-      if (std::isfinite(field.values[i - begin])) continue;
-      return absl::InvalidArgumentError(
-          StrCat("tensor ", Quoted(tensor), ": element ", i,
-                 " must be a finite number, is ", field.values[i - begin]));
-    }
-    return absl::OkStatus();
+    return ReadScales(files_, module_ + suffix, begin, end - begin,
+                      field.values);
   }
 
   const TensorFiles& files_;
@@ -209,7 +185,9 @@ class Settings {
     const bool is_byte = info.dtype == DType::kU8;
     if (info.elements() != 1 ||
         (!is_byte && info.dtype != DType::kI32 && info.dtype != DType::kI64)) {
-      return source_.Problem(name, "must be one integer");
+      return source_.Problem(
+          name, StrCat("must be one integer, has shape ", ShapeText(info.shape),
+                       " of ", quant::Name(info.dtype)));
     }
     int64_t value = 0;  // little-endian, and none of them is negative
     RETURN_IF_ERROR(source_.files.ReadElements(name, 0, 1, &value));

@@ -447,11 +447,11 @@ TEST(QuantizedFormatTest, NamesTheNumberThatIsWrongWhenCodesAreRead) {
       {"bnb_int8",
        [](Changed& c) { c.Set<uint32_t>(Q(".SCB"), 5, 0x7FC00000); },
        {},
-       "SCB': element 5 must be a finite number, is nan"},
+       "SCB': element 5 must be a finite number of at most 1e+30, is nan"},
       {"bnb_nf4",
        [](Changed& c) { c.Set<uint32_t>(Q(".weight.absmax"), 9, 0x7F800000); },
        {},
-       "absmax': element 9 must be a finite number, is inf"},
+       "absmax': element 9 must be a finite number of at most 1e+30, is inf"},
       {"fp8_blocks",
        [](Changed& c) { c.Set<uint8_t>(Q(".weight"), 65, 0x7F); },
        {},
@@ -459,7 +459,7 @@ TEST(QuantizedFormatTest, NamesTheNumberThatIsWrongWhenCodesAreRead) {
       {"hqq_4",
        [](Changed& c) { c.Set<uint16_t>(Q(".zero"), 2, 0x7F80); },
        {},
-       "zero': element 2 must be a finite number, is inf"},
+       "zero': element 2 must be a finite number of at most 1e+30, is inf"},
   };
   for (const Fault& fault : faults) {
     Changed changed(fault.fixture);

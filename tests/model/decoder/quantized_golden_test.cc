@@ -28,6 +28,23 @@ using ::testing::HasSubstr;
 
 constexpr char kFixtures[] = "tests/golden/quantized";
 
+// All prompts' logits, less transformers', relative to those.
+double DistanceOf(const CausalLm& lm, const Golden& golden) {
+  LmRunner runner(lm, 2);
+  double difference = 0, norm = 0;
+  for (size_t p = 0; p < golden.prompts.size(); ++p) {
+    const auto& prompt = golden.prompts[p];
+    const auto logits =
+        runner.AllLogits(prompt, {static_cast<int64_t>(prompt.size())});
+    for (size_t i = 0; i < logits.size(); ++i) {
+      const double wanted = golden.logits[p][i];
+      difference += (logits[i] - wanted) * (logits[i] - wanted);
+      norm += wanted * wanted;
+    }
+  }
+  return std::sqrt(difference / norm);
+}
+
 class QuantizedGoldenTest : public ::testing::TestWithParam<QuantizedFixture> {
  protected:
   void SetUp() override {
@@ -39,23 +56,6 @@ class QuantizedGoldenTest : public ::testing::TestWithParam<QuantizedFixture> {
     if (!plan.empty()) options.plan = *ParseMethodPlan(plan);
     options.measure_error = true;
     return LoadModel(*checkpoint_, options);
-  }
-
-  // All prompts' logits, less transformers', relative to those.
-  static double DistanceOf(const CausalLm& lm, const Golden& golden) {
-    LmRunner runner(lm, 2);
-    double difference = 0, norm = 0;
-    for (size_t p = 0; p < golden.prompts.size(); ++p) {
-      const auto& prompt = golden.prompts[p];
-      const auto logits =
-          runner.AllLogits(prompt, {static_cast<int64_t>(prompt.size())});
-      for (size_t i = 0; i < logits.size(); ++i) {
-        const double wanted = golden.logits[p][i];
-        difference += (logits[i] - wanted) * (logits[i] - wanted);
-        norm += wanted * wanted;
-      }
-    }
-    return std::sqrt(difference / norm);
   }
 
   std::unique_ptr<Checkpoint> checkpoint_;
@@ -126,7 +126,8 @@ TEST_P(QuantizedGoldenTest, IsQuantizedFurtherOnlyWhenAsked) {
                  AllOf(HasSubstr(" already, and ks4 would add its error"),
                        HasSubstr("as in 'ks4:requantize=true'"))));
   }
-  if (!GetParam().is_gguf()) {
+  const auto head = checkpoint_->tensors().find("lm_head.weight");
+  if (head != checkpoint_->tensors().end() && head->second.coded == nullptr) {
     EXPECT_OK(Load("lm_head=linear"));  // floats
   }
   ASSERT_OK_AND_ASSIGN(const LoadedModel loaded, Load("ks4:requantize=true"));
@@ -159,6 +160,34 @@ TEST(QuantizedCheckpointTest, TheSameSpecKeepsTheCodes) {
     EXPECT_FALSE(tensor.error.has_value()) << tensor.name;
   }
   EXPECT_EQ(loaded.report.method, "bnb-nf4");
+}
+
+// Query, key and value are one product's rows, each of its own method.
+TEST(QuantizedCheckpointTest, CodesThatAreKeptLieBesideThoseThatAreMade) {
+  const std::string folder = "tests/golden/gguf_models/llama_blocks_256";
+  ASSERT_OK_AND_ASSIGN(const auto checkpoint,
+                       Checkpoint::Open(folder + "/model.gguf"));
+  LoadOptions options;
+  options.plan = *ParseMethodPlan("*.0.*k_proj*=gguf-q4_k:requantize=true");
+  options.measure_error = true;
+  ASSERT_OK_AND_ASSIGN(const LoadedModel loaded,
+                       LoadModel(*checkpoint, options));
+  int64_t made = 0;
+  for (const TensorReport& tensor : loaded.report.tensors) {
+    const bool is_made =
+        tensor.name.find(".0.self_attn.k_proj") != std::string::npos;
+    EXPECT_EQ(tensor.error.has_value(), is_made) << tensor.name;
+    if (!is_made) continue;
+    ++made;
+    EXPECT_EQ(tensor.method, "gguf-q4_k");
+    EXPECT_LT(tensor.error->relative_l2, 0.15);
+  }
+  EXPECT_EQ(made, 1);
+  const CausalLm& lm = *loaded.model->causal_lm();
+  const double distance =
+      DistanceOf(lm, ounce::testing::ReadGolden(folder, lm.shape().vocab_size));
+  EXPECT_GT(distance, 1e-3);  // the key's 5 bits became 4
+  EXPECT_LT(distance, 0.1);
 }
 
 TEST(QuantizedCheckpointTest, GroupsOfSortedColumnsReadTheirInputsSo) {

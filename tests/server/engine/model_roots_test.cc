@@ -96,6 +96,21 @@ TEST_F(ModelRootsTest, FilesThatAreLinksToElsewhereAreDenied) {
   EXPECT_THAT(roots_.Resolve(Path("models/good")), IsDenied());
 }
 
+TEST_F(ModelRootsTest, AGgufFileIsAModelByItself) {
+  folder_.WriteFile("models/one.gguf", "");
+  folder_.WriteFile("outside/other.gguf", "");
+  EXPECT_EQ(Resolved(roots_, Path("models/one.gguf")), Real("models/one.gguf"));
+  EXPECT_THAT(roots_.Resolve(Path("outside/other.gguf")), IsDenied());
+  // Under the name that says what it is, whatever that is a link to.
+  folder_.WriteFile("models/blob", "");
+  Link(Path("models/blob"), "models/two.gguf");
+  EXPECT_EQ(Resolved(roots_, Path("models/two.gguf")),
+            Real("models") + "/two.gguf");
+  // Parts of a file are read with it.
+  Link(Path("outside/other.gguf"), "models/two-00002-of-00002.gguf");
+  EXPECT_THAT(roots_.Resolve(Path("models/one.gguf")), IsDenied());
+}
+
 TEST_F(ModelRootsTest, DoesNotTellWhatThereIsOutside) {
   const std::string there = Path("outside/config.json");
   const std::string not_there = Path("outside/nothing.json");
