@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -23,6 +24,8 @@ struct CodedTensor {
   // What these codes are called, and what their format follows from. Its method
   // need not be one that can be asked for.
   quant::MethodSpec spec;
+  // CodeFormat::packed_bytes, where `spec` does not say it.
+  std::optional<int64_t> packed_bytes = {};
   int64_t bytes = 0;  // CodeFormat::StoredBytes
   // Whether CodeRows::order() says anything.
   bool ordered = false;

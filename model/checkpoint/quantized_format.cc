@@ -136,10 +136,11 @@ std::vector<std::string> QuantizedSource::ModulesWith(
 
 absl::Status CodedTensors::Add(const std::string& name, int64_t rows,
                                int64_t cols, DType dtype, CodedTensor coded) {
-  const absl::StatusOr<quant::CodeFormat> format =
+  absl::StatusOr<quant::CodeFormat> format =
       coded.spec.Format(rows, cols, dtype);
   RETURN_IF_ERROR(
       WithContext(format.status(), StrCat("tensor ", Quoted(name))));
+  if (coded.packed_bytes) format->packed_bytes = coded.packed_bytes;
   coded.bytes = format->StoredBytes(rows, cols);
   TensorInfo info;
   info.dtype = dtype;

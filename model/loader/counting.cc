@@ -31,6 +31,7 @@ std::optional<int64_t> BytesAfter(const CountedTensor& tensor,
   absl::StatusOr<quant::CodeFormat> format =
       spec.Format(tensor.rows, tensor.cols, dtype);
   if (!format.ok()) return std::nullopt;
+  if (tensor.packed_bytes) format->packed_bytes = tensor.packed_bytes;
   if (rule.codes_alone) {
     format->fields.clear();
     format->constant_bytes = 0;

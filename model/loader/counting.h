@@ -40,6 +40,9 @@ struct CountedTensor {
   bool kept = false;  // as in the checkpoint: `spec` keeps it
   // Of codes that the checkpoint has; absent: it has floats of `dtype`.
   std::optional<int64_t> coded_bytes = {};
+  // CodeFormat::packed_bytes of these, if they are kept and `spec` does not say
+  // it.
+  std::optional<int64_t> packed_bytes = {};
   bool is_second = false;  // the checkpoint has it under another name
   bool is_folded = false;  // into others, and not stored
 };

@@ -671,8 +671,11 @@ MethodSpec WeightLoader::Resident(const Choice& choice, bool folded,
 absl::StatusOr<size_t> WeightLoader::Report(
     const std::string& name, const TensorInfo& info, const Choice& choice,
     const MethodSpec& resident, int64_t rows, int64_t cols, WeightRole role) {
-  ASSIGN_OR_RETURN(const quant::CodeFormat stored,
+  ASSIGN_OR_RETURN(quant::CodeFormat stored,
                    FormatOf(name, choice.spec, rows, cols, info.dtype));
+  const auto packed_bytes =
+      KeepsCodes(info, choice) ? info.coded->packed_bytes : std::nullopt;
+  if (packed_bytes) stored.packed_bytes = packed_bytes;
   ASSIGN_OR_RETURN(const quant::CodeFormat in_memory,
                    FormatOf(name, resident, rows, cols, info.dtype));
   const size_t index = ledger_.Add(name, info);
@@ -688,6 +691,7 @@ absl::StatusOr<size_t> WeightLoader::Report(
                                  .spec = choice.spec,
                                  .kept = choice.kept};
   if (IsQuantized(info)) tensor.counted->coded_bytes = info.coded->bytes;
+  tensor.counted->packed_bytes = packed_bytes;
   tensor.left_alone = choice.left_alone;
   tensor.note = stored.note;
   if (method_.empty() && role == WeightRole::kLinear) method_ = tensor.method;

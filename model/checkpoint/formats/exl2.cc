@@ -18,7 +18,6 @@
 // exllamav2/conversion/compile.py.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -64,17 +63,11 @@ class Exl2Method final : public StoredMethod {
          .default_value = "128",
          .min = 1,
          .max = INT64_MAX,
-         .help = "columns that share a scale"},
-        {.name = "bpw",
-         .type = ParamSpec::Type::kNumber,
-         .default_value = "4",
-         .lowest = 0,
-         .highest = 1e6,
-         .help = "bits that a file has for a weight, scales included"}};
+         .help = "columns that share a scale"}};
     return params;
   }
   absl::StatusOr<CodeFormat> Format(
-      int64_t rows, int64_t cols, DType,
+      int64_t, int64_t, DType,
       const quant::ParamValues& params) const override {
     const auto bits = static_cast<int>(quant::IntegerOf(params, "bits"));
     CodeFormat format = {.kind = CodeFormat::Kind::kSigned,
@@ -86,12 +79,6 @@ class Exl2Method final : public StoredMethod {
                                      .reach = Reach::Columns(
                                          quant::IntegerOf(params, "group"))}},
                          .rule = {.scale = {.field = 0}}};
-    const double elements =
-        static_cast<double>(rows) * static_cast<double>(cols);
-    format.packed_bytes = 0;
-    format.packed_bytes =
-        std::llround(quant::NumberOf(params, "bpw") * elements / 8) -
-        format.StoredBytes(rows, cols);
     return format;
   }
 };
@@ -238,20 +225,22 @@ class Exl2 final : public QuantizedFormat {
     const quant::MethodSpec spec = {
         .method = &Method(),
         .params = {{"bits", StrCat(layout->bits)},
-                   {"group", StrCat(layout->reach_cols)},
-                   {"bpw", BitsPerWeight(*layout)}}};
+                   {"group", StrCat(layout->reach_cols)}}};
+    ASSIGN_OR_RETURN(CodeFormat format,
+                     spec.Format(layout->rows, layout->cols, DType::kF32));
+    format.packed_bytes = 0;
+    format.packed_bytes =
+        FileBytes(*layout) - format.StoredBytes(layout->rows, layout->cols);
     return found.Add(
         module + ".weight", layout->rows, layout->cols, source.dtype,
         {.spec = spec,
+         .packed_bytes = format.packed_bytes,
          .ordered = !layout->order.empty(),
          .open = [=, &files = source.files,
                   layout = std::shared_ptr<const Layout>(layout)]()
              -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           ASSIGN_OR_RETURN(
-               CodeFormat format,
-               spec.Format(layout->rows, layout->cols, DType::kF32));
            return std::make_unique<const Exl2Rows>(files, module, layout,
-                                                   std::move(format));
+                                                   format);
          }});
   }
 
@@ -353,18 +342,12 @@ class Exl2 final : public QuantizedFormat {
   }
 
   // Numbers, scales, groups and the order, as a file has them.
-  static std::string BitsPerWeight(const Layout& layout) {
-    double bits = 32.0 * static_cast<double>(layout.cols);
+  static int64_t FileBytes(const Layout& layout) {
+    int64_t bits = 32 * layout.cols;
     for (const Group& group : layout.groups) {
-      bits += static_cast<double>(group.cols * group.bits * layout.rows) + 48 +
-              4.0 * static_cast<double>(layout.rows);
+      bits += group.cols * group.bits * layout.rows + 48 + 4 * layout.rows;
     }
-    // To the bit of any matrix.
-    char text[32];
-    std::snprintf(text, sizeof text, "%.15g",
-                  bits / static_cast<double>(layout.rows) /
-                      static_cast<double>(layout.cols));
-    return text;
+    return bits / 8;
   }
 };
 
