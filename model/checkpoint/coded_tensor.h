@@ -31,7 +31,8 @@ struct CodedTensor {
   bool ordered = false;
   // The codes, [out, in], of the format of `spec` and the tensor's dtype. They
   // read from the checkpoint, which must outlive them.
-  std::function<absl::StatusOr<std::unique_ptr<const quant::CodeRows>>()> open;
+  std::function<absl::StatusOr<std::unique_ptr<const quant::CodeRows>>()> open =
+      {};
 };
 
 // A method that names such codes, and what their format follows from. It makes

@@ -135,13 +135,18 @@ std::vector<std::string> QuantizedSource::ModulesWith(
 }
 
 absl::Status CodedTensors::Add(const std::string& name, int64_t rows,
-                               int64_t cols, DType dtype, CodedTensor coded) {
+                               int64_t cols, DType dtype, CodedTensor coded,
+                               CodesOf codes) {
   absl::StatusOr<quant::CodeFormat> format =
       coded.spec.Format(rows, cols, dtype);
   RETURN_IF_ERROR(
       WithContext(format.status(), StrCat("tensor ", Quoted(name))));
   if (coded.packed_bytes) format->packed_bytes = coded.packed_bytes;
   coded.bytes = format->StoredBytes(rows, cols);
+  coded.open = [codes = std::move(codes), format = *std::move(format)]()
+      -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
+    return codes(format);
+  };
   TensorInfo info;
   info.dtype = dtype;
   info.shape = {rows, cols};

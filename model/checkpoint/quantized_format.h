@@ -9,6 +9,7 @@
 #ifndef OUNCE_MODEL_CHECKPOINT_QUANTIZED_FORMAT_H_
 #define OUNCE_MODEL_CHECKPOINT_QUANTIZED_FORMAT_H_
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -23,6 +24,7 @@
 #include "model/checkpoint/coded_tensor.h"
 #include "model/checkpoint/tensor_files.h"
 #include "nlohmann/json_fwd.hpp"
+#include "quant/codes.h"
 #include "quant/dtype.h"
 
 namespace ounce::model {
@@ -52,11 +54,15 @@ struct CodedTensors {
   std::map<std::string, TensorInfo> weights;
   std::set<std::string> parts;  // tensors of the file that they are made of
 
-  // A weight [rows, cols] of what `coded` says, but for its bytes. Errors:
-  // kInvalidArgument, with its name, for a shape that its spec has no codes
-  // for.
+  // Reads codes of this format, its tensors having been found to fit.
+  using CodesOf = std::function<std::unique_ptr<const quant::CodeRows>(
+      const quant::CodeFormat& format)>;
+
+  // A weight [rows, cols] of what `coded` says, but for its bytes and how it is
+  // opened. Errors: kInvalidArgument, with its name, for a shape that its spec
+  // has no codes for.
   absl::Status Add(const std::string& name, int64_t rows, int64_t cols,
-                   quant::DType dtype, CodedTensor coded);
+                   quant::DType dtype, CodedTensor coded, CodesOf codes);
 };
 
 class QuantizedFormat {

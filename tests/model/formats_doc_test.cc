@@ -1,9 +1,7 @@
 // Writes docs/formats.md from the lists of formats and the goldens, and holds
 // the page to them.
 
-#include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -18,6 +16,7 @@
 #include "model/checkpoint/quantized_format.h"
 #include "nlohmann/json.hpp"
 #include "tests/testing/quantized_fixtures.h"
+#include "tests/testing/written_page.h"
 
 namespace ounce::model {
 namespace {
@@ -145,16 +144,7 @@ std::string Page() {
 }
 
 TEST(FormatsDocTest, IsWhatTheCodeSays) {
-  const std::string path = OUNCE_SOURCE_ROOT "/docs/formats.md";
-  if (std::getenv("OUNCE_WRITE_DOCS") != nullptr) {
-    std::ofstream(path) << Page();
-    return;
-  }
-  std::ifstream in(path);
-  ASSERT_TRUE(in.is_open()) << path;
-  const std::string found((std::istreambuf_iterator<char>(in)), {});
-  EXPECT_EQ(found, Page())
-      << "to write it: OUNCE_WRITE_DOCS=1 and this test once more";
+  ounce::testing::ExpectWritten(OUNCE_SOURCE_ROOT "/docs/formats.md", Page());
 }
 
 }  // namespace

@@ -2,10 +2,7 @@
 // goldens, and holds the page to them.
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -16,6 +13,7 @@
 #include "model/config_reader.h"
 #include "model/registry.h"
 #include "nlohmann/json.hpp"
+#include "tests/testing/written_page.h"
 
 namespace ounce::model {
 namespace {
@@ -161,18 +159,8 @@ std::string Page() {
   return page;
 }
 
-// OUNCE_WRITE_DOCS=1 in the environment writes it.
 TEST(ModelsDocTest, IsWhatTheCodeSays) {
-  const std::string path = OUNCE_SOURCE_ROOT "/docs/models.md";
-  if (std::getenv("OUNCE_WRITE_DOCS") != nullptr) {
-    std::ofstream(path) << Page();
-    return;
-  }
-  std::ifstream in(path);
-  ASSERT_TRUE(in.is_open()) << path;
-  const std::string found((std::istreambuf_iterator<char>(in)), {});
-  EXPECT_EQ(found, Page())
-      << "to write it: OUNCE_WRITE_DOCS=1 and this test once more";
+  ounce::testing::ExpectWritten(OUNCE_SOURCE_ROOT "/docs/models.md", Page());
 }
 
 }  // namespace

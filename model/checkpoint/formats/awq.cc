@@ -220,16 +220,11 @@ class Awq final : public QuantizedFormat {
                                Sizes... sizes) {
     const quant::MethodSpec spec = Method().SpecOf(integers);
     return found.Add(
-        module + ".weight", rows, cols, source.dtype,
-        {.spec = spec,
-         .open = [=, &files = source.files]()
-             -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           ASSIGN_OR_RETURN(CodeFormat format,
-                            spec.Format(rows, cols, DType::kF32));
-           return std::make_unique<const Rows>(files, module, rows, cols,
-                                               sizes..., integers,
-                                               std::move(format));
-         }});
+        module + ".weight", rows, cols, source.dtype, {.spec = spec},
+        [=, &files = source.files](const quant::CodeFormat& format) {
+          return std::make_unique<const Rows>(files, module, rows, cols,
+                                              sizes..., integers, format);
+        });
   }
 };
 

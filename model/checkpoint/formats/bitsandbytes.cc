@@ -298,15 +298,11 @@ class Bitsandbytes final : public QuantizedFormat {
     ASSIGN_OR_RETURN(const MethodSpec spec,
                      SpecOf(name, StrCat("bnb-int8:threshold=", threshold)));
     return found.Add(
-        name, rows, cols, source.dtype,
-        {.spec = spec,
-         .open = [=, &files = source.files]()
-             -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           ASSIGN_OR_RETURN(CodeFormat format,
-                            spec.Format(rows, cols, DType::kF32));
-           return std::make_unique<const Int8Rows>(files, module, rows, cols,
-                                                   std::move(format));
-         }});
+        name, rows, cols, source.dtype, {.spec = spec},
+        [=, &files = source.files](const quant::CodeFormat& format) {
+          return std::make_unique<const Int8Rows>(files, module, rows, cols,
+                                                  format);
+        });
   }
 
   static absl::Status AddFourBits(const QuantizedSource& source,
@@ -353,15 +349,12 @@ class Bitsandbytes final : public QuantizedFormat {
       found.parts.insert(name + part);
     }
     found.parts.insert(StrCat(name, ".quant_state.bitsandbytes__", suffix));
-    return found.Add(
-        name, state.rows, state.cols, state.dtype,
-        {.spec = spec,
-         .open = [=, map = state.nested ? nested_map : nullptr,
-                  &files = source.files]()
-             -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           return std::make_unique<const FourBitRows>(files, module, state,
-                                                      format, map);
-         }});
+    return found.Add(name, state.rows, state.cols, state.dtype, {.spec = spec},
+                     [=, map = state.nested ? nested_map : nullptr,
+                      &files = source.files](const quant::CodeFormat& format) {
+                       return std::make_unique<const FourBitRows>(
+                           files, module, state, format, map);
+                     });
   }
 };
 

@@ -422,18 +422,13 @@ class CompressedTensors final : public QuantizedFormat {
     const quant::MethodSpec spec = Method().SpecOf(layout.integers);
     const bool ordered = layout.integers.ordered;
     const int64_t rows = layout.rows, cols = layout.cols;
-    return found.Add(
-        module + ".weight", rows, cols, source.dtype,
-        {.spec = spec,
-         .ordered = ordered,
-         .open = [spec, module, layout = std::move(layout),
-                  &files = source.files]()
-             -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           ASSIGN_OR_RETURN(CodeFormat format,
-                            spec.Format(layout.rows, layout.cols, DType::kF32));
-           return std::make_unique<const CompressedRows>(files, module, layout,
-                                                         std::move(format));
-         }});
+    return found.Add(module + ".weight", rows, cols, source.dtype,
+                     {.spec = spec, .ordered = ordered},
+                     [module, layout = std::move(layout),
+                      &files = source.files](const quant::CodeFormat& format) {
+                       return std::make_unique<const CompressedRows>(
+                           files, module, layout, format);
+                     });
   }
 
   static absl::Status AddFloats(const QuantizedSource& source,

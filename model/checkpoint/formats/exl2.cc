@@ -231,17 +231,17 @@ class Exl2 final : public QuantizedFormat {
     format.packed_bytes = 0;
     format.packed_bytes =
         FileBytes(*layout) - format.StoredBytes(layout->rows, layout->cols);
-    return found.Add(
-        module + ".weight", layout->rows, layout->cols, source.dtype,
-        {.spec = spec,
-         .packed_bytes = format.packed_bytes,
-         .ordered = !layout->order.empty(),
-         .open = [=, &files = source.files,
-                  layout = std::shared_ptr<const Layout>(layout)]()
-             -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           return std::make_unique<const Exl2Rows>(files, module, layout,
-                                                   format);
-         }});
+    return found.Add(module + ".weight", layout->rows, layout->cols,
+                     source.dtype,
+                     {.spec = spec,
+                      .packed_bytes = format.packed_bytes,
+                      .ordered = !layout->order.empty()},
+                     [=, &files = source.files,
+                      layout = std::shared_ptr<const Layout>(layout)](
+                         const quant::CodeFormat& format) {
+                       return std::make_unique<const Exl2Rows>(files, module,
+                                                               layout, format);
+                     });
   }
 
   // Columns, and their order.

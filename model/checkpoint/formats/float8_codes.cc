@@ -175,16 +175,11 @@ absl::Status AddFloat8(const QuantizedSource& source, const std::string& module,
                  {"scales", std::string(quant::Name(info.dtype))}}};
   found.parts.insert(name);
   found.parts.insert(scales);
-  return found.Add(
-      name, rows, cols, source.dtype,
-      {.spec = spec,
-       .open = [=, &files = source.files]()
-           -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-         ASSIGN_OR_RETURN(CodeFormat format,
-                          spec.Format(rows, cols, DType::kF32));
-         return std::make_unique<const Float8Rows>(files, name, scales, rows,
-                                                   cols, std::move(format));
-       }});
+  return found.Add(name, rows, cols, source.dtype, {.spec = spec},
+                   [=, &files = source.files](const quant::CodeFormat& format) {
+                     return std::make_unique<const Float8Rows>(
+                         files, name, scales, rows, cols, format);
+                   });
 }
 
 }  // namespace ounce::model

@@ -180,17 +180,13 @@ class Gptq final : public QuantizedFormat {
       found.parts.insert(module + part);
     }
     const quant::MethodSpec spec = Method().SpecOf(config.integers);
-    return found.Add(
-        module + ".weight", rows, cols, source.dtype,
-        {.spec = spec,
-         .ordered = config.integers.ordered,
-         .open = [=, &files = source.files, order = std::move(order)]()
-             -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           ASSIGN_OR_RETURN(quant::CodeFormat format,
-                            spec.Format(rows, cols, DType::kF32));
-           return std::make_unique<const GptqRows>(
-               files, module, rows, cols, config, std::move(format), order);
-         }});
+    return found.Add(module + ".weight", rows, cols, source.dtype,
+                     {.spec = spec, .ordered = config.integers.ordered},
+                     [=, &files = source.files, order = std::move(order)](
+                         const quant::CodeFormat& format) {
+                       return std::make_unique<const GptqRows>(
+                           files, module, rows, cols, config, format, order);
+                     });
   }
 };
 

@@ -297,14 +297,10 @@ class Hqq final : public QuantizedFormat {
                    {"scales", std::string(quant::Name(scales->dtype))}}};
     return found.Add(
         module + ".weight", layout.rows, layout.cols, source.dtype,
-        {.spec = spec,
-         .open = [=, &files = source.files]()
-             -> absl::StatusOr<std::unique_ptr<const quant::CodeRows>> {
-           ASSIGN_OR_RETURN(CodeFormat format,
-                            spec.Format(layout.rows, layout.cols, DType::kF32));
-           return std::make_unique<const HqqRows>(files, module, layout,
-                                                  std::move(format));
-         }});
+        {.spec = spec},
+        [=, &files = source.files](const quant::CodeFormat& format) {
+          return std::make_unique<const HqqRows>(files, module, layout, format);
+        });
   }
 };
 
