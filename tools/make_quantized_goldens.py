@@ -428,6 +428,44 @@ class Fp8:
         return {f"{name}.weight": codes, f"{name}.{key}": scales}, values
 
 
+class Ounce:
+    """By the description of the layout (docs/format.md)."""
+
+    tool = "an encoder of our own"
+
+    def __init__(self):
+        self.weights = {}
+
+    def config(self):
+        return {"quant_method": "ounce", "version": 1, "weights": self.weights}
+
+    @staticmethod
+    def stream(numbers, bits):
+        """Lowest bits first, without gaps."""
+        numbers = numbers.to(torch.int64).flatten() & (1 << bits) - 1
+        ones = (numbers[:, None] >> torch.arange(bits) & 1).flatten()
+        ones = torch.nn.functional.pad(ones, (0, -len(ones) % 8)).reshape(-1, 8)
+        return (ones << torch.arange(8)).sum(1).to(torch.uint8)
+
+    def __call__(self, name, weight):
+        # 3 bits with a scale and a zero-point for each 32 columns, or 5 bits
+        # with a scale for each row.
+        key = f"{name}.weight"
+        grouped = "attn" in name
+        bits, group = (3, 32) if grouped else (5, -1)
+        middle = 2**(bits - 1)
+        scales, zeros, codes, values = groups_of(weight, group, bits, symmetric=not grouped)
+        self.weights[key] = {
+            "method": "linear:bits=3,mode=asymmetric,granularity=group,group=32"
+                      if grouped else "linear:bits=5",
+            "dtype": "float16", "shape": list(weight.shape)}
+        tensors = {f"{key}.codes": self.stream(codes - middle, bits),
+                   f"{key}.scale": scales.flatten().to(F16)}
+        if grouped:
+            tensors[f"{key}.zero"] = self.stream(zeros - middle, 8)
+        return tensors, values
+
+
 GROUP = dict(num_bits=4, type="int", strategy="group", group_size=32)
 CASES = {
     "awq_gemm": (LLAMA, Awq("gemm", 32)),
@@ -466,6 +504,7 @@ CASES = {
     "hqq_3": (LLAMA, Hqq(3, 32, F16)),
     "hqq_4": (LLAMA, Hqq(4, 32, BF16)),
     "hqq_8": (LLAMA, Hqq(8, 64, F32)),
+    "ounce": (LLAMA, Ounce()),
 }
 
 

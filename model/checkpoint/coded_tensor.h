@@ -29,6 +29,12 @@ struct CodedTensor {
   int64_t bytes = 0;  // CodeFormat::StoredBytes
   // Whether CodeRows::order() says anything.
   bool ordered = false;
+  // Of a convolution: its batch norm is folded into the codes, and but for its
+  // bias done with.
+  bool folded = false;
+  // Bits that products with it round their inputs to, 8 or 16
+  // (quant/input_rounding.h); 16: as `spec` has it.
+  int activations = 16;
   // The codes, [out, in], of the format of `spec` and the tensor's dtype. They
   // read from the checkpoint, which must outlive them.
   std::function<absl::StatusOr<std::unique_ptr<const quant::CodeRows>>()> open =

@@ -63,6 +63,17 @@ struct LoadOptions {
   std::optional<absl::flat_hash_set<std::string>> only = {};
 };
 
+// Where the codes of a stored matrix come from, in terms of the checkpoint
+// (stored_codes.h).
+struct StoredAs {
+  std::string tensor;        // that has it, perhaps under another name
+  quant::MethodSpec spec;    // as it is stored, whatever it is in memory
+  bool keeps_codes = false;  // the checkpoint's own
+  bool allows_non_finite = false;
+  std::string batch_norm = {};  // module that is folded into the codes, if any
+  int activations = 16;         // RuleSpec::activations
+};
+
 // What became of one tensor of the checkpoint.
 struct TensorReport {
   std::string name;
@@ -77,6 +88,7 @@ struct TensorReport {
   int64_t stored_bytes = 0;      // Hugging Face's convention
   int64_t resident_bytes = 0;    // in memory, padding and scales included
   std::optional<CountedTensor> counted;           // if it is stored
+  std::optional<StoredAs> stored_as;              // if it is a stored matrix
   std::optional<quant::ErrorStats> error;         // if measured and not exact
   std::optional<quant::ErrorStats> output_error;  // likewise
   // With scales that follow from the weights, where they were given instead and

@@ -204,9 +204,12 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
   ASSIGN_OR_RETURN(const TensorInfo* info,
                    ledger_.Find(name, {channels, shape.in_channels,
                                        shape.kernel, shape.kernel}));
-  const Choice choice = policy_.Choose(
-      {std::string(module), WeightRole::kConvolution}, KeptAs(*info));
+  const Choice choice =
+      ChoiceFor({std::string(module), WeightRole::kConvolution}, *info);
+  RETURN_IF_ERROR(CheckRequantized(name, *info, choice));
+  const bool keeps_codes = KeepsCodes(*info, choice);
   ConvolutionWeight result;
+  bool folds = false;
   std::vector<float> factors;
   if (batch_norm.empty()) {
     ASSIGN_OR_RETURN(result.bias, Vector(StrCat(module, ".bias"), channels));
@@ -215,8 +218,11 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
     // left of the batch norm's four vectors; floats can be stored unfolded.
     const bool is_float = choice.spec.float_dtype().has_value();
     vector_bytes_ += VectorBytes(channels);
-    ASSIGN_OR_RETURN(factors, FoldBatchNorm(std::string(batch_norm), channels,
-                                            !is_float, &result.bias));
+    ASSIGN_OR_RETURN(BatchNorm norm, FoldBatchNorm(std::string(batch_norm),
+                                                   channels, !is_float));
+    result.bias = std::move(norm.bias);
+    folds = info->coded == nullptr || !info->coded->folded;
+    if (folds) factors = std::move(norm.weight);
   }
   const MethodSpec resident =
       Resident(choice, /*folded=*/!batch_norm.empty(), info->dtype);
@@ -235,26 +241,38 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
                    Report(name, *info, choice, resident, channels,
                           stored.cols(), WeightRole::kConvolution));
   ledger_.report(report).resident_bytes = bytes;
-  if (reads()) {
+  StoreAs(report, name, choice, keeps_codes, WeightRole::kConvolution);
+  if (folds && !choice.spec.float_dtype().has_value()) {
+    ledger_.report(report).stored_as->batch_norm = std::string(batch_norm);
+  }
+  if (reads() && keeps_codes) {
+    ASSIGN_OR_RETURN(const auto codes, info->coded->open());
+    ASSIGN_OR_RETURN(result.weight, PackConvolution(*codes, shape));
+  } else if (reads()) {
     // Stages see the weight as the checkpoint has it.
     ASSIGN_OR_RETURN(const auto staged,
                      quant::ApplyStages(resident.stages, stored));
     const quant::ScaledRows to_encode(*staged, factors);
     ASSIGN_OR_RETURN(const auto codes,
                      resident.method->Encode(to_encode, resident.params));
-    ASSIGN_OR_RETURN(PackedWeight packed,
-                     quant::Pack(quant::ConvolutionCodes(*codes, shape),
-                                 Product::kConvolution, pool_));
+    ASSIGN_OR_RETURN(result.weight, PackConvolution(*codes, shape));
     if (Measures(choice, info->dtype)) {
       ASSIGN_OR_RETURN(const quant::ErrorStats error,
                        quant::MeasureError(folded, *codes));
       SetError(choice, error, ledger_.report(report));
       RETURN_IF_ERROR(MeasureComputed(resident, folded, report));
     }
-    result.weight = std::make_shared<const PackedWeight>(std::move(packed));
   }
   RETURN_IF_ERROR(ledger_.Done(name));
   return result;
+}
+
+absl::StatusOr<SharedWeight> WeightLoader::PackConvolution(
+    const quant::CodeRows& codes, const quant::ConvolutionShape& shape) const {
+  ASSIGN_OR_RETURN(PackedWeight packed,
+                   quant::Pack(quant::ConvolutionCodes(codes, shape),
+                               Product::kConvolution, pool_));
+  return std::make_shared<const PackedWeight>(std::move(packed));
 }
 
 absl::StatusOr<std::vector<float>> WeightLoader::Vector(std::string_view name,
@@ -322,9 +340,9 @@ absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
   if (!is_new) return &stored;
   stored.name = source.name;
   stored.role = role;
-  stored.choice = apart.has_value() ? *apart
-                                    : policy_.Choose({source.module, role},
-                                                     KeptAs(*source.info));
+  stored.choice = apart.has_value()
+                      ? *apart
+                      : ChoiceFor({source.module, role}, *source.info);
   RETURN_IF_ERROR(CheckRequantized(source.name, *source.info, stored.choice));
   stored.keeps_codes = KeepsCodes(*source.info, stored.choice);
   if (stored.keeps_codes && source.info->coded->ordered &&
@@ -342,6 +360,8 @@ absl::StatusOr<WeightLoader::Stored*> WeightLoader::FindStored(
                    Report(source.name, *source.info, stored.choice,
                           stored.resident, source.stored_rows, cols, role));
   ledger_.report(stored.report).transposed = source.slice.stored.transposed;
+  StoreAs(stored.report, source.tensor, stored.choice, stored.keeps_codes,
+          role);
   // The checkpoint has it once.
   if (apart.has_value()) {
     TensorReport& report = ledger_.report(stored.report);
@@ -492,6 +512,24 @@ absl::StatusOr<std::unique_ptr<const quant::CodeRows>> WeightLoader::CodesOf(
   return stored.resident.Encode(*floats);
 }
 
+WeightLoader::Choice WeightLoader::ChoiceFor(const MethodPolicy::Use& use,
+                                             const TensorInfo& info) {
+  Choice choice = policy_.Choose(use, KeptAs(info));
+  if (KeepsCodes(info, choice)) choice.activations = info.coded->activations;
+  return choice;
+}
+
+void WeightLoader::StoreAs(size_t report, const std::string& tensor,
+                           const Choice& choice, bool keeps_codes,
+                           WeightRole role) {
+  ledger_.report(report).stored_as =
+      StoredAs{.tensor = tensor,
+               .spec = choice.spec,
+               .keeps_codes = keeps_codes,
+               .allows_non_finite = KeepsNonFinite(role),
+               .activations = choice.activations};
+}
+
 bool WeightLoader::KeepsCodes(const TensorInfo& info, const Choice& choice) {
   return IsQuantized(info) && choice.spec.stages.empty() &&
          choice.spec.method == info.coded->spec.method &&
@@ -606,36 +644,22 @@ absl::StatusOr<std::vector<float>> WeightLoader::ReadVector(
   return values;
 }
 
-absl::StatusOr<std::vector<float>> WeightLoader::FoldBatchNorm(
-    const std::string& module, int64_t channels, bool keep_only_bias,
-    std::vector<float>* bias) {
-  constexpr float kEpsilon = 1e-5f;
+absl::StatusOr<BatchNorm> WeightLoader::FoldBatchNorm(const std::string& module,
+                                                      int64_t channels,
+                                                      bool keep_only_bias) {
   const size_t first_report = ledger_.size();
-  ASSIGN_OR_RETURN(std::vector<float> factors,
+  BatchNorm norm;
+  ASSIGN_OR_RETURN(norm.weight,
                    ReadVector(module + ".weight", channels, Allowed::kNone));
-  ASSIGN_OR_RETURN(*bias,
+  ASSIGN_OR_RETURN(norm.bias,
                    ReadVector(module + ".bias", channels, Allowed::kNone));
+  ASSIGN_OR_RETURN(norm.mean, ReadVector(module + ".running_mean", channels,
+                                         Allowed::kNone));
   ASSIGN_OR_RETURN(
-      const std::vector<float> mean,
-      ReadVector(module + ".running_mean", channels, Allowed::kNone));
-  ASSIGN_OR_RETURN(
-      const std::vector<float> variance,
+      norm.variance,
       // An infinite one mutes its channel.
       ReadVector(module + ".running_var", channels, Allowed::kInfinity));
-  for (size_t i = 0; i < factors.size(); ++i) {
-    if (!(variance[i] >= 0)) {
-      return ledger_.Problem(module + ".running_var",
-                             StrCat("must be 0 or more everywhere, element ", i,
-                                    " is ", variance[i]));
-    }
-    factors[i] /= std::sqrt(variance[i] + kEpsilon);
-    (*bias)[i] -= mean[i] * factors[i];
-    if (!std::isfinite(factors[i]) || !std::isfinite((*bias)[i])) {
-      return absl::InvalidArgumentError(
-          StrCat(checkpoint_.folder(), ": batch norm '", module, "': channel ",
-                 i, " is not finite when folded"));
-    }
-  }
+  RETURN_IF_ERROR(WithContext(norm.Fold(module), checkpoint_.folder()));
   for (size_t i = first_report; i < ledger_.size(); ++i) {
     TensorReport& tensor = ledger_.report(i);
     const bool is_bias = tensor.name == module + ".bias";
@@ -646,7 +670,7 @@ absl::StatusOr<std::vector<float>> WeightLoader::FoldBatchNorm(
     }
     tensor.left_alone = VectorLeftAlone("folded into its convolution");
   }
-  return factors;
+  return norm;
 }
 
 std::string WeightLoader::VectorLeftAlone(const char* why) const {

@@ -21,6 +21,7 @@
 #include "model/loader/ledger.h"
 #include "model/loader/loader.h"
 #include "model/loader/method_policy.h"
+#include "model/loader/stored_codes.h"
 #include "model/loader/tensor_rows.h"
 #include "model/weights.h"
 #include "quant/convolution.h"
@@ -162,11 +163,17 @@ class WeightLoader final : public WeightReader {
   absl::StatusOr<std::vector<float>> ReadVector(const std::string& name,
                                                 int64_t size, Allowed allowed);
 
-  // The factor of each output channel; `bias` becomes what is added to it.
-  absl::StatusOr<std::vector<float>> FoldBatchNorm(const std::string& module,
-                                                   int64_t channels,
-                                                   bool keep_only_bias,
-                                                   std::vector<float>* bias);
+  absl::StatusOr<SharedWeight> PackConvolution(
+      const quant::CodeRows& codes, const quant::ConvolutionShape& shape) const;
+  // TensorReport::stored_as.
+  void StoreAs(size_t report, const std::string& tensor, const Choice& choice,
+               bool keeps_codes, WeightRole role);
+  // The plan's choice for a tensor, by one of its names.
+  Choice ChoiceFor(const MethodPolicy::Use& use, const TensorInfo& info);
+  // Its vectors, folded. `keep_only_bias`: only the bias is stored.
+  absl::StatusOr<BatchNorm> FoldBatchNorm(const std::string& module,
+                                          int64_t channels,
+                                          bool keep_only_bias);
   // Why vectors are as in the checkpoint, though methods were asked for.
   std::string VectorLeftAlone(const char* why) const;
   quant::MethodSpec Resident(const Choice& choice, bool folded,

@@ -130,6 +130,7 @@ TEST_P(FixtureTest, BytesAreThoseOfTheFile) {
                                            ".weight_scale_inv",
                                            ".weight_zero_point",
                                            ".W_q",
+                                           ".codes",
                                            ".scale",
                                            ".zero",
                                            ".q_weight",
@@ -266,12 +267,18 @@ TEST(QuantizedFormatTest, NamesWhatIsWrongWhenACheckpointIsOpened) {
   const auto shaped = [](const char* suffix, std::vector<int64_t> shape) {
     return [=](Changed& c) { c.Reshape(Q(suffix), shape); };
   };
+  const auto weight = [](const char* key, json value) {
+    return [=](Changed& c) {
+      c.quantization()["weights"][Q(".weight")][key] = value;
+    };
+  };
   const Fault faults[] = {
       {"gptq_4", [](Changed& c) { c.quantization() = 4; }, kInvalid,
        "'quantization_config' must be an object, is number"},
       {"gptq_4", set("quant_method", "quip"), kNotServed,
        "'quant_method' must be one of awq, bitsandbytes, compressed-tensors, "
-       "exl2, fbgemm_fp8, fp8, gptq, hqq, is 'quip'; serve the model's floats"},
+       "exl2, fbgemm_fp8, fp8, gptq, hqq, ounce, is 'quip'; serve the model's "
+       "floats"},
       {"gptq_4", set("quant_method", nullptr), kInvalid, "quant_method"},
 
       {"gptq_4", set("bits", 5), kNotServed, "'bits' must be 2, 3, 4 or 8"},
@@ -423,6 +430,30 @@ TEST(QuantizedFormatTest, NamesWhatIsWrongWhenACheckpointIsOpened) {
       {"hqq_4", [](Changed& c) { c.Set<int64_t>(Q(".shape"), 0, 32); },
        kInvalid, "W_q': must be of shape [32, 32], is of [64, 32]"},
       {"hqq_4", without(".zero"), kInvalid, "zero': of shape [128, 1]"},
+
+      {"ounce", set("version", 2), kNotServed, "'version' must be 1, is '2'"},
+      {"ounce", set("weights", json::array()), kInvalid,
+       "'weights' must be an object"},
+      {"ounce", weight("method", "linear:bits=99"), kInvalid,
+       "q_proj.weight': parameter 'bits' of method 'linear' must be"},
+      {"ounce", weight("method", "float16"), kInvalid,
+       "'method' must be one that makes codes, without stages, is 'float16'"},
+      {"ounce", weight("method", "prune-24+linear"), kInvalid,
+       "without stages"},
+      {"ounce", weight("dtype", "int8"), kInvalid,
+       "'dtype' must be a float's, is 'int8'"},
+      {"ounce", weight("shape", {64}), kInvalid, "'shape' must be 2 or 4"},
+      {"ounce", weight("shape", {64, -64}), kInvalid, "'shape' must be 2 or 4"},
+      {"ounce", weight("shape", {1 << 30, 1 << 30}), kInvalid,
+       "at most 2^40 elements"},
+      {"ounce", weight("shape", {64, 32}), kInvalid,
+       "q_proj.weight.codes': must be of shape ["},
+      {"ounce", weight("activations", 12), kInvalid,
+       "'activations' must be 8 or 16, is 12"},
+      {"ounce", weight("folded", "yes"), kInvalid, "'folded'"},
+      {"ounce", without(".weight.codes"), kInvalid,
+       "codes': of shape [1536] is missing"},
+      {"ounce", without(".weight.zero"), kInvalid, "zero': of shape [128]"},
   };
   for (const Fault& fault : faults) {
     Changed changed(fault.fixture);

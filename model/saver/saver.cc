@@ -1,0 +1,203 @@
+#include "model/saver/saver.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "base/str_cat.h"
+#include "model/files/gguf_file.h"
+#include "model/loader/loader.h"
+#include "model/saver/model_card.h"
+#include "model/saver/new_folder.h"
+#include "model/saver/save_format.h"
+#include "nlohmann/json.hpp"
+
+namespace ounce::model {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+// A config, a tokenizer and a card are small.
+constexpr int64_t kBesideBytes = int64_t{64} << 20;
+
+// Errors: kFailedPrecondition for a tensor that is stored twice.
+absl::StatusOr<ModelToSave> ModelOf(const Checkpoint& checkpoint,
+                                    const LoadReport& report,
+                                    int64_t max_shard_bytes) {
+  ModelToSave model = {.checkpoint = checkpoint,
+                       .report = report,
+                       .max_shard_bytes = max_shard_bytes};
+  std::map<std::string, StoredTensorView> by_name;
+  for (const TensorReport& tensor : report.tensors) {
+    if (!tensor.counted.has_value()) continue;
+    StoredTensorView view = {.report = &tensor, .spec = tensor.counted->spec};
+    view.spec.stages.clear();
+    ASSIGN_OR_RETURN(view.format, view.spec.Format(tensor.counted->rows,
+                                                   tensor.counted->cols,
+                                                   tensor.counted->dtype));
+    if (!by_name.emplace(tensor.name, std::move(view)).second) {
+      return absl::FailedPreconditionError(
+          StrCat("tensor '", tensor.name,
+                 "' is stored twice, once for each use of it, and a file has "
+                 "it once; give both uses one method"));
+    }
+  }
+  for (auto& [name, view] : by_name) model.tensors.push_back(std::move(view));
+  return model;
+}
+
+absl::StatusOr<const SaveFormat*> FindFormat(const std::string& name) {
+  std::string known;
+  for (const SaveFormat* format : AllSaveFormats()) {
+    if (format->name() == name) return format;
+    StrAppend(&known, known.empty() ? "" : ", ", format->name());
+  }
+  return absl::InvalidArgumentError(
+      StrCat("format must be one of ", known, ", is '", name, "'"));
+}
+
+struct Chosen {
+  const SaveFormat* format = nullptr;
+  std::unique_ptr<const WeightFiles> files;
+};
+
+absl::StatusOr<Chosen> Choose(const ModelToSave& model,
+                              const std::string& name) {
+  if (!name.empty()) {
+    ASSIGN_OR_RETURN(const SaveFormat* format, FindFormat(name));
+    ASSIGN_OR_RETURN(auto files, format->LayOut(model));
+    return Chosen{format, std::move(files)};
+  }
+  absl::Status last;
+  for (const SaveFormat* format : AllSaveFormats()) {
+    auto files = format->LayOut(model);
+    if (files.ok()) return Chosen{format, *std::move(files)};
+    last = files.status();
+    if (last.code() != absl::StatusCode::kFailedPrecondition) break;
+  }
+  return last;
+}
+
+bool IsCarriedAlong(const fs::path& file) {
+  const std::string name = file.filename().string();
+  for (const char* not_this :
+       {"config.json", "quantize_config.json", "quant_config.json"}) {
+    if (name == not_this) return false;
+  }
+  if (name.ends_with(".index.json")) return false;
+  const std::string extension = file.extension().string();
+  for (const char* wanted : {".json", ".txt", ".model", ".jinja"}) {
+    if (extension == wanted) return true;
+  }
+  return name.starts_with("LICENSE");
+}
+
+// Config, tokenizer and what else lies beside the weights.
+absl::Status WriteBeside(const ModelToSave& model, const json& changes,
+                         NewFolder& folder) {
+  const fs::path source(model.checkpoint.folder());
+  if (changes.empty()) {
+    RETURN_IF_ERROR(folder.Copy("config.json", source / "config.json"));
+  } else {
+    json config = model.checkpoint.config();
+    config.erase("quantization_config");
+    config.merge_patch(changes);
+    RETURN_IF_ERROR(folder.Write("config.json", config.dump(2) + "\n"));
+  }
+  std::error_code error;
+  std::vector<std::string> names;
+  for (fs::directory_iterator it(source, error), end; !error && it != end;
+       it.increment(error)) {
+    std::error_code unknown;
+    if (it->is_regular_file(unknown) && IsCarriedAlong(it->path())) {
+      names.push_back(it->path().filename().string());
+    }
+  }
+  if (error) {
+    return absl::DataLossError(
+        StrCat(source.string(), ": cannot be listed: ", error.message()));
+  }
+  for (const std::string& name : names) {
+    RETURN_IF_ERROR(folder.Copy(name, source / name));
+  }
+  return absl::OkStatus();
+}
+
+// Where the two names of a weight are stored apart, config.json must not tie
+// them.
+void Untie(const ModelToSave& model, json& changes) {
+  for (const StoredTensorView& tensor : model.tensors) {
+    if (tensor.report->counted->is_second) {
+      changes["tie_word_embeddings"] = false;
+    }
+  }
+}
+
+absl::StatusOr<std::vector<SavedFile>> ListFiles(const std::string& folder) {
+  std::vector<SavedFile> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(folder, error), end;
+       !error && it != end; it.increment(error)) {
+    if (!it->is_regular_file(error)) continue;
+    files.push_back({it->path().lexically_relative(folder).string(),
+                     static_cast<int64_t>(it->file_size(error))});
+  }
+  if (error) {
+    return absl::DataLossError(
+        StrCat(folder, ": cannot be listed: ", error.message()));
+  }
+  std::sort(
+      files.begin(), files.end(),
+      [](const SavedFile& a, const SavedFile& b) { return a.name < b.name; });
+  return files;
+}
+
+}  // namespace
+
+std::vector<SaveFormatInfo> SaveFormats() {
+  std::vector<SaveFormatInfo> formats;
+  for (const SaveFormat* format : AllSaveFormats()) {
+    formats.push_back({format->name(), format->summary()});
+  }
+  return formats;
+}
+
+absl::StatusOr<SaveReport> SaveModel(const Checkpoint& checkpoint,
+                                     const SaveOptions& options) {
+  LoadOptions load;
+  load.plan = options.plan;
+  ASSIGN_OR_RETURN(const ModelPlan plan, PlanModel(checkpoint, load));
+  ASSIGN_OR_RETURN(const ModelToSave model,
+                   ModelOf(checkpoint, plan.report, options.max_shard_bytes));
+  ASSIGN_OR_RETURN(const Chosen chosen, Choose(model, options.format));
+  SaveProgress progress = {.bytes_total = chosen.files->bytes()};
+  ASSIGN_OR_RETURN(
+      const auto folder,
+      NewFolder::Make(options.folder, progress.bytes_total + kBesideBytes));
+  const auto done = [&](const std::string& name, int64_t bytes) {
+    progress.bytes_done += bytes;
+    progress.tensor = name;
+    return options.progress ? options.progress(progress) : absl::OkStatus();
+  };
+  RETURN_IF_ERROR(chosen.files->Write(*folder, done));
+  std::optional<json> changes = chosen.files->config();
+  if (changes.has_value()) {
+    Untie(model, *changes);
+    RETURN_IF_ERROR(WriteBeside(model, *changes, *folder));
+  }
+  RETURN_IF_ERROR(
+      folder->Write("README.md", ModelCard(model, options, *chosen.format)));
+  RETURN_IF_ERROR(folder->Finish());
+  SaveReport report = {.format = std::string(chosen.format->name()),
+                       .weight_bytes = progress.bytes_total};
+  ASSIGN_OR_RETURN(report.files, ListFiles(options.folder));
+  return report;
+}
+
+}  // namespace ounce::model
