@@ -65,7 +65,8 @@ are within 1e-4.
 - **Refused by name**, before anything is read: other `quant_method`s; `gptq` in other
   forms than `gptq` and `gptq_v2`; `awq` in others than `gemm` and `gemv`; formats of
   compressed-tensors for GPUs (`marlin-24`, `nvfp4-pack-quantized`, ...) and sparse ones;
-  `hqq` with `axis` 0 or quantized scales.
+  `hqq` with `axis` 0 or quantized scales; `torchao`'s layouts for GPUs and what scales
+  activations by numbers in the file.
 
 ## GGUF
 
