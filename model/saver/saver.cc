@@ -62,6 +62,29 @@ absl::StatusOr<const SaveFormat*> FindFormat(const std::string& name) {
       StrCat("format must be one of ", known, ", is '", name, "'"));
 }
 
+// Files beside the weights come out of the checkpoint's folder, which a GGUF
+// file does not have.
+absl::Status CheckBeside(const ModelToSave& model, const SaveFormat& format,
+                         const WeightFiles& files) {
+  if (!files.config().has_value() || !IsGgufFile(model.checkpoint.folder())) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      StrCat("format '", format.name(),
+             "' wants a folder with a config and a "
+             "tokenizer, and those of ",
+             model.checkpoint.folder(),
+             " lie in it; save it as it is, with plan keep and the format "
+             "'checkpoint'"));
+}
+
+absl::StatusOr<std::unique_ptr<const WeightFiles>> LayOut(
+    const ModelToSave& model, const SaveFormat& format) {
+  ASSIGN_OR_RETURN(auto files, format.LayOut(model));
+  RETURN_IF_ERROR(CheckBeside(model, format, *files));
+  return files;
+}
+
 struct Chosen {
   const SaveFormat* format = nullptr;
   std::unique_ptr<const WeightFiles> files;
@@ -71,12 +94,12 @@ absl::StatusOr<Chosen> Choose(const ModelToSave& model,
                               const std::string& name) {
   if (!name.empty()) {
     ASSIGN_OR_RETURN(const SaveFormat* format, FindFormat(name));
-    ASSIGN_OR_RETURN(auto files, format->LayOut(model));
+    ASSIGN_OR_RETURN(auto files, LayOut(model, *format));
     return Chosen{format, std::move(files)};
   }
   absl::Status last;
   for (const SaveFormat* format : AllSaveFormats()) {
-    auto files = format->LayOut(model);
+    auto files = LayOut(model, *format);
     if (files.ok()) return Chosen{format, *std::move(files)};
     last = files.status();
     if (last.code() != absl::StatusCode::kFailedPrecondition) break;

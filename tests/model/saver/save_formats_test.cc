@@ -6,6 +6,7 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/str_cat.h"
@@ -135,6 +136,24 @@ absl::StatusOr<LoadedModel> LoadAs(const Checkpoint& checkpoint,
   LoadOptions options;
   if (plan != "keep") options.plan = *ParseMethodPlan(plan);
   return LoadModel(checkpoint, options);
+}
+
+// A rule may ask for other products with the same codes.
+TEST(SavedCodesTest, ActivationsAreThoseOfTheFileUnlessARuleSaysOthers) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Checkpoint::Open(kCodegen));
+  const TempFolder folder;
+  SaveOptions options;
+  options.plan = *ParseMethodPlan("linear:activations=8");
+  options.folder = folder.Path("saved");
+  ASSERT_OK(SaveModel(*source, options).status());
+  ASSERT_OK_AND_ASSIGN(const auto copy, Checkpoint::Open(options.folder));
+  for (const auto& [plan, wanted] :
+       {std::pair{"keep", "linear:activations=8"},
+        std::pair{"linear", "linear"},
+        std::pair{"linear:activations=8", "linear:activations=8"}}) {
+    ASSERT_OK_AND_ASSIGN(const LoadedModel loaded, LoadAs(*copy, plan));
+    EXPECT_EQ(loaded.report.method, wanted) << plan;
+  }
 }
 
 class SaveFormatsTest : public ::testing::TestWithParam<Case> {};
