@@ -26,7 +26,23 @@ namespace fs = std::filesystem;
 // A config, a tokenizer and a card are small.
 constexpr int64_t kBesideBytes = int64_t{64} << 20;
 
-// Errors: kFailedPrecondition for a tensor that is stored twice.
+// A batch norm that is folded into codes stays in floats that are made of
+// them, and no file could say so.
+absl::Status CheckUnfolded(const Checkpoint& checkpoint,
+                           const StoredTensorView& tensor) {
+  const auto& stored = tensor.report->stored_as;
+  if (!stored.has_value() || !tensor.is_float()) return absl::OkStatus();
+  const TensorInfo& info = checkpoint.tensors().at(stored->tensor);
+  if (info.coded == nullptr || !info.coded->folded) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      StrCat("tensor '", tensor.name(),
+             "' is floats made of codes that have its batch norm folded in, "
+             "which no format holds; keep its codes, or give it a method that "
+             "makes codes"));
+}
+
+// Errors: kFailedPrecondition for a tensor that is stored twice, or that no
+// file can say all of.
 absl::StatusOr<ModelToSave> ModelOf(const Checkpoint& checkpoint,
                                     const LoadReport& report,
                                     int64_t max_shard_bytes) {
@@ -41,6 +57,7 @@ absl::StatusOr<ModelToSave> ModelOf(const Checkpoint& checkpoint,
     ASSIGN_OR_RETURN(view.format, view.spec.Format(tensor.counted->rows,
                                                    tensor.counted->cols,
                                                    tensor.counted->dtype));
+    RETURN_IF_ERROR(CheckUnfolded(checkpoint, view));
     if (!by_name.emplace(tensor.name, std::move(view)).second) {
       return absl::FailedPreconditionError(
           StrCat("tensor '", tensor.name,

@@ -156,6 +156,22 @@ TEST(SavedCodesTest, ActivationsAreThoseOfTheFileUnlessARuleSaysOthers) {
   }
 }
 
+TEST(SavedCodesTest, FloatsOfFoldedCodesAreRefused) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Checkpoint::Open(kDetr));
+  const TempFolder folder;
+  SaveOptions options;
+  options.plan = *ParseMethodPlan("@convolution=linear linear");
+  options.folder = folder.Path("saved");
+  ASSERT_OK(SaveModel(*source, options).status());
+  ASSERT_OK_AND_ASSIGN(const auto copy, Checkpoint::Open(options.folder));
+  options.plan = *ParseMethodPlan("@convolution=float16:requantize=true");
+  options.folder = folder.Path("again");
+  EXPECT_THAT(SaveModel(*copy, options),
+              ounce::testing::StatusIs(
+                  absl::StatusCode::kFailedPrecondition,
+                  ::testing::HasSubstr("have its batch norm folded in")));
+}
+
 class SaveFormatsTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(SaveFormatsTest, WhatIsSavedAndLoadedAgainIsTheSame) {
