@@ -95,6 +95,11 @@ absl::StatusOr<std::string> Sha256OfFile(const std::string& path, int64_t size,
   return DigestOfFile(path, std::string(kSha256Digits, '0'), size, hooks);
 }
 
+absl::StatusOr<std::string> GitHashOfFile(const std::string& path, int64_t size,
+                                          const Hooks& hooks) {
+  return DigestOfFile(path, std::string(kSha1Digits, '0'), size, hooks);
+}
+
 absl::StatusOr<bool> HasDigest(const std::string& path, std::string_view etag,
                                int64_t size, const Hooks& hooks) {
   std::error_code error;

@@ -45,6 +45,10 @@ absl::Status AddFile(Digest& digest, int file, int64_t size,
 absl::StatusOr<std::string> Sha256OfFile(const std::string& path, int64_t size,
                                          const Hooks& hooks);
 
+// Git's SHA-1 of it as a blob. Errors: the same.
+absl::StatusOr<std::string> GitHashOfFile(const std::string& path, int64_t size,
+                                          const Hooks& hooks);
+
 // Whether the file is there and has these bytes.
 // Errors: as Sha256OfFile's.
 absl::StatusOr<bool> HasDigest(const std::string& path, std::string_view etag,

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "hub/destination.h"
 #include "hub/digest.h"
+#include "hub/json_fields.h"
 
 namespace ounce::hub {
 namespace {
@@ -53,14 +54,6 @@ class FolderDestination final : public Destination {
   const std::string folder_;
 };
 
-bool HasText(const nlohmann::json& object, const char* key) {
-  return object.is_object() && object.contains(key) && object[key].is_string();
-}
-
-bool HasList(const nlohmann::json& object, const char* key) {
-  return object.is_object() && object.contains(key) && object[key].is_array();
-}
-
 }  // namespace
 
 std::unique_ptr<Destination> IntoFolder(const std::string& folder) {
@@ -75,29 +68,23 @@ absl::StatusOr<FinishedFolder> ReadFinishedFolder(const std::string& folder) {
   if (!std::filesystem::exists(path, error)) return none;
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxFinishedBytes));
   const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!HasText(json, "model") || !HasText(json, "commit") ||
-      !HasList(json, "include") || !HasList(json, "files")) {
-    return none;
-  }
-  FinishedFolder finished;
-  finished.model = json["model"].get<std::string>();
-  finished.commit = json["commit"].get<std::string>();
-  for (const auto& pattern : json["include"]) {
+  const auto model = TextIn(json, "model"), commit = TextIn(json, "commit");
+  const auto* const include = ListIn(json, "include");
+  const auto* const files = ListIn(json, "files");
+  if (!model || !commit || include == nullptr || files == nullptr) return none;
+  FinishedFolder finished = {*model, *commit, {}, {}};
+  for (const auto& pattern : *include) {
     if (!pattern.is_string()) return none;
     finished.include.push_back(pattern.get<std::string>());
   }
-  for (const auto& file : json["files"]) {
-    if (!HasText(file, "path") || !HasText(file, "etag") ||
-        !file.contains("bytes") || !file["bytes"].is_number_integer()) {
-      return none;
-    }
-    finished.files.push_back({file["path"].get<std::string>(),
-                              file["etag"].get<std::string>(),
-                              file["bytes"].get<int64_t>(), ""});
-    const RemoteFile& known = finished.files.back();
+  for (const auto& file : *files) {
+    const auto path_inside = TextIn(file, "path"), etag = TextIn(file, "etag");
+    const auto bytes = WholeNumberIn(file, "bytes");
+    if (!path_inside || !etag || !bytes) return none;
+    finished.files.push_back({*path_inside, *etag, *bytes, ""});
     const auto size = std::filesystem::file_size(
-        absl::StrCat(folder, "/", known.path), error);
-    if (error || static_cast<int64_t>(size) != known.size) return none;
+        absl::StrCat(folder, "/", *path_inside), error);
+    if (error || static_cast<int64_t>(size) != *bytes) return none;
   }
   return finished;
 }

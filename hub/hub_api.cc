@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -11,6 +12,7 @@
 #include "base/status_macros.h"
 #include "hub/backoff.h"
 #include "hub/digest.h"
+#include "hub/json_fields.h"
 
 namespace ounce::hub {
 namespace {
@@ -42,11 +44,8 @@ std::string Words(const HttpReply& reply) {
   constexpr size_t kMost = 300;
   std::string words = reply.Header("x-error-message");
   if (words.empty()) {
-    const auto json = nlohmann::json::parse(reply.body, nullptr, false);
-    if (json.is_object() && json.contains("error") &&
-        json["error"].is_string()) {
-      words = json["error"].get<std::string>();
-    }
+    words = TextIn(nlohmann::json::parse(reply.body, nullptr, false), "error")
+                .value_or("");
   }
   if (words.size() > kMost) words.resize(kMost);
   return words.empty() ? "" : absl::StrCat(": ", absl::CHexEscape(words));
@@ -76,7 +75,8 @@ HubApi::HubApi(const Environment& environment, const ModelName& name,
     : environment_(environment), name_(name), hooks_(hooks), client_(hooks) {}
 
 absl::StatusOr<HttpReply> HubApi::Ask(HttpRequest request) {
-  if (!environment_.token.empty()) {
+  if (!environment_.token.empty() &&
+      Origin(request.url) == Origin(environment_.endpoint)) {
     request.headers.push_back(
         absl::StrCat("Authorization: Bearer ", environment_.token));
   }
@@ -161,20 +161,17 @@ absl::StatusOr<Listing> HubApi::List() {
   const auto json = nlohmann::json::parse(reply.body, nullptr, false);
   const absl::Status malformed = absl::DataLossError(
       absl::StrCat(request.url, ": the answer is no list of a model's files"));
-  if (!json.is_object() || !json.contains("sha") || !json["sha"].is_string() ||
-      !json.contains("siblings") || !json["siblings"].is_array() ||
-      json["siblings"].size() > kMaxListed) {
+  const auto* const siblings = ListIn(json, "siblings");
+  Listing listing;
+  listing.commit = TextIn(json, "sha").value_or("");
+  if (!IsCommit(listing.commit) || siblings == nullptr ||
+      siblings->size() > kMaxListed) {
     return malformed;
   }
-  Listing listing;
-  listing.commit = json["sha"].get<std::string>();
-  if (!IsCommit(listing.commit)) return malformed;
-  for (const auto& sibling : json["siblings"]) {
-    if (!sibling.is_object() || !sibling.contains("rfilename") ||
-        !sibling["rfilename"].is_string()) {
-      return malformed;
-    }
-    listing.paths.push_back(sibling["rfilename"].get<std::string>());
+  for (const auto& sibling : *siblings) {
+    std::optional<std::string> path = TextIn(sibling, "rfilename");
+    if (!path) return malformed;
+    listing.paths.push_back(*std::move(path));
   }
   return listing;
 }

@@ -43,7 +43,7 @@ class HubApi {
   const ModelName& name() const { return name_; }
   const Hooks& hooks() const { return hooks_; }
 
-  // Asks once, with the token if there is one.
+  // Asks once; the hub itself with the token if there is one, nobody else.
   // Errors: HttpClient::Perform's.
   absl::StatusOr<HttpReply> Ask(HttpRequest request);
 

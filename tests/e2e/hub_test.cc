@@ -101,6 +101,25 @@ TEST_F(HubTest, SaysWhatIsWrongWithoutTheToken) {
   EXPECT_THAT(wrong.err, HasSubstr("no model's name of the form org/name"));
 }
 
+TEST_F(HubTest, PushesAFolderThatCanBePulledAgain) {
+  const std::vector<std::string> push = {"push", testing::kTinyModel,
+                                         "org/copy", "--private"};
+  const Finished first = Ounce(push);
+  EXPECT_EQ(first.code, 0) << first.err;
+  EXPECT_EQ(first.out, hub_.endpoint() + "/org/copy\n");
+  EXPECT_EQ(hub_.Committed("org/copy")["config.json"],
+            hub_.Committed("org/tiny")["config.json"]);
+  const Finished second = Ounce(push);
+  EXPECT_EQ(second.code, 0) << second.err;
+  EXPECT_THAT(second.err,
+              AllOf(HasSubstr("nothing had changed"), Not(HasSubstr(kToken))));
+  EXPECT_EQ(Ounce({"pull", "org/copy"}).code, 0);
+  unsetenv("HF_TOKEN");
+  const Finished none = Ounce(push);
+  EXPECT_EQ(none.code, 3);
+  EXPECT_THAT(none.err, HasSubstr("ounce: UNAUTHENTICATED: uploading needs"));
+}
+
 TEST_F(HubTest, FillsACacheThatHuggingFacesClientReads) {
   if (!HasHubClient()) GTEST_SKIP() << "no huggingface_hub: ./run setup";
   const Finished pull = Ounce({"pull", "org/tiny"});

@@ -34,6 +34,15 @@ struct File {
   bool large = false;
 };
 
+// "org/model" of "/api/models/org/model" and what `end` begins; "" for others.
+std::string ModelOf(const std::string& path, const std::string& end) {
+  constexpr absl::string_view kApi = "/api/models/";
+  if (!absl::StartsWith(path, kApi)) return "";
+  const size_t size = end.empty() ? path.size() : path.find(end, kApi.size());
+  if (size == std::string::npos) return "";
+  return path.substr(kApi.size(), size - kApi.size());
+}
+
 // The part of `bytes` that "bytes=N-" asks for.
 Answer Part(const std::string& bytes, const std::string& range) {
   int64_t begin = 0;
@@ -135,15 +144,17 @@ class HubServer::State {
     }
     const std::string& path = request.path;
     if (request.method == "POST") return Post(path, request.body);
-    const std::vector<std::string> api =
-        absl::StrSplit(path, absl::MaxSplits("/revision/", 1));
-    if (absl::StartsWith(path, "/api/models/") && api.size() == 2) {
-      return List(api[0].substr(std::string("/api/models/").size()), api[1]);
+    if (const std::string model = ModelOf(path, "/revision/"); !model.empty()) {
+      return List(model, path.substr(path.find("/revision/") + 10));
     }
-    const std::vector<std::string> tree =
-        absl::StrSplit(path, absl::MaxSplits("/tree/", 1));
-    if (tree.size() == 2) {
-      return Tree(tree[0].substr(std::string("/api/models/").size()));
+    if (const std::string model = ModelOf(path, "/tree/"); !model.empty()) {
+      return Tree(model);
+    }
+    if (const std::string model = ModelOf(path, ""); models.contains(model)) {
+      return {
+          .code = 200,
+          .body =
+              nlohmann::json{{"private", privates_.contains(model)}}.dump()};
     }
     const std::vector<std::string> parts =
         absl::StrSplit(path, absl::MaxSplits("/resolve/", 1));
@@ -233,7 +244,8 @@ class HubServer::State {
   Answer Post(const std::string& path, const std::string& body) {
     if (path == "/api/repos/create") return Create(nlohmann::json::parse(body));
     if (absl::StrContains(path, "/preupload/")) {
-      return Preupload(nlohmann::json::parse(body));
+      return Preupload(ModelOf(path, "/preupload/"),
+                       nlohmann::json::parse(body));
     }
     if (absl::EndsWith(path, ".git/info/lfs/objects/batch")) {
       return Batch(nlohmann::json::parse(body));
@@ -242,10 +254,8 @@ class HubServer::State {
       return Complete(nlohmann::json::parse(body));
     }
     if (path == "/verify") return Verify(nlohmann::json::parse(body));
-    const size_t commit = path.find("/commit/");
-    if (commit == std::string::npos) return {};
-    const size_t begin = std::string("/api/models/").size();
-    return Commit(path.substr(begin, commit - begin), body);
+    const std::string model = ModelOf(path, "/commit/");
+    return model.empty() ? Answer{} : Commit(model, body);
   }
 
   Answer Create(const nlohmann::json& wanted) {
@@ -254,18 +264,21 @@ class HubServer::State {
                      wanted["name"].get<std::string>());
     if (models.contains(model)) return {.code = 409};
     models[model] = {};
+    if (wanted.value("visibility", "") == "private") privates_.insert(model);
     return {.code = 200, .body = "{}"};
   }
 
-  static Answer Preupload(const nlohmann::json& wanted) {
+  Answer Preupload(const std::string& model, const nlohmann::json& wanted) {
     nlohmann::json files = nlohmann::json::array();
     for (const auto& file : wanted["files"]) {
       const std::string path = file["path"];
-      files.push_back(
-          {{"path", path},
-           {"uploadMode",
-            absl::EndsWith(path, ".safetensors") ? "lfs" : "regular"},
-           {"shouldIgnore", absl::EndsWith(path, ".ignored")}});
+      const bool large = absl::EndsWith(path, ".safetensors");
+      files.push_back({{"path", path},
+                       {"uploadMode", large ? "lfs" : "regular"},
+                       {"shouldIgnore", absl::EndsWith(path, ".ignored")}});
+      if (!models[model].contains(path)) continue;
+      const std::string& bytes = models[model][path].bytes;
+      files.back()["oid"] = large ? Sha256(bytes) : GitSha1(bytes);
     }
     return {.code = 200, .body = nlohmann::json{{"files", files}}.dump()};
   }
@@ -343,6 +356,7 @@ class HubServer::State {
   }
 
   const std::string token_;
+  std::set<std::string> privates_;              // models
   std::map<std::string, std::string> objects_;  // large ones, by hash
   std::map<std::string, std::string> parts_;    // by the path of their PUT
 };
