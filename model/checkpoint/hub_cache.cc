@@ -76,7 +76,8 @@ absl::StatusOr<std::string> FindModelFolder(std::string_view location) {
       "`ounce pull ",
       ToAbsl(location), "` or `hf download ", name->id,
       name->revision_given ? absl::StrCat(" --revision ", name->revision) : "",
-      "` there puts a model into the cache: this server does not download"));
+      "` there puts a model into the cache, and a server with --pull what it "
+      "loads"));
 }
 
 }  // namespace ounce::model

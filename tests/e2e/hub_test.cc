@@ -101,6 +101,49 @@ TEST_F(HubTest, SaysWhatIsWrongWithoutTheToken) {
   EXPECT_THAT(wrong.err, HasSubstr("no model's name of the form org/name"));
 }
 
+TEST_F(HubTest, ServesWhatItDownloadsItself) {
+  Start({"--pull", "--model", "tiny=org/tiny"});
+  EXPECT_TRUE(Generate(Request("def f(", 4)).ok());
+  EXPECT_THAT(server_->err() + server_->out(),
+              AllOf(HasSubstr("org/tiny: not in "), Not(HasSubstr(kToken))));
+  const Finished loaded = Cli({"load", "other", "org/tiny@refs/pr/1"});
+  EXPECT_EQ(loaded.code, 0) << loaded.err;
+  const Finished none = Cli({"load", "none", "org/none"});
+  EXPECT_EQ(none.code, 3);
+  EXPECT_THAT(none.err, HasSubstr("no model 'org/none' that the token"));
+}
+
+TEST_F(HubTest, DownloadsNothingUnlessItIsToldTo) {
+  Start();
+  const Finished load = Cli({"load", "other", "org/tiny"});
+  EXPECT_EQ(load.code, 3);
+  EXPECT_THAT(load.err, HasSubstr("`ounce pull org/tiny`"));
+  Stop();
+  Start({"--pull", "--model_roots", testing::kTinyModel});
+  EXPECT_EQ(Cli({"load", "other", "org/tiny"}).code, 3);
+  EXPECT_THAT(hub_.Seen(), IsEmpty());
+}
+
+TEST_F(HubTest, EndsADownloadWithItsCallAndWithTheServer) {
+  for (int i = 0; i < 2; ++i) {
+    hub_.Fault({.path = "/api/models",
+                .code = 429,
+                .headers = {{"Retry-After", "200"}}});
+  }
+  Start({"--pull"});
+  const Finished late = Cli({"load", "tiny", "org/tiny", "--deadline", "1"});
+  EXPECT_EQ(late.code, 4);
+  EXPECT_THAT(late.err, HasSubstr("DEADLINE_EXCEEDED"));
+  const testing::Process load(
+      {OUNCE_CLI_BINARY, "--admin", admin_, "load", "other", "org/tiny"});
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  while (hub_.Seen("/api/models").size() < 2 && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(absl::Seconds(30)), 0) << server_->err();
+}
+
 TEST_F(HubTest, PushesAFolderThatCanBePulledAgain) {
   const std::vector<std::string> push = {"push", testing::kTinyModel,
                                          "org/copy", "--private"};
