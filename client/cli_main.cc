@@ -100,6 +100,7 @@ int Main(int argc, char** argv) {
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
   AddTokenCommand(app, &command);
+  AddHubCommands(app, &command);
   AddTopCommand(app, &command);
   AddCompletionCommand(app, &command);
   app.footer(kFooter);

@@ -49,6 +49,7 @@ void AddInspectCommand(CLI::App& app, Command* command);
 void AddHealthCommand(CLI::App& app, Command* command);
 void AddServerCommands(CLI::App& app, Command* command);
 void AddTokenCommand(CLI::App& app, Command* command);
+void AddHubCommands(CLI::App& app, Command* command);
 void AddTopCommand(CLI::App& app, Command* command);
 void AddCompletionCommand(CLI::App& app, Command* command);
 

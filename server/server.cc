@@ -109,8 +109,8 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
       .compute = config.compute,
       .kv_type = config.kv_type,
       .memory = &memory,
-      .model_roots =
-          absl::StrSplit(config.model_roots, ',', absl::SkipEmpty())};
+      .model_roots = absl::StrSplit(config.model_roots, ',', absl::SkipEmpty()),
+      .pull = config.pull};
 }
 
 std::vector<LoadParams> ModelsOf(const Config& config) {

@@ -354,6 +354,11 @@ const std::vector<Setting>& Rows() {
            "Folders that calls may load and inspect models from, links "
            "followed; the models of the start may lie anywhere, and without "
            "roots all may"},
+      {.name = "pull",
+       .type = SettingType::kFlag,
+       .to = [](Config& c) -> bool& { return c.pull; },
+       .help = "Download models that are named org/name, at the start and by "
+               "calls, from the Hugging Face hub where its cache lacks them"},
       {.name = "drain_seconds",
        .type = SettingType::kSeconds,
        .to = [](Config& c) -> absl::Duration& { return c.drain; },

@@ -15,6 +15,7 @@
 #include "base/byte_size.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "hub/environment.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/files/byte_source.h"
 #include "model/loader/loader.h"
@@ -26,6 +27,7 @@
 #include "server/engine/input_sampler.h"
 #include "server/engine/inspection.h"
 #include "server/engine/method_list.h"
+#include "server/engine/model_download.h"
 #include "server/engine/model_roots.h"
 #include "server/engine/quality_limits.h"
 #include "server/engine/step_turns.h"
@@ -344,13 +346,15 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   };
   const auto loaded = std::make_shared<Loaded>();
   const ModelRoots roots = params.reserved ? ModelRoots() : roots_;
+  const bool pull = options_.pull && roots.Holds(hub::CacheFolder());
   const absl::Status status = RunInBackground(
-      [loaded, path, options, &reserve, &name, roots, &begin,
+      [loaded, path, options, &reserve, &name, roots, pull, &begin,
        this](Waiter& waiter) mutable -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
         options.progress = [&](const model::LoadProgress&) {
           return proceed();
         };
+        if (pull) RETURN_IF_ERROR(DownloadIfAbsent(path, proceed));
         ASSIGN_OR_RETURN(const std::string location, roots.Resolve(path));
         ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                          model::Checkpoint::Open(location, proceed));

@@ -48,6 +48,7 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_EQ(config.drain_delay, absl::ZeroDuration());
   EXPECT_EQ(config.drain, absl::Seconds(8));
   EXPECT_FALSE(config.keep_going);
+  EXPECT_FALSE(config.pull);
   EXPECT_FALSE(config.log_json);
 }
 
