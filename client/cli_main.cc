@@ -94,6 +94,7 @@ int Main(int argc, char** argv) {
   AddDetectCommand(app, &command);
   AddModelCommands(app, &command);
   AddQuantizeCommand(app, &command);
+  AddSaveCommand(app, &command);
   AddEvaluateCommand(app, &command);
   AddCompareCommand(app, &command);
   AddInspectCommand(app, &command);

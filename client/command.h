@@ -43,6 +43,7 @@ void AddTextCommands(CLI::App& app, Command* command);
 void AddDetectCommand(CLI::App& app, Command* command);
 void AddModelCommands(CLI::App& app, Command* command);
 void AddQuantizeCommand(CLI::App& app, Command* command);
+void AddSaveCommand(CLI::App& app, Command* command);
 void AddEvaluateCommand(CLI::App& app, Command* command);
 void AddCompareCommand(CLI::App& app, Command* command);
 void AddInspectCommand(CLI::App& app, Command* command);

@@ -40,6 +40,8 @@ struct CatalogOptions {
   // Load downloads org/name from the Hugging Face hub where its cache lacks it,
   // and may read it there.
   bool pull = false;
+  // Below which Save may write. Empty: nothing is saved.
+  std::string save_root = {};
   // Versions of one model whose weights are in memory at a time: the one that
   // serves, those before it on which requests still run, and one being built.
   // At least 2.

@@ -304,6 +304,21 @@ TEST(ConfigTest, SaysWhyAFolderOfModelsCannotBeUsed) {
   says(none, absl::StrCat("'", none, "': No such file or directory"));
 }
 
+TEST(ConfigTest, TakesAFolderToSaveInThatCanBeWritten) {
+  const TempFolder folder;
+  EXPECT_EQ(Read({})->save_root, "");
+  ASSERT_OK_AND_ASSIGN(const Config config,
+                       Read({"--save_root", folder.path().string()}));
+  EXPECT_EQ(config.save_root, folder.path().string());
+  const std::string file = folder.WriteFile("file", "");
+  for (const std::string& none : {file, folder.Path("none"), std::string()}) {
+    EXPECT_THAT(Read({"--save_root", none}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("must be a folder")))
+        << none;
+  }
+}
+
 TEST(ConfigTest, RefusesWhatIsNoFileOfSettings) {
   const TempFolder folder;
   const auto refuses = [&](const std::string& path, const std::string& words) {
