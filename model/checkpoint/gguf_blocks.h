@@ -38,6 +38,8 @@ struct GgufBlockType {
   void (*unpack)(const uint8_t* block, const GgufPlaces& to);
   // The inverse; null for types that no method makes.
   void (*pack)(const GgufParts& from, uint8_t* block) = nullptr;
+  // general.file_type of files that are mostly of this type.
+  int file_type = 0;
 };
 
 // Null for types that are no blocks, or that are not read.
