@@ -189,6 +189,40 @@ absl::StatusOr<LoadedModel> LoadAs(const Checkpoint& checkpoint,
   return LoadModel(checkpoint, options);
 }
 
+// A rule may ask for other products with the same codes.
+TEST(SavedCodesTest, ActivationsAreThoseOfTheFileUnlessARuleSaysOthers) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Checkpoint::Open(kCodegen));
+  const TempFolder folder;
+  SaveOptions options;
+  options.plan = *ParseMethodPlan("linear:activations=8");
+  options.folder = folder.Path("saved");
+  ASSERT_OK(SaveModel(*source, options).status());
+  ASSERT_OK_AND_ASSIGN(const auto copy, Checkpoint::Open(options.folder));
+  for (const auto& [plan, wanted] :
+       {std::pair{"keep", "linear:activations=8"},
+        std::pair{"linear", "linear"},
+        std::pair{"linear:activations=8", "linear:activations=8"}}) {
+    ASSERT_OK_AND_ASSIGN(const LoadedModel loaded, LoadAs(*copy, plan));
+    EXPECT_EQ(loaded.report.method, wanted) << plan;
+  }
+}
+
+TEST(SavedCodesTest, FloatsOfFoldedCodesAreRefused) {
+  ASSERT_OK_AND_ASSIGN(const auto source, Checkpoint::Open(kDetr));
+  const TempFolder folder;
+  SaveOptions options;
+  options.plan = *ParseMethodPlan("@convolution=linear linear");
+  options.folder = folder.Path("saved");
+  ASSERT_OK(SaveModel(*source, options).status());
+  ASSERT_OK_AND_ASSIGN(const auto copy, Checkpoint::Open(options.folder));
+  options.plan = *ParseMethodPlan("@convolution=float16:requantize=true");
+  options.folder = folder.Path("again");
+  EXPECT_THAT(SaveModel(*copy, options),
+              ounce::testing::StatusIs(
+                  absl::StatusCode::kFailedPrecondition,
+                  ::testing::HasSubstr("have its batch norm folded in")));
+}
+
 class SaveFormatsTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(SaveFormatsTest, WhatIsSavedAndLoadedAgainIsTheSame) {

@@ -89,7 +89,7 @@ TEST(GgufTokenizerKeysTest, WhatGgufCannotSayIsRefused) {
     std::string message;
   } refused[] = {
       {"bert", "its tokenizer: its model is 'WordPiece', not BPE"},
-      {"albert", "its tokenizer: its model is 'Unigram', not BPE"},
+      {"unigram_bytes", "its tokenizer: its model is 'Unigram', not BPE"},
       {"bloom", "it cuts texts in none of the ways that have a name"},
       {"falcon", "it cuts texts in none of the ways that have a name"},
       {"roberta", "its tokenizer: "},
