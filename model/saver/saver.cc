@@ -45,10 +45,11 @@ absl::Status CheckUnfolded(const Checkpoint& checkpoint,
 // file can say all of.
 absl::StatusOr<ModelToSave> ModelOf(const Checkpoint& checkpoint,
                                     const LoadReport& report,
-                                    int64_t max_shard_bytes) {
+                                    const SaveOptions& options) {
   ModelToSave model = {.checkpoint = checkpoint,
                        .report = report,
-                       .max_shard_bytes = max_shard_bytes};
+                       .max_shard_bytes = options.max_shard_bytes,
+                       .name = options.name};
   std::map<std::string, StoredTensorView> by_name;
   for (const TensorReport& tensor : report.tensors) {
     if (!tensor.counted.has_value()) continue;
@@ -214,7 +215,7 @@ absl::StatusOr<SaveReport> SaveModel(const Checkpoint& checkpoint,
   load.plan = options.plan;
   ASSIGN_OR_RETURN(const ModelPlan plan, PlanModel(checkpoint, load));
   ASSIGN_OR_RETURN(const ModelToSave model,
-                   ModelOf(checkpoint, plan.report, options.max_shard_bytes));
+                   ModelOf(checkpoint, plan.report, options));
   ASSIGN_OR_RETURN(const Chosen chosen, Choose(model, options.format));
   SaveProgress progress = {.bytes_total = chosen.files->bytes()};
   ASSIGN_OR_RETURN(
