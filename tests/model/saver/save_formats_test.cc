@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -26,13 +28,17 @@ namespace ounce::model {
 namespace {
 
 using ::ounce::testing::LmRunner;
+using ::ounce::testing::StatusIs;
 using ::ounce::testing::TempFolder;
+using ::testing::HasSubstr;
 
 constexpr char kCodegen[] = "tests/golden/codegen/bfloat16";
 constexpr char kTiedCodegen[] = "tests/golden/codegen/tied_bin";
 constexpr char kGpt2[] = "tests/golden/decoder/gpt2/published";
 constexpr char kLlama[] = "tests/golden/decoder/llama/gqa_bin";
 constexpr char kOpt[] = "tests/golden/decoder/opt/post_norm_bin";
+// In float16, with matrices of multiples of 32.
+constexpr char kLlama32[] = "tests/golden/quantized/bnb_nf4";
 constexpr char kDetr[] = "tests/golden/detr/bottleneck";
 
 struct Case {
@@ -43,6 +49,39 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) {
   *out << c.format << ", " << c.folder << ", " << c.plan;
+}
+
+// As the plan makes it, of several checkpoints and plans.
+void Add(const std::string& format, std::initializer_list<const char*> folders,
+         std::initializer_list<const char*> plans, std::vector<Case>& cases) {
+  for (const char* folder : folders) {
+    for (const char* plan : plans) cases.push_back({format, folder, plan});
+  }
+}
+
+// As another tool made it.
+void AddFixtures(const std::string& format,
+                 std::initializer_list<const char*> fixtures,
+                 std::vector<Case>& cases) {
+  for (const char* fixture : fixtures) {
+    cases.push_back(
+        {format, StrCat("tests/golden/quantized/", fixture), "keep"});
+  }
+}
+
+void AddBitsandbytes(std::vector<Case>& cases) {
+  Add("bitsandbytes", {kCodegen, kLlama},
+      {"bnb-int8", "bnb-int8:threshold=0", "bnb-nf4", "bnb-fp4:block=128",
+       "bnb-nf4:double_quant=true", "lm_head=bnb-nf4 bnb-nf4",
+       "*.1.*=bfloat16 prune-magnitude+bnb-nf4"},
+      cases);
+  Add("bitsandbytes", {kGpt2, kDetr}, {"bnb-int8", "bnb-nf4:double_quant=true"},
+      cases);
+  Add("bitsandbytes", {kTiedCodegen}, {"lm_head=bnb-int8:untie=true"}, cases);
+  AddFixtures("bitsandbytes",
+              {"bnb_fp4", "bnb_int8", "bnb_nf4_double", "bnb_nf4_gpt2",
+               "bnb_int8_gpt2"},
+              cases);
 }
 
 std::vector<Case> Cases() {
@@ -90,6 +129,7 @@ std::vector<Case> Cases() {
     cases.push_back(
         {"checkpoint", StrCat("tests/golden/quantized/", fixture), "keep"});
   }
+  AddBitsandbytes(cases);
   cases.push_back({"checkpoint", kCodegen, "keep"});
   cases.push_back({"checkpoint", "tests/golden/codegen/shards", "keep"});
   return cases;
@@ -125,6 +165,17 @@ std::vector<float> ValuesOf(const Checkpoint& checkpoint,
   return values;
 }
 
+// Formats that call codes by their own names, and may count numbers beside them
+// that others leave out: symmetric codes' zero-points, the group of a column.
+bool HasNamesOfItsOwn(const std::string& format) {
+  return format == "compressed-tensors" || format == "gptq" || format == "awq";
+}
+
+// "4" of "int4" and "uint4".
+std::string BitsOf(const std::string& element) {
+  return element.substr(element.find_first_of("0123456789"));
+}
+
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() &&
          std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
@@ -154,7 +205,11 @@ TEST_P(SaveFormatsTest, WhatIsSavedAndLoadedAgainIsTheSame) {
   ASSERT_OK_AND_ASSIGN(const auto copy, Checkpoint::Open(folder.Path("saved")));
   ASSERT_OK_AND_ASSIGN(const LoadedModel again, LoadAs(*copy, "keep"));
   EXPECT_TRUE(SameBits(OutputsOf(*again.model), OutputsOf(*served.model)));
-  EXPECT_EQ(again.report.resident_bytes, served.report.resident_bytes);
+  if (c.format == "awq") {  // has zero-points of symmetric codes too
+    EXPECT_GE(again.report.resident_bytes, served.report.resident_bytes);
+  } else {
+    EXPECT_EQ(again.report.resident_bytes, served.report.resident_bytes);
+  }
   for (const TensorReport& before : served.report.tensors) {
     if (!before.counted.has_value()) continue;
     const auto after =
@@ -163,10 +218,14 @@ TEST_P(SaveFormatsTest, WhatIsSavedAndLoadedAgainIsTheSame) {
                        return t.name == before.name && t.counted.has_value();
                      });
     ASSERT_NE(after, again.report.tensors.end()) << before.name;
-    EXPECT_EQ(after->element, before.element) << before.name;
+    if (HasNamesOfItsOwn(c.format)) {
+      EXPECT_EQ(BitsOf(after->element), BitsOf(before.element)) << before.name;
+    } else {
+      EXPECT_EQ(after->element, before.element) << before.name;
+    }
     if (before.is_vector) {
       EXPECT_EQ(after->checkpoint_bytes, before.checkpoint_bytes);
-    } else {
+    } else if (!HasNamesOfItsOwn(c.format)) {
       EXPECT_EQ(after->stored_bytes, before.stored_bytes) << before.name;
     }
     EXPECT_TRUE(SameBits(ValuesOf(*copy, *after), ValuesOf(*source, before)))
@@ -175,6 +234,40 @@ TEST_P(SaveFormatsTest, WhatIsSavedAndLoadedAgainIsTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SaveFormatsTest, ::testing::ValuesIn(Cases()));
+
+struct Refusal {
+  Case saved;
+  std::string why;
+};
+
+std::vector<Refusal> Refusals() {
+  return {
+      {{"bitsandbytes", kCodegen, "linear"}, "it holds bnb-int8, bnb-nf4"},
+      {{"bitsandbytes", kCodegen, "float16"}, "no linear layer is in codes"},
+      {{"bitsandbytes", kCodegen, "*.0.*=bnb-nf4 bnb-int8"}, "of one kind"},
+      {{"bitsandbytes", kCodegen, "@embedding=bnb-int8 bnb-int8"},
+       "holds embeddings as floats only"},
+  };
+}
+
+TEST(SaveFormatRefusalsTest, WhatAFormatCannotHoldIsRefusedWithTheReason) {
+  for (const Refusal& refusal : Refusals()) {
+    SCOPED_TRACE(::testing::PrintToString(refusal.saved));
+    ASSERT_OK_AND_ASSIGN(const auto source,
+                         Checkpoint::Open(refusal.saved.folder));
+    const TempFolder folder;
+    SaveOptions options;
+    if (refusal.saved.plan != "keep") {
+      ASSERT_OK_AND_ASSIGN(options.plan, ParseMethodPlan(refusal.saved.plan));
+    }
+    options.format = refusal.saved.format;
+    options.folder = folder.Path("saved");
+    EXPECT_THAT(SaveModel(*source, options),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr(refusal.why)));
+    EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  }
+}
 
 }  // namespace
 }  // namespace ounce::model
