@@ -84,6 +84,15 @@ void AddBitsandbytes(std::vector<Case>& cases) {
               cases);
 }
 
+void AddHqq(std::vector<Case>& cases) {
+  Add("hqq", {kCodegen},
+      {"hqq:bits=8", "hqq", "hqq:bits=3,group=16", "hqq:bits=2,group=-1",
+       "hqq:bits=1,group=32", "lm_head=hqq *.1.*=keep hqq:bits=8,group=16"},
+      cases);
+  Add("hqq", {kDetr}, {"hqq:bits=3,group=-1"}, cases);
+  AddFixtures("hqq", {"hqq_1", "hqq_3", "hqq_4", "hqq_8"}, cases);
+}
+
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   // Ounce's own layout holds whatever there is.
@@ -130,6 +139,7 @@ std::vector<Case> Cases() {
         {"checkpoint", StrCat("tests/golden/quantized/", fixture), "keep"});
   }
   AddBitsandbytes(cases);
+  AddHqq(cases);
   cases.push_back({"checkpoint", kCodegen, "keep"});
   cases.push_back({"checkpoint", "tests/golden/codegen/shards", "keep"});
   return cases;
@@ -247,6 +257,10 @@ std::vector<Refusal> Refusals() {
       {{"bitsandbytes", kCodegen, "*.0.*=bnb-nf4 bnb-int8"}, "of one kind"},
       {{"bitsandbytes", kCodegen, "@embedding=bnb-int8 bnb-int8"},
        "holds embeddings as floats only"},
+      {{"hqq", kCodegen, "linear"}, "it holds codes of the method hqq"},
+      {{"hqq", kLlama, "hqq:group=16"}, "end within a group of 16"},
+      {{"hqq", kLlama, "hqq:bits=1,group=-1"}, "numbers of 8 groups"},
+      {{"hqq", kGpt2, "hqq:group=-1"}, "Conv1D"},
   };
 }
 
