@@ -93,6 +93,29 @@ void AddHqq(std::vector<Case>& cases) {
   AddFixtures("hqq", {"hqq_1", "hqq_3", "hqq_4", "hqq_8"}, cases);
 }
 
+void AddCompressedTensors(std::vector<Case>& cases) {
+  Add("compressed-tensors", {kCodegen},
+      {"linear", "linear:mode=asymmetric", "linear:granularity=tensor",
+       "linear:bits=6,mode=asymmetric,granularity=tensor",
+       "linear:bits=4,granularity=group,group=16",
+       "linear:bits=3,mode=asymmetric,granularity=group,group=32",
+       "linear:bits=5", "linear:bits=2,mode=asymmetric",
+       "linear:bits=7,granularity=group,group=32",
+       "linear:seed=3,granularity=tensor", "float8", "float8:granularity=block",
+       "*.0.*=linear:bits=3 *.1.mlp.*=float8 lm_head=linear "
+       "linear:bits=4,mode=asymmetric"},
+      cases);
+  Add("compressed-tensors", {kLlama},
+      {"linear", "linear:bits=4", "prune-24+linear"}, cases);
+  Add("compressed-tensors", {kTiedCodegen}, {"lm_head=linear:untie=true"},
+      cases);
+  Add("compressed-tensors", {kDetr}, {"linear:bits=4"}, cases);
+  AddFixtures("compressed-tensors",
+              {"compressed_float8", "compressed_int8_asymmetric",
+               "compressed_pack3_old", "gptq_3", "awq_gemv"},
+              cases);
+}
+
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   // Ounce's own layout holds whatever there is.
@@ -140,6 +163,7 @@ std::vector<Case> Cases() {
   }
   AddBitsandbytes(cases);
   AddHqq(cases);
+  AddCompressedTensors(cases);
   cases.push_back({"checkpoint", kCodegen, "keep"});
   cases.push_back({"checkpoint", "tests/golden/codegen/shards", "keep"});
   return cases;
@@ -261,6 +285,17 @@ std::vector<Refusal> Refusals() {
       {{"hqq", kLlama, "hqq:group=16"}, "end within a group of 16"},
       {{"hqq", kLlama, "hqq:bits=1,group=-1"}, "numbers of 8 groups"},
       {{"hqq", kGpt2, "hqq:group=-1"}, "Conv1D"},
+      {{"compressed-tensors", kDetr, "@convolution=linear linear"},
+       "holds convolutions as floats only"},
+      {{"compressed-tensors", kCodegen, "ks4"}, "it holds codes of linear"},
+      {{"compressed-tensors", kCodegen, "float8:format=e5m2"}, "of float8 in e4m3"},
+      {{"compressed-tensors", kCodegen, "linear:activations=8"},
+       "no place for activations in 8 bits"},
+      {{"compressed-tensors", kCodegen, "linear:granularity=group,group=48"},
+       "groups, here of 48, that divide the 64 columns"},
+      {{"compressed-tensors", kGpt2, "linear"}, "Conv1D"},
+      {{"compressed-tensors", "tests/golden/quantized/gptq_4_order", "keep"},
+       "columns are sorted"},
   };
 }
 
