@@ -116,6 +116,19 @@ void AddCompressedTensors(std::vector<Case>& cases) {
               cases);
 }
 
+void AddGptq(std::vector<Case>& cases) {
+  Add("gptq", {kLlama32},
+      {"linear:requantize=true",
+       "linear:bits=4,granularity=group,group=32,requantize=true",
+       "linear:bits=3,mode=asymmetric,granularity=group,group=32,"
+       "requantize=true",
+       "linear:bits=2,mode=asymmetric,requantize=true",
+       "lm_head=linear:bits=4,mode=asymmetric "
+       "linear:bits=4,mode=asymmetric,requantize=true"},
+      cases);
+  AddFixtures("gptq", {"gptq_8_rows", "awq_gemm", "compressed_pack4"}, cases);
+}
+
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   // Ounce's own layout holds whatever there is.
@@ -164,6 +177,7 @@ std::vector<Case> Cases() {
   AddBitsandbytes(cases);
   AddHqq(cases);
   AddCompressedTensors(cases);
+  AddGptq(cases);
   cases.push_back({"checkpoint", kCodegen, "keep"});
   cases.push_back({"checkpoint", "tests/golden/codegen/shards", "keep"});
   return cases;
@@ -296,6 +310,14 @@ std::vector<Refusal> Refusals() {
       {{"compressed-tensors", kGpt2, "linear"}, "Conv1D"},
       {{"compressed-tensors", "tests/golden/quantized/gptq_4_order", "keep"},
        "columns are sorted"},
+      {{"gptq", kCodegen, "linear"}, "these are bfloat16"},
+      {{"gptq", kLlama, "linear"}, "multiples of 32 rows and columns"},
+      {{"gptq", kLlama32, "linear:bits=5,requantize=true"}, "2, 3, 4 and 8"},
+      {{"gptq", kLlama32, "linear:granularity=tensor,requantize=true"},
+       "granularity=channel"},
+      {{"gptq", kLlama32,
+        "*.mlp.*=linear:bits=4,requantize=true linear:requantize=true"},
+       "the same bits, group and mode"},
   };
 }
 
