@@ -129,6 +129,18 @@ void AddGptq(std::vector<Case>& cases) {
   AddFixtures("gptq", {"gptq_8_rows", "awq_gemm", "compressed_pack4"}, cases);
 }
 
+void AddAwq(std::vector<Case>& cases) {
+  Add("awq", {kLlama32},
+      {"linear:bits=4,requantize=true",
+       "linear:bits=4,mode=asymmetric,granularity=group,group=32,"
+       "requantize=true",
+       "lm_head=linear:bits=4,granularity=group,group=16 "
+       "*.mlp.*=float16:requantize=true "
+       "linear:bits=4,granularity=group,group=16,requantize=true"},
+      cases);
+  AddFixtures("awq", {"awq_gemv", "gptq_4"}, cases);
+}
+
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   // Ounce's own layout holds whatever there is.
@@ -178,6 +190,7 @@ std::vector<Case> Cases() {
   AddHqq(cases);
   AddCompressedTensors(cases);
   AddGptq(cases);
+  AddAwq(cases);
   cases.push_back({"checkpoint", kCodegen, "keep"});
   cases.push_back({"checkpoint", "tests/golden/codegen/shards", "keep"});
   return cases;
@@ -302,7 +315,8 @@ std::vector<Refusal> Refusals() {
       {{"compressed-tensors", kDetr, "@convolution=linear linear"},
        "holds convolutions as floats only"},
       {{"compressed-tensors", kCodegen, "ks4"}, "it holds codes of linear"},
-      {{"compressed-tensors", kCodegen, "float8:format=e5m2"}, "of float8 in e4m3"},
+      {{"compressed-tensors", kCodegen, "float8:format=e5m2"},
+       "of float8 in e4m3"},
       {{"compressed-tensors", kCodegen, "linear:activations=8"},
        "no place for activations in 8 bits"},
       {{"compressed-tensors", kCodegen, "linear:granularity=group,group=48"},
@@ -318,6 +332,12 @@ std::vector<Refusal> Refusals() {
       {{"gptq", kLlama32,
         "*.mlp.*=linear:bits=4,requantize=true linear:requantize=true"},
        "the same bits, group and mode"},
+      {{"awq", kLlama32, "linear:requantize=true"}, "of 4 bits"},
+      {{"awq", kCodegen, "linear:bits=4"}, "these are bfloat16"},
+      {{"awq", kLlama32,
+        "*.mlp.*=linear:bits=4,requantize=true "
+        "linear:bits=4,granularity=group,group=32,requantize=true"},
+       "the same group"},
   };
 }
 
