@@ -83,6 +83,9 @@ struct TensorReport {
   WeightRole role = WeightRole::kLinear;
   bool is_vector = false;   // a norm or a bias: 1-D, has no role
   bool transposed = false;  // the matrix is stored as [columns, rows]
+  // Of a linear layer whose floats lie so (GPT-2's Conv1D), even if codes, that
+  // are by output, are stored.
+  bool is_conv1d = false;
   // All 0 for what is not stored.
   int64_t checkpoint_bytes = 0;  // in the checkpoint's dtype
   int64_t stored_bytes = 0;      // Hugging Face's convention

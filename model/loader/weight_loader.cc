@@ -309,6 +309,7 @@ absl::StatusOr<WeightLoader::Source> WeightLoader::FindSource(
                   asked.rows};
   const std::optional<Choice> apart = Untied(source, role);
   ASSIGN_OR_RETURN(source.stored, FindStored(source, apart, cols, role));
+  ledger_.report(source.stored->report).is_conv1d = asked.transposed;
   return source;
 }
 

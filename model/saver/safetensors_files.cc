@@ -253,10 +253,12 @@ TensorGroup FloatTensor(const ModelToSave& model,
 
 absl::Status ForEachBand(
     const ModelToSave& model, const StoredTensorView& tensor,
-    const std::function<absl::Status(const quant::CodeBand& band)>& take) {
+    const std::function<absl::Status(const quant::CodeBand& band)>& take,
+    int64_t rows) {
   ASSIGN_OR_RETURN(const auto codes, model.Open(tensor));
   const int64_t row_bytes = codes->cols() * codes->format().element_bytes();
-  const int64_t at_once = std::max<int64_t>(1, kBandBytes / row_bytes);
+  const int64_t at_once =
+      std::max<int64_t>(1, kBandBytes / row_bytes / rows) * rows;
   quant::CodeBand band;
   for (int64_t first = 0; first < codes->rows(); first += at_once) {
     RETURN_IF_ERROR(

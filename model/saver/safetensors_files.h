@@ -65,10 +65,12 @@ TensorGroup FloatTensor(const ModelToSave& model,
                         const StoredTensorView& tensor);
 
 // Reads a tensor's codes from the first row to the last, some megabytes of them
-// at a time. Errors: those of reading; that of `take`.
+// at a time; each time but the last a multiple of `rows`. Errors: those of
+// reading; that of `take`.
 absl::Status ForEachBand(
     const ModelToSave& model, const StoredTensorView& tensor,
-    const std::function<absl::Status(const quant::CodeBand& band)>& take);
+    const std::function<absl::Status(const quant::CodeBand& band)>& take,
+    int64_t rows = 1);
 
 // A tensor of a few bytes.
 TensorGroup SmallTensor(FileTensor tensor, std::string bytes);

@@ -148,7 +148,13 @@ absl::Status WriteBeside(const ModelToSave& model, const json& changes,
   } else {
     json config = model.checkpoint.config();
     config.erase("quantization_config");
-    config.merge_patch(changes);
+    for (const auto& [key, value] : changes.items()) {
+      if (value.is_null()) {
+        config.erase(key);
+      } else {
+        config[key] = value;
+      }
+    }
     RETURN_IF_ERROR(folder.Write("config.json", config.dump(2) + "\n"));
   }
   std::error_code error;

@@ -1,7 +1,7 @@
 // LLM.int8, as bitsandbytes computes it. A weight is rounded to float16 first;
 // then, with SCB the largest magnitude of an output's row w,
 //
-//   q = round(w * (127 / SCB)),  w ~ q * SCB / 127
+//   q = round(w * (1 / SCB * 127)),  w ~ q * SCB / 127
 //
 // to nearest even; a row of zeros has zeros for codes and SCB. Products round x
 // to 8 bits, but for a row's outliers (matmul.h).
@@ -56,7 +56,8 @@ class BnbInt8Rows final : public EncodedRows {
                          "rounds weights to first; linear takes it");
     }
     out.fields[0].Set(row, largest);
-    const float factor = largest > 0 ? 127.0f / largest : 0.0f;
+    // Rounded twice, as torch divides a number by a tensor.
+    const float factor = largest > 0 ? 1 / largest * 127 : 0.0f;
     for (int64_t col = 0; col < cols(); ++col) {
       codes[col] = static_cast<std::byte>(static_cast<int8_t>(
           RoundToInteger(RoundToFloat16(values[col]) * factor)));

@@ -21,6 +21,7 @@
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
+#include "model/checkpoint/formats/awq_layout.h"
 #include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/formats/grouped_integers.h"
 #include "model/checkpoint/quantized_format.h"
@@ -34,18 +35,13 @@ namespace {
 using quant::CodeFormat;
 using quant::DType;
 
-constexpr int kBits = 4;
-constexpr int64_t kInWord = 32 / kBits;
-// Where in a word of gemm the number of an output is.
-constexpr int kPlaceOf[] = {0, 4, 1, 5, 2, 6, 3, 7};
-
 const GroupedIntegersMethod& Method() {
   static const GroupedIntegersMethod method("awq");
   return method;
 }
 
 uint8_t NumberAt(uint32_t word, int place) {
-  return static_cast<uint8_t>(word >> place * kBits & 15);
+  return static_cast<uint8_t>(word >> place * kAwqBits & 15);
 }
 
 class GemmRows final : public GroupedIntegerRows {
@@ -72,15 +68,15 @@ class GemmRows final : public GroupedIntegerRows {
   // Numbers of outputs [first, first + count), [count, matrix.rows()].
   static absl::Status ReadWords(const StoredColumns& matrix, int64_t first,
                                 int64_t count, uint8_t* out) {
-    const int64_t begin = first / kInWord;
-    const int64_t end = (first + count + kInWord - 1) / kInWord;
+    const int64_t begin = first / kAwqInWord;
+    const int64_t end = (first + count + kAwqInWord - 1) / kAwqInWord;
     std::vector<uint32_t> words((end - begin) * matrix.rows());
     RETURN_IF_ERROR(matrix.Read(begin, end - begin, words.data()));
     for (int64_t row = first; row < first + count; ++row) {
       const uint32_t* from =
-          words.data() + (row / kInWord - begin) * matrix.rows();
+          words.data() + (row / kAwqInWord - begin) * matrix.rows();
       for (int64_t i = 0; i < matrix.rows(); ++i) {
-        *out++ = NumberAt(from[i], kPlaceOf[row % kInWord]);
+        *out++ = NumberAt(from[i], kAwqPlaceOf[row % kAwqInWord]);
       }
     }
     return absl::OkStatus();
@@ -105,11 +101,11 @@ class GemvRows final : public GroupedIntegerRows {
  private:
   absl::Status ReadNumbers(int64_t first, int64_t count,
                            const Numbers& out) const override {
-    RETURN_IF_ERROR(ReadWords(module_ + ".qweight", cols() / kInWord, first,
+    RETURN_IF_ERROR(ReadWords(module_ + ".qweight", cols() / kAwqInWord, first,
                               count, cols(), out.codes));
     RETURN_IF_ERROR(ReadWords(module_ + ".qzeros", zero_words_, first, count,
                               groups(), out.zeros));
-    const int64_t stored = zero_words_ * kInWord;
+    const int64_t stored = zero_words_ * kAwqInWord;
     std::vector<float> scales(count * stored);
     RETURN_IF_ERROR(files_.ReadFloats(module_ + ".scales", first * stored,
                                       count * stored, scales.data()));
@@ -128,7 +124,7 @@ class GemvRows final : public GroupedIntegerRows {
         files_.ReadElements(name, first * words, count * words, read.data()));
     for (int64_t row = 0; row < count; ++row) {
       for (int64_t i = 0; i < wanted; ++i) {
-        *out++ = NumberInWords(read.data() + row * words, i, kBits);
+        *out++ = NumberInWords(read.data() + row * words, i, kAwqBits);
       }
     }
     return absl::OkStatus();
@@ -147,7 +143,7 @@ class Awq final : public QuantizedFormat {
                            CodedTensors& found) const override {
     GroupedIntegers integers = {.symmetric = false};
     ASSIGN_OR_RETURN(const int64_t bits, JsonInt(source.config, "bits", 1, 32));
-    if (bits != kBits) return NotServed("bits", "4", StrCat(bits));
+    if (bits != kAwqBits) return NotServed("bits", "4", StrCat(bits));
     ASSIGN_OR_RETURN(integers.group, GroupSize(source.config));
     ASSIGN_OR_RETURN(const bool has_zeros,
                      OptionalJsonBool(source.config, "zero_point", true));
@@ -174,7 +170,7 @@ class Awq final : public QuantizedFormat {
                               const std::string& module, CodedTensors& found) {
     ASSIGN_OR_RETURN(const TensorInfo* weights,
                      source.Find(module + ".qweight", {DType::kI32}, {-1, -1}));
-    const int64_t rows = weights->shape[1] * kInWord;
+    const int64_t rows = weights->shape[1] * kAwqInWord;
     const int64_t cols = weights->shape[0];
     const int64_t groups = integers.groups(cols);
     RETURN_IF_ERROR(source
@@ -193,12 +189,12 @@ class Awq final : public QuantizedFormat {
     ASSIGN_OR_RETURN(const TensorInfo* weights,
                      source.Find(module + ".qweight", {DType::kI32}, {-1, -1}));
     const int64_t rows = weights->shape[0];
-    const int64_t cols = weights->shape[1] * kInWord;
+    const int64_t cols = weights->shape[1] * kAwqInWord;
     ASSIGN_OR_RETURN(
         const TensorInfo* zeros,
         source.Find(module + ".qzeros", {DType::kI32}, {rows, -1}));
     const int64_t zero_words = zeros->shape[1];
-    if (zero_words < WordsOf(integers.groups(cols), kBits)) {
+    if (zero_words < WordsOf(integers.groups(cols), kAwqBits)) {
       return source.Problem(
           module + ".qzeros",
           StrCat("must have words for ", integers.groups(cols), " groups, has ",
@@ -206,7 +202,7 @@ class Awq final : public QuantizedFormat {
     }
     RETURN_IF_ERROR(source
                         .Find(module + ".scales", {DType::kF16},
-                              {rows, zero_words * kInWord})
+                              {rows, zero_words * kAwqInWord})
                         .status());
     return AddCodes<GemvRows>(source, integers, module, rows, cols, found,
                               zero_words);

@@ -7,7 +7,8 @@
 //                                   X.weight_shape int64 [2]
 //   all: X.weight_scale float [out, groups], [out, 1] or [1]
 //        X.weight_zero_point, of asymmetric ones: int8, of the scale's shape,
-//        or of pack-quantized int32 [words of out numbers, groups]
+//        or of pack-quantized int32 [words of out numbers, groups] (one of all
+//        is int8 too)
 //        X.weight_g_idx int32 [in], of pack-quantized with actorder "group"
 //
 //   w = scale * (q - zero)
@@ -21,8 +22,10 @@
 // Source: vllm-project/compressed-tensors, src/compressed_tensors/compressors
 // and quantization/quant_args.py.
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -55,7 +58,8 @@ const GroupedIntegersMethod& Method() {
 struct Scheme {
   bool is_float = false;
   GroupedIntegers integers;
-  Reach block;  // of scales, of floats
+  Reach block;                    // of scales, of floats
+  std::set<std::string> targets;  // names of modules, of classes, or patterns
 
   bool Equals(const Scheme& other) const {
     return is_float == other.is_float && integers.bits == other.integers.bits &&
@@ -161,7 +165,7 @@ class CompressedRows final : public GroupedIntegerRows {
     RETURN_IF_ERROR(files_.ReadFloats(module_ + ".weight_scale", begin,
                                       num_scales, out.scales));
     if (!layout_.integers.symmetric) {
-      RETURN_IF_ERROR(layout_.packing.has_value()
+      RETURN_IF_ERROR(layout_.packing.has_value() && of_rows
                           ? ReadPackedZeros(first, count, out.zeros)
                           : ReadBytes(module_ + ".weight_zero_point", begin,
                                       num_scales, out.zeros));
@@ -300,11 +304,21 @@ class CompressedTensors final : public QuantizedFormat {
           return absl::OkStatus();  // of activations alone
         }
         ASSIGN_OR_RETURN(Scheme scheme, ReadScheme(*weights));
+        const auto targets = group.find("targets");
+        if (targets != group.end() && targets->is_array()) {
+          for (const json& target : *targets) {
+            if (target.is_string()) scheme.targets.insert(target);
+          }
+        }
         // Others may differ in what becomes of activations.
-        const bool is_known =
-            std::any_of(schemes.begin(), schemes.end(),
-                        [&](const Scheme& one) { return one.Equals(scheme); });
-        if (!is_known) schemes.push_back(scheme);
+        const auto known =
+            std::find_if(schemes.begin(), schemes.end(),
+                         [&](const Scheme& one) { return one.Equals(scheme); });
+        if (known == schemes.end()) {
+          schemes.push_back(scheme);
+        } else {
+          known->targets.merge(scheme.targets);
+        }
         return absl::OkStatus();
       };
       RETURN_IF_ERROR(
@@ -313,16 +327,26 @@ class CompressedTensors final : public QuantizedFormat {
     return schemes;
   }
 
-  // Which of the schemes a module is of shows in its tensors: their targets are
-  // classes of transformers, which a checkpoint does not name.
+  // Where no scheme has a module's name among its targets, which of them it is
+  // of shows in its tensors: others are classes of transformers, which a
+  // checkpoint does not name.
   template <class Fits>
   static absl::StatusOr<Scheme> FindScheme(const QuantizedSource& source,
                                            const std::vector<Scheme>& schemes,
+                                           const std::string& module,
                                            const std::string& tensor,
                                            const Fits& fits) {
     std::vector<Scheme> fitting;
     std::copy_if(schemes.begin(), schemes.end(), std::back_inserter(fitting),
                  fits);
+    const auto names = [&](const Scheme& scheme) {
+      return scheme.targets.contains(module);
+    };
+    if (std::any_of(fitting.begin(), fitting.end(), names)) {
+      fitting.erase(
+          std::remove_if(fitting.begin(), fitting.end(), std::not_fn(names)),
+          fitting.end());
+    }
     if (fitting.size() == 1) return fitting[0];
     return source.Problem(
         tensor,
@@ -383,7 +407,7 @@ class CompressedTensors final : public QuantizedFormat {
                   .has_value());
     };
     ASSIGN_OR_RETURN(const Scheme scheme,
-                     FindScheme(source, schemes, codes, fits));
+                     FindScheme(source, schemes, module, codes, fits));
     layout.integers = scheme.integers;
     layout.integers.scales = scales->dtype;
     const int64_t groups = layout.integers.groups(layout.cols);
@@ -393,11 +417,7 @@ class CompressedTensors final : public QuantizedFormat {
     }
     if (!layout.integers.symmetric) {
       const bool of_rows = layout.integers.group != GroupedIntegers::kMatrix;
-      if (is_packed && !of_rows) {
-        return NotServed(
-            "strategy", "channel or group of asymmetric packed ones", "tensor");
-      }
-      if (is_packed) {
+      if (is_packed && of_rows) {
         RETURN_IF_ERROR(source
                             .Find(zeros, {DType::kI32},
                                   {layout.packing->Words(layout.rows), groups})
@@ -440,12 +460,12 @@ class CompressedTensors final : public QuantizedFormat {
     const std::string scales = module + ".weight_scale";
     const int64_t num_scales =
         source.files.tensors.at(scales).tensor.info.elements();
-    ASSIGN_OR_RETURN(const Scheme scheme,
-                     FindScheme(source, schemes, name, [&](const Scheme& one) {
-                       return one.is_float &&
-                              one.block.Count(weight.shape[0],
-                                              weight.shape[1]) == num_scales;
-                     }));
+    ASSIGN_OR_RETURN(
+        const Scheme scheme,
+        FindScheme(source, schemes, module, name, [&](const Scheme& one) {
+          return one.is_float && one.block.Count(weight.shape[0],
+                                                 weight.shape[1]) == num_scales;
+        }));
     found.parts.insert(module + ".input_scale");
     return AddFloat8(source, module, {module + ".weight", scales, scheme.block},
                      found);

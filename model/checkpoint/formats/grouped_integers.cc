@@ -198,4 +198,10 @@ uint8_t NumberAtBit(const uint32_t* words, int64_t bit, int bits) {
   return static_cast<uint8_t>(number & ((1u << bits) - 1));
 }
 
+void PutNumberAtBit(uint8_t number, int64_t bit, int bits, uint32_t* words) {
+  const auto shift = static_cast<int>(bit % 32);
+  words[bit / 32] |= uint32_t{number} << shift;
+  if (shift + bits > 32) words[bit / 32 + 1] |= number >> (32 - shift);
+}
+
 }  // namespace ounce::model

@@ -115,6 +115,8 @@ absl::StatusOr<std::vector<int32_t>> OrderOfGroups(
 // A number of `bits` in a stream of little-endian words, lowest bits first,
 // from a bit of it on; it may lie across two words.
 uint8_t NumberAtBit(const uint32_t* words, int64_t bit, int bits);
+// Adds a number to such a stream where it has only zeros.
+void PutNumberAtBit(uint8_t number, int64_t bit, int bits, uint32_t* words);
 // The `index`th of numbers one behind the other.
 inline uint8_t NumberInWords(const uint32_t* words, int64_t index, int bits) {
   return NumberAtBit(words, index * bits, bits);

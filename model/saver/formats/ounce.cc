@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/checkpoint/formats/ounce_layout.h"
+#include "model/saver/code_streams.h"
 #include "model/saver/safetensors_files.h"
 #include "model/saver/save_format.h"
 
@@ -16,83 +17,6 @@ namespace {
 
 using nlohmann::json;
 using quant::CodeBand;
-using quant::CodeField;
-using quant::DType;
-
-// A stream of numbers of some bits each, lowest bits first, as it grows.
-class BitStream {
- public:
-  BitStream(TensorSink* sink, int bits) : sink_(sink), bits_(bits) {}
-
-  // Numbers of more bits are cut: negative ones are two's complement.
-  void Add(uint64_t number) {
-    pending_ |= (number & ((uint64_t{1} << bits_) - 1)) << pending_bits_;
-    for (pending_bits_ += bits_; pending_bits_ >= 8; pending_bits_ -= 8) {
-      bytes_.push_back(static_cast<char>(pending_ & 0xff));
-      pending_ >>= 8;
-    }
-  }
-  // Writes what is whole; at the end all of it.
-  absl::Status Flush(bool is_end) {
-    if (is_end && pending_bits_ > 0) {
-      bytes_.push_back(static_cast<char>(pending_));
-    }
-    const auto size = static_cast<int64_t>(bytes_.size());
-    RETURN_IF_ERROR(sink_->WriteAt(written_, bytes_.data(), size));
-    written_ += size;
-    bytes_.clear();
-    return absl::OkStatus();
-  }
-
- private:
-  TensorSink* sink_;
-  const int bits_;
-  uint64_t pending_ = 0;  // fewer than 8 bits between calls
-  int pending_bits_ = 0;
-  std::string bytes_;
-  int64_t written_ = 0;
-};
-
-// Values of a field, of which bands have overlapping ranges.
-class FieldStream {
- public:
-  FieldStream(const CodeField& field, TensorSink* sink)
-      : field_(field), sink_(sink), bits_(sink, field.bits) {}
-
-  absl::Status Add(const CodeBand& band, size_t index, int64_t cols) {
-    const CodeBand::Field& values = band.fields[index];
-    const int64_t end =
-        field_.reach.IndexOf(band.first_row + band.rows - 1, cols - 1, cols) +
-        1;
-    if (end <= next_) return absl::OkStatus();
-    const float* from = values.values.data() + (next_ - values.first);
-    const int64_t count = end - next_;
-    if (field_.is_integer()) {
-      for (int64_t i = 0; i < count; ++i) {
-        bits_.Add(static_cast<uint64_t>(static_cast<int64_t>(from[i])));
-      }
-      RETURN_IF_ERROR(bits_.Flush(/*is_end=*/false));
-    } else {
-      const DType dtype = OunceFieldDType(field_);
-      const int64_t size = quant::SizeOf(dtype);
-      std::vector<std::byte> bytes(count * size);
-      quant::FromFloat(dtype, from, count, bytes.data());
-      RETURN_IF_ERROR(sink_->WriteAt(next_ * size, bytes.data(), count * size));
-    }
-    next_ = end;
-    return absl::OkStatus();
-  }
-  absl::Status Finish() {
-    return field_.is_integer() ? bits_.Flush(/*is_end=*/true)
-                               : absl::OkStatus();
-  }
-
- private:
-  const CodeField& field_;
-  TensorSink* sink_;
-  BitStream bits_;
-  int64_t next_ = 0;  // index of the first value that is not written
-};
 
 absl::Status WriteCodes(const ModelToSave& model,
                         const StoredTensorView& tensor,

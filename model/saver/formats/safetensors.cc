@@ -46,7 +46,10 @@ class Safetensors final : public SaveFormat {
       groups.push_back(FloatTensor(model, tensor));
     }
     json config = {{"quantization_config", nullptr}};
+    // One name, which all versions of transformers know: newer ones write
+    // "dtype", and would believe that first.
     config["torch_dtype"] = MostFloats(model);
+    config["dtype"] = nullptr;
     return SafetensorsFiles(std::move(groups), std::move(config),
                             model.max_shard_bytes);
   }

@@ -90,8 +90,9 @@ TEST_F(SaverTest, TakesTheFirstFormatThatHoldsTheModel) {
   ASSERT_OK_AND_ASSIGN(const SaveReport floats,
                        SaveModel(*source_, With("float16")));
   EXPECT_EQ(floats.format, "safetensors");
-  EXPECT_EQ(nlohmann::json::parse(Text("config.json"))["torch_dtype"],
-            "float16");
+  const auto config = nlohmann::json::parse(Text("config.json"));
+  EXPECT_EQ(config["torch_dtype"], "float16");
+  EXPECT_FALSE(config.contains("dtype"));
 }
 
 TEST_F(SaverTest, CutsLargeModelsIntoShardsWithAnIndex) {
