@@ -31,8 +31,8 @@ class SaveRoot {
   // Errors: kFailedPrecondition without a root, or when it is gone;
   //   kInvalidArgument for what is no path below a root; kPermissionDenied for
   //   one outside of it, whether there is something or not, and where the
-  //   folders above can't be made; kAlreadyExists; kResourceExhausted for a full
-  //   disk.
+  //   folders above can't be made; kAlreadyExists; kResourceExhausted for a
+  //   full disk.
   absl::StatusOr<std::shared_ptr<const Place>> Take(
       const std::string& folder) const;
 

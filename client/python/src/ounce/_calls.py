@@ -421,6 +421,7 @@ def save(
     >>> report = client.save("code", "variants/code", format="ounce")
     >>> client.load("again", report.folder).method
     'float16'
+    >>> client.unload("again")
     """
     request = admin.SaveModelRequest(
         model=model, folder=folder, format=format, max_shard_bytes=max_shard_bytes
