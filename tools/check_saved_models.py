@@ -149,12 +149,13 @@ def values_of_ounce(folder):
         zero = torch.zeros(len(scale))
         if f"{name}.zero" in tensors:
             zero = tensors[f"{name}.zero"]
-            zero = numbers(zero, 8, len(scale), True).to(F32) if method == "linear" else zero.to(F32)
+            zero = (numbers(zero, 8, len(scale), True) if method == "linear" else zero).to(F32)
         if method == "float8":
             codes = codes.to(torch.uint8).view(torch.float8_e4m3fn)
         if params.get("granularity") == "block":
             across = -(-cols // 128)
-            place = (torch.arange(rows)[:, None] // 128 * across + torch.arange(cols) // 128).flatten()
+            place = (torch.arange(rows)[:, None] // 128 * across +
+                     torch.arange(cols) // 128).flatten()
         else:
             place = torch.arange(rows * cols) // group
         yield name.removesuffix(".weight"), (
@@ -223,7 +224,8 @@ def is_rounding(name, theirs, ours):
 
 def ids_of(folder, config, text):
     if text is None:
-        return torch.randint(3, config.vocab_size, (4, 64), generator=torch.Generator().manual_seed(1))
+        return torch.randint(3, config.vocab_size, (4, 64),
+                             generator=torch.Generator().manual_seed(1))
     ids = AutoTokenizer.from_pretrained(folder)(pathlib.Path(text).read_text())["input_ids"]
     width = 256
     return torch.tensor(ids[:len(ids) // width * width][:8 * width]).reshape(-1, width)
