@@ -34,7 +34,7 @@ import tempfile
 
 import safetensors.torch
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from make_quantized_goldens import import_file
 
@@ -149,12 +149,13 @@ def values_of_ounce(folder):
         zero = torch.zeros(len(scale))
         if f"{name}.zero" in tensors:
             zero = tensors[f"{name}.zero"]
-            zero = numbers(zero, 8, len(scale), True).to(F32) if method == "linear" else zero.to(F32)
+            zero = (numbers(zero, 8, len(scale), True) if method == "linear" else zero).to(F32)
         if method == "float8":
             codes = codes.to(torch.uint8).view(torch.float8_e4m3fn)
         if params.get("granularity") == "block":
             across = -(-cols // 128)
-            place = (torch.arange(rows)[:, None] // 128 * across + torch.arange(cols) // 128).flatten()
+            place = (torch.arange(rows)[:, None] // 128 * across +
+                     torch.arange(cols) // 128).flatten()
         else:
             place = torch.arange(rows * cols) // group
         yield name.removesuffix(".weight"), (
@@ -223,9 +224,10 @@ def is_rounding(name, theirs, ours):
 
 def ids_of(folder, config, text):
     if text is None:
-        return torch.randint(3, config.vocab_size, (4, 64), generator=torch.Generator().manual_seed(1))
+        return torch.randint(3, config.vocab_size, (4, 64),
+                             generator=torch.Generator().manual_seed(1))
     ids = AutoTokenizer.from_pretrained(folder)(pathlib.Path(text).read_text())["input_ids"]
-    width = 512
+    width = 256
     return torch.tensor(ids[:len(ids) // width * width][:8 * width]).reshape(-1, width)
 
 
@@ -240,14 +242,18 @@ def measure(model, ids):
 
 def model_of_values(floats, saved, values):
     """The float model with what the codes, and other floats of the plan, are."""
-    model = AutoModelForCausalLM.from_pretrained(floats, dtype=F32).eval()
+    tied = AutoConfig.from_pretrained(saved).tie_word_embeddings
+    model = AutoModelForCausalLM.from_pretrained(floats, dtype=F32,
+                                                 tie_word_embeddings=tied).eval()
     weights = dict(model.named_parameters())
+    stored = {name: tensor for name, tensor in tensors_of(saved).items()
+              if tensor.is_floating_point() and name.removesuffix(".weight") not in values}
+    stored.update({f"{module}.weight": value for module, value in values.items()})
     with torch.no_grad():
-        for name, tensor in tensors_of(saved).items():
-            if tensor.is_floating_point() and name in weights and name[:-7] not in values:
+        for name, tensor in stored.items():
+            name = next((p + name for p in PREFIXES if p + name in weights), None)
+            if name is not None:  # no scale
                 weights[name].copy_(tensor)
-        for module, value in values.items():
-            weights[f"{module}.weight"].copy_(value)
     return model
 
 

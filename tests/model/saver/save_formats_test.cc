@@ -103,6 +103,7 @@ void AddCompressedTensors(std::vector<Case>& cases) {
        "linear:bits=5", "linear:bits=2,mode=asymmetric",
        "linear:bits=7,granularity=group,group=32",
        "linear:seed=3,granularity=tensor", "float8", "float8:granularity=block",
+       "*.0.*=linear:bits=4 linear:bits=4,mode=asymmetric",
        "*.0.*=linear:bits=3 *.1.mlp.*=float8 lm_head=linear "
        "linear:bits=4,mode=asymmetric"},
       cases);
