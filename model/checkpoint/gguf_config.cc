@@ -93,21 +93,18 @@ double Llama3Factor(double theta, double factor, size_t pair, size_t pairs) {
 
 // A number as a file has it.
 absl::StatusOr<json> NumberFor(const GgufConfigKey& key, const json& value) {
-  const bool is_right =
-      key.number == GgufNumber::kTruth ? value.is_boolean() : value.is_number();
-  if (!is_right) {
-    return absl::InvalidArgumentError(
-        StrCat("'", key.hugging_face, "' must be a ",
-               key.number == GgufNumber::kTruth ? "truth value" : "number",
-               ", is ", value.type_name()));
+  const std::string name(key.hugging_face);
+  if (key.number == GgufNumber::kTruth) {
+    return JsonBool({{name, value}}, name);
   }
-  if (key.number == GgufNumber::kReal) return json(value.get<float>());
-  if (key.number == GgufNumber::kTruth) return value;
-  if (!value.is_number_integer() || value.get<int64_t>() < 0) {
-    return absl::InvalidArgumentError(
-        StrCat("'", key.hugging_face, "' must be a whole number, 0 or more"));
+  if (key.number == GgufNumber::kReal) {
+    ASSIGN_OR_RETURN(const double real,
+                     JsonNumber({{name, value}}, name, 0, 1e30));
+    return json(static_cast<float>(real));
   }
-  return json(value.get<uint64_t>());
+  ASSIGN_OR_RETURN(const int64_t count,
+                   JsonInt({{name, value}}, name, 0, INT32_MAX));
+  return json(static_cast<uint64_t>(count));
 }
 
 constexpr const char* kEndIds[] = {"tokenizer.ggml.eos_token_id",

@@ -43,7 +43,7 @@ struct SaveOptions {
   std::string folder;
   // Of one safetensors file; a tensor that is larger has one of its own.
   int64_t max_shard_bytes = int64_t{5'000'000'000};
-  // What the model is called in the card.
+  // What the model is called in the card, and in files that say it.
   std::string name;
   // What the card says beside: of measured quality, say.
   std::vector<CardSection> sections = {};

@@ -114,6 +114,7 @@ changed in part go into Ounce's own layout ([format.md](format.md)) or nowhere.
 const std::map<std::string_view, std::string_view> kOpenedBy = {
     {"safetensors", "transformers 4.57.6"},
     {"checkpoint", "whatever opened it before"},
+    {"gguf", "llama.cpp (llama-cpp-python 0.3.36), gguf 0.19.0"},
     {"ounce", "Ounce only"},
 };
 

@@ -9,123 +9,21 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/checkpoint/gguf_architectures.h"
-#include "model/checkpoint/gguf_blocks.h"
 #include "model/files/byte_source.h"
 #include "model/files/gguf_file.h"
 #include "model/saver/gguf_files.h"
 #include "model/saver/gguf_network.h"
+#include "model/saver/gguf_rows.h"
 #include "model/saver/save_format.h"
 #include "model/tokenizer/gguf_tokenizer_keys.h"
-#include "quant/dtype.h"
 
 namespace ounce::model {
 namespace {
 
 using nlohmann::json;
-using quant::CodeBand;
-using quant::DType;
 
 constexpr char kEmbedding[] = "token_embd.weight";
 constexpr char kHead[] = "output.weight";
-
-// How a matrix's rows lie in the file.
-struct RowType {
-  uint32_t id = 0;  // of ggml
-  int file_type = 0;
-  const GgufBlockType* block = nullptr;  // null: floats
-  int64_t float_bytes = 0;
-
-  int64_t Bytes(int64_t cols) const {
-    return block != nullptr ? cols / block->cols * block->bytes
-                            : cols * float_bytes;
-  }
-};
-
-std::optional<RowType> RowTypeOf(const quant::CodeFormat& format,
-                                 std::optional<DType> floats) {
-  if (floats == DType::kF32) return RowType{.id = 0, .float_bytes = 4};
-  if (floats == DType::kF16) {
-    return RowType{.id = 1, .file_type = 1, .float_bytes = 2};
-  }
-  if (floats == DType::kBF16) {
-    return RowType{.id = 30, .file_type = 32, .float_bytes = 2};
-  }
-  const GgufBlockType* block = FindGgufBlockTypeOf(format);
-  if (block == nullptr) return std::nullopt;
-  return RowType{
-      .id = block->id, .file_type = block->file_type, .block = block};
-}
-
-// Rows of the file, out of rows of the checkpoint.
-struct RowOrder {
-  GgufChange change = GgufChange::kNone;
-  int64_t rows = 0;
-  int64_t heads = 1;
-
-  bool is_same() const {
-    return change == GgufChange::kNone || change == GgufChange::kPlusOne;
-  }
-  int64_t FileRow(int64_t row) const {
-    return GgufRow(change, rows, heads, row);
-  }
-};
-
-// A band's rows as the file has them, one after the other.
-std::vector<uint8_t> Packed(const quant::CodeFormat& format,
-                            const GgufBlockType& block, int64_t cols,
-                            const CodeBand& band) {
-  std::vector<uint8_t> bytes(band.rows * (cols / block.cols) * block.bytes);
-  std::vector<const float*> fields(format.fields.size());
-  uint8_t* to = bytes.data();
-  for (int64_t row = band.first_row; row < band.first_row + band.rows; ++row) {
-    for (int64_t col = 0; col < cols; col += block.cols, to += block.bytes) {
-      for (size_t i = 0; i < fields.size(); ++i) {
-        fields[i] = band.fields[i].values.data() +
-                    (format.fields[i].reach.IndexOf(row, col, cols) -
-                     band.fields[i].first);
-      }
-      block.pack({band.unsigned_row(row, cols) + col, fields.data()}, to);
-    }
-  }
-  return bytes;
-}
-
-absl::Status WriteMatrix(const ModelToSave& model,
-                         const StoredTensorView& tensor, const RowType& type,
-                         const RowOrder& order, TensorSink& sink) {
-  const int64_t row_bytes = type.Bytes(tensor.cols());
-  return ForEachBand(model, tensor, [&](const CodeBand& band) -> absl::Status {
-    std::vector<uint8_t> packed;
-    const void* bytes = band.elements.data();
-    if (type.block != nullptr) {
-      packed = Packed(tensor.format, *type.block, tensor.cols(), band);
-      bytes = packed.data();
-    }
-    if (order.is_same()) {
-      return sink.WriteAt(band.first_row * row_bytes, bytes,
-                          band.rows * row_bytes);
-    }
-    for (int64_t row = 0; row < band.rows; ++row) {
-      RETURN_IF_ERROR(sink.WriteAt(
-          order.FileRow(band.first_row + row) * row_bytes,
-          static_cast<const uint8_t*>(bytes) + row * row_bytes, row_bytes));
-    }
-    return absl::OkStatus();
-  });
-}
-
-absl::Status WriteVector(const ModelToSave& model,
-                         const StoredTensorView& tensor, const RowOrder& order,
-                         TensorSink& sink) {
-  std::vector<float> values(order.rows), turned(order.rows);
-  RETURN_IF_ERROR(
-      model.checkpoint.ReadFloats(tensor.name(), 0, order.rows, values.data()));
-  for (int64_t i = 0; i < order.rows; ++i) {
-    const bool plus_one = order.change == GgufChange::kPlusOne;
-    turned[order.FileRow(i)] = plus_one ? values[i] + 1 : values[i];
-  }
-  return sink.WriteAt(0, turned.data(), order.rows * sizeof(float));
-}
 
 class Gguf final : public SaveFormat {
  public:
@@ -160,9 +58,10 @@ class Gguf final : public SaveFormat {
       rows[name] = weight.tensor.shape[0];
     }
     auto network = GgufNetworkOf(model.checkpoint, *architecture, rows);
-    if (!network.ok())
+    if (!network.ok()) {
       return CannotHold(
           StrCat("this ", model_type, ": ", network.status().message()));
+    }
     if (!network->rope_factors.empty()) {
       AddFactors(network->rope_factors, weights);
     }
@@ -194,19 +93,18 @@ class Gguf final : public SaveFormat {
           this->name(), tensor,
           StrCat(architecture.name, " has no name for it in GGUF"));
     }
-    ASSIGN_OR_RETURN(const RowOrder order, OrderOf(model, tensor, *name));
+    ASSIGN_OR_RETURN(const GgufRowOrder order, OrderOf(model, tensor, *name));
     GgufWeight weight = {
         .weight = tensor.name(), .tensor = {.name = name->name}, .write = {}};
     if (tensor.report->is_vector) {
       weight.tensor.shape = {order.rows};
       weight.bytes = order.rows * static_cast<int64_t>(sizeof(float));
       weight.write = [&model, tensor, order](TensorSink& sink) {
-        return WriteVector(model, tensor, order, sink);
+        return WriteGgufVector(model, tensor, order, sink);
       };
       return weight;
     }
-    const std::optional<RowType> type =
-        RowTypeOf(tensor.format, tensor.float_dtype());
+    const std::optional<GgufRowType> type = GgufRowTypeOf(tensor);
     if (!type.has_value()) {
       return model.CannotHold(this->name(), tensor,
                               "these are no codes of a gguf-* method");
@@ -220,17 +118,18 @@ class Gguf final : public SaveFormat {
     weight.tensor.shape = {tensor.rows(), tensor.cols()};
     weight.bytes = tensor.rows() * type->Bytes(tensor.cols());
     weight.write = [&model, tensor, type = *type, order](TensorSink& sink) {
-      return WriteMatrix(model, tensor, type, order, sink);
+      return WriteGgufMatrix(model, tensor, type, order, sink);
     };
     return weight;
   }
 
-  absl::StatusOr<RowOrder> OrderOf(const ModelToSave& model,
-                                   const StoredTensorView& tensor,
-                                   const GgufTensorName& name) const {
-    RowOrder order = {.change = name.change,
-                      .rows = tensor.report->is_vector ? tensor.report->shape[0]
-                                                       : tensor.rows()};
+  absl::StatusOr<GgufRowOrder> OrderOf(const ModelToSave& model,
+                                       const StoredTensorView& tensor,
+                                       const GgufTensorName& name) const {
+    GgufRowOrder order = {.change = name.change,
+                          .rows = tensor.report->is_vector
+                                      ? tensor.report->shape[0]
+                                      : tensor.rows()};
     if (order.is_same()) return order;
     ASSIGN_OR_RETURN(order.heads,
                      GgufHeads(name.change, model.checkpoint.config()));
@@ -289,8 +188,9 @@ class Gguf final : public SaveFormat {
         IsGgufFile(folder) ? CopiedKeys(folder)
                            : GgufTokenizerKeys(folder, vocab_size,
                                                architecture.name == "gemma");
-    if (!keys.ok())
+    if (!keys.ok()) {
       return CannotHold(StrCat("this model: ", keys.status().message()));
+    }
     constexpr char kEnd[] = "tokenizer.ggml.eos_token_id";
     if (keys->contains(kEnd) && metadata.contains(kEnd) &&
         (*keys)[kEnd] != metadata[kEnd]) {
