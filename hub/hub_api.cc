@@ -87,7 +87,7 @@ absl::StatusOr<HttpReply> HubApi::Ask(HttpRequest request) {
 absl::StatusOr<HttpReply> HubApi::AskPatiently(const HttpRequest& request) {
   Backoff backoff(hooks_);
   while (true) {
-    const absl::StatusOr<HttpReply> reply = Ask(request);
+    absl::StatusOr<HttpReply> reply = Ask(request);
     if (reply.ok() && !MayPass(*reply)) return reply;
     if (!reply.ok() && !absl::IsUnavailable(reply.status())) return reply;
     RETURN_IF_ERROR(
