@@ -52,6 +52,11 @@ FILE_TYPES = {T.F16: 1, T.Q4_0: 2, T.Q4_1: 3, T.Q8_0: 7, T.Q5_0: 8, T.Q5_1: 9, T
 MADE = {T.F32, T.F16, T.BF16, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.TQ2_0}
 
 
+@llama_cpp.llama_log_callback
+def say_nothing(*_):
+    """What llama.cpp tells of its work."""
+
+
 def file_of(saved):
     path = pathlib.Path(saved)
     return path / "model.gguf" if path.is_dir() else path
@@ -234,6 +239,7 @@ def main():
     parser.add_argument("--text")
     parser.add_argument("saved", nargs="+")
     args = parser.parse_args()
+    llama_cpp.llama_log_set(say_nothing, ctypes.c_void_p(0))
     model = AutoModelForCausalLM.from_pretrained(args.source, dtype=torch.float32).eval()
     model.generation_config.eos_token_id = None  # all are taken to the end
     text = pathlib.Path(args.text).read_text() if args.text else None
