@@ -94,12 +94,14 @@ int Main(int argc, char** argv) {
   AddDetectCommand(app, &command);
   AddModelCommands(app, &command);
   AddQuantizeCommand(app, &command);
+  AddSaveCommand(app, &command);
   AddEvaluateCommand(app, &command);
   AddCompareCommand(app, &command);
   AddInspectCommand(app, &command);
   AddHealthCommand(app, &command);
   AddServerCommands(app, &command);
   AddTokenCommand(app, &command);
+  AddHubCommands(app, &command);
   AddTopCommand(app, &command);
   AddCompletionCommand(app, &command);
   app.footer(kFooter);

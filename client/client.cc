@@ -170,6 +170,14 @@ class ClientImpl final : public Client {
         admin_, &v1::ModelAdmin::Stub::Evaluate, request, on_message);
   }
 
+  absl::Status SaveModel(
+      const v1::SaveModelRequest& request,
+      const std::function<bool(const v1::SaveModelProgress&)>& on_message)
+      override {
+    return Stream<v1::ModelAdmin, v1::SaveModelProgress>(
+        admin_, &v1::ModelAdmin::Stub::SaveModel, request, on_message);
+  }
+
   absl::StatusOr<v1::InspectResponse> Inspect(
       const v1::InspectRequest& request) override {
     return Call<v1::ModelAdmin>(admin_, &v1::ModelAdmin::Stub::Inspect,

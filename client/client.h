@@ -116,6 +116,9 @@ class Client {
   virtual absl::Status Evaluate(
       const v1::EvaluateRequest& request,
       const std::function<bool(const v1::EvaluateProgress&)>& on_message) = 0;
+  virtual absl::Status SaveModel(
+      const v1::SaveModelRequest& request,
+      const std::function<bool(const v1::SaveModelProgress&)>& on_message) = 0;
   virtual absl::StatusOr<v1::InspectResponse> Inspect(
       const v1::InspectRequest& request) = 0;
   virtual absl::StatusOr<v1::ListMethodsResponse> ListMethods() = 0;

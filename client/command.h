@@ -43,12 +43,14 @@ void AddTextCommands(CLI::App& app, Command* command);
 void AddDetectCommand(CLI::App& app, Command* command);
 void AddModelCommands(CLI::App& app, Command* command);
 void AddQuantizeCommand(CLI::App& app, Command* command);
+void AddSaveCommand(CLI::App& app, Command* command);
 void AddEvaluateCommand(CLI::App& app, Command* command);
 void AddCompareCommand(CLI::App& app, Command* command);
 void AddInspectCommand(CLI::App& app, Command* command);
 void AddHealthCommand(CLI::App& app, Command* command);
 void AddServerCommands(CLI::App& app, Command* command);
 void AddTokenCommand(CLI::App& app, Command* command);
+void AddHubCommands(CLI::App& app, Command* command);
 void AddTopCommand(CLI::App& app, Command* command);
 void AddCompletionCommand(CLI::App& app, Command* command);
 

@@ -23,6 +23,7 @@
 #include "client/comparison.h"
 #include "client/comparison_subject.h"
 #include "client/measured_copy.h"
+#include "client/variant_names.h"
 #include "google/rpc/error_details.pb.h"
 
 namespace ounce::client {
@@ -30,7 +31,7 @@ namespace {
 
 struct CompareFlags {
   SubjectFlags subject;
-  std::string methods, out;
+  std::string methods, out, save;
 };
 
 std::vector<std::string> Specs(const std::string& methods) {
@@ -51,6 +52,15 @@ const Json* MeasuredOf(const Json& comparison, const std::string& spec) {
     if (result["spec"] == spec && !result.contains("error")) return &result;
   }
   return nullptr;
+}
+
+// The same, or null if it is to be saved too and was not.
+const Json* DoneOf(const Json& comparison, const std::string& spec,
+                   bool is_saved) {
+  const Json* measured = MeasuredOf(comparison, spec);
+  return measured != nullptr && (!is_saved || measured->contains("saved"))
+             ? measured
+             : nullptr;
 }
 
 // In place of an earlier result of its spec.
@@ -82,11 +92,12 @@ using Refusals = std::map<std::string, absl::Status>;
 // All that are still to be measured, before the first of them is: what is no
 // spec at all, each by name, is an error.
 absl::StatusOr<Refusals> Judge(const std::vector<std::string>& specs,
-                               const Json& comparison, MeasuredCopy* copy) {
+                               const Json& comparison, bool is_saved,
+                               MeasuredCopy* copy) {
   Refusals refusals;
   std::vector<std::string> no_specs;
   for (const std::string& spec : specs) {
-    if (MeasuredOf(comparison, spec) != nullptr) continue;
+    if (DoneOf(comparison, spec, is_saved) != nullptr) continue;
     const absl::Status status = copy->Judge(spec);
     if (IsAboutPlan(status)) {
       no_specs.push_back(absl::StrCat("  ", spec, ": ", status.message()));
@@ -103,8 +114,19 @@ absl::StatusOr<Refusals> Judge(const std::vector<std::string>& specs,
       " can't be, and nothing was measured:\n", absl::StrJoin(no_specs, "\n")));
 }
 
+absl::Status CheckSaves(Client& client) {
+  ASSIGN_OR_RETURN(const v1::Server server, client.GetServer());
+  if (!server.save_root().empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "--save: the server saves nothing, as it was started without "
+      "--save_root; "
+      "start it with --save_root DIR, or leave --save out");
+}
+
 int Compare(Client& client, const CompareFlags& flags, bool json) {
   const std::vector<std::string> specs = Specs(flags.methods);
+  const std::vector<std::string> names = VariantNames(specs);
+  const bool saves = !flags.save.empty();
   // From here on an interrupt lets the copy be unloaded.
   const auto open = client.HoldOpen();
   Subject subject;
@@ -119,8 +141,10 @@ int Compare(Client& client, const CompareFlags& flags, bool json) {
 
   MeasuredCopy copy(client, subject, json);
   absl::Status status = copy.CheckName();
+  if (status.ok() && saves) status = CheckSaves(client);
   if (!status.ok()) return Report(status);
-  const absl::StatusOr<Refusals> refusals = Judge(specs, comparison, &copy);
+  const absl::StatusOr<Refusals> refusals =
+      Judge(specs, comparison, saves, &copy);
   if (!refusals.ok()) return Report(refusals.status());
   std::error_code error;
   std::filesystem::create_directories(flags.out, error);
@@ -132,7 +156,7 @@ int Compare(Client& client, const CompareFlags& flags, bool json) {
   size_t num_done = 0;
   for (size_t i = 0; i < specs.size(); ++i) {
     const std::string& spec = specs[i];
-    if (const Json* done = MeasuredOf(comparison, spec)) {
+    if (const Json* done = DoneOf(comparison, spec, saves)) {
       ++num_done;
       if (!json) continue;
       status = Print(JsonLine(*done));
@@ -141,10 +165,11 @@ int Compare(Client& client, const CompareFlags& flags, bool json) {
     }
     Json result = {{"spec", spec}};
     const auto refusal = refusals->find(spec);
-    const auto [failed, concerns_all] =
+    const auto [failed, concerns_all, saved] =
         refusal != refusals->end()
             ? MeasuredCopy::Outcome{.status = refusal->second}
             : copy.Measure(spec, absl::StrCat(i + 1, "/", specs.size()),
+                           saves ? absl::StrCat(flags.save, "/", names[i]) : "",
                            &result);
     if (concerns_all) {
       code = std::max(code, Report(failed));
@@ -153,6 +178,9 @@ int Compare(Client& client, const CompareFlags& flags, bool json) {
     if (!failed.ok()) {
       code = std::max(code, Report(WithContext(failed, spec)));
       result = {{"spec", spec}, {"error", ToJson(failed)}};
+    } else if (!saved.ok()) {
+      code = std::max(
+          code, Report(WithContext(saved, absl::StrCat(spec, ": not saved"))));
     }
     absl::Status written = json ? Print(JsonLine(result)) : absl::OkStatus();
     Put(std::move(result), &comparison);
@@ -189,6 +217,12 @@ void AddCompareCommand(CLI::App& app, Command* command) {
       ->required()
       ->check(NotEmpty("a folder"))
       ->type_name("DIR");
+  sub->add_option(
+         "--save", flags->save,
+         "Keep what is measured: a folder each in this one, below the\n"
+         "server's --save_root (ounce save --help)")
+      ->check(NotEmpty("a folder"))
+      ->type_name("FOLDER");
   sub->add_option("--text", subject.text,
                   "What a model that generates text is measured on: a file of\n"
                   "UTF-8, at most 4 MiB; - is stdin")
@@ -216,7 +250,7 @@ void AddCompareCommand(CLI::App& app, Command* command) {
       sub,
       "Each is made beside MODEL under the name MODEL.compare, measured and "
       "unloaded; MODEL\nserves on as it is. What is in --out already is not "
-      "measured again.\n");
+      "measured again, unless it is\nto be saved and was not.\n");
   sub->callback([flags, command] {
     if (Specs(flags->methods).empty()) {
       throw CLI::ValidationError("--methods", "must be specs with ; between");

@@ -108,6 +108,7 @@ absl::Status Evaluate(Client& client, const EvaluateFlags& flags, bool json) {
   if (flags.pictures.empty()) {
     ASSIGN_OR_RETURN(*request.mutable_text(),
                      ReadText(flags.text, "evaluate a part of it"));
+    request.set_text_name(TextName(flags.text));
   } else {
     RETURN_IF_ERROR(AddPictures(flags, &request));
   }

@@ -153,6 +153,12 @@ std::vector<std::string> Remarks(const Json& comparison) {
       remarks.push_back(
           absl::StrCat(SpecOf(result), ": ", Printable(note, 10'000)));
     }
+    if (result.contains("saved")) {
+      remarks.push_back(
+          absl::StrCat(SpecOf(result), ": saved in ",
+                       Printable(TextOf(result["saved"], "folder"), 4096), " (",
+                       Printable(TextOf(result["saved"], "format"), 100), ")"));
+    }
     if (!result.contains("error")) continue;
     remarks.push_back(
         absl::StrCat(SpecOf(result), ": ", Printable(ErrorOf(result), 10'000)));

@@ -76,6 +76,7 @@ absl::Status PrepareText(Client& client, const SubjectFlags& flags,
   }
   ASSIGN_OR_RETURN(subject->text,
                    ReadText(flags.text, "compare on a part of it"));
+  subject->text_name = TextName(flags.text);
   ASSIGN_OR_RETURN(subject->ids, IdsOf(client, flags.model, subject->text));
   if (subject->ids.empty()) {
     return absl::InvalidArgumentError(

@@ -28,6 +28,7 @@ struct Subject {
   v1::Model model;
   // Of a model that generates text.
   std::string text;
+  std::string text_name;     // as servers take it
   std::vector<int32_t> ids;  // the beginning of the text, for prompts
   int64_t window = 0;
   int64_t stride = 0;

@@ -255,6 +255,7 @@ class Place {
     if (kind == "MODEL" || kind == "MODEL|FOLDER") add(server.models());
     if (kind == "MODEL|FOLDER") completion->files = true;
     if (kind == "SPEC") add(server.methods());
+    if (kind == "FORMAT") add(server.formats());
     if (kind == "SHELL") {
       for (const auto& [shell, script] : kScripts) {
         completion->words.emplace_back(shell, "");
@@ -319,6 +320,12 @@ bool WantsCompletion(CLI::App& app, int argc, const char* const* argv,
                     [&] {
                       const auto known = asked->ListMethods();
                       return known.ok() ? PlainNames(known->methods())
+                                        : std::vector<std::string>();
+                    },
+                .formats =
+                    [&] {
+                      const auto known = asked->ListMethods();
+                      return known.ok() ? PlainNames(known->save_formats())
                                         : std::vector<std::string>();
                     }});
     std::string text;

@@ -23,6 +23,7 @@ namespace ounce::client {
 struct ServerWords {
   std::function<std::vector<std::string>()> models;
   std::function<std::vector<std::string>()> methods;
+  std::function<std::vector<std::string>()> formats;  // of ounce save
 };
 
 struct Completion {

@@ -9,8 +9,10 @@
 #include <filesystem>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/byte_size.h"
+#include "base/utf8.h"
 
 namespace ounce::client {
 namespace {
@@ -64,6 +66,15 @@ std::string InputName(const std::string& path) {
 
 std::string FileName(const std::string& path) {
   return std::filesystem::path(path).filename().string();
+}
+
+std::string TextName(const std::string& path) {
+  constexpr size_t kMostBytes = 128;
+  const std::string name = FileName(InputName(path));
+  const bool is_taken =
+      name.size() <= kMostBytes && ValidUtf8Prefix(name) == name.size() &&
+      std::none_of(name.begin(), name.end(), absl::ascii_iscntrl);
+  return is_taken ? name : "";
 }
 
 absl::StatusOr<std::string> ReadInput(const std::string& path,

@@ -15,6 +15,10 @@ std::string InputName(const std::string& path);
 // Of a path, without its folders.
 std::string FileName(const std::string& path);
 
+// What a server may call the text of this file in figures and cards; empty if
+// it would not take the name.
+std::string TextName(const std::string& path);
+
 // Of one kind, for messages: `what` it is ("picture"), and what to do about one
 // that is larger than `max_bytes`.
 struct InputKind {

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "client/command.h"
+#include "client/json.h"
 #include "client/report.h"
 #include "client/speed.h"
 
@@ -98,6 +99,7 @@ absl::Status MeasuredCopy::Judge(const std::string& spec) {
 
 MeasuredCopy::Outcome MeasuredCopy::Measure(const std::string& spec,
                                             const std::string& place,
+                                            const std::string& folder,
                                             Json* result) {
   doing_ = absl::StrCat(place, " ", spec);
   const absl::Status built = Build(spec, result);
@@ -110,9 +112,16 @@ MeasuredCopy::Outcome MeasuredCopy::Measure(const std::string& spec,
     measured = subject_.pictures.empty() ? MeasureText(result)
                                          : MeasurePictures(result);
   }
+  absl::Status saved = absl::OkStatus();
+  if (measured.ok() && !folder.empty()) saved = Save(folder, result);
   if (!json_) shown_.End();
   if (may_be_there) Unload(client_, copy_);
-  return {measured, ConcernsAll(measured, /*is_made=*/built.ok())};
+  // Nothing that follows would come to an end either.
+  if (absl::IsCancelled(saved) || absl::IsDeadlineExceeded(saved) ||
+      absl::IsUnavailable(saved)) {
+    measured = saved;
+  }
+  return {measured, ConcernsAll(measured, /*is_made=*/built.ok()), saved};
 }
 
 void MeasuredCopy::Tell(const std::string& bar, const std::string& stage,
@@ -149,6 +158,7 @@ absl::Status MeasuredCopy::MeasureText(Json* result) {
   request.set_window(static_cast<uint32_t>(subject_.window));
   request.set_stride(static_cast<uint32_t>(subject_.stride));
   request.set_compare_with_floats(true);
+  request.set_text_name(subject_.text_name);
   v1::TextQuality quality;
   RETURN_IF_ERROR(
       client_.Evaluate(request, [&](const v1::EvaluateProgress& progress) {
@@ -185,6 +195,28 @@ absl::Status MeasuredCopy::MeasurePictures(Json* result) {
   Set("cpu_seconds_per_picture", speed.per_picture.cpu_seconds, result);
   Set("joules_per_picture", speed.per_picture.joules, result);
   return absl::OkStatus();
+}
+
+absl::Status MeasuredCopy::Save(const std::string& folder, Json* result) {
+  v1::SaveModelRequest request;
+  request.set_model(copy_);
+  request.set_folder(folder);
+  v1::SaveModelReport report;
+  const absl::Status status =
+      client_.SaveModel(request, [&](const v1::SaveModelProgress& progress) {
+        if (progress.has_report()) report = progress.report();
+        Tell(ProgressBar(progress), "saving", progress.bytes_done(),
+             progress.bytes_total());
+        return true;
+      });
+  if (status.ok()) {
+    (*result)["saved"] = {{"folder", report.folder()},
+                          {"format", report.format()},
+                          {"weight_bytes", report.weight_bytes()}};
+  } else {
+    (*result)["not_saved"] = ToJson(status);
+  }
+  return status;
 }
 
 }  // namespace ounce::client

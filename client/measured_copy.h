@@ -33,13 +33,16 @@ class MeasuredCopy {
   struct Outcome {
     absl::Status status;
     bool concerns_all = false;  // it would be so for every other spec
+    absl::Status saved = absl::OkStatus();  // beside figures
   };
   // Figures of one spec, into `result`. `place` tells which one it is: "2/7".
+  // Then, unless `folder` is empty, it is saved there, which `result` tells as
+  // "saved", or, if that can't be, as "not_saved".
   // The copy is gone by then, also when the calls of `client` are cancelled
   // meanwhile; if that can't be, stderr says how to end it.
   // Errors: of Quantize, Evaluate, Generate, DetectObjects and GetServer.
   Outcome Measure(const std::string& spec, const std::string& place,
-                  Json* result);
+                  const std::string& folder, Json* result);
 
  private:
   void Tell(const std::string& bar, const std::string& stage, int64_t done,
@@ -47,6 +50,7 @@ class MeasuredCopy {
   absl::Status Build(const std::string& spec, Json* result);
   absl::Status MeasureText(Json* result);
   absl::Status MeasurePictures(Json* result);
+  absl::Status Save(const std::string& folder, Json* result);
 
   Client& client_;
   const Subject& subject_;

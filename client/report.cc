@@ -425,13 +425,20 @@ void AppendMethod(const v1::Method& method, std::string* text) {
   }
 }
 
+// "[######......]"
+std::string BarAlone(int64_t done, int64_t total) {
+  constexpr int64_t kWidth = 24;
+  const double share = static_cast<double>(done) /
+                       static_cast<double>(std::max<int64_t>(1, total));
+  const int64_t filled = std::clamp<int64_t>(
+      static_cast<int64_t>(static_cast<double>(kWidth) * share), 0, kWidth);
+  return absl::StrCat("[", std::string(filled, '#'),
+                      std::string(kWidth - filled, '.'), "]");
+}
+
 // "[######......] 1/2"
 std::string Bar(int64_t done, int64_t total) {
-  constexpr int64_t kWidth = 24;
-  const int64_t filled = std::clamp<int64_t>(
-      kWidth * done / std::max<int64_t>(1, total), 0, kWidth);
-  return absl::StrFormat("[%s%s] %d/%d", std::string(filled, '#'),
-                         std::string(kWidth - filled, '.'), done, total);
+  return absl::StrCat(BarAlone(done, total), " ", done, "/", total);
 }
 
 }  // namespace
@@ -534,6 +541,32 @@ std::string MethodsText(const v1::ListMethodsResponse& response) {
   for (const v1::MethodParameter& key : response.rule_keys()) {
     AppendParameter(key, &text);
   }
+  if (!response.save_formats().empty()) {
+    absl::StrAppend(&text,
+                    "\nformats of ounce save, the first that can hold a "
+                    "model where none is asked for\n");
+  }
+  for (const v1::SaveFormat& format : response.save_formats()) {
+    absl::StrAppend(&text, format.name(), "  ", format.summary(), "\n");
+  }
+  return text;
+}
+
+std::string SavedText(const v1::SaveModelReport& report) {
+  std::string text = absl::StrFormat(
+      "%s v%d (%s) saved in the format %s, %.1f s\n\n", report.model(),
+      report.version(), Printable(report.plan(), 60), report.format(),
+      report.seconds());
+  TextTable table({"FILE", "-BYTES"});
+  int64_t bytes = 0;
+  for (const v1::SavedFile& file : report.files()) {
+    table.Add({Printable(file.name(), 200), FormatByteSize(file.bytes())});
+    bytes += file.bytes();
+  }
+  table.Add({"all", FormatByteSize(bytes)});
+  const std::string folder = Printable(report.folder(), 4096);
+  absl::StrAppend(&text, table.Text(), "\nin ", folder, "; ounce load NAME ",
+                  folder, " serves it\n");
   return text;
 }
 
@@ -649,6 +682,13 @@ std::string ProgressBar(const v1::EvaluateProgress& progress) {
   }
   return absl::StrCat(Bar(progress.tokens_done(), progress.tokens_total()),
                       " tokens");
+}
+
+std::string ProgressBar(const v1::SaveModelProgress& progress) {
+  return absl::StrCat(BarAlone(progress.bytes_done(), progress.bytes_total()),
+                      " ", FormatByteSize(progress.bytes_done()), " of ",
+                      FormatByteSize(progress.bytes_total()), " ",
+                      Printable(progress.tensor(), 30));
 }
 
 std::string EvaluationText(const v1::EvaluateReport& report) {

@@ -27,6 +27,9 @@ std::string ServedModelsText(const v1::ListServedModelsResponse& response);
 
 std::string MethodsText(const v1::ListMethodsResponse& response);
 
+// What was saved and where, a table of its files, and how to serve it.
+std::string SavedText(const v1::SaveModelReport& report);
+
 // Of a quantization of `source`. Bytes before and after, or, if it is served
 // beside `source` under another name, what it takes; where detections moved, if
 // that was asked for; bytes by kind of tensor; then the tensors: those whose
@@ -56,6 +59,7 @@ std::string EvaluationText(const v1::EvaluateReport& report);
 // One line for a terminal: a bar, counts, and the tensor if there are any.
 std::string ProgressBar(const v1::QuantizeProgress& progress);
 std::string ProgressBar(const v1::EvaluateProgress& progress);
+std::string ProgressBar(const v1::SaveModelProgress& progress);
 
 // "loading", "ready", "quantizing", "unloading".
 std::string StateName(v1::ModelState state);

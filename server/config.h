@@ -92,6 +92,10 @@ struct Config {
   // Folders that calls may load models from, with commas between them; empty:
   // any. The models of the start are the operator's own and may lie anywhere.
   std::string model_roots;
+  // What the Hugging Face cache lacks is downloaded when it is loaded.
+  bool pull = false;
+  // Below which calls may save models. Empty: they may save none.
+  std::string save_root;
   // After SIGTERM: not ready, but serving.
   absl::Duration drain_delay = absl::ZeroDuration();
   // After that. With what follows it less than the 10 s that docker gives.

@@ -109,8 +109,9 @@ CatalogOptions OptionsOfCatalog(const Config& config, MemoryBudget& memory) {
       .compute = config.compute,
       .kv_type = config.kv_type,
       .memory = &memory,
-      .model_roots =
-          absl::StrSplit(config.model_roots, ',', absl::SkipEmpty())};
+      .model_roots = absl::StrSplit(config.model_roots, ',', absl::SkipEmpty()),
+      .pull = config.pull,
+      .save_root = config.save_root};
 }
 
 std::vector<LoadParams> ModelsOf(const Config& config) {
@@ -331,7 +332,8 @@ ServerInfo Server::Info() const {
           .memory_used_bytes = memory.limit_bytes - memory.free_bytes(),
           .config = ConfigText(config_, catalog_->List()),
           .cpu_seconds = ProcessCpuSeconds(),
-          .energy_joules = PackageJoules()};
+          .energy_joules = PackageJoules(),
+          .save_root = config_.save_root};
 }
 
 NewTlsSession Server::NewTls(const std::string& listener) const {

@@ -65,6 +65,19 @@ absl::Status CheckFolders(const std::string& text) {
   return absl::OkStatus();
 }
 
+absl::Status CheckSaveRoot(const std::string& folder) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) {
+    return absl::InvalidArgumentError(StrCat(
+        "must be a folder; '", folder, "'",
+        error ? StrCat(": ", error.message()) : std::string(" is no folder")));
+  }
+  if (access(folder.c_str(), W_OK | X_OK) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      StrCat("must be a folder that this process may write in; '", folder,
+             "': ", std::generic_category().message(errno)));
+}
+
 absl::Status CheckHosts(const std::string& text) {
   if (text.empty()) return absl::OkStatus();
   for (const absl::string_view host : absl::StrSplit(text, ',')) {
@@ -354,6 +367,17 @@ const std::vector<Setting>& Rows() {
            "Folders that calls may load and inspect models from, links "
            "followed; the models of the start may lie anywhere, and without "
            "roots all may"},
+      {.name = "pull",
+       .type = SettingType::kFlag,
+       .to = [](Config& c) -> bool& { return c.pull; },
+       .help = "Download models that are named org/name, at the start and by "
+               "calls, from the Hugging Face hub where its cache lacks them"},
+      {.name = "save_root",
+       .to = [](Config& c) -> std::string& { return c.save_root; },
+       .form = "DIR",
+       .check = CheckSaveRoot,
+       .default_words = "none: nothing is saved",
+       .help = "Folder below which calls may save models, links followed"},
       {.name = "drain_seconds",
        .type = SettingType::kSeconds,
        .to = [](Config& c) -> absl::Duration& { return c.drain; },

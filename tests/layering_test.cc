@@ -37,9 +37,10 @@ const std::map<std::string, std::set<std::string>>& FolderRules() {
           {"base", {}},
           {"quant", {"base"}},
           {"image", {"base"}},
-          {"model", {"quant", "image", "base"}},
-          {"server", {"model", "quant", "image", "base"}},
-          {"client", {"image", "base"}},
+          {"hub", {"base"}},
+          {"model", {"quant", "image", "hub", "base"}},
+          {"server", {"model", "quant", "image", "hub", "base"}},
+          {"client", {"image", "hub", "base"}},
       };
   return *kRules;
 }
@@ -106,11 +107,13 @@ const std::vector<LibraryRule>& LibraryRules() {
         "client/", "model/tokenizer/sentencepiece_model.cc"}},
       {"prometheus-cpp", {"prometheus/"}, {"server/metrics/"}},
       {"libmicrohttpd", {"microhttpd.h"}, {"server/metrics/"}},
-      {"libcurl", {"curl/"}, {"server/trace/curl_poster.cc"}},
+      {"libcurl",
+       {"curl/"},
+       {"server/trace/curl_poster.cc", "hub/http_client.cc"}},
       {"OpenSSL",
        {"openssl/"},
        {"server/net/tls.cc", "server/service/tokens.cc", "client/new_token.cc",
-        "client/peer_names.cc", "client/tls_files.cc"}},
+        "client/peer_names.cc", "client/tls_files.cc", "hub/digest"}},
       {"libjpeg, libpng or libwebp",
        {"jpeglib.h", "jerror.h", "png.h", "webp/"},
        {"image/"}},
@@ -258,8 +261,8 @@ std::optional<std::string> IncludeTarget(const std::string& line) {
 
 std::vector<Include> ReadIncludes(const std::filesystem::path& root) {
   std::vector<Include> includes;
-  for (const char* top : {"base", "quant", "image", "model", "server", "client",
-                          "tests", "bench"}) {
+  for (const char* top : {"base", "hub", "quant", "image", "model", "server",
+                          "client", "tests", "bench"}) {
     if (!std::filesystem::exists(root / top)) continue;
     for (const auto& entry :
          std::filesystem::recursive_directory_iterator(root / top)) {

@@ -14,7 +14,8 @@ CPU; the values are computed in float32, as scale * (code - zero), and checked
 against the tool's own dequantization. What has no such code here says so.
 
   pip install torch==2.13.0 transformers==4.57.6 safetensors==0.8.0 \\
-      bitsandbytes==0.50.2 hqq==0.2.8.post1 compressed-tensors==0.20.1
+      bitsandbytes==0.50.2 hqq==0.2.8.post1 compressed-tensors==0.20.1 \\
+      torchao==0.18.0
   pip install --no-deps auto-gptq==0.7.1 autoawq==0.2.9
 
 (Of the last two only single files are imported: they pack and unpack.)
@@ -428,6 +429,57 @@ class Fp8:
         return {f"{name}.weight": codes, f"{name}.{key}": scales}, values
 
 
+class Torchao:
+    """torchao's own tensors, taken apart by its own code. (Int4Tensor's codes are
+    made here, by its definition: torchao makes them on GPUs alone.)"""
+
+    tool = "torchao 0.18.0"
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def config(self):
+        kinds = {"int8": "Int8WeightOnlyConfig", "intx": "IntxWeightOnlyConfig",
+                 "int4": "Int4WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
+        return {"quant_method": "torchao", "quant_type": {"default": {
+            "_type": kinds[self.kind], "_version": 2, "_data": {}}},
+            "modules_to_not_convert": None, "include_input_output_embeddings": False}
+
+    def tensor(self, weight):
+        from torchao.quantization import (Float8Tensor, Int4Tensor, Int8Tensor,
+                                          IntxUnpackedToInt8Tensor, MappingType)
+        from torchao.quantization.granularity import PerRow
+        if self.kind == "int8":
+            made = Int8Tensor.from_hp(weight, PerRow())
+            return made, made.dequantize(F32)
+        if self.kind == "intx":
+            made = IntxUnpackedToInt8Tensor.from_hp(
+                weight.to(BF16), (1, 32), torch.int4, mapping_type=MappingType.ASYMMETRIC)
+            scale = made.scale.to(F32).repeat_interleave(32, 1)
+            zero = made.zero_point.to(F32).repeat_interleave(32, 1)
+            return made, scale * (made.qdata.to(F32) - zero)
+        if self.kind == "float8":
+            made = Float8Tensor.from_hp(weight, granularity=PerRow())
+            return made, made.qdata.to(F32) * made.scale.to(F32)
+        rows, cols = weight.shape
+        groups = weight.reshape(rows, -1, 32)
+        low, high = groups.amin(2), groups.amax(2)
+        scale = ((high - low).clamp(min=1e-6) / 15)
+        codes = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15) - 8
+        scale, zero = scale.to(BF16), (low + 8 * scale).to(BF16)
+        values = (codes * scale.to(F32)[..., None] + zero.to(F32)[..., None]).reshape(rows, cols)
+        codes = codes.reshape(rows, cols).to(torch.int8)
+        packed = (codes[:, 1::2] << 4 | codes[:, ::2] & 15).contiguous()
+        return Int4Tensor(packed, scale.t().contiguous(), zero.t().contiguous(), [1, 32],
+                          weight.shape), values
+
+    def __call__(self, name, weight):
+        from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+        made, values = self.tensor(weight)
+        tensors, _ = flatten_tensor_state_dict({f"{name}.weight": made})
+        return tensors, values
+
+
 class Ounce:
     """By the description of the layout (docs/format.md)."""
 
@@ -505,6 +557,10 @@ CASES = {
     "hqq_4": (LLAMA, Hqq(4, 32, BF16)),
     "hqq_8": (LLAMA, Hqq(8, 64, F32)),
     "ounce": (LLAMA, Ounce()),
+    "torchao_float8": (LLAMA, Torchao("float8")),
+    "torchao_int4": (LLAMA, Torchao("int4")),
+    "torchao_int8": (LLAMA, Torchao("int8")),
+    "torchao_intx_groups": (LLAMA, Torchao("intx")),
 }
 
 

@@ -1,8 +1,6 @@
 #include "model/checkpoint/gguf_architectures.h"
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <string>
 
 #include "base/status_macros.h"
@@ -24,9 +22,10 @@ constexpr GgufConfigKey kSizes[] = {
     {"num_attention_heads", "attention.head_count"},
     {"num_key_value_heads", "attention.head_count_kv", false},
     {"head_dim", "attention.key_length", false},
-    {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
+    {"rms_norm_eps", "attention.layer_norm_rms_epsilon", true,
+     GgufNumber::kReal},
     {"max_position_embeddings", "context_length"},
-    {"rope_theta", "rope.freq_base", false},
+    {"rope_theta", "rope.freq_base", false, GgufNumber::kReal},
 };
 
 // Of Llama and its kin: what becomes of queries, of keys, and of norms.
@@ -73,9 +72,9 @@ constexpr GgufConfigKey kStarcoder2Keys[] = {
     {"intermediate_size", "feed_forward_length"},
     {"num_attention_heads", "attention.head_count"},
     {"num_key_value_heads", "attention.head_count_kv", false},
-    {"norm_epsilon", "attention.layer_norm_epsilon"},
+    {"norm_epsilon", "attention.layer_norm_epsilon", true, GgufNumber::kReal},
     {"max_position_embeddings", "context_length"},
-    {"rope_theta", "rope.freq_base", false},
+    {"rope_theta", "rope.freq_base", false, GgufNumber::kReal},
 };
 
 constexpr GgufName kGpt2[] = {
@@ -93,9 +92,10 @@ constexpr GgufName kGpt2[] = {
 constexpr GgufConfigKey kGpt2Keys[] = {
     {"n_embd", "embedding_length"},
     {"n_layer", "block_count"},
-    {"n_inner", "feed_forward_length"},
+    {"n_inner", "feed_forward_length", true, GgufNumber::kCount, 4},
     {"n_head", "attention.head_count"},
-    {"layer_norm_epsilon", "attention.layer_norm_epsilon"},
+    {"layer_norm_epsilon", "attention.layer_norm_epsilon", true,
+     GgufNumber::kReal},
     {"n_positions", "context_length"},
 };
 
@@ -116,10 +116,11 @@ constexpr GgufConfigKey kGptNeoxKeys[] = {
     {"num_hidden_layers", "block_count"},
     {"intermediate_size", "feed_forward_length"},
     {"num_attention_heads", "attention.head_count"},
-    {"layer_norm_eps", "attention.layer_norm_epsilon"},
+    {"layer_norm_eps", "attention.layer_norm_epsilon", true, GgufNumber::kReal},
     {"max_position_embeddings", "context_length"},
-    {"use_parallel_residual", "use_parallel_residual", false},
-    {"rotary_emb_base", "rope.freq_base", false},
+    {"use_parallel_residual", "use_parallel_residual", false,
+     GgufNumber::kTruth},
+    {"rotary_emb_base", "rope.freq_base", false, GgufNumber::kReal},
 };
 
 constexpr GgufName kPhi2[] = {
@@ -143,114 +144,117 @@ constexpr GgufConfigKey kPhi2Keys[] = {
     {"intermediate_size", "feed_forward_length"},
     {"num_attention_heads", "attention.head_count"},
     {"num_key_value_heads", "attention.head_count_kv", false},
-    {"layer_norm_eps", "attention.layer_norm_epsilon"},
+    {"layer_norm_eps", "attention.layer_norm_epsilon", true, GgufNumber::kReal},
     {"max_position_embeddings", "context_length"},
-    {"rope_theta", "rope.freq_base", false},
+    {"rope_theta", "rope.freq_base", false, GgufNumber::kReal},
 };
-
-absl::StatusOr<int64_t> HeadWidth(const json& config) {
-  ASSIGN_OR_RETURN(const int64_t width,
-                   JsonInt(config, "hidden_size", 1, INT32_MAX));
-  ASSIGN_OR_RETURN(const int64_t heads,
-                   JsonInt(config, "num_attention_heads", 1, INT32_MAX));
-  return OptionalJsonInt(config, "head_dim", 1, INT32_MAX, width / heads);
-}
-
-// What of a head's width positions turn: all of it, or as `share` of it.
-absl::Status CompleteRotary(const json& metadata, std::string_view name,
-                            const char* share, json& config) {
-  ASSIGN_OR_RETURN(const int64_t width, HeadWidth(config));
-  const std::string key = StrCat(name, ".rope.dimension_count");
-  ASSIGN_OR_RETURN(const int64_t turned,
-                   OptionalJsonInt(metadata, key, 1, INT32_MAX, width));
-  if (share != nullptr) {
-    // A little more, since the product with the width is cut off.
-    config[share] = std::min(
-        1.0, (static_cast<double>(turned) + 0.5) / static_cast<double>(width));
-  } else if (turned != width) {
-    return absl::UnimplementedError(
-        StrCat("'", key, "' must be the width of a head, ", width, ", is ",
-               turned, ", which is not served for this architecture"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CompleteScaling(const json& metadata, std::string_view name,
-                             json& config) {
-  const std::string scaling = StrCat(name, ".rope.scaling.");
-  const std::string old = StrCat(name, ".rope.scale_linear");
-  if (metadata.contains(old)) {
-    ASSIGN_OR_RETURN(const double factor, JsonNumber(metadata, old, 0, 1e6));
-    if (factor != 0 && factor != 1) {
-      config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", factor}};
-    }
-    return absl::OkStatus();
-  }
-  // As llama.cpp takes it: linear where there is a factor and no type.
-  ASSIGN_OR_RETURN(
-      const std::string type,
-      OptionalJsonString(
-          metadata, scaling + "type",
-          metadata.contains(scaling + "factor") ? "linear" : "none"));
-  if (type == "none") return absl::OkStatus();
-  if (type != "linear" && type != "yarn") {
-    return absl::UnimplementedError(
-        StrCat("'", scaling, "type' must be none, linear or yarn, is ",
-               Quoted(type), ", which is not served"));
-  }
-  json rope = {{"rope_type", type}};
-  ASSIGN_OR_RETURN(rope["factor"],
-                   JsonNumber(metadata, scaling + "factor", 1e-6, 1e6));
-  const std::string original = scaling + "original_context_length";
-  if (metadata.contains(original)) {
-    ASSIGN_OR_RETURN(rope["original_max_position_embeddings"],
-                     JsonInt(metadata, original, 1, INT32_MAX));
-  }
-  config["rope_scaling"] = std::move(rope);
-  return absl::OkStatus();
-}
-
-template <const char* kName>
-absl::Status CompleteLlama(const json& metadata, json& config) {
-  RETURN_IF_ERROR(CompleteRotary(metadata, kName, nullptr, config));
-  return CompleteScaling(metadata, kName, config);
-}
-constexpr char kLlamaName[] = "llama", kQwen2Name[] = "qwen2";
-constexpr char kQwen3Name[] = "qwen3", kStarcoder2Name[] = "starcoder2";
-
-constexpr char kGemmaName[] = "gemma";
-
-absl::Status CompleteGemma(const json& metadata, json& config) {
-  config["hidden_activation"] = "gelu_pytorch_tanh";
-  return CompleteLlama<kGemmaName>(metadata, config);
-}
-absl::Status CompleteGptNeox(const json& metadata, json& config) {
-  RETURN_IF_ERROR(CompleteRotary(metadata, "gptneox", "rotary_pct", config));
-  return CompleteScaling(metadata, "gptneox", config);
-}
-absl::Status CompletePhi2(const json& metadata, json& config) {
-  RETURN_IF_ERROR(
-      CompleteRotary(metadata, "phi2", "partial_rotary_factor", config));
-  return CompleteScaling(metadata, "phi2", config);
-}
 
 constexpr GgufName kBiases[] = {{"blk.0.attn_q.bias", "attention_bias"},
                                 {"blk.0.ffn_up.bias", "mlp_bias"}};
 constexpr GgufName kAttentionBias[] = {{"blk.0.attn_q.bias", "attention_bias"}};
 constexpr GgufName kUseBias[] = {{"blk.0.attn_q.bias", "use_bias"}};
 
+// Of those that have no window.
+constexpr GgufGiven kSilu[] = {{"hidden_act", "\"silu\""},
+                               {"sliding_window", "null"}};
+constexpr GgufGiven kQwenGiven[] = {{"hidden_act", "\"silu\""},
+                                    {"use_sliding_window", "false"},
+                                    {"sliding_window", ""},
+                                    {"max_window_layers", ""},
+                                    {"layer_types", ""}};
+constexpr GgufGiven kGelu[] = {
+    {"hidden_act", "\"gelu_pytorch_tanh\"", "\"gelu_new\""}};
+constexpr GgufGiven kGpt2Given[] = {
+    {"activation_function", "\"gelu_new\"", "\"gelu_pytorch_tanh\""},
+    {"scale_attn_weights", "true"},
+    {"scale_attn_by_inverse_layer_idx", "false"}};
+constexpr GgufGiven kGptNeoxGiven[] = {{"hidden_act", "\"gelu\""},
+                                       {"attention_bias", "true"}};
+constexpr GgufGiven kPhi2Given[] = {
+    {"hidden_act", "\"gelu_new\"", "\"gelu_pytorch_tanh\""},
+    {"qk_layernorm", "false"}};
+
 constexpr GgufArchitecture kArchitectures[] = {
-    {"gemma", "gemma", kGemma, kSizes, kAttentionBias, CompleteGemma},
-    {"gpt2", "gpt2", kGpt2, kGpt2Keys},
-    {"gptneox", "gpt_neox", kGptNeox, kGptNeoxKeys, {}, CompleteGptNeox},
-    {"llama", "llama", kLlama, kSizes, kBiases, CompleteLlama<kLlamaName>},
-    {"phi2", "phi", kPhi2, kPhi2Keys, {}, CompletePhi2},
-    {"qwen2", "qwen2", kQwen, kSizes, {}, CompleteLlama<kQwen2Name>},
-    {"qwen3", "qwen3", kQwen, kSizes, kAttentionBias,
-     CompleteLlama<kQwen3Name>},
-    {"starcoder2", "starcoder2", kStarcoder2, kStarcoder2Keys, kUseBias,
-     CompleteLlama<kStarcoder2Name>},
+    {.name = "gemma",
+     .model_type = "gemma",
+     .names = kGemma,
+     .keys = kSizes,
+     .given = kGelu,
+     .flags = kAttentionBias,
+     .head = GgufHead::kTied},
+    {.name = "gpt2",
+     .model_type = "gpt2",
+     .names = kGpt2,
+     .keys = kGpt2Keys,
+     .given = kGpt2Given,
+     .rotary = {.turns = false}},
+    {.name = "gptneox",
+     .model_type = "gpt_neox",
+     .names = kGptNeox,
+     .keys = kGptNeoxKeys,
+     .given = kGptNeoxGiven,
+     .rotary = {.base = "rotary_emb_base",
+                .share = "rotary_pct",
+                .absent_share = 0.25},
+     .head = GgufHead::kOwn},
+    {.name = "llama",
+     .model_type = "llama",
+     .names = kLlama,
+     .keys = kSizes,
+     .given = kSilu,
+     .flags = kBiases,
+     .also_model_type = "mistral"},
+    {.name = "phi2",
+     .model_type = "phi",
+     .names = kPhi2,
+     .keys = kPhi2Keys,
+     .given = kPhi2Given,
+     .rotary = {.share = "partial_rotary_factor", .absent_share = 0.5},
+     .head = GgufHead::kOwn},
+    {.name = "qwen2",
+     .model_type = "qwen2",
+     .names = kQwen,
+     .keys = kSizes,
+     .given = kQwenGiven},
+    {.name = "qwen3",
+     .model_type = "qwen3",
+     .names = kQwen,
+     .keys = kSizes,
+     .given = kQwenGiven,
+     .flags = kAttentionBias},
+    {.name = "starcoder2",
+     .model_type = "starcoder2",
+     .names = kStarcoder2,
+     .keys = kStarcoder2Keys,
+     .given = kGelu,
+     .flags = kUseBias},
 };
+
+bool IsPart(Change change) {
+  return change == Change::kQueryRows || change == Change::kKeyRows ||
+         change == Change::kValueRows;
+}
+
+// What stands for '#' in a module's name, empty if there is none; nothing if
+// the name is not of the pattern.
+std::optional<std::string_view> BlockIn(std::string_view module,
+                                        std::string_view pattern) {
+  const size_t place = pattern.find('#');
+  if (place == pattern.npos) {
+    return module == pattern ? std::optional<std::string_view>("")
+                             : std::nullopt;
+  }
+  const std::string_view before = pattern.substr(0, place);
+  const std::string_view after = pattern.substr(place + 1);
+  if (module.size() <= before.size() + after.size() ||
+      !module.starts_with(before) || !module.ends_with(after)) {
+    return std::nullopt;
+  }
+  const std::string_view block =
+      module.substr(before.size(), module.size() - pattern.size() + 1);
+  if (block.find_first_not_of("0123456789") != block.npos) return std::nullopt;
+  return block;
+}
 
 }  // namespace
 
@@ -262,75 +266,81 @@ absl::StatusOr<const GgufArchitecture*> FindGgufArchitecture(
     const json& metadata) {
   ASSIGN_OR_RETURN(const std::string name,
                    JsonString(metadata, "general.architecture"));
-  std::string known;
   for (const GgufArchitecture& architecture : kArchitectures) {
     if (architecture.name == name) return &architecture;
-    StrAppend(&known, known.empty() ? "" : ", ", architecture.name);
   }
-  return absl::UnimplementedError(StrCat(
-      "'general.architecture' must be one of ", known, ", is ", Quoted(name)));
+  return absl::UnimplementedError(
+      StrCat("'general.architecture' must be one of ", GgufArchitectureNames(),
+             ", is ", Quoted(name)));
 }
 
-absl::StatusOr<json> GgufConfig(const GgufArchitecture& architecture,
-                                const json& metadata) {
-  json config = {{"model_type", architecture.model_type},
-                 {"torch_dtype", "float16"}};
-  for (const GgufConfigKey& key : architecture.keys) {
-    const std::string name = StrCat(architecture.name, ".", key.key);
-    const auto value = metadata.find(name);
-    if (value == metadata.end()) {
-      if (!key.required) continue;
-      return absl::InvalidArgumentError(StrCat("no key '", name, "'"));
+const GgufArchitecture* FindGgufArchitectureOf(std::string_view model_type) {
+  for (const GgufArchitecture& architecture : kArchitectures) {
+    if (model_type == architecture.model_type ||
+        (!model_type.empty() && model_type == architecture.also_model_type)) {
+      return &architecture;
     }
-    if (!value->is_number() && !value->is_boolean()) {
-      return absl::UnimplementedError(
-          StrCat("'", name, "' must be a number, is ", value->type_name()));
-    }
-    config[std::string(key.hugging_face)] = *value;
   }
-  for (const auto& [key, name] :
-       {std::pair("bos_token_id", "tokenizer.ggml.bos_token_id"),
-        std::pair("eos_token_id", "tokenizer.ggml.eos_token_id")}) {
-    if (!metadata.contains(name)) continue;
-    ASSIGN_OR_RETURN(config[key], JsonInt(metadata, name, 0, INT32_MAX));
-  }
-  if (architecture.complete != nullptr) {
-    RETURN_IF_ERROR(architecture.complete(metadata, config));
-  }
-  return config;
+  return nullptr;
 }
 
-absl::Status AddGgufRopeFactors(absl::Span<const float> factors, json& config) {
-  if (factors.empty() || config.contains("rope_scaling")) {
-    return absl::UnimplementedError(
-        StrCat("'", kGgufRopeFactors,
-               "' beside another scaling of rotary positions is not served"));
+std::string GgufArchitectureNames() {
+  std::string names;
+  for (const GgufArchitecture& architecture : kArchitectures) {
+    StrAppend(&names, names.empty() ? "" : ", ", architecture.name);
   }
-  // Of all models that have been published with such a scaling.
-  constexpr double kLow = 1, kHigh = 4, kPositions = 8192;
-  ASSIGN_OR_RETURN(const double theta,
-                   OptionalJsonNumber(config, "rope_theta", 1, 1e12, 10000));
-  const double factor = *std::max_element(factors.begin(), factors.end());
-  const auto pairs = static_cast<double>(factors.size());
-  for (size_t i = 0; i < factors.size(); ++i) {
-    const double wave =
-        2 * M_PI * std::pow(theta, static_cast<double>(i) / pairs);
-    // Waves of high frequency stay, those of low are stretched.
-    const double stays =
-        std::clamp((kPositions / wave - kLow) / (kHigh - kLow), 0.0, 1.0);
-    const double wanted = 1 / ((1 - stays) / factor + stays);
-    if (std::abs(factors[i] - wanted) <= 1e-4 * wanted) continue;
-    return absl::UnimplementedError(
-        StrCat("'", kGgufRopeFactors, "': element ", i, " must be ", wanted,
-               ", as in Llama 3.1 to 3.3, is ", factors[i],
-               "; other scalings of this kind are not served"));
+  return names;
+}
+
+std::optional<GgufTensorName> GgufNameOf(const GgufArchitecture& architecture,
+                                         std::string_view hugging_face) {
+  const size_t dot = hugging_face.rfind('.');
+  if (dot == hugging_face.npos) return std::nullopt;
+  const std::string_view module = hugging_face.substr(0, dot);
+  const std::string_view suffix = hugging_face.substr(dot);
+  if (suffix != ".weight" && suffix != ".bias") return std::nullopt;
+  for (const GgufName& name : architecture.names) {
+    if (IsPart(name.change)) continue;
+    std::string_view pattern = name.hugging_face;
+    std::optional<std::string_view> block = BlockIn(module, pattern);
+    const size_t prefix = pattern.find('.');
+    if (!block.has_value() && prefix != pattern.npos) {
+      block = BlockIn(module, pattern.substr(prefix + 1));
+    }
+    if (!block.has_value()) continue;
+    std::string gguf(name.gguf);
+    const size_t place = gguf.find('#');
+    if (place != std::string::npos) gguf.replace(place, 1, *block);
+    return GgufTensorName{StrCat(gguf, suffix), name.change};
   }
-  config["rope_scaling"] = {{"rope_type", "llama3"},
-                            {"factor", factor},
-                            {"low_freq_factor", kLow},
-                            {"high_freq_factor", kHigh},
-                            {"original_max_position_embeddings", kPositions}};
-  return absl::OkStatus();
+  return std::nullopt;
+}
+
+int64_t GgufRow(GgufChange change, int64_t rows, int64_t heads, int64_t row) {
+  switch (change) {
+    case Change::kQueryHeads:
+    case Change::kKeyHeads: {
+      // Here halves lie one behind the other, there their rows alternate.
+      const int64_t of_head = rows / heads, in_head = row % of_head;
+      const int64_t half = of_head / 2;
+      return row - in_head + in_head % half * 2 + in_head / half;
+    }
+    case Change::kHeadsJoined: {
+      const int64_t width = rows / heads / 3;
+      const int64_t head = row / (3 * width);
+      const int64_t kind = row / width % 3;
+      return (kind * heads + head) * width + row % width;
+    }
+    default:
+      return row;
+  }
+}
+
+absl::StatusOr<int64_t> GgufHeads(GgufChange change, const json& config) {
+  ASSIGN_OR_RETURN(const int64_t heads,
+                   JsonInt(config, "num_attention_heads", 1, INT32_MAX));
+  if (change != Change::kKeyHeads) return heads;
+  return OptionalJsonInt(config, "num_key_value_heads", 1, INT32_MAX, heads);
 }
 
 }  // namespace ounce::model

@@ -1,12 +1,16 @@
 // What GGUF calls the parts of a network that Hugging Face's checkpoints have
 // under other names, and how it changes some of them. One architecture is one
-// entry of the table in gguf_architectures.cc.
+// entry of the table in gguf_architectures.cc, by which files are read and
+// written.
 //
 // Source: ggml-org/llama.cpp, gguf-py/gguf/constants.py, tensor_mapping.py and
-// the converters (conversion/*.py).
+// the converters (conversion/*.py); what llama.cpp wants of a file, its
+// src/models/*.cpp.
 #ifndef OUNCE_MODEL_CHECKPOINT_GGUF_ARCHITECTURES_H_
 #define OUNCE_MODEL_CHECKPOINT_GGUF_ARCHITECTURES_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -40,11 +44,40 @@ struct GgufName {
   GgufChange change = GgufChange::kNone;
 };
 
+enum class GgufNumber { kCount, kReal, kTruth };
+
 // A key of config.json. `key` follows the architecture's name and a dot.
 struct GgufConfigKey {
   std::string_view hugging_face;
   std::string_view key;
   bool required = true;
+  GgufNumber number = GgufNumber::kCount;
+  // Where config.json says nothing: so many times the width. 0: it must.
+  int64_t widths = 0;
+};
+
+// A key of config.json that no key of a file says: the network has this value.
+struct GgufGiven {
+  std::string_view hugging_face;
+  // As JSON. `null`: config.json must say so. Empty: whatever it is, it changes
+  // nothing beside the other keys.
+  std::string_view value;
+  std::string_view also = "";  // another that means the same
+};
+
+// Where config.json says how heads turn.
+struct GgufRotary {
+  bool turns = true;
+  std::string_view base = "rope_theta";
+  std::string_view share = "";  // of a head that turns; empty: all of it
+  double absent_share = 1;
+};
+
+// What llama.cpp wants of the head.
+enum class GgufHead {
+  kAny,   // of its own, or the embedding
+  kOwn,   // a tensor `output`
+  kTied,  // no such tensor
 };
 
 struct GgufArchitecture {
@@ -52,11 +85,13 @@ struct GgufArchitecture {
   std::string_view model_type;
   absl::Span<const GgufName> names;
   absl::Span<const GgufConfigKey> keys;
+  absl::Span<const GgufGiven> given;
   // Keys of config.json that are true where there is such a tensor, else false.
   absl::Span<const GgufName> flags = {};
-  // Adds what is said in other ways to the config.
-  absl::Status (*complete)(const nlohmann::json& metadata,
-                           nlohmann::json& config) = nullptr;
+  GgufRotary rotary = {};
+  GgufHead head = GgufHead::kAny;
+  // Another of config.json's, which files have as this one.
+  std::string_view also_model_type = "";
 };
 
 absl::Span<const GgufArchitecture> AllGgufArchitectures();
@@ -66,21 +101,32 @@ absl::Span<const GgufArchitecture> AllGgufArchitectures();
 absl::StatusOr<const GgufArchitecture*> FindGgufArchitecture(
     const nlohmann::json& metadata);
 
-// config.json as Hugging Face would have it, but for what tensors tell
-// (vocab_size, tie_word_embeddings, biases). Errors: kInvalidArgument, with the
-// key, for what is missing or malformed; kUnimplemented for what is known and
-// not served.
-absl::StatusOr<nlohmann::json> GgufConfig(const GgufArchitecture& architecture,
-                                          const nlohmann::json& metadata);
+// The entry of a config.json's model_type; null if there is none.
+const GgufArchitecture* FindGgufArchitectureOf(std::string_view model_type);
 
-// The tensor by which Llama 3's rotary scaling is said: what each frequency is
-// divided by.
-inline constexpr char kGgufRopeFactors[] = "rope_freqs.weight";
+// The architectures' names, for messages: "gemma, gpt2, ...".
+std::string GgufArchitectureNames();
 
-// Says in the config what these factors, one for each pair of a head, are made
-// of. Errors: kUnimplemented unless they are Llama 3.1's to 3.3's.
-absl::Status AddGgufRopeFactors(absl::Span<const float> factors,
-                                nlohmann::json& config);
+// A tensor as a file has it.
+struct GgufTensorName {
+  std::string name;
+  GgufChange change = GgufChange::kNone;
+};
+
+// What a file calls a whole tensor of Hugging Face's, with or without the
+// prefix that all of a network's have ("model."). Nothing for what the
+// architecture is not known to have.
+std::optional<GgufTensorName> GgufNameOf(const GgufArchitecture& architecture,
+                                         std::string_view hugging_face);
+
+// The row of a file's tensor that is Hugging Face's row `row` of `rows`, where
+// `heads` are changed. Of vectors, elements.
+int64_t GgufRow(GgufChange change, int64_t rows, int64_t heads, int64_t row);
+
+// How many heads a change is about. Errors: kInvalidArgument, naming the key,
+// for a malformed config.
+absl::StatusOr<int64_t> GgufHeads(GgufChange change,
+                                  const nlohmann::json& config);
 
 }  // namespace ounce::model
 

@@ -10,6 +10,7 @@
 #include "base/str_cat.h"
 #include "model/checkpoint/coded_tensor.h"
 #include "model/checkpoint/gguf_grids.h"
+#include "model/checkpoint/gguf_packing.h"
 #include "model/files/byte_source.h"
 #include "quant/dtype.h"
 #include "quant/gguf_method.h"
@@ -292,27 +293,27 @@ constexpr char kIq4Nl[] = "gguf-iq4_nl", kIq4Xs[] = "gguf-iq4_xs";
 constexpr char kTq20[] = "gguf-tq2_0";
 
 constexpr GgufBlockType kTypes[] = {
-    {2, "Q4_0", 32, 18, Made<kQ40>, UnpackQ40},
-    {3, "Q4_1", 32, 20, Made<kQ41>, UnpackQ41},
-    {6, "Q5_0", 32, 22, Made<kQ50>, UnpackQ50},
-    {7, "Q5_1", 32, 24, Made<kQ51>, UnpackQ51},
-    {8, "Q8_0", 32, 34, Made<kQ80>, UnpackQ80},
-    {10, "Q2_K", 256, 84, Made<kQ2K>, UnpackQ2K},
-    {11, "Q3_K", 256, 110, Made<kQ3K>, UnpackQ3K},
-    {12, "Q4_K", 256, 144, Made<kQ4K>, UnpackQ4K},
-    {13, "Q5_K", 256, 176, Made<kQ5K>, UnpackQ5K},
-    {14, "Q6_K", 256, 210, Made<kQ6K>, UnpackQ6K},
+    {2, "Q4_0", 32, 18, Made<kQ40>, UnpackQ40, PackQ40, 2},
+    {3, "Q4_1", 32, 20, Made<kQ41>, UnpackQ41, PackQ41, 3},
+    {6, "Q5_0", 32, 22, Made<kQ50>, UnpackQ50, PackQ50, 8},
+    {7, "Q5_1", 32, 24, Made<kQ51>, UnpackQ51, PackQ51, 9},
+    {8, "Q8_0", 32, 34, Made<kQ80>, UnpackQ80, PackQ80, 7},
+    {10, "Q2_K", 256, 84, Made<kQ2K>, UnpackQ2K, PackQ2K, 10},
+    {11, "Q3_K", 256, 110, Made<kQ3K>, UnpackQ3K, PackQ3K, 11},
+    {12, "Q4_K", 256, 144, Made<kQ4K>, UnpackQ4K, PackQ4K, 14},
+    {13, "Q5_K", 256, 176, Made<kQ5K>, UnpackQ5K, PackQ5K, 16},
+    {14, "Q6_K", 256, 210, Made<kQ6K>, UnpackQ6K, PackQ6K, 18},
     {16, "IQ2_XXS", 256, 66, Iq2Xxs, UnpackIq2Xxs},
     {17, "IQ2_XS", 256, 74, Iq2Xs, UnpackIq2Xs},
     {18, "IQ3_XXS", 256, 98, Iq3Xxs, UnpackIq3Xxs},
     {19, "IQ1_S", 256, 50, Iq1S, UnpackIq1S},
-    {20, "IQ4_NL", 32, 18, Made<kIq4Nl>, UnpackQ40},
+    {20, "IQ4_NL", 32, 18, Made<kIq4Nl>, UnpackQ40, PackQ40, 25},
     {21, "IQ3_S", 256, 110, Iq3S, UnpackIq3S},
     {22, "IQ2_S", 256, 82, Iq2S, UnpackIq2S},
-    {23, "IQ4_XS", 256, 136, Made<kIq4Xs>, UnpackIq4Xs},
+    {23, "IQ4_XS", 256, 136, Made<kIq4Xs>, UnpackIq4Xs, PackIq4Xs, 30},
     {29, "IQ1_M", 256, 56, Iq1M, UnpackIq1M},
     {34, "TQ1_0", 256, 54, Tq10, UnpackTq10},
-    {35, "TQ2_0", 256, 66, Made<kTq20>, UnpackTq20},
+    {35, "TQ2_0", 256, 66, Made<kTq20>, UnpackTq20, PackTq20, 37},
     {39, "MXFP4", 32, 17, Mxfp4, UnpackMxfp4},
 };
 
@@ -321,6 +322,17 @@ constexpr GgufBlockType kTypes[] = {
 const GgufBlockType* FindGgufBlockType(uint32_t id) {
   for (const GgufBlockType& type : kTypes) {
     if (type.id == id) return &type;
+  }
+  return nullptr;
+}
+
+const GgufBlockType* FindGgufBlockTypeOf(const CodeFormat& format) {
+  constexpr std::string_view kMethods = "gguf-";
+  for (const GgufBlockType& type : kTypes) {
+    if (type.pack != nullptr &&
+        type.method().name().substr(kMethods.size()) == format.element) {
+      return &type;
+    }
   }
   return nullptr;
 }

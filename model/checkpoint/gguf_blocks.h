@@ -23,6 +23,12 @@ struct GgufPlaces {
   float* const* fields;
 };
 
+// Where they come from.
+struct GgufParts {
+  const uint8_t* codes;
+  const float* const* fields;
+};
+
 struct GgufBlockType {
   uint32_t id;            // in files
   std::string_view name;  // as llama.cpp has it: "Q4_K"
@@ -30,10 +36,18 @@ struct GgufBlockType {
   int64_t bytes;
   const quant::QuantMethod& (*method)();
   void (*unpack)(const uint8_t* block, const GgufPlaces& to);
+  // The inverse; null for types that no method makes.
+  void (*pack)(const GgufParts& from, uint8_t* block) = nullptr;
+  // general.file_type of files that are mostly of this type.
+  int file_type = 0;
 };
 
 // Null for types that are no blocks, or that are not read.
 const GgufBlockType* FindGgufBlockType(uint32_t id);
+
+// The type that holds codes of this format, by its element's label; null where
+// none does, or none that is made.
+const GgufBlockType* FindGgufBlockTypeOf(const quant::CodeFormat& format);
 
 // The names of all, for messages: "Q4_0, Q4_1, ...".
 std::string GgufBlockTypeNames();

@@ -13,6 +13,7 @@
 #include "model/checkpoint/coded_tensor.h"
 #include "model/checkpoint/gguf_architectures.h"
 #include "model/checkpoint/gguf_blocks.h"
+#include "model/checkpoint/gguf_config.h"
 #include "model/checkpoint/stored_tensor.h"
 #include "model/files/gguf_file.h"
 #include "model/files/json_fields.h"
@@ -75,23 +76,7 @@ struct Place {
 
   // The row of the file that is row `row` here.
   int64_t FileRow(int64_t row) const {
-    switch (change) {
-      case Change::kQueryHeads:
-      case Change::kKeyHeads: {
-        // Here halves lie one behind the other, there their rows alternate.
-        const int64_t of_head = rows / heads, in_head = row % of_head;
-        const int64_t half = of_head / 2;
-        return row - in_head + in_head % half * 2 + in_head / half;
-      }
-      case Change::kHeadsJoined: {
-        const int64_t width = rows / heads / 3;
-        const int64_t head = row / (3 * width);
-        const int64_t kind = row / width % 3;
-        return (kind * heads + head) * width + row % width;
-      }
-      default:
-        return first_row + row;
-    }
+    return first_row + GgufRow(change, rows, heads, row);
   }
 };
 
@@ -470,13 +455,7 @@ class GgufCheckpoint final : public Checkpoint {
       default:
         break;
     }
-    const bool of_keys = place.change == Change::kKeyHeads;
-    ASSIGN_OR_RETURN(int64_t heads,
-                     JsonInt(config_, "num_attention_heads", 1, INT32_MAX));
-    if (of_keys) {
-      ASSIGN_OR_RETURN(heads, OptionalJsonInt(config_, "num_key_value_heads", 1,
-                                              INT32_MAX, heads));
-    }
+    ASSIGN_OR_RETURN(const int64_t heads, GgufHeads(place.change, config_));
     const int64_t of_each = place.change == Change::kHeadsJoined ? 3 : 2;
     if (place.rows % (heads * of_each) != 0) {
       return TensorError(*place.file, stored_name,

@@ -325,6 +325,7 @@ std::optional<WeightLoader::Choice> WeightLoader::Untied(Source& source,
                    KeptAs(*source.info));
   const auto own = checkpoint_.tensors().find(source.name);
   if (apart.has_value()) {
+    apart = WithActivations(*std::move(apart), *source.info);
     source.slice.stored.apart = source.name;
   } else if (own != checkpoint_.tensors().end() &&
              !ledger_.IsDone(source.name)) {
@@ -515,8 +516,14 @@ absl::StatusOr<std::unique_ptr<const quant::CodeRows>> WeightLoader::CodesOf(
 
 WeightLoader::Choice WeightLoader::ChoiceFor(const MethodPolicy::Use& use,
                                              const TensorInfo& info) {
-  Choice choice = policy_.Choose(use, KeptAs(info));
-  if (KeepsCodes(info, choice)) choice.activations = info.coded->activations;
+  return WithActivations(policy_.Choose(use, KeptAs(info)), info);
+}
+
+WeightLoader::Choice WeightLoader::WithActivations(Choice choice,
+                                                   const TensorInfo& info) {
+  if (choice.kept && IsQuantized(info)) {
+    choice.activations = info.coded->activations;
+  }
   return choice;
 }
 

@@ -170,6 +170,8 @@ class WeightLoader final : public WeightReader {
                bool keeps_codes, WeightRole role);
   // The plan's choice for a tensor, by one of its names.
   Choice ChoiceFor(const MethodPolicy::Use& use, const TensorInfo& info);
+  // What is kept in codes rounds inputs as the checkpoint says.
+  static Choice WithActivations(Choice choice, const TensorInfo& info);
   // Its vectors, folded. `keep_only_bias`: only the bias is stored.
   absl::StatusOr<BatchNorm> FoldBatchNorm(const std::string& module,
                                           int64_t channels,

@@ -48,6 +48,7 @@ struct ModelToSave {
   const LoadReport& report;
   std::vector<StoredTensorView> tensors = {};  // by name, each once
   int64_t max_shard_bytes = 0;
+  std::string name = {};  // what people call it; may be empty
 
   // The codes of a tensor. Errors: of making them.
   absl::StatusOr<std::unique_ptr<const quant::CodeRows>> Open(

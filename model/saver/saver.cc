@@ -26,13 +26,30 @@ namespace fs = std::filesystem;
 // A config, a tokenizer and a card are small.
 constexpr int64_t kBesideBytes = int64_t{64} << 20;
 
-// Errors: kFailedPrecondition for a tensor that is stored twice.
+// A batch norm that is folded into codes stays in floats that are made of
+// them, and no file could say so.
+absl::Status CheckUnfolded(const Checkpoint& checkpoint,
+                           const StoredTensorView& tensor) {
+  const auto& stored = tensor.report->stored_as;
+  if (!stored.has_value() || !tensor.is_float()) return absl::OkStatus();
+  const TensorInfo& info = checkpoint.tensors().at(stored->tensor);
+  if (info.coded == nullptr || !info.coded->folded) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      StrCat("tensor '", tensor.name(),
+             "' is floats made of codes that have its batch norm folded in, "
+             "which no format holds; keep its codes, or give it a method that "
+             "makes codes"));
+}
+
+// Errors: kFailedPrecondition for a tensor that is stored twice, or that no
+// file can say all of.
 absl::StatusOr<ModelToSave> ModelOf(const Checkpoint& checkpoint,
                                     const LoadReport& report,
-                                    int64_t max_shard_bytes) {
+                                    const SaveOptions& options) {
   ModelToSave model = {.checkpoint = checkpoint,
                        .report = report,
-                       .max_shard_bytes = max_shard_bytes};
+                       .max_shard_bytes = options.max_shard_bytes,
+                       .name = options.name};
   std::map<std::string, StoredTensorView> by_name;
   for (const TensorReport& tensor : report.tensors) {
     if (!tensor.counted.has_value()) continue;
@@ -41,6 +58,7 @@ absl::StatusOr<ModelToSave> ModelOf(const Checkpoint& checkpoint,
     ASSIGN_OR_RETURN(view.format, view.spec.Format(tensor.counted->rows,
                                                    tensor.counted->cols,
                                                    tensor.counted->dtype));
+    RETURN_IF_ERROR(CheckUnfolded(checkpoint, view));
     if (!by_name.emplace(tensor.name, std::move(view)).second) {
       return absl::FailedPreconditionError(
           StrCat("tensor '", tensor.name,
@@ -62,6 +80,29 @@ absl::StatusOr<const SaveFormat*> FindFormat(const std::string& name) {
       StrCat("format must be one of ", known, ", is '", name, "'"));
 }
 
+// Files beside the weights come out of the checkpoint's folder, which a GGUF
+// file does not have.
+absl::Status CheckBeside(const ModelToSave& model, const SaveFormat& format,
+                         const WeightFiles& files) {
+  if (!files.config().has_value() || !IsGgufFile(model.checkpoint.folder())) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      StrCat("format '", format.name(),
+             "' wants a folder with a config and a "
+             "tokenizer, and those of ",
+             model.checkpoint.folder(),
+             " lie in it; save it as it is, with plan keep and the format "
+             "'checkpoint'"));
+}
+
+absl::StatusOr<std::unique_ptr<const WeightFiles>> LayOut(
+    const ModelToSave& model, const SaveFormat& format) {
+  ASSIGN_OR_RETURN(auto files, format.LayOut(model));
+  RETURN_IF_ERROR(CheckBeside(model, format, *files));
+  return files;
+}
+
 struct Chosen {
   const SaveFormat* format = nullptr;
   std::unique_ptr<const WeightFiles> files;
@@ -71,12 +112,12 @@ absl::StatusOr<Chosen> Choose(const ModelToSave& model,
                               const std::string& name) {
   if (!name.empty()) {
     ASSIGN_OR_RETURN(const SaveFormat* format, FindFormat(name));
-    ASSIGN_OR_RETURN(auto files, format->LayOut(model));
+    ASSIGN_OR_RETURN(auto files, LayOut(model, *format));
     return Chosen{format, std::move(files)};
   }
   absl::Status last;
   for (const SaveFormat* format : AllSaveFormats()) {
-    auto files = format->LayOut(model);
+    auto files = LayOut(model, *format);
     if (files.ok()) return Chosen{format, *std::move(files)};
     last = files.status();
     if (last.code() != absl::StatusCode::kFailedPrecondition) break;
@@ -180,7 +221,7 @@ absl::StatusOr<SaveReport> SaveModel(const Checkpoint& checkpoint,
   load.plan = options.plan;
   ASSIGN_OR_RETURN(const ModelPlan plan, PlanModel(checkpoint, load));
   ASSIGN_OR_RETURN(const ModelToSave model,
-                   ModelOf(checkpoint, plan.report, options.max_shard_bytes));
+                   ModelOf(checkpoint, plan.report, options));
   ASSIGN_OR_RETURN(const Chosen chosen, Choose(model, options.format));
   SaveProgress progress = {.bytes_total = chosen.files->bytes()};
   ASSIGN_OR_RETURN(

@@ -11,6 +11,7 @@
 #include "base/str_cat.h"
 #include "model/files/gguf_file.h"
 #include "model/files/json_fields.h"
+#include "model/tokenizer/gguf_cuts.h"
 #include "model/tokenizer/sentencepiece_conversion.h"
 #include "model/tokenizer/sentencepiece_model.h"
 #include "model/tokenizer/tokenizer_json.h"
@@ -23,65 +24,6 @@ using nlohmann::json;
 using Type = SentencePiece::Type;
 
 constexpr char kPrefix[] = "tokenizer.ggml.";
-
-json ByteLevel(bool use_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", false},
-          {"trim_offsets", true},
-          {"use_regex", use_regex}};
-}
-
-json Steps(json first, json second) {
-  return {
-      {"type", "Sequence"},
-      {"pretokenizers", json::array({std::move(first), std::move(second)})}};
-}
-
-json SplitBy(std::string_view pattern) {
-  return Steps({{"type", "Split"},
-                {"pattern", {{"Regex", pattern}}},
-                {"behavior", "Isolated"},
-                {"invert", false}},
-               ByteLevel(false));
-}
-
-// How texts are cut. What one name stands for, others do too.
-struct Cut {
-  std::string_view pre;
-  json (*steps)();
-  bool ignores_merges = false;  // where a whole part is a token
-  bool composes = false;        // normal form C before
-};
-
-json AsGpt2() { return ByteLevel(true); }
-json WithDigits() {
-  return Steps({{"type", "Digits"}, {"individual_digits", true}},
-               ByteLevel(true));
-}
-json AsLlama3() {
-  return SplitBy(
-      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
-      "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
-}
-json AsQwen2() {
-  return SplitBy(
-      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-      "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
-}
-
-constexpr Cut kCuts[] = {
-    {"gpt-2", AsGpt2},
-    {"phi-2", AsGpt2},
-    {"mpt", AsGpt2},
-    {"olmo", AsGpt2},
-    {"smollm", WithDigits},
-    {"starcoder", WithDigits},
-    {"refact", WithDigits},
-    {"codeshell", WithDigits},
-    {"llama-bpe", AsLlama3, true},
-    {"qwen2", AsQwen2, false, true},
-    {"deepseek-r1-qwen", AsQwen2, false, true},
-};
 
 std::string KeyOf(std::string_view name) { return StrCat(kPrefix, name); }
 
@@ -180,7 +122,7 @@ absl::Status AddTokensAround(const json& metadata,
   return absl::OkStatus();
 }
 
-absl::StatusOr<const Cut*> FindCut(const json& metadata) {
+absl::StatusOr<const GgufCut*> CutOf(const json& metadata) {
   // Files of these had none, when it was not known yet that texts are cut in
   // several ways.
   ASSIGN_OR_RETURN(const std::string architecture,
@@ -191,7 +133,7 @@ absl::StatusOr<const Cut*> FindCut(const json& metadata) {
       const std::string pre,
       OptionalJsonString(metadata, KeyOf("pre"), is_old ? "gpt-2" : ""));
   std::string known;
-  for (const Cut& cut : kCuts) {
+  for (const GgufCut& cut : AllGgufCuts()) {
     if (cut.pre == pre) return &cut;
     StrAppend(&known, known.empty() ? "" : ", ", cut.pre);
   }
@@ -203,7 +145,7 @@ absl::StatusOr<const Cut*> FindCut(const json& metadata) {
 }
 
 absl::StatusOr<json> ByteLevelBpe(const json& metadata) {
-  ASSIGN_OR_RETURN(const Cut* cut, FindCut(metadata));
+  ASSIGN_OR_RETURN(const GgufCut* cut, CutOf(metadata));
   ASSIGN_OR_RETURN(const std::vector<Piece> pieces,
                    ReadPieces(metadata, /*scored=*/false));
   ASSIGN_OR_RETURN(const json* merges, FindArray(metadata, "merges", true));
@@ -228,7 +170,11 @@ absl::StatusOr<json> ByteLevelBpe(const json& metadata) {
   json root = {{"version", "1.0"},
                {"added_tokens", std::move(added)},
                {"pre_tokenizer", cut->steps()},
-               {"decoder", ByteLevel(true)},
+               {"decoder",
+                {{"type", "ByteLevel"},
+                 {"add_prefix_space", false},
+                 {"trim_offsets", true},
+                 {"use_regex", true}}},
                {"model",
                 {{"type", "BPE"},
                  {"ignore_merges", cut->ignores_merges},
@@ -288,6 +234,10 @@ absl::StatusOr<json> GgufTokenizerJson(const json& metadata) {
     return absl::NotFoundError(StrCat("has no tokenizer ('", key, "')"));
   }
   ASSIGN_OR_RETURN(const std::string model, JsonString(metadata, key));
+  if (model == "no_vocab" || model == "none") {
+    return absl::NotFoundError(
+        StrCat("has no tokenizer ('", key, "' is ", Quoted(model), ")"));
+  }
   if (model == "gpt2") return ByteLevelBpe(metadata);
   if (model == "llama") return SentencePieces(metadata);
   return absl::UnimplementedError(

@@ -12,7 +12,7 @@ namespace ounce::server {
 
 // What work in the background may ask whoever waits for it.
 //
-// Threads: the one that works.
+// Threads: the one that works; CheckProceed any.
 class Waiter {
  public:
   virtual ~Waiter() = default;

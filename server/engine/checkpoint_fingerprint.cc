@@ -15,8 +15,7 @@
 namespace ounce::server {
 namespace {
 
-absl::Status CannotRead(const std::string& path,
-                        const std::error_code& error) {
+absl::Status CannotRead(const std::string& path, const std::error_code& error) {
   const std::string message = absl::StrCat(path, ": ", error.message());
   return error == std::errc::too_many_files_open ||
                  error == std::errc::too_many_files_open_in_system ||
@@ -48,9 +47,9 @@ absl::StatusOr<CheckpointFingerprint> FingerprintOf(
     if (stat(path.c_str(), &info) != 0) {
       return CannotRead(path, std::error_code(errno, std::generic_category()));
     }
-    files.push_back(absl::StrCat(
-        path, " ", info.st_size, " ", info.st_dev, ":", info.st_ino, " ",
-        TimeText(info.st_mtim), " ", TimeText(info.st_ctim)));
+    files.push_back(absl::StrCat(path, " ", info.st_size, " ", info.st_dev, ":",
+                                 info.st_ino, " ", TimeText(info.st_mtim), " ",
+                                 TimeText(info.st_ctim)));
   }
   std::sort(files.begin(), files.end());
   result.files = absl::StrJoin(files, "\n");

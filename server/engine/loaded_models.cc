@@ -15,6 +15,7 @@
 #include "base/byte_size.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "hub/environment.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/files/byte_source.h"
 #include "model/loader/loader.h"
@@ -26,8 +27,11 @@
 #include "server/engine/input_sampler.h"
 #include "server/engine/inspection.h"
 #include "server/engine/method_list.h"
+#include "server/engine/model_download.h"
 #include "server/engine/model_roots.h"
 #include "server/engine/quality_limits.h"
+#include "server/engine/save_root.h"
+#include "server/engine/saving.h"
 #include "server/engine/step_turns.h"
 #include "server/engine/text_evaluation.h"
 #include "server/engine/text_quality.h"
@@ -135,6 +139,7 @@ class LoadedModels final : public ModelCatalog {
                const Clock& clock, CatalogObserver& observer)
       : options_(Normalized(options)),
         roots_(options_.model_roots),
+        save_root_(options_.save_root),
         clock_(clock),
         observer_(observer),
         context_{options_,
@@ -160,6 +165,9 @@ class LoadedModels final : public ModelCatalog {
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress)
       override;
+  absl::StatusOr<SaveReport> Save(
+      const SaveParams& params,
+      const std::function<absl::Status(const SaveUpdate&)>& progress) override;
   absl::StatusOr<Inspection> Inspect(const InspectParams& params) override;
   MethodList Methods() const override { return ListMethods(); }
   void Drain(absl::Time deadline) override;
@@ -200,6 +208,8 @@ class LoadedModels final : public ModelCatalog {
       const std::string& name, const VersionedModel& served,
       const MemoryNeed& need, const std::function<absl::Status()>& wait);
 
+  absl::StatusOr<std::shared_ptr<VersionedModel>> FindServed(
+      std::string_view name) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status CheckOpen() const ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Unknown(std::string_view name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -207,6 +217,7 @@ class LoadedModels final : public ModelCatalog {
 
   const CatalogOptions options_;
   const ModelRoots roots_;
+  const SaveRoot save_root_;
   const Clock& clock_;
   CatalogObserver& observer_;
   StepTurns turns_;
@@ -247,6 +258,11 @@ ModelInfo LoadedModels::InfoOf(const std::string& name,
 }
 
 absl::StatusOr<std::shared_ptr<ServedModel>> LoadedModels::Find(
+    std::string_view name) {
+  return FindServed(name);
+}
+
+absl::StatusOr<std::shared_ptr<VersionedModel>> LoadedModels::FindServed(
     std::string_view name) {
   MutexLock lock(&mu_);
   const auto found = models_.find(name);
@@ -344,13 +360,15 @@ absl::StatusOr<ModelInfo> LoadedModels::Load(const LoadParams& params) {
   };
   const auto loaded = std::make_shared<Loaded>();
   const ModelRoots roots = params.reserved ? ModelRoots() : roots_;
+  const bool pull = options_.pull && roots.Holds(hub::CacheFolder());
   const absl::Status status = RunInBackground(
-      [loaded, path, options, &reserve, &name, roots, &begin,
+      [loaded, path, options, &reserve, &name, roots, pull, &begin,
        this](Waiter& waiter) mutable -> absl::Status {
         const auto proceed = [&] { return waiter.CheckProceed(); };
         options.progress = [&](const model::LoadProgress&) {
           return proceed();
         };
+        if (pull) RETURN_IF_ERROR(DownloadIfAbsent(path, proceed));
         ASSIGN_OR_RETURN(const std::string location, roots.Resolve(path));
         ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                          model::Checkpoint::Open(location, proceed));
@@ -783,6 +801,49 @@ absl::StatusOr<MemoryBudget::Reservation> LoadedModels::ReserveForVersion(
     RETURN_IF_ERROR(wait());
     context_.memory.AwaitRelease(kVersionPoll);
   }
+}
+
+absl::StatusOr<SaveReport> LoadedModels::Save(
+    const SaveParams& params,
+    const std::function<absl::Status(const SaveUpdate&)>& progress) {
+  // All of the version that is needed: it may be swapped out or unloaded.
+  ASSIGN_OR_RETURN(const std::shared_ptr<VersionedModel> served,
+                   FindServed(params.model));
+  const VersionToSave version = {.folder = served->folder(),
+                                 .fingerprint = served->fingerprint(),
+                                 .info = served->info()};
+  const absl::Time start = clock_.Now();
+  SaveUpdate update;
+  absl::Time told = start;
+  const auto tell = [&](const SaveUpdate& news) -> absl::Status {
+    RETURN_IF_ERROR(CheckOpen());
+    update = news;
+    told = clock_.Now();
+    return progress(update);
+  };
+  const auto proceed = [&]() -> absl::Status {
+    RETURN_IF_ERROR(CheckOpen());
+    if (clock_.Now() - told < kProgressInterval) return absl::OkStatus();
+    return tell(update);
+  };
+  absl::StatusOr<SaveReport> report =
+      SaveVersion(version, save_root_, params, tell, proceed);
+  malloc_trim(0);
+  const absl::Duration duration = clock_.Now() - start;
+  {
+    MutexLock lock(&mu_);
+    const auto found = models_.find(params.model);
+    if (found != models_.end() && found->second.served == served) {
+      observer_.OnSaveDone(params.model, report.status(),
+                           report.ok() ? report->weight_bytes : 0, duration);
+    }
+  }
+  RETURN_IF_ERROR(report.status());
+  report->seconds = absl::ToDoubleSeconds(duration);
+  spdlog::info("model {}: version {}, {}, saved as {} in {:.1f} s, {} bytes",
+               params.model, report->version, version.info.method,
+               report->format, report->seconds, report->weight_bytes);
+  return report;
 }
 
 absl::StatusOr<Inspection> LoadedModels::Inspect(const InspectParams& params) {

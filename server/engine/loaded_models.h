@@ -37,6 +37,11 @@ struct CatalogOptions {
   // Where Load and Inspect may read; not Load of a reserved name, which is of
   // the start. Empty: anywhere.
   std::vector<std::string> model_roots = {};
+  // Load downloads org/name from the Hugging Face hub where its cache lacks it,
+  // and may read it there.
+  bool pull = false;
+  // Below which Save may write. Empty: nothing is saved.
+  std::string save_root = {};
   // Versions of one model whose weights are in memory at a time: the one that
   // serves, those before it on which requests still run, and one being built.
   // At least 2.

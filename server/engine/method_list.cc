@@ -5,6 +5,7 @@
 
 #include "absl/types/span.h"
 #include "model/loader/method_plan.h"
+#include "model/saver/saver.h"
 #include "quant/params.h"
 #include "quant/registry.h"
 
@@ -58,6 +59,10 @@ MethodList ListMethods() {
     list.stages.push_back(InfoOf(*stage));
   }
   list.rule_keys = InfoOf(model::RuleKeys());
+  for (const model::SaveFormatInfo& format : model::SaveFormats()) {
+    list.save_formats.push_back({.name = std::string(format.name),
+                                 .summary = std::string(format.summary)});
+  }
   return list;
 }
 

@@ -48,6 +48,16 @@ absl::Status ModelRoots::Denied(const std::string& location) const {
       "path");
 }
 
+bool ModelRoots::Holds(const std::string& folder) const {
+  std::error_code error;
+  const fs::path path = fs::weakly_canonical(fs::absolute(folder), error);
+  return folders_.empty() ||
+         (!error && std::any_of(folders_.begin(), folders_.end(),
+                                [&](const std::string& root) {
+                                  return IsUnder(path, root);
+                                }));
+}
+
 absl::StatusOr<std::string> ModelRoots::Resolve(
     const std::string& location) const {
   if (folders_.empty()) return location;

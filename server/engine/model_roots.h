@@ -26,6 +26,9 @@ class ModelRoots {
   // the roots or not; others as model::FindModelFolder's.
   absl::StatusOr<std::string> Resolve(const std::string& location) const;
 
+  // Whether models may be loaded from `folder`, which may not be there yet.
+  bool Holds(const std::string& folder) const;
+
  private:
   absl::Status Denied(const std::string& location) const;
 

@@ -209,6 +209,7 @@ class ServedCausalLm final : public VersionedModel, public TextEvaluator {
         MeasureSamples(context_, causal_lm, pinned.method, *tokenizer_, samples,
                        floats.get(), proceed));
     quality.version = pinned.version;
+    quality.text_name = params.text_name;
     return quality;
   }
 

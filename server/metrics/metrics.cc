@@ -48,6 +48,9 @@ constexpr absl::Duration kStatusLasts = absl::Milliseconds(500);
 constexpr const char* kRunOutcomes[] = {"done", "cancelled", "unavailable",
                                         "refused_quality", "error"};
 
+constexpr const char* kSaveOutcomes[] = {"done", "cancelled", "unavailable",
+                                         "error"};
+
 const char* RunOutcome(const absl::Status& status) {
   const Reason reason = ReasonOf(status);
   const bool is_of_quality =
@@ -197,6 +200,11 @@ class MetricsImpl final : public Metrics {
     for (const quant::QuantMethod* method : quant::AllMethods()) {
       StartRuns(model, std::string(method->name()));
     }
+    for (const char* outcome : kSaveOutcomes) {
+      series_.Get(metric::kSaves, {model, outcome});
+    }
+    series_.Get(metric::kWrittenBytes, {model});
+    series_.Get(metric::kSaveDuration, {model});
   }
 
   void OnModelRemoved(const std::string& model) override {
@@ -224,6 +232,15 @@ class MetricsImpl final : public Metrics {
                     Seconds(duration));
     }
     series_.EndRun(model);
+  }
+
+  void OnSaveDone(const std::string& model, const absl::Status& status,
+                  int64_t weight_bytes, absl::Duration duration) override {
+    page_.Add(metric::kSaves, {model, RunOutcome(status)});
+    if (!status.ok()) return;
+    page_.Add(metric::kWrittenBytes, {model},
+              static_cast<double>(weight_bytes));
+    page_.Observe(metric::kSaveDuration, {model}, Seconds(duration));
   }
 
   void OnEvaluated(const std::string& model,

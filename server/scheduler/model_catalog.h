@@ -213,6 +213,37 @@ struct QuantizeParams {
   QualityLimits limits = {};
 };
 
+// Fields as in model_admin.proto's SaveModelRequest.
+struct SaveParams {
+  std::string model;
+  std::string folder;
+  std::string format = {};
+  int64_t max_shard_bytes = 0;  // 0: as there
+};
+
+struct SaveUpdate {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  std::string tensor;
+};
+
+struct SavedFile {
+  std::string name;
+  int64_t bytes = 0;
+};
+
+// Fields as in model_admin.proto's SaveModelReport.
+struct SaveReport {
+  std::string model;
+  int64_t version = 0;
+  std::string plan;
+  std::string folder;
+  std::string format;
+  std::vector<SavedFile> files;
+  int64_t weight_bytes = 0;
+  double seconds = 0;
+};
+
 struct InspectParams {
   // A served model, or, if that is empty, where a checkpoint is.
   std::string model;
@@ -305,11 +336,16 @@ struct MethodInfo {
   std::string summary;
   std::vector<MethodParameterInfo> parameters;
 };
+struct SaveFormatInfo {
+  std::string name;
+  std::string summary;
+};
 // Fields as in model_admin.proto's ListMethodsResponse.
 struct MethodList {
   std::vector<MethodInfo> methods;
   std::vector<MethodInfo> stages;
   std::vector<MethodParameterInfo> rule_keys;
+  std::vector<SaveFormatInfo> save_formats = {};
 };
 
 // What a catalog tells as it happens, for metrics.
@@ -347,6 +383,11 @@ class CatalogObserver {
                               const absl::Status& status,
                               absl::Duration duration) = 0;
 
+  // A save of `model` ended, well (then `weight_bytes` were written) or not.
+  // Not told when the model is gone by then.
+  virtual void OnSaveDone(const std::string& model, const absl::Status& status,
+                          int64_t weight_bytes, absl::Duration duration) = 0;
+
   // How well a version of `model` predicts a text, or detects objects, was
   // measured: one that serves, or that is about to.
   virtual void OnEvaluated(const std::string& model,
@@ -355,10 +396,10 @@ class CatalogObserver {
                                     const DetectionQuality& quality) = 0;
 };
 
-// Threads: any thread may call anything. Load, Unload, Quantize and Inspect
-// take their
-//   time on the caller's thread (the service gives them one); the others are
-//   quick.
+// Threads: any thread may call anything. Load, Unload, Quantize, Save and
+// Inspect
+//   take their time on the caller's thread (the service gives them one); the
+//   others are quick.
 // Errors: as the RPCs of the same names in model_admin.proto say.
 class ModelCatalog {
  public:
@@ -386,6 +427,12 @@ class ModelCatalog {
   virtual absl::StatusOr<QuantizeReport> Quantize(
       const QuantizeParams& params,
       const std::function<absl::Status(const QuantizeUpdate&)>& progress) = 0;
+
+  // `progress` as of Quantize; an error from it ends the work with that error,
+  // and nothing is left of the folder.
+  virtual absl::StatusOr<SaveReport> Save(
+      const SaveParams& params,
+      const std::function<absl::Status(const SaveUpdate&)>& progress) = 0;
 
   virtual absl::StatusOr<Inspection> Inspect(const InspectParams& params) = 0;
 

@@ -26,6 +26,7 @@ struct EvaluateParams {
   int64_t window = 0;  // from 2 to the model's positions
   int64_t stride = 0;  // from 1 to `window`
   bool compare_with_floats = false;
+  std::string text_name = {};
 };
 
 // Fields as in model_admin.proto's TextQuality.
@@ -53,6 +54,7 @@ struct TextQuality {
     double float_perplexity = 0;
   };
   std::optional<Comparison> floats;  // if they were compared with
+  std::string text_name = {};
 };
 
 // Tokens that went through the model; one that is in two windows counts twice.

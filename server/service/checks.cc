@@ -1,7 +1,9 @@
 #include "server/service/checks.h"
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -85,6 +87,10 @@ absl::Status CheckSamples(const v1::QuantizeRequest& request) {
       request.probe() || !request.pictures().empty(), "pictures");
 }
 
+bool IsControl(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+
 std::optional<double> LimitOf(bool given, double value) {
   return given ? std::optional<double>(value) : std::nullopt;
 }
@@ -152,6 +158,23 @@ absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request) {
   };
 }
 
+absl::StatusOr<SaveParams> CheckSave(const v1::SaveModelRequest& request) {
+  RETURN_IF_ERROR(CheckModelName("model", request.model()));
+  RETURN_IF_ERROR(CheckNotEmpty("folder", request.folder(),
+                                "a path below the server's --save_root"));
+  constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+  if (request.max_shard_bytes() > kMost) {
+    return FieldError("max_shard_bytes",
+                      absl::StrCat("must be at most ", kMost, ", is ",
+                                   request.max_shard_bytes()));
+  }
+  return SaveParams{
+      .model = request.model(),
+      .folder = request.folder(),
+      .format = request.format(),
+      .max_shard_bytes = static_cast<int64_t>(request.max_shard_bytes())};
+}
+
 absl::StatusOr<InspectParams> CheckInspect(const v1::InspectRequest& request) {
   InspectParams params;
   if (request.path().empty()) {
@@ -201,7 +224,16 @@ absl::StatusOr<EvaluateParams> CheckEvaluate(v1::EvaluateRequest& request,
         "stride", absl::StrCat("must be at most the window's ", params.window,
                                ", is ", params.stride));
   }
+  constexpr size_t kMaxNameBytes = 128;
+  if (request.text_name().size() > kMaxNameBytes ||
+      std::any_of(request.text_name().begin(), request.text_name().end(),
+                  IsControl)) {
+    return FieldError("text_name",
+                      absl::StrCat("must be at most ", kMaxNameBytes,
+                                   " bytes without control characters"));
+  }
   params.text = std::move(*request.mutable_text());
+  params.text_name = std::move(*request.mutable_text_name());
   params.compare_with_floats = request.compare_with_floats();
   return params;
 }

@@ -29,6 +29,9 @@ absl::StatusOr<LoadParams> CheckLoad(const v1::LoadModelRequest& request);
 // model. Moves the texts out of it.
 absl::StatusOr<QuantizeParams> CheckQuantize(v1::QuantizeRequest& request);
 
+// Everything but the format, and what is at the folder's path.
+absl::StatusOr<SaveParams> CheckSave(const v1::SaveModelRequest& request);
+
 // Everything but `proceed`.
 absl::StatusOr<InspectParams> CheckInspect(const v1::InspectRequest& request);
 

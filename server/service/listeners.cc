@@ -207,6 +207,12 @@ void ModelHealth::OnQuantizeDone(const std::string& model,
   next_.OnQuantizeDone(model, method, status, duration);
 }
 
+void ModelHealth::OnSaveDone(const std::string& model,
+                             const absl::Status& status, int64_t weight_bytes,
+                             absl::Duration duration) {
+  next_.OnSaveDone(model, status, weight_bytes, duration);
+}
+
 void ModelHealth::OnEvaluated(const std::string& model,
                               const TextQuality& quality) {
   next_.OnEvaluated(model, quality);

@@ -141,6 +141,8 @@ class ModelHealth final : public CatalogObserver {
   void OnQuantizeDone(const std::string& model, const std::string& method,
                       const absl::Status& status,
                       absl::Duration duration) override;
+  void OnSaveDone(const std::string& model, const absl::Status& status,
+                  int64_t weight_bytes, absl::Duration duration) override;
   void OnEvaluated(const std::string& model,
                    const TextQuality& quality) override;
   void OnDetectionEvaluated(const std::string& model,

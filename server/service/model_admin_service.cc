@@ -22,6 +22,8 @@ namespace {
 // At the same time; they are bounded by memory besides.
 constexpr int kMaxQuantizations = 4;
 constexpr int kMaxEvaluations = 2;
+// They share a disk.
+constexpr int kMaxSaves = 2;
 constexpr int kMaxInspections = 8;
 
 v1::QuantizeStage ToProto(QuantizeStage stage) {
@@ -80,6 +82,7 @@ v1::TextQuality ToProto(const TextQuality& quality) {
     floats->set_top1_agreement(quality.floats->top1_agreement);
     floats->set_perplexity(quality.floats->float_perplexity);
   }
+  out.set_text_name(quality.text_name);
   return out;
 }
 
@@ -239,6 +242,23 @@ v1::QuantizeReport ToProto(const QuantizeReport& report) {
   return out;
 }
 
+v1::SaveModelReport ToProto(const SaveReport& report) {
+  v1::SaveModelReport out;
+  out.set_model(report.model);
+  out.set_version(report.version);
+  out.set_plan(report.plan);
+  out.set_folder(report.folder);
+  out.set_format(report.format);
+  for (const SavedFile& file : report.files) {
+    v1::SavedFile* f = out.add_files();
+    f->set_name(file.name);
+    f->set_bytes(file.bytes);
+  }
+  out.set_weight_bytes(report.weight_bytes);
+  out.set_seconds(report.seconds);
+  return out;
+}
+
 v1::Distribution ToProto(const Distribution& distribution) {
   v1::Distribution out;
   out.set_count(distribution.count);
@@ -317,6 +337,7 @@ ModelAdminService::ModelAdminService(ModelCatalog& catalog,
       jobs_(reception, clock),
       quantizations_(kMaxQuantizations, "quantizations"),
       evaluations_(kMaxEvaluations, "evaluations"),
+      saves_(kMaxSaves, "saves"),
       inspections_(kMaxInspections, "inspections") {}
 
 grpc::ServerUnaryReactor* ModelAdminService::ListModels(
@@ -545,6 +566,30 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::Evaluate(
                       &ModelAdminService::RunEvaluate);
 }
 
+absl::StatusOr<ProgressCall::Ending> ModelAdminService::RunSave(
+    v1::SaveModelRequest& request, ProgressCall& call) {
+  ASSIGN_OR_RETURN(const SaveParams params, CheckSave(request));
+  v1::SaveModelProgress message;
+  ASSIGN_OR_RETURN(const SaveReport report,
+                   catalog_.Save(params, [&](const SaveUpdate& update) {
+                     message.set_bytes_done(update.bytes_done);
+                     message.set_bytes_total(update.bytes_total);
+                     message.set_tensor(update.tensor);
+                     return call.Report(message);
+                   }));
+  call.record().AddAttributes({{"ounce.save.format", report.format},
+                               {"ounce.save.bytes", report.weight_bytes}});
+  message.set_bytes_done(message.bytes_total());
+  message.clear_tensor();
+  *message.mutable_report() = ToProto(report);
+  return ProgressCall::With(std::move(message), absl::OkStatus());
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ModelAdminService::SaveModel(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  return BeginTelling(context, *bytes, saves_, &ModelAdminService::RunSave);
+}
+
 absl::StatusOr<v1::InspectResponse> ModelAdminService::RunInspect(
     const v1::InspectRequest& request, const SlowCall& call) {
   ASSIGN_OR_RETURN(InspectParams params, CheckInspect(request));
@@ -579,6 +624,11 @@ grpc::ServerUnaryReactor* ModelAdminService::ListMethods(
         for (const MethodParameterInfo& key : list.rule_keys) {
           SetParameter(key, out->add_rule_keys());
         }
+        for (const SaveFormatInfo& format : list.save_formats) {
+          v1::SaveFormat* f = out->add_save_formats();
+          f->set_name(format.name);
+          f->set_summary(format.summary);
+        }
         return absl::OkStatus();
       });
 }
@@ -604,6 +654,7 @@ grpc::ServerUnaryReactor* ModelAdminService::GetServer(
         if (info.energy_joules.has_value()) {
           out->set_energy_joules(*info.energy_joules);
         }
+        out->set_save_root(info.save_root);
         return absl::OkStatus();
       });
 }

@@ -1,10 +1,10 @@
 // The ModelAdmin service of model_admin.proto.
 //
 // Threads: gRPC's for the quick methods; each Load, Unload, Quantize,
-//   Evaluate and Inspect has a thread of its own. There are only so many of
-//   each kind at a time, so that loads which hang leave room for the others. A
-//   call ends at once when it is cancelled or the server stops; its thread
-//   follows as soon as it can.
+//   Evaluate, SaveModel and Inspect has a thread of its own. There are only so
+//   many of each kind at a time, so that loads which hang leave room for the
+//   others. A call ends at once when it is cancelled or the server stops; its
+//   thread follows as soon as it can.
 #ifndef OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 #define OUNCE_SERVER_SERVICE_MODEL_ADMIN_SERVICE_H_
 
@@ -33,10 +33,14 @@ using RawModelAdmin = v1::ModelAdmin::WithRawCallbackMethod_ListModels<
             v1::ModelAdmin::WithRawCallbackMethod_UnloadModel<
                 v1::ModelAdmin::WithRawCallbackMethod_Quantize<
                     v1::ModelAdmin::WithRawCallbackMethod_Evaluate<
-                        v1::ModelAdmin::WithRawCallbackMethod_Inspect<
-                            v1::ModelAdmin::WithRawCallbackMethod_ListMethods<
-                                v1::ModelAdmin::WithRawCallbackMethod_GetServer<
-                                    v1::ModelAdmin::Service>>>>>>>>>;
+                        v1::ModelAdmin::WithRawCallbackMethod_SaveModel<
+                            v1::ModelAdmin::WithRawCallbackMethod_Inspect<
+                                v1::ModelAdmin::
+                                    WithRawCallbackMethod_ListMethods<
+                                        v1::ModelAdmin::
+                                            WithRawCallbackMethod_GetServer<
+                                                v1::ModelAdmin::
+                                                    Service>>>>>>>>>>;
 
 class ModelAdminService final : public RawModelAdmin {
  public:
@@ -69,6 +73,9 @@ class ModelAdminService final : public RawModelAdmin {
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Evaluate(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* SaveModel(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
@@ -106,6 +113,8 @@ class ModelAdminService final : public RawModelAdmin {
   // Reads the pictures, then quantizes.
   absl::StatusOr<ProgressCall::Ending> RunQuantize(v1::QuantizeRequest& request,
                                                    ProgressCall& call);
+  absl::StatusOr<ProgressCall::Ending> RunSave(v1::SaveModelRequest& request,
+                                               ProgressCall& call);
 
   ModelCatalog& catalog_;
   const PictureReader& pictures_;
@@ -115,6 +124,7 @@ class ModelAdminService final : public RawModelAdmin {
   AdminJobs jobs_;
   JobThreads quantizations_;
   JobThreads evaluations_;
+  JobThreads saves_;
   JobThreads inspections_;
 };
 

@@ -37,7 +37,8 @@ bool MayNameFiles(std::string_view reason) {
        {Reason::kCheckpointNotFound, Reason::kTensorNotFound,
         Reason::kCheckpointNotReadable, Reason::kPathNotAllowed,
         Reason::kCheckpointDamaged, Reason::kCheckpointInvalid,
-        Reason::kCheckpointNotSupported, Reason::kCheckpointChanged}) {
+        Reason::kCheckpointNotSupported, Reason::kCheckpointChanged,
+        Reason::kFolderExists, Reason::kFolderNotWritable, Reason::kDiskFull}) {
     if (reason == RowOf(of_files).name) return true;
   }
   return false;

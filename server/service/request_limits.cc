@@ -42,6 +42,8 @@ constexpr FieldLimit kFields[] = {
     {"AnnotatedObject.height", kObjects},
     {"AnnotatedObject.area", kObjects},
     {"AnnotatedObject.crowd", kObjects},
+    {"EvaluateRequest.text_name", 1, 256},
+    {"SaveModelRequest.folder", 1, 4096},
     {"InspectRequest.path", 1, 4096},
     {"InspectRequest.plan", 1, model::kMaxPlanBytes},
     {"InspectRequest.tensor", 1, 4096},

@@ -23,6 +23,7 @@ struct ServerInfo {
   std::string config;
   double cpu_seconds = 0;
   std::optional<double> energy_joules;
+  std::string save_root;
 };
 
 }  // namespace ounce::server

@@ -38,6 +38,7 @@ class CommandsTest : public ::testing::Test {
     AddTextCommands(app, &command);
     AddModelCommands(app, &command);
     AddQuantizeCommand(app, &command);
+    AddSaveCommand(app, &command);
     AddHealthCommand(app, &command);
     std::reverse(args.begin(), args.end());
     app.parse(args);
@@ -167,6 +168,70 @@ TEST_F(CommandsTest, SaysWhatServesAfterACancelledQuantization) {
   ThenGetModelSays(absl::UnavailableError("the server went away"));
   EXPECT_THAT(Run({"quantize", "code", "linear"}).err,
               HasSubstr("ounce: cancelled\n"));
+}
+
+v1::SaveModelProgress Saved() {
+  v1::SaveModelProgress last;
+  v1::SaveModelReport* report = last.mutable_report();
+  report->set_model("code");
+  report->set_version(2);
+  report->set_plan("linear");
+  report->set_folder("/models/saved/code");
+  report->set_format("ounce");
+  for (const auto& [name, bytes] :
+       {std::pair("config.json", 1024), std::pair("model.safetensors", 4096)}) {
+    v1::SavedFile* file = report->add_files();
+    file->set_name(name);
+    file->set_bytes(bytes);
+  }
+  return last;
+}
+
+TEST_F(CommandsTest, SavesAndShowsWhatWasWritten) {
+  v1::SaveModelRequest sent;
+  EXPECT_CALL(client_, SaveModel)
+      .WillRepeatedly(
+          [&](const v1::SaveModelRequest& request,
+              const std::function<bool(const v1::SaveModelProgress&)>& take) {
+            sent = request;
+            v1::SaveModelProgress progress;
+            progress.set_bytes_done(2048);
+            progress.set_bytes_total(4096);
+            take(progress);
+            take(Saved());
+            return absl::OkStatus();
+          });
+  const Ended done = Run({"save", "code", "saved/code", "--format", "ounce",
+                          "--max-shard-bytes", "1000"});
+  EXPECT_EQ(done.code, 0);
+  EXPECT_EQ(sent.model(), "code");
+  EXPECT_EQ(sent.folder(), "saved/code");
+  EXPECT_EQ(sent.format(), "ounce");
+  EXPECT_EQ(sent.max_shard_bytes(), 1000u);
+  EXPECT_THAT(done.out,
+              AllOf(HasSubstr("code v2 (linear) saved in the format ounce"),
+                    ContainsRegex("config.json +1.00 KiB\n"),
+                    ContainsRegex("model.safetensors +4.00 KiB\n"),
+                    ContainsRegex("all +5.00 KiB\n"),
+                    HasSubstr("ounce load NAME /models/saved/code serves it")));
+  EXPECT_THAT(done.err, HasSubstr("saving 2048/4096\n"));
+  const Ended as_json = Run({"save", "code", "saved/code"}, /*json=*/true);
+  EXPECT_EQ(std::count(as_json.out.begin(), as_json.out.end(), '\n'), 2);
+  EXPECT_EQ(as_json.err, "");
+  EXPECT_EQ(sent.format(), "");
+}
+
+TEST_F(CommandsTest, SaysThatNothingIsLeftOfACancelledSave) {
+  EXPECT_CALL(client_, SaveModel)
+      .WillOnce(Return(absl::CancelledError("cancelled")))
+      .WillOnce(Return(absl::AlreadyExistsError("folder: /a is there")));
+  const Ended cancelled = Run({"save", "code", "a"});
+  EXPECT_EQ(cancelled.code, kFailed);
+  EXPECT_EQ(cancelled.err,
+            "ounce: cancelled; nothing is left of 'a' on the server\n");
+  const Ended refused = Run({"save", "code", "a"});
+  EXPECT_EQ(refused.code, kRefused);
+  EXPECT_EQ(refused.err, "ounce: ALREADY_EXISTS: folder: /a is there\n");
 }
 
 TEST_F(CommandsTest, SaysWhatBecameOfACancelledLoad) {

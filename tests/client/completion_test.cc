@@ -27,6 +27,7 @@ class CompletionTest : public ::testing::Test {
     AddDetectCommand(app_, &command_);
     AddModelCommands(app_, &command_);
     AddQuantizeCommand(app_, &command_);
+    AddSaveCommand(app_, &command_);
     AddInspectCommand(app_, &command_);
     AddHealthCommand(app_, &command_);
     AddCompletionCommand(app_, &command_);
@@ -43,6 +44,10 @@ class CompletionTest : public ::testing::Test {
                   .methods =
                       [] {
                         return std::vector<std::string>{"float16", "linear"};
+                      },
+                  .formats =
+                      [] {
+                        return std::vector<std::string>{"gguf", "ounce"};
                       }});
     files_ = completion.files;
     std::vector<std::string> words;
@@ -95,6 +100,14 @@ TEST_F(CompletionTest, OffersModelsWhereOneIsMeant) {
               ElementsAre("shapes"));
   EXPECT_THAT(Words({"load", ""}), IsEmpty());  // a new name
   EXPECT_THAT(Words({"health", "models/s"}), ElementsAre("models/shapes"));
+}
+
+TEST_F(CompletionTest, OffersTheFormatsThatTheServerSavesIn) {
+  EXPECT_THAT(Words({"save", "c"}), ElementsAre("code"));
+  EXPECT_THAT(Words({"save", "code", "a", "--format", ""}),
+              ElementsAre("gguf", "ounce"));
+  EXPECT_THAT(Words({"save", "code", "a", "--format=o"}),
+              ElementsAre("--format=ounce"));
 }
 
 TEST_F(CompletionTest, OffersNothingForAPromptOrANumber) {

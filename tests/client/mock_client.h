@@ -46,6 +46,10 @@ class MockClient : public Client {
               (const v1::EvaluateRequest&,
                const std::function<bool(const v1::EvaluateProgress&)>&),
               (override));
+  MOCK_METHOD(absl::Status, SaveModel,
+              (const v1::SaveModelRequest&,
+               const std::function<bool(const v1::SaveModelProgress&)>&),
+              (override));
   MOCK_METHOD(absl::StatusOr<v1::InspectResponse>, Inspect,
               (const v1::InspectRequest&), (override));
   MOCK_METHOD(absl::StatusOr<v1::ListMethodsResponse>, ListMethods, (),

@@ -13,6 +13,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::ContainsRegex;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -330,6 +331,13 @@ TEST(ReportTest, ListsMethodsStagesAndKeysWithTheirParameters) {
             "\n"
             "keys of a plan's rules, behind the parameters of a method\n"
             "  untie=false (false|true)  apart\n");
+  v1::SaveFormat* format = response.add_save_formats();
+  format->set_name("ounce");
+  format->set_summary("Codes.");
+  EXPECT_THAT(
+      MethodsText(response),
+      EndsWith("apart\n\nformats of ounce save, the first that can hold "
+               "a model where none is asked for\nounce  Codes.\n"));
 }
 
 // A convolution of 1,234,567,000 bytes beside Report()'s linear layers.

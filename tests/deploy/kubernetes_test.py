@@ -263,6 +263,21 @@ class Fit(unittest.TestCase):
                     mounts = {mount["name"] for mount in container["volumeMounts"]}
                     self.assertLessEqual(mounts, names)
 
+    def test_models_are_pulled_to_where_the_server_looks_for_them(self):
+        for overlay in ("replicated", "gateway", "secured"):
+            deployment = find(overlay, "Deployment", "ounce")
+            container = deployment["spec"]["template"]["spec"]["initContainers"][0]
+            self.assertEqual(container["command"][:2], ["ounce", "pull"])
+            folder = container["command"][container["command"].index("--into") + 1]
+            self.assertIn(f'path: "{folder}"', config_of(overlay))
+            with tempfile.TemporaryDirectory() as here:
+                words = [here + "/code" if word == folder else word
+                         for word in container["command"][1:]]
+                done = subprocess.run([CLI_BINARY, *words], capture_output=True, text=True,
+                                      env={"HF_HUB_OFFLINE": "1", "HOME": here})
+            self.assertEqual(done.returncode, 3)
+            self.assertIn("HF_HUB_OFFLINE is set", done.stderr)
+
     def test_metrics_are_found_by_the_operator(self):
         for overlay in ("replicated", "gateway", "secured"):
             spec = find(overlay, "ServiceMonitor")["spec"]

@@ -148,6 +148,68 @@ TEST_F(CompareTest, GoesOnWhereItEnded) {
   EXPECT_THAT(other.err, HasSubstr("prompt_tokens is 32 there and 5 now"));
 }
 
+TEST_F(CompareTest, KeepsEachVariantInAFolderWhereItIsAskedTo) {
+  std::filesystem::create_directory(folder_.Path("root"));
+  Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--save_root",
+         folder_.Path("root")});
+  const std::string set = "keep;lm_head=keep linear;linear;bnb-int8;bnb-nf4";
+  // Measured before, and not saved.
+  ASSERT_EQ(Compare("linear").code, 0);
+  EXPECT_FALSE(Results()["results"][0].contains("saved"));
+  const Finished done = Compare(set, {"--save", "variants"});
+  ASSERT_EQ(done.code, 0) << done.err;
+  EXPECT_THAT(done.err, AllOf(HasSubstr("3/5 linear: saving"),
+                              Not(HasSubstr("measured before"))));
+  const std::string folder =
+      std::filesystem::canonical(folder_.Path("root/variants")).string();
+  EXPECT_THAT(done.out,
+              HasSubstr("\nkeep: saved in " + folder + "/original ("));
+  for (const auto& result : Results()["results"]) {
+    ASSERT_TRUE(result.contains("saved")) << result["spec"];
+    EXPECT_GT(result["perplexity"], 1);
+  }
+  EXPECT_THAT(Served(), ElementsAre("tiny"));
+  for (const auto& [name, method] :
+       {std::pair("original", "float16"), std::pair("selective_8bit", "linear"),
+        std::pair("quantized_8bit", "linear"), std::pair("8bit", "bnb-int8"),
+        std::pair("nf4", "bnb-nf4")}) {
+    v1::LoadModelRequest load;
+    load.set_name(name);
+    load.set_path(absl::StrCat(folder, "/", name));
+    ASSERT_OK_AND_ASSIGN(const v1::Model loaded, client_->LoadModel(load));
+    EXPECT_EQ(loaded.method(), method);
+    EXPECT_THAT(
+        testing::ReadFile(absl::StrCat(folder, "/", name, "/README.md")),
+        AllOf(HasSubstr("| Text | code.txt |"), HasSubstr("| Perplexity | ")));
+  }
+  // What is saved already is done.
+  const Finished again = Compare(set, {"--save", "variants"});
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("5 of 5 were measured before"));
+}
+
+TEST_F(CompareTest, AVariantThatCannotBeSavedKeepsItsFigures) {
+  std::filesystem::create_directories(folder_.Path("root/variants/original"));
+  Start({"--model", absl::StrCat("tiny=", testing::kTinyModel), "--save_root",
+         folder_.Path("root")});
+  const Finished done = Compare("keep;linear", {"--save", "variants"});
+  EXPECT_EQ(done.code, 3);
+  EXPECT_THAT(done.err, HasSubstr("keep: not saved: "));
+  const auto results = Results()["results"];
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_GT(results[0]["perplexity"], 1);
+  EXPECT_EQ(results[0]["not_saved"]["code"], "ALREADY_EXISTS");
+  EXPECT_TRUE(results[1].contains("saved"));
+}
+
+TEST_F(CompareTest, SavesNothingAndMeasuresNothingWithoutASaveRoot) {
+  Start();
+  const Finished done = Compare("linear", {"--save", "variants"});
+  EXPECT_EQ(done.code, 3);
+  EXPECT_THAT(done.err, HasSubstr("start it with --save_root DIR"));
+  EXPECT_FALSE(std::filesystem::exists(folder_.Path("out")));
+}
+
 TEST_F(CompareTest, TakesItsCopyAwayWhenItIsInterrupted) {
   Start({"--model", absl::StrCat("tiny=", LongModel())});
   std::string text;

@@ -1,6 +1,5 @@
 // Quantizing a model of a real server while it serves.
 #include <atomic>
-#include <cstring>
 #include <filesystem>
 #include <thread>
 
@@ -17,52 +16,7 @@ using testing::StatusIs;
 
 class QuantizeTest : public testing::ServingTest {
  protected:
-  // Serves as "tiny" what takes the better part of a second to quantize, so
-  // that a client may do something meanwhile: the embedded model, with its
-  // first layer in the place of each of many.
-  void StartDeepModel() {
-    constexpr int kLayers = 64;
-    const std::string folder = folder_.Path("deep");
-    std::filesystem::copy(testing::kTinyModel, folder);
-    auto config =
-        nlohmann::json::parse(testing::ReadFile(folder + "/config.json"));
-    config["n_layer"] = kLayers;
-    folder_.WriteFile("deep/config.json", config.dump());
-
-    const std::string file = testing::ReadFile(folder + "/model.safetensors");
-    uint64_t header_bytes = 0;
-    std::memcpy(&header_bytes, file.data(), sizeof(header_bytes));
-    const auto tensors =
-        nlohmann::json::parse(file.substr(sizeof(header_bytes), header_bytes));
-    nlohmann::json header;
-    std::string data;
-    const auto add = [&](const std::string& name, nlohmann::json tensor) {
-      const size_t begin = tensor["data_offsets"][0];
-      const size_t end = tensor["data_offsets"][1];
-      tensor["data_offsets"] = {data.size(), data.size() + (end - begin)};
-      data.append(file, sizeof(header_bytes) + header_bytes + begin,
-                  end - begin);
-      header[name] = tensor;
-    };
-    const std::string first = "transformer.h.0.";
-    for (const auto& [name, tensor] : tensors.items()) {
-      if (name.starts_with(first)) {
-        for (int i = 0; i < kLayers; ++i) {
-          add(absl::StrCat("transformer.h.", i, ".", name.substr(first.size())),
-              tensor);
-        }
-      } else if (!name.starts_with("transformer.h.") &&
-                 name != "__metadata__") {
-        add(name, tensor);
-      }
-    }
-    const std::string text = header.dump();
-    header_bytes = text.size();
-    std::string length(sizeof(header_bytes), 0);
-    std::memcpy(length.data(), &header_bytes, sizeof(header_bytes));
-    folder_.WriteFile("deep/model.safetensors", length + text + data);
-    Start({"--model", "tiny=" + folder});
-  }
+  void StartDeepModel() { Start({"--model", "tiny=" + DeepModel()}); }
 };
 
 TEST_F(QuantizeTest, FourStreamsGoOnWhileTheModelIsQuantized) {

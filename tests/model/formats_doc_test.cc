@@ -1,6 +1,8 @@
 // Writes docs/formats.md from the lists of formats and the goldens, and holds
 // the page to them.
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <set>
@@ -14,8 +16,12 @@
 #include "model/checkpoint/gguf_architectures.h"
 #include "model/checkpoint/gguf_blocks.h"
 #include "model/checkpoint/quantized_format.h"
+#include "model/saver/saver.h"
 #include "nlohmann/json.hpp"
+#include "quant/registry.h"
+#include "tests/testing/checkpoint_files.h"
 #include "tests/testing/quantized_fixtures.h"
+#include "tests/testing/temp_folder.h"
 #include "tests/testing/written_page.h"
 
 namespace ounce::model {
@@ -65,7 +71,8 @@ are within 1e-4.
 - **Refused by name**, before anything is read: other `quant_method`s; `gptq` in other
   forms than `gptq` and `gptq_v2`; `awq` in others than `gemm` and `gemv`; formats of
   compressed-tensors for GPUs (`marlin-24`, `nvfp4-pack-quantized`, ...) and sparse ones;
-  `hqq` with `axis` 0 or quantized scales.
+  `hqq` with `axis` 0 or quantized scales; `torchao`'s layouts for GPUs and what scales
+  activations by numbers in the file.
 
 ## GGUF
 
@@ -88,6 +95,27 @@ bit, ids of texts are llama.cpp's, logits within 0.001 of transformers' on these
 and llama.cpp, which rounds activations to 8 bits, agrees as far as that allows.
 SmolLM2-135M (Q4_1 and Q8_0, 272 tensors) takes the 96,576,768 bytes of its tensors.
 )";
+
+constexpr char kSaving[] = R"(
+## What is written
+
+`ounce save MODEL FOLDER --format FORMAT` writes what a model is served as. A format that
+cannot hold it says so by the tensor, before anything is written; without one the first
+that can is taken. Codes are what they are in memory: a model that is saved and loaded
+again has the same codes and gives the same tokens, to the bit. A convolution with its
+batch norm folded in, products with 8-bit activations, and other tools' codes that a plan
+changed in part go into Ounce's own layout ([format.md](format.md)) or nowhere.
+
+| Format | Weights that are stored as | Opened by |
+|---|---|---|
+)";
+
+// Programs that opened what Ounce wrote, beside Ounce: the scripts in tools/.
+const std::map<std::string_view, std::string_view> kOpenedBy = {
+    {"safetensors", "transformers 4.57.6"},
+    {"checkpoint", "whatever opened it before"},
+    {"ounce", "Ounce only"},
+};
 
 struct Row {
   std::set<std::string> specs;
@@ -135,12 +163,95 @@ std::string ArchitectureRows() {
   return text;
 }
 
+// A Llama whose widths all blocks divide, in float16.
+std::string WriteLlama(const ounce::testing::TempFolder& folder) {
+  constexpr int64_t kWidth = 256, kVocab = 32;
+  std::vector<ounce::testing::FileTensor> tensors;
+  float next = 0;
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    std::vector<float> values(shape[0] * (shape.size() > 1 ? shape[1] : 1));
+    for (float& value : values) value = std::sin(next += 1) / 16;
+    tensors.push_back(ounce::testing::MakeTensor(name, std::move(shape), values,
+                                                 quant::DType::kF16));
+  };
+  const std::string layer = "model.layers.0.";
+  for (const char* projection :
+       {"self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate",
+        "mlp.up", "mlp.down"}) {
+    add(absl::StrCat(layer, projection, "_proj.weight"), {kWidth, kWidth});
+  }
+  add(layer + "input_layernorm.weight", {kWidth});
+  add(layer + "post_attention_layernorm.weight", {kWidth});
+  add("model.norm.weight", {kWidth});
+  add("model.embed_tokens.weight", {kVocab, kWidth});
+  add("lm_head.weight", {kVocab, kWidth});
+  folder.WriteFile("model.safetensors",
+                   ounce::testing::SafetensorsFile(tensors));
+  folder.WriteFile("config.json", R"({"model_type": "llama", "vocab_size": 32,
+    "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": false, "torch_dtype": "float16"})");
+  return folder.path().string();
+}
+
+bool Holds(const Checkpoint& checkpoint, const std::string& plan,
+           std::string_view format) {
+  const ounce::testing::TempFolder folder;
+  SaveOptions options;
+  options.plan = *ParseMethodPlan(plan);
+  options.format = std::string(format);
+  options.folder = folder.Path("saved");
+  const auto saved = SaveModel(checkpoint, options);
+  EXPECT_TRUE(saved.ok() ||
+              saved.status().code() == absl::StatusCode::kFailedPrecondition)
+      << format << ", " << plan << ": " << saved.status();
+  return saved.ok();
+}
+
+// Methods of which the format holds some form.
+std::string MethodsHeld(const Checkpoint& checkpoint, std::string_view format) {
+  std::vector<std::string> held;
+  for (const quant::QuantMethod* method : quant::AllMethods()) {
+    const std::string name(method->name());
+    std::vector<std::string> specs = {name};
+    if (name == "linear") {
+      specs.push_back("linear:bits=4,mode=asymmetric,granularity=group");
+    }
+    if (std::any_of(specs.begin(), specs.end(), [&](const std::string& spec) {
+          return Holds(checkpoint, spec, format);
+        })) {
+      held.push_back(absl::StrCat("`", name, "`"));
+    }
+  }
+  return held.size() == quant::AllMethods().size() ? "every method"
+         : held.empty() ? "what is kept as the checkpoint has it"
+                        : absl::StrJoin(held, ", ");
+}
+
+std::string SavedRows() {
+  const ounce::testing::TempFolder folder;
+  const auto llama = Checkpoint::Open(WriteLlama(folder));
+  EXPECT_TRUE(llama.ok()) << llama.status();
+  if (!llama.ok()) return "";
+  std::string text;
+  for (const SaveFormatInfo& format : SaveFormats()) {
+    const auto opened = kOpenedBy.find(format.name);
+    EXPECT_NE(opened, kOpenedBy.end()) << format.name;
+    if (opened == kOpenedBy.end()) continue;
+    absl::StrAppend(&text, "| `", std::string(format.name), "` | ",
+                    MethodsHeld(**llama, format.name), " | ",
+                    std::string(opened->second), " |\n");
+  }
+  return text;
+}
+
 std::string Page() {
   std::string behind = kBehindArchitectures;
   const std::string kTypes = "TYPES";
   behind.replace(behind.find(kTypes), kTypes.size(), GgufBlockTypeNames());
   return absl::StrCat(kIntroduction, FormatRows(), kBehindFormats,
-                      ArchitectureRows(), behind);
+                      ArchitectureRows(), behind, kSaving, SavedRows());
 }
 
 TEST(FormatsDocTest, IsWhatTheCodeSays) {

@@ -9,10 +9,10 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/checkpoint/gguf_blocks.h"
 #include "quant/dtype.h"
 #include "quant/registry.h"
 #include "tests/quant/every_isa.h"
-#include "tests/quant/gguf_blocks.h"
 #include "tests/quant/golden_file.h"
 #include "tests/quant/held_codes.h"
 #include "tests/quant/matrix_rows.h"
@@ -55,6 +55,25 @@ class GgufMethodTest : public ::testing::TestWithParam<Type> {
   CodeFormat Format() const { return *spec().Format(1, kCols, DType::kF32); }
 };
 
+// What a file would hold of a band.
+std::vector<uint8_t> Blocks(const CodeFormat& format, const CodeBand& band) {
+  const model::GgufBlockType& type = *model::FindGgufBlockTypeOf(format);
+  std::vector<uint8_t> bytes(band.rows * kCols / type.cols * type.bytes);
+  uint8_t* block = bytes.data();
+  for (int64_t row = band.first_row; row < band.first_row + band.rows; ++row) {
+    for (int64_t col = 0; col < kCols; col += type.cols, block += type.bytes) {
+      std::vector<const float*> fields;
+      for (size_t i = 0; i < format.fields.size(); ++i) {
+        fields.push_back(band.fields[i].values.data() +
+                         (format.fields[i].reach.IndexOf(row, col, kCols) -
+                          band.fields[i].first));
+      }
+      type.pack({band.unsigned_row(row, kCols) + col, fields.data()}, block);
+    }
+  }
+  return bytes;
+}
+
 MatrixRows GoldenWeights() {
   const std::vector<float> values = ReadGolden<float>("gguf/weights.f32");
   return MatrixRows(static_cast<int64_t>(values.size()) / kCols, kCols, values);
@@ -64,8 +83,7 @@ TEST_P(GgufMethodTest, CodesAreTheBlocksThatGgmlMakes) {
   const std::vector<uint8_t> wanted =
       ReadGolden<uint8_t>("gguf/" + element() + ".blocks");
   const CodeBand band = Encoded(GoldenWeights());
-  const std::vector<uint8_t> found =
-      GgufBlocks(Format(), band, kCols, GetParam().block);
+  const std::vector<uint8_t> found = Blocks(Format(), band);
   ASSERT_EQ(wanted.size(), found.size());
   for (size_t i = 0; i < wanted.size(); ++i) {
     ASSERT_EQ(wanted[i], found[i]) << "block " << i / GetParam().bytes

@@ -48,6 +48,7 @@ TEST(ConfigTest, HasTheDefaultsThatTheContractStates) {
   EXPECT_EQ(config.drain_delay, absl::ZeroDuration());
   EXPECT_EQ(config.drain, absl::Seconds(8));
   EXPECT_FALSE(config.keep_going);
+  EXPECT_FALSE(config.pull);
   EXPECT_FALSE(config.log_json);
 }
 
@@ -301,6 +302,21 @@ TEST(ConfigTest, SaysWhyAFolderOfModelsCannotBeUsed) {
   says(absl::StrCat(file, "/a"),
        absl::StrCat("'", file, "/a': Not a directory"));
   says(none, absl::StrCat("'", none, "': No such file or directory"));
+}
+
+TEST(ConfigTest, TakesAFolderToSaveInThatCanBeWritten) {
+  const TempFolder folder;
+  EXPECT_EQ(Read({})->save_root, "");
+  ASSERT_OK_AND_ASSIGN(const Config config,
+                       Read({"--save_root", folder.path().string()}));
+  EXPECT_EQ(config.save_root, folder.path().string());
+  const std::string file = folder.WriteFile("file", "");
+  for (const std::string& none : {file, folder.Path("none"), std::string()}) {
+    EXPECT_THAT(Read({"--save_root", none}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("must be a folder")))
+        << none;
+  }
 }
 
 TEST(ConfigTest, RefusesWhatIsNoFileOfSettings) {

@@ -467,7 +467,8 @@ class CompressedTensors final : public QuantizedFormat {
                                                  weight.shape[1]) == num_scales;
         }));
     found.parts.insert(module + ".input_scale");
-    return AddFloat8(source, module, scales, scheme.block, found);
+    return AddFloat8(source, module, {module + ".weight", scales, scheme.block},
+                     found);
   }
 
   // Its own, whatever that is, if it is there.

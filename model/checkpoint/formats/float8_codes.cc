@@ -83,11 +83,13 @@ const Fp8& Method() {
 
 class Float8Rows final : public quant::CodeRows {
  public:
-  Float8Rows(const TensorFiles& files, std::string name, std::string scales,
-             int64_t rows, int64_t cols, CodeFormat format)
+  Float8Rows(const TensorFiles& files, std::string name,
+             const Float8Tensors& tensors, int64_t rows, int64_t cols,
+             CodeFormat format)
       : files_(files),
         name_(std::move(name)),
-        scales_(std::move(scales)),
+        codes_(tensors.codes),
+        scales_(tensors.scales),
         rows_(rows),
         cols_(cols),
         format_(std::move(format)) {}
@@ -102,7 +104,7 @@ class Float8Rows final : public quant::CodeRows {
     out.first_row = first;
     out.rows = count;
     out.elements.resize(count * cols_);
-    RETURN_IF_ERROR(files_.ReadElements(name_, first * cols_, count * cols_,
+    RETURN_IF_ERROR(files_.ReadElements(codes_, first * cols_, count * cols_,
                                         out.elements.data()));
     for (int64_t i = 0; i < count * cols_; ++i) {
       const auto code = static_cast<uint8_t>(out.elements[i]);
@@ -123,6 +125,7 @@ class Float8Rows final : public quant::CodeRows {
  private:
   const TensorFiles& files_;
   const std::string name_;
+  const std::string codes_;
   const std::string scales_;
   const int64_t rows_;
   const int64_t cols_;
@@ -144,12 +147,12 @@ bool AreOfBlocks(const std::vector<int64_t>& shape, const Reach& reach,
 }  // namespace
 
 absl::Status AddFloat8(const QuantizedSource& source, const std::string& module,
-                       const std::string& scales, const Reach& reach,
-                       CodedTensors& found) {
+                       const Float8Tensors& tensors, CodedTensors& found) {
   const std::string name = module + ".weight";
+  const auto& [codes, scales, reach] = tensors;
   ASSIGN_OR_RETURN(
       const TensorInfo* weight,
-      source.Find(name, {DType::kF8E4M3, DType::kF8E5M2}, {-1, -1}));
+      source.Find(codes, {DType::kF8E4M3, DType::kF8E5M2}, {-1, -1}));
   const int64_t rows = weight->shape[0], cols = weight->shape[1];
   const auto place = source.files.tensors.find(scales);
   const int64_t wanted = reach.Count(rows, cols);
@@ -173,12 +176,12 @@ absl::Status AddFloat8(const QuantizedSource& source, const std::string& module,
                  {"block_rows", extent(reach.rows)},
                  {"block_cols", extent(reach.cols)},
                  {"scales", std::string(quant::Name(info.dtype))}}};
-  found.parts.insert(name);
+  found.parts.insert(codes);
   found.parts.insert(scales);
   return found.Add(name, rows, cols, source.dtype, {.spec = spec},
                    [=, &files = source.files](const quant::CodeFormat& format) {
                      return std::make_unique<const Float8Rows>(
-                         files, name, scales, rows, cols, format);
+                         files, name, tensors, rows, cols, format);
                    });
 }
 

@@ -12,11 +12,16 @@
 
 namespace ounce::model {
 
-// `module`.weight, float8 [out, in], and its scales: tensor `scales` of floats,
-// as many as `reach` has values. The codes are called fp8.
+// What a file has of one weight.
+struct Float8Tensors {
+  std::string codes;   // float8 [out, in]
+  std::string scales;  // floats, as many as `reach` has values
+  quant::Reach reach = {};
+};
+
+// The weight of a module. Its codes are called fp8.
 absl::Status AddFloat8(const QuantizedSource& source, const std::string& module,
-                       const std::string& scales, const quant::Reach& reach,
-                       CodedTensors& found);
+                       const Float8Tensors& tensors, CodedTensors& found);
 
 }  // namespace ounce::model
 

@@ -44,8 +44,9 @@ class Fp8 final : public QuantizedFormat {
     constexpr char kScales[] = ".weight_scale_inv";
     ASSIGN_OR_RETURN(const Reach block, BlockOf(source.config));
     for (const std::string& module : source.ModulesWith(kScales)) {
-      RETURN_IF_ERROR(
-          AddFloat8(source, module, module + kScales, block, found));
+      RETURN_IF_ERROR(AddFloat8(source, module,
+                                {module + ".weight", module + kScales, block},
+                                found));
       // Of activations, where they are not measured as they come.
       found.parts.insert(module + ".activation_scale");
       found.parts.insert(module + ".input_scale");
@@ -62,8 +63,9 @@ class FbgemmFp8 final : public QuantizedFormat {
                            CodedTensors& found) const override {
     constexpr char kScales[] = ".weight_scale";
     for (const std::string& module : source.ModulesWith(kScales)) {
-      RETURN_IF_ERROR(
-          AddFloat8(source, module, module + kScales, Reach::Row(), found));
+      RETURN_IF_ERROR(AddFloat8(
+          source, module, {module + ".weight", module + kScales, Reach::Row()},
+          found));
       found.parts.insert(module + ".input_scale_ub");
     }
     return absl::OkStatus();

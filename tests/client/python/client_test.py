@@ -96,6 +96,20 @@ def test_serves_the_result_beside_the_model(client: ounce.Client) -> None:
     client.unload("code8")
 
 
+def test_saves_what_serves_to_a_folder_that_loads(client: ounce.Client) -> None:
+    seen: list[ounce.SaveModelProgress] = []
+    report = client.save("shapes", "shapes", progress=seen.append)
+    assert seen[-1].report == report
+    assert sum(file.bytes for file in report.files) > report.weight_bytes > 0
+    client.load("shapes2", report.folder)
+    assert client.detect("shapes2", PICTURE).detections == (
+        client.detect("shapes", PICTURE).detections
+    )
+    client.unload("shapes2")
+    with pytest.raises(ounce.AlreadyExistsError):
+        client.save("shapes", "shapes")
+
+
 def test_what_progress_raises_cancels_the_quantization(client: ounce.Client) -> None:
     class Enough(Exception):
         pass

@@ -75,7 +75,9 @@ def long_model(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("server")
+    (folder / "saved").mkdir()
     with RunningServer(
+        *("--save_root", str(folder / "saved")),
         *("--model", "code=embedded/codegen-tiny"),
         *("--model", "shapes=embedded/detr-tiny"),
         *("--model", f"long={long_model(folder)}"),

@@ -137,7 +137,10 @@ TEST_P(FixtureTest, BytesAreThoseOfTheFile) {
                                            ".q_groups",
                                            ".q_scale",
                                            ".q_scale_max",
-                                           ".q_invperm"};
+                                           ".q_invperm",
+                                           "_weight_qdata",
+                                           "_weight_scale",
+                                           "_weight_zero_point"};
   if (GetParam().is_gguf()) {
     // A tensor is blocks and nothing else.
     for (const auto& [name, sum] : sums_) {
@@ -277,7 +280,8 @@ TEST(QuantizedFormatTest, NamesWhatIsWrongWhenACheckpointIsOpened) {
        "'quantization_config' must be an object, is number"},
       {"gptq_4", set("quant_method", "quip"), kNotServed,
        "'quant_method' must be one of awq, bitsandbytes, compressed-tensors, "
-       "exl2, fbgemm_fp8, fp8, gptq, hqq, ounce, is 'quip'; serve the model's "
+       "exl2, fbgemm_fp8, fp8, gptq, hqq, ounce, torchao, is 'quip'; serve the "
+       "model's "
        "floats"},
       {"gptq_4", set("quant_method", nullptr), kInvalid, "quant_method"},
 
@@ -453,6 +457,21 @@ TEST(QuantizedFormatTest, NamesWhatIsWrongWhenACheckpointIsOpened) {
       {"ounce", weight("folded", "yes"), kInvalid, "'folded'"},
       {"ounce", without(".weight.codes"), kInvalid,
        "codes': of shape [1536] is missing"},
+      {"torchao_int8", without("._weight_scale"), kInvalid,
+       "q_proj._weight_scale': of shape [any, any] is missing"},
+      {"torchao_int8", shaped("._weight_scale", {32, 2}), kInvalid,
+       "must have a row for each of 64, and groups that divide 64 columns"},
+      {"torchao_intx_groups", shaped("._weight_zero_point", {2, 64}), kInvalid,
+       "must be of shape [64, 2], is of [2, 64]"},
+      {"torchao_int4", shaped("._weight_zero_point", {64, 2}), kInvalid,
+       "must be of shape [2, 64], is of [64, 2]"},
+      {"torchao_int4",
+       [](Changed& c) {
+         c.tensors.at(Q("._weight_scale")).name = Q("._weight_scale_and_zero");
+       },
+       kNotServed,
+       "q_proj._weight_scale_and_zero' belongs to a layout or a kind of "
+       "quantization that is not served"},
       {"ounce", without(".weight.zero"), kInvalid, "zero': of shape [128]"},
   };
   for (const Fault& fault : faults) {

@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "model/checkpoint/checkpoint.h"
 #include "nlohmann/json.hpp"
+#include "tests/testing/quantized_fixtures.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 #include "tests/testing/tiny_model.h"
@@ -150,6 +151,23 @@ TEST_F(SaverTest, WhoeverStopsItFindsNothing) {
   EXPECT_THAT(SaveModel(*source_, options),
               StatusIs(absl::StatusCode::kCancelled));
   EXPECT_THAT(Left(), IsEmpty());
+}
+
+TEST_F(SaverTest, AGgufFileIsSavedAsItIsOrNotAtAll) {
+  std::string gguf;
+  for (const auto& fixture : ounce::testing::QuantizedFixtures()) {
+    if (fixture.name == "gguf_qwen2") gguf = fixture.location;
+  }
+  ASSERT_OK_AND_ASSIGN(const auto source, Checkpoint::Open(gguf));
+  EXPECT_THAT(SaveModel(*source, With("ks4:requantize=true")),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("lie in it; save it as it is")));
+  EXPECT_THAT(Left(), IsEmpty());
+  ASSERT_OK_AND_ASSIGN(const SaveReport report, SaveModel(*source, With("")));
+  EXPECT_EQ(report.format, "checkpoint");
+  ASSERT_OK_AND_ASSIGN(const auto copy,
+                       Checkpoint::Open(folder_.Path("saved")));
+  EXPECT_EQ(copy->tensors().size(), source->tensors().size());
 }
 
 }  // namespace

@@ -51,6 +51,15 @@ TEST_F(ModelRootsTest, WithoutRootsAnythingMayBeLoaded) {
   EXPECT_EQ(Resolved(ModelRoots(), "/no/where/../x"), "/no/where/../x");
 }
 
+TEST_F(ModelRootsTest, HoldFoldersThatAreNotThereYet) {
+  EXPECT_TRUE(ModelRoots().Holds("/no/where"));
+  EXPECT_TRUE(roots_.Holds(Path("models/new/hub")));
+  EXPECT_FALSE(roots_.Holds(Path("outside/hub")));
+  EXPECT_FALSE(roots_.Holds(Path("models/../outside")));
+  Link(Path("outside"), "models/away");
+  EXPECT_FALSE(roots_.Holds(Path("models/away/hub")));
+}
+
 TEST_F(ModelRootsTest, WhatIsNotThereIsToldWhereToLoadFrom) {
   EXPECT_THAT(roots_.Resolve("good"),
               StatusIs(absl::StatusCode::kNotFound,

@@ -70,6 +70,11 @@ class RecordingCatalogObserver final : public CatalogObserver {
     Add(absl::StrCat(model, " ", method, " done ",
                      absl::StatusCodeToString(status.code())));
   }
+  void OnSaveDone(const std::string& model, const absl::Status& status,
+                  int64_t weight_bytes, absl::Duration /*duration*/) override {
+    Add(absl::StrCat(model, " saved ", absl::StatusCodeToString(status.code()),
+                     weight_bytes > 0 ? "" : " without weights"));
+  }
   void OnEvaluated(const std::string& model,
                    const TextQuality& quality) override {
     Add(absl::StrCat(model, " evaluated v", quality.version));

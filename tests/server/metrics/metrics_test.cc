@@ -418,6 +418,27 @@ TEST_F(MetricsTest, FollowsAQuantization) {
               R"(ounce_quantization_seconds_sum{method="linear",model="tiny"} 2)")));
 }
 
+TEST_F(MetricsTest, CountsSavesAndWhatTheyWrote) {
+  metrics_->OnModelChanged(Info(1, "float16"));
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(HasSubstr(R"(ounce_saves_total{model="tiny",outcome="done"} 0)"),
+            HasSubstr(R"(ounce_save_seconds_count{model="tiny"} 0)")));
+  metrics_->OnSaveDone("tiny", absl::OkStatus(), 1000, absl::Seconds(2));
+  metrics_->OnSaveDone("tiny", absl::OkStatus(), 500, absl::Seconds(2));
+  metrics_->OnSaveDone("tiny", absl::CancelledError(""), 0, absl::Seconds(9));
+  metrics_->OnSaveDone("tiny", Refusal(Reason::kDiskFull, ""), 0,
+                       absl::Seconds(9));
+  EXPECT_THAT(
+      Scrape(),
+      AllOf(
+          HasSubstr(R"(ounce_saves_total{model="tiny",outcome="done"} 2)"),
+          HasSubstr(R"(ounce_saves_total{model="tiny",outcome="cancelled"} 1)"),
+          HasSubstr(R"(ounce_saves_total{model="tiny",outcome="error"} 1)"),
+          HasSubstr(R"(ounce_save_written_bytes_total{model="tiny"} 1500)"),
+          HasSubstr(R"(ounce_save_seconds_sum{model="tiny"} 4)")));
+}
+
 TEST_F(MetricsTest, TellsHowFarDetectionsAreFromTheFloats) {
   metrics_->OnModelChanged(Info(2, "linear"));
   DetectionQuality quality = {.pictures = 3, .method = "linear"};

@@ -378,6 +378,12 @@ class FakeCatalog final : public server::ModelCatalog {
     return quantize(params, progress);
   }
 
+  absl::StatusOr<server::SaveReport> Save(
+      const server::SaveParams& params,
+      const std::function<absl::Status(const server::SaveUpdate&)>& progress)
+      override {
+    return save(params, progress);
+  }
   absl::StatusOr<server::Inspection> Inspect(
       const server::InspectParams& params) override {
     return inspect(params);
@@ -405,7 +411,9 @@ class FakeCatalog final : public server::ModelCatalog {
             .rule_keys = {{.name = "untie",
                            .default_value = "false",
                            .choices = {"false", "true"},
-                           .help = "Apart."}}};
+                           .help = "Apart."}},
+            .save_formats = {{.name = "ounce", .summary = "Codes."},
+                             {.name = "gguf", .summary = "Blocks."}}};
   }
   void Drain(absl::Time) override {}
 
@@ -435,6 +443,10 @@ class FakeCatalog final : public server::ModelCatalog {
       const server::QuantizeParams&,
       const std::function<absl::Status(const server::QuantizeUpdate&)>&)>
       quantize;
+  std::function<absl::StatusOr<server::SaveReport>(
+      const server::SaveParams&,
+      const std::function<absl::Status(const server::SaveUpdate&)>&)>
+      save;
   std::function<absl::StatusOr<server::Inspection>(
       const server::InspectParams&)>
       inspect;

@@ -33,6 +33,7 @@ class ModelAdminServiceTest : public testing::ServiceTest {
   };
   using Progress = Told<v1::QuantizeProgress>;
   using Evaluation = Told<v1::EvaluateProgress>;
+  using Saving = Told<v1::SaveModelProgress>;
 
   template <class Message>
   static Told<Message> ReadAll(grpc::ClientReader<Message>& reader) {
@@ -49,6 +50,16 @@ class ModelAdminServiceTest : public testing::ServiceTest {
   Evaluation Evaluate(const v1::EvaluateRequest& request) {
     grpc::ClientContext context;
     return ReadAll(*admin_->Evaluate(&context, request));
+  }
+  Saving Save(const v1::SaveModelRequest& request) {
+    grpc::ClientContext context;
+    return ReadAll(*admin_->SaveModel(&context, request));
+  }
+  static v1::SaveModelRequest ToSave() {
+    v1::SaveModelRequest request;
+    request.set_model("tiny");
+    request.set_folder("variants/tiny");
+    return request;
   }
   static v1::QuantizeRequest Request() {
     v1::QuantizeRequest request;
@@ -138,6 +149,9 @@ TEST_F(ModelAdminServiceTest, ListsMethodsWithTheirParameters) {
   EXPECT_EQ(response.stages(0).name(), "prune");
   EXPECT_EQ(response.stages(0).summary(), "Zeros.");
   EXPECT_EQ(response.stages(0).parameters(0).default_value(), "row");
+  ASSERT_EQ(response.save_formats_size(), 2);
+  EXPECT_EQ(response.save_formats(1).name(), "gguf");
+  EXPECT_EQ(response.save_formats(1).summary(), "Blocks.");
   ASSERT_EQ(response.rule_keys_size(), 1);
   EXPECT_EQ(response.rule_keys(0).name(), "untie");
   EXPECT_EQ(response.rule_keys(0).choices_size(), 2);
@@ -810,6 +824,7 @@ TEST_F(ModelAdminServiceTest, TellsAnEvaluationsProgressAndWhatItFound) {
     quality.bos = "<s>";
     quality.window = params.window;
     quality.stride = params.stride;
+    quality.text_name = params.text_name;
     quality.tokens = 21;
     quality.counted_tokens = 20;
     quality.mean_negative_log_likelihood = 2;
@@ -828,6 +843,7 @@ TEST_F(ModelAdminServiceTest, TellsAnEvaluationsProgressAndWhatItFound) {
   v1::EvaluateRequest request = EvaluateRequest("tiny");
   request.set_window(32);
   request.set_stride(5);
+  request.set_text_name("notes.txt");
   const Evaluation evaluation = Evaluate(request);
   ASSERT_TRUE(evaluation.status.ok()) << evaluation.status.error_message();
   EXPECT_EQ(seen.text, "some text");
@@ -844,6 +860,7 @@ TEST_F(ModelAdminServiceTest, TellsAnEvaluationsProgressAndWhatItFound) {
   EXPECT_EQ(quality.version(), 3);
   EXPECT_EQ(quality.method(), "linear");
   EXPECT_EQ(quality.bos(), "<s>");
+  EXPECT_EQ(quality.text_name(), "notes.txt");
   EXPECT_EQ(quality.window(), 32);
   EXPECT_EQ(quality.stride(), 5);
   EXPECT_EQ(quality.tokens(), 21);
@@ -903,6 +920,11 @@ TEST_F(ModelAdminServiceTest, RefusesAnEvaluationThatCantBeByItsField) {
             "3 window: must be from 2 to 64, the model's positions, is 65");
   EXPECT_EQ(why([](auto& r) { r.set_stride(65); }),
             "3 stride: must be at most the window's 64, is 65");
+  for (const std::string& name : {std::string(129, 'a'), std::string("a\nb")}) {
+    EXPECT_EQ(why([&](auto& r) { r.set_text_name(name); }),
+              "3 text_name: must be at most 128 bytes without control "
+              "characters");
+  }
   EXPECT_THAT(why([](auto& r) { r.set_model("detr"); }),
               HasSubstr("9 model 'detr' detects objects (DetectObjects) and "
                         "does not generate text"));
@@ -934,6 +956,101 @@ TEST_F(ModelAdminServiceTest, StopsAnEvaluationWhenTheClientIsGone) {
   }
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(WaitUntil([&] { return stopped.load(); }));
+}
+
+TEST_F(ModelAdminServiceTest, TellsASavesProgressAndWhatWasWritten) {
+  server::SaveParams seen;
+  catalog_.save = [&](const server::SaveParams& params,
+                      auto& progress) -> absl::StatusOr<server::SaveReport> {
+    seen = params;
+    RETURN_IF_ERROR(
+        progress({.bytes_done = 40, .bytes_total = 100, .tensor = "a"}));
+    return server::SaveReport{.model = "tiny",
+                              .version = 3,
+                              .plan = "linear",
+                              .folder = "/root/variants/tiny",
+                              .format = "ounce",
+                              .files = {{.name = "config.json", .bytes = 7},
+                                        {.name = "w", .bytes = 100}},
+                              .weight_bytes = 100,
+                              .seconds = 1.5};
+  };
+  v1::SaveModelRequest request = ToSave();
+  request.set_format("ounce");
+  request.set_max_shard_bytes(1000);
+  const Saving saving = Save(request);
+  ASSERT_TRUE(saving.status.ok()) << saving.status.error_message();
+  EXPECT_EQ(seen.model, "tiny");
+  EXPECT_EQ(seen.folder, "variants/tiny");
+  EXPECT_EQ(seen.format, "ounce");
+  EXPECT_EQ(seen.max_shard_bytes, 1000);
+  ASSERT_THAT(saving.messages, SizeIs(2));
+  EXPECT_EQ(saving.messages[0].bytes_done(), 40);
+  EXPECT_EQ(saving.messages[0].bytes_total(), 100);
+  EXPECT_EQ(saving.messages[0].tensor(), "a");
+  EXPECT_FALSE(saving.messages[0].has_report());
+  EXPECT_EQ(saving.messages[1].bytes_done(), 100);
+  EXPECT_EQ(saving.messages[1].tensor(), "");
+  const v1::SaveModelReport& report = saving.messages[1].report();
+  EXPECT_EQ(report.model(), "tiny");
+  EXPECT_EQ(report.version(), 3);
+  EXPECT_EQ(report.plan(), "linear");
+  EXPECT_EQ(report.folder(), "/root/variants/tiny");
+  EXPECT_EQ(report.format(), "ounce");
+  ASSERT_EQ(report.files_size(), 2);
+  EXPECT_EQ(report.files(0).name(), "config.json");
+  EXPECT_EQ(report.files(1).bytes(), 100);
+  EXPECT_EQ(report.weight_bytes(), 100);
+  EXPECT_EQ(report.seconds(), 1.5);
+}
+
+TEST_F(ModelAdminServiceTest, RefusesASaveByItsFieldBeforeTheCatalogHearsOfIt) {
+  const auto refusal = [&](const auto& spoil) {
+    v1::SaveModelRequest request = ToSave();
+    spoil(&request);
+    const Saving saving = Save(request);
+    EXPECT_EQ(saving.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    return saving.status.error_message();
+  };
+  EXPECT_THAT(refusal([](auto* r) { r->set_model("a/b"); }),
+              HasSubstr("model:"));
+  EXPECT_THAT(refusal([](auto* r) { r->clear_folder(); }),
+              HasSubstr("folder: is empty; must be a path below"));
+  EXPECT_THAT(refusal([](auto* r) { r->set_folder(std::string(5000, 'a')); }),
+              HasSubstr("folder: must be at most 4096 bytes"));
+  EXPECT_THAT(refusal([](auto* r) { r->set_max_shard_bytes(1ull << 63); }),
+              HasSubstr("max_shard_bytes: must be at most"));
+}
+
+TEST_F(ModelAdminServiceTest, StopsASaveWhenTheClientIsGoneAndRefusesAThird) {
+  std::atomic<int> running = 0, stopped = 0;
+  catalog_.save = [&](const server::SaveParams&,
+                      auto& progress) -> absl::StatusOr<server::SaveReport> {
+    ++running;
+    while (true) {
+      if (absl::Status status = progress({}); !status.ok()) {
+        stopped += absl::IsCancelled(status);
+        return status;
+      }
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  };
+  grpc::ClientContext contexts[2];
+  std::vector<std::thread> threads;
+  for (grpc::ClientContext& context : contexts) {
+    threads.emplace_back([&] {
+      const Saving saving = ReadAll(*admin_->SaveModel(&context, ToSave()));
+      EXPECT_EQ(saving.status.error_code(), grpc::StatusCode::CANCELLED);
+    });
+  }
+  EXPECT_TRUE(WaitUntil([&] { return running == 2; }));
+  const Saving third = Save(ToSave());
+  EXPECT_EQ(third.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(third.status.error_message(), HasSubstr("saves"));
+  EXPECT_TRUE(DetailOf<google::rpc::RetryInfo>(third.status).has_value());
+  for (grpc::ClientContext& context : contexts) context.TryCancel();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(WaitUntil([&] { return stopped == 2; }));
 }
 
 TEST_F(ModelAdminServiceTest, RefusesAFifthJob) {

@@ -48,6 +48,8 @@ from .v1.model_admin_pb2 import (
     QuantizeProgress,
     QuantizeReport,
     QuantizeStage,
+    SaveModelProgress,
+    SaveModelReport,
     Server,
 )
 
@@ -80,6 +82,8 @@ __all__ = [
     "QuantizeReport",
     "QuantizeStage",
     "ResourceExhaustedError",
+    "SaveModelProgress",
+    "SaveModelReport",
     "ServedModel",
     "Server",
     "Stream",

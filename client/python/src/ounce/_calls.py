@@ -371,6 +371,7 @@ def evaluate(
     compare_with_floats: bool = False,
     pictures: Iterable[Picture] = (),
     objects: Iterable[admin.AnnotatedObject] = (),
+    text_name: str = "",
     progress: Callable[[admin.EvaluateProgress], object] | None = None,
     timeout: float | None = None,
 ) -> Collected[admin.EvaluateProgress, admin.EvaluateReport]:
@@ -390,11 +391,44 @@ def evaluate(
         compare_with_floats=compare_with_floats,
         pictures=[_file(picture) for picture in pictures],
         objects=objects,
+        text_name=text_name,
     )
     return Collected(
         _ADMIN + "Evaluate",
         request,
         admin.EvaluateProgress,
+        timeout,
+        result=lambda messages: messages[-1].report,
+        progress=progress,
+    )
+
+
+def save(
+    model: str,
+    folder: str,
+    *,
+    format: str = "",
+    max_shard_bytes: int = 0,
+    progress: Callable[[admin.SaveModelProgress], object] | None = None,
+    timeout: float | None = None,
+) -> Collected[admin.SaveModelProgress, admin.SaveModelReport]:
+    """Writes a model, as it is stored now, to a new folder on the server.
+
+    ``folder`` is below the server's ``--save_root``; the report's ``folder`` is what
+    ``load`` takes. ``progress`` is called with each SaveModelProgress as it comes;
+    what it raises cancels the call, and nothing is left.
+
+    >>> report = client.save("code", "variants/code", format="ounce")
+    >>> client.load("again", report.folder).method
+    'float16'
+    """
+    request = admin.SaveModelRequest(
+        model=model, folder=folder, format=format, max_shard_bytes=max_shard_bytes
+    )
+    return Collected(
+        _ADMIN + "SaveModel",
+        request,
+        admin.SaveModelProgress,
         timeout,
         result=lambda messages: messages[-1].report,
         progress=progress,

@@ -142,6 +142,7 @@ class AsyncClient(Connection):
     unload = _unary_method(_calls.unload)
     quantize = _collected_method(_calls.quantize)
     evaluate = _collected_method(_calls.evaluate)
+    save = _collected_method(_calls.save)
     inspect_checkpoint = _unary_method(_calls.inspect_checkpoint)
     methods = _unary_method(_calls.methods)
     server_info = _unary_method(_calls.server_info)
