@@ -104,7 +104,12 @@ cannot hold it says so by the tensor, before anything is written; without one th
 that can is taken. Codes are what they are in memory: a model that is saved and loaded
 again has the same codes and gives the same tokens, to the bit. A convolution with its
 batch norm folded in, products with 8-bit activations, and other tools' codes that a plan
-changed in part go into Ounce's own layout ([format.md](format.md)) or nowhere.
+changed in part go into Ounce's own layout ([format.md](format.md)) or nowhere. A GGUF
+file holds the architectures above, with their tokenizer, and Mistral as `llama`.
+
+The scripts `tools/check_saved_models.py` and `tools/check_saved_gguf.py` hold such files
+to the programs in the last column: values to the bit, tensors of bitsandbytes and of GGUF
+byte by byte to what these make of the same floats.
 
 | Format | Weights that are stored as | Opened by |
 |---|---|---|
@@ -114,6 +119,13 @@ changed in part go into Ounce's own layout ([format.md](format.md)) or nowhere.
 const std::map<std::string_view, std::string_view> kOpenedBy = {
     {"safetensors", "transformers 4.57.6"},
     {"checkpoint", "whatever opened it before"},
+    {"bitsandbytes", "transformers 4.57.6 with bitsandbytes 0.50.2"},
+    {"hqq", "transformers 4.57.6 with hqq 0.2.8"},
+    {"compressed-tensors",
+     "transformers 4.57.6 with compressed-tensors 0.20.1 (`mode=asymmetric`: "
+     "unpacked by compressed-tensors alone)"},
+    {"gptq", "AutoGPTQ 0.7.1, which unpacked them; of float16 checkpoints"},
+    {"awq", "AutoAWQ 0.2.9, which unpacked them; of float16 checkpoints"},
     {"gguf", "llama.cpp (llama-cpp-python 0.3.36), gguf 0.19.0"},
     {"ounce", "Ounce only"},
 };
