@@ -107,12 +107,13 @@ class SavingTest : public ::testing::Test {
 TEST_F(SavingTest, WhatIsSavedServesTheSameTokensFromItsCodes) {
   ASSERT_OK(Load("tiny", kTinyModelFolder, "linear:bits=4,granularity=group"));
   std::vector<SaveUpdate> told;
-  ASSERT_OK_AND_ASSIGN(const SaveReport report,
-                       Save({.model = "tiny", .folder = "a/four"},
-                            [&](const SaveUpdate& update) {
-                              told.push_back(update);
-                              return absl::OkStatus();
-                            }));
+  ASSERT_OK_AND_ASSIGN(
+      const SaveReport report,
+      Save({.model = "tiny", .folder = "a/four", .format = "ounce"},
+           [&](const SaveUpdate& update) {
+             told.push_back(update);
+             return absl::OkStatus();
+           }));
   EXPECT_EQ(report.model, "tiny");
   EXPECT_EQ(report.version, 1);
   EXPECT_EQ(report.plan, "linear:bits=4,granularity=group");
@@ -140,7 +141,7 @@ TEST_F(SavingTest, WithoutARootNothingIsSaved) {
   catalog_ = CreateModelCatalog({}, pool_, Clock::Real(), observer_);
   ASSERT_OK(Load("tiny", kTinyModelFolder));
   EXPECT_THAT(
-      Save({.model = "tiny", .folder = "a"}),
+      Save({.model = "tiny", .folder = "a", .format = "ounce"}),
       StatusIs(StatusCode::kFailedPrecondition, HasSubstr("--save_root")));
 }
 
@@ -170,7 +171,7 @@ TEST_F(SavingTest, RefusesWhatCannotBeAndSaysWhy) {
 TEST_F(SavingTest, AnErrorOfTheProgressEndsItAndLeavesNothing) {
   ASSERT_OK(Load("tiny", kTinyModelFolder, "linear"));
   int calls = 0;
-  EXPECT_THAT(Save({.model = "tiny", .folder = "a/b"},
+  EXPECT_THAT(Save({.model = "tiny", .folder = "a/b", .format = "ounce"},
                    [&](const SaveUpdate&) {
                      return ++calls == 3 ? absl::CancelledError("enough")
                                          : absl::OkStatus();
@@ -179,7 +180,7 @@ TEST_F(SavingTest, AnErrorOfTheProgressEndsItAndLeavesNothing) {
   EXPECT_EQ(calls, 3);
   EXPECT_THAT(InRoot(), IsEmpty());
   // The place is free again.
-  EXPECT_OK(Save({.model = "tiny", .folder = "a/b"}));
+  EXPECT_OK(Save({.model = "tiny", .folder = "a/b", .format = "ounce"}));
 }
 
 TEST_F(SavingTest, TheModelServesOnAndMayBeQuantizedAndUnloadedMeanwhile) {
@@ -215,17 +216,21 @@ TEST_F(SavingTest, RefusesAChangedCheckpointBeforeAndAfter) {
   // As it is being written; the files stay readable.
   bool touched = false;
   const absl::Status late =
-      Save({.model = "tiny", .folder = "a"}, [&](const SaveUpdate&) {
-        if (!std::exchange(touched, true)) {
-          EXPECT_EQ(utimensat(AT_FDCWD, (copy + "/model.safetensors").c_str(),
-                              nullptr, 0),
-                    0);
-        }
-        return absl::OkStatus();
-      }).status();
+      Save({.model = "tiny", .folder = "a", .format = "ounce"},
+           [&](const SaveUpdate&) {
+             if (!std::exchange(touched, true)) {
+               EXPECT_EQ(
+                   utimensat(AT_FDCWD, (copy + "/model.safetensors").c_str(),
+                             nullptr, 0),
+                   0);
+             }
+             return absl::OkStatus();
+           })
+          .status();
   EXPECT_TRUE(touched);
   for (const absl::Status& refused :
-       {late, Save({.model = "tiny", .folder = "a"}).status()}) {
+       {late,
+        Save({.model = "tiny", .folder = "a", .format = "ounce"}).status()}) {
     EXPECT_THAT(refused, StatusIs(StatusCode::kFailedPrecondition,
                                   HasSubstr("no longer the one")));
     EXPECT_EQ(ReasonOf(refused), Reason::kCheckpointChanged);
@@ -247,8 +252,9 @@ TEST_F(SavingTest, TheCardTellsWhatWasMeasured) {
            .text_name = "some_text.txt"},
           [](const EvaluateUpdate&) { return absl::OkStatus(); }));
   EXPECT_EQ(quality.text_name, "some_text.txt");
-  ASSERT_OK_AND_ASSIGN(const SaveReport report,
-                       Save({.model = "tiny", .folder = "a"}));
+  ASSERT_OK_AND_ASSIGN(
+      const SaveReport report,
+      Save({.model = "tiny", .folder = "a", .format = "ounce"}));
   EXPECT_THAT(
       Text(report.folder + "/README.md"),
       AllOf(HasSubstr("\n# bfloat16"), HasSubstr("| Text | some\\_text.txt |"),
