@@ -87,7 +87,7 @@ std::string ModelCard(const ModelToSave& model, const SaveOptions& options,
     StrAppend(&card, "## ", section.heading, "\n\n", section.markdown, "\n\n");
   }
   StrAppend(&card, "## Again\n\n```\nounce quantize ",
-            name.empty() ? "MODEL" : name, " '", plan, "'\nounce save ",
+            name.empty() ? "MODEL" : name, " --plan '", plan, "'\nounce save ",
             name.empty() ? "MODEL" : name, " FOLDER --format ", format.name(),
             "\n```\n");
   return card;

@@ -83,7 +83,7 @@ TEST_F(SaverTest, CarriesConfigAndTokenizerAlongAndWritesACard) {
   EXPECT_EQ(config["quantization_config"]["plan"], "ks4");
   EXPECT_THAT(Text("README.md"), AllOf(HasSubstr("# tiny, stored as `ks4`"),
                                        HasSubstr("| linear | `ks4` | "),
-                                       HasSubstr("ounce quantize tiny 'ks4'")));
+                                       HasSubstr("ounce quantize tiny --plan 'ks4'")));
 }
 
 TEST_F(SaverTest, TakesTheFirstFormatThatHoldsTheModel) {
