@@ -188,7 +188,8 @@ TEST_F(SavingTest, TheModelServesOnAndMayBeQuantizedAndUnloadedMeanwhile) {
   const std::vector<int32_t> tokens = Generate("tiny");
   bool done = false;
   const absl::StatusOr<SaveReport> report = Save(
-      {.model = "tiny", .folder = "a"}, [&](const SaveUpdate&) -> absl::Status {
+      {.model = "tiny", .folder = "a", .format = "ounce"},
+      [&](const SaveUpdate&) -> absl::Status {
         if (std::exchange(done, true)) return absl::OkStatus();
         // The second call of one thread: no lock is held.
         EXPECT_EQ(InfoOf("tiny").state, ModelState::kReady);
