@@ -81,9 +81,10 @@ TEST_F(SaverTest, CarriesConfigAndTokenizerAlongAndWritesACard) {
   const auto config = nlohmann::json::parse(Text("config.json"));
   EXPECT_EQ(config["model_type"], "codegen");
   EXPECT_EQ(config["quantization_config"]["plan"], "ks4");
-  EXPECT_THAT(Text("README.md"), AllOf(HasSubstr("# tiny, stored as `ks4`"),
-                                       HasSubstr("| linear | `ks4` | "),
-                                       HasSubstr("ounce quantize tiny --plan 'ks4'")));
+  EXPECT_THAT(Text("README.md"),
+              AllOf(HasSubstr("# tiny, stored as `ks4`"),
+                    HasSubstr("| linear | `ks4` | "),
+                    HasSubstr("ounce quantize tiny --plan 'ks4'")));
 }
 
 TEST_F(SaverTest, TakesTheFirstFormatThatHoldsTheModel) {
