@@ -59,20 +59,21 @@ std::string MethodTable(const ModelToSave& model) {
   return text;
 }
 
-// Where names, which may be anything, stand in YAML and Markdown.
-std::string OneLine(std::string_view text) {
-  std::string line;
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x20 && c != '`') line.push_back(c);
-  }
-  return line;
+// Whether a name, which may be anything, means itself in Markdown and in a
+// shell.
+bool IsPlain(std::string_view name) {
+  return !name.empty() && name[0] != '-' &&
+         name.find_first_not_of(
+             "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+             "abcdefghijklmnopqrstuvwxyz0123456789-.:/") ==
+             std::string_view::npos;
 }
 
 }  // namespace
 
 std::string ModelCard(const ModelToSave& model, const SaveOptions& options,
                       const SaveFormat& format) {
-  const std::string name = OneLine(options.name);
+  const std::string name = IsPlain(options.name) ? options.name : "";
   const std::string& plan = model.report.plan;
   std::string card = StrCat("---\ntags:\n- ounce\n- quantized\n---\n\n# ",
                             name.empty() ? "A model" : name, ", stored as `",

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -11,9 +10,12 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <random>
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/cord.h"
+#include "absl/strings/string_view.h"
 #include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "base/str_cat.h"
@@ -24,7 +26,17 @@ namespace {
 // For the file system itself, which has a use for some of what is free.
 constexpr int64_t kSpareBytes = int64_t{16} << 20;
 
-absl::Status Failed(std::string_view what, const std::string& path, int error) {
+constexpr char kPayload[] = "ounce.new_folder";
+constexpr std::string_view kFullDisk = "full disk";
+
+absl::Status Marked(absl::Status status, std::string_view as = "") {
+  status.SetPayload(kPayload,
+                    absl::Cord(absl::string_view(as.data(), as.size())));
+  return status;
+}
+
+absl::Status FailedToRead(std::string_view what, const std::string& path,
+                          int error) {
   const std::string text =
       StrCat("cannot ", what, " ", path, ": ", std::strerror(error));
   switch (error) {
@@ -43,6 +55,11 @@ absl::Status Failed(std::string_view what, const std::string& path, int error) {
     default:
       return absl::DataLossError(text);
   }
+}
+
+absl::Status Failed(std::string_view what, const std::string& path, int error) {
+  const bool is_full = error == ENOSPC || error == EDQUOT;
+  return Marked(FailedToRead(what, path, error), is_full ? kFullDisk : "");
 }
 
 // Puts names in a folder on the disk.
@@ -64,10 +81,11 @@ absl::Status CheckSpace(const std::string& parent, int64_t bytes) {
   if (available >= bytes && available - bytes >= kSpareBytes) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(
-      StrCat(parent, ": the disk has ", FormatByteSize(available),
-             " left, and saving takes ", FormatByteSize(bytes), " and ",
-             FormatByteSize(kSpareBytes), " to spare"));
+  return Marked(absl::ResourceExhaustedError(
+                    StrCat(parent, ": the disk has ", FormatByteSize(available),
+                           " left, and saving takes ", FormatByteSize(bytes),
+                           " and ", FormatByteSize(kSpareBytes), " to spare")),
+                kFullDisk);
 }
 
 // Not over what has that name.
@@ -84,11 +102,30 @@ int RenameToNew(const std::string& from, const std::string& to) {
 }
 
 absl::Status AlreadyThere(const std::string& path) {
-  return absl::AlreadyExistsError(
-      StrCat(path, " is there already; remove it, or name another folder"));
+  return Marked(absl::AlreadyExistsError(
+      StrCat(path, " is there already; remove it, or name another folder")));
+}
+
+// A new folder beside others, for whom the umask says.
+absl::StatusOr<std::string> MakeHidden(const std::string& parent) {
+  std::random_device random;
+  while (true) {
+    std::string path = StrCat(parent, "/.ounce-saving-", random());
+    if (mkdir(path.c_str(), 0777) == 0) return path;
+    if (errno != EEXIST) return Failed("make a folder in", parent, errno);
+  }
 }
 
 }  // namespace
+
+bool IsOfNewFolder(const absl::Status& status) {
+  return status.GetPayload(kPayload).has_value();
+}
+
+bool IsOfFullDisk(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPayload);
+  return payload.has_value() && *payload == absl::string_view(kFullDisk.data());
+}
 
 NewFile::NewFile(int descriptor, std::string path)
     : descriptor_(descriptor), path_(std::move(path)) {}
@@ -124,6 +161,7 @@ absl::StatusOr<std::unique_ptr<NewFolder>> NewFolder::Make(
   const std::filesystem::path given(path);
   struct stat there = {};
   if (lstat(path.c_str(), &there) == 0) return AlreadyThere(path);
+  if (errno != ENOENT) return Failed("look at", path, errno);
   if (given.filename().empty()) {
     return absl::InvalidArgumentError(
         StrCat("'", path, "' must end with the new folder's name"));
@@ -131,10 +169,7 @@ absl::StatusOr<std::unique_ptr<NewFolder>> NewFolder::Make(
   const std::string parent =
       given.has_parent_path() ? given.parent_path().string() : std::string(".");
   RETURN_IF_ERROR(CheckSpace(parent, bytes));
-  std::string hidden = StrCat(parent, "/.ounce-saving-XXXXXX");
-  if (mkdtemp(hidden.data()) == nullptr) {
-    return Failed("make a folder in", parent, errno);
-  }
+  ASSIGN_OR_RETURN(std::string hidden, MakeHidden(parent));
   return std::unique_ptr<NewFolder>(
       new NewFolder(path, parent, std::move(hidden)));
 }
@@ -153,11 +188,14 @@ NewFolder::~NewFolder() {
 absl::StatusOr<std::unique_ptr<NewFile>> NewFolder::Create(
     const std::string& name, int64_t bytes) {
   const std::string path = StrCat(hidden_, "/", name);
-  std::error_code ignored;  // opening says it
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(),
-                                      ignored);
+  const std::filesystem::path above = std::filesystem::path(path).parent_path();
+  if (above != hidden_) {
+    std::error_code ignored;  // opening says it
+    std::filesystem::create_directories(above, ignored);
+    folders_.insert(above.string());
+  }
   const int file =
-      open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+      open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file < 0) return Failed("make", path, errno);
   auto made = std::make_unique<NewFile>(file, path);
   if (bytes == 0) return made;
@@ -179,17 +217,17 @@ absl::Status NewFolder::Write(const std::string& name,
 absl::Status NewFolder::Copy(const std::string& name, const std::string& from,
                              const std::function<absl::Status()>& proceed) {
   const int source = open(from.c_str(), O_RDONLY | O_CLOEXEC);
-  if (source < 0) return Failed("read", from, errno);
+  if (source < 0) return FailedToRead("read", from, errno);
   const NewFile closes(source, from);
   struct stat there = {};
-  if (fstat(source, &there) != 0) return Failed("read", from, errno);
+  if (fstat(source, &there) != 0) return FailedToRead("read", from, errno);
   ASSIGN_OR_RETURN(const auto file, Create(name, there.st_size));
   std::vector<char> piece(size_t{4} << 20);
   for (int64_t done = 0; done < there.st_size;) {
     if (proceed) RETURN_IF_ERROR(proceed());
     const ssize_t bytes = pread(source, piece.data(), piece.size(), done);
     if (bytes < 0 && errno == EINTR) continue;
-    if (bytes < 0) return Failed("read", from, errno);
+    if (bytes < 0) return FailedToRead("read", from, errno);
     if (bytes == 0) {
       return absl::DataLossError(
           StrCat(from, " became shorter while it was read"));
@@ -201,15 +239,20 @@ absl::Status NewFolder::Copy(const std::string& name, const std::string& from,
 }
 
 absl::Status NewFolder::Finish() {
-  RETURN_IF_ERROR(SyncFolder(hidden_));
-  if (chmod(hidden_.c_str(), 0755) != 0) {
-    return Failed("open up", hidden_, errno);
+  for (const std::string& folder : folders_) {
+    RETURN_IF_ERROR(SyncFolder(folder));
   }
+  RETURN_IF_ERROR(SyncFolder(hidden_));
   const int failed = RenameToNew(hidden_, path_);
   if (failed == EEXIST || failed == ENOTEMPTY) return AlreadyThere(path_);
   if (failed != 0) return Failed("name", path_, failed);
   is_finished_ = true;
-  return SyncFolder(parent_);
+  const absl::Status on_disk = SyncFolder(parent_);
+  if (!on_disk.ok()) {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  return on_disk;
 }
 
 }  // namespace ounce::model

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,11 @@
 #include "absl/types/span.h"
 
 namespace ounce::model {
+
+// Whether an error of what is below came of the new folder or its disk, not of
+// what is copied into it; and whether of a full disk.
+bool IsOfNewFolder(const absl::Status& status);
+bool IsOfFullDisk(const absl::Status& status);
 
 // A file that is being written, anywhere in it.
 // Threads: one at a time.
@@ -55,6 +61,8 @@ class NewFolder {
   // `proceed`, if any, is asked again and again; its error ends the work.
   absl::Status Copy(const std::string& name, const std::string& from,
                     const std::function<absl::Status()>& proceed = nullptr);
+  // Where it is until then.
+  const std::string& hidden_path() const { return hidden_; }
   // Gives the folder its name; all its files are on the disk. kAlreadyExists
   // if somebody else has it by now.
   absl::Status Finish();
@@ -65,6 +73,7 @@ class NewFolder {
   const std::string path_;
   const std::string parent_;
   const std::string hidden_;
+  std::set<std::string> folders_;  // below it
   bool is_finished_ = false;
 };
 

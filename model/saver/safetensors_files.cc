@@ -82,6 +82,15 @@ std::string HeaderOf(const Shard& shard) {
   return bytes + text;
 }
 
+// All shards are open while they are written, so there are at most kMostShards:
+// two neighbours together are over the limit.
+int64_t LeastShard(const std::map<std::string, const FileTensor*>& tensors) {
+  constexpr int64_t kMostShards = 256;
+  int64_t total = 0;
+  for (const auto& [name, tensor] : tensors) total += tensor->bytes();
+  return total / (kMostShards / 2) + 1;
+}
+
 class Files final : public WeightFiles {
  public:
   Files(std::vector<TensorGroup> groups, json config, int64_t max_shard_bytes)
@@ -92,6 +101,7 @@ class Files final : public WeightFiles {
         by_name.emplace(tensor.name, &tensor);
       }
     }
+    max_shard_bytes = std::max(max_shard_bytes, LeastShard(by_name));
     for (const auto& [name, tensor] : by_name) {
       if (shards_.empty() ||
           (shards_.back().data_bytes > 0 &&

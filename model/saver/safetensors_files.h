@@ -52,7 +52,8 @@ struct TensorGroup {
   std::function<absl::Status(absl::Span<TensorSink> sinks)> write = {};
 };
 
-// Tensors are laid out by name. A name may come once. `config` as
+// Tensors are laid out by name, in 256 files at most, whatever their limit. A
+// name may come once. `config` as
 // WeightFiles::config.
 std::unique_ptr<const WeightFiles> SafetensorsFiles(
     std::vector<TensorGroup> groups, nlohmann::json config,

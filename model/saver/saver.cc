@@ -125,18 +125,44 @@ absl::StatusOr<Chosen> Choose(const ModelToSave& model,
   return last;
 }
 
-bool IsCarriedAlong(const fs::path& file) {
+// `is_copy`: codes are as they were, and so is what says how they were made.
+bool IsCarriedAlong(const fs::path& file, bool is_copy) {
   const std::string name = file.filename().string();
-  for (const char* not_this :
-       {"config.json", "quantize_config.json", "quant_config.json"}) {
-    if (name == not_this) return false;
+  if (name == "config.json" || name.ends_with(".index.json")) return false;
+  for (const char* made_by : {"quantize_config.json", "quant_config.json",
+                              "quantization_config.json"}) {
+    if (name == made_by) return is_copy;
   }
-  if (name.ends_with(".index.json")) return false;
   const std::string extension = file.extension().string();
   for (const char* wanted : {".json", ".txt", ".model", ".jinja"}) {
     if (extension == wanted) return true;
   }
   return name.starts_with("LICENSE");
+}
+
+// Names below `source`, of files in it and of chat templates beside the first.
+absl::StatusOr<std::vector<std::string>> FilesBeside(const fs::path& source,
+                                                     bool is_copy) {
+  std::vector<std::string> names;
+  for (const char* below : {"", "additional_chat_templates"}) {
+    std::error_code error;
+    const fs::path folder = source / below;
+    if (*below != '\0' && !fs::is_directory(folder, error)) continue;
+    for (fs::directory_iterator it(folder, error), end; !error && it != end;
+         it.increment(error)) {
+      std::error_code unknown;
+      if (!it->is_regular_file(unknown) ||
+          !IsCarriedAlong(it->path(), is_copy)) {
+        continue;
+      }
+      names.push_back((fs::path(below) / it->path().filename()).string());
+    }
+    if (error) {
+      return absl::DataLossError(
+          StrCat(folder.string(), ": cannot be listed: ", error.message()));
+    }
+  }
+  return names;
 }
 
 // Config, tokenizer and what else lies beside the weights.
@@ -157,19 +183,8 @@ absl::Status WriteBeside(const ModelToSave& model, const json& changes,
     }
     RETURN_IF_ERROR(folder.Write("config.json", config.dump(2) + "\n"));
   }
-  std::error_code error;
-  std::vector<std::string> names;
-  for (fs::directory_iterator it(source, error), end; !error && it != end;
-       it.increment(error)) {
-    std::error_code unknown;
-    if (it->is_regular_file(unknown) && IsCarriedAlong(it->path())) {
-      names.push_back(it->path().filename().string());
-    }
-  }
-  if (error) {
-    return absl::DataLossError(
-        StrCat(source.string(), ": cannot be listed: ", error.message()));
-  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                   FilesBeside(source, changes.empty()));
   for (const std::string& name : names) {
     RETURN_IF_ERROR(folder.Copy(name, source / name));
   }
@@ -186,7 +201,7 @@ void Untie(const ModelToSave& model, json& changes) {
   }
 }
 
-absl::StatusOr<std::vector<SavedFile>> ListFiles(const std::string& folder) {
+absl::StatusOr<std::vector<SavedFile>> ListFiles(const fs::path& folder) {
   std::vector<SavedFile> files;
   std::error_code error;
   for (fs::recursive_directory_iterator it(folder, error), end;
@@ -197,7 +212,7 @@ absl::StatusOr<std::vector<SavedFile>> ListFiles(const std::string& folder) {
   }
   if (error) {
     return absl::DataLossError(
-        StrCat(folder, ": cannot be listed: ", error.message()));
+        StrCat(folder.string(), ": cannot be listed: ", error.message()));
   }
   std::sort(
       files.begin(), files.end(),
@@ -240,10 +255,11 @@ absl::StatusOr<SaveReport> SaveModel(const Checkpoint& checkpoint,
   }
   RETURN_IF_ERROR(
       folder->Write("README.md", ModelCard(model, options, *chosen.format)));
-  RETURN_IF_ERROR(folder->Finish());
   SaveReport report = {.format = std::string(chosen.format->name()),
                        .weight_bytes = progress.bytes_total};
-  ASSIGN_OR_RETURN(report.files, ListFiles(options.folder));
+  ASSIGN_OR_RETURN(report.files, ListFiles(folder->hidden_path()));
+  if (options.check) RETURN_IF_ERROR(options.check());
+  RETURN_IF_ERROR(folder->Finish());
   return report;
 }
 

@@ -41,7 +41,8 @@ struct SaveOptions {
   std::string format;
   // The folder to make. It must not exist, its parent must.
   std::string folder;
-  // Of one safetensors file; a tensor that is larger has one of its own.
+  // Of one safetensors file; a tensor that is larger has one of its own, and
+  // there are no more than 256 files.
   int64_t max_shard_bytes = int64_t{5'000'000'000};
   // What the model is called in the card, and in files that say it.
   std::string name;
@@ -50,6 +51,9 @@ struct SaveOptions {
   // Called after each tensor, on the saving thread; an error ends the saving
   // with that error.
   std::function<absl::Status(const SaveProgress&)> progress = nullptr;
+  // Asked when all is written and before the folder appears; an error leaves
+  // nothing, too.
+  std::function<absl::Status()> check = nullptr;
 };
 
 struct SavedFile {

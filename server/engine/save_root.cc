@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <filesystem>
 #include <set>
 #include <system_error>
@@ -179,8 +180,18 @@ absl::StatusOr<std::shared_ptr<const SaveRoot::Place>> SaveRoot::Take(
                       kField);
   }
   RETURN_IF_ERROR(CheckNames(path.lexically_relative(root)));
+  constexpr size_t kFilesBelow = 300;  // their names, and a hidden folder's
+  if (path.native().size() + kFilesBelow > PATH_MAX) {
+    return FieldError(kField,
+                      absl::StrCat("is too long: files below ", root.string(),
+                                   " have paths of at "
+                                   "most ",
+                                   PATH_MAX, " bytes"));
+  }
   // A link to nowhere is there too.
-  if (fs::symlink_status(path, error).type() != fs::file_type::not_found) {
+  const fs::file_type type = fs::symlink_status(path, error).type();
+  if (type == fs::file_type::none) return CannotMake(path, error.value());
+  if (type != fs::file_type::not_found) {
     return Exists(path, "is there already");
   }
   MutexLock lock(&taken_->mu);

@@ -12,6 +12,7 @@
 #include "model/checkpoint/checkpoint.h"
 #include "model/files/byte_source.h"
 #include "model/loader/method_plan.h"
+#include "model/saver/new_folder.h"
 #include "model/saver/saver.h"
 #include "server/engine/background_thread.h"
 #include "server/engine/built_version.h"
@@ -35,19 +36,23 @@ absl::Status CheckFormat(const std::string& format) {
 
 // What saving alone ended with.
 absl::Status AboutSaving(const absl::Status& status) {
+  if (model::IsOfFullDisk(status)) {
+    return WithReason(status, Reason::kDiskFull);
+  }
+  if (!model::IsOfNewFolder(status)) {
+    return status.code() == absl::StatusCode::kFailedPrecondition
+               ? AboutField(WithReason(status, Reason::kFormatCannotHold),
+                            "format")
+               : AboutCheckpoint(status);
+  }
   switch (status.code()) {
     case absl::StatusCode::kAlreadyExists:
       return AboutField(WithReason(status, Reason::kFolderExists), "folder");
-    case absl::StatusCode::kFailedPrecondition:
-      return AboutField(WithReason(status, Reason::kFormatCannotHold),
-                        "format");
-    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kResourceExhausted:
+      return AboutCheckpoint(status);  // descriptors
+    default:
       return AboutField(WithReason(status, Reason::kFolderNotWritable),
                         "folder");
-    case absl::StatusCode::kResourceExhausted:
-      return WithReason(status, Reason::kDiskFull);
-    default:
-      return AboutCheckpoint(status);
   }
 }
 
@@ -64,25 +69,26 @@ struct Saved {
 
 absl::StatusOr<model::SaveReport> Write(const VersionToSave& version,
                                         const model::Checkpoint& checkpoint,
-                                        const model::SaveOptions& options) {
+                                        model::SaveOptions options) {
+  absl::Status changed;
+  const auto check = [&]() -> absl::Status {
+    const absl::StatusOr<CheckpointFingerprint> now = FingerprintOf(checkpoint);
+    changed = now.ok()
+                  ? CheckUnchanged(version.fingerprint, *now, version.folder)
+                  : now.status();
+    return changed;
+  };
+  // Once more, now that all of it was read.
+  options.check = check;
   absl::StatusOr<model::SaveReport> saved =
       model::SaveModel(checkpoint, options);
-  // Once more, now that all of it was read; and a file that was changed
-  // meanwhile explains most errors.
-  if (saved.ok() || absl::IsDataLoss(saved.status()) ||
-      absl::IsInvalidArgument(saved.status())) {
-    const absl::StatusOr<CheckpointFingerprint> now = FingerprintOf(checkpoint);
-    absl::Status changed =
-        now.ok() ? CheckUnchanged(version.fingerprint, *now, version.folder)
-                 : now.status();
-    if (!changed.ok()) {
-      std::error_code ignored;
-      if (saved.ok()) std::filesystem::remove_all(options.folder, ignored);
-      return changed;
-    }
+  if (saved.ok()) return saved;
+  // A file that was changed meanwhile explains most errors.
+  if (changed.ok() && (absl::IsDataLoss(saved.status()) ||
+                       absl::IsInvalidArgument(saved.status()))) {
+    (void)check();
   }
-  if (!saved.ok()) return AboutSaving(saved.status());
-  return saved;
+  return changed.ok() ? AboutSaving(saved.status()) : changed;
 }
 
 model::SaveOptions OptionsOf(const ModelInfo& info, const SaveParams& params) {

@@ -1,6 +1,8 @@
 // Ounce's own layout (docs/format.md): each weight in codes has its method, the
 // dtype of its floats and its shape in `quantization_config`, and its tensors
 // beside (ounce_layout.h).
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
@@ -51,7 +53,9 @@ class OunceRows final : public quant::CodeRows {
         name_(std::move(name)),
         rows_(rows),
         cols_(cols),
-        format_(std::move(format)) {}
+        format_(std::move(format)),
+        has_nan_(std::any_of(format_.tables.begin(), format_.tables.end(),
+                             [](float level) { return std::isnan(level); })) {}
 
   const std::string& name() const override { return name_; }
   int64_t rows() const override { return rows_; }
@@ -68,6 +72,7 @@ class OunceRows final : public quant::CodeRows {
     RETURN_IF_ERROR(ReadNumbers(
         name_ + ".codes", first * cols_, count * cols_, format_.bits, is_signed,
         [&](int64_t number) { *to++ = static_cast<uint8_t>(number); }));
+    RETURN_IF_ERROR(CheckFinite(out));
     out.fields.resize(format_.fields.size());
     for (size_t i = 0; i < out.fields.size(); ++i) {
       RETURN_IF_ERROR(
@@ -77,6 +82,20 @@ class OunceRows final : public quant::CodeRows {
   }
 
  private:
+  // Tables of floats have codes for what is none.
+  absl::Status CheckFinite(const CodeBand& band) const {
+    if (!has_nan_) return absl::OkStatus();
+    for (size_t i = 0; i < band.elements.size(); ++i) {
+      const auto code = static_cast<uint8_t>(band.elements[i]);
+      if (!std::isnan(format_.tables[code])) continue;
+      const auto at = static_cast<int64_t>(i);
+      return absl::InvalidArgumentError(StrCat(
+          "tensor ", Quoted(name_), ", row ", band.first_row + at / cols_,
+          ", column ", at % cols_, ": must be a finite number"));
+    }
+    return absl::OkStatus();
+  }
+
   // Numbers [first, first + count) of a stream of bits.
   template <class Take>
   absl::Status ReadNumbers(const std::string& tensor, int64_t first,
@@ -123,6 +142,7 @@ class OunceRows final : public quant::CodeRows {
   const int64_t rows_;
   const int64_t cols_;
   const CodeFormat format_;
+  const bool has_nan_;
 };
 
 // What config.json says of one weight.

@@ -80,5 +80,19 @@ TEST(NewFolderTest, CopiesStopWhenNobodyWantsThem) {
   EXPECT_EQ(std::filesystem::file_size(root.path() / "new/other"), 3u);
 }
 
+TEST(NewFolderTest, ErrorsSayWhoseTheyAre) {
+  NewFile full(open("/dev/full", O_WRONLY | O_CLOEXEC), "weights");
+  const absl::Status of_disk = full.WriteAt(0, "abc", 3);
+  EXPECT_TRUE(IsOfFullDisk(of_disk) && IsOfNewFolder(of_disk));
+  const TempFolder root;
+  const absl::Status of_folder =
+      NewFolder::Make(root.Path(std::string(5000, 'x')), 10).status();
+  EXPECT_TRUE(IsOfNewFolder(of_folder) && !IsOfFullDisk(of_folder))
+      << of_folder;
+  ASSERT_OK_AND_ASSIGN(auto folder, NewFolder::Make(root.Path("new"), 10));
+  const absl::Status of_source = folder->Copy("copy", root.Path("not there"));
+  EXPECT_FALSE(of_source.ok() || IsOfNewFolder(of_source));
+}
+
 }  // namespace
 }  // namespace ounce::model

@@ -26,9 +26,11 @@ using ::ounce::testing::kTinyModelFolder;
 using ::ounce::testing::StatusIs;
 using ::ounce::testing::TempFolder;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class SaverTest : public ::testing::Test {
  protected:
@@ -152,6 +154,26 @@ TEST_F(SaverTest, WhoeverStopsItFindsNothing) {
   EXPECT_THAT(SaveModel(*source_, options),
               StatusIs(absl::StatusCode::kCancelled));
   EXPECT_THAT(Left(), IsEmpty());
+}
+
+TEST_F(SaverTest, NothingIsLeftWhereTheLastCheckFails) {
+  SaveOptions options = With("linear");
+  options.check = [&] {
+    EXPECT_THAT(Left(), Not(Contains("saved")));
+    return absl::FailedPreconditionError("changed");
+  };
+  EXPECT_THAT(SaveModel(*source_, options),
+              StatusIs(absl::StatusCode::kFailedPrecondition, "changed"));
+  EXPECT_THAT(Left(), IsEmpty());
+}
+
+TEST_F(SaverTest, ACardHasNoNameThatMeansSomethingToAShell) {
+  SaveOptions options = With("linear");
+  options.name = "x;$(cmd)<img>";
+  ASSERT_OK(SaveModel(*source_, options).status());
+  EXPECT_THAT(Text("README.md"),
+              AllOf(HasSubstr("# A model, stored as"),
+                    HasSubstr("ounce quantize MODEL "), Not(HasSubstr("cmd"))));
 }
 
 TEST_F(SaverTest, AGgufFileIsSavedAsItIsOrNotAtAll) {
