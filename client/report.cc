@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -565,8 +566,11 @@ std::string SavedText(const v1::SaveModelReport& report) {
   }
   table.Add({"all", FormatByteSize(bytes)});
   const std::string folder = Printable(report.folder(), 4096);
+  // For a shell.
+  const std::string argument =
+      absl::StrCat("'", absl::StrReplaceAll(folder, {{"'", "'\\''"}}), "'");
   absl::StrAppend(&text, table.Text(), "\nin ", folder, "; ounce load NAME ",
-                  folder, " serves it\n");
+                  argument, " serves it\n");
   return text;
 }
 

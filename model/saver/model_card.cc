@@ -1,7 +1,10 @@
 #include "model/saver/model_card.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -69,28 +72,61 @@ bool IsPlain(std::string_view name) {
              std::string_view::npos;
 }
 
+// Of the YAML in front of another card: what is as true of this one.
+std::string KeptLines(const std::string& path) {
+  constexpr size_t kMostBytes = 1 << 20;
+  constexpr std::string_view kKept[] = {
+      "license:",      "license_name:", "license_link:", "language:",
+      "pipeline_tag:", "library_name:", "base_model:"};
+  std::ifstream file(path);
+  std::string line, kept;
+  if (!std::getline(file, line) || line != "---") return "";
+  bool keeps = false;
+  while (std::getline(file, line) && line != "---") {
+    const bool goes_on = line.starts_with(" ") || line.starts_with("-");
+    keeps = goes_on ? keeps
+                    : std::any_of(std::begin(kKept), std::end(kKept),
+                                  [&](std::string_view key) {
+                                    return line.starts_with(key);
+                                  });
+    if (keeps) StrAppend(&kept, line, "\n");
+    if (kept.size() > kMostBytes) return "";
+  }
+  return file ? kept : "";  // no end: no YAML
+}
+
+bool IsQuantized(const ModelToSave& model) {
+  return std::any_of(model.tensors.begin(), model.tensors.end(),
+                     [](const auto& tensor) { return !tensor.is_float(); });
+}
+
 }  // namespace
 
 std::string ModelCard(const ModelToSave& model, const SaveOptions& options,
-                      const SaveFormat& format) {
-  const std::string name = IsPlain(options.name) ? options.name : "";
+                      const SaveFormat& format, int64_t weight_bytes) {
   const std::string& plan = model.report.plan;
-  std::string card = StrCat("---\ntags:\n- ounce\n- quantized\n---\n\n# ",
-                            name.empty() ? "A model" : name, ", stored as `",
-                            model.report.method, "`\n\n");
+  std::string card =
+      StrCat("---\n", KeptLines(model.checkpoint.folder() + "/README.md"),
+             "tags:\n- ounce\n", IsQuantized(model) ? "- quantized\n" : "",
+             "---\n\n# ", IsPlain(options.name) ? options.name : "A model",
+             ", stored as `", model.report.method, "`\n\n");
   StrAppend(&card, "Written by Ounce in the format `", format.name(),
             "`: ", format.summary(), "\n\n## Bytes\n\n", MethodTable(model),
             "\n");
   StrAppend(&card,
-            "Bytes are those of the weights in a file, scales included, tied "
-            "ones once.\n\n");
+            "Bytes are those of codes and scales as Ounce serves them, tied "
+            "weights once. The files of weights take ",
+            weight_bytes, " bytes in this format.\n\n");
   for (const CardSection& section : options.sections) {
     StrAppend(&card, "## ", section.heading, "\n\n", section.markdown, "\n\n");
   }
-  StrAppend(&card, "## Again\n\n```\nounce quantize ",
-            name.empty() ? "MODEL" : name, " --plan '", plan, "'\nounce save ",
-            name.empty() ? "MODEL" : name, " FOLDER --format ", format.name(),
-            "\n```\n");
+  StrAppend(
+      &card,
+      "## Use\n\n`ounce load NAME FOLDER` serves it, under a name of your "
+      "choice, from the folder that it lies in.\n\n## Again\n\nOf the "
+      "checkpoint that it was made of:\n\n```\nounce load NAME CHECKPOINT "
+      "--plan '",
+      plan, "'\nounce save NAME FOLDER --format ", format.name(), "\n```\n");
   return card;
 }
 

@@ -3,6 +3,7 @@
 #ifndef OUNCE_MODEL_SAVER_MODEL_CARD_H_
 #define OUNCE_MODEL_SAVER_MODEL_CARD_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,9 +12,10 @@
 
 namespace ounce::model {
 
-// Markdown behind the YAML that hubs read.
+// Markdown behind the YAML that hubs read, of which license, languages and the
+// like are the checkpoint's own card's. `weight_bytes`: of the files.
 std::string ModelCard(const ModelToSave& model, const SaveOptions& options,
-                      const SaveFormat& format);
+                      const SaveFormat& format, int64_t weight_bytes);
 
 }  // namespace ounce::model
 

@@ -24,7 +24,7 @@ namespace ounce::model {
 namespace {
 
 // For the file system itself, which has a use for some of what is free.
-constexpr int64_t kSpareBytes = int64_t{16} << 20;
+constexpr int64_t kSpareBytes = int64_t{4} << 20;
 
 constexpr char kPayload[] = "ounce.new_folder";
 constexpr std::string_view kFullDisk = "full disk";
@@ -84,7 +84,8 @@ absl::Status CheckSpace(const std::string& parent, int64_t bytes) {
   return Marked(absl::ResourceExhaustedError(
                     StrCat(parent, ": the disk has ", FormatByteSize(available),
                            " left, and saving takes ", FormatByteSize(bytes),
-                           " and ", FormatByteSize(kSpareBytes), " to spare")),
+                           " and ", FormatByteSize(kSpareBytes),
+                           " to spare; make some, or save in fewer bits")),
                 kFullDisk);
 }
 

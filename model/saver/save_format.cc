@@ -51,8 +51,7 @@ absl::Status ModelToSave::CannotHold(std::string_view format,
   return absl::FailedPreconditionError(
       StrCat("format '", format, "' cannot hold tensor '", tensor.name(),
              "', which is stored as ", tensor.report->method, ": ", why,
-             "; name another format, or none: 'ounce' holds what no other "
-             "does"));
+             "; name another format, or none, for the first that can"));
 }
 
 }  // namespace ounce::model

@@ -23,8 +23,8 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-// A config, a tokenizer and a card are small.
-constexpr int64_t kBesideBytes = int64_t{64} << 20;
+// Of a config and a card.
+constexpr int64_t kCardBytes = int64_t{1} << 20;
 
 // A batch norm that is folded into codes stays in floats that are made of
 // them, and no file could say so.
@@ -165,8 +165,21 @@ absl::StatusOr<std::vector<std::string>> FilesBeside(const fs::path& source,
   return names;
 }
 
+// Bytes of what is carried along.
+int64_t BytesBeside(const fs::path& source,
+                    const std::vector<std::string>& names) {
+  int64_t bytes = 0;
+  for (const std::string& name : names) {
+    std::error_code unknown;
+    const auto size = fs::file_size(source / name, unknown);
+    if (!unknown) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
+}
+
 // Config, tokenizer and what else lies beside the weights.
 absl::Status WriteBeside(const ModelToSave& model, const json& changes,
+                         const std::vector<std::string>& names,
                          NewFolder& folder) {
   const fs::path source(model.checkpoint.folder());
   if (changes.empty()) {
@@ -183,8 +196,6 @@ absl::Status WriteBeside(const ModelToSave& model, const json& changes,
     }
     RETURN_IF_ERROR(folder.Write("config.json", config.dump(2) + "\n"));
   }
-  ASSIGN_OR_RETURN(const std::vector<std::string> names,
-                   FilesBeside(source, changes.empty()));
   for (const std::string& name : names) {
     RETURN_IF_ERROR(folder.Copy(name, source / name));
   }
@@ -239,22 +250,30 @@ absl::StatusOr<SaveReport> SaveModel(const Checkpoint& checkpoint,
                    ModelOf(checkpoint, plan.report, options));
   ASSIGN_OR_RETURN(const Chosen chosen, Choose(model, options.format));
   SaveProgress progress = {.bytes_total = chosen.files->bytes()};
+  std::optional<json> changes = chosen.files->config();
+  std::vector<std::string> beside;
+  if (changes.has_value()) {
+    ASSIGN_OR_RETURN(beside,
+                     FilesBeside(checkpoint.folder(), changes->empty()));
+  }
   ASSIGN_OR_RETURN(
       const auto folder,
-      NewFolder::Make(options.folder, progress.bytes_total + kBesideBytes));
+      NewFolder::Make(options.folder,
+                      progress.bytes_total + kCardBytes +
+                          BytesBeside(checkpoint.folder(), beside)));
   const auto done = [&](const std::string& name, int64_t bytes) {
     progress.bytes_done += bytes;
     progress.tensor = name;
     return options.progress ? options.progress(progress) : absl::OkStatus();
   };
   RETURN_IF_ERROR(chosen.files->Write(*folder, done));
-  std::optional<json> changes = chosen.files->config();
   if (changes.has_value()) {
     Untie(model, *changes);
-    RETURN_IF_ERROR(WriteBeside(model, *changes, *folder));
+    RETURN_IF_ERROR(WriteBeside(model, *changes, beside, *folder));
   }
-  RETURN_IF_ERROR(
-      folder->Write("README.md", ModelCard(model, options, *chosen.format)));
+  RETURN_IF_ERROR(folder->Write(
+      "README.md",
+      ModelCard(model, options, *chosen.format, progress.bytes_total)));
   SaveReport report = {.format = std::string(chosen.format->name()),
                        .weight_bytes = progress.bytes_total};
   ASSIGN_OR_RETURN(report.files, ListFiles(folder->hidden_path()));

@@ -197,7 +197,12 @@ absl::StatusOr<std::shared_ptr<const SaveRoot::Place>> SaveRoot::Take(
   MutexLock lock(&taken_->mu);
   for (fs::path one = path; IsBelow(one, root); one = one.parent_path()) {
     if (taken_->places.contains(one)) {
-      return Exists(one, "is being written by another call");
+      return AboutField(
+          Refusal(Reason::kFolderExists,
+                  absl::StrCat("folder: ", one.string(),
+                               " is being written by another call; name "
+                               "another one")),
+          kField);
     }
   }
   const absl::Status made = taken_->MakeAbove(path, root);

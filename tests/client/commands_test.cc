@@ -213,7 +213,7 @@ TEST_F(CommandsTest, SavesAndShowsWhatWasWritten) {
                     ContainsRegex("config.json +1.00 KiB\n"),
                     ContainsRegex("model.safetensors +4.00 KiB\n"),
                     ContainsRegex("all +5.00 KiB\n"),
-                    HasSubstr("ounce load NAME /models/saved/code serves it")));
+                    HasSubstr("ounce load NAME '/models/saved/code' serves it")));
   EXPECT_THAT(done.err, HasSubstr("saving 2048/4096\n"));
   const Ended as_json = Run({"save", "code", "saved/code"}, /*json=*/true);
   EXPECT_EQ(std::count(as_json.out.begin(), as_json.out.end(), '\n'), 2);

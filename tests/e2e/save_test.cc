@@ -78,7 +78,7 @@ TEST_F(SaveTest, WhatIsSavedLoadsToTheSameTokens) {
       AllOf(HasSubstr("tiny v1 (linear) saved in the format ounce"),
             ContainsRegex("model.safetensors +[0-9.]+ MiB\n"),
             ContainsRegex("tokenizer.json +"), ContainsRegex("README.md +"),
-            HasSubstr("ounce load NAME " + folder + " serves it\n")));
+            HasSubstr("ounce load NAME '" + folder + "' serves it\n")));
   EXPECT_THAT(cli.err, HasSubstr("saving "));
 
   EXPECT_EQ(Cli({"load", "again", folder}).code, 0);

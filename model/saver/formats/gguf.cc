@@ -78,8 +78,7 @@ class Gguf final : public SaveFormat {
   absl::Status CannotHold(const std::string& what) const {
     return absl::FailedPreconditionError(
         StrCat("format '", name(), "' cannot hold ", what,
-               "; name another format, or none: 'ounce' holds what no other "
-               "does"));
+               "; name another format, or none, for the first that can"));
   }
 
   absl::StatusOr<GgufWeight> WeightOf(const ModelToSave& model,

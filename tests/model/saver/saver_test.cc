@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/read_file.h"
+#include "base/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/checkpoint/checkpoint.h"
@@ -86,7 +86,9 @@ TEST_F(SaverTest, CarriesConfigAndTokenizerAlongAndWritesACard) {
   EXPECT_THAT(Text("README.md"),
               AllOf(HasSubstr("# tiny, stored as `ks4`"),
                     HasSubstr("| linear | `ks4` | "),
-                    HasSubstr("ounce quantize tiny --plan 'ks4'")));
+                    HasSubstr("ounce load NAME CHECKPOINT --plan 'ks4'"),
+                    HasSubstr("\n- quantized\n"),
+                    HasSubstr(StrCat("take ", report.weight_bytes, " bytes"))));
 }
 
 TEST_F(SaverTest, TakesTheFirstFormatThatHoldsTheModel) {
@@ -121,7 +123,8 @@ TEST_F(SaverTest, AFormatThatCannotHoldItIsRefusedByTheTensor) {
       StatusIs(absl::StatusCode::kFailedPrecondition,
                AllOf(HasSubstr("format 'safetensors' cannot hold tensor "
                                "'transformer.h.0."),
-                     HasSubstr("stored as ks4"), HasSubstr("'ounce' holds"))));
+                     HasSubstr("stored as ks4"),
+                     HasSubstr("or none, for the first"))));
   EXPECT_THAT(SaveModel(*source_, With("ks4", "parquet")),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("must be one of safetensors, ")));
@@ -172,8 +175,22 @@ TEST_F(SaverTest, ACardHasNoNameThatMeansSomethingToAShell) {
   options.name = "x;$(cmd)<img>";
   ASSERT_OK(SaveModel(*source_, options).status());
   EXPECT_THAT(Text("README.md"),
-              AllOf(HasSubstr("# A model, stored as"),
-                    HasSubstr("ounce quantize MODEL "), Not(HasSubstr("cmd"))));
+              AllOf(HasSubstr("# A model, stored as"), Not(HasSubstr("cmd"))));
+}
+
+TEST_F(SaverTest, ACardKeepsTheLicenseOfTheOneBefore) {
+  const std::string folder = folder_.Path("source");
+  std::filesystem::copy(kTinyModelFolder, folder,
+                        std::filesystem::copy_options::recursive);
+  folder_.WriteFile("source/README.md",
+                    "---\nlicense: apache-2.0\ntags:\n- old\nlanguage:\n- en\n"
+                    "- de\nwidget: x\n---\n# Old\nlicense: none\n");
+  ASSERT_OK_AND_ASSIGN(const auto source, Checkpoint::Open(folder));
+  ASSERT_OK(SaveModel(*source, With("")).status());
+  EXPECT_THAT(
+      Text("README.md"),
+      ::testing::StartsWith("---\nlicense: apache-2.0\nlanguage:\n- en\n"
+                            "- de\ntags:\n- ounce\n---\n\n# tiny"));
 }
 
 TEST_F(SaverTest, AGgufFileIsSavedAsItIsOrNotAtAll) {
