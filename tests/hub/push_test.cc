@@ -206,6 +206,16 @@ TEST_F(PushTest, SaysWhatTheHubRefuses) {
                                     HasSubstr("does not take it: too large")));
 }
 
+TEST_F(PushTest, ShowsNoOddCharactersOfWhereItIsSent) {
+  hub_.Fault({.path = "/objects/batch",
+              .code = 200,
+              .body = "{\"objects\":[{\"oid\":\"" + testing::Sha256(weights_) +
+                      "\",\"actions\":{\"upload\":{\"href\":"
+                      "\"http://no.\\u009b/\"}}}]}"});
+  EXPECT_THAT(PushModel().status().message(),
+              AllOf(HasSubstr("http://no.??: "), Not(HasSubstr("\x9b"))));
+}
+
 TEST_F(PushTest, SaysThatItKnowsNoXet) {
   hub_.Fault({.path = "/objects/batch",
               .code = 200,
