@@ -48,7 +48,9 @@ absl::Status AsStatus(CURLcode code, const std::string& words,
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
       return absl::FailedPreconditionError(absl::StrCat(
-          message, "; SSL_CERT_FILE names a file of further authorities"));
+          message,
+          "; SSL_CERT_FILE names a file of authorities, in place of the "
+          "system's"));
     case CURLE_TOO_MANY_REDIRECTS:
       return absl::FailedPreconditionError(message);
     case CURLE_OUT_OF_MEMORY:
