@@ -1,9 +1,5 @@
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <system_error>
 
@@ -58,19 +54,12 @@ class CacheDestination final : public Destination {
   // snapshots/COMMIT/a/b -> ../../../blobs/ETAG; so a cache may be moved.
   absl::Status Link(const std::string& commit, const RemoteFile& file) const {
     const std::string link = absl::StrCat(Folder(commit), "/", file.path);
-    RETURN_IF_ERROR(MakeFoldersOf(link));
     std::string target = "../../";
     for (const char c : file.path) {
       if (c == '/') target += "../";
     }
     absl::StrAppend(&target, "blobs/", file.etag);
-    const std::string temporary = absl::StrCat(link, ".", getpid(), ".new");
-    std::remove(temporary.c_str());  // of a process that was killed
-    if (symlink(target.c_str(), temporary.c_str()) != 0 ||
-        std::rename(temporary.c_str(), link.c_str()) != 0) {
-      return CannotWrite(link);
-    }
-    return absl::OkStatus();
+    return ReplaceLink(link, target);
   }
 
   const std::string cache_;

@@ -41,6 +41,8 @@ absl::StatusOr<std::string> FindSnapshot(const std::string& cache,
   if (const std::string ref = RefFile(cache, name);
       std::filesystem::exists(ref, ignored)) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(ref, kMaxRefBytes));
+    // One that was being written when the power went may be empty.
+    if (text.empty()) return not_here;
     commit = std::string(absl::StripAsciiWhitespace(text));
     if (!IsCommit(commit)) {
       return absl::InvalidArgumentError(

@@ -28,8 +28,8 @@ std::string SnapshotFolder(const std::string& cache, const ModelName& name,
 std::string RefFile(const std::string& cache, const ModelName& name);
 
 // The folder of `name`'s snapshot in the cache.
-// Errors: kNotFound where there is none; kInvalidArgument for a ref that names
-// no commit.
+// Errors: kNotFound where there is none or its ref is empty; kInvalidArgument
+// for a ref that names no commit.
 absl::StatusOr<std::string> FindSnapshot(const std::string& cache,
                                          const ModelName& name);
 

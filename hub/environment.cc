@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/read_file.h"
 #include "base/status_macros.h"
@@ -102,10 +103,16 @@ absl::StatusOr<Environment> ReadEnvironment() {
   Environment environment;
   if (std::string endpoint = Variable("HF_ENDPOINT"); !endpoint.empty()) {
     while (endpoint.ends_with('/')) endpoint.pop_back();
+    // Not shown: what stands before it may be a password.
+    if (endpoint.find('@') != std::string::npos) {
+      return absl::InvalidArgumentError(
+          "HF_ENDPOINT: must be an address without a user and a password, so "
+          "without '@': put a token of the hub into HF_TOKEN");
+    }
     if (!endpoint.starts_with("https://") && !endpoint.starts_with("http://")) {
       return absl::InvalidArgumentError(
           absl::StrCat("HF_ENDPOINT: must begin with https:// or http://, is '",
-                       endpoint, "'"));
+                       absl::CHexEscape(endpoint), "'"));
     }
     environment.endpoint = endpoint;
   }

@@ -21,7 +21,7 @@ struct Environment {
 };
 
 // Errors: kInvalidArgument for an endpoint that is no http:// or https://
-// address, and a token that holds what no token does.
+// address, or has a user in it, and a token that holds what no token does.
 absl::StatusOr<Environment> ReadEnvironment();
 
 // The folder of downloaded models: $HF_HUB_CACHE, else $HUGGINGFACE_HUB_CACHE,

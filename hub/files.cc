@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +42,26 @@ bool IsAt(const std::string& path, int file) {
   struct stat named = {}, opened = {};
   return stat(path.c_str(), &named) == 0 && fstat(file, &opened) == 0 &&
          named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+}
+
+// Has `make` make what comes to `path` under a name that nobody else has: a
+// process's number would be that of another container's on the same volume too.
+absl::Status Replace(
+    const std::string& path,
+    const std::function<absl::Status(const std::string&)>& make) {
+  RETURN_IF_ERROR(MakeFoldersOf(path));
+  uint64_t number = 0;
+  if (getrandom(&number, sizeof(number), 0) != sizeof(number)) {
+    return CannotWrite(path);
+  }
+  const std::string temporary =
+      absl::StrCat(path, ".", absl::Hex(number, absl::kZeroPad16), ".new");
+  absl::Status status = make(temporary);
+  if (status.ok() && std::rename(temporary.c_str(), path.c_str()) != 0) {
+    status = CannotWrite(path);
+  }
+  if (!status.ok()) std::remove(temporary.c_str());
+  return status;
 }
 
 }  // namespace
@@ -91,16 +112,22 @@ absl::Status WriteAll(int file, std::string_view bytes,
 }
 
 absl::Status ReplaceFile(const std::string& path, std::string_view bytes) {
-  RETURN_IF_ERROR(MakeFoldersOf(path));
-  const std::string temporary = absl::StrCat(path, ".", getpid(), ".new");
-  const OpenedFile file(
-      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (!file.ok()) return CannotWrite(temporary);
-  RETURN_IF_ERROR(WriteAll(file.get(), bytes, temporary));
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) {
-    return CannotWrite(path);
-  }
-  return absl::OkStatus();
+  return Replace(path, [&](const std::string& temporary) -> absl::Status {
+    const OpenedFile file(
+        open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (!file.ok()) return CannotWrite(temporary);
+    RETURN_IF_ERROR(WriteAll(file.get(), bytes, temporary));
+    if (fsync(file.get()) != 0) return CannotWrite(temporary);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status ReplaceLink(const std::string& path, const std::string& target) {
+  return Replace(path, [&](const std::string& temporary) {
+    return symlink(target.c_str(), temporary.c_str()) == 0
+               ? absl::OkStatus()
+               : CannotWrite(temporary);
+  });
 }
 
 bool IsSafePath(std::string_view path) {

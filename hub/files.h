@@ -45,8 +45,11 @@ absl::Status MakeFoldersOf(const std::string& path);
 absl::Status WriteAll(int file, std::string_view bytes,
                       const std::string& path);
 
-// Under a temporary name first, so that others see the old file or this one.
+// Each under a temporary name of its own first, so that others see what was
+// there or this, however many do it at once; a file's bytes are on the disk
+// before it has its name. Makes the folders too.
 absl::Status ReplaceFile(const std::string& path, std::string_view bytes);
+absl::Status ReplaceLink(const std::string& path, const std::string& target);
 
 // A path inside a repository that may become one here: no odd characters, no
 // part that is hidden or leads out, and not too long.

@@ -33,7 +33,14 @@ using List = std::unique_ptr<curl_slist, FreeBy<curl_slist_free_all>>;
 absl::Status AsStatus(CURLcode code, const std::string& words,
                       const std::string& url) {
   const std::string host = url.substr(0, url.find('/', url.find("://") + 3));
-  const std::string message = absl::StrCat(host, ": ", words);
+  std::string message = absl::StrCat(host, ": ", words);
+  // The host may be one that a server has named.
+  std::replace_if(
+      message.begin(), message.end(),
+      [](char c) {
+        return !absl::ascii_isprint(static_cast<unsigned char>(c));
+      },
+      '?');
   switch (code) {
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
@@ -41,7 +48,9 @@ absl::Status AsStatus(CURLcode code, const std::string& words,
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
       return absl::FailedPreconditionError(absl::StrCat(
-          message, "; SSL_CERT_FILE names a file of further authorities"));
+          message,
+          "; SSL_CERT_FILE names a file of authorities, in place of the "
+          "system's"));
     case CURLE_TOO_MANY_REDIRECTS:
       return absl::FailedPreconditionError(message);
     case CURLE_OUT_OF_MEMORY:

@@ -204,15 +204,17 @@ absl::StatusOr<RemoteFile> HubApi::Look(const std::string& commit,
   std::string size = reply.Header("x-linked-size");
   if (file.etag.empty()) file.etag = Bare(reply.Header("etag"));
   if (size.empty()) size = reply.Header("content-length");
+  // May be what the server led to.
+  const std::string url = absl::CHexEscape(file.url);
   if (!IsDigest(file.etag)) {
     return absl::FailedPreconditionError(
-        absl::StrCat(file.url, ": its ETag, '", absl::CHexEscape(file.etag),
+        absl::StrCat(url, ": its ETag, '", absl::CHexEscape(file.etag),
                      "', is no hash that the file could be held against"));
   }
   if (!absl::SimpleAtoi(size, &file.size) || file.size < 0 ||
       file.size > kMaxFileBytes) {
     return absl::FailedPreconditionError(
-        absl::StrCat(file.url, ": its size is not known, or too large: '",
+        absl::StrCat(url, ": its size is not known, or too large: '",
                      absl::CHexEscape(size), "'"));
   }
   return file;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -103,15 +104,24 @@ absl::StatusOr<std::string> PutPart(
   return reply.Header("etag");
 }
 
-// The addresses of the parts: the fields "1", "2", ... of `header`.
+// The addresses of the parts: the fields of `header` that are the numbers 1, 2,
+// ..., which may be padded: "00001".
 std::optional<std::vector<std::string>> PartUrls(const Json& header,
                                                  int64_t num_parts) {
-  std::vector<std::string> urls;
-  for (int64_t i = 1; i <= num_parts; ++i) {
-    const auto url = TextIn(header, absl::StrCat(i).c_str());
-    if (!url) return std::nullopt;
-    urls.push_back(*url);
+  std::vector<std::string> urls(static_cast<size_t>(num_parts));
+  for (const auto& [key, url] : header.items()) {
+    int64_t number = 0;
+    if (!std::all_of(key.begin(), key.end(), absl::ascii_isdigit) ||
+        !absl::SimpleAtoi(key, &number) || number < 1 || number > num_parts) {
+      continue;
+    }
+    if (!url.is_string()) return std::nullopt;
+    urls[static_cast<size_t>(number - 1)] = url.get<std::string>();
   }
+  const bool lacks_one =
+      std::any_of(urls.begin(), urls.end(),
+                  [](const std::string& url) { return url.empty(); });
+  if (lacks_one) return std::nullopt;
   return urls;
 }
 

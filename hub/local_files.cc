@@ -1,12 +1,16 @@
 #include "hub/local_files.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <system_error>
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "base/read_file.h"
+#include "base/status_macros.h"
+#include "hub/digest.h"
 #include "hub/files.h"
 
 namespace ounce::hub {
@@ -37,7 +41,8 @@ absl::StatusOr<std::vector<LocalFile>> FilesToPush(const std::string& folder) {
                        "': the hub takes names of letters, "
                        "digits and few marks; rename it"));
     }
-    const auto size = it->file_size(ignored);
+    const auto size = it->file_size(error);
+    if (error) break;
     files.push_back({path, it->path().string(), static_cast<int64_t>(size)});
     if (files.size() > kMaxFiles) {
       return absl::InvalidArgumentError(
@@ -56,6 +61,19 @@ absl::StatusOr<std::vector<LocalFile>> FilesToPush(const std::string& folder) {
       files.begin(), files.end(),
       [](const LocalFile& a, const LocalFile& b) { return a.path < b.path; });
   return files;
+}
+
+absl::StatusOr<std::string> ReadUnchanged(const LocalFile& file,
+                                          const std::string& git_hash) {
+  const auto size = static_cast<size_t>(file.size);
+  ASSIGN_OR_RETURN(std::string bytes, ReadFile(file.full, size + 1));
+  Digest digest(git_hash, file.size);
+  digest.Add(bytes);
+  if (bytes.size() != size || digest.Finish() != git_hash) {
+    return absl::AbortedError(
+        absl::StrCat("'", file.full, "' has changed meanwhile: push again"));
+  }
+  return bytes;
 }
 
 }  // namespace ounce::hub

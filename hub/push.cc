@@ -237,7 +237,8 @@ class Pusher {
                            "takes no more than ",
                            FormatByteSize(kMaxInlineBytes)));
         }
-        ASSIGN_OR_RETURN(const std::string bytes, ReadFile(file.file.full));
+        ASSIGN_OR_RETURN(const std::string bytes,
+                         ReadUnchanged(file.file, file.hash));
         body += Dump({{"key", "file"},
                       {"value",
                        {{"path", file.file.path},

@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/status/statusor.h"
 #include "base/byte_size.h"
 #include "base/status_macros.h"
 #include "hub/environment.h"
 #include "hub/model_name.h"
 #include "hub/pull.h"
+#include "hub/whole_model.h"
 #include "model/checkpoint/hub_cache.h"
 #include "spdlog/spdlog.h"
 
@@ -16,13 +18,16 @@ namespace ounce::server {
 absl::Status DownloadIfAbsent(const std::string& location,
                               const std::function<absl::Status()>& proceed) {
   const std::optional<hub::ModelName> name = hub::ParseModelName(location);
-  if (!name.has_value() ||
-      !absl::IsNotFound(model::FindModelFolder(location).status())) {
+  if (!name.has_value()) return absl::OkStatus();
+  const absl::StatusOr<std::string> found = model::FindModelFolder(location);
+  if (found.ok() ? *found == location || hub::HoldsWholeModel(*found)
+                 : !absl::IsNotFound(found.status())) {
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const hub::Environment environment, hub::ReadEnvironment());
-  spdlog::info("{}: not in {}, downloading from {}", location,
-               environment.cache, environment.endpoint);
+  spdlog::info("{}: not {}in {}, downloading from {}", location,
+               found.ok() ? "whole " : "", environment.cache,
+               environment.endpoint);
   int64_t next_tenth = 1;
   const auto tell = [&](const hub::Progress& progress) {
     if (progress.bytes_done < progress.bytes / 10 * next_tenth) return;

@@ -9,8 +9,9 @@
 
 namespace ounce::server {
 
-// Brings `location` into the cache if it is org/name[@revision] and not there;
-// what is anything else is left for who opens it. Logs how far it is.
+// Brings `location` into the cache if it is org/name[@revision] and not there,
+// or only some of its files are (hub/whole_model.h); what is anything else is
+// left for who opens it. Logs how far it is.
 //
 // Threads: `proceed`, whose error ends it, is called from several at once.
 // Errors: hub::ReadEnvironment's and hub::Pull's.

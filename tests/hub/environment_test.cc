@@ -79,5 +79,19 @@ TEST_F(EnvironmentTest, RefusesAnEndpointThatIsNoAddress) {
                        HasSubstr("must begin with https:// or http://")));
 }
 
+// Every message about the hub names it.
+TEST_F(EnvironmentTest, RefusesAnEndpointWithAPasswordWithoutSayingIt) {
+  for (const char* endpoint :
+       {"https://user:secret@hub.example.com", "http://secret@hub/models",
+        "https://user:sec/ret@hub", "user:secret@hub.example.com"}) {
+    setenv("HF_ENDPOINT", endpoint, 1);
+    EXPECT_THAT(
+        ReadEnvironment(),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr("HF_ENDPOINT: must be an address without"),
+                       Not(HasSubstr("sec")))));
+  }
+}
+
 }  // namespace
 }  // namespace ounce::hub

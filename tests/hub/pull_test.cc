@@ -274,6 +274,24 @@ TEST_F(PullTest, RefusesEtagsAndSizesThatCannotBeTrue) {
   }
 }
 
+TEST_F(PullTest, ShowsNoOddCharactersOfWhereItIsLed) {
+  for (const char* size : {"2", "-1"}) {
+    hub_.Fault({.path = "/config.json",
+                .method = "HEAD",
+                .code = 307,
+                .headers = {{"Location", "/led/\xc2\x9b"}}});
+    hub_.Fault(
+        {.path = "/led/",
+         .method = "HEAD",
+         .code = 200,
+         .headers = {{"X-Linked-Etag", *size == '-' ? testing::GitSha1("{}")
+                                                    : std::string("none")},
+                     {"X-Linked-Size", size}}});
+    EXPECT_THAT(PullModel(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                      HasSubstr("/led/\\xc2\\x9b: its ")));
+  }
+}
+
 TEST_F(PullTest, ChecksTheRoomBeforeAnythingIsFetched) {
   hub_.Fault({.path = "/model.safetensors",
               .method = "HEAD",

@@ -1,5 +1,6 @@
 #include "hub/push.h"
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -10,6 +11,7 @@ namespace ounce::hub {
 namespace {
 
 using ::ounce::testing::HubServer;
+using ::ounce::testing::IsOk;
 using ::ounce::testing::SeenRequest;
 using ::ounce::testing::StatusIs;
 using ::testing::AllOf;
@@ -42,7 +44,10 @@ class PushTest : public HubTest {
     options.is_private = is_private;
     options.connections = 2;
     return Push(environment_, options, hooks_,
-                [this](const Progress& progress) { progress_ = progress; });
+                [this](const Progress& progress) {
+                  progress_ = progress;
+                  if (on_progress_) on_progress_();
+                });
   }
 
   // Everything that was sent to the storage.
@@ -58,6 +63,7 @@ class PushTest : public HubTest {
   const std::string weights_ =
       std::string(1000, 'a') + std::string(1000, 'b') + std::string(500, 'c');
   Progress progress_;
+  std::function<void()> on_progress_;  // once the files are hashed
 };
 
 TEST_F(PushTest, MakesARepositoryWithTheFolderInIt) {
@@ -115,6 +121,18 @@ TEST_F(PushTest, NamesTheCommitThatItFollows) {
   hub_.Fault({.path = "/commit/", .code = 412});
   EXPECT_THAT(PushModel(), StatusIs(absl::StatusCode::kAborted,
                                     HasSubstr("another commit meanwhile")));
+}
+
+TEST_F(PushTest, CommitsNoFileThatChangesMeanwhile) {
+  for (const char* text : {"{\"longer\":1}", "[]", "{}"}) {
+    on_progress_ = [&] { folder_.WriteFile("model/config.json", text); };
+    EXPECT_THAT(PushModel(), StatusIs(absl::StatusCode::kAborted,
+                                      HasSubstr("config.json' has changed")))
+        << text;
+  }
+  EXPECT_THAT(hub_.Seen("/commit/"), IsEmpty());
+  on_progress_ = nullptr;
+  EXPECT_THAT(PushModel(), IsOk());
 }
 
 TEST_F(PushTest, LeavesOutWhatTheRepositoryIgnores) {
@@ -186,6 +204,16 @@ TEST_F(PushTest, SaysWhatTheHubRefuses) {
                "\",\"error\":{\"code\":1,\"message\":\"too large\"}}]}"});
   EXPECT_THAT(PushModel(), StatusIs(absl::StatusCode::kFailedPrecondition,
                                     HasSubstr("does not take it: too large")));
+}
+
+TEST_F(PushTest, ShowsNoOddCharactersOfWhereItIsSent) {
+  hub_.Fault({.path = "/objects/batch",
+              .code = 200,
+              .body = "{\"objects\":[{\"oid\":\"" + testing::Sha256(weights_) +
+                      "\",\"actions\":{\"upload\":{\"href\":"
+                      "\"http://no.\\u009b/\"}}}]}"});
+  EXPECT_THAT(PushModel().status().message(),
+              AllOf(HasSubstr("http://no.??: "), Not(HasSubstr("\x9b"))));
 }
 
 TEST_F(PushTest, SaysThatItKnowsNoXet) {

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "base/check.h"
 #include "base/mutex.h"
@@ -296,7 +297,10 @@ class HubServer::State {
           upload["href"] = absl::StrCat(endpoint, "/complete/", hash);
           upload["header"]["chunk_size"] = absl::StrCat(chunk_size);
           for (size_t i = 0; i * chunk_size < size; ++i) {
-            upload["header"][absl::StrCat(i + 1)] =
+            const std::string number = i % 2 == 0
+                                           ? absl::StrCat(i + 1)
+                                           : absl::StrFormat("%05d", i + 1);
+            upload["header"][number] =
                 absl::StrCat(storage, "/part/", hash, "-", i + 1);
           }
         }

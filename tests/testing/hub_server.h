@@ -51,7 +51,8 @@ class HubServer {
   void Put(const std::string& model, const std::string& path,
            const std::string& bytes, bool large = false);
   void Fault(HubFault fault);
-  // Of uploads: 0 lets a file come in one request.
+  // Of uploads: 0 lets a file come in one request. The parts are numbered in
+  // both ways that storages do: "1", "00002".
   void SetChunkSize(size_t bytes);
 
   // All requests so far, in order; those whose path has `part` in it.

@@ -141,15 +141,19 @@ TEST_F(HubCacheTest, RefusesARefThatNamesNoCommit) {
   const std::string ref = "cache/models--org--model/refs/main";
   for (const std::string& text :
        {std::string("../../../../etc"), std::string(39, 'a'),
-        std::string(41, 'a'), std::string(40, 'g'), std::string()}) {
+        std::string(41, 'a'), std::string(40, 'g'), std::string("\n")}) {
     folder_.WriteFile(ref, text);
     EXPECT_THAT(FindModelFolder("org/model"),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("must be a commit of 40 digits")));
   }
-  folder_.WriteFile(ref, std::string(40, 'a'));  // its snapshot is not there
-  EXPECT_THAT(FindModelFolder("org/model"),
-              StatusIs(absl::StatusCode::kNotFound, HasSubstr("hf download")));
+  // Empty, or its snapshot is not there.
+  for (const std::string& text : {std::string(), std::string(40, 'a')}) {
+    folder_.WriteFile(ref, text);
+    EXPECT_THAT(
+        FindModelFolder("org/model"),
+        StatusIs(absl::StatusCode::kNotFound, HasSubstr("hf download")));
+  }
 }
 
 }  // namespace
