@@ -171,6 +171,9 @@ absl::StatusOr<std::shared_ptr<const SaveRoot::Place>> SaveRoot::Take(
   }
   fs::path path = root / folder;  // `folder` alone, if it is absolute
   if (path.filename().empty()) path = path.parent_path();
+  if (!fs::path(folder).is_absolute()) {
+    RETURN_IF_ERROR(CheckNames(path.lexically_relative(root)));
+  }
   path = fs::weakly_canonical(path, error);
   if (error || !IsBelow(path, root)) {
     return AboutField(Refusal(Reason::kPathNotAllowed,
@@ -187,6 +190,16 @@ absl::StatusOr<std::shared_ptr<const SaveRoot::Place>> SaveRoot::Take(
                                    " have paths of at "
                                    "most ",
                                    PATH_MAX, " bytes"));
+  }
+  for (fs::path above = path.parent_path(); IsBelow(above, root);
+       above = above.parent_path()) {
+    std::error_code unknown;
+    if (fs::exists(above / "config.json", unknown) ||
+        fs::exists(above / "model.gguf", unknown)) {
+      return FieldError(
+          kField, absl::StrCat("lies in a model's folder, ", above.string(),
+                               "; name one beside it"));
+    }
   }
   // A link to nowhere is there too.
   const fs::file_type type = fs::symlink_status(path, error).type();

@@ -61,6 +61,26 @@ TEST_F(SaveRootTest, NamesAPlaceBelowItByARelativeOrAnAbsolutePath) {
   }
 }
 
+TEST_F(SaveRootTest, ASavedModelsFolderTakesNoOther) {
+  fs::create_directories(folder_.Path("root/code"));
+  folder_.WriteFile("root/code/config.json", "{}");
+  const absl::Status refused = Refused("code/below/nested");
+  EXPECT_THAT(refused, StatusIs(StatusCode::kInvalidArgument,
+                                HasSubstr("lies in a model's folder, ")));
+  EXPECT_EQ(FieldOf(refused), "folder");
+}
+
+TEST_F(SaveRootTest, NamesTooLongForAFolderAreRefusedAsSuch) {
+  EXPECT_THAT(Refused(std::string(256, 'n')),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("at most 200 bytes, one has 256")));
+  std::string deep;
+  for (int i = 0; i < 21; ++i)
+    absl::StrAppend(&deep, std::string(190, 'n'), "/");
+  EXPECT_THAT(Refused(absl::StrCat(deep, "a")),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("is too long")));
+}
+
 TEST_F(SaveRootTest, PathsOutOfItAreRefused) {
   for (const char* path :
        {"../outside/a", "a/../../outside/b", "a/..", "./a", "..", "."}) {
