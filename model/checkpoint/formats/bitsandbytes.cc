@@ -32,6 +32,7 @@
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/checkpoint/formats/format_fields.h"
+#include "model/checkpoint/formats/stored_rows.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
@@ -50,33 +51,18 @@ using quant::MethodSpec;
 using Map = std::shared_ptr<const std::vector<float>>;
 
 // What both widths share.
-class BnbRows : public quant::CodeRows {
+class BnbRows : public StoredRows {
  public:
   BnbRows(const TensorFiles& files, std::string module, int64_t rows,
           int64_t cols, CodeFormat format)
-      : files_(files),
-        name_(module + ".weight"),
-        module_(std::move(module)),
-        rows_(rows),
-        cols_(cols),
-        format_(std::move(format)) {}
-
-  const std::string& name() const final { return name_; }
-  int64_t rows() const final { return rows_; }
-  int64_t cols() const final { return cols_; }
-  const CodeFormat& format() const final { return format_; }
+      : StoredRows(files, module + ".weight", rows, cols, std::move(format)),
+        module_(std::move(module)) {}
 
  protected:
   const std::string& module() const { return module_; }
-  const TensorFiles& files() const { return files_; }
 
  private:
-  const TensorFiles& files_;
-  const std::string name_;
   const std::string module_;
-  const int64_t rows_;
-  const int64_t cols_;
-  const CodeFormat format_;
 };
 
 class Int8Rows final : public BnbRows {

@@ -10,6 +10,7 @@
 #include "base/str_cat.h"
 #include "model/checkpoint/coded_tensor.h"
 #include "model/checkpoint/formats/format_fields.h"
+#include "model/checkpoint/formats/stored_rows.h"
 #include "model/checkpoint/stored_tensor.h"
 #include "model/files/byte_source.h"
 #include "quant/registry.h"
@@ -49,11 +50,7 @@ class Fp8 final : public StoredMethod {
          .min = kAll,
          .max = INT64_MAX,
          .help = "columns that share a scale; 0: all"},
-        {.name = "scales",
-         .type = ParamSpec::Type::kChoice,
-         .default_value = "float32",
-         .choices = {"float16", "bfloat16", "float32"},
-         .help = "what scales are stored in"}};
+        ScalesParam("float32")};
     return params;
   }
 
@@ -81,55 +78,36 @@ const Fp8& Method() {
   return method;
 }
 
-class Float8Rows final : public quant::CodeRows {
+class Float8Rows final : public StoredRows {
  public:
   Float8Rows(const TensorFiles& files, std::string name,
              const Float8Tensors& tensors, int64_t rows, int64_t cols,
              CodeFormat format)
-      : files_(files),
-        name_(std::move(name)),
+      : StoredRows(files, std::move(name), rows, cols, std::move(format)),
         codes_(tensors.codes),
-        scales_(tensors.scales),
-        rows_(rows),
-        cols_(cols),
-        format_(std::move(format)) {}
-
-  const std::string& name() const override { return name_; }
-  int64_t rows() const override { return rows_; }
-  int64_t cols() const override { return cols_; }
-  const CodeFormat& format() const override { return format_; }
+        scales_(tensors.scales) {}
 
   absl::Status Read(int64_t first, int64_t count,
                     CodeBand& out) const override {
     out.first_row = first;
     out.rows = count;
-    out.elements.resize(count * cols_);
-    RETURN_IF_ERROR(files_.ReadElements(codes_, first * cols_, count * cols_,
-                                        out.elements.data()));
-    for (int64_t i = 0; i < count * cols_; ++i) {
-      const auto code = static_cast<uint8_t>(out.elements[i]);
-      if (!std::isnan(format_.tables[code])) continue;
-      return absl::InvalidArgumentError(
-          StrCat("tensor ", Quoted(name_), ", row ", first + i / cols_,
-                 ", column ", i % cols_, ": must be a finite number"));
-    }
-    const Reach& reach = format_.fields[0].reach;
-    const int64_t begin = reach.IndexOf(first, 0, cols_);
-    const int64_t end = reach.IndexOf(first + count - 1, cols_ - 1, cols_) + 1;
+    out.elements.resize(count * cols());
+    RETURN_IF_ERROR(files().ReadElements(codes_, first * cols(), count * cols(),
+                                         out.elements.data()));
+    RETURN_IF_ERROR(CheckLevels(name(), format(), out, cols()));
+    const Reach& reach = format().fields[0].reach;
+    const int64_t begin = reach.IndexOf(first, 0, cols());
+    const int64_t end =
+        reach.IndexOf(first + count - 1, cols() - 1, cols()) + 1;
     out.fields.resize(1);
     CodeBand::Field& field = out.fields[0];
     field.first = begin;
-    return ReadScales(files_, scales_, begin, end - begin, field.values);
+    return ReadScales(files(), scales_, begin, end - begin, field.values);
   }
 
  private:
-  const TensorFiles& files_;
-  const std::string name_;
   const std::string codes_;
   const std::string scales_;
-  const int64_t rows_;
-  const int64_t cols_;
-  const CodeFormat format_;
 };
 
 // One of each block, of rows first; of whole rows also without columns.

@@ -1,10 +1,12 @@
 #include "model/checkpoint/formats/format_fields.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/status_macros.h"
 #include "base/str_cat.h"
 #include "model/checkpoint/stored_tensor.h"
+#include "model/files/byte_source.h"
 #include "model/files/json_fields.h"
 #include "nlohmann/json.hpp"
 
@@ -32,6 +34,32 @@ std::string_view IntegerName(int bits, bool is_signed) {
   static constexpr std::string_view kUnsigned[] = {
       "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7", "uint8"};
   return (is_signed ? kSigned : kUnsigned)[bits - 1];
+}
+
+absl::Status CheckLevels(const std::string& name,
+                         const quant::CodeFormat& format,
+                         const quant::CodeBand& band, int64_t cols) {
+  const auto is_none = [](float level) { return std::isnan(level); };
+  if (std::none_of(format.tables.begin(), format.tables.end(), is_none)) {
+    return absl::OkStatus();
+  }
+  for (int64_t i = 0; i < band.rows * cols; ++i) {
+    const auto code = static_cast<uint8_t>(band.elements[i]);
+    if (!is_none(format.tables[code])) continue;
+    return absl::InvalidArgumentError(
+        StrCat("tensor ", Quoted(name), ", row ", band.first_row + i / cols,
+               ", column ", i % cols, ": must be a finite number"));
+  }
+  return absl::OkStatus();
+}
+
+quant::ParamSpec ScalesParam(std::string_view default_value,
+                             std::string_view help) {
+  return {.name = "scales",
+          .type = quant::ParamSpec::Type::kChoice,
+          .default_value = default_value,
+          .choices = {"float16", "bfloat16", "float32"},
+          .help = help};
 }
 
 CodeField ScaleField(std::string_view name, std::string_view dtype,

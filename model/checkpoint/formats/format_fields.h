@@ -13,6 +13,7 @@
 #include "model/checkpoint/tensor_files.h"
 #include "nlohmann/json_fwd.hpp"
 #include "quant/codes.h"
+#include "quant/params.h"
 
 namespace ounce::model {
 
@@ -27,6 +28,17 @@ absl::Status ReadScales(const TensorFiles& files, const std::string& tensor,
 
 // "int4" or "uint4", of 1 to 8 bits: CodeFormat::element.
 std::string_view IntegerName(int bits, bool is_signed);
+
+// kInvalidArgument, with the weight's name, row and column, for a code of the
+// band that a table has no finite number for.
+absl::Status CheckLevels(const std::string& name,
+                         const quant::CodeFormat& format,
+                         const quant::CodeBand& band, int64_t cols);
+
+// A parameter "scales": which floats a file has them in.
+quant::ParamSpec ScalesParam(
+    std::string_view default_value,
+    std::string_view help = "what scales are stored in");
 
 // Of scales that a file has in "float16", "bfloat16" or "float32".
 quant::CodeField ScaleField(std::string_view name, std::string_view dtype,

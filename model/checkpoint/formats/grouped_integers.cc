@@ -72,11 +72,7 @@ absl::Span<const ParamSpec> GroupedIntegersMethod::params() const {
        .type = ParamSpec::Type::kBoolean,
        .default_value = "false",
        .help = "groups are of columns that were sorted by importance"},
-      {.name = "scales",
-       .type = ParamSpec::Type::kChoice,
-       .default_value = "float16",
-       .choices = {"float16", "bfloat16", "float32"},
-       .help = "what scales are stored in"}};
+      ScalesParam("float16")};
   return params;
 }
 

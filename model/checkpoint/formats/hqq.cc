@@ -25,6 +25,7 @@
 #include "base/str_cat.h"
 #include "model/checkpoint/coded_tensor.h"
 #include "model/checkpoint/formats/format_fields.h"
+#include "model/checkpoint/formats/stored_rows.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/checkpoint/stored_tensor.h"
 #include "model/files/byte_source.h"
@@ -62,11 +63,7 @@ class StoredHqq final : public StoredMethod {
          .min = kWholeRow,
          .max = INT64_MAX,
          .help = "columns that share a scale; -1: all of a row"},
-        {.name = "scales",
-         .type = ParamSpec::Type::kChoice,
-         .default_value = "float16",
-         .choices = {"float16", "bfloat16", "float32"},
-         .help = "what scales and zero-points are stored in"}};
+        ScalesParam("float16", "what scales and zero-points are stored in")};
     return params;
   }
   absl::StatusOr<CodeFormat> Format(
@@ -101,20 +98,14 @@ struct Layout {
   bool words = false;       // int32, of 3 bits
 };
 
-class HqqRows final : public quant::CodeRows {
+class HqqRows final : public StoredRows {
  public:
   HqqRows(const TensorFiles& files, std::string module, const Layout& layout,
           CodeFormat format)
-      : files_(files),
-        name_(module + ".weight"),
+      : StoredRows(files, module + ".weight", layout.rows, layout.cols,
+                   std::move(format)),
         module_(std::move(module)),
-        layout_(layout),
-        format_(std::move(format)) {}
-
-  const std::string& name() const override { return name_; }
-  int64_t rows() const override { return layout_.rows; }
-  int64_t cols() const override { return layout_.cols; }
-  const CodeFormat& format() const override { return format_; }
+        layout_(layout) {}
 
   absl::Status Read(int64_t first, int64_t count,
                     CodeBand& out) const override {
@@ -144,8 +135,8 @@ class HqqRows final : public quant::CodeRows {
       const int64_t first = at % stored;
       const int64_t count = std::min(end - at, stored - first);
       elements.resize(count);
-      RETURN_IF_ERROR(
-          files_.ReadElements(module_ + ".W_q", first, count, elements.data()));
+      RETURN_IF_ERROR(files().ReadElements(module_ + ".W_q", first, count,
+                                           elements.data()));
       const auto place = static_cast<int>(at / stored);
       const int shift = (in_element - 1 - place) * layout_.bits;
       for (const Element element : elements) {
@@ -159,15 +150,12 @@ class HqqRows final : public quant::CodeRows {
   absl::Status ReadField(const char* suffix, int64_t begin, int64_t end,
                          CodeBand::Field& field) const {
     field.first = begin;
-    return ReadScales(files_, module_ + suffix, begin, end - begin,
+    return ReadScales(files(), module_ + suffix, begin, end - begin,
                       field.values);
   }
 
-  const TensorFiles& files_;
-  const std::string name_;
   const std::string module_;
   const Layout layout_;
-  const CodeFormat format_;
 };
 
 // Scalars beside W_q.

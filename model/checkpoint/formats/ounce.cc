@@ -1,8 +1,6 @@
 // Ounce's own layout (docs/format.md): each weight in codes has its method, the
 // dtype of its floats and its shape in `quantization_config`, and its tensors
 // beside (ounce_layout.h).
-#include <algorithm>
-#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +10,7 @@
 #include "base/str_cat.h"
 #include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/formats/ounce_layout.h"
+#include "model/checkpoint/formats/stored_rows.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/checkpoint/stored_tensor.h"
 #include "model/files/byte_source.h"
@@ -28,74 +27,37 @@ using quant::CodeField;
 using quant::CodeFormat;
 using quant::DType;
 
-DType FieldDType(CodeField::Type type) {
-  switch (type) {
-    case CodeField::Type::kFloat32:
-      return DType::kF32;
-    case CodeField::Type::kFloat16:
-      return DType::kF16;
-    case CodeField::Type::kBFloat16:
-      return DType::kBF16;
-    default:
-      return DType::kU8;
-  }
-}
-
 constexpr int64_t StreamBytes(int64_t numbers, int bits) {
   return (numbers * bits + 7) / 8;
 }
 
-class OunceRows final : public quant::CodeRows {
+class OunceRows final : public StoredRows {
  public:
   OunceRows(const TensorFiles& files, std::string name, int64_t rows,
             int64_t cols, CodeFormat format)
-      : files_(files),
-        name_(std::move(name)),
-        rows_(rows),
-        cols_(cols),
-        format_(std::move(format)),
-        has_nan_(std::any_of(format_.tables.begin(), format_.tables.end(),
-                             [](float level) { return std::isnan(level); })) {}
-
-  const std::string& name() const override { return name_; }
-  int64_t rows() const override { return rows_; }
-  int64_t cols() const override { return cols_; }
-  const CodeFormat& format() const override { return format_; }
+      : StoredRows(files, std::move(name), rows, cols, std::move(format)) {}
 
   absl::Status Read(int64_t first, int64_t count,
                     CodeBand& out) const override {
     out.first_row = first;
     out.rows = count;
-    out.elements.resize(count * cols_);
+    out.elements.resize(count * cols());
     auto* to = reinterpret_cast<uint8_t*>(out.elements.data());
-    const bool is_signed = format_.kind == CodeFormat::Kind::kSigned;
+    const bool is_signed = format().kind == CodeFormat::Kind::kSigned;
     RETURN_IF_ERROR(ReadNumbers(
-        name_ + ".codes", first * cols_, count * cols_, format_.bits, is_signed,
+        name() + ".codes", first * cols(), count * cols(), format().bits,
+        is_signed,
         [&](int64_t number) { *to++ = static_cast<uint8_t>(number); }));
-    RETURN_IF_ERROR(CheckFinite(out));
-    out.fields.resize(format_.fields.size());
+    RETURN_IF_ERROR(CheckLevels(name(), format(), out, cols()));
+    out.fields.resize(format().fields.size());
     for (size_t i = 0; i < out.fields.size(); ++i) {
       RETURN_IF_ERROR(
-          ReadField(format_.fields[i], first, count, out.fields[i]));
+          ReadField(format().fields[i], first, count, out.fields[i]));
     }
     return absl::OkStatus();
   }
 
  private:
-  // Tables of floats have codes for what is none.
-  absl::Status CheckFinite(const CodeBand& band) const {
-    if (!has_nan_) return absl::OkStatus();
-    for (size_t i = 0; i < band.elements.size(); ++i) {
-      const auto code = static_cast<uint8_t>(band.elements[i]);
-      if (!std::isnan(format_.tables[code])) continue;
-      const auto at = static_cast<int64_t>(i);
-      return absl::InvalidArgumentError(StrCat(
-          "tensor ", Quoted(name_), ", row ", band.first_row + at / cols_,
-          ", column ", at % cols_, ": must be a finite number"));
-    }
-    return absl::OkStatus();
-  }
-
   // Numbers [first, first + count) of a stream of bits.
   template <class Take>
   absl::Status ReadNumbers(const std::string& tensor, int64_t first,
@@ -103,7 +65,7 @@ class OunceRows final : public quant::CodeRows {
                            Take take) const {
     const int64_t begin = first * bits / 8;
     std::vector<uint8_t> bytes(StreamBytes(first + count, bits) - begin);
-    RETURN_IF_ERROR(files_.ReadElements(
+    RETURN_IF_ERROR(files().ReadElements(
         tensor, begin, static_cast<int64_t>(bytes.size()), bytes.data()));
     const int64_t mask = (int64_t{1} << bits) - 1;
     const int64_t sign = is_signed ? int64_t{1} << (bits - 1) : 0;
@@ -121,13 +83,13 @@ class OunceRows final : public quant::CodeRows {
 
   absl::Status ReadField(const CodeField& field, int64_t first, int64_t count,
                          CodeBand::Field& out) const {
-    out.first = field.reach.IndexOf(first, 0, cols_);
+    out.first = field.reach.IndexOf(first, 0, cols());
     const int64_t values =
-        field.reach.IndexOf(first + count - 1, cols_ - 1, cols_) + 1 -
+        field.reach.IndexOf(first + count - 1, cols() - 1, cols()) + 1 -
         out.first;
-    const std::string tensor = StrCat(name_, ".", field.name);
+    const std::string tensor = StrCat(name(), ".", field.name);
     if (!field.is_integer()) {
-      return ReadScales(files_, tensor, out.first, values, out.values);
+      return ReadScales(files(), tensor, out.first, values, out.values);
     }
     out.values.clear();
     return ReadNumbers(tensor, out.first, values, field.bits,
@@ -136,13 +98,6 @@ class OunceRows final : public quant::CodeRows {
                          out.values.push_back(static_cast<float>(number));
                        });
   }
-
-  const TensorFiles& files_;
-  const std::string name_;
-  const int64_t rows_;
-  const int64_t cols_;
-  const CodeFormat format_;
-  const bool has_nan_;
 };
 
 // What config.json says of one weight.
@@ -275,7 +230,16 @@ class OunceLayout final : public QuantizedFormat {
 }  // namespace
 
 quant::DType OunceFieldDType(const CodeField& field) {
-  return FieldDType(field.type);
+  switch (field.type) {
+    case CodeField::Type::kFloat32:
+      return DType::kF32;
+    case CodeField::Type::kFloat16:
+      return DType::kF16;
+    case CodeField::Type::kBFloat16:
+      return DType::kBF16;
+    default:
+      return DType::kU8;
+  }
 }
 
 std::vector<OunceTensor> OunceTensors(const CodeFormat& format, int64_t rows,
@@ -285,7 +249,7 @@ std::vector<OunceTensor> OunceTensors(const CodeFormat& format, int64_t rows,
   for (const CodeField& field : format.fields) {
     const int64_t count = field.reach.Count(rows, cols);
     tensors.push_back(
-        {StrCat(".", field.name), FieldDType(field.type),
+        {StrCat(".", field.name), OunceFieldDType(field),
          field.is_integer() ? StreamBytes(count, field.bits) : count});
   }
   return tensors;

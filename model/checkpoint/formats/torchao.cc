@@ -31,6 +31,7 @@
 #include "model/checkpoint/formats/float8_codes.h"
 #include "model/checkpoint/formats/format_fields.h"
 #include "model/checkpoint/formats/grouped_integers.h"
+#include "model/checkpoint/formats/stored_rows.h"
 #include "model/checkpoint/quantized_format.h"
 #include "model/checkpoint/stored_columns.h"
 #include "model/checkpoint/stored_tensor.h"
@@ -123,11 +124,7 @@ class Int4Method final : public StoredMethod {
          .min = 1,
          .max = INT64_MAX,
          .help = "columns that share a scale"},
-        {.name = "scales",
-         .type = ParamSpec::Type::kChoice,
-         .default_value = "bfloat16",
-         .choices = {"float16", "bfloat16", "float32"},
-         .help = "what scales and middles are stored in"}};
+        ScalesParam("bfloat16", "what scales and middles are stored in")};
     return params;
   }
   absl::StatusOr<CodeFormat> Format(
@@ -149,34 +146,25 @@ const Int4Method& Int4() {
   return method;
 }
 
-class Int4Rows final : public quant::CodeRows {
+class Int4Rows final : public StoredRows {
  public:
   Int4Rows(const TensorFiles& files, const std::string& module, int64_t rows,
            int64_t cols, DType scales_are, CodeFormat format)
-      : files_(files),
+      : StoredRows(files, module + ".weight", rows, cols, std::move(format)),
         module_(module),
-        name_(module + ".weight"),
-        rows_(rows),
-        cols_(cols),
         scales_are_(scales_are),
-        format_(std::move(format)),
         scales_(files, module + kScales),
         middles_(files, module + kZeros) {}
-
-  const std::string& name() const override { return name_; }
-  int64_t rows() const override { return rows_; }
-  int64_t cols() const override { return cols_; }
-  const CodeFormat& format() const override { return format_; }
 
   absl::Status Read(int64_t first, int64_t count,
                     CodeBand& out) const override {
     out.first_row = first;
     out.rows = count;
-    std::vector<uint8_t> pairs(count * cols_ / 2);
-    RETURN_IF_ERROR(files_.ReadElements(module_ + kCodes, first * cols_ / 2,
-                                        static_cast<int64_t>(pairs.size()),
-                                        pairs.data()));
-    out.elements.resize(count * cols_);
+    std::vector<uint8_t> pairs(count * cols() / 2);
+    RETURN_IF_ERROR(files().ReadElements(module_ + kCodes, first * cols() / 2,
+                                         static_cast<int64_t>(pairs.size()),
+                                         pairs.data()));
+    out.elements.resize(count * cols());
     std::byte* to = out.elements.data();
     for (const uint8_t pair : pairs) {
       *to++ = Signed(pair & 15);
@@ -203,7 +191,7 @@ class Int4Rows final : public quant::CodeRows {
     for (int64_t i = 0; i < values; ++i) {
       if (std::abs(out.values[i]) <= kLargestScale) continue;
       return absl::InvalidArgumentError(
-          StrCat("tensor ", Quoted(name_), ", row ", first + i / from.rows(),
+          StrCat("tensor ", Quoted(name()), ", row ", first + i / from.rows(),
                  ", group ", i % from.rows(),
                  ": scale and zero-point must be finite numbers, one is ",
                  out.values[i]));
@@ -211,13 +199,8 @@ class Int4Rows final : public quant::CodeRows {
     return absl::OkStatus();
   }
 
-  const TensorFiles& files_;
   const std::string module_;
-  const std::string name_;
-  const int64_t rows_;
-  const int64_t cols_;
   const DType scales_are_;
-  const CodeFormat format_;
   const StoredColumns scales_;
   const StoredColumns middles_;
 };
