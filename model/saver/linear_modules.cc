@@ -65,6 +65,36 @@ absl::Status CheckPlainLinear(const ModelToSave& model, std::string_view format,
       "know Linear alone");
 }
 
+absl::Status CheckFloat16Scales(const ModelToSave& model,
+                                std::string_view format,
+                                const StoredTensorView& tensor,
+                                const GroupedIntegers& integers) {
+  if (integers.scales != quant::DType::kF16) {
+    return model.CannotHold(
+        format, tensor,
+        StrCat("its scales are float16, and these are ",
+               quant::Name(integers.scales), ", as the checkpoint is"));
+  }
+  if (integers.group == GroupedIntegers::kMatrix) {
+    return model.CannotHold(
+        format, tensor,
+        "it has scales by row or group; use granularity=channel");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWholeGroups(const ModelToSave& model, std::string_view format,
+                              const StoredTensorView& tensor,
+                              const GroupedIntegers& integers) {
+  if (integers.group <= 0 || tensor.cols() % integers.group == 0) {
+    return absl::OkStatus();
+  }
+  return model.CannotHold(
+      format, tensor,
+      StrCat("groups, here of ", integers.group, ", must divide its ",
+             tensor.cols(), " columns"));
+}
+
 std::vector<std::string> LoadedNames(const StoredTensorView& tensor) {
   std::vector<std::string> names = {tensor.module()};
   if (tensor.report->role == WeightRole::kHead || HasPrefix(names[0])) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "model/checkpoint/formats/grouped_integers.h"
 #include "model/saver/save_format.h"
 
 namespace ounce::model {
@@ -22,6 +23,17 @@ absl::Status CheckLinear(const ModelToSave& model, std::string_view format,
 // CheckLinear, and that it is no Conv1D: of formats that know none.
 absl::Status CheckPlainLinear(const ModelToSave& model, std::string_view format,
                               const StoredTensorView& tensor);
+
+// kFailedPrecondition unless scales are float16 and by row or group: of
+// formats that have no others.
+absl::Status CheckFloat16Scales(const ModelToSave& model,
+                                std::string_view format,
+                                const StoredTensorView& tensor,
+                                const GroupedIntegers& integers);
+// ... unless all groups are of the same columns.
+absl::Status CheckWholeGroups(const ModelToSave& model, std::string_view format,
+                              const StoredTensorView& tensor,
+                              const GroupedIntegers& integers);
 
 // The names that transformers may have for a tensor's module: the checkpoint's,
 // and of one without a model's prefix those with it.

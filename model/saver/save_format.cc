@@ -28,16 +28,7 @@ std::string StoredTensorView::module() const {
 }
 
 std::optional<quant::DType> StoredTensorView::float_dtype() const {
-  switch (format.kind) {
-    case quant::CodeFormat::Kind::kFloat32:
-      return quant::DType::kF32;
-    case quant::CodeFormat::Kind::kFloat16:
-      return quant::DType::kF16;
-    case quant::CodeFormat::Kind::kBFloat16:
-      return quant::DType::kBF16;
-    default:
-      return std::nullopt;
-  }
+  return is_float() ? quant::ParseDType(format.element) : std::nullopt;
 }
 
 absl::StatusOr<std::unique_ptr<const quant::CodeRows>> ModelToSave::Open(

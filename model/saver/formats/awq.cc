@@ -75,22 +75,12 @@ absl::Status Check(const ModelToSave& model, const StoredTensorView& tensor,
     return refuse("it holds codes of linear of 4 bits");
   }
   RETURN_IF_ERROR(CheckPlainLinear(model, kName, tensor));
-  if (integers->scales != DType::kF16) {
-    return refuse(StrCat("its scales are float16, and these are ",
-                         quant::Name(integers->scales),
-                         ", as the checkpoint is"));
-  }
-  if (integers->group == GroupedIntegers::kMatrix) {
-    return refuse("it has scales by row or group; use granularity=channel");
-  }
+  RETURN_IF_ERROR(CheckFloat16Scales(model, kName, tensor, *integers));
   if (tensor.rows() % kAwqInWord != 0) {
     return refuse(StrCat("it packs ", kAwqInWord, " rows to a word, and of ",
                          tensor.rows(), " some are left"));
   }
-  if (integers->group > 0 && tensor.cols() % integers->group != 0) {
-    return refuse(StrCat("groups, here of ", integers->group,
-                         ", must divide its ", tensor.cols(), " columns"));
-  }
+  RETURN_IF_ERROR(CheckWholeGroups(model, kName, tensor, *integers));
   if (group.has_value() && integers->group != *group) {
     return refuse(StrCat("all codes of a model have the same group, and ",
                          *group, " came before"));

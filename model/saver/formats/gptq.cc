@@ -164,23 +164,13 @@ absl::Status Check(const ModelToSave& model, const StoredTensorView& tensor,
     return refuse("it holds codes of linear of 2, 3, 4 and 8 bits");
   }
   RETURN_IF_ERROR(CheckLinear(model, kName, tensor));
-  if (integers->scales != DType::kF16) {
-    return refuse(StrCat("its scales are float16, and these are ",
-                         quant::Name(integers->scales),
-                         ", as the checkpoint is"));
-  }
-  if (integers->group == GroupedIntegers::kMatrix) {
-    return refuse("it has scales by row or group; use granularity=channel");
-  }
+  RETURN_IF_ERROR(CheckFloat16Scales(model, kName, tensor, *integers));
   if (tensor.rows() % kUnit != 0 || tensor.cols() % kUnit != 0) {
     return refuse(StrCat("it holds multiples of ", kUnit,
                          " rows and columns, and these are ", tensor.rows(),
                          " and ", tensor.cols()));
   }
-  if (integers->group > 0 && tensor.cols() % integers->group != 0) {
-    return refuse(StrCat("groups, here of ", integers->group,
-                         ", must divide its ", tensor.cols(), " columns"));
-  }
+  RETURN_IF_ERROR(CheckWholeGroups(model, kName, tensor, *integers));
   if (first == nullptr) return absl::OkStatus();
   const GroupedIntegers others = *IntegersOf(*first);
   if (integers->bits != others.bits || integers->group != others.group ||
