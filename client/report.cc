@@ -13,11 +13,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "base/byte_size.h"
+#include "base/shell_quoted.h"
 #include "base/text_table.h"
 #include "base/utf8.h"
 #include "client/footnotes.h"
@@ -566,11 +566,8 @@ std::string SavedText(const v1::SaveModelReport& report) {
   }
   table.Add({"all", FormatByteSize(bytes)});
   const std::string folder = Printable(report.folder(), 4096);
-  // For a shell.
-  const std::string argument =
-      absl::StrCat("'", absl::StrReplaceAll(folder, {{"'", "'\\''"}}), "'");
   absl::StrAppend(&text, table.Text(), "\nin ", folder, "; ounce load NAME ",
-                  argument, " serves it\n");
+                  ShellQuoted(folder), " serves it\n");
   return text;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/byte_size.h"
+#include "base/shell_quoted.h"
 #include "base/str_cat.h"
 
 namespace ounce::model {
@@ -125,8 +126,9 @@ std::string ModelCard(const ModelToSave& model, const SaveOptions& options,
       "## Use\n\n`ounce load NAME FOLDER` serves it, under a name of your "
       "choice, from the folder that it lies in.\n\n## Again\n\nOf the "
       "checkpoint that it was made of:\n\n```\nounce load NAME CHECKPOINT "
-      "--plan '",
-      plan, "'\nounce save NAME FOLDER --format ", format.name(), "\n```\n");
+      "--plan ",
+      ShellQuoted(plan), "\nounce save NAME FOLDER --format ", format.name(),
+      "\n```\n");
   return card;
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "base/shell_quoted.h"
 
 namespace ounce::server {
 namespace {
@@ -36,17 +37,11 @@ class Table {
   std::string text_;
 };
 
-// For a shell. A plan has neither quotes nor line ends.
-std::string Quoted(const std::string& argument) {
-  return absl::StrCat("'", absl::StrReplaceAll(argument, {{"'", "'\\''"}}),
-                      "'");
-}
-
 std::string Commands(const ModelInfo& info, const std::string& evaluate) {
   std::string name = CardName(info);
   if (!IsModelName(name)) name = "MODEL";
   return absl::StrCat("\nTo measure it again:\n\n```\nounce load ", name,
-                      " CHECKPOINT --plan ", Quoted(info.plan),
+                      " CHECKPOINT --plan ", ShellQuoted(info.plan),
                       "\nounce evaluate ", name, evaluate, "\n```\n");
 }
 
