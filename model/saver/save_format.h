@@ -1,5 +1,5 @@
 // One way to lay a model out in files. To add one: a file in formats/, a line
-// in save_formats.def and a row in tests/model/saver/save_formats_test.cc.
+// in save_formats.def and a row in tests/model/saver/save_cases.cc.
 #ifndef OUNCE_MODEL_SAVER_SAVE_FORMAT_H_
 #define OUNCE_MODEL_SAVER_SAVE_FORMAT_H_
 
