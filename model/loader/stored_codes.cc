@@ -74,6 +74,18 @@ absl::Status BatchNorm::Fold(const std::string& module) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<const quant::CodeRows>> EncodeFolded(
+    const quant::MethodSpec& spec, const quant::FloatRows& weight,
+    std::vector<float> factors) {
+  std::vector<std::unique_ptr<const quant::FloatRows>> floats(2);
+  ASSIGN_OR_RETURN(floats[0], quant::ApplyStages(spec.stages, weight));
+  floats[1] =
+      std::make_unique<const quant::ScaledRows>(*floats[0], std::move(factors));
+  ASSIGN_OR_RETURN(auto codes, spec.method->Encode(*floats[1], spec.params));
+  return std::make_unique<const OwningCodes>(std::move(floats),
+                                             std::move(codes));
+}
+
 absl::StatusOr<std::unique_ptr<const quant::CodeRows>> OpenStoredCodes(
     const Checkpoint& checkpoint, const TensorReport& report) {
   const StoredAs& stored = *report.stored_as;
@@ -90,14 +102,8 @@ absl::StatusOr<std::unique_ptr<const quant::CodeRows>> OpenStoredCodes(
     ASSIGN_OR_RETURN(
         std::vector<float> factors,
         ReadFactors(checkpoint, stored.batch_norm, floats[0]->rows()));
-    // Stages see the weight as the checkpoint has it.
-    ASSIGN_OR_RETURN(auto staged,
-                     quant::ApplyStages(stored.spec.stages, *floats[0]));
-    floats.push_back(
-        std::make_unique<const quant::ScaledRows>(*staged, std::move(factors)));
-    ASSIGN_OR_RETURN(
-        codes, stored.spec.method->Encode(*floats.back(), stored.spec.params));
-    floats.push_back(std::move(staged));
+    ASSIGN_OR_RETURN(codes,
+                     EncodeFolded(stored.spec, *floats[0], std::move(factors)));
   }
   return std::make_unique<const OwningCodes>(std::move(floats),
                                              std::move(codes));

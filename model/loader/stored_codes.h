@@ -13,6 +13,8 @@
 #include "model/checkpoint/checkpoint.h"
 #include "model/loader/loader.h"
 #include "quant/codes.h"
+#include "quant/float_rows.h"
+#include "quant/quant_method.h"
 
 namespace ounce::model {
 
@@ -29,6 +31,13 @@ struct BatchNorm {
   // channel that is not finite when folded.
   absl::Status Fold(const std::string& module);
 };
+
+// The codes of a convolution's weight: its stages see it as the checkpoint has
+// it, and then each output channel is times its factor (none: 1).
+// Ownership: `weight` must outlive them. Errors: those of MethodSpec::Encode.
+absl::StatusOr<std::unique_ptr<const quant::CodeRows>> EncodeFolded(
+    const quant::MethodSpec& spec, const quant::FloatRows& weight,
+    std::vector<float> factors);
 
 // The codes of a stored matrix, made from the checkpoint as loading makes them,
 // or those that it has. A convolution's are [out, in * kernel * kernel], its

@@ -249,12 +249,7 @@ absl::StatusOr<ConvolutionWeight> WeightLoader::Convolution(
     ASSIGN_OR_RETURN(const auto codes, info->coded->open());
     ASSIGN_OR_RETURN(result.weight, PackConvolution(*codes, shape));
   } else if (reads()) {
-    // Stages see the weight as the checkpoint has it.
-    ASSIGN_OR_RETURN(const auto staged,
-                     quant::ApplyStages(resident.stages, stored));
-    const quant::ScaledRows to_encode(*staged, factors);
-    ASSIGN_OR_RETURN(const auto codes,
-                     resident.method->Encode(to_encode, resident.params));
+    ASSIGN_OR_RETURN(const auto codes, EncodeFolded(resident, stored, factors));
     ASSIGN_OR_RETURN(result.weight, PackConvolution(*codes, shape));
     if (Measures(choice, info->dtype)) {
       ASSIGN_OR_RETURN(const quant::ErrorStats error,
